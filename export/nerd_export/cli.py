@@ -1,0 +1,115 @@
+"""``nerd-train`` and ``nerd-export``: options in, exit codes out. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from nerd_onnx import __version__
+from nerd_onnx.errors import MissingExtraError, NerdError, OutputError
+
+from .config import TrainConfig
+
+_DEFAULTS = TrainConfig()
+_EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir")
+
+
+@click.command("nerd-train", context_settings={"auto_envvar_prefix": "NERD_TRAIN", "show_default": True})
+@click.option("--model", default=_DEFAULTS.model, help="Hub id or folder of the encoder to start from.")
+@click.option("--dataset", default=_DEFAULTS.dataset, help="Hub id, or a folder with train and validation files.")
+@click.option("--dataset-config", default=_DEFAULTS.dataset_config, help="Configuration of the hub data set.")
+@click.option("--train-file", type=click.Path(path_type=Path), help="Labelled file to train on, instead of the data set's.")
+@click.option("--validation-file", type=click.Path(path_type=Path), help="Labelled file to choose the best epoch on.")
+@click.option("--label-names", help="Names behind integer tags, comma-separated, for files that store none.")
+@click.option("--level", type=click.Choice(["coarse", "fine"]), default=_DEFAULTS.level, help="Which tags to learn.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card.")
+@click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first sentences.")
+@click.option("--learning-rate", type=float, default=_DEFAULTS.learning_rate)
+@click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
+@click.option("--eval-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.eval_batch_size)
+@click.option("--epochs", type=float, default=_DEFAULTS.epochs)
+@click.option("--warmup-ratio", type=click.FloatRange(0, 1), default=_DEFAULTS.warmup_ratio)
+@click.option("--seed", type=int, default=_DEFAULTS.seed)
+@click.option("--max-tokens", type=click.IntRange(min=8), default=_DEFAULTS.max_tokens, help="Longest training sentence.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default=_DEFAULTS.precision, help="Of matrix products.")
+@click.option("--group-by-length", is_flag=True, help="Batch sentences of like length: less padding, faster.")
+@click.option("--save-steps", type=click.IntRange(min=1), default=_DEFAULTS.save_steps, help="Steps between checkpoints.")
+@click.option("--drop-bad-rows", is_flag=True, help="Leave faulty rows out instead of stopping.")
+@click.option("--drop-shared", is_flag=True, help="Leave out of training what stands in validation too.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint under --output.")
+@click.option("--overwrite", is_flag=True, help="Start anew in an --output folder that holds something.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def train_command(
+    output: Path,
+    train_file: Path | None,
+    validation_file: Path | None,
+    label_names: str | None,
+    *,
+    drop_bad_rows: bool,
+    drop_shared: bool,
+    resume: bool,
+    overwrite: bool,
+    **recipe: Any,
+) -> None:
+    """Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD."""
+    require_extra("nerd-train")
+    from .training.card import markdown_table, write_card
+    from .training.prepare import prepare
+    from .training.trainer import train
+
+    config = TrainConfig(**recipe)
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output}: is a file; --output takes a folder")
+    if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
+        raise OutputError(f"{output}: is not empty; go on with --resume, or start anew with --overwrite")
+    names = [name.strip() for name in label_names.split(",")] if label_names else None
+    data = prepare(
+        config, train_file, validation_file, names, drop_bad_rows=drop_bad_rows, drop_shared=drop_shared, note=_note
+    )
+    table = train(config, data, output, resume=resume)
+    write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
+    click.echo(markdown_table(table))
+    click.echo(f"checkpoint, table and card: {output}")
+
+
+def require_extra(command: str) -> None:
+    """
+    Check once that the export packages are installed.
+
+    :raises MissingExtraError: naming the extra and the first missing package
+    """
+    for name in _EXTRA_PACKAGES:
+        if find_spec(name) is None:
+            raise MissingExtraError(f"{command} needs {name}, which comes with: pip install 'nerd-onnx[export]'")
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
+
+
+def _run(command: click.Command) -> NoReturn:
+    """Run a command; a user's mistake ends in one line and an exit code, never in a traceback."""
+    try:
+        command.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted; the same command with --resume goes on", err=True)
+        sys.exit(130)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except NerdError as err:
+        click.echo(f"error: {err}", err=True)
+        sys.exit(err.exit_code)
+    sys.exit(0)
+
+
+def train_main() -> NoReturn:
+    """Entry point of ``nerd-train``."""
+    _run(train_command)
+
+

@@ -1,0 +1,59 @@
+"""Every default of training and export, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["coarse", "fine"]
+Precision = Literal["fp32", "bf16"]
+Quantization = Literal["int8", "none"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """
+    The published fine-tune of BERT on Few-NERD; its defaults are that recipe.
+
+    :param model: hub id or folder of the encoder to start from
+    :param dataset: hub id, or folder that holds ``train``, ``validation`` and perhaps ``test`` files
+    :param dataset_config: configuration of the hub data set
+    :param level: coarse types, or fine types from which the coarse one follows
+    :param learning_rate: peak of the linear schedule
+    :param warmup_ratio: share of all steps in which the rate climbs to its peak
+    :param max_tokens: longest training sentence in wordpieces; the rest of a longer one is left out
+    :param precision: bf16 runs the matrix products in bfloat16 (autocast), weights stay fp32
+    :param save_steps: steps between two checkpoints: what a kill can cost
+    """
+
+    model: str = "bert-base-uncased"
+    dataset: str = "DFKI-SLT/few-nerd"
+    dataset_config: str = "supervised"
+    level: Level = "coarse"
+    learning_rate: float = 3e-5
+    train_batch_size: int = 16
+    eval_batch_size: int = 8
+    epochs: float = 5.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    warmup_ratio: float = 0.1
+    seed: int = 42
+    max_tokens: int = 256
+    precision: Precision = "fp32"
+    group_by_length: bool = False
+    save_steps: int = 500
+    max_train_samples: int | None = None
+
+
+@dataclass(frozen=True)
+class VerifyLimits:
+    """
+    How far an exported bundle may stand from its PyTorch original before it is refused.
+
+    :param min_entity_agreement: least F1 of the bundle's entities against the original's, 0 to 1
+    :param max_labels_changed: largest share of words that get another label, 0 to 1
+    """
+
+    min_entity_agreement: float = 0.98
+    max_labels_changed: float = 0.01

@@ -1,0 +1,1 @@
+"""The standard fine-tune: labelled words in, a Hugging Face checkpoint out."""

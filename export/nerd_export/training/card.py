@@ -1,0 +1,90 @@
+"""What a training run leaves beside its checkpoint: the table, the recipe and a model card."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from ..config import TrainConfig
+from .trainer import STATE_FILE, EpochRow, TrainingData
+
+_HEAD = "| Training loss | Epoch | Step | Validation loss | Precision | Recall | F1 | Accuracy |"
+_RULE = "|---|---|---|---|---|---|---|---|"
+_VERSIONS = ("torch", "transformers", "datasets", "tokenizers")
+
+
+def markdown_table(rows: Sequence[EpochRow]) -> str:
+    """Lay the epochs out as the published card does, one line an epoch."""
+    lines = [_HEAD, _RULE]
+    lines += [
+        f"| {_loss(r.training_loss)} | {r.epoch:.2f} | {r.step} | {r.validation_loss:.4f} "
+        f"| {r.precision:.4f} | {r.recall:.4f} | {r.f1:.4f} | {r.accuracy:.4f} |"
+        for r in rows
+    ]
+    if any(r.coarse_f1 is not None for r in rows):
+        lines = [line + (" Coarse F1 |" if i == 0 else "---|" if i == 1 else "") for i, line in enumerate(lines)]
+        lines[2:] = [f"{line} {r.coarse_f1 or 0.0:.4f} |" for line, r in zip(lines[2:], rows, strict=True)]
+    return "\n".join(lines)
+
+
+def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], command: str) -> None:
+    """Write ``training.json`` (everything, for export) and ``README.md`` (the same, for people)."""
+    best = max(table, key=lambda row: row.f1)
+    record = {
+        "recipe": asdict(config),
+        "command": command,
+        "data": {
+            "train": data.train_source,
+            "train_sentences": len(data.train),
+            "validation": data.validation_source,
+            "validation_sentences": len(data.validation),
+        },
+        "labels": list(data.labels.names),
+        "coarse": dict(data.labels.coarse),
+        "table": [asdict(row) for row in table],
+        "best": asdict(best),
+        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+    }
+    (output / STATE_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (output / "README.md").write_text(_card(config, data, table, best, command), "utf-8")
+
+
+def _card(config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], best: EpochRow, command: str) -> str:
+    level = f"{config.level} level, {len(data.labels.fine_types)} entity types"
+    return f"""---
+base_model: {json.dumps(config.model)}
+library_name: transformers
+pipeline_tag: token-classification
+tags: [named-entity-recognition]
+---
+
+# {Path(config.model).name} fine-tuned for named entities ({level})
+
+Fine-tuned with `nerd-train` from `{config.model}` on {len(data.train):,} sentences ({data.train_source}).
+Best epoch by validation F1: **{best.f1:.4f}** at epoch {best.epoch:.2f}, on {len(data.validation):,} sentences
+({data.validation_source}). Scores are seqeval's, strict, on BIO made from the data's tags, on given words.
+
+{markdown_table(table)}
+
+## Recipe
+
+Learning rate {config.learning_rate:g}, train batch {config.train_batch_size}, eval batch {config.eval_batch_size},
+{config.epochs:g} epochs, Adam betas {config.adam_beta1:g}/{config.adam_beta2:g} epsilon {config.adam_epsilon:g}, linear
+schedule, warmup ratio {config.warmup_ratio:g}, seed {config.seed}, {config.precision}, at most {config.max_tokens} tokens.
+
+```
+{command}
+```
+
+## Labels
+
+{", ".join(f"`{name}`" for name in data.labels.names)}
+"""
+
+
+def _loss(value: float | None) -> str:
+    return "no log" if value is None else f"{value:.4f}"

@@ -1,0 +1,110 @@
+"""Check labelled data before an hour of training is spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from nerd_onnx.errors import TrainingDataError
+from nerd_onnx.inference.labels import OUTSIDE
+
+from .corpus import Row, Split
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A checked sentence: words without holes, a tag name a word."""
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+@dataclass
+class Findings:
+    """What a check found: problems stop the training, notes are only told."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def raise_problems(self) -> None:
+        """
+        Raise when anything was found that training must not go on with.
+
+        :raises TrainingDataError: naming the first few places and how many there are
+        """
+        if self.problems:
+            raise TrainingDataError(
+                f"the labelled data has {len(self.problems)} problem(s): {_first(self.problems)}. "
+                "Correct the rows, or leave them out with --drop-bad-rows"
+            )
+
+
+def check_split(split: Split, known: Sequence[str] | None, findings: Findings) -> list[Sentence]:
+    """
+    Turn rows into sentences and collect what is wrong with them.
+
+    :param known: tag names that may occur; None to accept any
+    :param findings: receives every problem and note
+    :return: the sentences without fault, in file order
+    """
+    sentences: list[Sentence] = []
+    empty: list[str] = []
+    for row in split.rows:
+        if row.tokens is not None and row.tags is not None and not row.tokens and not row.tags:
+            empty.append(row.where)
+            continue
+        problem = _problem(row, split.tag_names, known)
+        if problem:
+            findings.problems.append(f"{row.where}: {problem}")
+        else:
+            sentences.append(Sentence(tuple(map(str, row.tokens or ())), _names(row.tags or (), split.tag_names)))
+    if empty:
+        findings.notes.append(f"{len(empty)} empty sentence(s) left out: {_first(empty)}")
+    if not sentences:
+        findings.problems.append(f"{split.source}: no usable sentence in this split")
+    return sentences
+
+
+def shared_sentences(train: Iterable[Sentence], evaluation: Iterable[Sentence]) -> set[tuple[str, ...]]:
+    """Give the word sequences that stand in both splits: evaluated on, they flatter the model."""
+    return {s.tokens for s in train} & {s.tokens for s in evaluation}
+
+
+def tag_inventory(sentences: Iterable[Sentence]) -> tuple[str, ...]:
+    """List the tag names in use: ``O`` first, the rest sorted, so that label ids do not depend on row order."""
+    names = {tag for sentence in sentences for tag in sentence.tags}
+    return (OUTSIDE, *sorted(names - {OUTSIDE}))
+
+
+def _problem(row: Row, tag_names: Sequence[str] | None, known: Sequence[str] | None) -> str | None:
+    """Say what is wrong with one row, or None."""
+    if row.tokens is None or row.tags is None:
+        return f"{'tokens' if row.tokens is None else 'tags'} missing (null)"
+    if isinstance(row.tokens, str) or isinstance(row.tags, str):
+        return "expected lists of words and of tags, found a string"
+    if len(row.tokens) != len(row.tags):
+        return f"{len(row.tokens)} tokens but {len(row.tags)} tags"
+    for i, (token, tag) in enumerate(zip(row.tokens, row.tags, strict=True)):
+        if token is None or tag is None:
+            return f"{'token' if token is None else 'tag'} {i} missing (null)"
+        if not isinstance(token, str) or not token.strip():
+            return f"token {i} is {token!r}; expected a word"
+        if isinstance(tag, int) and not (tag_names and 0 <= tag < len(tag_names)):
+            if tag_names is None:
+                return f"tag {i} is the integer {tag}, and the file stores no names for integers; give --label-names"
+            return f"unknown tag {tag} at token {i} ({token!r}); the data set names 0 to {len(tag_names) - 1}"
+        name = tag_names[tag] if isinstance(tag, int) and tag_names else tag
+        if known is not None and name not in known:
+            return f"unknown tag {name!r} at token {i} ({token!r}); known: {', '.join(known[:8])}, ..."
+    return None
+
+
+def _names(tags: Sequence[str | int | None], tag_names: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(tag_names[tag] if isinstance(tag, int) and tag_names else str(tag) for tag in tags)
+
+
+def _first(items: Sequence[str]) -> str:
+    more = f"; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return "; ".join(items[:_SHOWN]) + more

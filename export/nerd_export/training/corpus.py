@@ -1,0 +1,177 @@
+"""Read labelled sentences from the hub, Parquet, JSON Lines or CoNLL columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nerd_onnx.errors import TrainingDataError
+
+TOKENS_COLUMN = "tokens"
+TAG_COLUMNS = {"coarse": "ner_tags", "fine": "fine_ner_tags"}
+SPLIT_FILES = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+SUFFIXES = (".parquet", ".jsonl", ".json", ".conll", ".txt", ".tsv")
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One sentence as the file gives it, not yet checked.
+
+    :param where: file and row or line, for messages
+    :param tokens: words; None or holes where the file has them
+    :param tags: a tag a word, as names or ClassLabel integers
+    """
+
+    where: str
+    tokens: Sequence[str | None] | None
+    tags: Sequence[str | int | None] | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """
+    The rows of one split.
+
+    :param source: where it was read from
+    :param rows: its sentences in file order
+    :param tag_names: names behind integer tags, where the source stores them
+    """
+
+    source: str
+    rows: tuple[Row, ...]
+    tag_names: tuple[str, ...] | None = None
+
+
+def find_split_file(folder: Path, split: str) -> Path | None:
+    """Find the file of a split in a folder: ``train.parquet``, ``dev.conll`` and the like."""
+    for stem in SPLIT_FILES[split]:
+        for suffix in SUFFIXES:
+            path = folder / f"{stem}{suffix}"
+            if path.is_file():
+                return path
+    return None
+
+
+def read_file(path: Path, tag_column: str) -> Split:
+    """
+    Read one labelled file; its suffix tells the format.
+
+    :raises TrainingDataError: when it is missing, of an unknown format, damaged, or lacks a column
+    """
+    if not path.is_file():
+        raise TrainingDataError(f"{path}: no such file; give a .parquet, .jsonl or .conll file of labelled sentences")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(path, tag_column)
+    if suffix in (".jsonl", ".json"):
+        return Split(str(path), tuple(_json_rows(path, tag_column)))
+    if suffix in (".conll", ".txt", ".tsv"):
+        return Split(str(path), tuple(_conll_rows(path)))
+    raise TrainingDataError(f"{path}: unknown kind {suffix!r}; expected one of {', '.join(SUFFIXES)}")
+
+
+def read_hub(dataset: str, config: str, split: str, tag_column: str) -> Split:
+    """
+    Read one split of a hub data set with ``datasets``.
+
+    :raises TrainingDataError: when it cannot be fetched or lacks a column
+    """
+    import datasets
+
+    source = f"{dataset} ({config}, {split})"
+    try:
+        data = datasets.load_dataset(dataset, config, split=split)
+    except Exception as err:
+        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        raise TrainingDataError(
+            f"{source}: cannot be loaded: {reason}. Without a network give a folder or files: --dataset DIR, "
+            "or --train-file and --validation-file"
+        ) from err
+    _require_columns(source, data.column_names, tag_column)
+    rows = zip(data[TOKENS_COLUMN], data[tag_column], strict=True)
+    return Split(
+        source,
+        tuple(Row(f"{source}, row {i}", tokens, tags) for i, (tokens, tags) in enumerate(rows)),
+        _class_label_names(data.features, tag_column),
+    )
+
+
+def _read_parquet(path: Path, tag_column: str) -> Split:
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+        _require_columns(str(path), schema.names, tag_column)
+        table = pq.read_table(path, columns=[TOKENS_COLUMN, tag_column])
+    except (pa.ArrowInvalid, OSError) as err:
+        raise TrainingDataError(f"{path}: not a readable Parquet file: {str(err).splitlines()[0]}") from err
+    names = _class_label_names(datasets.Features.from_arrow_schema(schema), tag_column)
+    rows = zip(table[TOKENS_COLUMN].to_pylist(), table[tag_column].to_pylist(), strict=True)
+    return Split(str(path), tuple(Row(f"{path}, row {i}", tokens, tags) for i, (tokens, tags) in enumerate(rows)), names)
+
+
+def _class_label_names(features: Any, tag_column: str) -> tuple[str, ...] | None:
+    """Names of a ``Sequence(ClassLabel)`` column, or None for a column of strings."""
+    feature = getattr(features[tag_column], "feature", None)
+    names = getattr(feature, "names", None)
+    return tuple(names) if names else None
+
+
+def _json_rows(path: Path, tag_column: str) -> Iterator[Row]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(_decoded(path, lines), 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as err:
+                raise TrainingDataError(f"{where}: not JSON: {err.msg} at column {err.colno}") from err
+            if not isinstance(record, dict):
+                raise TrainingDataError(f"{where}: expected an object with {TOKENS_COLUMN!r} and {tag_column!r}")
+            _require_columns(where, list(record), tag_column)
+            yield Row(where, record[TOKENS_COLUMN], record[tag_column])
+
+
+def _conll_rows(path: Path) -> Iterator[Row]:
+    """Columns by white space: the first is the word, the last its tag; a blank line ends the sentence."""
+    tokens: list[str] = []
+    tags: list[str] = []
+    first_line = 0
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(_decoded(path, lines), 1):
+            fields = line.split()
+            if fields and fields[0] != "-DOCSTART-":
+                if len(fields) == 1:
+                    raise TrainingDataError(f"{path}, line {number}: {line.strip()!r} has one column; expected word and tag")
+                first_line = first_line or number
+                tokens.append(fields[0])
+                tags.append(fields[-1])
+            elif tokens:
+                yield Row(f"{path}, line {first_line}", tokens, tags)
+                tokens, tags, first_line = [], [], 0
+    if tokens:
+        yield Row(f"{path}, line {first_line}", tokens, tags)
+
+
+def _decoded(path: Path, lines: Iterator[str]) -> Iterator[str]:
+    try:
+        yield from lines
+    except UnicodeDecodeError as err:
+        raise TrainingDataError(f"{path}: not UTF-8 ({err.reason}); convert the file first") from err
+
+
+def _require_columns(where: str, columns: Sequence[str], tag_column: str) -> None:
+    missing = [name for name in (TOKENS_COLUMN, tag_column) if name not in columns]
+    if missing:
+        raise TrainingDataError(f"{where}: no column {' and '.join(missing)}; it has: {', '.join(columns)}")

@@ -1,0 +1,90 @@
+"""From the options of ``nerd-train`` to checked sentences and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nerd_onnx.errors import TrainingDataError
+from nerd_onnx.inference.labels import LabelSet
+
+from ..config import Level, TrainConfig
+from .checks import Findings, Sentence, check_split, shared_sentences, tag_inventory
+from .corpus import SPLIT_FILES, TAG_COLUMNS, Split, find_split_file, read_file, read_hub
+from .trainer import TrainingData
+
+_SHOWN_WORDS = 12
+
+
+def load_split(dataset: str, config: str, split: str, level: Level, file: Path | None = None) -> Split:
+    """
+    Read one split from a file, a folder of split files, or the hub: the first of these that is given.
+
+    :raises TrainingDataError: when there is nothing to read
+    """
+    column = TAG_COLUMNS[level]
+    if file is not None:
+        return read_file(file, column)
+    folder = Path(dataset)
+    if folder.is_dir():
+        path = find_split_file(folder, split)
+        if path is None:
+            names = " or ".join(f"{stem}.parquet/.jsonl/.conll" for stem in SPLIT_FILES[split])
+            raise TrainingDataError(f"{folder}: no {split} file; expected {names}")
+        return read_file(path, column)
+    if folder.is_file():
+        raise TrainingDataError(f"{folder}: is one file; give its folder, or --train-file and --validation-file")
+    return read_hub(dataset, config, split, column)
+
+
+def prepare(
+    config: TrainConfig,
+    train_file: Path | None,
+    validation_file: Path | None,
+    tag_names: Sequence[str] | None,
+    *,
+    drop_bad_rows: bool,
+    drop_shared: bool,
+    note: Callable[[str], None],
+) -> TrainingData:
+    """
+    Read and check the training and validation splits.
+
+    :param tag_names: names behind integer tags whose file stores none
+    :param drop_bad_rows: leave faulty rows out instead of stopping
+    :param drop_shared: leave out of training what stands in validation too
+    :param note: receives what was found but does not stop the training
+    :raises TrainingDataError: naming file, row and fault
+    """
+    train_split = _with_names(load_split(config.dataset, config.dataset_config, "train", config.level, train_file), tag_names)
+    validation_split = _with_names(
+        load_split(config.dataset, config.dataset_config, "validation", config.level, validation_file), tag_names
+    )
+    findings = Findings()
+    train = check_split(train_split, None, findings)
+    inventory = tag_inventory(train)
+    validation = check_split(validation_split, inventory, findings)
+    if drop_bad_rows and train and validation:
+        findings.notes.extend(f"left out: {problem}" for problem in findings.problems)
+    else:
+        findings.raise_problems()
+    train = _without_shared(train, validation, findings, drop=drop_shared)
+    for text in findings.notes:
+        note(text)
+    labels = LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
+    return TrainingData(train[: config.max_train_samples], validation, labels, train_split.source, validation_split.source)
+
+
+def _with_names(split: Split, tag_names: Sequence[str] | None) -> Split:
+    return split if split.tag_names or tag_names is None else Split(split.source, split.rows, tuple(tag_names))
+
+
+def _without_shared(train: list[Sentence], validation: list[Sentence], findings: Findings, *, drop: bool) -> list[Sentence]:
+    """Report sentences that stand in both splits, and leave them out of training when asked."""
+    shared = shared_sentences(train, validation)
+    if not shared:
+        return train
+    example = " ".join(min(shared)[:_SHOWN_WORDS])
+    remedy = "left out of training" if drop else "leave them out of training with --drop-shared"
+    findings.notes.append(f"{len(shared)} sentence(s) stand in train and validation, such as {example!r}: {remedy}")
+    return [s for s in train if s.tokens not in shared] if drop else train

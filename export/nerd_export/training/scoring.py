@@ -1,0 +1,109 @@
+"""Entity precision, recall and F1: by seqeval on given words, by character spans on raw text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nerd_onnx.inference.labels import OUTSIDE, Scheme, coarse_type, scheme_of, split_tag
+
+Span = tuple[int, int, str]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """
+    Micro-averaged entity scores, each 0 to 1.
+
+    :param accuracy: share of words with the right tag; None where words are not given
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    accuracy: float | None = None
+
+    @classmethod
+    def from_counts(cls, correct: int, predicted: int, expected: int) -> Scores:
+        """Make scores from numbers of entities; an empty denominator gives 0."""
+        precision = correct / predicted if predicted else 0.0
+        recall = correct / expected if expected else 0.0
+        f1 = 2 * correct / (predicted + expected) if predicted + expected else 0.0
+        return cls(precision, recall, f1)
+
+
+def spans_of(tags: Sequence[str], scheme: Scheme | None = None) -> list[Span]:
+    """
+    Read entities off one sentence's tags, in any scheme.
+
+    :return: (first word, one past the last word, entity type), in order
+    """
+    scheme = scheme or scheme_of(tags)
+    spans: list[Span] = []
+    begin, current = 0, ""
+    for i, tag in enumerate((*tags, OUTSIDE)):
+        prefix, entity_type = split_tag(tag, scheme)
+        if current and (entity_type != current or prefix in "BUS"):
+            spans.append((begin, i, current))
+            current = ""
+        if entity_type and not current:
+            begin, current = i, entity_type
+        if current and prefix in "LEUS":
+            spans.append((begin, i + 1, current))
+            current = ""
+    return spans
+
+
+def to_bio(tags: Sequence[str], scheme: Scheme | None = None, *, coarse: bool = False) -> list[str]:
+    """
+    Rewrite tags as BIO, which seqeval reads rightly (on plain IO names it eats the first letter).
+
+    :param coarse: merge fine types like ``person-actor`` into ``person`` first
+    """
+    scheme = scheme or scheme_of(tags)
+    if coarse:
+        tags = [coarse_tag(tag, scheme) for tag in tags]
+    bio = [OUTSIDE] * len(tags)
+    for begin, end, entity_type in spans_of(tags, scheme):
+        bio[begin:end] = [f"B-{entity_type}", *[f"I-{entity_type}"] * (end - begin - 1)]
+    return bio
+
+
+def coarse_tag(tag: str, scheme: Scheme) -> str:
+    """Give the coarse tag of a fine one: ``B-person-actor`` to ``B-person``."""
+    prefix, entity_type = split_tag(tag, scheme)
+    if not entity_type:
+        return OUTSIDE
+    name = coarse_type(entity_type)
+    return name if scheme == "IO" else f"{prefix}-{name}"
+
+
+def word_scores(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Scores:
+    """
+    Score BIO tags of sentences with seqeval, strict IOB2: an entity counts when borders and type agree.
+
+    :param expected: BIO tags of each sentence
+    :param predicted: the same shape
+    """
+    from seqeval.metrics import accuracy_score
+    from seqeval.metrics.v1 import precision_recall_fscore_support
+    from seqeval.scheme import IOB2
+
+    gold, guess = [list(tags) for tags in expected], [list(tags) for tags in predicted]
+    if all(tag == OUTSIDE for tags in (*gold, *guess) for tag in tags):
+        return Scores(0.0, 0.0, 0.0, 1.0)  # seqeval cannot work on no entities at all
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        gold, guess, average="micro", scheme=IOB2, zero_division=0
+    )
+    return Scores(float(precision), float(recall), float(f1), float(accuracy_score(gold, guess)))
+
+
+def span_scores(expected: Iterable[Iterable[Span]], predicted: Iterable[Iterable[Span]]) -> Scores:
+    """Score entities as spans (start, end, type) of a text each; all three must agree."""
+    correct = n_predicted = n_expected = 0
+    for gold, guess in zip(expected, predicted, strict=True):
+        gold_set, guess_set = set(gold), set(guess)
+        correct += len(gold_set & guess_set)
+        n_predicted += len(guess_set)
+        n_expected += len(gold_set)
+    return Scores.from_counts(correct, n_predicted, n_expected)

@@ -1,0 +1,55 @@
+"""Errors named by what the user must fix. Each has an exit code and a stable short code for ``--json``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NerdError(Exception):
+    """Something a user can put right. Its text says what was met, where, what was expected and what to do."""
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "error"
+
+
+class InputError(NerdError):
+    """The input cannot be read as asked: missing, damaged, of another kind, or without the text column."""
+
+    code = "input"
+
+
+class OutputError(NerdError):
+    """The output cannot be written as asked: it exists, it is the input, or the disk refuses."""
+
+    code = "output"
+
+
+class ModelError(NerdError):
+    """The model folder is missing, incomplete, altered, or of a kind the runtime cannot run."""
+
+    code = "model"
+
+
+class OptionError(NerdError):
+    """An option's value does not fit the model or the other options."""
+
+    exit_code = 2
+    code = "usage"
+
+
+class TrainingDataError(NerdError):
+    """The labelled data is not fit to train or to evaluate on."""
+
+    code = "training-data"
+
+
+class VerificationError(NerdError):
+    """An exported model differs from its original by more than the limits allow."""
+
+    code = "verification"
+
+
+class MissingExtraError(NerdError):
+    """The command needs packages that come with an optional extra."""
+
+    code = "missing-extra"

@@ -1,0 +1,1 @@
+"""Texts to entities. Nothing in here knows files or Arrow."""
