@@ -1,3 +1,22 @@
 """Add named entities to large text corpora on ordinary CPUs: the same text always gets the same entities."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nerd_onnx.errors import NerdError
+
+if TYPE_CHECKING:
+    from nerd_onnx.tagger import Entity, Tagger
+
 __version__ = "0.1.0"
+__all__ = ["Entity", "NerdError", "Tagger", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the tagger when it is first asked for, so that ``nerd-tag --help`` need not load onnxruntime."""
+    if name in ("Entity", "Tagger"):
+        from nerd_onnx import tagger
+
+        return getattr(tagger, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from importlib.util import find_spec
@@ -10,12 +11,12 @@ from typing import Any, NoReturn
 
 import click
 
+from nerd_export.config import SEGMENT_TOKENS, TrainConfig, VerifyLimits
 from nerd_onnx import __version__
-from nerd_onnx.errors import MissingExtraError, NerdError, OutputError
-
-from .config import TrainConfig
+from nerd_onnx.errors import InputError, MissingExtraError, NerdError, OutputError
 
 _DEFAULTS = TrainConfig()
+_LIMITS = VerifyLimits()
 _EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir")
 
 
@@ -23,11 +24,15 @@ _EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "o
 @click.option("--model", default=_DEFAULTS.model, help="Hub id or folder of the encoder to start from.")
 @click.option("--dataset", default=_DEFAULTS.dataset, help="Hub id, or a folder with train and validation files.")
 @click.option("--dataset-config", default=_DEFAULTS.dataset_config, help="Configuration of the hub data set.")
-@click.option("--train-file", type=click.Path(path_type=Path), help="Labelled file to train on, instead of the data set's.")
+@click.option(
+    "--train-file", type=click.Path(path_type=Path), help="Labelled file to train on, instead of the data set's."
+)
 @click.option("--validation-file", type=click.Path(path_type=Path), help="Labelled file to choose the best epoch on.")
 @click.option("--label-names", help="Names behind integer tags, comma-separated, for files that store none.")
 @click.option("--level", type=click.Choice(["coarse", "fine"]), default=_DEFAULTS.level, help="Which tags to learn.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
+)
 @click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first sentences.")
 @click.option("--learning-rate", type=float, default=_DEFAULTS.learning_rate)
 @click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
@@ -35,10 +40,16 @@ _EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "o
 @click.option("--epochs", type=float, default=_DEFAULTS.epochs)
 @click.option("--warmup-ratio", type=click.FloatRange(0, 1), default=_DEFAULTS.warmup_ratio)
 @click.option("--seed", type=int, default=_DEFAULTS.seed)
-@click.option("--max-tokens", type=click.IntRange(min=8), default=_DEFAULTS.max_tokens, help="Longest training sentence.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default=_DEFAULTS.precision, help="Of matrix products.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=8), default=_DEFAULTS.max_tokens, help="Longest training sentence."
+)
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default=_DEFAULTS.precision, help="Of matrix products."
+)
 @click.option("--group-by-length", is_flag=True, help="Batch sentences of like length: less padding, faster.")
-@click.option("--save-steps", type=click.IntRange(min=1), default=_DEFAULTS.save_steps, help="Steps between checkpoints.")
+@click.option(
+    "--save-steps", type=click.IntRange(min=1), default=_DEFAULTS.save_steps, help="Steps between checkpoints."
+)
 @click.option("--drop-bad-rows", is_flag=True, help="Leave faulty rows out instead of stopping.")
 @click.option("--drop-shared", is_flag=True, help="Leave out of training what stands in validation too.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint under --output.")
@@ -58,9 +69,9 @@ def train_command(
 ) -> None:
     """Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD."""
     require_extra("nerd-train")
-    from .training.card import markdown_table, write_card
-    from .training.prepare import prepare
-    from .training.trainer import train
+    from nerd_export.training.card import markdown_table, write_card
+    from nerd_export.training.prepare import prepare
+    from nerd_export.training.trainer import train
 
     config = TrainConfig(**recipe)
     if output.exists() and not output.is_dir():
@@ -75,6 +86,96 @@ def train_command(
     write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
     click.echo(markdown_table(table))
     click.echo(f"checkpoint, table and card: {output}")
+
+
+@click.command("nerd-export", context_settings={"auto_envvar_prefix": "NERD_EXPORT", "show_default": True})
+@click.option("--model", required=True, help="Hub id or folder of a fine-tuned token classifier.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the bundle.")
+@click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", help="Per-token int8, or fp32.")
+@click.option(
+    "--level",
+    type=click.Choice(["coarse", "fine"]),
+    help="fine: names like person-actor have a coarse type.  [default: as nerd-train recorded]",
+)
+@click.option("--segment-tokens", type=click.IntRange(min=16), default=SEGMENT_TOKENS, help="Longest segment to run.")
+@click.option(
+    "--evaluate",
+    "evaluations",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Score original and bundle on a labelled file and record it; may be repeated.",
+)
+@click.option(
+    "--texts", type=click.Path(path_type=Path), help="Compare on these texts, one a line.  [default: the sample inside]"
+)
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    default=_LIMITS.min_entity_agreement,
+    help="Least entity F1 against the original.",
+)
+@click.option(
+    "--max-labels-changed",
+    type=click.FloatRange(0, 1),
+    default=_LIMITS.max_labels_changed,
+    help="Largest share of labels changed.",
+)
+@click.option("--license", "licence", help="Licence to name in the card, as an SPDX id.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write every figure as JSON.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def export_command(
+    evaluations: tuple[str, ...],
+    texts: Path | None,
+    min_agreement: float,
+    max_labels_changed: float,
+    report: Path | None,
+    **options: Any,
+) -> None:
+    """Export a checkpoint as a bundle for nerd-tag, and compare it with the PyTorch original before it is kept."""
+    require_extra("nerd-export")
+    from nerd_export.conversion.export import ExportRequest, export_bundle
+
+    request = ExportRequest(
+        **options,
+        evaluations=dict(map(_name_and_file, evaluations)),
+        texts=None if texts is None else _lines(texts),
+        limits=VerifyLimits(min_agreement, max_labels_changed),
+    )
+    result = export_bundle(request, _note)
+    figures = {"comparison": result.comparison.summary(), "metrics": result.metrics, "size_bytes": result.size_bytes}
+    if report is not None:
+        report.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    found = result.comparison
+    click.echo(
+        f"bundle: {request.output} ({result.size_bytes / 1e6:.1f} MB); against PyTorch: largest logit difference "
+        f"{found.max_logit_difference:.3g}, labels changed {found.labels_changed:.3%}, entity agreement "
+        f"{found.entity_agreement:.4f}"
+    )
+    for name, scores in result.metrics.items():
+        for key in [key for key in scores["bundle"] if key != "sentences"]:
+            click.echo(
+                f"{name}, {key}: F1 {scores['original'][key]['f1']:.4f} original, "
+                f"{scores['bundle'][key]['f1']:.4f} bundle"
+            )
+
+
+def _name_and_file(value: str) -> tuple[str, Path]:
+    name, separator, path = value.partition("=")
+    if not (name and separator and path):
+        raise click.BadParameter(f"{value!r}: expected NAME=FILE, such as test=test.parquet", param_hint="--evaluate")
+    return name, Path(path)
+
+
+def _lines(path: Path) -> list[str]:
+    """Read a text a line."""
+    try:
+        texts = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {err}") from err
+    if not texts:
+        raise InputError(f"{path}: no text in it; give one a line")
+    return texts
 
 
 def require_extra(command: str) -> None:
@@ -113,3 +214,6 @@ def train_main() -> NoReturn:
     _run(train_command)
 
 
+def export_main() -> NoReturn:
+    """Entry point of ``nerd-export``."""
+    _run(export_command)

@@ -57,3 +57,6 @@ class VerifyLimits:
 
     min_entity_agreement: float = 0.98
     max_labels_changed: float = 0.01
+
+
+SEGMENT_TOKENS = 128  # special tokens included; enough for context, and attention costs grow with the square

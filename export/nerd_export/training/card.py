@@ -9,8 +9,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from ..config import TrainConfig
-from .trainer import STATE_FILE, EpochRow, TrainingData
+from nerd_export.config import TrainConfig
+from nerd_export.training.trainer import STATE_FILE, EpochRow, TrainingData
 
 _HEAD = "| Training loss | Epoch | Step | Validation loss | Precision | Recall | F1 | Accuracy |"
 _RULE = "|---|---|---|---|---|---|---|---|"
@@ -74,7 +74,8 @@ Best epoch by validation F1: **{best.f1:.4f}** at epoch {best.epoch:.2f}, on {le
 
 Learning rate {config.learning_rate:g}, train batch {config.train_batch_size}, eval batch {config.eval_batch_size},
 {config.epochs:g} epochs, Adam betas {config.adam_beta1:g}/{config.adam_beta2:g} epsilon {config.adam_epsilon:g}, linear
-schedule, warmup ratio {config.warmup_ratio:g}, seed {config.seed}, {config.precision}, at most {config.max_tokens} tokens.
+schedule, warmup ratio {config.warmup_ratio:g}, seed {config.seed}, {config.precision}, at most
+{config.max_tokens} tokens.
 
 ```
 {command}

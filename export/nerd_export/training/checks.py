@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from nerd_export.training.corpus import Row, Split
 from nerd_onnx.errors import TrainingDataError
 from nerd_onnx.inference.labels import OUTSIDE
-
-from .corpus import Row, Split
 
 _SHOWN = 5
 
@@ -78,12 +77,14 @@ def tag_inventory(sentences: Iterable[Sentence]) -> tuple[str, ...]:
     return (OUTSIDE, *sorted(names - {OUTSIDE}))
 
 
-def _problem(row: Row, tag_names: Sequence[str] | None, known: Sequence[str] | None) -> str | None:
+def _problem(  # noqa: PLR0911 - one return a fault
+    row: Row, tag_names: Sequence[str] | None, known: Sequence[str] | None
+) -> str | None:
     """Say what is wrong with one row, or None."""
     if row.tokens is None or row.tags is None:
         return f"{'tokens' if row.tokens is None else 'tags'} missing (null)"
-    if isinstance(row.tokens, str) or isinstance(row.tags, str):
-        return "expected lists of words and of tags, found a string"
+    if not isinstance(row.tokens, list) or not isinstance(row.tags, list):
+        return "expected a list of words and a list of tags"
     if len(row.tokens) != len(row.tags):
         return f"{len(row.tokens)} tokens but {len(row.tags)} tags"
     for i, (token, tag) in enumerate(zip(row.tokens, row.tags, strict=True)):
@@ -91,13 +92,22 @@ def _problem(row: Row, tag_names: Sequence[str] | None, known: Sequence[str] | N
             return f"{'token' if token is None else 'tag'} {i} missing (null)"
         if not isinstance(token, str) or not token.strip():
             return f"token {i} is {token!r}; expected a word"
-        if isinstance(tag, int) and not (tag_names and 0 <= tag < len(tag_names)):
-            if tag_names is None:
-                return f"tag {i} is the integer {tag}, and the file stores no names for integers; give --label-names"
-            return f"unknown tag {tag} at token {i} ({token!r}); the data set names 0 to {len(tag_names) - 1}"
-        name = tag_names[tag] if isinstance(tag, int) and tag_names else tag
-        if known is not None and name not in known:
-            return f"unknown tag {name!r} at token {i} ({token!r}); known: {', '.join(known[:8])}, ..."
+        fault = _tag_problem(tag, tag_names, known)
+        if fault:
+            return f"{fault} at token {i} ({token!r})"
+    return None
+
+
+def _tag_problem(tag: str | int, tag_names: Sequence[str] | None, known: Sequence[str] | None) -> str | None:
+    """Say what is wrong with one tag, or None."""
+    if isinstance(tag, int):
+        if tag_names is None:
+            return f"tag is the integer {tag}, and the file stores no names for integers (give --label-names)"
+        if not 0 <= tag < len(tag_names):
+            return f"unknown tag {tag} (the data set names 0 to {len(tag_names) - 1})"
+        tag = tag_names[tag]
+    if known is not None and tag not in known:
+        return f"unknown tag {tag!r} (train has {', '.join(known[:8])}{', ...' if len(known) > 8 else ''})"  # noqa: PLR2004
     return None
 
 

@@ -117,7 +117,9 @@ def _read_parquet(path: Path, tag_column: str) -> Split:
         raise TrainingDataError(f"{path}: not a readable Parquet file: {str(err).splitlines()[0]}") from err
     names = _class_label_names(datasets.Features.from_arrow_schema(schema), tag_column)
     rows = zip(table[TOKENS_COLUMN].to_pylist(), table[tag_column].to_pylist(), strict=True)
-    return Split(str(path), tuple(Row(f"{path}, row {i}", tokens, tags) for i, (tokens, tags) in enumerate(rows)), names)
+    return Split(
+        str(path), tuple(Row(f"{path}, row {i}", tokens, tags) for i, (tokens, tags) in enumerate(rows)), names
+    )
 
 
 def _class_label_names(features: Any, tag_column: str) -> tuple[str, ...] | None:
@@ -153,7 +155,9 @@ def _conll_rows(path: Path) -> Iterator[Row]:
             fields = line.split()
             if fields and fields[0] != "-DOCSTART-":
                 if len(fields) == 1:
-                    raise TrainingDataError(f"{path}, line {number}: {line.strip()!r} has one column; expected word and tag")
+                    raise TrainingDataError(
+                        f"{path}, line {number}: {line.strip()!r} has one column; expected word and tag"
+                    )
                 first_line = first_line or number
                 tokens.append(fields[0])
                 tags.append(fields[-1])

@@ -10,22 +10,15 @@ piece of each of those carries the tag of the given word around it; in evaluatio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .checks import Sentence
+from nerd_export.training.checks import Sentence
+from nerd_onnx.inference.encoding import word_ranges
 
 IGNORED = -100  # torch's cross entropy leaves this target out
-
-
-def word_spans(words: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Character span of each word in ``" ".join(words)``. *Shape:* (words, 2), end-exclusive."""
-    lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
-    starts = np.fromiter(accumulate((n + 1 for n in lengths[:-1]), initial=0), dtype=np.int64, count=len(words))
-    return np.stack([starts, starts + lengths], axis=1)
 
 
 def piece_targets(
@@ -82,7 +75,10 @@ def encode(
     lost = 0
     for i, sentence in enumerate(sentences):
         targets = piece_targets(
-            encoded["offset_mapping"][i], encoded.word_ids(i), word_spans(sentence.tokens), every_pretoken=every_pretoken
+            encoded["offset_mapping"][i],
+            encoded.word_ids(i),
+            word_ranges(sentence.tokens),
+            every_pretoken=every_pretoken,
         )
         labels.append([ids[sentence.tags[t]] if t >= 0 else IGNORED for t in targets])
         lost += len(sentence.tokens) - len(set(targets) - {-1})

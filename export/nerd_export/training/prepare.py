@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nerd_export.config import Level, TrainConfig
+from nerd_export.training.checks import Findings, Sentence, check_split, shared_sentences, tag_inventory
+from nerd_export.training.corpus import SPLIT_FILES, TAG_COLUMNS, Split, find_split_file, read_file, read_hub
+from nerd_export.training.trainer import TrainingData
 from nerd_onnx.errors import TrainingDataError
 from nerd_onnx.inference.labels import LabelSet
-
-from ..config import Level, TrainConfig
-from .checks import Findings, Sentence, check_split, shared_sentences, tag_inventory
-from .corpus import SPLIT_FILES, TAG_COLUMNS, Split, find_split_file, read_file, read_hub
-from .trainer import TrainingData
 
 _SHOWN_WORDS = 12
 
@@ -56,7 +55,9 @@ def prepare(
     :param note: receives what was found but does not stop the training
     :raises TrainingDataError: naming file, row and fault
     """
-    train_split = _with_names(load_split(config.dataset, config.dataset_config, "train", config.level, train_file), tag_names)
+    train_split = _with_names(
+        load_split(config.dataset, config.dataset_config, "train", config.level, train_file), tag_names
+    )
     validation_split = _with_names(
         load_split(config.dataset, config.dataset_config, "validation", config.level, validation_file), tag_names
     )
@@ -72,14 +73,18 @@ def prepare(
     for text in findings.notes:
         note(text)
     labels = LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
-    return TrainingData(train[: config.max_train_samples], validation, labels, train_split.source, validation_split.source)
+    return TrainingData(
+        train[: config.max_train_samples], validation, labels, train_split.source, validation_split.source
+    )
 
 
 def _with_names(split: Split, tag_names: Sequence[str] | None) -> Split:
     return split if split.tag_names or tag_names is None else Split(split.source, split.rows, tuple(tag_names))
 
 
-def _without_shared(train: list[Sentence], validation: list[Sentence], findings: Findings, *, drop: bool) -> list[Sentence]:
+def _without_shared(
+    train: list[Sentence], validation: list[Sentence], findings: Findings, *, drop: bool
+) -> list[Sentence]:
     """Report sentences that stand in both splits, and leave them out of training when asked."""
     shared = shared_sentences(train, validation)
     if not shared:

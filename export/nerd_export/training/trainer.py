@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nerd_export.config import TrainConfig
+from nerd_export.training.checks import Sentence
+from nerd_export.training.features import IGNORED, encode
+from nerd_export.training.scoring import Scores, to_bio, word_scores
 from nerd_onnx.errors import NerdError, OutputError
 from nerd_onnx.inference.labels import LabelSet
-
-from ..config import TrainConfig
-from .checks import Sentence
-from .features import IGNORED, encode
-from .scoring import Scores, to_bio, word_scores
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"
@@ -134,7 +133,14 @@ def epoch_table(log_history: Sequence[dict[str, Any]]) -> list[EpochRow]:
         if "eval_loss" in entry:
             scores = {k: entry[f"eval_{k}"] for k in ("precision", "recall", "f1", "accuracy")}
             rows.append(
-                EpochRow(loss, entry["epoch"], entry["step"], entry["eval_loss"], **scores, coarse_f1=entry.get("eval_coarse_f1"))
+                EpochRow(
+                    loss,
+                    entry["epoch"],
+                    entry["step"],
+                    entry["eval_loss"],
+                    **scores,
+                    coarse_f1=entry.get("eval_coarse_f1"),
+                )
             )
     return rows
 
@@ -260,7 +266,12 @@ class _Metrics:
         guess = [[names[i] for i in row[k][:, 0]] for row, k in zip(prediction.predictions, kept, strict=True)]
         scheme = self._labels.scheme
         scores = word_scores([to_bio(t, scheme) for t in gold], [to_bio(t, scheme) for t in guess])
-        metrics = {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1, "accuracy": scores.accuracy or 0.0}
+        metrics = {
+            "precision": scores.precision,
+            "recall": scores.recall,
+            "f1": scores.f1,
+            "accuracy": scores.accuracy or 0.0,
+        }
         if self._labels.has_fine_level:
             metrics |= {f"coarse_{k}": v for k, v in self._coarse(gold, prediction.predictions, kept).items()}
         return metrics

@@ -1,0 +1,1 @@
+"""A checkpoint in, a verified bundle out: export, rewrite, verify, write."""

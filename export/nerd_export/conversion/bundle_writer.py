@@ -1,0 +1,108 @@
+"""Write a bundle folder: whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from nerd_onnx.errors import ModelError, OutputError
+from nerd_onnx.inference.bundle import DESCRIPTION, FORMAT_VERSION, sha256_of
+from nerd_onnx.inference.labels import LabelSet
+
+_COPIED = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """
+    Give a folder to fill beside ``target``; it takes that name when the block ends, and vanishes on any error.
+
+    :raises OutputError: when ``target`` exists and may not be replaced, or its parent cannot be written
+    """
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target}: exists; replace it with --overwrite")
+    if target.exists() and not (target / DESCRIPTION).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(f"{target}: is no model bundle, so it is not replaced; choose another --output")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as err:
+        raise OutputError(f"{target}: cannot be written: {err.strerror}") from err
+    try:
+        yield folder
+        mask = os.umask(0)
+        os.umask(mask)
+        folder.chmod(0o777 & ~mask)
+        if target.exists():
+            old = folder.with_name(f"{folder.name}.old")
+            target.rename(old)
+            folder.rename(target)
+            shutil.rmtree(old)
+        else:
+            folder.rename(target)
+    except OSError as err:
+        raise OutputError(f"{target}: cannot be written: {err.strerror}") from err
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_model(folder: Path, model: ir.Model, exported: Path) -> None:
+    """
+    Write graph, tokenizer and configuration.
+
+    :param exported: folder of optimum's export, whose small files are taken over
+    :raises ModelError: when the checkpoint has no fast tokenizer
+    """
+    ir.save(model, folder / "model.onnx")
+    for name in _COPIED:
+        if (exported / name).is_file():
+            shutil.copyfile(exported / name, folder / name)
+    tokenizer_file = exported / "tokenizer.json"
+    if not tokenizer_file.is_file():
+        raise ModelError("the checkpoint has no fast tokenizer (tokenizer.json), which exact character offsets need")
+    tokenizer = json.loads(tokenizer_file.read_text("utf-8"))
+    tokenizer["truncation"] = tokenizer["padding"] = None  # settings of somebody's training, not of the model
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), "utf-8")
+
+
+def write_description(
+    folder: Path,
+    labels: LabelSet,
+    *,
+    segment_tokens: int,
+    opset: int,
+    quantization: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+    **sections: Mapping[str, Any],
+) -> None:
+    """
+    Write ``nerd.json``, the one file the runtime believes; it fingerprints every other file.
+
+    :param sections: further objects to record, such as metrics and verification
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.name != DESCRIPTION)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "labels": list(labels.names),
+        "scheme": labels.scheme,
+        "coarse": dict(labels.coarse) or None,
+        "segment_tokens": segment_tokens,
+        "inputs": ["input_ids"],
+        "word_rule": "a word of the tokenizer's pre-tokenizer is decided by its first token",
+        "quantization": dict(quantization),
+        "opset": opset,
+        "lineage": dict(lineage),
+        **{key: dict(value) for key, value in sections.items()},
+        "files": {
+            name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names
+        },
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,47 @@
+"""
+Treebank words to plain text, as a person would have written it, with the place of each word.
+
+Labelled corpora hand out words (``It 's `` Time Out '' ( 1983 ) .``); users send text (``It's "Time Out" (1983).``).
+Joining the words back measures the difference between the two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
+_QUOTES = frozenset({"``", "''", '"'})
+_NO_SPACE_BEFORE = re.compile(
+    r"[.,;:!?%)\]}\u2019\u201d\u00bb\u2026]+|\.\.\.|n't|n\u2019t|['\u2019](?:s|re|ve|ll|d|m|S)?|[-\u2013\u2014]\w.*"
+)
+_NO_SPACE_AFTER = re.compile(r"[(\[{$\u00a3\u20ac#\u2018\u201c\u00ab]+")
+
+
+def plain_text(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+    """
+    Join words into plain text.
+
+    Quotes of any form become ``"``, opening and closing in turn.
+
+    :param words: words and punctuation of one sentence
+    :return: the text, and the character range of each word in it
+    """
+    parts: list[str] = []
+    spans: list[tuple[int, int]] = []
+    length = 0
+    glue = True  # nothing stands before the first word
+    quoted = False
+    for word in words:
+        surface = '"' if word in _QUOTES else _BRACKETS.get(word, word)
+        closing = word in _QUOTES and quoted
+        if not (glue or closing or (word not in _QUOTES and _NO_SPACE_BEFORE.fullmatch(surface))):
+            parts.append(" ")
+            length += 1
+        parts.append(surface)
+        spans.append((length, length + len(surface)))
+        length += len(surface)
+        opening = word in _QUOTES and not quoted
+        quoted ^= word in _QUOTES
+        glue = opening or bool(_NO_SPACE_AFTER.fullmatch(surface))
+    return "".join(parts), spans

@@ -1,0 +1,221 @@
+"""``nerd-tag``: options to :func:`tag_file` to report. The only place of the runtime that prints and exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, NoReturn
+
+import click
+
+from nerd_onnx import __version__
+from nerd_onnx.errors import NerdError
+
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\n")}
+
+
+@click.command("nerd-tag", context_settings={"auto_envvar_prefix": "NERD", "show_default": True})
+@click.argument("source", metavar="INPUT", type=click.Path())
+@click.argument("target", metavar="OUTPUT", type=click.Path())
+@click.option("--model", help="Model bundle, Hugging Face or Optimum folder, or hub id.  [default: the one inside]")
+@click.option("--text-column", default="text", help="Column or field to tag.")
+@click.option("--column", default="entities", help="Name of the new column.")
+@click.option(
+    "--format",
+    "input_format",
+    type=click.Choice(["parquet", "jsonl"]),
+    help="Input format, where its name does not tell.",
+)
+@click.option(
+    "--output-format", type=click.Choice(["parquet", "jsonl"]), help="Output format, where its name does not tell."
+)
+@click.option("--labels", help="Keep only these labels, coarse or fine, comma-separated.")
+@click.option(
+    "--min-score", type=click.FloatRange(0, 1), default=0.0, help="Keep only entities with this score or more."
+)
+@click.option(
+    "--offset-unit",
+    type=click.Choice(["codepoint", "utf8", "utf16"]),
+    default="codepoint",
+    help="Unit of start and end.",
+)
+@click.option("--limit", type=click.IntRange(min=0), help="Stop after so many rows.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), default=512, help="Most tokens in one call of the network.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Calls at the same time.  [default: the processors it may use]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT.")
+@click.option("--overwrite-column", is_flag=True, help="Replace an existing column of the new name.")
+@click.option("--dry-run", is_flag=True, help="Check everything and tell the plan; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary, or the error, as one JSON object on stderr.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def command(source: str, target: str, *, as_json: bool, quiet: bool, dry_run: bool, **options: Any) -> None:
+    r"""
+    Add named entities to INPUT and write it to OUTPUT.
+
+    INPUT and OUTPUT are Parquet or JSON Lines (.jsonl, also .gz and .zst); - is standard input and output.
+    Rows, their order and all other columns stay as they are.
+
+    \b
+    Examples:
+      nerd-tag articles.parquet tagged.parquet
+      nerd-tag posts.jsonl.gz tagged.parquet --text-column body --labels person,location
+      zcat posts.jsonl.gz | nerd-tag - - --min-score 0.8 > tagged.jsonl
+    """
+    from nerd_onnx.pipeline import FileJob, output_format_of, tag_file
+    from nerd_onnx.tagger import Tagger
+
+    job = FileJob(
+        source,
+        target,
+        options["input_format"],
+        options["output_format"],
+        options["limit"],
+        options["overwrite"],
+        options["overwrite_column"],
+    )
+    _check_files(job)
+    if options["threads"]:
+        os.environ.setdefault("RAYON_NUM_THREADS", str(options["threads"]))  # the tokenizer's threads
+    begin = time.perf_counter()
+    names = ("batch_tokens", "threads", "min_score", "offset_unit", "text_column", "column")
+    tagger = Tagger.load(
+        options["model"], labels=_label_list(options["labels"]), **{name: options[name] for name in names}
+    )
+    load_seconds = time.perf_counter() - begin
+    if dry_run:
+        _tell_plan(plan(tagger, job, output_format_of(job)), as_json=as_json)
+        return
+    bar = None if quiet or as_json or not sys.stderr.isatty() else _Bar()
+    try:
+        report = tag_file(tagger, job, bar)
+    finally:
+        if bar is not None:
+            bar.close()
+        tagger.close()
+    report.load_seconds = load_seconds
+    report.facts = {"output": target, "model": tagger.bundle.name, "model_sha256": tagger.bundle.model_sha256}
+    summary = report.summary()
+    if as_json:
+        click.echo(json.dumps(summary, ensure_ascii=False), err=True)
+    elif not quiet:
+        click.echo(summary_line(summary), err=True)
+
+
+def plan(tagger: Any, job: Any, output_format: str) -> dict[str, Any]:
+    """Say what a run would do, after opening input and model."""
+    from nerd_onnx.pipeline import open_job_source
+
+    with open_job_source(tagger, job, output_format) as opened:
+        rows = opened.num_rows
+        columns = list(opened.column_names)
+    if rows is not None and job.limit is not None:
+        rows = min(rows, job.limit)
+    return {
+        "status": "planned",
+        "input": job.input,
+        "output": job.output,
+        "output_format": output_format,
+        "rows": rows,
+        "columns": columns,
+        "text_column": tagger.options.text_column,
+        "new_column": tagger.options.column,
+        "model": tagger.bundle.name,
+        "quantization": tagger.bundle.quantization,
+        "labels": list(tagger.labels.types),
+        "segment_tokens": tagger.bundle.segment_tokens,
+        "batch_tokens": tagger.options.batch_tokens,
+        "threads": tagger.threads,
+    }
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """Put the summary into one line for people."""
+    nulls = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
+    return (
+        f"{summary['rows']:,} rows{nulls}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
+        f"{summary['seconds']:.1f} s: {summary['rows_per_s']:,.0f} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
+        f"peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB"
+    )
+
+
+class _Bar:
+    """The progress bar: rows, rows/s and time left, on a terminal."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(unit="row", unit_scale=True, file=sys.stderr, leave=False, dynamic_ncols=True)
+
+    def __call__(self, report: Any, source: Any) -> None:
+        """Show how far the run is; the end is known by rows, or guessed from the share of bytes read."""
+        share = source.progress()
+        self._bar.total = source.num_rows or (round(report.rows / share) if share else None)
+        self._bar.update(report.rows - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        self._bar.close()
+
+
+def _check_files(job: Any) -> None:
+    """Find mistakes in the file names before the model is loaded."""
+    from nerd_onnx.pipeline import output_format_of
+    from nerd_onnx.tables.sinks import check_output
+
+    output_format_of(job)
+    check_output(job.input, job.output, overwrite=job.overwrite)
+
+
+def _label_list(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _tell_plan(facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False), err=True)
+        return
+    for key, value in facts.items():
+        shown = ", ".join(value) if isinstance(value, list) else "unknown" if value is None else value
+        click.echo(printable(f"{key.replace('_', ' ')}: {shown}"), err=True)
+
+
+def printable(text: str) -> str:
+    """Write control characters as escapes, so that no file name or label can steer the terminal."""
+    return text.translate(_CONTROL)
+
+
+def _fail(err: NerdError) -> NoReturn:
+    """Report a user's mistake in one line, or as JSON when that was asked for."""
+    if "--json" in sys.argv[1:]:
+        click.echo(
+            json.dumps({"status": "failed", "error": err.code, "message": str(err)}, ensure_ascii=False), err=True
+        )
+    else:
+        click.echo(f"nerd-tag: error: {printable(str(err))}", err=True)
+    sys.exit(err.exit_code)
+
+
+def main() -> NoReturn:
+    """Entry point of ``nerd-tag``."""
+    try:
+        command.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("nerd-tag: interrupted; no output was written", err=True)
+        sys.exit(130)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except NerdError as err:
+        _fail(err)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no complaint at exit
+        sys.exit(1)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The model folder: found, read, checked, described. Its files are data; nothing in it is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nerd_onnx.errors import ModelError
+from nerd_onnx.inference.labels import LabelSet, Scheme
+
+FORMAT_VERSION = 1
+DESCRIPTION = "nerd.json"
+DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
+SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
+_UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
+_USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
+_POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """
+    A model folder that was read and checked.
+
+    :param name: how the user named it
+    :param model_file: the ONNX graph
+    :param tokenizer_file: ``tokenizer.json``
+    :param labels: what the model's outputs mean
+    :param segment_tokens: longest segment to run, special tokens included
+    :param model_sha256: fingerprint of the ONNX file
+    :param optimized: the graph is in its final form
+    :param quantization: how it was quantized; ``none`` for fp32, ``unknown`` for foreign folders
+    :param description: all of ``nerd.json``; empty for foreign folders
+    """
+
+    name: str
+    model_file: Path
+    tokenizer_file: Path
+    labels: LabelSet
+    segment_tokens: int
+    model_sha256: str
+    optimized: bool = False
+    quantization: str = "unknown"
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, model: str | Path | None = None) -> Bundle:
+        """
+        Read a bundle, a plain Hugging Face or Optimum folder, or a hub id; None is the model inside.
+
+        :raises ModelError: naming the file that is missing, altered or unfit
+        """
+        folder = DEFAULT_FOLDER if model is None else _resolve(str(model))
+        name = "default" if model is None else str(model)
+        if (folder / DESCRIPTION).is_file():
+            return _read_described(name, folder)
+        if not folder.is_dir():
+            raise ModelError(f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id")
+        return _read_plain(name, folder)
+
+
+def sha256_of(path: Path) -> str:
+    """Fingerprint a file, reading it in parts."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _resolve(model: str) -> Path:
+    """Turn a folder or hub id into a folder; only what looks like a hub id and is no folder is fetched."""
+    path = Path(model).expanduser()
+    parts = model.split("/")
+    if path.exists() or len(parts) != 2 or not all(parts) or parts[0].startswith((".", "~")):  # noqa: PLR2004
+        return path
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as err:
+        raise ModelError(f"{model}: no such folder; to fetch it from the hub: pip install 'nerd-onnx[hub]'") from err
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.onnx", "*.onnx_data", "onnx/*"]))
+    except Exception as err:  # huggingface_hub raises many kinds
+        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        raise ModelError(f"{model}: no such folder, and it cannot be fetched from the hub: {reason}") from err
+
+
+def _read_described(name: str, folder: Path) -> Bundle:
+    """Read a folder that ``nerd-export`` wrote, and check every file against its fingerprint."""
+    description = _json(folder / DESCRIPTION)
+    where = folder / DESCRIPTION
+    if description.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"{where}: format version {description.get('format_version')!r}, but this program reads {FORMAT_VERSION}; "
+            "export the model again, or install the matching nerd-onnx"
+        )
+    try:
+        files: dict[str, dict[str, Any]] = description["files"]
+        hashes = {file: _checked_hash(folder, file, str(facts["sha256"])) for file, facts in files.items()}
+        scheme: Scheme = description["scheme"]
+        return Bundle(
+            name=name,
+            model_file=folder / "model.onnx",
+            tokenizer_file=folder / "tokenizer.json",
+            labels=LabelSet(tuple(description["labels"]), description.get("coarse") or {}, scheme),
+            segment_tokens=int(description["segment_tokens"]),
+            model_sha256=hashes["model.onnx"],
+            optimized=True,
+            quantization=str(description["quantization"]["method"]),
+            description=description,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
+        raise ModelError(f"{where}: incomplete or malformed ({err!r}); export the model again") from err
+
+
+def _checked_hash(folder: Path, file: str, expected: str) -> str:
+    """Compare a file with its recorded fingerprint, and refuse any that lies or points outside the folder."""
+    path = folder / file
+    if Path(file).name != file or not path.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{folder / DESCRIPTION}: names {file!r}, which is outside the model folder")
+    if not path.is_file():
+        raise ModelError(f"{path}: missing from the model folder; copy the folder again as a whole")
+    found = sha256_of(path)
+    if found != expected:
+        raise ModelError(
+            f"{path}: altered since export (SHA-256 {found[:12]}..., expected {expected[:12]}...); "
+            "copy the folder again"
+        )
+    return found
+
+
+def _read_plain(name: str, folder: Path) -> Bundle:
+    """Read a folder as transformers and optimum write it."""
+    config = _json(folder / "config.json")
+    names = config.get("id2label")
+    if not isinstance(names, dict) or not names:
+        raise ModelError(f"{folder / 'config.json'}: no id2label; expected a token-classification model")
+    model_file = _find_onnx(folder)
+    tokenizer_file = folder / "tokenizer.json"
+    if not tokenizer_file.is_file():
+        raise ModelError(
+            f"{tokenizer_file}: missing; the runtime needs the fast tokenizer's file (save_pretrained writes it)"
+        )
+    try:
+        labels = LabelSet(tuple(str(names[key]) for key in sorted(names, key=int)))
+    except ValueError as err:
+        raise ModelError(f"{folder / 'config.json'}: id2label: {err}") from err
+    return Bundle(
+        name=name,
+        model_file=model_file,
+        tokenizer_file=tokenizer_file,
+        labels=labels,
+        segment_tokens=min(SEGMENT_TOKENS, _longest_input(config, folder)),
+        model_sha256=sha256_of(model_file),
+    )
+
+
+def _find_onnx(folder: Path) -> Path:
+    """Find the graph under the usual names, in the folder or its ``onnx/``."""
+    found = [path for place in (folder, folder / "onnx") if place.is_dir() for path in sorted(place.glob("*.onnx"))]
+    if not found:
+        raise ModelError(f"{folder}: no .onnx file in it or its onnx/ folder; make one with nerd-export")
+    for usual in _USUAL_NAMES:
+        for path in found:
+            if path.name == usual:
+                return path
+    if len(found) == 1:
+        return found[0]
+    raise ModelError(f"{folder}: several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx")
+
+
+def _longest_input(config: Mapping[str, Any], folder: Path) -> int:
+    """Tell the longest input in tokens from what the folder says of positions and tokenizer."""
+    limits = [512]
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and positions > 0:
+        after_padding = config.get("model_type") in _POSITIONS_AFTER_PADDING
+        limits.append(positions - (int(config.get("pad_token_id") or 1) + 1 if after_padding else 0))
+    tokenizer_config = folder / "tokenizer_config.json"
+    if tokenizer_config.is_file():
+        length = _json(tokenizer_config).get("model_max_length")
+        if isinstance(length, (int, float)) and 0 < length < _UNSET_LENGTH:
+            limits.append(int(length))
+    return min(limits)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or say what is wrong with the file."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as err:
+        raise ModelError(f"{path}: missing; a model folder has config.json, tokenizer.json and an ONNX file") from err
+    except (OSError, ValueError) as err:
+        raise ModelError(f"{path}: not readable as JSON: {err}") from err
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: expected a JSON object")
+    return value

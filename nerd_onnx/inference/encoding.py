@@ -1,0 +1,165 @@
+"""Texts to token ids, words and character offsets, as flat arrays over many texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from nerd_onnx.errors import ModelError
+from nerd_onnx.inference.arrays import Ints
+
+_SURROGATES = dict.fromkeys(range(55296, 57344), "�")
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """
+    The tokens and words of many texts, one after the other, without special tokens.
+
+    A word is what the tokenizer's pre-tokenizer makes one; it is decided by its first token.
+
+    :param ids: vocabulary id of each token. *Shape:* (tokens,)
+    :param token_end: one past the last character of each token in its text. *Shape:* (tokens,)
+    :param text_tokens: first token of each text, and the total at the end. *Shape:* (texts + 1,)
+    :param word_token: first token of each word. *Shape:* (words,)
+    :param word_start: character offset of each word in its text. *Shape:* (words,)
+    :param word_end: one past the word's last character. *Shape:* (words,)
+    :param text_words: first word of each text, and the total at the end. *Shape:* (texts + 1,)
+    """
+
+    ids: Ints
+    token_end: Ints
+    text_tokens: Ints
+    word_token: Ints
+    word_start: Ints
+    word_end: Ints
+    text_words: Ints
+
+    def with_words(self, words: Sequence[Ints]) -> EncodedTexts:
+        """
+        Decide given words instead of the pre-tokenizer's; offsets then count words, not characters.
+
+        :param words: character ranges of each text's words. *Shape:* (words, 2) each
+        :return: the same tokens; a given word without any token is left out
+        """
+        tokens, numbers, counts = [], [], []
+        for i, ranges in enumerate(words):
+            first, last = self.text_tokens[i], self.text_tokens[i + 1]
+            token = first + np.searchsorted(self.token_end[first:last], ranges[:, 0], side="right")
+            found = token < last
+            found[found] = self.token_end[token[found]] <= ranges[found, 1]
+            tokens.append(token[found])
+            numbers.append(np.flatnonzero(found))
+            counts.append(int(found.sum()))
+        number = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
+        return replace(
+            self,
+            word_token=np.concatenate(tokens) if tokens else np.empty(0, np.int64),
+            word_start=number,
+            word_end=number + 1,
+            text_words=_ends(np.array(counts, dtype=np.int64)),
+        )
+
+
+class TextEncoder:
+    """
+    A ``tokenizer.json`` with truncation and padding switched off, whatever the file says.
+
+    :param tokenizer_file: the file to read
+    :raises ModelError: when it cannot be read, or adds special tokens other than before and after the text
+    """
+
+    def __init__(self, tokenizer_file: Path) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as err:  # tokenizers raises plain Exception
+            raise ModelError(f"{tokenizer_file}: not a tokenizer this version reads: {err}") from err
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        probe = self._tokenizer.encode("a", add_special_tokens=True)
+        special = np.array(probe.special_tokens_mask, dtype=np.bool_)
+        plain = np.flatnonzero(~special)
+        if not len(plain) or special[plain[0] : plain[-1] + 1].any():
+            raise ModelError(
+                f"{tokenizer_file}: special tokens stand inside the text; only before and after are supported"
+            )
+        ids = np.array(probe.ids, dtype=np.int64)
+        self.prefix: Ints = ids[: plain[0]]
+        self.suffix: Ints = ids[plain[-1] + 1 :]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """
+        Tokenize texts; a lone surrogate is read as U+FFFD, which keeps every offset.
+
+        :param texts: any strings, empty ones too
+        """
+        encodings = self._tokenizer.encode_batch(list(map(_encodable, texts)), add_special_tokens=False)
+        counts = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
+        text_tokens = _ends(counts)
+        total = int(text_tokens[-1])
+        ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=total)
+        pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
+        offsets = np.fromiter(pairs, dtype=np.int64, count=2 * total).reshape(total, 2)
+        words = np.fromiter(
+            (-1 if w is None else w for e in encodings for w in e.word_ids), dtype=np.int64, count=total
+        )
+        word_token, word_end = _words(words, offsets, text_tokens)
+        return EncodedTexts(
+            ids=ids,
+            token_end=np.ascontiguousarray(offsets[:, 1]),
+            text_tokens=text_tokens,
+            word_token=word_token,
+            word_start=offsets[word_token, 0],
+            word_end=word_end,
+            text_words=np.searchsorted(word_token, text_tokens),
+        )
+
+
+def word_ranges(words: Sequence[str]) -> Ints:
+    """Character range of each word in ``" ".join(words)``. *Shape:* (words, 2)."""
+    lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+    ends = np.cumsum(lengths + 1) - 1
+    return np.stack([ends - lengths, ends], axis=1)
+
+
+def _words(words: Ints, offsets: Ints, text_tokens: Ints) -> tuple[Ints, Ints]:
+    """
+    Find the first token and the last character of each word; words without width are no words.
+
+    :return: first token and character end of each word. *Shape:* (words,) each
+    """
+    if not len(words):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    opens = np.empty(len(words), dtype=np.bool_)
+    opens[0] = True
+    opens[1:] = words[1:] != words[:-1]
+    opens[text_tokens[:-1][text_tokens[:-1] < len(words)]] = True
+    first = np.flatnonzero(opens)
+    end = np.maximum.reduceat(offsets[:, 1], first)
+    kept = (words[first] >= 0) & (end > offsets[first, 0])
+    return first[kept], end[kept]
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which no UTF-8 can hold, one for one."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.translate(_SURROGATES)
+    return text
+
+
+def _ends(counts: Ints) -> Ints:
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))

@@ -1,0 +1,147 @@
+"""
+Long texts to segments that fit the model. Nothing is cut away, and work grows linearly with the text.
+
+First a text falls apart at blank lines into *paragraphs* (one of extreme length also at line ends or spaces),
+before tokenization. Then a paragraph with more tokens than fit becomes segments: as many whole sentences as
+fit, and where one sentence alone is too long, overlapping windows that end between words. In an overlap, the
+word is decided by the segment in which it stands further from the edge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nerd_onnx.inference.arrays import Ints
+from nerd_onnx.inference.encoding import EncodedTexts
+
+PARAGRAPH_LIMIT = 32_768  # characters; keeps the memory of one tokenizer call small
+
+_BLANK_LINES = re.compile(r"(?:\r\n|\n|\r)[^\S\r\n]*(?:\r\n|\n|\r)\s*")
+# A sentence ends after its closing punctuation where white space follows (CJK: at once), and at a line's end.
+_SENTENCE_END = re.compile(
+    r"[.!?\u2026]+[\"'\u2019\u201d)\]]*(?=\s)|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]*|[\r\n]+"
+)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """
+    Token ranges to run, and the words each of them decides.
+
+    :param token_begin: first token of each segment. *Shape:* (segments,)
+    :param token_end: one past its last token. *Shape:* (segments,)
+    :param word_begin: first word it decides. *Shape:* (segments,)
+    :param word_end: one past the last word it decides. *Shape:* (segments,)
+    """
+
+    token_begin: Ints
+    token_end: Ints
+    word_begin: Ints
+    word_end: Ints
+
+
+def paragraphs(text: str, limit: int = PARAGRAPH_LIMIT) -> list[tuple[int, int]]:
+    """
+    Cut a text at blank lines, and what is then still longer than ``limit`` at a line's end or a space.
+
+    :return: character ranges in order; what lies between two of them is white space or nothing
+    """
+    if len(text) <= limit and "\n" not in text and "\r" not in text:
+        return [(0, len(text))] if text else []
+    ranges: list[tuple[int, int]] = []
+    begin = 0
+    for gap in _BLANK_LINES.finditer(text):
+        ranges.extend(_bounded(text, begin, gap.start(), limit))
+        begin = gap.end()
+    ranges.extend(_bounded(text, begin, len(text), limit))
+    return ranges
+
+
+def _bounded(text: str, begin: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Yield the range, in parts of at most ``limit`` characters where it is longer."""
+    while end - begin > limit:
+        middle = begin + limit // 2
+        window = text[middle : begin + limit]
+        cut = max(window.rfind("\n"), window.rfind("\r"))
+        if cut < 0:
+            cut = next((i for i in range(len(window) - 1, -1, -1) if window[i].isspace()), len(window) - 1)
+        stop = middle + cut + 1
+        yield begin, stop
+        begin = stop
+    if end > begin:
+        yield begin, end
+
+
+def sentence_ends(text: str) -> Ints:
+    """Character offsets one past the end of each sentence. *Shape:* (sentences found,)."""
+    return np.fromiter((match.end() for match in _SENTENCE_END.finditer(text)), dtype=np.int64)
+
+
+def cut_segments(texts: Sequence[str], encoded: EncodedTexts, capacity: int) -> Segments:
+    """
+    Cut every text's tokens into segments of at most ``capacity`` tokens.
+
+    :param texts: the texts that were encoded
+    :param encoded: their tokens and words
+    :param capacity: tokens that fit beside the special ones, at least 2
+    :return: segments in the order of the texts; texts without words have none
+    """
+    tokens, words = encoded.text_tokens, encoded.text_words
+    fits = np.diff(tokens) <= capacity
+    has_words = np.diff(words) > 0
+    whole = np.stack([tokens[:-1], tokens[1:], words[:-1], words[1:]], axis=1)[fits & has_words]
+    long = [_cut_one(texts[i], encoded, i, capacity) for i in np.flatnonzero(~fits & has_words).tolist()]
+    table = np.concatenate([whole, *(np.array(rows, dtype=np.int64).reshape(-1, 4) for rows in long)])
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return Segments(*(np.ascontiguousarray(table[:, k]) for k in range(4)))
+
+
+def _cut_one(text: str, encoded: EncodedTexts, index: int, capacity: int) -> list[tuple[int, int, int, int]]:
+    """Cut one long text; each row is (token begin, token end, first word decided, one past the last)."""
+    first, last = int(encoded.text_tokens[index]), int(encoded.text_tokens[index + 1])
+    words = encoded.word_token[encoded.text_words[index] : encoded.text_words[index + 1]]
+    word_base = int(encoded.text_words[index])
+    ends = encoded.token_end[first:last]
+    sentence_tokens = np.unique(first + np.searchsorted(ends, sentence_ends(text), side="right"))
+    overlap = capacity // 4
+    rows: list[tuple[int, int, int, int]] = []
+    begin, decided = first, 0
+    while begin < last:
+        end, whole = _segment_end(begin, last, capacity, sentence_tokens, words)
+        if whole:
+            following, own_token = end, end
+        else:
+            following = _word_at_or_before(words, end - overlap, lowest=begin + 1)
+            own_token = (following + end + 1) // 2
+        own_end = int(np.searchsorted(words, own_token))
+        if own_end > decided:
+            rows.append((begin, end, word_base + decided, word_base + own_end))
+        begin, decided = following, max(decided, own_end)
+    return rows
+
+
+def _segment_end(begin: int, last: int, capacity: int, sentence_tokens: Ints, words: Ints) -> tuple[int, bool]:
+    """
+    Choose where the segment that starts at ``begin`` ends.
+
+    :return: one past its last token, and whether the text ends or a sentence ends there
+    """
+    limit = begin + capacity
+    if limit >= last:
+        return last, True
+    k = int(np.searchsorted(sentence_tokens, limit, side="right")) - 1
+    if k >= 0 and sentence_tokens[k] > begin:
+        return int(sentence_tokens[k]), True
+    return _word_at_or_before(words, limit, lowest=begin + 1, otherwise=limit), False
+
+
+def _word_at_or_before(words: Ints, token: int, *, lowest: int, otherwise: int | None = None) -> int:
+    """Give the last word start in ``lowest..token``; without one, ``otherwise`` or ``token`` itself."""
+    k = int(np.searchsorted(words, token, side="right")) - 1
+    if k >= 0 and words[k] >= lowest:
+        return int(words[k])
+    return max(token, lowest) if otherwise is None else otherwise

@@ -1,0 +1,101 @@
+"""The only place that makes an onnxruntime session; and what processor and threads it runs on."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from nerd_onnx.errors import ModelError
+from nerd_onnx.inference.arrays import Floats, Ints
+
+KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+
+
+class Network(Protocol):
+    """Anything that scores token ids: an onnxruntime session, or in verification the PyTorch original."""
+
+    def logits(self, ids: Ints) -> Floats:
+        """
+        Score a batch of segments of one length; safe to call from several threads at once.
+
+        :param ids: vocabulary ids, special ones included. *Shape:* (batch, tokens)
+        :return: *Shape:* (batch, tokens, labels)
+        """
+        ...
+
+
+class Session:
+    """
+    A network in onnxruntime, one thread a call.
+
+    Parallelism comes from calling it from several Python threads, which share the weights: on CPUs this beat
+    the same number of threads inside one call, and it leaves each text's arithmetic independent of their number.
+
+    :param model_file: the ONNX file
+    :param optimized: the graph is in its final form; onnxruntime must not fuse it further
+    :raises ModelError: when onnxruntime cannot load it, or it wants inputs that a tokenizer does not give
+    """
+
+    def __init__(self, model_file: Path, *, optimized: bool) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # patterns pay for equal shapes only, and ours vary
+        options.log_severity_level = 3
+        level = ort.GraphOptimizationLevel
+        options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimized else level.ORT_ENABLE_ALL
+        try:
+            self._session = ort.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
+        except Exception as err:  # onnxruntime's errors share no base class
+            raise ModelError(f"{model_file}: onnxruntime cannot load it: {_first_line(err)}") from err
+        self.inputs = tuple(node.name for node in self._session.get_inputs())
+        unknown = [name for name in self.inputs if name not in KNOWN_INPUTS]
+        if unknown or "input_ids" not in self.inputs:
+            raise ModelError(
+                f"{model_file}: its inputs are {', '.join(self.inputs)}; expected input_ids and at most "
+                "attention_mask and token_type_ids, as a token-classification export has"
+            )
+        self._types = {n.name: np.int32 if n.type == "tensor(int32)" else np.int64 for n in self._session.get_inputs()}
+        output = self._session.get_outputs()[0]
+        self._output = output.name
+        self.labels: int | None = output.shape[-1] if output.shape and isinstance(output.shape[-1], int) else None
+
+    def logits(self, ids: Ints) -> Floats:
+        """Score a batch; see :class:`Network`."""
+        feed = {"input_ids": ids.astype(self._types["input_ids"], copy=False)}
+        if "attention_mask" in self._types:
+            feed["attention_mask"] = np.ones(ids.shape, dtype=self._types["attention_mask"])
+        if "token_type_ids" in self._types:
+            feed["token_type_ids"] = np.zeros(ids.shape, dtype=self._types["token_type_ids"])
+        result: Floats = self._session.run([self._output], feed)[0]
+        return result
+
+
+def available_cpus() -> int:
+    """Count the processors this process may use: its affinity, and the container's quota where there is one."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, min(cpus, math.ceil(quota)) if quota else cpus)
+
+
+def _cgroup_quota() -> float | None:
+    """Read the CPU quota of the container in processors, or None without one."""
+    try:
+        if _CGROUP_V2.is_file():
+            quota, period = _CGROUP_V2.read_text().split()
+            return None if quota == "max" else int(quota) / int(period)
+        quota_us = int((_CGROUP_V1 / "cpu.cfs_quota_us").read_text())
+        return quota_us / int((_CGROUP_V1 / "cpu.cfs_period_us").read_text()) if quota_us > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def _first_line(err: Exception) -> str:
+    return (str(err).splitlines() or [type(err).__name__])[0]

@@ -1,0 +1,326 @@
+"""Where the two wings meet: texts to entities, RecordBatch to RecordBatch."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nerd_onnx.errors import ModelError, OptionError
+from nerd_onnx.inference.arrays import Ints, ragged_arange
+from nerd_onnx.inference.batching import equal_length_batches
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions
+from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
+from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
+from nerd_onnx.inference.session import Network, Session, available_cpus
+from nerd_onnx.tables.columns import OffsetUnit, add_column, entities_array, entities_type, schema_metadata, text_values
+
+
+@dataclass(frozen=True)
+class Entity:
+    """
+    A named entity of one text.
+
+    :param start: offset of its first character in the text, in code points
+    :param end: one past its last character: ``text[start:end]`` is the entity
+    :param label: entity type; the coarse one where the model has two levels
+    :param fine_label: fine type, None where the model has one level
+    :param score: mean probability of its words for the label, 0 to 1
+    :param text: the entity as it stands in the text
+    """
+
+    start: int
+    end: int
+    label: str
+    fine_label: str | None
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """
+    What may be chosen when tagging. Only ``min_score`` and ``labels`` change which entities are found.
+
+    :param batch_tokens: most tokens in one call of the network
+    :param threads: calls at the same time; None for one a processor this process may use
+    :param min_score: entities with a lower score are left out
+    :param labels: coarse or fine types to keep; None keeps all
+    :param offset_unit: unit of ``start`` and ``end`` in columns; Python's Entity is always in code points
+    :param text_column: column to tag
+    :param column: name of the new column
+    """
+
+    batch_tokens: int = 512
+    threads: int | None = None
+    min_score: float = 0.0
+    labels: tuple[str, ...] | None = None
+    offset_unit: OffsetUnit = "codepoint"
+    text_column: str = "text"
+    column: str = "entities"
+
+
+@dataclass(frozen=True)
+class TaggedTexts:
+    """
+    The entities of some texts, as arrays.
+
+    :param texts: the texts as given
+    :param spans: their entities
+    :param tokens: tokens the network read, special ones not counted
+    """
+
+    texts: Sequence[str | None]
+    spans: Spans
+    tokens: int
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """Texts on their way through the network."""
+
+    texts: Sequence[str | None]
+    row: Ints  # text of each paragraph
+    base: Ints  # offset of each paragraph in its text
+    encoded: EncodedTexts
+    decisions: list[Future[WordDecisions]]
+
+
+class Tagger:
+    """
+    Find named entities. The same text gets the same entities and scores to the last bit, whatever its
+    neighbours, the batch size and the number of threads. May be pickled: it travels as its options.
+
+    :param bundle: the model folder, checked
+    :param options: see :class:`TagOptions`
+    :param network: runs instead of the bundle's ONNX file, to compare another network with it
+    :raises ModelError: when the model cannot be run or does not fit its labels
+    :raises OptionError: when a label to keep is not one of the model's
+    """
+
+    def __init__(self, bundle: Bundle, options: TagOptions | None = None, network: Network | None = None) -> None:
+        self.bundle = bundle
+        self.labels = bundle.labels
+        self.options = options or TagOptions()
+        self.threads = self.options.threads or available_cpus()
+        self._encoder = TextEncoder(bundle.tokenizer_file)
+        self.network: Network = network or _session(bundle)
+        self._decoder = Decoder(bundle.labels)
+        self._kept = _kept_types(self.options.labels, self)
+        self._capacity = bundle.segment_tokens - len(self._encoder.prefix) - len(self._encoder.suffix)
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="nerd-onnx")
+
+    @classmethod
+    def load(cls, model: str | Path | None = None, **options: Any) -> Tagger:
+        """
+        Load a model: a bundle, a plain Hugging Face or Optimum folder, a hub id; None is the one inside.
+
+        :param options: fields of :class:`TagOptions`
+        """
+        return cls(Bundle.load(model), TagOptions(**options))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reload, (self.bundle.name, self.options)
+
+    def close(self) -> None:
+        """Stop the worker threads; the tagger cannot be used after that."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def tag(self, texts: Sequence[str | None]) -> list[list[Entity] | None]:
+        """
+        Tag texts: a list of entities each, None for None.
+
+        :param texts: whole texts of any length
+        """
+        if isinstance(texts, str):
+            raise TypeError("tag() takes a list of texts; for one text give a list of one")
+        tagged = self.tag_arrays(texts)
+        spans, types, fine_types = tagged.spans, self.labels.types, self.labels.fine_types
+        found: list[list[Entity]] = [[] for _ in texts]
+        for i in range(len(spans)):
+            row, start, end = int(spans.row[i]), int(spans.start[i]), int(spans.end[i])
+            fine_label = fine_types[spans.fine[i]] if self.labels.has_fine_level else None
+            text = (texts[row] or "")[start:end]
+            found[row].append(Entity(start, end, types[spans.label[i]], fine_label, float(spans.score[i]), text))
+        return [None if text is None else entities for text, entities in zip(texts, found, strict=True)]
+
+    def tag_arrays(self, texts: Sequence[str | None]) -> TaggedTexts:
+        """Tag texts and give their entities as arrays."""
+        return self._finish(self._start(texts))
+
+    def tag_stream(self, batches: Iterable[Sequence[str | None]]) -> Iterator[TaggedTexts]:
+        """
+        Tag batch after batch, in order; while one is in the network, the next is read and tokenized.
+
+        :param batches: texts; one batch ahead is taken from it
+        """
+        pending: _Pending | None = None
+        try:
+            for texts in batches:
+                following = self._start(texts)
+                if pending is not None:
+                    yield self._finish(pending)
+                pending = following
+            if pending is not None:
+                yield self._finish(pending)
+                pending = None
+        finally:
+            if pending is not None:
+                for future in pending.decisions:
+                    future.cancel()
+
+    def tag_batch(self, batch: pa.RecordBatch, *, replace_column: bool = False) -> pa.RecordBatch:
+        """
+        Give the same rows and columns with the entities column added.
+
+        :param batch: has the text column, of any string type
+        :param replace_column: an existing column of the new name is replaced
+        :raises InputError: when the text column is missing or holds no strings
+        :raises OutputError: when the new column exists already
+        """
+        texts = text_values(batch, self.options.text_column)
+        column = self.entity_column(self.tag_arrays(texts))
+        return add_column(batch, self.entity_field(), column, self.schema_metadata(), replace=replace_column)
+
+    def entity_field(self) -> pa.Field:
+        """Name and type of the new column."""
+        return pa.field(self.options.column, entities_type(self.labels.has_fine_level))
+
+    def schema_metadata(self) -> dict[str, str]:
+        """What the output's schema says of its entities: offset unit, model, how it was quantized."""
+        return schema_metadata(
+            self.options.column,
+            offset_unit=self.options.offset_unit,
+            model_sha256=self.bundle.model_sha256,
+            quantization=self.bundle.quantization,
+        )
+
+    def entity_column(self, tagged: TaggedTexts) -> pa.ListArray:
+        """Turn entities into the Arrow column. *Shape:* (texts,)."""
+        spans = tagged.spans
+        return entities_array(
+            tagged.texts,
+            row=spans.row,
+            start=spans.start,
+            end=spans.end,
+            label=spans.label,
+            labels=self.labels.types,
+            fine=spans.fine if self.labels.has_fine_level else None,
+            fine_labels=self.labels.fine_types,
+            score=spans.score,
+            unit=self.options.offset_unit,
+        )
+
+    def tag_words(self, sentences: Sequence[Sequence[str]]) -> Spans:
+        """
+        Tag sentences of given words: each is decided by its first token, and offsets count words.
+
+        :param sentences: words without white space in them
+        :return: ``start`` and ``end`` are word numbers in the sentence, end-exclusive
+        """
+        texts = [" ".join(words) for words in sentences]
+        encoded = self._encoder.encode(texts).with_words([word_ranges(words) for words in sentences])
+        decisions = [future.result() for future in self._submit(texts, encoded)]
+        return self._filtered(self._decoder.spans(encoded, decisions))
+
+    def _start(self, texts: Sequence[str | None]) -> _Pending:
+        """Cut and tokenize texts, and hand their batches to the worker threads."""
+        ranges = [(i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text)]
+        parts = [(texts[i] or "")[begin:end] for i, begin, end in ranges]
+        encoded = self._encoder.encode(parts)
+        places = np.array([(i, begin) for i, begin, _ in ranges], dtype=np.int64).reshape(-1, 2)
+        return _Pending(texts, places[:, 0], places[:, 1], encoded, self._submit(parts, encoded))
+
+    def _submit(self, texts: Sequence[str], encoded: EncodedTexts) -> list[Future[WordDecisions]]:
+        """Cut tokens into segments and batches, one call of the network each."""
+        segments = cut_segments(texts, encoded, self._capacity)
+        batches = equal_length_batches(segments.token_end - segments.token_begin, self.options.batch_tokens)
+        return [self._pool.submit(self._decide, encoded, segments, batch) for batch in batches]
+
+    def _decide(self, encoded: EncodedTexts, segments: Segments, batch: Ints) -> WordDecisions:
+        """Run one batch of segments of one length, and decide the words that are theirs."""
+        begin, word_begin, word_end = segments.token_begin[batch], segments.word_begin[batch], segments.word_end[batch]
+        prefix, suffix = self._encoder.prefix, self._encoder.suffix
+        length = int(segments.token_end[batch[0]] - begin[0])
+        ids = np.empty((len(batch), len(prefix) + length + len(suffix)), dtype=np.int64)
+        ids[:, : len(prefix)] = prefix
+        ids[:, len(prefix) : len(prefix) + length] = encoded.ids[begin[:, None] + np.arange(length)]
+        ids[:, len(prefix) + length :] = suffix
+        logits = self.network.logits(ids)
+        words = ragged_arange(word_begin, word_end)
+        segment = np.repeat(np.arange(len(batch)), word_end - word_begin)
+        position = encoded.word_token[words] - begin[segment] + len(prefix)
+        return self._decoder.decide(words, logits[segment, position])
+
+    def _finish(self, pending: _Pending) -> TaggedTexts:
+        """Wait for the batches, join their words into entities, and place these in the texts."""
+        decisions = [future.result() for future in pending.decisions]
+        spans = self._decoder.spans(pending.encoded, decisions)
+        base = pending.base[spans.row]
+        spans = replace(spans, row=pending.row[spans.row], start=spans.start + base, end=spans.end + base)
+        spans = _whole_characters(pending.texts, self._filtered(spans))
+        return TaggedTexts(pending.texts, spans, len(pending.encoded.ids))
+
+    def _filtered(self, spans: Spans) -> Spans:
+        """Keep what the options ask for."""
+        if self._kept is not None:
+            types, fine_types = self._kept
+            spans = spans.select(types[spans.label] | fine_types[spans.fine])
+        if self.options.min_score > 0:
+            spans = spans.select(spans.score >= np.float32(self.options.min_score))
+        return spans
+
+
+def _session(bundle: Bundle) -> Session:
+    """Open the bundle's network and check that it scores as many labels as are named."""
+    session = Session(bundle.model_file, optimized=bundle.optimized)
+    if session.labels is not None and session.labels != len(bundle.labels.names):
+        raise ModelError(
+            f"{bundle.model_file}: scores {session.labels} labels, but the folder names {len(bundle.labels.names)}"
+        )
+    return session
+
+
+def _reload(name: str, options: TagOptions) -> Tagger:
+    return Tagger(Bundle.load(None if name == "default" else name), options)
+
+
+def _kept_types(
+    names: Sequence[str] | None, tagger: Tagger
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
+    """Mark which coarse and which fine types to keep; the fine marks end with one for "no fine type"."""
+    if names is None:
+        return None
+    types, fine_types = tagger.labels.types, tagger.labels.fine_types
+    known = {*types, *fine_types} if tagger.labels.has_fine_level else set(types)
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise OptionError(f"the model has no label {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
+    fine_kept = [t in names for t in fine_types] if tagger.labels.has_fine_level else [False] * len(fine_types)
+    return np.array([t in names for t in types]), np.array([*fine_kept, False])
+
+
+def _whole_characters(texts: Sequence[str | None], spans: Spans) -> Spans:
+    """
+    Let entities begin at no white space and end after the accents of their last letter.
+
+    Tokenizers drop combining marks and zero-width signs, or count the space before a word as its own.
+    """
+    start, end = spans.start.copy(), spans.end.copy()
+    for i in range(len(spans)):
+        text = texts[spans.row[i]] or ""
+        while start[i] < end[i] - 1 and text[start[i]].isspace():
+            start[i] += 1
+        if not text.isascii():
+            next_in_row = i + 1 < len(spans) and spans.row[i + 1] == spans.row[i]
+            limit = int(start[i + 1]) if next_in_row else len(text)
+            while end[i] < limit and unicodedata.category(text[end[i]]).startswith("M"):
+                end[i] += 1
+    return replace(spans, start=start, end=end)
