@@ -1,0 +1,125 @@
+"""Model folders: what is read from them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nerd_onnx.errors import ModelError
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.tagger import Tagger
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), "utf-8")
+
+
+def test_a_bundle_is_read_whole(tiny_bundle: Path) -> None:
+    bundle = Bundle.load(tiny_bundle)
+    assert bundle.labels.types == ("location", "person")
+    assert bundle.segment_tokens == 48
+    assert bundle.quantization == "per-token int8"
+    assert len(bundle.model_sha256) == 64
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "config.json"])
+def test_an_altered_file_is_refused(copy: Path, name: str) -> None:
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(ModelError, match=rf"{name}: altered since export \(SHA-256"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_a_missing_file_is_refused(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(ModelError, match=f"{name}: missing"):
+        Bundle.load(copy)
+
+
+def test_a_link_out_of_the_folder_is_refused(copy: Path, tmp_path: Path) -> None:
+    (copy / "model.onnx").rename(tmp_path / "elsewhere.onnx")
+    (copy / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(ModelError, match="outside the model folder"):
+        Bundle.load(copy)
+
+
+def test_a_path_out_of_the_folder_is_refused(copy: Path) -> None:
+    edit(copy / "nerd.json", lambda d: d["files"].update({"../x": {"sha256": "0"}}))  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match="outside the model folder"):
+        Bundle.load(copy)
+
+
+def test_another_format_version_says_what_to_do(copy: Path) -> None:
+    edit(copy / "nerd.json", lambda d: d.update(format_version=99))
+    with pytest.raises(ModelError, match=r"format version 99.*export the model again"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize("key", ["labels", "files", "segment_tokens", "quantization"])
+def test_an_incomplete_description_is_refused(copy: Path, key: str) -> None:
+    edit(copy / "nerd.json", lambda d: d.pop(key))
+    with pytest.raises(ModelError, match=r"nerd\.json: incomplete or malformed"):
+        Bundle.load(copy)
+
+
+def test_labels_that_do_not_fit_the_network_are_refused(copy: Path) -> None:
+    edit(copy / "nerd.json", lambda d: d.update(labels=["O", "person-actor"], coarse={"person-actor": "person"}))
+    with pytest.raises(ModelError, match="scores 5 labels, but the folder names 2"):
+        Tagger.load(copy)
+
+
+def test_what_is_no_onnx_file_is_refused(copy: Path) -> None:
+    (copy / "nerd.json").unlink()
+    (copy / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ModelError, match="onnxruntime cannot load it"):
+        Tagger.load(copy)
+
+
+def test_a_plain_folder_is_taken_with_onnx_in_its_subfolder(copy: Path) -> None:
+    (copy / "nerd.json").unlink()
+    (copy / "onnx").mkdir()
+    (copy / "model.onnx").rename(copy / "onnx" / "model_quantized.onnx")
+    bundle = Bundle.load(copy)
+    assert bundle.model_file.name == "model_quantized.onnx"
+    assert bundle.labels.names[0] == "O"
+    assert not bundle.labels.has_fine_level
+    assert bundle.segment_tokens == 128  # positions 130, and the tokenizer's 1e30 means no limit
+
+
+def test_several_graphs_without_a_usual_name_are_refused(copy: Path) -> None:
+    (copy / "nerd.json").unlink()
+    shutil.copy(copy / "model.onnx", copy / "a.onnx")
+    (copy / "model.onnx").rename(copy / "b.onnx")
+    with pytest.raises(ModelError, match=r"several ONNX files \(a.onnx, b.onnx\)"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (lambda d: (d / "model.onnx").unlink(), "no .onnx file"),
+        (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json: missing"),
+        (lambda d: (d / "config.json").unlink(), "config.json: missing"),
+        (lambda d: (d / "config.json").write_text("[]"), "expected a JSON object"),
+        (lambda d: (d / "config.json").write_text("{"), "not readable as JSON"),
+        (lambda d: (d / "config.json").write_text("{}"), "no id2label"),
+    ],
+)
+def test_an_unfit_plain_folder_is_refused(copy: Path, breakage: Callable[[Path], object], message: str) -> None:
+    (copy / "nerd.json").unlink()
+    breakage(copy)
+    with pytest.raises(ModelError, match=message):
+        Bundle.load(copy)

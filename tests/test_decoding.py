@@ -1,0 +1,130 @@
+"""Words to entities, against a plain reference that reads tags one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nerd_onnx.inference.arrays import Floats, ragged_arange
+from nerd_onnx.inference.decoding import Decoder, Spans, softmax
+from nerd_onnx.inference.encoding import EncodedTexts
+from nerd_onnx.inference.labels import LabelSet
+
+BILOU = LabelSet(("O", "B-PER", "I-PER", "L-PER", "U-PER", "B-LOC", "I-LOC", "L-LOC", "U-LOC"))
+BIO = LabelSet(("O", "B-PER", "I-PER", "B-LOC", "I-LOC"))
+IO = LabelSet(("O", "PER", "LOC"))
+FINE = LabelSet.hierarchical(("O", "person-actor", "art-film", "person-other"))
+
+
+def encoded(words: list[int]) -> EncodedTexts:
+    """Make texts of so many one-token words, each word two characters wide with a space after it."""
+    total = sum(words)
+    number = np.concatenate([np.arange(n) for n in words] or [np.empty(0, np.int64)]).astype(np.int64)
+    bounds = np.concatenate(([0], np.cumsum(words))).astype(np.int64)
+    return EncodedTexts(np.zeros(total, np.int64), number * 3 + 2, bounds, np.arange(total), number * 3, number * 3 + 2, bounds)
+
+
+def decode(labels: LabelSet, logits: Floats, words: list[int], parts: int = 1) -> Spans:
+    decoder = Decoder(labels)
+    order = np.random.default_rng(0).permutation(len(logits))
+    decisions = [decoder.decide(part, logits[part]) for part in np.array_split(order, parts)]
+    return decoder.spans(encoded(words), decisions)
+
+
+def tags(labels: LabelSet, *names: str) -> Floats:
+    logits = np.zeros((len(names), len(labels.names)), np.float32)
+    for i, name in enumerate(names):
+        logits[i, labels.names.index(name)] = 5
+    return logits
+
+
+def shown(labels: LabelSet, spans: Spans) -> list[tuple[int, int, str]]:
+    return [(int(s) // 3, int(e) // 3 + 1, labels.types[k]) for s, e, k in zip(spans.start, spans.end, spans.label, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        (BIO, ["B-PER", "I-PER", "O", "B-LOC"], [(0, 2, "PER"), (3, 4, "LOC")]),
+        (BIO, ["B-PER", "B-PER", "I-PER"], [(0, 1, "PER"), (1, 3, "PER")]),
+        (BIO, ["I-PER", "I-LOC", "I-LOC"], [(0, 1, "PER"), (1, 3, "LOC")]),
+        (BIO, ["O", "O"], []),
+        (BILOU, ["B-PER", "L-PER", "U-PER", "U-PER"], [(0, 2, "PER"), (2, 3, "PER"), (3, 4, "PER")]),
+        (BILOU, ["L-PER", "I-PER", "O"], [(0, 1, "PER"), (1, 2, "PER")]),
+        (IO, ["PER", "PER", "LOC", "O", "PER"], [(0, 2, "PER"), (2, 3, "LOC"), (4, 5, "PER")]),
+    ],
+)
+def test_schemes(labels: LabelSet, names: list[str], expected: list[tuple[int, int, str]]) -> None:
+    assert shown(labels, decode(labels, tags(labels, *names), [len(names)])) == expected
+
+
+def test_an_entity_never_crosses_texts() -> None:
+    spans = decode(IO, tags(IO, "PER", "PER", "PER"), [0, 2, 0, 1, 0])
+    assert list(zip(spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), strict=True)) == [(1, 0, 5), (3, 0, 2)]
+
+
+def test_coarse_is_decided_by_the_sum_of_its_fine_types() -> None:
+    logits = np.log(np.array([[0.1, 0.26, 0.36, 0.28]], np.float32))
+    spans = decode(FINE, logits, [1])
+    assert FINE.types[spans.label[0]] == "person"
+    assert FINE.fine_types[spans.fine[0]] == "person-other"
+    assert spans.score[0] == pytest.approx(0.54, abs=1e-6)
+
+
+def test_fine_type_is_the_likeliest_over_the_whole_entity() -> None:
+    logits = np.log(np.array([[0.05, 0.6, 0.05, 0.3], [0.05, 0.1, 0.05, 0.8]], np.float32))
+    spans = decode(FINE, logits, [2])
+    assert [FINE.fine_types[k] for k in spans.fine] == ["person-other"]
+    assert spans.score[0] == pytest.approx(0.9, abs=1e-6)
+
+
+def reference(labels: LabelSet, names: list[str]) -> list[tuple[int, int, str]]:
+    """Read tags one after the other, as conlleval does."""
+    spans: list[tuple[int, int, str]] = []
+    before = ("O", "")
+    for i, name in enumerate(names):
+        prefix, kind = ("O", "") if name == "O" else (name.split("-", 1) if "-" in name else ("I", name))
+        if kind:
+            goes_on = before[1] == kind and prefix not in "BUS" and before[0] not in "LUES"
+            if goes_on:
+                spans[-1] = (spans[-1][0], i + 1, kind)
+            else:
+                spans.append((i, i + 1, kind))
+        before = (prefix, kind)
+    return spans
+
+
+@given(st.sampled_from([BIO, BILOU, IO]), st.lists(st.integers(0, 8), max_size=40), st.integers(1, 5))
+@settings(deadline=None)
+def test_any_tags_are_read_as_the_reference_reads_them(labels: LabelSet, choice: list[int], parts: int) -> None:
+    names = [labels.names[k % len(labels.names)] for k in choice]
+    assert shown(labels, decode(labels, tags(labels, *names), [len(names)], parts)) == reference(labels, names)
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_a_word_is_decided_alike_alone_and_among_others(rows: int, seed: int) -> None:
+    logits = np.random.default_rng(seed).normal(size=(rows, 67)).astype(np.float32) * 4
+    labels = LabelSet.hierarchical(("O", *(f"c{i % 8}-f{i}" for i in range(66))))
+    decoder = Decoder(labels)
+    together = decoder.decide(np.arange(rows), logits)
+    for i in range(rows):
+        alone = decoder.decide(np.array([0]), logits[i : i + 1])
+        assert alone.cls[0] == together.cls[i]
+        assert alone.probability[0] == together.probability[i]
+    np.testing.assert_allclose(softmax(logits).sum(axis=1), 1, rtol=1e-5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 6)), max_size=10))
+def test_ragged_arange(pairs: list[tuple[int, int]]) -> None:
+    begins = np.array([b for b, _ in pairs], dtype=np.int64)
+    ends = begins + np.array([n for _, n in pairs], dtype=np.int64)
+    expected = [i for b, e in zip(begins, ends, strict=True) for i in range(b, e)]
+    assert ragged_arange(begins, ends).tolist() == expected
+
+
+def test_no_words_give_no_entities() -> None:
+    assert len(decode(FINE, np.empty((0, 4), np.float32), [0, 0])) == 0
+    assert len(Spans.concatenate([])) == 0

@@ -1,0 +1,54 @@
+"""Label schemes and levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nerd_onnx.inference.labels import LabelSet, scheme_of
+
+
+@pytest.mark.parametrize(
+    ("names", "scheme"),
+    [
+        (["O", "B-PER", "I-PER"], "IOB2"),
+        (["O", "I-PER", "I-LOC"], "IOB2"),
+        (["O", "B-PER", "I-PER", "L-PER", "U-PER"], "BILOU"),
+        (["O", "B-PER", "I-PER", "E-PER", "S-PER"], "BILOU"),
+        (["O", "person", "building-hotel"], "IO"),
+        (["O", "B-PER", "person"], "IO"),
+        (["O"], "IO"),
+    ],
+)
+def test_scheme_is_told_from_names(names: list[str], scheme: str) -> None:
+    assert scheme_of(names) == scheme
+
+
+def test_two_levels_sum_fine_labels_into_coarse_classes() -> None:
+    labels = LabelSet.hierarchical(["O", "person-actor", "art-film", "person-other"])
+    assert labels.types == ("person", "art")
+    assert labels.fine_types == ("person-actor", "art-film", "person-other")
+    assert labels.class_of_label.tolist() == [0, 1, 2, 1]
+    assert labels.type_of_class.tolist() == [-1, 0, 1]
+    assert labels.type_of_fine_type.tolist() == [0, 1, 0]
+
+
+def test_two_levels_keep_prefixes_apart() -> None:
+    labels = LabelSet.hierarchical(["O", "B-person-actor", "I-person-actor", "B-person-other", "I-person-other"])
+    assert labels.types == ("person",)
+    assert labels.class_of_label.tolist() == [0, 1, 2, 1, 2]
+    np.testing.assert_array_equal(labels.class_starts, [False, True, False])
+
+
+def test_one_level_makes_every_label_a_class() -> None:
+    labels = LabelSet(("O", "B-PER", "I-PER", "U-LOC", "L-LOC", "B-LOC", "I-LOC"))
+    assert labels.class_of_label.tolist() == list(range(7))
+    assert labels.class_ends.tolist() == [False, False, False, True, True, False, False]
+    assert not labels.has_fine_level
+
+
+def test_faulty_sets_are_refused() -> None:
+    with pytest.raises(ValueError, match="repeat"):
+        LabelSet(("O", "x", "x"))
+    with pytest.raises(ValueError, match="no coarse type"):
+        LabelSet(("O", "x"), {"y": "z"})

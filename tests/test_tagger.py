@@ -1,0 +1,175 @@
+"""One text, one answer: entities and scores do not depend on anything but text, model and options."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nerd_onnx import Entity, Tagger
+from nerd_onnx.errors import InputError, ModelError, OptionError, OutputError
+from nerd_onnx.inference.bundle import DEFAULT_FOLDER
+from tests.conftest import sample_texts
+
+SCRIPTS = st.sampled_from(
+    ["Paris", "Angela Merkel", "NATO", "é", "e\u0301", "\u200b", "\u202e", "東京", "שלום", "🙂", "👩‍👩‍👧", "\r\n", "\n\n", "\t", "\x00", ".", "the", " "]
+)
+TEXTS = st.lists(st.one_of(st.none(), st.text(max_size=30), st.lists(SCRIPTS, max_size=60).map(" ".join)), max_size=8)
+
+
+@pytest.fixture(scope="module", params=["tiny", "default"])
+def model(request: pytest.FixtureRequest, tiny_bundle: Path) -> Path:
+    return tiny_bundle if request.param == "tiny" else DEFAULT_FOLDER
+
+
+@pytest.fixture(scope="module")
+def tagger(model: Path) -> Iterator[Tagger]:
+    tagger = Tagger.load(model, threads=2)
+    yield tagger
+    tagger.close()
+
+
+@pytest.fixture(scope="module")
+def odd_tagger(model: Path) -> Iterator[Tagger]:
+    """The same model with other threads and batches."""
+    tagger = Tagger.load(model, threads=3, batch_tokens=37)
+    yield tagger
+    tagger.close()
+
+
+@given(texts=TEXTS)
+@settings(max_examples=60, deadline=None)
+def test_offsets_are_slices_whatever_the_script(tagger: Tagger, texts: list[str | None]) -> None:
+    for text, entities in zip(texts, tagger.tag(texts), strict=True):
+        assert (entities is None) == (text is None)
+        last = 0
+        for entity in entities or []:
+            assert last <= entity.start < entity.end <= len(text or "")
+            assert (text or "")[entity.start : entity.end] == entity.text
+            assert 0 <= entity.score <= 1
+            last = entity.end
+
+
+@given(texts=TEXTS, seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_same_entities_alone_shuffled_and_in_other_batches(
+    tagger: Tagger, odd_tagger: Tagger, texts: list[str | None], seed: int
+) -> None:
+    expected = [tagger.tag([text])[0] for text in texts]
+    shuffled = list(range(len(texts)))
+    random.Random(seed).shuffle(shuffled)
+    fillers = sample_texts()[:5]
+    for other in (tagger, odd_tagger):
+        found = other.tag([*fillers, *(texts[i] for i in shuffled)])[len(fillers) :]
+        assert [found[shuffled.index(i)] for i in range(len(texts))] == expected
+
+
+def test_real_texts_get_equal_bits_however_they_are_batched(tagger: Tagger, odd_tagger: Tagger) -> None:
+    texts = sample_texts()
+    together = tagger.tag(texts)
+    assert sum(map(len, filter(None, together))) > 100
+    assert odd_tagger.tag(texts) == together
+    assert odd_tagger.tag(texts[::-1])[::-1] == together
+    assert [tagger.tag([text])[0] for text in texts[:40]] == together[:40]
+    streamed = [entities for part in tagger.tag_stream([texts[:50], [], texts[50:]]) for entities in [part.spans]]
+    assert sum(map(len, streamed)) == sum(map(len, filter(None, together)))
+
+
+def test_a_long_text_is_not_cut(tagger: Tagger) -> None:
+    text = " ".join(sample_texts()[:60]) * 2
+    entities = tagger.tag([text])[0] or []
+    assert max(entity.end for entity in entities) > 0.9 * len(text)
+
+
+def test_repeated_paragraphs_get_repeated_entities(tagger: Tagger) -> None:
+    paragraph = sample_texts()[2]
+    alone = tagger.tag([paragraph])[0] or []
+    triple = tagger.tag(["\n\n".join([paragraph] * 3)])[0] or []
+    step = len(paragraph) + 2
+    assert [(e.start, e.end, e.label, e.score) for e in triple] == [
+        (e.start + k * step, e.end + k * step, e.label, e.score) for k in range(3) for e in alone
+    ]
+
+
+def test_accents_stay_with_their_letter(tagger: Tagger) -> None:
+    text = " ".join(["Jose\u0301 Gonza\u0301lez Andre\u0301"] * 6)
+    for entity in tagger.tag([text])[0] or []:
+        assert entity.end == len(text) or text[entity.end] != "\u0301"
+
+
+def test_empty_and_null_texts(tagger: Tagger) -> None:
+    assert tagger.tag(["", None, " \n", "\u200b"]) == [[], None, [], []]
+    assert tagger.tag([]) == []
+
+
+def test_one_string_is_refused(tagger: Tagger) -> None:
+    with pytest.raises(TypeError, match="list of one"):
+        tagger.tag("Paris")
+
+
+def test_min_score_and_labels_only_leave_out(model: Path, tagger: Tagger) -> None:
+    texts = sample_texts()[:30]
+    everything = tagger.tag(texts)
+    high = Tagger.load(model, min_score=0.5).tag(texts)
+    assert high == [[e for e in row or [] if e.score >= np.float32(0.5)] for row in everything]
+    label = next(e.label for row in everything for e in row or [])
+    assert Tagger.load(model, labels=(label,)).tag(texts) == [[e for e in row or [] if e.label == label] for row in everything]
+    fine = next(e.fine_label for row in everything for e in row or [])
+    assert fine is not None
+    assert Tagger.load(model, labels=(fine,)).tag(texts) == [[e for e in row or [] if e.fine_label == fine] for row in everything]
+
+
+def test_unknown_label_is_refused_and_the_known_are_named(model: Path) -> None:
+    with pytest.raises(OptionError, match="no label nobody; it has: .*person"):
+        Tagger.load(model, labels=("nobody",))
+
+
+def test_fine_label_follows_its_coarse_one(tagger: Tagger) -> None:
+    entities = [e for row in tagger.tag(sample_texts()) for e in row or []]
+    assert all((e.fine_label or "").split("-")[0] == e.label for e in entities)
+
+
+def test_a_tagger_travels_by_its_options(tagger: Tagger) -> None:
+    texts = sample_texts()[:5]
+    assert pickle.loads(pickle.dumps(tagger)).tag(texts) == tagger.tag(texts)  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_record_batches_keep_their_columns(tagger: Tagger, kind: pa.DataType) -> None:
+    texts = [*sample_texts()[:6], None, ""]
+    column = pa.array(texts).cast(kind) if kind != pa.dictionary(pa.int8(), pa.string()) else pa.array(texts).dictionary_encode().cast(kind)
+    batch = pa.RecordBatch.from_arrays([pa.array(range(8)), column], names=["id", "text"])
+    tagged = tagger.tag_batch(batch)
+    assert tagged.select(["id", "text"]).equals(batch)
+    rows = tagged.column("entities").to_pylist()
+    assert rows[6] is None
+    assert rows[7] == []
+    expected = tagger.tag(texts)[:6]
+    assert [[Entity(**e) for e in row] for row in rows[:6]] == expected
+    metadata = tagged.schema.metadata
+    assert metadata[b"nerd_onnx.entities.offset_unit"] == b"codepoint"
+    with pytest.raises(OutputError, match="entities"):
+        tagger.tag_batch(tagged)
+    assert tagger.tag_batch(tagged, replace_column=True).equals(tagged)
+    with pytest.raises(InputError, match="it has: id"):
+        tagger.tag_batch(batch.select(["id"]))
+
+
+def test_given_words_are_tagged_by_word_numbers(tagger: Tagger) -> None:
+    sentences = [text.split() for text in sample_texts()[:40]] + [[], ["\u200b"]]
+    spans = tagger.tag_words(sentences)
+    assert len(spans) > 20
+    for row, start, end in zip(spans.row, spans.start, spans.end, strict=True):
+        assert 0 <= start < end <= len(sentences[row])
+
+
+def test_a_missing_model_is_a_model_error() -> None:
+    with pytest.raises(ModelError, match="no such model folder"):
+        Tagger.load("./nothing-here")
