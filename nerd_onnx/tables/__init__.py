@@ -1,0 +1,1 @@
+"""Files to record batches and back. Knows no models."""

@@ -1,0 +1,101 @@
+"""One JSON line at a time: parsed, checked and its text taken out, each error with its line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from nerd_onnx.errors import InputError
+
+KEYS_SHOWN = 20
+
+TYPED = json.JSONDecoder()
+# Where numbers are never used: float() takes any number of digits, int() refuses very long ones.
+UNTYPED = json.JSONDecoder(parse_int=float)
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array", dict: "an object"}
+
+
+def parse_object(where: str, line: bytes, decoder: json.JSONDecoder, *, clean: bool = False) -> dict[str, Any]:
+    """
+    Parse one line. Of a key given twice the last value counts.
+
+    :param where: input and line, for messages
+    :param clean: put U+FFFD for lone surrogates everywhere
+    :raises InputError: when it is no JSON object in UTF-8
+    """
+    try:
+        record = decoder.decode(line.decode())
+        if clean and _SURROGATE_ESCAPE.search(line):
+            record = replace_surrogates(record)
+    except UnicodeDecodeError as err:
+        raise InputError(
+            f"{where}: not valid UTF-8 at byte {err.start + 1} (0x{line[err.start]:02x}); convert the file to UTF-8"
+        ) from err
+    except json.JSONDecodeError as err:
+        raise InputError(f"{where}: not JSON: {err.msg} at column {err.colno}; expected one object a line") from err
+    except RecursionError as err:
+        raise InputError(f"{where}: nested too deeply to be read") from err
+    except ValueError as err:
+        raise InputError(
+            f"{where}: a whole number has too many digits for a Parquet column. Write JSON Lines, which takes any"
+        ) from err
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: {_name(record)} where an object was expected; JSON Lines has one object a line")
+    return record
+
+
+def text_of(where: str, record: dict[str, Any], text_column: str) -> str | None:
+    """
+    Take the text out of a row; a row without the field has none.
+
+    :raises InputError: when it is neither string nor null
+    """
+    text = record.get(text_column)
+    if text is None or isinstance(text, str):
+        return text
+    raise InputError(f"{where}: field {text_column!r} is {_name(text)}; expected a string or null")
+
+
+def text_array(texts: Sequence[str | None]) -> pa.Array:
+    """Make texts an Arrow array; lone surrogates become U+FFFD, one for one, so code points keep their places."""
+    try:
+        return pa.array(texts, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([replace_surrogates(text) for text in texts], pa.string())
+
+
+def replace_surrogates(value: Any) -> Any:
+    """Put U+FFFD for each lone surrogate in a JSON value, keys included."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [replace_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {replace_surrogates(key): replace_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def require_text_column(name: str, keys: Iterable[str], text_column: str) -> None:
+    """
+    Check that some row had the text field.
+
+    :param name: the input, for messages
+    :param keys: the keys seen
+    :raises InputError: when none had it; it lists the keys
+    """
+    seen = list(keys)
+    if text_column in seen:
+        return
+    listed = ", ".join(seen[:KEYS_SHOWN]) + (f" and {len(seen) - KEYS_SHOWN} more" if len(seen) > KEYS_SHOWN else "")
+    raise InputError(f"{name}: no field {text_column!r}; the rows have: {listed or 'no fields'}")
+
+
+def _name(value: Any) -> str:
+    return _NAMES.get(type(value), "null")

@@ -1,0 +1,147 @@
+"""Find one Arrow type for each field of JSON objects that may differ from row to row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+Kind = Literal["null", "boolean", "integer", "number", "string", "array", "object"]
+
+MAX_FIELDS = 10_000
+MAX_DEPTH = 100
+_EXACT_IN_DOUBLE = 1 << 53
+_KINDS: dict[type, Kind] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+_NUMBERS = ("integer", "number")
+
+
+class MixedTypesError(ValueError):
+    """The values of a field fit no one Arrow type."""
+
+
+@dataclass
+class FieldShape:
+    """
+    What the values of one field have been so far.
+
+    null goes with everything, whole numbers go with other numbers; nothing else mixes, and strings stay strings
+    whatever they look like.
+
+    :param name: path of the field, for messages: ``meta.tags[]``
+    :param kind: what its values are; ``null`` as long as nothing else was met
+    :param line: line on which that kind was met first
+    :param low: smallest whole number
+    :param high: largest whole number
+    :param item: what the items of its arrays are
+    :param fields: what the fields of its objects are, in order of first appearance
+    :param depth: how many arrays and objects it stands in
+    """
+
+    name: str
+    kind: Kind = "null"
+    line: int = 0
+    low: int = 0
+    high: int = 0
+    item: FieldShape | None = None
+    fields: dict[str, FieldShape] = field(default_factory=dict)
+    depth: int = 0
+
+    def add(self, value: Any, line: int) -> None:
+        """
+        Take one more value into account.
+
+        :raises MixedTypesError: when it fits no type together with the earlier ones
+        """
+        if value is None:
+            return
+        kind = _KINDS[type(value)]
+        if kind != self.kind:
+            self._join(kind, line)
+        if kind == "object":
+            for key, member in value.items():
+                self._field(key).add(member, line)
+        elif kind == "array":
+            self.item = self.item or self._inner(f"{self.name}[]")
+            for member in value:
+                self.item.add(member, line)
+        elif kind == "integer":
+            self.low, self.high = min(self.low, value), max(self.high, value)
+        if self.kind in _NUMBERS:
+            self._check_range(line)
+
+    def arrow_type(self) -> pa.DataType:
+        """Give the Arrow type for all values met; ``null`` where there were only nulls and empty objects."""
+        if self.kind == "object":
+            return (
+                pa.struct([(key, shape.arrow_type()) for key, shape in self.fields.items()])
+                if self.fields
+                else pa.null()
+            )
+        if self.kind == "array":
+            return pa.list_(pa.field("element", self.item.arrow_type() if self.item else pa.null()))
+        if self.kind == "integer":
+            return pa.int64() if self.high < 1 << 63 else pa.uint64()
+        return {"null": pa.null(), "boolean": pa.bool_(), "number": pa.float64(), "string": pa.string()}[self.kind]
+
+    def only_empty_objects(self) -> bool:
+        """Tell whether some field had no objects but empty ones, which Parquet cannot hold."""
+        if self.kind == "object":
+            return not self.fields or any(shape.only_empty_objects() for shape in self.fields.values())
+        return self.item is not None and self.item.only_empty_objects()
+
+    def _field(self, key: str) -> FieldShape:
+        shape = self.fields.get(key)
+        if shape is None:
+            if len(self.fields) >= MAX_FIELDS:
+                raise MixedTypesError(f"{self._called()} has over {MAX_FIELDS} different keys")
+            shape = self.fields[key] = self._inner(f"{self.name}.{key}" if self.name else key)
+        return shape
+
+    def _inner(self, name: str) -> FieldShape:
+        if self.depth >= MAX_DEPTH:
+            raise MixedTypesError(f"{self._called()} is nested over {MAX_DEPTH} levels deep")
+        return FieldShape(name, depth=self.depth + 1)
+
+    def _join(self, kind: Kind, line: int) -> None:
+        if self.kind == "null":
+            self.kind, self.line = kind, line
+        elif self.kind in _NUMBERS and kind in _NUMBERS:
+            self.kind = "number"
+        else:
+            raise MixedTypesError(f"{self._called()} is {_a(kind)} here and {_a(self.kind)} on line {self.line}")
+
+    def _check_range(self, line: int) -> None:
+        if self.kind == "number":
+            fits = self.low >= -_EXACT_IN_DOUBLE and self.high <= _EXACT_IN_DOUBLE
+        else:
+            fits = self.low >= -(1 << 63) and self.high < (1 << 63 if self.low < 0 else 1 << 64)
+        if not fits:
+            raise MixedTypesError(
+                f"{self._called()} holds whole numbers too large for one exact column, up to line {line}"
+            )
+
+    def _called(self) -> str:
+        return f"field {self.name!r}" if self.name else "the row"
+
+
+def conform(value: Any, kind: pa.DataType) -> Any:
+    """Put null in a JSON value wherever its type says ``null``: for objects that are always empty."""
+    if value is None or pa.types.is_null(kind):
+        return None
+    if pa.types.is_list(kind):
+        return [conform(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind):
+        return {field.name: conform(value.get(field.name), field.type) for field in kind}
+    return value
+
+
+def _a(kind: Kind) -> str:
+    return f"an {kind}" if kind[0] in "aio" else f"a {kind}"

@@ -1,0 +1,208 @@
+"""Write JSON Lines: raw lines with one field more, or typed rows as objects."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+import pyarrow as pa
+import zstandard
+
+from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.tables.columns import column_exists, extended_schema, place_column
+from nerd_onnx.tables.json_lines import UNTYPED
+from nerd_onnx.tables.json_values import dump, json_values
+from nerd_onnx.tables.rows import RowBatch
+from nerd_onnx.tables.whole_file import open_target, output_errors
+
+_GZIP_LEVEL = 6
+_ZSTD_LEVEL = 3
+_SPACE = re.compile(r"[ \t\r\n]*")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:@$ -]*")
+
+
+class JsonLinesSink:
+    """
+    A JSON Lines file with the entities field, whole or not at all; on standard output line by line.
+
+    A raw line keeps every byte: the field is put in before its last brace. Typed rows become objects, in the form
+    that :mod:`nerd_onnx.tables.json_values` lists. Compressed by the suffixes ``.gz`` and ``.zst``, always to the
+    same bytes.
+
+    :param path: a file, or ``-``
+    :param source_name: the input, for messages
+    :param source_schema: schema of typed rows, None for raw lines
+    :param entities_field: name and type of the new field
+    :param replace: whether a field of that name may be replaced, in its place
+    :param overwrite: whether an existing file may be replaced
+    :raises OutputError: when it cannot be written as asked
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        source_name: str,
+        source_schema: pa.Schema | None,
+        entities_field: pa.Field,
+        replace: bool,
+        overwrite: bool,
+    ) -> None:
+        self._path = path
+        self._source_name = source_name
+        self._key = Key(entities_field.name)
+        self._replace = replace
+        self._typed: tuple[pa.Schema, int] | None = None
+        if source_schema is not None:
+            self._typed = extended_schema(source_schema, entities_field, {}, replace=replace)
+            _check_names(self._typed[0])
+        self._target = open_target(path, overwrite=overwrite, spooled=False)
+        self._file = _compressor(path, self._target.file)
+
+    def write(self, rows: RowBatch, entities: pa.Array) -> None:
+        """
+        Write rows with their entities.
+
+        :raises OutputError: when the disk refuses, or a line has the field already
+        :raises InputError: when a string of a typed row is not valid UTF-8
+        :raises BrokenPipeError: when the reader of standard output went away
+        """
+        if rows.lines is not None:
+            lines = b"".join(self._raw_lines(rows, rows.lines, entities))
+        else:
+            lines = "".join(self._typed_lines(rows, entities)).encode()
+        with output_errors(self._path):
+            self._file.write(lines)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with output_errors(self._path):
+                    self._finish()
+                self._target.commit()
+        finally:
+            self._discard()
+
+    def _finish(self) -> None:
+        if self._file is not self._target.file:
+            self._file.close()
+
+    def _discard(self) -> None:
+        with suppress(OSError, ValueError, zstandard.ZstdError):
+            self._finish()
+        self._target.discard()
+
+    def _raw_lines(self, rows: RowBatch, lines: list[bytes], entities: pa.Array) -> Iterator[bytes]:
+        for i, (line, value) in enumerate(zip(lines, json_values(entities), strict=True)):
+            found = self._key.values_in(line)
+            if found and not self._replace:
+                raise OutputError(column_exists(f"{self._source_name}, {rows.place(i)}", self._key.name))
+            yield _replaced(line, found, dump(value)) if found else self._key.appended(line, dump(value))
+            yield b"\n"
+
+    def _typed_lines(self, rows: RowBatch, entities: pa.Array) -> Iterator[str]:
+        if rows.table is None or self._typed is None:
+            raise ValueError("typed rows need their table and the source's schema")
+        table = place_column(rows.table, entities, *self._typed)
+        columns = [self._column_values(rows, name, table.column(i)) for i, name in enumerate(table.schema.names)]
+        for row in zip(*columns, strict=True):
+            yield dump(dict(zip(table.schema.names, row, strict=True)))
+            yield "\n"
+
+    def _column_values(self, rows: RowBatch, name: str, column: pa.Array) -> list[Any]:
+        try:
+            return json_values(column)
+        except UnicodeDecodeError as err:
+            raise InputError(
+                f"{self._source_name}, {rows.place(0)} and after: column {name!r} is not valid UTF-8, as JSON must be; "
+                "write Parquet, or repair the column"
+            ) from err
+        except TypeError as err:
+            raise OutputError(f"column {name!r} cannot be written as JSON: {err}; write Parquet") from err
+
+
+class Key:
+    """
+    One key of JSON objects, looked for and put in without touching the rest of the line.
+
+    :param name: the key
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._json = dump(name)
+        # A plain name can be written in two ways, as it is and with \u escapes; others in more.
+        self._marks = (self._json.encode(), b"\\u") if _PLAIN_NAME.fullmatch(name) else ()
+
+    def values_in(self, line: bytes) -> list[tuple[int, int]]:
+        """
+        Find the values of the key at the top of an object, as ranges of characters; mostly none, found cheaply.
+
+        :param line: a valid JSON object
+        """
+        if self._marks and not any(mark in line for mark in self._marks):
+            return []
+        text = line.decode()
+        return [(start, end) for key, start, end in _members(text) if key == self.name]
+
+    def appended(self, line: bytes, value: str) -> bytes:
+        """
+        Put the key and a value in as the object's last member.
+
+        :param line: a valid JSON object without the key
+        """
+        body, brace, rest = line.rpartition(b"}")
+        body = body.rstrip()
+        comma = "" if body.endswith(b"{") else ", "
+        return body + f"{comma}{self._json}: {value}".encode() + brace + rest
+
+
+def _members(text: str) -> Iterator[tuple[str, int, int]]:
+    """Walk over the members of a JSON object: key, and where its value begins and ends."""
+    at = _after_space(text, text.index("{") + 1)
+    while text[at] != "}":
+        key, at = UNTYPED.raw_decode(text, at)
+        start = _after_space(text, text.index(":", at) + 1)
+        _, end = UNTYPED.raw_decode(text, start)
+        yield key, start, end
+        at = _after_space(text, end)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+
+
+def _replaced(line: bytes, ranges: list[tuple[int, int]], value: str) -> bytes:
+    text = line.decode()
+    for start, end in reversed(ranges):
+        text = text[:start] + value + text[end:]
+    return text.encode()
+
+
+def _after_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _check_names(schema: pa.Schema) -> None:
+    for name in schema.names:
+        if len(schema.get_all_field_indices(name)) > 1:
+            raise OutputError(
+                f"two columns are named {name!r}; a JSON object cannot hold both: rename one, or write Parquet"
+            )
+
+
+def _compressor(path: str, file: IO[bytes]) -> IO[bytes]:
+    suffix = path.lower().rpartition(".")[2]
+    if suffix == "gz":
+        return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))
+    if suffix == "zst":
+        return cast("IO[bytes]", zstandard.ZstdCompressor(_ZSTD_LEVEL).stream_writer(file, closefd=False))
+    return file

@@ -1,0 +1,243 @@
+"""Read JSON Lines: as raw lines of which only the text is interpreted, or as typed columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import IO, Any, Self
+
+import pyarrow as pa
+
+from nerd_onnx.errors import InputError
+from nerd_onnx.tables.json_lines import (
+    TYPED,
+    UNTYPED,
+    parse_object,
+    require_text_column,
+    text_array,
+    text_of,
+)
+from nerd_onnx.tables.json_types import FieldShape, MixedTypesError, conform
+from nerd_onnx.tables.rows import RowBatch
+from nerd_onnx.tables.streams import ByteStream, input_name, is_stream, spool
+
+NumberedLine = tuple[int, bytes]
+
+
+class RawLinesSource:
+    """
+    JSON Lines, plain or compressed, as raw lines: whatever is not the text passes through unread.
+
+    Blank lines are no rows. A row without the text field has a null text. Lone surrogates escaped in a text become
+    U+FFFD, one for one; the raw line is left alone. The first batch is read at once, so that a wrong text field
+    shows before anything is written.
+
+    :param path: a file, or ``-``
+    :param text_column: the field to tag
+    :param batch_rows: most rows in a batch
+    :param batch_bytes: about the most bytes of lines in a batch; a larger line is a batch of its own
+    :param limit: stop after so many rows
+    :raises InputError: when it cannot be opened, its first rows are damaged, or none of them has the text field
+    """
+
+    schema: pa.Schema | None = None
+    num_rows: int | None = None
+    codecs: tuple[str, ...] | None = None
+
+    def __init__(self, path: str, *, text_column: str, batch_rows: int, batch_bytes: int, limit: int | None) -> None:
+        self.path = path
+        self.column_names: Sequence[str] = ()
+        self._name = input_name(path)
+        self._text_column = text_column
+        self._stream = ByteStream(path)
+        self._groups = _groups(islice(self._stream.lines(), limit), batch_rows, batch_bytes)
+        self._next_row = 0
+        try:
+            self._first = self._read_first()
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def progress(self) -> float | None:
+        """Share of the file's bytes, compressed ones where it is compressed, that was consumed; None for a stream."""
+        return self._stream.progress()
+
+    def batches(self) -> Iterator[RowBatch]:
+        """
+        Yield the rows in file order.
+
+        :raises InputError: when a line is no JSON object in UTF-8, or its text is neither string nor null
+        """
+        if self._first is not None:
+            first, self._first = self._first, None
+            yield first
+        for group in self._groups:
+            yield self._batch(group, self._parse(group))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read_first(self) -> RowBatch | None:
+        group = next(self._groups, None)
+        if group is None:
+            return None
+        records = self._parse(group)
+        self.column_names = list(dict.fromkeys(key for record in records for key in record))
+        require_text_column(self._name, self.column_names, self._text_column)
+        return self._batch(group, records)
+
+    def _parse(self, group: list[NumberedLine]) -> list[dict[str, Any]]:
+        return [parse_object(f"{self._name}, line {number}", line, UNTYPED) for number, line in group]
+
+    def _batch(self, group: list[NumberedLine], records: list[dict[str, Any]]) -> RowBatch:
+        texts = [
+            text_of(f"{self._name}, line {number}", record, self._text_column)
+            for (number, _), record in zip(group, records, strict=True)
+        ]
+        first_row = self._next_row
+        self._next_row += len(group)
+        return RowBatch(
+            texts=text_array(texts),
+            table=None,
+            lines=[line for _, line in group],
+            first_row=first_row,
+            line_numbers=[number for number, _ in group],
+        )
+
+
+class TypedLinesSource:
+    """
+    JSON Lines, plain or compressed, as typed columns, for Parquet output. Reads its input twice.
+
+    The first pass, on opening, checks every row and finds one schema for all: columns and struct fields in order of
+    first appearance; int64 (or uint64 where needed), double, bool, string, list, struct; null where a field is
+    always null, missing or an empty object. Strings stay strings, dates in them too. Lone surrogates become U+FFFD
+    in all strings, as Parquet holds valid UTF-8 only. Standard input is kept in a temporary file.
+
+    :param path: a file, or ``-``
+    :param text_column: the field to tag
+    :param batch_rows: most rows in a batch
+    :param batch_bytes: about the most bytes of lines in a batch; a larger line is a batch of its own
+    :param limit: stop after so many rows
+    :raises InputError: when a line is damaged, no row has the text field, or a field mixes types
+    """
+
+    codecs: tuple[str, ...] | None = None
+
+    def __init__(self, path: str, *, text_column: str, batch_rows: int, batch_bytes: int, limit: int | None) -> None:
+        self.path = path
+        self._name = input_name(path)
+        self._text_column = text_column
+        self._sizes = (batch_rows, batch_bytes)
+        self._copy: IO[bytes] | None = spool(path) if is_stream(path) else None
+        readable_path: str = self._copy.name if self._copy else path
+        try:
+            with ByteStream(readable_path) as stream:
+                self.schema, self.num_rows = self._find_schema(islice(stream.lines(), limit))
+            self.column_names: Sequence[str] = self.schema.names
+            self._stream = ByteStream(readable_path)
+        except BaseException:
+            self._drop_copy()
+            raise
+
+    def progress(self) -> float | None:
+        """Share of the bytes consumed in the second pass."""
+        return self._stream.progress()
+
+    def batches(self) -> Iterator[RowBatch]:
+        """
+        Yield the rows in file order.
+
+        :raises InputError: when the file is not what it was in the first pass
+        """
+        first_row = 0
+        for group in _groups(islice(self._stream.lines(), self.num_rows), *self._sizes):
+            table = self._table(group)
+            yield RowBatch(
+                texts=table.column(self.schema.get_field_index(self._text_column)),
+                table=table,
+                lines=None,
+                first_row=first_row,
+                line_numbers=[number for number, _ in group],
+            )
+            first_row += len(group)
+
+    def close(self) -> None:
+        """Close the file and delete the temporary copy."""
+        self._stream.close()
+        self._drop_copy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _drop_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+
+    def _find_schema(self, lines: Iterator[NumberedLine]) -> tuple[pa.Schema, int]:
+        shape, rows = FieldShape(""), 0
+        for number, line in lines:
+            record = self._parse(number, line)
+            where = f"{self._name}, line {number}"
+            text_of(where, record, self._text_column)
+            try:
+                shape.add(record, number)
+            except MixedTypesError as err:
+                raise InputError(
+                    f"{where}: {err}; a Parquet column has one type. Write JSON Lines, which takes any mixture, "
+                    "or make the field uniform"
+                ) from err
+            rows += 1
+        if rows:
+            require_text_column(self._name, shape.fields, self._text_column)
+        self._conform = any(member.only_empty_objects() for member in shape.fields.values())
+        types = {name: member.arrow_type() for name, member in shape.fields.items()}
+        types[self._text_column] = pa.string()
+        return pa.schema(list(types.items())), rows
+
+    def _parse(self, number: int, line: bytes) -> dict[str, Any]:
+        return parse_object(f"{self._name}, line {number}", line, TYPED, clean=True)
+
+    def _table(self, group: list[NumberedLine]) -> pa.RecordBatch:
+        records = [self._parse(number, line) for number, line in group]
+        try:
+            columns = [self._column(records, field) for field in self.schema]
+        except (pa.ArrowException, TypeError, OverflowError) as err:
+            raise InputError(
+                f"{self._name}, lines {group[0][0]} to {group[-1][0]}: not what they were a moment ago; "
+                "the file changed while it was read"
+            ) from err
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _column(self, records: list[dict[str, Any]], field: pa.Field) -> pa.Array:
+        values = [record.get(field.name) for record in records]
+        return pa.array([conform(value, field.type) for value in values] if self._conform else values, field.type)
+
+
+def _groups(lines: Iterator[NumberedLine], batch_rows: int, batch_bytes: int) -> Iterator[list[NumberedLine]]:
+    """Gather lines up to the rows and bytes of a batch."""
+    group: list[NumberedLine] = []
+    size = 0
+    for number, line in lines:
+        if group and (len(group) >= batch_rows or size + len(line) > batch_bytes):
+            yield group
+            group, size = [], 0
+        group.append((number, line))
+        size += len(line)
+    if group:
+        yield group

@@ -1,0 +1,150 @@
+"""Write Parquet with the row groups and the compression of the input."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nerd_onnx.tables.columns import extended_schema, place_column
+from nerd_onnx.tables.rows import RowBatch
+from nerd_onnx.tables.whole_file import open_target, output_errors
+
+GROUP_BYTES = 64 << 20
+GROUP_ROWS = 1_000_000
+_NEW_CODEC = "ZSTD"
+_ZSTD_LEVEL = 6  # files do not say their level; at pyarrow's own, 1, the same text takes a quarter more
+_CODECS = {"UNCOMPRESSED": "NONE", "SNAPPY": "SNAPPY", "GZIP": "GZIP", "BROTLI": "BROTLI", "LZ4": "LZ4", "ZSTD": "ZSTD"}
+
+
+class ParquetSink:
+    """
+    A Parquet file with the entities column, whole or not at all.
+
+    An input row group becomes one output row group, cut where it passes 64 MiB of Arrow data or a million rows;
+    rows without row groups are gathered up to the same size. An empty row group is not written.
+
+    :param path: a file, or ``-``, which gets all bytes on commit
+    :param source_schema: schema of the rows
+    :param codecs: compression of each leaf column of the input; None for Zstandard
+    :param entities_field: name and type of the new column
+    :param entities_metadata: joins the schema's metadata
+    :param replace: whether a column of that name may be replaced, in its place
+    :param overwrite: whether an existing file may be replaced
+    :raises OutputError: when it cannot be written as asked
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        source_schema: pa.Schema,
+        codecs: tuple[str, ...] | None,
+        entities_field: pa.Field,
+        entities_metadata: Mapping[str, str],
+        replace: bool,
+        overwrite: bool,
+    ) -> None:
+        self._path = path
+        self._schema, self._place = extended_schema(source_schema, entities_field, entities_metadata, replace=replace)
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = 0
+        self._pending_bytes = 0
+        self._target = open_target(path, overwrite=overwrite, spooled=True)
+        try:
+            with output_errors(path):
+                compression = _compression(source_schema, codecs, self._schema, self._place)
+                levels = {path: _ZSTD_LEVEL for path, codec in compression.items() if codec == "ZSTD"}
+                self._writer = pq.ParquetWriter(
+                    self._target.file, self._schema, compression=compression, compression_level=levels
+                )
+        except BaseException:
+            self._target.discard()
+            raise
+
+    def write(self, rows: RowBatch, entities: pa.Array) -> None:
+        """
+        Write rows with their entities.
+
+        :raises OutputError: when the disk refuses
+        """
+        if rows.table is None:
+            raise ValueError("Parquet takes typed rows; open the source with typed=True")
+        batch = place_column(rows.table, entities, self._schema, self._place)
+        self._pending.append(batch)
+        self._pending_rows += batch.num_rows
+        self._pending_bytes += batch.nbytes
+        if rows.last_in_group or self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS:
+            self._write_group()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._commit()
+        finally:
+            self._discard()
+
+    def _write_group(self) -> None:
+        if self._pending_rows == 0:
+            return
+        # Without one dictionary for the whole group the writer would give up dictionary encoding.
+        table = pa.Table.from_batches(self._pending, self._schema).unify_dictionaries()
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        with output_errors(self._path):
+            self._writer.write_table(table, row_group_size=table.num_rows)
+
+    def _commit(self) -> None:
+        self._write_group()
+        with output_errors(self._path):
+            self._writer.close()
+        self._target.commit()
+
+    def _discard(self) -> None:
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
+        self._writer.is_open = False  # else it tries again, noisily, when it is collected
+        self._target.discard()
+
+
+def _compression(source: pa.Schema, codecs: tuple[str, ...] | None, schema: pa.Schema, place: int) -> dict[str, str]:
+    """Give each leaf column its compression in the input, and the new ones Zstandard."""
+    leaves = [_leaves(field.type) for field in source]
+    if codecs is None or len(codecs) != sum(leaves):
+        return dict.fromkeys(_leaf_paths(schema), _NEW_CODEC)
+    by_column, begin = [], 0
+    for count in leaves:
+        by_column.append([_CODECS.get(codec, _NEW_CODEC) for codec in codecs[begin : begin + count]])
+        begin += count
+    by_column[place : place + 1] = [[_NEW_CODEC] * _leaves(schema.field(place).type)]
+    return dict(zip(_leaf_paths(schema), (codec for column in by_column for codec in column), strict=True))
+
+
+def _leaf_paths(schema: pa.Schema) -> list[str]:
+    """Let the writer itself name the leaf columns: lists and maps have more in their paths than their type shows."""
+    empty = io.BytesIO()
+    pq.ParquetWriter(empty, schema).close()
+    written = pq.ParquetFile(empty).schema
+    return [written.column(i).path for i in range(len(written.names))]
+
+
+def _leaves(kind: pa.DataType) -> int:
+    """Count the Parquet columns behind one Arrow column."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if pa.types.is_map(kind):
+        return _leaves(kind.key_type) + _leaves(kind.item_type)
+    if pa.types.is_struct(kind):
+        return sum(_leaves(field.type) for field in kind)
+    if pa.types.is_nested(kind):
+        return _leaves(kind.value_type)
+    return 1

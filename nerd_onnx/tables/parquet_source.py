@@ -1,0 +1,143 @@
+"""Read Parquet row group by row group, in bounded memory, every column as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import IO, Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nerd_onnx.errors import InputError
+from nerd_onnx.tables.rows import RowBatch
+from nerd_onnx.tables.streams import check_readable, input_name, is_stream, spool
+from nerd_onnx.tables.texts import byte_cuts, find_text_column, first_invalid, plain_texts
+
+_BUFFER_BYTES = 1 << 20
+
+
+class ParquetSource:
+    """
+    A Parquet file as row batches; standard input is kept in a temporary file first.
+
+    :param path: a file, or ``-``
+    :param text_column: the column to tag
+    :param batch_rows: most rows in a batch
+    :param batch_bytes: about the most bytes of text in a batch; a larger row is a batch of its own
+    :param limit: stop after so many rows
+    :raises InputError: when it cannot be read as Parquet, or the text column is missing or no text
+    """
+
+    def __init__(self, path: str, *, text_column: str, batch_rows: int, batch_bytes: int, limit: int | None) -> None:
+        check_readable(path)
+        self.path = path
+        self._name = input_name(path)
+        self._copy: IO[bytes] | None = spool(path) if is_stream(path) else None
+        self._batch_rows = batch_rows
+        self._batch_bytes = batch_bytes
+        self._rows_read = 0
+        try:
+            self._file = _open(self._copy.name if self._copy else path, self._name)
+            self.schema: pa.Schema = self._file.schema_arrow
+            self.column_names: list[str] = self.schema.names
+            self._text_index = find_text_column(self._name, self.schema, text_column)
+        except BaseException:
+            self._drop_copy()
+            raise
+        total: int = self._file.metadata.num_rows
+        self.num_rows: int = total if limit is None else min(total, limit)
+        self.codecs: tuple[str, ...] | None = _codecs(self._file.metadata)
+
+    def progress(self) -> float | None:
+        """Share of the rows read."""
+        return self._rows_read / self.num_rows if self.num_rows else 1.0
+
+    def batches(self) -> Iterator[RowBatch]:
+        """
+        Yield the rows, never two row groups in one batch.
+
+        :raises InputError: when the file is damaged, or a text is not valid UTF-8
+        """
+        for group in range(self._file.num_row_groups):
+            rows_in_group = self._file.metadata.row_group(group).num_rows
+            end = min(self.num_rows, self._rows_read + rows_in_group)
+            for batch in self._group_batches(group, end):
+                yield from self._cut(batch, group, end)
+
+    def close(self) -> None:
+        """Close the file and delete the temporary copy."""
+        self._file.close(force=True)
+        self._drop_copy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _drop_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+
+    def _group_batches(self, group: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Read a row group up to row ``end`` of the file, about ``batch_bytes`` at a time."""
+        if self._rows_read >= end:
+            return
+        facts = self._file.metadata.row_group(group)
+        row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
+        size = max(1, min(self._batch_rows, self._batch_bytes // row_bytes))
+        try:
+            for batch in self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
+                columns = batch.slice(0, end - self._rows_read).columns
+                yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
+                if self._rows_read >= end:
+                    return
+        except (pa.ArrowException, OSError) as err:
+            raise InputError(
+                f"{self._name}, row group {group}: damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
+            ) from err
+
+    def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
+        texts = plain_texts(batch.column(self._text_index))
+        self._check_utf8(texts)
+        for start, stop in byte_cuts(texts, self._batch_bytes):
+            first_row = self._rows_read
+            self._rows_read += stop - start
+            yield RowBatch(
+                texts=texts.slice(start, stop - start),
+                table=batch.slice(start, stop - start),
+                lines=None,
+                first_row=first_row,
+                row_group=group,
+                last_in_group=self._rows_read == end,
+            )
+
+    def _check_utf8(self, texts: pa.Array) -> None:
+        row = first_invalid(texts)
+        if row is not None:
+            raise InputError(
+                f"{self._name}, row {self._rows_read + row}: column {self.column_names[self._text_index]!r} "
+                "is not valid UTF-8; repair the text or write the row as null"
+            )
+
+
+def _open(path: str, name: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(pa.OSFile(path, "rb"), pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    except (pa.ArrowException, OSError) as err:
+        raise InputError(f"{name}: not a readable Parquet file, or cut short: {_reason(err)}") from err
+
+
+def _codecs(metadata: Any) -> tuple[str, ...] | None:
+    """Compression of each leaf column in the first row group, or None where there is no row group."""
+    if metadata.num_row_groups == 0:
+        return None
+    group = metadata.row_group(0)
+    return tuple(group.column(i).compression for i in range(metadata.num_columns))
+
+
+def _reason(err: Exception) -> str:
+    return (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")

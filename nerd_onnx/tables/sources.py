@@ -1,0 +1,88 @@
+"""Files to row batches: tell the format, open the reader that fits."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from nerd_onnx.errors import InputError
+from nerd_onnx.tables.jsonl_source import RawLinesSource, TypedLinesSource
+from nerd_onnx.tables.parquet_source import ParquetSource
+from nerd_onnx.tables.rows import STANDARD_STREAM, Format, RowBatch, Source
+from nerd_onnx.tables.streams import BYTE_ORDER_MARK, GZIP_MAGIC, ZSTD_MAGIC, check_readable, input_name, read_head
+
+__all__ = ["Format", "RowBatch", "Source", "detect_format", "format_of_name", "open_source"]
+
+PARQUET_MAGIC = b"PAR1"
+_FORMATS: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+_COMPRESSIONS = (".gz", ".zst")
+_HEAD_BYTES = 4096
+
+
+def format_of_name(path: str) -> Format | None:
+    """Tell the format by the suffix, a compression suffix aside; None for others."""
+    suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSIONS:
+        suffixes.pop()
+        return "jsonl" if suffixes and _FORMATS.get(suffixes[-1]) == "jsonl" else None
+    return _FORMATS.get(suffixes[-1]) if suffixes else None
+
+
+def detect_format(path: str, asked: Format | None) -> Format:
+    """
+    Tell an input's format: as asked, else by its suffix, else by its first bytes.
+
+    Standard input is JSON Lines, plain or compressed, unless it begins as Parquet does.
+
+    :raises InputError: when the input cannot be read, or it cannot be told
+    """
+    if asked is not None:
+        return asked
+    check_readable(path)
+    known = None if path == STANDARD_STREAM else format_of_name(path)
+    if known is not None:
+        return known
+    head = read_head(path, _HEAD_BYTES)
+    if head.startswith(PARQUET_MAGIC):
+        return "parquet"
+    if path == STANDARD_STREAM or head.startswith((GZIP_MAGIC, ZSTD_MAGIC)):
+        return "jsonl"
+    if head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{"):
+        return "jsonl"
+    raise InputError(
+        f"{input_name(path)}: neither its name nor its first bytes tell Parquet or JSON Lines; give --format"
+    )
+
+
+def open_source(
+    path: str,
+    *,
+    format: Format | None,  # noqa: A002 - the option's name
+    text_column: str,
+    typed: bool,
+    batch_rows: int,
+    batch_bytes: int,
+    limit: int | None,
+) -> Source:
+    """
+    Open an input of either format.
+
+    :param path: a file, or ``-`` for standard input
+    :param format: the format, or None to detect it
+    :param text_column: the column or field to tag
+    :param typed: give JSON Lines typed columns (Parquet always has them)
+    :param batch_rows: most rows in a batch
+    :param batch_bytes: about the most bytes of text in a batch
+    :param limit: stop after so many rows
+    :raises InputError: when it is missing, damaged, of another kind, or without the text column
+    """
+    if detect_format(path, format) == "parquet":
+        kind: type[ParquetSource | RawLinesSource | TypedLinesSource] = ParquetSource
+    else:
+        kind = TypedLinesSource if typed else RawLinesSource
+    return kind(path, text_column=text_column, batch_rows=batch_rows, batch_bytes=batch_bytes, limit=limit)

@@ -1,0 +1,232 @@
+"""Bytes of a file or of standard input: opened, decompressed and cut into lines, every failure named."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import IO, BinaryIO, Self, cast
+
+import zstandard
+
+from nerd_onnx.errors import InputError
+from nerd_onnx.tables.rows import STANDARD_STREAM, shown
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_LINE_BYTES = 1 << 30
+MAX_ZSTD_WINDOW_BYTES = 1 << 31  # what `zstd --long=31` writes; memory is taken only by files that need it
+_READ_BYTES = 1 << 15
+_BUFFER_BYTES = 1 << 20
+
+
+def input_name(path: str) -> str:
+    """Name an input for a message."""
+    return shown(path, "standard input")
+
+
+def is_stream(path: str) -> bool:
+    """Tell whether an input can be read only once: standard input, a pipe or a device."""
+    return path == STANDARD_STREAM or not stat.S_ISREG(_stat(path).st_mode)
+
+
+def check_readable(path: str) -> None:
+    """
+    Check that an input is there, is no folder and holds something.
+
+    :raises InputError: when it is missing, a folder, an empty file, or may not be read
+    """
+    if path == STANDARD_STREAM:
+        return
+    found = _stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{path}: is a directory; expected one Parquet or JSON Lines file")
+    if stat.S_ISREG(found.st_mode) and found.st_size == 0:
+        raise InputError(f"{path}: the file is empty (0 bytes); expected Parquet or JSON Lines")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: cannot be read: permission denied")
+
+
+def read_head(path: str, size: int) -> bytes:
+    """
+    Read the first bytes without consuming them.
+
+    :raises InputError: when the file cannot be read, or can be read only once and is not standard input
+    """
+    if path == STANDARD_STREAM:
+        return cast("io.BufferedReader", sys.stdin.buffer).peek(size)[:size]
+    check_readable(path)
+    if is_stream(path):
+        raise InputError(f"{path}: a pipe or device does not show its format; give it with --format")
+    with _open(path) as file:
+        return file.read(size)
+
+
+class ByteStream:
+    """
+    The decompressed bytes of a file or of standard input, as lines.
+
+    gzip (also of several members) and Zstandard (also of several frames) are known by their first bytes, whatever
+    the name says.
+
+    :param path: a file, or ``-`` for standard input
+    :raises InputError: when it cannot be opened
+    """
+
+    def __init__(self, path: str) -> None:
+        check_readable(path)
+        self.path = path
+        self._size: int | None = None
+        if path == STANDARD_STREAM:
+            self._raw: IO[bytes] = sys.stdin.buffer
+        else:
+            self._raw = _open(path)
+            self._size = None if is_stream(path) else os.fstat(self._raw.fileno()).st_size
+        self._reader = _decompressed(cast("io.BufferedReader", self._raw))
+
+    def progress(self) -> float | None:
+        """Share of the file's own (compressed) bytes consumed, or None for a stream."""
+        if not self._size:
+            return None
+        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """
+        Yield the lines that are not blank with their physical number, from 1, without line feed.
+
+        A byte order mark before the first line is dropped; a carriage return stays with its line.
+
+        :raises InputError: when the compressed stream is cut or damaged, or a line is over 1 GiB
+        """
+        number = 0
+        while line := self._read_line(number):
+            number += 1
+            if number == 1:
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            line = line.removesuffix(b"\n")
+            if line.strip():
+                yield number, line
+
+    def close(self) -> None:
+        """Close the file; standard input stays open."""
+        if self.path != STANDARD_STREAM:
+            self._raw.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read_line(self, number: int) -> bytes:
+        try:
+            line = self._reader.readline(MAX_LINE_BYTES + 1)
+        except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as err:
+            raise InputError(
+                f"{input_name(self.path)}, after line {number}: the compressed stream is cut or damaged "
+                f"({str(err).rstrip('.')}); make the file anew"
+            ) from err
+        except OSError as err:
+            raise InputError(f"{input_name(self.path)}, after line {number}: cannot be read: {err.strerror}") from err
+        if len(line) > MAX_LINE_BYTES:
+            raise InputError(f"{input_name(self.path)}, line {number + 1}: over 1 GiB; expected one JSON object a line")
+        return line
+
+
+def spool(path: str) -> IO[bytes]:
+    """
+    Copy a stream into a temporary file, deleted when closed, whose ``name`` can be opened.
+
+    :raises InputError: when the temporary folder cannot hold it
+    """
+    copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the source closes it
+    try:
+        with nullcontext(sys.stdin.buffer) if path == STANDARD_STREAM else _open(path) as source:
+            shutil.copyfileobj(source, copy, _BUFFER_BYTES)
+        copy.flush()
+    except OSError as err:
+        copy.close()
+        raise InputError(
+            f"{input_name(path)}: cannot be kept in {tempfile.gettempdir()}: {err.strerror}; "
+            "set TMPDIR to a folder with room, or give a file"
+        ) from err
+    except BaseException:
+        copy.close()
+        raise
+    return cast("IO[bytes]", copy)
+
+
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116 - paths are text all through tables/
+    except FileNotFoundError as err:
+        raise InputError(f"{path}: no such file") from err
+    except (OSError, ValueError) as err:
+        raise InputError(f"{path}: cannot be read: {_reason(err)}") from err
+
+
+def _open(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb", buffering=_BUFFER_BYTES)  # noqa: PTH123 - the caller closes it
+    except OSError as err:
+        raise InputError(f"{path}: cannot be read: {_reason(err)}") from err
+
+
+def _reason(err: Exception) -> str:
+    return (err.strerror or str(err)) if isinstance(err, OSError) else str(err)
+
+
+def _decompressed(raw: io.BufferedReader) -> io.BufferedReader:
+    head = raw.peek(4)[:4]
+    if head.startswith(GZIP_MAGIC):
+        # GzipFile reads as raw files do, though typing knows it only as a buffered one.
+        return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), _BUFFER_BYTES)
+    if head == ZSTD_MAGIC:
+        return io.BufferedReader(_ZstdReader(raw), _BUFFER_BYTES)
+    return raw
+
+
+class _ZstdReader(io.RawIOBase):
+    """Frames one after another; unlike zstandard's own reader, a cut frame is an error."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES)
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._rest = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
+        while not self._ready:
+            if not self._advance():
+                return 0
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def _advance(self) -> bool:
+        """Decompress the next piece of input; False at a proper end."""
+        piece = self._rest or self._raw.read(_READ_BYTES)
+        self._rest = b""
+        if not piece:
+            if self._frame is not None:
+                raise EOFError("the last Zstandard frame has no end")
+            return False
+        self._frame = self._frame or self._decompressor.decompressobj()
+        self._ready = memoryview(self._frame.decompress(piece))
+        if self._frame.eof:
+            self._rest = self._frame.unused_data
+            self._frame = None
+        return True

@@ -1,0 +1,294 @@
+"""Outputs appear whole or not at all, whatever happens; and the real corpora come back as they were."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nerd_onnx.errors import OutputError
+from nerd_onnx.tables import whole_file
+from nerd_onnx.tables.rows import Format, Sink, Source
+from nerd_onnx.tables.sinks import check_output, open_sink
+from tests.tables_io import ENTITIES, METADATA, converted, corpus, opened, words_as_entities
+
+ROOT = Path(__file__).parents[1]
+OUTPUTS = ["out.parquet", "out.jsonl", "out.jsonl.gz", "out.jsonl.zst"]
+
+
+@pytest.fixture(params=["nameless", "named"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test with files that have no name yet, and as on systems that know only files with one."""
+    if request.param == "named":
+        monkeypatch.setattr(whole_file, "_can_link_nameless", lambda _: False)
+    return str(request.param)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Make an input in a folder of its own."""
+    folder = tmp_path / "input"
+    folder.mkdir()
+    pq.write_table(pa.table({"text": [os.urandom(100).hex() for _ in range(3000)]}), folder / "in.parquet")
+    return folder / "in.parquet"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make the folder for the output."""
+    (tmp_path / "output").mkdir()
+    return tmp_path / "output"
+
+
+@contextlib.contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def fails(path: Path | str, output: Path) -> str:
+    """Give the one line that a refused output leads to."""
+    with pytest.raises(OutputError) as caught:
+        converted(path, output)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_new_file_has_the_rights_of_any_new_file(source: Path, folder: Path, name: str) -> None:
+    with umask(0o027):
+        output = converted(source, folder / name)
+    assert output.stat().st_mode & 0o777 == 0o640
+    assert list(folder.iterdir()) == [output]
+
+
+@pytest.mark.usefixtures("either_way")
+def test_replaced_file_keeps_its_rights_and_its_links(source: Path, folder: Path) -> None:
+    output, link = folder / "out.parquet", folder / "link.parquet"
+    output.write_text("old")
+    output.chmod(0o604)
+    link.symlink_to(output)
+    assert "exists already" in fails(source, output)
+    assert "exists already" in fails(source, link)
+    assert output.read_text() == "old"
+    converted(source, link, overwrite=True)
+    assert link.is_symlink()
+    assert output.stat().st_mode & 0o777 == 0o604
+    assert pq.read_table(output).num_rows == 3000
+    assert sorted(folder.iterdir()) == [link, output]
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_failure_leaves_nothing(source: Path, folder: Path, name: str, failure: type[BaseException]) -> None:
+    (folder / "old").write_text("old")
+    kind: Format = "parquet" if "parquet" in name else "jsonl"
+    for output, overwrite in ((folder / name, False), (folder / "old", True)):
+        with pytest.raises(failure), opened(source, batch_rows=500) as rows:  # noqa: SIM117, PT012
+            with sink_for(rows, output, kind, overwrite=overwrite) as sink:
+                batch = next(rows.batches())
+                sink.write(batch, words_as_entities(batch.texts))
+                raise failure
+    assert list(folder.iterdir()) == [folder / "old"]
+    assert (folder / "old").read_text() == "old"
+
+
+def sink_for(rows: Source, output: Path, kind: Format, *, overwrite: bool) -> Sink:
+    return open_sink(
+        str(output),
+        format=kind,
+        source=rows,
+        entities_field=ENTITIES,
+        entities_metadata=METADATA,
+        replace=False,
+        overwrite=overwrite,
+    )
+
+
+@pytest.mark.usefixtures("either_way")
+def test_file_made_meanwhile_is_not_overwritten(source: Path, folder: Path) -> None:
+    output = folder / "out.parquet"
+    with pytest.raises(OutputError, match="made by another program meanwhile"), opened(source) as rows:  # noqa: SIM117
+        with sink_for(rows, output, "parquet", overwrite=False):
+            output.write_text("theirs")
+    assert output.read_text() == "theirs"
+    assert list(folder.iterdir()) == [output]
+
+
+def test_file_system_without_hard_links(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    output = converted(source, folder / "out.parquet")
+    assert pq.read_table(output).num_rows == 3000
+    assert list(folder.iterdir()) == [output]
+    assert "exists already" in fails(source, output)
+
+
+def test_places_that_cannot_be_written(source: Path, folder: Path) -> None:
+    assert "is a directory; give a file name" in fails(source, folder)
+    assert f"there is no folder {folder / 'no'}" in fails(source, folder / "no" / "out.parquet")
+    (folder / "file").write_text("")
+    assert "cannot be written: Not a directory" in fails(source, folder / "file" / "out.parquet")
+    assert list(folder.iterdir()) == [folder / "file"]
+
+
+def test_input_and_output_the_same_file(source: Path, folder: Path) -> None:
+    (folder / "symbolic.parquet").symlink_to(source)
+    (folder / "hard.parquet").hardlink_to(source)
+    for output in (source, folder / "symbolic.parquet", folder / "hard.parquet"):
+        for overwrite in (False, True):
+            with pytest.raises(OutputError, match="is the input itself"):
+                check_output(str(source), str(output), overwrite=overwrite)
+    check_output(str(source), str(folder / "other.parquet"), overwrite=False)
+    check_output(str(source), "-", overwrite=False)
+    check_output("-", str(folder / "other.parquet"), overwrite=False)
+    check_output(str(folder / "missing"), "/dev/null", overwrite=False)
+
+
+def test_devices_are_written_to_not_replaced(source: Path) -> None:
+    before = Path("/dev/null").stat()
+    for kind in ("parquet", "jsonl"):
+        converted(source, Path("/dev/null"), format=kind)
+    assert Path("/dev/null").stat() == before
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_full_disk_on_a_device(source: Path, kind: str) -> None:
+    with pytest.raises(OutputError, match="the disk is full"):
+        converted(source, Path("/dev/full"), format=kind)
+
+
+SCRIPT = """
+import os, resource, signal, sys, time
+from pathlib import Path
+from nerd_onnx.tables import whole_file
+from tests.tables_io import converted, opened, open_sink, words_as_entities, ENTITIES, METADATA
+task, source, output, way = sys.argv[1:]
+if way == "named":
+    whole_file._can_link_nameless = lambda _: False
+if task == "limit":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+if task == "nobody":
+    os.setuid(65534)
+if task == "kill":
+    with opened(source, batch_rows=100) as rows, open_sink(
+        output, format="jsonl", source=rows, entities_field=ENTITIES, entities_metadata=METADATA, replace=False,
+        overwrite=False) as sink:
+        for i, batch in enumerate(rows.batches()):
+            sink.write(batch, words_as_entities(batch.texts))
+            if i == 20:
+                sink._target.file.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+elif output == "-":
+    converted(source, output, format=way)
+else:
+    converted(source, Path(output))
+"""
+
+
+def command(task: str, source: Path, output: Path | str, way: str) -> dict[str, Any]:
+    """Say how to write an output in a process of its own."""
+    return {"args": [sys.executable, "-c", SCRIPT, task, str(source), str(output), way], "cwd": ROOT}
+
+
+def run(task: str, source: Path, output: Path | str, way: str = "nameless") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(**command(task, source, output, way), capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("way", ["nameless", "named"])
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_file_size_limit_leaves_nothing_but_one_line(source: Path, folder: Path, name: str, way: str) -> None:
+    result = run("limit", source, folder / name, way)
+    last = result.stderr.decode().strip().splitlines()[-1]
+    assert last.startswith(f"nerd_onnx.errors.OutputError: {folder / name}: larger than files may be here")
+    assert "Exception ignored" not in result.stderr.decode()
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="nameless files are Linux's")
+def test_even_a_kill_leaves_nothing(source: Path, folder: Path) -> None:
+    if not whole_file._can_link_nameless(str(folder)):
+        pytest.skip("this file system knows no nameless files")
+    result = run("kill", source, folder / "out.jsonl")
+    assert result.returncode == -signal.SIGKILL
+    assert list(folder.iterdir()) == []
+
+
+def test_no_permission(source: Path) -> None:
+    # Not in tmp_path, which is closed to the user that root becomes here: root itself may write anywhere.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(source, folder / "in.parquet")
+        folder.chmod(0o555)
+        result = run("nobody" if os.geteuid() == 0 else "self", folder / "in.parquet", folder / "out.parquet")
+        assert b"OutputError" in result.stderr
+        assert b"permission denied to write into" in result.stderr
+        assert list(folder.iterdir()) == [folder / "in.parquet"]
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_standard_output(source: Path, folder: Path, kind: str) -> None:
+    result = run("stdout", source, "-", kind)
+    assert result.stdout == converted(source, folder / f"out.{kind}").read_bytes(), result.stderr
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_closed_pipe_is_a_broken_pipe(source: Path, kind: str, unbuffered: str) -> None:
+    how = {**command("stdout", source, "-", kind), "env": {**os.environ, "PYTHONUNBUFFERED": unbuffered}}
+    with subprocess.Popen(**how, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert b"BrokenPipeError" in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    "name", ["wikipedia_sentences.parquet", "novels_paragraphs.parquet", "novels_documents.parquet"]
+)
+def test_real_parquet(tmp_path: Path, name: str) -> None:
+    for i, path in enumerate(corpus(tmp_path, name)):
+        limit = 12 if "documents" in name else 2500
+        output = converted(path, tmp_path / f"{i}.parquet", source={"limit": limit})
+        expected, found = pq.ParquetFile(path).read().slice(0, limit), pq.read_table(output)
+        assert (
+            found.drop_columns("entities")
+            .replace_schema_metadata(expected.schema.metadata)
+            .equals(expected, check_metadata=True)
+        )
+        for text, entities in zip(found["text"].to_pylist(), found["entities"].to_pylist(), strict=True):
+            assert all(text[entity["start"] : entity["end"]] == entity["text"] for entity in entities)
+
+
+@pytest.mark.parametrize("pack", [gzip.open, open])
+def test_real_lines(tmp_path: Path, pack: Callable[..., contextlib.AbstractContextManager[Iterator[bytes]]]) -> None:
+    suffix = ".gz" if pack is gzip.open else ""
+    for i, path in enumerate(corpus(tmp_path, "speeches_and_masc.jsonl.gz")):
+        output = converted(path, tmp_path / f"{i}.jsonl{suffix}", source={"limit": 2000})
+        with gzip.open(path, "rb") as before, pack(output, "rb") as after:
+            for old, new in zip(before, after, strict=False):
+                assert new.startswith(old[:-2] + b', "entities": [')
+                assert json.loads(new)["text"] == json.loads(old)["text"]

@@ -1,0 +1,167 @@
+"""Inputs: the format told, standard input, bad files, and the real corpora."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from nerd_onnx.tables.rows import Format
+from nerd_onnx.tables.sources import detect_format
+from tests.tables_io import Writer, all_lines, all_texts, corpus, message, parquet_bytes, read, writer
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Writer:
+    return writer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.parquet", "parquet"),
+        ("a.PQ", "parquet"),
+        ("a.jsonl", "jsonl"),
+        ("a.v2.ndjson", "jsonl"),
+        ("a.json.gz", "jsonl"),
+        ("a.jsonl.zst", "jsonl"),
+    ],
+)
+def test_format_by_suffix(write: Writer, name: str, expected: Format) -> None:
+    assert detect_format(str(write(name, b"?")), None) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (parquet_bytes(pa.table({"text": ["a"]})), "parquet"),
+        (b'{"text": "a"}', "jsonl"),
+        (b'\xef\xbb\xbf\n {"text": "a"}', "jsonl"),
+        (gzip.compress(b'{"text": "a"}'), "jsonl"),
+        (zstandard.compress(b'{"text": "a"}'), "jsonl"),
+    ],
+)
+def test_format_by_content(write: Writer, content: bytes, expected: Format) -> None:
+    path = write("data", content)
+    assert detect_format(str(path), None) == expected
+    assert all_texts(read(path)) == ["a"]
+
+
+def test_format_as_asked(write: Writer) -> None:
+    assert all_texts(read(write("a.parquet", '{"text": "a"}'), format="jsonl")) == ["a"]
+
+
+def test_format_unknown(write: Writer) -> None:
+    assert "give --format" in message(write("a.csv", "text\nhello"))
+
+
+def test_format_pipe_needs_to_be_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "give it with --format" in message(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.jsonl.gz", "a"])
+def test_file_missing_folder_and_empty(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    assert "no such file" in message(path)
+    path.write_bytes(b"")
+    assert "the file is empty (0 bytes)" in message(path)
+    path.unlink()
+    path.mkdir()
+    assert "is a directory" in message(path)
+
+
+def test_file_no_permission(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n')
+    path.chmod(0)
+    result = run_reader(str(path), as_nobody=True)
+    assert "InputError" in result.stderr
+    assert "ermission denied" in result.stderr
+
+
+READER = """
+import os, sys
+from nerd_onnx.tables.sources import open_source
+if sys.argv[3] == "nobody":
+    os.setuid(65534)
+with open_source(sys.argv[1], format=None, text_column="text", typed=sys.argv[2] == "typed", batch_rows=2,
+                 batch_bytes=1 << 20, limit=None) as source:
+    progress = source.progress()
+    print([text for rows in source.batches() for text in rows.texts.to_pylist()], source.schema, progress)
+"""
+
+
+def run_reader(
+    path: str, *, typed: bool = False, stdin: bytes = b"", as_nobody: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Read an input in a process of its own."""
+    user = "nobody" if as_nobody and os.geteuid() == 0 else "self"
+    result = subprocess.run(
+        [sys.executable, "-c", READER, path, "typed" if typed else "raw", user],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    return subprocess.CompletedProcess(result.args, result.returncode, result.stdout.decode(), result.stderr.decode())
+
+
+STDIN_LINES = b'{"text": "a"}\n{"text": null}\n{"text": "c"}'
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_stdin_lines(pack: Callable[[bytes], bytes]) -> None:
+    result = run_reader("-", stdin=pack(STDIN_LINES))
+    assert result.stdout.strip() == "['a', None, 'c'] None None"
+
+
+def test_stdin_typed_lines_are_read_twice() -> None:
+    result = run_reader("-", typed=True, stdin=gzip.compress(STDIN_LINES))
+    assert result.stdout.startswith("['a', None, 'c'] text: string")
+
+
+def test_stdin_parquet_is_known_by_its_first_bytes() -> None:
+    result = run_reader("-", stdin=parquet_bytes(pa.table({"text": ["a", None]})))
+    assert result.stdout.startswith("['a', None] text: string"), result.stderr
+
+
+def test_stdin_nothing_at_all_is_no_rows() -> None:
+    assert run_reader("-").stdout.startswith("[]")
+
+
+def test_stdin_cut_parquet() -> None:
+    result = run_reader("-", stdin=parquet_bytes(pa.table({"text": ["a", None]}))[:-20])
+    assert "InputError: standard input: not a readable Parquet file" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["wikipedia_sentences.parquet", "novels_paragraphs.parquet", "novels_documents.parquet"]
+)
+def test_real_parquet(tmp_path: Path, name: str) -> None:
+    for path in corpus(tmp_path, name):
+        expected = pq.ParquetFile(path).read_row_group(0)
+        limit = min(expected.num_rows, 3000)
+        batches = read(path, limit=limit, batch_bytes=1 << 19)
+        tables = [rows.table for rows in batches if rows.table is not None]
+        assert pa.Table.from_batches(tables).equals(expected.slice(0, limit), check_metadata=True)
+
+
+def test_real_lines(tmp_path: Path) -> None:
+    for path in corpus(tmp_path, "speeches_and_masc.jsonl.gz"):
+        with gzip.open(path, "rb") as file:
+            expected = [line.removesuffix(b"\n") for line, _ in zip(file, range(2000), strict=False)]
+        batches = read(path, limit=2000)
+        assert all_lines(batches) == expected
+        assert all_texts(batches) == [json.loads(line)["text"] for line in expected]
+        typed = read(path, limit=2000, typed=True)
+        assert [r for b in typed if b.table for r in b.table.to_pylist()] == [json.loads(line) for line in expected]
