@@ -1,0 +1,79 @@
+"""What the figures were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import nerd_onnx
+from benchmarks.paths import ROOT
+from nerd_onnx.inference.session import available_cpus
+
+PACKAGES = ("onnxruntime", "tokenizers", "numpy", "pyarrow", "torch", "transformers")
+_TELLING_FLAGS = (
+    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16",
+    "sve",
+)  # fmt: skip
+
+
+def machine_facts() -> dict[str, Any]:
+    """Describe processor, memory and system. ``load_average`` is what else was running when this was asked."""
+    cpuinfo = _read("/proc/cpuinfo")
+    flags = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split())
+    memory_kib = _field(_read("/proc/meminfo"), "MemTotal").split()
+    return {
+        "cpu": _field(cpuinfo, "model name") or platform.processor() or platform.machine(),
+        "cpu_flags": [flag for flag in _TELLING_FLAGS if flag in flags],
+        "cores": available_cpus(),
+        "memory_bytes": int(memory_kib[0]) * 1024 if memory_kib else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Give the version of everything that computes, None where it is not installed."""
+    return {"python": platform.python_version(), "nerd-onnx": nerd_onnx.__version__} | {
+        name: _version(name) for name in PACKAGES
+    }
+
+
+def commit() -> str | None:
+    """Name the commit that was measured, ``+`` where files were changed since; None outside a checkout."""
+    name = _git("rev-parse", "--short", "HEAD")
+    return name and name + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def _field(text: str, name: str) -> str:
+    """Find the first ``name : value`` line."""
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""

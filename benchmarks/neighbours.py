@@ -1,0 +1,53 @@
+"""One text, one answer: count the texts whose entities depend on anything but the text."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.session import Network
+from nerd_onnx.tagger import Entity, Tagger, TagOptions
+
+Found = list[list[Entity] | None]
+
+
+def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Network | None = None) -> dict[str, Any]:
+    """
+    Tag texts together, then in every other way, and compare entities and scores exactly.
+
+    :param network: runs instead of the bundle's own
+    :return: ``texts``, ``entities``, and ``changed``: by way of tagging, the texts that got another answer
+    """
+    reference = Tagger(bundle, network=network)
+    network = reference.network
+    expected = reference.tag(texts)
+    order = list(range(len(texts)))
+    random.Random(seed).shuffle(order)  # noqa: S311
+    changed = {
+        "alone": _differences(expected, [reference.tag([text])[0] for text in texts]),
+        "shuffled": _differences(expected, _shuffled(reference, texts, order)),
+    }
+    for tokens in (64, 2048):
+        tagger = Tagger(bundle, TagOptions(batch_tokens=tokens), network=network)
+        changed[f"--batch-tokens {tokens}"] = _differences(expected, _shuffled(tagger, texts, order))
+        tagger.close()
+    for threads in (1, 3):
+        tagger = Tagger(bundle, TagOptions(threads=threads), network=network)
+        changed[f"--threads {threads}"] = _differences(expected, tagger.tag(texts))
+        tagger.close()
+    reference.close()
+    return {"texts": len(texts), "entities": sum(len(found or ()) for found in expected), "changed": changed}
+
+
+def _shuffled(tagger: Tagger, texts: Sequence[str], order: Sequence[int]) -> Found:
+    """Tag texts in another order, and put the answers back in theirs."""
+    answers: Found = [None] * len(texts)
+    for i, found in zip(order, tagger.tag([texts[i] for i in order]), strict=True):
+        answers[i] = found
+    return answers
+
+
+def _differences(expected: Found, found: Found) -> int:
+    return sum(one != other for one, other in zip(expected, found, strict=True))

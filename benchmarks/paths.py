@@ -1,0 +1,27 @@
+"""Where things lie, and how a report names them: never by a path of this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+OUT = ROOT / "benchmarks" / "out"
+
+
+def shown(path: Path | str) -> str:
+    """Name a path relative to the repository or its neighbours; anything farther away by its last part."""
+    path = Path(path).absolute()
+    if path.is_relative_to(ROOT):
+        return path.relative_to(ROOT).as_posix()
+    if path.is_relative_to(ROOT.parent):
+        return f"../{path.relative_to(ROOT.parent).as_posix()}"
+    return path.name
+
+
+def shown_command(command: Sequence[str | Path]) -> str:
+    """Write a command as one types it at the repository's root."""
+    words = ["python" if word == sys.executable else word for word in command]
+    return " ".join(shown(word) if isinstance(word, Path) else word for word in words)

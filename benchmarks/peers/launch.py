@@ -1,0 +1,35 @@
+"""
+Run a command and write down its wall time, processor time and peak memory: ``launch.py REPORT COMMAND...``.
+
+A process of its own because Linux counts the memory of the process that starts a program to that program's
+peak: started from here, where nothing is loaded, the peak is the program's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+
+def main() -> int:
+    """Run, report, and pass the exit code on."""
+    report, *command = sys.argv[1:]
+    begin = time.perf_counter()
+    process = os.posix_spawnp(command[0], command, os.environ)
+    _, status, usage = os.wait4(process, 0)
+    wall_s = time.perf_counter() - begin
+    unit = 1 if sys.platform == "darwin" else 1024
+    facts = {
+        "wall_s": wall_s,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_rss_bytes": usage.ru_maxrss * unit,
+    }
+    with open(report, "w", encoding="utf-8") as file:  # noqa: PTH123  # pathlib is not loaded here
+        json.dump(facts, file)
+    return os.waitstatus_to_exitcode(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
