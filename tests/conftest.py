@@ -42,15 +42,22 @@ def train_tokenizer(folder: Path, family: str) -> None:
     tokenizer.enable_padding(length=16)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    names = {"unk_token": "[UNK]", "pad_token": special[0] if bert else "<pad>", "cls_token": first, "sep_token": last}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"] if bert else ["input_ids", "attention_mask"]
+    names = {
+        "model_input_names": inputs,
+        "unk_token": "[UNK]",
+        "pad_token": special[0] if bert else "<pad>",
+        "cls_token": first,
+        "sep_token": last,
+    }
     kind = "BertTokenizerFast" if bert else "PreTrainedTokenizerFast"
     config = {"tokenizer_class": kind, "model_max_length": int(1e30), "do_lower_case": True, **names}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-def make_checkpoint(folder: Path, family: str, labels: tuple[str, ...], seed: int = 0) -> Path:
+def make_checkpoint(folder: Path, family: str, labels: tuple[str, ...] | None, seed: int = 0) -> Path:
     """
-    Make a tiny encoder with a token-classification head and random weights.
+    Make a tiny encoder with random weights; with labels it has a token-classification head.
 
     The weights are wide and some channels stand out, as trained ones do, so that labels vary from word to word and
     int8 has something to lose.
@@ -68,12 +75,12 @@ def make_checkpoint(folder: Path, family: str, labels: tuple[str, ...], seed: in
         "num_attention_heads": 4,
         "intermediate_size": 96,
         "max_position_embeddings": 130 if family == "bert" else 132,
-        "id2label": dict(enumerate(labels)),
-        "label2id": {name: i for i, name in enumerate(labels)},
+        **({"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}} if labels else {}),
         "initializer_range": 0.15,
     }
     config = transformers.BertConfig(**sizes) if family == "bert" else transformers.MPNetConfig(**sizes, pad_token_id=1)
-    model = transformers.AutoModelForTokenClassification.from_config(config).eval()
+    kind = transformers.AutoModelForTokenClassification if labels else transformers.AutoModel
+    model = kind.from_config(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith("intermediate.dense.weight"):

@@ -185,7 +185,11 @@ def require_extra(command: str) -> None:
     :raises MissingExtraError: naming the extra and the first missing package
     """
     for name in _EXTRA_PACKAGES:
-        if find_spec(name) is None:
+        try:
+            found = find_spec(name) is not None
+        except ModuleNotFoundError:
+            found = False
+        if not found:
             raise MissingExtraError(f"{command} needs {name}, which comes with: pip install 'nerd-onnx[export]'")
 
 

@@ -1,0 +1,197 @@
+"""Export, rewrite and verify: what is kept equals the PyTorch original, what differs too much is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from nerd_export.config import VerifyLimits
+from nerd_export.conversion.export import ExportRequest, export_bundle
+from nerd_export.conversion.graph import simplified
+from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
+from nerd_export.conversion.quantize import linear_layers, quantize_per_token, quantized_weight
+from nerd_export.conversion.verify import Comparison, TorchNetwork
+from nerd_onnx.errors import ModelError, OutputError, VerificationError
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.tagger import Tagger
+from tests.conftest import BIO_LABELS, FINE_LABELS, make_checkpoint, sample_texts
+
+WIDE = VerifyLimits(min_entity_agreement=0.5, max_labels_changed=0.2)
+
+
+@pytest.fixture(scope="module", params=["bert", "mpnet"])
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def exported(family: str, checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_onnx(str(checkpoint(family)), tmp_path_factory.mktemp(f"onnx-{family}"))
+
+
+def run(model: ir.Model, folder: Path, ids: Any) -> Any:
+    ir.save(model, folder / "m.onnx")
+    onnx.checker.check_model(str(folder / "m.onnx"))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(str(folder / "m.onnx"), options, providers=["CPUExecutionProvider"])
+    assert [node.name for node in session.get_inputs()] == ["input_ids"]
+    return session.run(None, {"input_ids": ids})[0]
+
+
+def ids_of(shape: tuple[int, int]) -> Any:
+    return np.random.default_rng(1).integers(5, 1400, shape)
+
+
+def test_without_mask_the_graph_computes_what_pytorch_does(
+    family: str, exported: Path, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = simplified(exported)
+    assert not any("mask" in (v.name or "") for v in model.graph.inputs)
+    original = TorchNetwork(load_checkpoint(str(checkpoint(family))).model)
+    for shape in ((1, 3), (4, 17), (2, 100)):
+        ids = ids_of(shape)
+        np.testing.assert_allclose(run(model, tmp_path, ids), original.logits(ids), atol=2e-4)
+
+
+def test_int8_is_close_and_a_row_depends_on_itself_alone(
+    family: str, exported: Path, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = simplified(exported)
+    layers = len(linear_layers(model.graph))
+    assert len(quantize_per_token(model)) == layers - 1  # all but the classifier
+    kinds = [node.op_type for node in model.graph]
+    assert kinds.count("MatMulIntegerToFloat") == layers - 1
+    assert kinds.count("QuantizeLinear") == 4 * 2  # Q, K and V share theirs
+    ids = ids_of((8, 20))
+    together = run(model, tmp_path, ids)
+    for i in range(8):
+        np.testing.assert_array_equal(run(model, tmp_path, ids[i : i + 1])[0], together[i])
+    expected = TorchNetwork(load_checkpoint(str(checkpoint(family))).model).logits(ids)
+    assert np.abs(together - expected).mean() < 0.1 * np.abs(expected).std()
+    assert (together.argmax(-1) == expected.argmax(-1)).mean() > 0.9
+
+
+def test_kept_layers_stay_fp32(exported: Path) -> None:
+    model = simplified(exported)
+    first = linear_layers(model.graph)[0].name
+    assert first not in quantize_per_token(model, keep_fp32=[first])
+    assert first in [layer.name for layer in linear_layers(model.graph)]
+
+
+@given(arrays.arrays(np.float32, (7, 5), elements=st.floats(-1e4, 1e4, width=32)))
+def test_weights_are_rounded_to_the_nearest_step(weight: Any) -> None:
+    integers, scale = quantized_weight(weight)
+    assert np.abs(integers.astype(int)).max() <= 127
+    assert (np.abs(integers * scale - weight) <= scale * 0.501 + 1e-12).all()
+
+
+def test_a_bundle_is_the_same_byte_for_byte_when_made_again(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        request = ExportRequest(str(checkpoint("bert")), tmp_path / name / "bundle", level="fine", limits=WIDE)
+        export_bundle(request, lambda _: None)
+    for path in (tmp_path / "one" / "bundle").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / "bundle" / path.name).read_bytes(), path.name
+
+
+def test_fp32_bundle_agrees_with_pytorch(family: str, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    request = ExportRequest(str(checkpoint(family)), tmp_path / "b", quantize="none", level="fine")
+    found = export_bundle(request, lambda _: None).comparison
+    assert found.max_logit_difference < 1e-3
+    assert found.labels_changed < 1e-3
+    assert found.entity_agreement > 0.99
+    assert found.entities > 100
+    assert Bundle.load(tmp_path / "b").quantization == "none"
+
+
+def test_a_bundle_that_differs_too_much_is_refused_and_not_written(
+    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nerd_export.conversion.quantize as module
+
+    def broken(weight: Any) -> Any:
+        integers, scale = quantized_weight(weight)
+        return integers, scale * np.where(np.arange(len(scale)) % 3, 1, 30).astype(np.float32)
+
+    monkeypatch.setattr(module, "quantized_weight", broken)
+    with pytest.raises(VerificationError, match=r"entity agreement is 0\.\d+.*No bundle was written"):
+        export_bundle(ExportRequest(str(checkpoint("bert")), tmp_path / "bad", level="fine"), lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("comparison", "fault"),
+    [
+        (Comparison(1, 100, 0.1, 0.05, 1.0, 9), "5.00% of labels changed"),
+        (Comparison(1, 100, 0.1, 0.0, 0.9, 9), "entity agreement is 0.9"),
+        (Comparison(1, 100, float("inf"), 0.0, 1.0, 9), "not finite"),
+    ],
+)
+def test_each_limit_refuses(comparison: Comparison, fault: str) -> None:
+    with pytest.raises(VerificationError, match=fault):
+        comparison.check(VerifyLimits())
+    Comparison(1, 100, 0.1, 0.001, 0.99, 9).check(VerifyLimits())
+
+
+def test_the_description_records_what_was_measured(tiny_bundle: Path) -> None:
+    description = json.loads((tiny_bundle / "nerd.json").read_text("utf-8"))
+    assert description["verification"]["texts"] == len(sample_texts())
+    assert description["coarse"] == {"location-GPE": "location", "location-island": "location", "person-actor": "person", "person-other": "person"}
+    assert description["lineage"]["checkpoint"] == "checkpoint"
+    assert str(tiny_bundle.parent) not in json.dumps(description)
+    assert set(description["files"]) >= {"model.onnx", "tokenizer.json", "config.json", "README.md"}
+    assert (tiny_bundle / "README.md").read_text("utf-8").startswith("---\n")
+
+
+def test_an_existing_output_is_kept_unless_told(tiny_bundle: Path, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="--overwrite"):
+        export_bundle(ExportRequest(str(checkpoint("bert")), tiny_bundle), lambda _: None)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("x")
+    with pytest.raises(OutputError, match="is no model bundle"):
+        export_bundle(ExportRequest(str(checkpoint("bert")), tmp_path / "precious", overwrite=True), lambda _: None)
+
+
+def test_unfit_checkpoints_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be loaded as a checkpoint"):
+        load_checkpoint(str(tmp_path))
+    make_checkpoint(tmp_path / "nameless", "bert", ("LABEL_0", "LABEL_1"))
+    with pytest.raises(ModelError, match="names no labels"):
+        load_checkpoint(str(tmp_path / "nameless"))
+    make_checkpoint(tmp_path / "other", "bert", FINE_LABELS)
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
+    with pytest.raises(ModelError, match="holds BertForMaskedLM, not a token classifier"):
+        load_checkpoint(str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet"])
+def test_a_plain_hugging_face_folder_agrees_with_transformers_pipeline(
+    kind: str, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    import transformers
+
+    source = str(checkpoint(kind, BIO_LABELS))
+    export_onnx(source, tmp_path)
+    assert not (tmp_path / "nerd.json").exists()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    model = transformers.AutoModelForTokenClassification.from_pretrained(source)
+    texts = [text for text in sample_texts() if len(tokenizer(text)["input_ids"]) < 120][:60]
+    pipeline = transformers.pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first")
+    expected = [[(e["start"], e["end"], e["entity_group"]) for e in row] for row in pipeline(texts)]
+    scores = [e["score"] for row in pipeline(texts) for e in row]
+    found = Tagger.load(tmp_path).tag(texts)
+    assert [[(e.start, e.end, e.label) for e in row or []] for row in found] == expected
+    assert sum(map(len, expected)) > 100
+    np.testing.assert_allclose([e.score for row in found for e in row or []], scores, atol=1e-4)

@@ -1,0 +1,169 @@
+"""Reading and checking labelled data: every format, and every fault with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nerd_export.config import TrainConfig
+from nerd_export.training.checks import Findings, Sentence, check_split
+from nerd_export.training.corpus import read_file
+from nerd_export.training.prepare import load_split, prepare
+from nerd_export.training.trainer import TrainingData
+from nerd_onnx.errors import TrainingDataError
+
+ROWS = [
+    {"tokens": ["Ada", "met", "Bob"], "ner_tags": ["person", "O", "person"]},
+    {"tokens": ["Rome", "."], "ner_tags": ["location", "O"]},
+]
+EXPECTED = [Sentence(tuple(r["tokens"]), tuple(r["ner_tags"])) for r in ROWS]
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def write_conll(path: Path, rows: list[dict[str, Any]]) -> Path:
+    body = "\n".join("".join(f"{w} NN {t}\n" for w, t in zip(r["tokens"], r["ner_tags"], strict=True)) for r in rows)
+    path.write_text("-DOCSTART- -X- O\n\n" + body, "utf-8")
+    return path
+
+
+def write_class_labels(path: Path, rows: list[dict[str, Any]]) -> Path:
+    import datasets
+
+    names = ["O", "person", "location"]
+    features = datasets.Features(
+        {"tokens": datasets.Sequence(datasets.Value("string")), "ner_tags": datasets.Sequence(datasets.ClassLabel(names=names))}
+    )
+    integers = [{**row, "ner_tags": [names.index(tag) for tag in row["ner_tags"]]} for row in rows]
+    datasets.Dataset.from_list(integers, features=features).to_parquet(str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("a.parquet", write_parquet), ("a.jsonl", write_jsonl), ("a.conll", write_conll), ("b.parquet", write_class_labels)],
+)
+def test_every_format_gives_the_same_sentences(tmp_path: Path, name: str, write: Any) -> None:
+    findings = Findings()
+    assert check_split(read_file(write(tmp_path / name, ROWS), "ner_tags"), None, findings) == EXPECTED
+    assert findings == Findings()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tokens": None, "ner_tags": ["O"]}, "line 3: tokens missing (null)"),
+        ({"tokens": ["a"], "ner_tags": None}, "line 3: tags missing (null)"),
+        ({"tokens": ["a", None], "ner_tags": ["O", "O"]}, "line 3: token 1 missing (null)"),
+        ({"tokens": ["a"], "ner_tags": [None]}, "line 3: tag 0 missing (null)"),
+        ({"tokens": ["a", "b"], "ner_tags": ["O"]}, "line 3: 2 tokens but 1 tags"),
+        ({"tokens": ["a", " "], "ner_tags": ["O", "O"]}, "line 3: token 1 is ' '"),
+        ({"tokens": ["a"], "ner_tags": ["planet"]}, "line 3: unknown tag 'planet'"),
+        ({"tokens": ["a"], "ner_tags": [7]}, "line 3: tag is the integer 7"),
+        ({"tokens": "a", "ner_tags": "O"}, "line 3: expected a list of words"),
+    ],
+)
+def test_faulty_rows_are_named_with_their_place(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    findings = Findings()
+    split = read_file(write_jsonl(tmp_path / "a.jsonl", [*ROWS, row]), "ner_tags")
+    assert check_split(split, ("O", "person", "location"), findings) == EXPECTED
+    assert len(findings.problems) == 1
+    assert f"a.jsonl, {message}" in findings.problems[0]
+    with pytest.raises(TrainingDataError, match="1 problem"):
+        findings.raise_problems()
+
+
+def test_empty_sentences_are_left_out_and_told(tmp_path: Path) -> None:
+    findings = Findings()
+    split = read_file(write_jsonl(tmp_path / "a.jsonl", [{"tokens": [], "ner_tags": []}, *ROWS]), "ner_tags")
+    assert check_split(split, None, findings) == EXPECTED
+    assert "1 empty sentence(s)" in findings.notes[0]
+    assert "line 1" in findings.notes[0]
+
+
+def test_an_empty_split_is_a_problem(tmp_path: Path) -> None:
+    findings = Findings()
+    (tmp_path / "a.jsonl").write_text("")
+    check_split(read_file(tmp_path / "a.jsonl", "ner_tags"), None, findings)
+    assert "no usable sentence" in findings.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"tokens": ["a"], "ner_tags": ["O"]}\n{"tokens": [', "line 2: not JSON"),
+        ("a.jsonl", b"[1]\n", "line 1: expected an object"),
+        ("a.jsonl", b'{"tokens": ["a"]}\n', "line 1: no column ner_tags; it has: tokens"),
+        ("a.jsonl", b'{"tokens": ["\xff"]}\n', "not UTF-8"),
+        ("a.conll", b"Ada person\nmet\n", "line 2: 'met' has one column"),
+        ("a.parquet", b"PAR1 cut off", "not a readable Parquet file"),
+        ("a.xlsx", b"", "unknown kind '.xlsx'"),
+    ],
+)
+def test_unreadable_files_say_where_and_why(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TrainingDataError, match=message):
+        read_file(tmp_path / name, "ner_tags")
+
+
+def test_a_missing_file_or_split_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="no such file"):
+        read_file(tmp_path / "gone.parquet", "ner_tags")
+    with pytest.raises(TrainingDataError, match="no validation file; expected validation"):
+        load_split(str(tmp_path), "", "validation", "coarse")
+
+
+def ready(folder: Path, level: str = "coarse", *, drop_bad: bool = False, drop_shared: bool = False) -> tuple[TrainingData, list[str]]:
+    notes: list[str] = []
+    config = TrainConfig(dataset=str(folder), level=level)  # type: ignore[arg-type]
+    data = prepare(config, None, None, None, drop_bad_rows=drop_bad, drop_shared=drop_shared, note=notes.append)
+    return data, notes
+
+
+def test_sentences_in_both_splits_are_told_and_dropped_on_request(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", ROWS)
+    write_jsonl(tmp_path / "dev.jsonl", ROWS[1:])
+    data, notes = ready(tmp_path)
+    assert len(data.train) == 2
+    assert "1 sentence(s) stand in train and validation, such as 'Rome .'" in notes[0]
+    data, _ = ready(tmp_path, drop_shared=True)
+    assert list(data.train) == EXPECTED[:1]
+
+
+def test_bad_rows_stop_or_are_left_out_on_request(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", [*ROWS, {"tokens": ["a"], "ner_tags": []}])
+    write_jsonl(tmp_path / "validation.jsonl", [{"tokens": ["Oslo"], "ner_tags": ["location"]}])
+    with pytest.raises(TrainingDataError, match=r"line 3: 1 tokens but 0 tags.*--drop-bad-rows"):
+        ready(tmp_path)
+    data, notes = ready(tmp_path, drop_bad=True)
+    assert list(data.train) == EXPECTED
+    assert "left out" in notes[0]
+
+
+def test_tags_only_validation_has_are_unknown(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", ROWS)
+    write_jsonl(tmp_path / "validation.jsonl", [{"tokens": ["Oslo"], "ner_tags": ["city"]}])
+    with pytest.raises(TrainingDataError, match="unknown tag 'city'"):
+        ready(tmp_path)
+
+
+def test_fine_level_gives_two_levels(tmp_path: Path) -> None:
+    rows = [{"tokens": ["Ada"], "fine_ner_tags": ["person-actor"]}, {"tokens": ["x"], "fine_ner_tags": ["O"]}]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    write_jsonl(tmp_path / "validation.jsonl", rows[:1])
+    data, _ = ready(tmp_path, "fine")
+    assert data.labels.names == ("O", "person-actor")
+    assert data.labels.types == ("person",)
