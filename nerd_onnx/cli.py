@@ -16,6 +16,19 @@ from nerd_onnx.errors import NerdError
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\n")}
 
 
+def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's call
+    """Tell the versions and the processor's features that decide speed and kernels."""
+    if not asked:
+        return
+    import onnxruntime
+
+    from nerd_onnx.inference.session import cpu_features
+
+    features = ", ".join(cpu_features()) or "unknown"
+    click.echo(f"nerd-tag {__version__} (onnxruntime {onnxruntime.__version__}; processor features: {features})")
+    context.exit()
+
+
 @click.command("nerd-tag", context_settings={"auto_envvar_prefix": "NERD", "show_default": True})
 @click.argument("source", metavar="INPUT", type=click.Path())
 @click.argument("target", metavar="OUTPUT", type=click.Path())
@@ -25,6 +38,7 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 @click.option(
     "--format",
     "input_format",
+    envvar="NERD_FORMAT",
     type=click.Choice(["parquet", "jsonl"]),
     help="Input format, where its name does not tell.",
 )
@@ -49,9 +63,22 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 @click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT.")
 @click.option("--overwrite-column", is_flag=True, help="Replace an existing column of the new name.")
 @click.option("--dry-run", is_flag=True, help="Check everything and tell the plan; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary, or the error, as one JSON object on stderr.")
+@click.option(
+    "--json",
+    "as_json",
+    envvar="NERD_JSON",
+    is_flag=True,
+    help="Print the summary, or the error, as one JSON object on stderr.",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@click.version_option(__version__, package_name="nerd-onnx")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Tell versions and processor features.",
+)
 def command(source: str, target: str, *, as_json: bool, quiet: bool, dry_run: bool, **options: Any) -> None:
     r"""
     Add named entities to INPUT and write it to OUTPUT.
@@ -105,7 +132,7 @@ def command(source: str, target: str, *, as_json: bool, quiet: bool, dry_run: bo
         click.echo(summary_line(summary), err=True)
 
 
-def plan(tagger: Any, job: Any, output_format: str) -> dict[str, Any]:
+def plan(tagger: Any, job: Any, output_format: Any) -> dict[str, Any]:
     """Say what a run would do, after opening input and model."""
     from nerd_onnx.pipeline import open_job_source
 
@@ -137,9 +164,14 @@ def summary_line(summary: dict[str, Any]) -> str:
     nulls = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
     return (
         f"{summary['rows']:,} rows{nulls}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
-        f"{summary['seconds']:.1f} s: {summary['rows_per_s']:,.0f} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
+        f"{summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
         f"peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB"
     )
+
+
+def _rate(value: float) -> str:
+    """Show a rate: whole where it is large, two digits where it is small."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"  # noqa: PLR2004
 
 
 class _Bar:
@@ -165,7 +197,9 @@ def _check_files(job: Any) -> None:
     """Find mistakes in the file names before the model is loaded."""
     from nerd_onnx.pipeline import output_format_of
     from nerd_onnx.tables.sinks import check_output
+    from nerd_onnx.tables.streams import check_readable
 
+    check_readable(job.input)
     output_format_of(job)
     check_output(job.input, job.output, overwrite=job.overwrite)
 
@@ -190,7 +224,7 @@ def printable(text: str) -> str:
 
 def _fail(err: NerdError) -> NoReturn:
     """Report a user's mistake in one line, or as JSON when that was asked for."""
-    if "--json" in sys.argv[1:]:
+    if "--json" in sys.argv[1:] or os.environ.get("NERD_JSON"):
         click.echo(
             json.dumps({"status": "failed", "error": err.code, "message": str(err)}, ensure_ascii=False), err=True
         )

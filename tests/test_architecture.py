@@ -39,12 +39,14 @@ def test_the_wings_do_not_know_each_other(wing: str, other: str) -> None:
 
 
 def test_tagging_loads_no_training_library() -> None:
-    code = f"import sys; from nerd_onnx import Tagger; Tagger.load(); print(sorted(set({sorted(HEAVY)!r}) & set(sys.modules)))"
+    code = "import sys; from nerd_onnx import Tagger; Tagger.load(); "
+    code += f"print(sorted(set({sorted(HEAVY)!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_help_is_light() -> None:
-    code = "import sys; import nerd_onnx.cli; print(sorted({'onnxruntime', 'pyarrow', 'numpy', 'tokenizers'} & set(sys.modules)))"
+    code = "import sys; import nerd_onnx.cli; "
+    code += "print(sorted({'onnxruntime', 'pyarrow', 'numpy', 'tokenizers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -23,7 +23,9 @@ def encoded(words: list[int]) -> EncodedTexts:
     total = sum(words)
     number = np.concatenate([np.arange(n) for n in words] or [np.empty(0, np.int64)]).astype(np.int64)
     bounds = np.concatenate(([0], np.cumsum(words))).astype(np.int64)
-    return EncodedTexts(np.zeros(total, np.int64), number * 3 + 2, bounds, np.arange(total), number * 3, number * 3 + 2, bounds)
+    return EncodedTexts(
+        np.zeros(total, np.int64), number * 3 + 2, bounds, np.arange(total), number * 3, number * 3 + 2, bounds
+    )
 
 
 def decode(labels: LabelSet, logits: Floats, words: list[int], parts: int = 1) -> Spans:
@@ -41,7 +43,10 @@ def tags(labels: LabelSet, *names: str) -> Floats:
 
 
 def shown(labels: LabelSet, spans: Spans) -> list[tuple[int, int, str]]:
-    return [(int(s) // 3, int(e) // 3 + 1, labels.types[k]) for s, e, k in zip(spans.start, spans.end, spans.label, strict=True)]
+    return [
+        (int(s) // 3, int(e) // 3 + 1, labels.types[k])
+        for s, e, k in zip(spans.start, spans.end, spans.label, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +67,10 @@ def test_schemes(labels: LabelSet, names: list[str], expected: list[tuple[int, i
 
 def test_an_entity_never_crosses_texts() -> None:
     spans = decode(IO, tags(IO, "PER", "PER", "PER"), [0, 2, 0, 1, 0])
-    assert list(zip(spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), strict=True)) == [(1, 0, 5), (3, 0, 2)]
+    assert list(zip(spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), strict=True)) == [
+        (1, 0, 5),
+        (3, 0, 2),
+    ]
 
 
 def test_coarse_is_decided_by_the_sum_of_its_fine_types() -> None:
@@ -80,7 +88,7 @@ def test_fine_type_is_the_likeliest_over_the_whole_entity() -> None:
     assert spans.score[0] == pytest.approx(0.9, abs=1e-6)
 
 
-def reference(labels: LabelSet, names: list[str]) -> list[tuple[int, int, str]]:
+def reference(names: list[str]) -> list[tuple[int, int, str]]:
     """Read tags one after the other, as conlleval does."""
     spans: list[tuple[int, int, str]] = []
     before = ("O", "")
@@ -100,7 +108,7 @@ def reference(labels: LabelSet, names: list[str]) -> list[tuple[int, int, str]]:
 @settings(deadline=None)
 def test_any_tags_are_read_as_the_reference_reads_them(labels: LabelSet, choice: list[int], parts: int) -> None:
     names = [labels.names[k % len(labels.names)] for k in choice]
-    assert shown(labels, decode(labels, tags(labels, *names), [len(names)], parts)) == reference(labels, names)
+    assert shown(labels, decode(labels, tags(labels, *names), [len(names)], parts)) == reference(names)
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1))

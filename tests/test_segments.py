@@ -21,7 +21,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
     return TextEncoder(folder / "tokenizer.json")
 
 
-WORDS = st.sampled_from(["Paris", "a", ".", "wordpieces", "Dr.", "\n", "!", "東京", "  ", "incomprehensibilities" * 3, "🙂", '"'])
+WORDS = st.sampled_from(
+    ["Paris", "a", ".", "wordpieces", "Dr.", "\n", "!", "東京", "  ", "incomprehensibilities" * 3, "🙂", '"']
+)
 
 
 @given(words=st.lists(WORDS, max_size=120), capacity=st.integers(2, 40))
@@ -79,7 +81,13 @@ def test_paragraphs_split_at_blank_lines_only() -> None:
 
 def test_sentence_ends_in_several_scripts() -> None:
     text = 'He said "Go." Then he went! 東京は大きい。次。 3.14 is pi. End'
-    assert [text[:end].rsplit(" ", 1)[-1] for end in sentence_ends(text)] == ['"Go."', "went!", "東京は大きい。", "東京は大きい。次。", "pi."]
+    assert [text[:end].rsplit(" ", 1)[-1] for end in sentence_ends(text)] == [
+        '"Go."',
+        "went!",
+        "東京は大きい。",
+        "東京は大きい。次。",
+        "pi.",
+    ]
 
 
 def test_segments_do_not_depend_on_neighbours(encoder: TextEncoder) -> None:

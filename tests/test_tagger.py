@@ -19,7 +19,26 @@ from nerd_onnx.inference.bundle import DEFAULT_FOLDER
 from tests.conftest import sample_texts
 
 SCRIPTS = st.sampled_from(
-    ["Paris", "Angela Merkel", "NATO", "é", "e\u0301", "\u200b", "\u202e", "東京", "שלום", "🙂", "👩‍👩‍👧", "\r\n", "\n\n", "\t", "\x00", ".", "the", " "]
+    [
+        "Paris",
+        "Angela Merkel",
+        "NATO",
+        "é",
+        "e\u0301",
+        "\u200b",
+        "\u202e",
+        "東京",
+        "שלום",
+        "🙂",
+        "👩‍👩‍👧",
+        "\r\n",
+        "\n\n",
+        "\t",
+        "\x00",
+        ".",
+        "the",
+        " ",
+    ]
 )
 TEXTS = st.lists(st.one_of(st.none(), st.text(max_size=30), st.lists(SCRIPTS, max_size=60).map(" ".join)), max_size=8)
 
@@ -120,14 +139,18 @@ def test_min_score_and_labels_only_leave_out(model: Path, tagger: Tagger) -> Non
     high = Tagger.load(model, min_score=0.5).tag(texts)
     assert high == [[e for e in row or [] if e.score >= np.float32(0.5)] for row in everything]
     label = next(e.label for row in everything for e in row or [])
-    assert Tagger.load(model, labels=(label,)).tag(texts) == [[e for e in row or [] if e.label == label] for row in everything]
+    assert Tagger.load(model, labels=(label,)).tag(texts) == [
+        [e for e in row or [] if e.label == label] for row in everything
+    ]
     fine = next(e.fine_label for row in everything for e in row or [])
     assert fine is not None
-    assert Tagger.load(model, labels=(fine,)).tag(texts) == [[e for e in row or [] if e.fine_label == fine] for row in everything]
+    assert Tagger.load(model, labels=(fine,)).tag(texts) == [
+        [e for e in row or [] if e.fine_label == fine] for row in everything
+    ]
 
 
 def test_unknown_label_is_refused_and_the_known_are_named(model: Path) -> None:
-    with pytest.raises(OptionError, match="no label nobody; it has: .*person"):
+    with pytest.raises(OptionError, match=r"no label nobody; it has: .*person"):
         Tagger.load(model, labels=("nobody",))
 
 
@@ -141,10 +164,16 @@ def test_a_tagger_travels_by_its_options(tagger: Tagger) -> None:
     assert pickle.loads(pickle.dumps(tagger)).tag(texts) == tagger.tag(texts)  # noqa: S301 - our own bytes
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+)
 def test_record_batches_keep_their_columns(tagger: Tagger, kind: pa.DataType) -> None:
     texts = [*sample_texts()[:6], None, ""]
-    column = pa.array(texts).cast(kind) if kind != pa.dictionary(pa.int8(), pa.string()) else pa.array(texts).dictionary_encode().cast(kind)
+    column = (
+        pa.array(texts).cast(kind)
+        if kind != pa.dictionary(pa.int8(), pa.string())
+        else pa.array(texts).dictionary_encode().cast(kind)
+    )
     batch = pa.RecordBatch.from_arrays([pa.array(range(8)), column], names=["id", "text"])
     tagged = tagger.tag_batch(batch)
     assert tagged.select(["id", "text"]).equals(batch)

@@ -16,6 +16,8 @@ from nerd_onnx.inference.arrays import Floats, Ints
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+_CPUINFO = Path("/proc/cpuinfo")
+_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")  # what int8 kernels ask for
 
 
 class Network(Protocol):
@@ -49,6 +51,8 @@ class Session:
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # patterns pay for equal shapes only, and ours vary
         options.log_severity_level = 3
+        # On x86 without VNNI, U8S8 products can saturate; onnxruntime then takes an exact kernel instead.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimized else level.ORT_ENABLE_ALL
         try:
@@ -83,6 +87,15 @@ def available_cpus() -> int:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
     return max(1, min(cpus, math.ceil(quota)) if quota else cpus)
+
+
+def cpu_features() -> tuple[str, ...]:
+    """List the processor's features that decide which int8 kernels run; empty where the system does not tell."""
+    try:
+        words = set(_CPUINFO.read_text().split())
+    except OSError:
+        return ()
+    return tuple(name for name in _FEATURES if name in words)
 
 
 def _cgroup_quota() -> float | None:

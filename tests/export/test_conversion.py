@@ -147,14 +147,21 @@ def test_each_limit_refuses(comparison: Comparison, fault: str) -> None:
 def test_the_description_records_what_was_measured(tiny_bundle: Path) -> None:
     description = json.loads((tiny_bundle / "nerd.json").read_text("utf-8"))
     assert description["verification"]["texts"] == len(sample_texts())
-    assert description["coarse"] == {"location-GPE": "location", "location-island": "location", "person-actor": "person", "person-other": "person"}
+    assert description["coarse"] == {
+        "location-GPE": "location",
+        "location-island": "location",
+        "person-actor": "person",
+        "person-other": "person",
+    }
     assert description["lineage"]["checkpoint"] == "checkpoint"
     assert str(tiny_bundle.parent) not in json.dumps(description)
     assert set(description["files"]) >= {"model.onnx", "tokenizer.json", "config.json", "README.md"}
     assert (tiny_bundle / "README.md").read_text("utf-8").startswith("---\n")
 
 
-def test_an_existing_output_is_kept_unless_told(tiny_bundle: Path, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_existing_output_is_kept_unless_told(
+    tiny_bundle: Path, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
     with pytest.raises(OutputError, match="--overwrite"):
         export_bundle(ExportRequest(str(checkpoint("bert")), tiny_bundle), lambda _: None)
     (tmp_path / "precious").mkdir()
@@ -188,7 +195,9 @@ def test_a_plain_hugging_face_folder_agrees_with_transformers_pipeline(
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     model = transformers.AutoModelForTokenClassification.from_pretrained(source)
     texts = [text for text in sample_texts() if len(tokenizer(text)["input_ids"]) < 120][:60]
-    pipeline = transformers.pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first")
+    pipeline = transformers.pipeline(
+        "token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first"
+    )
     expected = [[(e["start"], e["end"], e["entity_group"]) for e in row] for row in pipeline(texts)]
     scores = [e["score"] for row in pipeline(texts) for e in row]
     found = Tagger.load(tmp_path).tag(texts)

@@ -21,7 +21,9 @@ def test_tags_stand_on_first_pieces(checkpoint: Callable[[str], Path], *, every_
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint("bert"))
-    sentence = Sentence(("U.S.", "people", "unbelievably", "\u200b", "Rome"), ("location", "O", "person", "O", "location"))
+    sentence = Sentence(
+        ("U.S.", "people", "unbelievably", "\u200b", "Rome"), ("location", "O", "person", "O", "location")
+    )
     data, lost = encode([sentence], tokenizer, IDS, 64, every_pretoken=every_pretoken)
     pieces = tokenizer.convert_ids_to_tokens(data[0]["input_ids"])
     labelled = [(p, label) for p, label in zip(pieces, data[0]["labels"], strict=True) if label != IGNORED]

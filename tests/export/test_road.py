@@ -34,7 +34,9 @@ def write_corpus(path: Path, sentences: int, seed: int) -> None:
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet"])
@@ -75,13 +77,17 @@ def test_train_killed_resumed_exported_tagged(family: str, tmp_path: Path) -> No
 
     labelled = f"validation={tmp_path / 'data' / 'validation.jsonl'}"
     limits = ["--min-agreement", 0.9, "--max-labels-changed", 0.05]
-    exported = run(EXPORT, "--model", tmp_path / "run", "--output", tmp_path / "bundle", "--evaluate", labelled, *limits)
+    exported = run(
+        EXPORT, "--model", tmp_path / "run", "--output", tmp_path / "bundle", "--evaluate", labelled, *limits
+    )
     assert exported.returncode == 0, exported.stderr
     metrics = json.loads((tmp_path / "bundle" / "nerd.json").read_text("utf-8"))["metrics"]["validation"]
     assert metrics["original"]["fine_words"]["f1"] == pytest.approx(record["best"]["f1"], abs=0.02)
     assert metrics["bundle"]["fine_words"]["f1"] > 0.9
 
-    tagged = run("from nerd_onnx.cli import main; main()", SAMPLE, tmp_path / "out.parquet", "--model", tmp_path / "bundle")
+    tagged = run(
+        "from nerd_onnx.cli import main; main()", SAMPLE, tmp_path / "out.parquet", "--model", tmp_path / "bundle"
+    )
     assert tagged.returncode == 0, tagged.stderr
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.num_rows == len(SAMPLE.read_text("utf-8").splitlines())

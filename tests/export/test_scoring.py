@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from nerd_export.training.scoring import Scores, span_scores, spans_of, to_bio, word_scores
 
 TAGS = st.lists(st.sampled_from(["O", "art-other", "building-other", "art-film", "person"]), min_size=1, max_size=12)
-PAIRS = st.lists(st.tuples(TAGS, TAGS).map(lambda p: (p[0][: min(map(len, p))], p[1][: min(map(len, p))])), min_size=1, max_size=8)
+PAIRS = st.lists(
+    st.tuples(TAGS, TAGS).map(lambda p: (p[0][: min(map(len, p))], p[1][: min(map(len, p))])), min_size=1, max_size=8
+)
 
 
 def count(tags: list[str]) -> set[tuple[int, int, str]]:
@@ -45,7 +47,11 @@ def test_scores_agree_with_an_independent_count(pairs: list[tuple[list[str], lis
 
 
 def test_neighbouring_types_that_end_alike_stay_apart() -> None:
-    assert to_bio(["art-other", "building-other", "building-other"]) == ["B-art-other", "B-building-other", "I-building-other"]
+    assert to_bio(["art-other", "building-other", "building-other"]) == [
+        "B-art-other",
+        "B-building-other",
+        "I-building-other",
+    ]
 
 
 def test_coarse_level_joins_neighbours_of_one_coarse_type() -> None:

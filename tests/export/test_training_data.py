@@ -45,7 +45,10 @@ def write_class_labels(path: Path, rows: list[dict[str, Any]]) -> Path:
 
     names = ["O", "person", "location"]
     features = datasets.Features(
-        {"tokens": datasets.Sequence(datasets.Value("string")), "ner_tags": datasets.Sequence(datasets.ClassLabel(names=names))}
+        {
+            "tokens": datasets.Sequence(datasets.Value("string")),
+            "ner_tags": datasets.Sequence(datasets.ClassLabel(names=names)),
+        }
     )
     integers = [{**row, "ner_tags": [names.index(tag) for tag in row["ner_tags"]]} for row in rows]
     datasets.Dataset.from_list(integers, features=features).to_parquet(str(path))
@@ -54,7 +57,12 @@ def write_class_labels(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "write"),
-    [("a.parquet", write_parquet), ("a.jsonl", write_jsonl), ("a.conll", write_conll), ("b.parquet", write_class_labels)],
+    [
+        ("a.parquet", write_parquet),
+        ("a.jsonl", write_jsonl),
+        ("a.conll", write_conll),
+        ("b.parquet", write_class_labels),
+    ],
 )
 def test_every_format_gives_the_same_sentences(tmp_path: Path, name: str, write: Any) -> None:
     findings = Findings()
@@ -126,7 +134,9 @@ def test_a_missing_file_or_split_is_named(tmp_path: Path) -> None:
         load_split(str(tmp_path), "", "validation", "coarse")
 
 
-def ready(folder: Path, level: str = "coarse", *, drop_bad: bool = False, drop_shared: bool = False) -> tuple[TrainingData, list[str]]:
+def ready(
+    folder: Path, level: str = "coarse", *, drop_bad: bool = False, drop_shared: bool = False
+) -> tuple[TrainingData, list[str]]:
     notes: list[str] = []
     config = TrainConfig(dataset=str(folder), level=level)  # type: ignore[arg-type]
     data = prepare(config, None, None, None, drop_bad_rows=drop_bad, drop_shared=drop_shared, note=notes.append)

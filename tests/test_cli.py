@@ -1,0 +1,353 @@
+"""nerd-tag as a user meets it: every mistake is one line, an exit code and no output; what is no mistake works."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nerd_onnx.cli import main, printable
+from tests.conftest import SAMPLE, SHARED, sample_texts
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def nerd_tag(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Give a function that runs the command with the tiny model, and gives exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nerd-tag", *map(str, arguments)])
+        if "--model" not in arguments:
+            sys.argv += ["--model", str(tiny_bundle)]
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, out, err
+
+    return run
+
+
+def process(bundle: Path, *arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "nerd_onnx.cli", *map(str, arguments), "--model", str(bundle)]
+    return subprocess.run(command, capture_output=True, check=False, **options)
+
+
+def parquet(path: Path, **columns: Any) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_parquet_keeps_rows_columns_types_and_metadata(nerd_tag: Run, tmp_path: Path) -> None:
+    texts = [*sample_texts()[:5], None, ""]
+    table = pa.table(
+        {
+            "id": pa.array(range(7), pa.int16()),
+            "text": pa.array(texts, pa.large_string()),
+            "tags": pa.array([["a"]] * 7, pa.list_(pa.dictionary(pa.int32(), pa.string()).value_type)),
+        }
+    ).replace_schema_metadata({"owner": "us"})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=3)
+    code, out, err = nerd_tag(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert (code, out) == (0, "")
+    assert err.startswith("7 rows (1 null), ")
+    assert "rows/s" in err
+    assert "peak memory" in err
+    tagged = pq.read_table(tmp_path / "out.parquet")
+    assert tagged.drop(["entities"]).cast(table.schema).equals(table)
+    assert tagged.schema.metadata[b"owner"] == b"us"
+    assert tagged.schema.metadata[b"nerd_onnx.entities.offset_unit"] == b"codepoint"
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
+    rows = tagged["entities"].to_pylist()
+    assert rows[5] is None
+    assert rows[6] == []
+    for text, entities in zip(texts[:5], rows[:5], strict=True):
+        assert all((text or "")[e["start"] : e["end"]] == e["text"] for e in entities)
+
+
+def test_json_lines_keep_every_other_byte(nerd_tag: Run, tmp_path: Path) -> None:
+    lines = [
+        b'{"text": "Paris", "n": 1.000, "deep": {"k": [1, 2]}}',
+        b'{"n": 12345678901234567890123, "text":null}',
+        b'  {"text": "\\ud800 lone \\ud83d\\ude42", "text2": "\\u0041"}  ',
+        b'{"other": 1}',
+    ]
+    (tmp_path / "in.jsonl").write_bytes(b"\r\n".join(lines))
+    code, _, _ = nerd_tag(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--quiet")
+    assert code == 0
+    found = (tmp_path / "out.jsonl").read_bytes().splitlines()
+    assert len(found) == 4
+    for before, after in zip(lines, found, strict=True):
+        assert after.strip().startswith(before.strip()[:-1])
+        assert "entities" in json.loads(after)
+    assert [json.loads(line)["entities"] is None for line in found] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("unit", ["codepoint", "utf8", "utf16"])
+def test_offset_units_slice_back(nerd_tag: Run, tmp_path: Path, unit: str) -> None:
+    texts = [f"🙂 é 東京 {text}" for text in sample_texts()[:8]]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), "utf-8")
+    assert nerd_tag(tmp_path / "in.jsonl", tmp_path / "out.parquet", "--offset-unit", unit)[0] == 0
+    encoding, width = {"codepoint": ("utf-32-le", 4), "utf8": ("utf-8", 1), "utf16": ("utf-16-le", 2)}[unit]
+    rows = pq.read_table(tmp_path / "out.parquet")["entities"].to_pylist()
+    assert sum(map(len, rows)) > 5
+    for text, entities in zip(texts, rows, strict=True):
+        coded = text.encode(encoding)
+        assert all(coded[e["start"] * width : e["end"] * width].decode(encoding) == e["text"] for e in entities)
+
+
+def test_formats_convert_both_ways(nerd_tag: Run, tmp_path: Path) -> None:
+    assert nerd_tag(SAMPLE, tmp_path / "a.parquet")[0] == 0
+    assert nerd_tag(tmp_path / "a.parquet", tmp_path / "b.jsonl.gz", "--column", "again")[0] == 0
+    with gzip.open(tmp_path / "b.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    originals = [json.loads(line) for line in SAMPLE.read_text("utf-8").splitlines()]
+    assert [{k: r[k] for k in ("id", "source", "text")} for r in rows] == originals
+    assert all(row["entities"] == row["again"] for row in rows)
+
+
+def test_standard_streams(tiny_bundle: Path, tmp_path: Path) -> None:
+    whole = process(tiny_bundle, SAMPLE, tmp_path / "out.jsonl")
+    assert whole.returncode == 0, whole.stderr
+    piped = process(tiny_bundle, "-", "-", "--threads", 1, "--batch-tokens", 99, input=SAMPLE.read_bytes())
+    assert piped.returncode == 0
+    assert piped.stdout == (tmp_path / "out.jsonl").read_bytes()
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(tiny_bundle: Path) -> None:
+    command = f"'{sys.executable}' -m nerd_onnx.cli '{SAMPLE}' - --quiet --model '{tiny_bundle}' | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)  # noqa: S607
+    assert done.stdout.count(b"\n") == 1
+    assert done.stderr == b""
+
+
+def test_the_summary_as_json(nerd_tag: Run, tmp_path: Path) -> None:
+    code, _, err = nerd_tag(SAMPLE, tmp_path / "o.parquet", "--json", "--limit", 7)
+    summary = json.loads(err)
+    assert code == 0
+    assert summary["status"] == "done"
+    assert summary["rows"] == 7 == pq.read_metadata(tmp_path / "o.parquet").num_rows
+    rows = pq.read_table(tmp_path / "o.parquet")["entities"].to_pylist()
+    assert summary["entities"] == sum(map(len, rows))
+    assert summary["tokens"] > 100
+    assert summary["peak_rss_bytes"] > 1e7
+    code, _, err = nerd_tag(SAMPLE, tmp_path / "o.parquet", "--json")
+    assert code == 1
+    assert json.loads(err)["error"] == "output"
+
+
+def test_dry_run_tells_the_plan_and_writes_nothing(nerd_tag: Run, tmp_path: Path) -> None:
+    source = parquet(tmp_path / "in.parquet", body=["Paris"], id=[1])
+    code, _, err = nerd_tag(source, tmp_path / "o.parquet", "--dry-run", "--json", "--text-column", "body")
+    facts = json.loads(err)
+    assert (code, facts["rows"], facts["columns"]) == (0, 1, ["body", "id"])
+    assert facts["threads"] >= 1
+    assert facts["quantization"] == "per-token int8"
+    assert not (tmp_path / "o.parquet").exists()
+    assert "threads:" in nerd_tag(source, tmp_path / "o.parquet", "--dry-run", "--text-column", "body")[2]
+
+
+def test_an_existing_column_is_kept_unless_told(nerd_tag: Run, tmp_path: Path) -> None:
+    source = parquet(tmp_path / "in.parquet", entities=[1, 2], text=["Paris", "x"])
+    code, _, err = nerd_tag(source, tmp_path / "o.parquet")
+    assert (code, "already has a column 'entities'" in err) == (1, True)
+    assert not (tmp_path / "o.parquet").exists()
+    assert nerd_tag(source, tmp_path / "o.parquet", "--overwrite-column")[0] == 0
+    assert pq.read_schema(tmp_path / "o.parquet").names == ["entities", "text"]
+
+
+def test_zero_rows_and_zero_row_groups(nerd_tag: Run, tmp_path: Path) -> None:
+    empty = pa.table({"text": pa.array([], pa.string())})
+    pq.write_table(empty, tmp_path / "a.parquet")
+    pq.ParquetWriter(tmp_path / "b.parquet", empty.schema).close()
+    for name in ("a", "b"):
+        assert nerd_tag(tmp_path / f"{name}.parquet", tmp_path / f"{name}.out.parquet")[0] == 0
+        assert pq.read_table(tmp_path / f"{name}.out.parquet").num_rows == 0
+
+
+def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
+    """Make every bad input: file, further options, and what the message must say."""
+    good = parquet(folder / "good.parquet", text=["Paris"] * 9, n=[1] * 9)
+    cut = folder / "cut.parquet"
+    cut.write_bytes(good.read_bytes()[:-20])
+    files = {
+        "empty": b"",
+        "malformed.jsonl": b'{"text": "a"}\n{"text": \n',
+        "utf8.jsonl": b'{"text": "a"}\n\n{"text": "\xff"}\n',
+        "array.jsonl": b"[1]\n",
+        "number.jsonl": b'{"text": "a"}\n{"text": 7}\n',
+        "nofield.jsonl": b'{"body": "a"}\n',
+        "cut.jsonl.gz": gzip.compress(b'{"text": "a"}\n' * 1000)[:-9],
+        "noise.bin": b"\x00\x01\x02",
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return {
+        "missing": (folder / "gone.parquet", [], "no such file"),
+        "directory": (folder, [], "is a directory"),
+        "empty": (folder / "empty", ["--format", "parquet"], "empty (0 bytes)"),
+        "truncated parquet": (cut, [], "cut.parquet"),
+        "no such column": (good, ["--text-column", "body"], "no column 'body'; it has: text, n"),
+        "column of another type": (good, ["--text-column", "n"], "type int64; expected a string column"),
+        "malformed line": (folder / "malformed.jsonl", [], "line 2"),
+        "invalid UTF-8": (folder / "utf8.jsonl", [], "line 3"),
+        "no object": (folder / "array.jsonl", [], "line 1"),
+        "text of another type": (folder / "number.jsonl", [], "line 2"),
+        "no such field": (folder / "nofield.jsonl", [], "no field 'text'; the rows have: body"),
+        "truncated gzip": (folder / "cut.jsonl.gz", [], "cut.jsonl.gz"),
+        "unknown format": (folder / "noise.bin", [], "--format"),
+        "unknown label": (good, ["--labels", "planet"], "no label planet; it has: location"),
+        "missing model": (good, ["--model", str(folder / "nomodel")], "no such model folder"),
+    }
+
+
+CASES = (
+    "missing",
+    "directory",
+    "empty",
+    "truncated parquet",
+    "no such column",
+    "column of another type",
+    "malformed line",
+    "invalid UTF-8",
+    "no object",
+    "text of another type",
+    "no such field",
+    "truncated gzip",
+    "unknown format",
+    "unknown label",
+    "missing model",
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_each_mistake_is_one_line_and_leaves_nothing(nerd_tag: Run, tmp_path: Path, case: str, suffix: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    source, options, message = bad_inputs(tmp_path / "in")[case]
+    code, out, err = nerd_tag(source, tmp_path / "out" / f"o{suffix}", *options)
+    assert code in (1, 2)
+    assert out == ""
+    assert err.startswith("nerd-tag: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_output_mistakes(nerd_tag: Run, tmp_path: Path) -> None:
+    source = parquet(tmp_path / "in.parquet", text=["Paris"])
+    before = source.read_bytes()
+    for target, message in (
+        (source, "is the input itself"),
+        (tmp_path, "directory"),
+        (tmp_path / "none" / "o.parquet", "none"),
+    ):
+        code, _, err = nerd_tag(source, target, "--overwrite")
+        assert (code, err.count("\n")) == (1, 1)
+        assert message in err
+    (tmp_path / "old.parquet").write_bytes(b"precious")
+    code, _, err = nerd_tag(source, tmp_path / "old.parquet")
+    assert (code, "--overwrite" in err) == (1, True)
+    assert (tmp_path / "old.parquet").read_bytes() == b"precious"
+    assert nerd_tag(source, tmp_path / "old.parquet", "--overwrite")[0] == 0
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["o.parquet", "o.jsonl"])
+def test_a_full_disk_leaves_nothing(tiny_bundle: Path, tmp_path: Path, name: str) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = process(tiny_bundle, SAMPLE, tmp_path / name, preexec_fn=small_files)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert name.encode() in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_altered_model_is_refused(nerd_tag: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "model"))
+    with (copy / "model.onnx").open("ab") as file:
+        file.write(b"\x00")
+    code, _, err = nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--model", copy)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "SHA-256" in err
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_file_names_cannot_steer_the_terminal(nerd_tag: Run, tmp_path: Path) -> None:
+    code, _, err = nerd_tag(tmp_path / "evil\x1b[2J.parquet", tmp_path / "o.parquet")
+    assert code == 1
+    assert "\x1b" not in err
+    assert "evil\\x1b[2J" in err
+    assert printable("a\x9bb\x7f") == "a\\x9bb\\x7f"
+
+
+def test_help_and_version(nerd_tag: Run) -> None:
+    code, out, _ = nerd_tag("--help")
+    assert code == 0
+    assert "nerd-tag articles.parquet tagged.parquet" in out
+    assert nerd_tag("--version")[1].startswith("nerd-tag 0.")
+    assert "onnxruntime" in nerd_tag("--version")[1]
+    assert nerd_tag()[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("wikipedia_sentences.parquet", 300),
+        ("novels_paragraphs.parquet", 150),
+        ("novels_documents.parquet", 1),
+        ("speeches_and_masc.jsonl.gz", 150),
+    ],
+)
+def test_slices_of_real_corpora(nerd_tag: Run, tmp_path: Path, name: str, rows: int) -> None:
+    source = SHARED / "corpora" / name
+    if not source.exists():  # a stand-in of the same shape, made of the texts that ship with the program
+        source, rows = tmp_path / name, 20
+        texts = ["\n\n".join(sample_texts())] if "documents" in name else sample_texts()[:20]
+        if name.endswith(".gz"):
+            source.write_bytes(
+                gzip.compress("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(texts)).encode())
+            )
+        else:
+            parquet(source, id=list(range(len(texts))), text=texts)
+        rows = len(texts)
+    assert nerd_tag(source, tmp_path / "o.parquet", "--limit", rows)[0] == 0
+    tagged = pq.read_table(tmp_path / "o.parquet")
+    assert tagged.num_rows == rows
+    if name.endswith(".gz"):
+        with gzip.open(source, "rt", encoding="utf-8") as lines:
+            original = [json.loads(line) for line, _ in zip(lines, range(rows), strict=False)]
+        assert tagged.drop(["entities"]).to_pylist() == original
+    else:
+        assert tagged.drop(["entities"]).equals(pq.read_table(source).slice(0, rows))
+    checked = 0
+    for text, entities in zip(tagged["text"].to_pylist(), tagged["entities"].to_pylist(), strict=True):
+        for entity in entities:
+            assert text[entity["start"] : entity["end"]] == entity["text"]
+            checked += 1
+    assert checked > 20
+
+
+def test_environment_twins(nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NERD_COLUMN", "names")
+    monkeypatch.setenv("NERD_JSON", "1")
+    code, _, err = nerd_tag(SAMPLE, tmp_path / "o.parquet", "--limit", 1)
+    assert (code, json.loads(err)["rows"]) == (0, 1)
+    assert "names" in pq.read_schema(tmp_path / "o.parquet").names
+    assert os.environ["NERD_JSON"] == "1"
