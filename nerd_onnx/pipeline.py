@@ -16,7 +16,7 @@ from nerd_onnx.tables.sources import Source, detect_format, format_of_name, open
 from nerd_onnx.tagger import TaggedTexts, Tagger
 
 BATCH_ROWS = 2048
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 19
 _KIB = 1024
 
 

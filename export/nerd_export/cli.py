@@ -93,6 +93,11 @@ def train_command(
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the bundle.")
 @click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", help="Per-token int8, or fp32.")
 @click.option(
+    "--embeddings",
+    type=click.Choice(["int8", "fp32"]),
+    help="Form of the word embeddings, half of a small model's size.  [default: as the rest]",
+)
+@click.option(
     "--level",
     type=click.Choice(["coarse", "fine"]),
     help="fine: names like person-actor have a coarse type.  [default: as nerd-train recorded]",

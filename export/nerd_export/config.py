@@ -8,6 +8,7 @@ from typing import Literal
 Level = Literal["coarse", "fine"]
 Precision = Literal["fp32", "bf16"]
 Quantization = Literal["int8", "none"]
+Embeddings = Literal["int8", "fp32"]
 
 
 @dataclass(frozen=True)

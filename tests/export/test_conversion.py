@@ -20,7 +20,12 @@ from nerd_export.config import VerifyLimits
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_export.conversion.graph import simplified
 from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
-from nerd_export.conversion.quantize import linear_layers, quantize_per_token, quantized_weight
+from nerd_export.conversion.quantize import (
+    linear_layers,
+    quantize_embeddings,
+    quantize_per_token,
+    quantized_weight,
+)
 from nerd_export.conversion.verify import Comparison, TorchNetwork
 from nerd_onnx.errors import ModelError, OutputError, VerificationError
 from nerd_onnx.inference.bundle import Bundle
@@ -88,6 +93,17 @@ def test_kept_layers_stay_fp32(exported: Path) -> None:
     first = linear_layers(model.graph)[0].name
     assert first not in quantize_per_token(model, keep_fp32=[first])
     assert first in [layer.name for layer in linear_layers(model.graph)]
+
+
+def test_int8_embeddings_are_close_and_small(exported: Path, tmp_path: Path) -> None:
+    ids = ids_of((3, 20))
+    expected = run(simplified(exported), tmp_path, ids)
+    size = (tmp_path / "m.onnx").stat().st_size
+    model = simplified(exported)
+    assert len(quantize_embeddings(model)) == 1
+    found = run(model, tmp_path, ids)
+    assert (tmp_path / "m.onnx").stat().st_size < 0.6 * size
+    assert 0 < np.abs(found - expected).mean() < 0.05 * expected.std()
 
 
 @given(arrays.arrays(np.float32, (7, 5), elements=st.floats(-1e4, 1e4, width=32)))

@@ -11,12 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nerd_export.config import SEGMENT_TOKENS, Level, Quantization, VerifyLimits
+from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, VerifyLimits
 from nerd_export.conversion.bundle_writer import new_folder, write_description, write_model
 from nerd_export.conversion.graph import simplified
 from nerd_export.conversion.model_card import bundle_card
 from nerd_export.conversion.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
-from nerd_export.conversion.quantize import quantize_per_token
+from nerd_export.conversion.quantize import quantize_embeddings, quantize_per_token
 from nerd_export.conversion.verify import Comparison, TorchNetwork, compare, sample_texts
 from nerd_export.training.checks import Findings, Sentence, check_split
 from nerd_export.training.corpus import TAG_COLUMNS, read_file
@@ -34,6 +34,7 @@ class ExportRequest:
     What to export and how.
 
     :param model: hub id or folder of a token-classification checkpoint
+    :param embeddings: form of the word embeddings; None for that of the rest
     :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded
     :param evaluations: labelled files to score original and bundle on, by the split's name
     :param texts: texts to compare on; None for the sample that comes with the program
@@ -42,6 +43,7 @@ class ExportRequest:
     model: str
     output: Path
     quantize: Quantization = "int8"
+    embeddings: Embeddings | None = None
     level: Level | None = None
     segment_tokens: int = SEGMENT_TOKENS
     evaluations: Mapping[str, Path] = field(default_factory=dict)
@@ -75,19 +77,10 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
     splits = {name: (path.name, _labelled(path, labels)) for name, path in request.evaluations.items()}
     texts = sample_texts() if request.texts is None else request.texts
     with new_folder(request.output, overwrite=request.overwrite) as folder:
-        with tempfile.TemporaryDirectory() as scratch:
-            tell(f"exporting {request.model} with optimum, opset {OPSET}")
-            model = simplified(export_onnx(request.model, Path(scratch)))
-            quantization: dict[str, Any] = {"method": "none"}
-            if request.quantize == "int8":
-                layers = quantize_per_token(model)
-                quantization = _per_token(len(layers))
-                tell(f"per-token int8: {len(layers)} linear layers")
-            write_model(folder, model, Path(scratch))
         facts: dict[str, Any] = {
             "segment_tokens": request.segment_tokens,
             "opset": OPSET,
-            "quantization": quantization,
+            "quantization": _write_graph(request, folder, tell),
             "lineage": _lineage(request, training),
         }
         write_description(folder, labels, **facts)
@@ -106,6 +99,26 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
     return ExportResult(comparison, metrics, size)
 
 
+def _write_graph(request: ExportRequest, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """
+    Export, simplify and quantize the graph, and write it with its tokenizer.
+
+    :return: how it was quantized
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        tell(f"exporting {request.model} with optimum, opset {OPSET}")
+        model = simplified(export_onnx(request.model, Path(scratch)))
+        quantization: dict[str, Any] = {"method": "none"}
+        if request.quantize == "int8":
+            layers = quantize_per_token(model)
+            quantization = _per_token(len(layers))
+            tell(f"per-token int8: {len(layers)} linear layers")
+        if (request.embeddings or ("int8" if request.quantize == "int8" else "fp32")) == "int8":
+            quantization["embeddings"] = f"signed 8 bits, one scale a row: {', '.join(quantize_embeddings(model))}"
+        write_model(folder, model, Path(scratch))
+    return quantization
+
+
 def _labels(checkpoint: Checkpoint, level: Level | None, training: Mapping[str, Any]) -> LabelSet:
     if level == "fine" or (level is None and training.get("coarse")):
         return LabelSet.hierarchical(checkpoint.names)
@@ -118,7 +131,7 @@ def _per_token(layers: int) -> dict[str, Any]:
         "activations": "unsigned 8 bits, one scale a token, computed at run time",
         "weights": "signed 8 bits, one scale an output channel",
         "layers": layers,
-        "fp32": "embeddings, attention products, layer norms, classifier",
+        "fp32": "attention products, layer norms, classifier",
     }
 
 

@@ -23,6 +23,7 @@ from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, c
 
 ZERO_POINT = 128
 LARGEST = 127.0
+LARGE_TABLE = 1000  # rows; word embeddings have more, positions and token types fewer
 _SMALLEST_SCALE = 1e-9  # a row of zeros stays a row of zeros instead of dividing by zero
 
 
@@ -95,6 +96,34 @@ def quantized_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.in
     """
     scale = np.maximum(np.abs(weight).max(axis=0) / LARGEST, _SMALLEST_SCALE).astype(np.float32)
     return np.clip(np.rint(weight / scale), -LARGEST, LARGEST).astype(np.int8), scale
+
+
+def quantize_embeddings(model: ir.Model) -> list[str]:
+    """
+    Store word embeddings in signed 8 bits with one scale a row, in place: a quarter of their size.
+
+    Only the rows that a text uses are turned back into floats, so it costs next to no time.
+
+    :return: names of the tables rewritten: those of :data:`LARGE_TABLE` rows or more
+    """
+    graph = model.graph
+    done = []
+    for gather in nodes_of(graph, "Gather"):
+        table = constant(gather.inputs[0])
+        if table is None or table.ndim != 2 or len(table) < LARGE_TABLE or gather.inputs[1] is None:  # noqa: PLR2004
+            continue
+        name = str(gather.inputs[0].name)
+        integers, scale = quantized_weight(np.ascontiguousarray(table.T))
+        rows = ir.node("Gather", [add_initializer(graph, f"{name}.int8", integers.T.copy()), gather.inputs[1]])
+        scales = ir.node("Gather", [add_initializer(graph, f"{name}.scale", scale[:, None]), gather.inputs[1]])
+        floats = ir.node("Cast", rows.outputs, {"to": ir.DataType.FLOAT})
+        result = ir.node("Mul", [floats.outputs[0], scales.outputs[0]])
+        graph.insert_before(gather, [rows, scales, floats, result])
+        gather.outputs[0].replace_all_uses_with(result.outputs[0])
+        graph.remove(gather, safe=True)
+        done.append(name)
+    tidy(model)
+    return done
 
 
 def _quantized_activation(graph: ir.Graph, source: ir.Value, before: ir.Node) -> tuple[ir.Value, ir.Value]:

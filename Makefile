@@ -1,0 +1,28 @@
+# The targets that CI and people call. PYTHON is the interpreter of an environment with the [dev] extra.
+PYTHON ?= .venv-dev/bin/python
+
+.PHONY: setup test lint types wheel bench ci
+
+setup:            ## an environment for work on the project
+	python3 -m venv .venv-dev
+	$(PYTHON) -m pip install -q -c constraints.txt -e '.[dev]'
+
+test:             ## all tests
+	$(PYTHON) -m pytest -q
+
+lint:             ## style, import direction, formatting
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types:            ## mypy, strict
+	$(PYTHON) -m mypy
+
+wheel:            ## the wheel, and what is in it
+	$(PYTHON) -m build --wheel
+	$(dir $(PYTHON))check-wheel-contents --toplevel nerd_onnx,nerd_export dist/*.whl
+
+bench:            ## the short benchmark, with its checks
+	$(PYTHON) -m benchmarks --short --check
+
+ci:               ## what must pass before a change lands
+	.ci/run

@@ -1,0 +1,93 @@
+"""Threads come from what this process may use, not from what the host has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nerd_onnx.errors import ModelError
+from nerd_onnx.inference import session as module
+from nerd_onnx.inference.session import Session, available_cpus, cpu_features
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A host of 64 processors, whose control group files a test may write."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(module, "_CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(module, "_CGROUP_V1", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("quota", "cpus"), [("max 100000", 64), ("150000 100000", 2), ("50000 100000", 1), ("nonsense", 64)]
+)
+def test_a_version_2_quota_bounds_the_threads(host: Path, quota: str, cpus: int) -> None:
+    (host / "cpu.max").write_text(quota)
+    assert available_cpus() == cpus
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [("-1", 64), ("400000", 4)])
+def test_a_version_1_quota_bounds_the_threads(host: Path, quota: str, cpus: int) -> None:
+    (host / "cpu.cfs_quota_us").write_text(quota)
+    (host / "cpu.cfs_period_us").write_text("100000")
+    assert available_cpus() == cpus
+
+
+def test_without_a_quota_affinity_decides(host: Path) -> None:
+    assert not list(host.iterdir())
+    assert available_cpus() == 64
+
+
+def test_features_are_those_the_processor_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_vnni\n")
+    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "cpuinfo")
+    assert cpu_features() == ("avx2", "avx512_vnni")
+    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "gone")
+    assert cpu_features() == ()
+
+
+def make_model(path: Path, inputs: list[str], location: str | None = None) -> Path:
+    """Write a graph that looks ids up in a table of 4 rows and 2 labels."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    table = helper.make_tensor("table", TensorProto.FLOAT, [4, 2], np.arange(8, dtype=np.float32).tobytes(), raw=True)
+    if location is not None:
+        table.ClearField("raw_data")
+        table.data_location = TensorProto.EXTERNAL
+        entry = table.external_data.add()
+        entry.key, entry.value = "location", location
+    values = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "t"]) for name in inputs]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", "t", 2])
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", inputs[0]], ["logits"])], "g", values, [output], [table]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_a_network_scores_ids(tmp_path: Path) -> None:
+    session = Session(make_model(tmp_path / "m.onnx", ["input_ids", "attention_mask"]), optimized=False)
+    assert session.labels == 2
+    np.testing.assert_array_equal(session.logits(np.array([[3, 0]])), [[[6, 7], [0, 1]]])
+
+
+@pytest.mark.parametrize("inputs", [["input_ids", "pixel_values"], ["ids"]])
+def test_foreign_inputs_are_refused(tmp_path: Path, inputs: list[str]) -> None:
+    with pytest.raises(ModelError, match="expected input_ids"):
+        Session(make_model(tmp_path / "m.onnx", inputs), optimized=False)
+
+
+def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(np.arange(8, dtype=np.float32).tobytes())
+    (tmp_path / "model").mkdir()
+    inside = make_model(tmp_path / "model" / "m.onnx", ["input_ids"], location="weights.bin")
+    (tmp_path / "model" / "weights.bin").write_bytes((tmp_path / "secret.bin").read_bytes())
+    assert Session(inside, optimized=False).labels == 2
+    outside = make_model(tmp_path / "model" / "o.onnx", ["input_ids"], location="../secret.bin")
+    with pytest.raises(ModelError, match="cannot load it"):
+        Session(outside, optimized=False)
