@@ -126,6 +126,7 @@ def train_command(
     help="Largest share of labels changed.",
 )
 @click.option("--license", "licence", help="Licence to name in the card, as an SPDX id.")
+@click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the card: data, limits.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write every figure as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.version_option(__version__, package_name="nerd-onnx")
@@ -134,6 +135,7 @@ def export_command(
     texts: Path | None,
     min_agreement: float,
     max_labels_changed: float,
+    notes: Path | None,
     report: Path | None,
     **options: Any,
 ) -> None:
@@ -145,6 +147,7 @@ def export_command(
         **options,
         evaluations=dict(map(_name_and_file, evaluations)),
         texts=None if texts is None else _lines(texts),
+        notes="" if notes is None else "\n".join(_lines(notes, blank=True)),
         limits=VerifyLimits(min_agreement, max_labels_changed),
     )
     result = export_bundle(request, _note)
@@ -172,10 +175,10 @@ def _name_and_file(value: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _lines(path: Path) -> list[str]:
-    """Read a text a line."""
+def _lines(path: Path, *, blank: bool = False) -> list[str]:
+    """Read the lines of a text file; blank ones only when asked for."""
     try:
-        texts = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        texts = [line for line in path.read_text("utf-8").splitlines() if blank or line.strip()]
     except (OSError, UnicodeDecodeError) as err:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {err}") from err
     if not texts:

@@ -37,6 +37,7 @@ class ExportRequest:
     :param embeddings: form of the word embeddings; None for that of the rest
     :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded
     :param evaluations: labelled files to score original and bundle on, by the split's name
+    :param notes: Markdown for the end of the card: data, attribution, limits
     :param texts: texts to compare on; None for the sample that comes with the program
     """
 
@@ -51,6 +52,7 @@ class ExportRequest:
     limits: VerifyLimits = field(default_factory=VerifyLimits)
     overwrite: bool = False
     licence: str | None = None
+    notes: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
             request.output.name, bundle, lineage=facts["lineage"], comparison=comparison, metrics=metrics
         )
         size = bundle.model_file.stat().st_size
-        (folder / "README.md").write_text(card, "utf-8")
+        notes = f"\n{request.notes.strip()}\n" if request.notes.strip() else ""
+        (folder / "README.md").write_text(card + notes, "utf-8")
         write_description(folder, labels, **facts, verification=_verification(comparison, request), metrics=metrics)
     return ExportResult(comparison, metrics, size)
 
