@@ -14,6 +14,9 @@ from nerd_onnx import __version__
 from nerd_onnx.errors import NerdError
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\n")}
+_JOB_OPTIONS = ("input_format", "output_format", "limit", "overwrite", "overwrite_column")
+_TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "offset_unit", "text_column", "column")
+_YES = ("1", "true", "t", "yes", "y", "on")  # what click takes for a set flag
 
 
 def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's call
@@ -75,6 +78,7 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
     "--version",
     is_flag=True,
     is_eager=True,
+    allow_from_autoenv=False,
     expose_value=False,
     callback=_version,
     help="Tell versions and processor features.",
@@ -92,53 +96,60 @@ def command(source: str, target: str, *, as_json: bool, quiet: bool, dry_run: bo
       nerd-tag posts.jsonl.gz tagged.parquet --text-column body --labels person,location
       zcat posts.jsonl.gz | nerd-tag - - --min-score 0.8 > tagged.jsonl
     """
-    from nerd_onnx.pipeline import FileJob, output_format_of, tag_file
+    from nerd_onnx.pipeline import FileJob
     from nerd_onnx.tagger import Tagger
 
-    job = FileJob(
-        source,
-        target,
-        options["input_format"],
-        options["output_format"],
-        options["limit"],
-        options["overwrite"],
-        options["overwrite_column"],
-    )
+    job = FileJob(source, target, **{name: options[name] for name in _JOB_OPTIONS})
     _check_files(job)
     if options["threads"]:
         os.environ.setdefault("RAYON_NUM_THREADS", str(options["threads"]))  # the tokenizer's threads
     begin = time.perf_counter()
-    names = ("batch_tokens", "threads", "min_score", "offset_unit", "text_column", "column")
-    tagger = Tagger.load(
-        options["model"], labels=_label_list(options["labels"]), **{name: options[name] for name in names}
-    )
+    labels = _label_list(options["labels"])
+    tagger = Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
     load_seconds = time.perf_counter() - begin
     if dry_run:
-        _tell_plan(plan(tagger, job, output_format_of(job)), as_json=as_json)
+        _tell_plan(plan(tagger, job), as_json=as_json)
         return
-    bar = None if quiet or as_json or not sys.stderr.isatty() else _Bar()
-    try:
-        report = tag_file(tagger, job, bar)
-    finally:
-        if bar is not None:
-            bar.close()
-        tagger.close()
-    report.load_seconds = load_seconds
-    report.facts = {"output": target, "model": tagger.bundle.name, "model_sha256": tagger.bundle.model_sha256}
-    summary = report.summary()
+    summary = _tag(tagger, job, show_progress=not (quiet or as_json) and sys.stderr.isatty())
+    summary["load_seconds"] = round(load_seconds, 4)
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False), err=True)
     elif not quiet:
         click.echo(summary_line(summary), err=True)
 
 
-def plan(tagger: Any, job: Any, output_format: Any) -> dict[str, Any]:
-    """Say what a run would do, after opening input and model."""
-    from nerd_onnx.pipeline import open_job_source
+def _tag(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
+    """Tag the file and give the summary."""
+    from nerd_onnx.pipeline import tag_file
+
+    bar = _Bar() if show_progress else None
+    try:
+        summary = tag_file(tagger, job, bar).summary()
+    finally:
+        if bar is not None:
+            bar.close()
+        tagger.close()
+    model = {"model": tagger.bundle.name, "model_sha256": tagger.bundle.model_sha256}
+    return {**summary, "output": job.output, **model}
+
+
+def plan(tagger: Any, job: Any) -> dict[str, Any]:
+    """
+    Say what a run would do, after opening input and model.
+
+    :raises OutputError: when the new column exists already and may not be replaced
+    """
+    from nerd_onnx.errors import OutputError
+    from nerd_onnx.pipeline import open_job_source, output_format_of
+    from nerd_onnx.tables.columns import column_exists
+
+    output_format = output_format_of(job)
 
     with open_job_source(tagger, job, output_format) as opened:
         rows = opened.num_rows
         columns = list(opened.column_names)
+    if tagger.options.column in columns and not job.overwrite_column:
+        raise OutputError(column_exists(job.input, tagger.options.column))
     if rows is not None and job.limit is not None:
         rows = min(rows, job.limit)
     return {
@@ -222,15 +233,12 @@ def printable(text: str) -> str:
     return text.translate(_CONTROL)
 
 
-def _fail(err: NerdError) -> NoReturn:
-    """Report a user's mistake in one line, or as JSON when that was asked for."""
-    if "--json" in sys.argv[1:] or os.environ.get("NERD_JSON"):
-        click.echo(
-            json.dumps({"status": "failed", "error": err.code, "message": str(err)}, ensure_ascii=False), err=True
-        )
+def _tell_failure(code: str, message: str) -> None:
+    """Report a mistake in one line, or as JSON where that was asked for, even if the options could not all be read."""
+    if "--json" in sys.argv[1:] or os.environ.get("NERD_JSON", "").lower() in _YES:
+        click.echo(json.dumps({"status": "failed", "error": code, "message": message}, ensure_ascii=False), err=True)
     else:
-        click.echo(f"nerd-tag: error: {printable(str(err))}", err=True)
-    sys.exit(err.exit_code)
+        click.echo(f"nerd-tag: error: {printable(message)}", err=True)
 
 
 def main() -> NoReturn:
@@ -241,10 +249,11 @@ def main() -> NoReturn:
         click.echo("nerd-tag: interrupted; no output was written", err=True)
         sys.exit(130)
     except click.ClickException as err:
-        err.show()
+        _tell_failure("usage", f"{err.format_message()} (nerd-tag --help lists the options)")
         sys.exit(err.exit_code)
     except NerdError as err:
-        _fail(err)
+        _tell_failure(err.code, str(err))
+        sys.exit(err.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no complaint at exit
         sys.exit(1)

@@ -53,3 +53,8 @@ class MissingExtraError(NerdError):
     """The command needs packages that come with an optional extra."""
 
     code = "missing-extra"
+
+
+def first_line(err: BaseException) -> str:
+    """Give the first line of another library's message, or its kind where it says nothing."""
+    return next(iter(str(err).splitlines()), "") or type(err).__name__

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import resource
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import tee
+from pathlib import Path
 from typing import Any
 
 from nerd_onnx.tables.rows import Format, RowBatch
-from nerd_onnx.tables.sinks import check_output, open_sink
-from nerd_onnx.tables.sources import Source, detect_format, format_of_name, open_source
+from nerd_onnx.tables.sinks import check_output, open_sink, output_format
+from nerd_onnx.tables.sources import Source, detect_format, open_source
 from nerd_onnx.tagger import TaggedTexts, Tagger
 
 BATCH_ROWS = 2048
 BATCH_BYTES = 1 << 19
 _KIB = 1024
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,6 @@ class TagReport:
     entities: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    load_seconds: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Give the report as plain data, as ``--json`` prints it."""
@@ -69,11 +69,9 @@ class TagReport:
             "entities": self.entities,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 4),
-            "load_seconds": round(self.load_seconds, 4),
             "rows_per_s": round(self.rows / seconds, 2),
             "tokens_per_s": round(self.tokens / seconds, 2),
             "peak_rss_bytes": peak_rss_bytes(),
-            **self.facts,
         }
 
 
@@ -91,13 +89,13 @@ def tag_file(tagger: Tagger, job: FileJob, progress: Progress | None = None) -> 
     :raises OutputError: when the output cannot be written as asked
     """
     check_output(job.input, job.output, overwrite=job.overwrite)
-    output_format = job.output_format or output_format_of(job)
+    format_out = output_format_of(job)
     report = TagReport()
     begin = time.perf_counter()
-    with open_job_source(tagger, job, output_format) as source:
+    with open_job_source(tagger, job, format_out) as source:
         sink = open_sink(
             job.output,
-            format=output_format,
+            format=format_out,
             source=source,
             entities_field=tagger.entity_field(),
             entities_metadata=tagger.schema_metadata(),
@@ -116,24 +114,34 @@ def tag_file(tagger: Tagger, job: FileJob, progress: Progress | None = None) -> 
 
 
 def output_format_of(job: FileJob) -> Format:
-    """Tell the output's format by its name; standard output and unknown suffixes get the input's."""
-    named = None if job.output == "-" else format_of_name(job.output)
-    return named or detect_format(job.input, job.input_format)
+    """Tell the output's format: as asked, by its name, else the input's."""
+    return output_format(job.output, job.output_format, lambda: detect_format(job.input, job.input_format))
 
 
 def peak_rss_bytes() -> int:
-    """Give the largest resident size of this process so far."""
+    """
+    Give the largest resident size of this process so far; 0 where the system does not tell.
+
+    On Linux it is read from ``/proc``: ``getrusage`` counts the memory of the process that started this one too.
+    """
+    if _STATUS.is_file():
+        found = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+        return int(found[1]) * _KIB if found else 0
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * _KIB
 
 
-def open_job_source(tagger: Tagger, job: FileJob, output_format: Format) -> Source:
+def open_job_source(tagger: Tagger, job: FileJob, format_out: Format) -> Source:
     """Open the job's input as its output needs it: JSON Lines get types only when they become Parquet."""
     return open_source(
         job.input,
         format=job.input_format,
         text_column=tagger.options.text_column,
-        typed=output_format == "parquet",
+        typed=format_out == "parquet",
         batch_rows=BATCH_ROWS,
         batch_bytes=BATCH_BYTES,
         limit=job.limit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,8 @@ from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session, available_cpus
 from nerd_onnx.tables.columns import OffsetUnit, add_column, entities_array, entities_type, schema_metadata, text_values
+
+_LEAST_CAPACITY = 2  # tokens beside the special ones
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,20 @@ class Tagger:
         self.bundle = bundle
         self.labels = bundle.labels
         self.options = options or TagOptions()
+        if self.options.column == self.options.text_column:
+            raise OptionError(f"the new column cannot be the text column {self.options.column!r}; choose another name")
         self.threads = self.options.threads or available_cpus()
         self._encoder = TextEncoder(bundle.tokenizer_file)
         self.network: Network = network or _session(bundle)
         self._decoder = Decoder(bundle.labels)
         self._kept = _kept_types(self.options.labels, self)
         self._capacity = bundle.segment_tokens - len(self._encoder.prefix) - len(self._encoder.suffix)
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="nerd-onnx")
+        if self._capacity < _LEAST_CAPACITY:
+            raise ModelError(f"{bundle.name}: takes {bundle.segment_tokens} tokens, too few beside its special tokens")
+        # Texts that change each other must go alone: one segment a call.
+        self._batch_tokens = 1 if getattr(self.network, "mixes_texts", False) else self.options.batch_tokens
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = 0
 
     @classmethod
     def load(cls, model: str | Path | None = None, **options: Any) -> Tagger:
@@ -124,14 +134,25 @@ class Tagger:
 
         :param options: fields of :class:`TagOptions`
         """
+        if isinstance(options.get("labels"), str):
+            options["labels"] = (options["labels"],)
         return cls(Bundle.load(model), TagOptions(**options))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reload, (self.bundle.name, self.options)
+        return _reload, (self.bundle.folder, self.options)
 
     def close(self) -> None:
-        """Stop the worker threads; the tagger cannot be used after that."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Stop the worker threads; they start again when the tagger is used again."""
+        if self._pool is not None and self._pool_process == os.getpid():
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """Give the worker threads, made on first use and again after a fork, which copies none."""
+        if self._pool is None or self._pool_process != os.getpid():
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="nerd-onnx")
+            self._pool_process = os.getpid()
+        return self._pool
 
     def tag(self, texts: Sequence[str | None]) -> list[list[Entity] | None]:
         """
@@ -241,8 +262,9 @@ class Tagger:
     def _submit(self, texts: Sequence[str], encoded: EncodedTexts) -> list[Future[WordDecisions]]:
         """Cut tokens into segments and batches, one call of the network each."""
         segments = cut_segments(texts, encoded, self._capacity)
-        batches = equal_length_batches(segments.token_end - segments.token_begin, self.options.batch_tokens)
-        return [self._pool.submit(self._decide, encoded, segments, batch) for batch in batches]
+        batches = equal_length_batches(segments.token_end - segments.token_begin, self._batch_tokens)
+        workers = self._workers()
+        return [workers.submit(self._decide, encoded, segments, batch) for batch in batches]
 
     def _decide(self, encoded: EncodedTexts, segments: Segments, batch: Ints) -> WordDecisions:
         """Run one batch of segments of one length, and decide the words that are theirs."""
@@ -288,8 +310,8 @@ def _session(bundle: Bundle) -> Session:
     return session
 
 
-def _reload(name: str, options: TagOptions) -> Tagger:
-    return Tagger(Bundle.load(None if name == "default" else name), options)
+def _reload(folder: Path | None, options: TagOptions) -> Tagger:
+    return Tagger(Bundle.load(folder), options)
 
 
 def _kept_types(
@@ -300,6 +322,8 @@ def _kept_types(
         return None
     types, fine_types = tagger.labels.types, tagger.labels.fine_types
     known = {*types, *fine_types} if tagger.labels.has_fine_level else set(types)
+    if not names:
+        raise OptionError(f"no label is named; the model has: {', '.join(sorted(known))}")
     unknown = sorted(set(names) - known)
     if unknown:
         raise OptionError(f"the model has no label {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
@@ -308,19 +332,13 @@ def _kept_types(
 
 
 def _whole_characters(texts: Sequence[str | None], spans: Spans) -> Spans:
-    """
-    Let entities begin at no white space and end after the accents of their last letter.
-
-    Tokenizers drop combining marks and zero-width signs, or count the space before a word as its own.
-    """
-    start, end = spans.start.copy(), spans.end.copy()
+    """Let entities end after the accents of their last letter: tokenizers drop combining marks."""
+    end = spans.end.copy()
     for i in range(len(spans)):
         text = texts[spans.row[i]] or ""
-        while start[i] < end[i] - 1 and text[start[i]].isspace():
-            start[i] += 1
         if not text.isascii():
             next_in_row = i + 1 < len(spans) and spans.row[i + 1] == spans.row[i]
-            limit = int(start[i + 1]) if next_in_row else len(text)
+            limit = int(spans.start[i + 1]) if next_in_row else len(text)
             while end[i] < limit and unicodedata.category(text[end[i]]).startswith("M"):
                 end[i] += 1
-    return replace(spans, start=start, end=end)
+    return replace(spans, end=end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from nerd_onnx.tables.sources import format_of_name, open_source
 
 CORPORA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
 Writer = Callable[[str, bytes | str], Path]
+# A file name that is not UTF-8, and how messages show it.
+ODD_NAME, SHOWN_NAME = os.fsdecode(b"caf\xe9\xff"), r"caf\xe9\xff"
 
 
 def opened(path: Path | str, **options: Any) -> Source:
@@ -60,7 +63,10 @@ def message(path: Path | str, **options: Any) -> str:
         read(path, **options)
     text = str(caught.value)
     assert "\n" not in text
-    assert text.startswith(str(path) if str(path) != "-" else "standard input")
+    text.encode()  # a lone surrogate in it could not be printed
+    assert text.startswith(
+        str(path).replace(ODD_NAME, SHOWN_NAME).replace("\ud800", r"\ud800") if str(path) != "-" else "standard input"
+    )
     return text
 
 

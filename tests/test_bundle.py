@@ -56,6 +56,17 @@ def test_a_link_out_of_the_folder_is_refused(copy: Path, tmp_path: Path) -> None
         Bundle.load(copy)
 
 
+def test_the_hubs_cache_may_link_to_its_blobs(tiny_bundle: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--us--tiny" / "snapshots" / "abc"
+    blobs = tmp_path / "models--us--tiny" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in tiny_bundle.iterdir():
+        shutil.copy(path, blobs / path.name)
+        (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
+    assert Bundle.load(snapshot).labels.types == ("location", "person")
+
+
 def test_a_path_out_of_the_folder_is_refused(copy: Path) -> None:
     edit(copy / "nerd.json", lambda d: d["files"].update({"../x": {"sha256": "0"}}))  # type: ignore[attr-defined]
     with pytest.raises(ModelError, match="outside the model folder"):
@@ -73,6 +84,25 @@ def test_an_incomplete_description_is_refused(copy: Path, key: str) -> None:
     edit(copy / "nerd.json", lambda d: d.pop(key))
     with pytest.raises(ModelError, match=r"nerd\.json: incomplete or malformed"):
         Bundle.load(copy)
+
+
+def test_a_file_without_fingerprint_is_refused(copy: Path) -> None:
+    edit(copy / "nerd.json", lambda d: d["files"].pop("tokenizer.json"))  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match=r"no fingerprint of tokenizer\.json"):
+        Bundle.load(copy)
+
+
+def test_weights_beside_the_graph_are_fingerprinted_with_it(copy: Path) -> None:
+    (copy / "nerd.json").unlink()
+    alone = Bundle.load(copy).model_sha256
+    (copy / "model.onnx_data").write_bytes(b"weights")
+    assert Bundle.load(copy).model_sha256 != alone
+
+
+def test_too_few_tokens_are_refused(copy: Path) -> None:
+    edit(copy / "nerd.json", lambda d: d.update(segment_tokens=3))
+    with pytest.raises(ModelError, match="takes 3 tokens, too few"):
+        Tagger.load(copy)
 
 
 def test_labels_that_do_not_fit_the_network_are_refused(copy: Path) -> None:
@@ -116,6 +146,7 @@ def test_several_graphs_without_a_usual_name_are_refused(copy: Path) -> None:
         (lambda d: (d / "config.json").write_text("[]"), "expected a JSON object"),
         (lambda d: (d / "config.json").write_text("{"), "not readable as JSON"),
         (lambda d: (d / "config.json").write_text("{}"), "no id2label"),
+        (lambda d: (d / "config.json").write_text('{"id2label": {"0": "O", "2": "x"}}'), "must name 0 to 1"),
     ],
 )
 def test_an_unfit_plain_folder_is_refused(copy: Path, breakage: Callable[[Path], object], message: str) -> None:

@@ -208,6 +208,8 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
         "truncated gzip": (folder / "cut.jsonl.gz", [], "cut.jsonl.gz"),
         "unknown format": (folder / "noise.bin", [], "--format"),
         "unknown label": (good, ["--labels", "planet"], "no label planet; it has: location"),
+        "no label": (good, ["--labels", " , "], "no label is named"),
+        "new column is the text": (good, ["--column", "text", "--overwrite-column"], "cannot be the text column"),
         "missing model": (good, ["--model", str(folder / "nomodel")], "no such model folder"),
     }
 
@@ -228,6 +230,8 @@ CASES = (
     "unknown format",
     "unknown label",
     "missing model",
+    "no label",
+    "new column is the text",
 )
 
 
@@ -342,6 +346,30 @@ def test_slices_of_real_corpora(nerd_tag: Run, tmp_path: Path, name: str, rows: 
             assert text[entity["start"] : entity["end"]] == entity["text"]
             checked += 1
     assert checked > 20
+
+
+def test_mistakes_as_json(nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, kind in ((["--nonsense"], "usage"), ([tmp_path / "gone", tmp_path / "o.parquet"], "input")):
+        code, _, err = nerd_tag(*arguments, "--json")
+        assert (code > 0, json.loads(err)["error"]) == (True, kind)
+    monkeypatch.setenv("NERD_JSON", "0")
+    monkeypatch.setenv("NERD_VERSION", "1")
+    assert nerd_tag(tmp_path / "gone", tmp_path / "o.parquet")[2].startswith("nerd-tag: error: ")
+
+
+def test_a_dry_run_finds_the_taken_column(nerd_tag: Run, tmp_path: Path) -> None:
+    source = parquet(tmp_path / "in.parquet", entities=[1], text=["Paris"])
+    code, _, err = nerd_tag(source, tmp_path / "o.parquet", "--dry-run")
+    assert (code, "already has a column" in err) == (1, True)
+    assert nerd_tag(source, tmp_path / "o.csv")[0] == 1
+
+
+def test_peak_memory_is_this_process_own(tiny_bundle: Path, tmp_path: Path) -> None:
+    ballast = bytearray(400_000_000)
+    for page in range(0, len(ballast), 4096):
+        ballast[page] = 1
+    done = process(tiny_bundle, SAMPLE, tmp_path / "o.jsonl", "--limit", 1, "--json")
+    assert json.loads(done.stderr)["peak_rss_bytes"] < 350_000_000
 
 
 def test_environment_twins(nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

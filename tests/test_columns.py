@@ -89,12 +89,6 @@ def test_no_texts_at_all() -> None:
     assert column_of([], []).equals(pa.array([], entities_type(with_fine=False)))
 
 
-def test_rows_that_could_not_be_tagged_are_null_not_empty() -> None:
-    column = column_of(["ab", "cd", "ef"], [(0, 0, 1), (1, 0, 1), (2, 0, 2)], nulls=np.array([False, True, False]))
-    texts = [None if row is None else [entity["text"] for entity in row] for row in column.to_pylist()]
-    assert texts == [["a"], None, ["ef"]]
-
-
 @pytest.mark.parametrize("unit", ["codepoint", "utf8", "utf16"])
 def test_long_texts_cost_linear_time(unit: OffsetUnit) -> None:
     text = "naïve 😀 text " * 150_000

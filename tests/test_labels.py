@@ -17,6 +17,7 @@ from nerd_onnx.inference.labels import LabelSet, scheme_of
         (["O", "B-PER", "I-PER", "E-PER", "S-PER"], "BILOU"),
         (["O", "person", "building-hotel"], "IO"),
         (["O", "B-PER", "person"], "IO"),
+        (["O", "B-LOC", "I-LOC", "X", "[CLS]"], "IOB2"),
         (["O"], "IO"),
     ],
 )

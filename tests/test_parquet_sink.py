@@ -103,7 +103,7 @@ def test_any_table_comes_back_with_one_column_more(
         pq.write_table(table, path, row_group_size=group_rows, compression=codecs)
         output = converted(path, Path(folder) / "out.parquet", source={"batch_rows": batch_rows})
         before, after = pq.ParquetFile(path), pq.ParquetFile(output)
-        expected, found = before.read(), after.read()
+        expected, found = whole(before), whole(after)
         metadata = {
             **(expected.schema.metadata or {}),
             **{key.encode(): value.encode() for key, value in METADATA.items()},
@@ -117,6 +117,12 @@ def test_any_table_comes_back_with_one_column_more(
             added = {path: codec for path, codec in codecs_of(output).items() if path.startswith("entities.")}
             assert set(added.values()) == {"ZSTD"}
             assert codecs_of(output) == codecs_of(path) | added
+
+
+def whole(file: pq.ParquetFile) -> pa.Table:
+    """Read a file group by group: pyarrow cannot read lists of dictionaries from two groups at once."""
+    groups = [file.read_row_group(i) for i in range(file.num_row_groups)]
+    return pa.concat_tables(groups) if groups else file.read()
 
 
 def group_sizes(path: Path) -> list[int]:

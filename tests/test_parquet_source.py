@@ -143,5 +143,14 @@ def test_damaged_inside(write: Writer) -> None:
     assert "row group 0: damaged" in message(write("a.parquet", bytes(whole)))
 
 
+def test_message_of_an_error_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise pa.ArrowInvalid
+
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    assert message(tmp_path / "a.parquet").endswith("cut short: ArrowInvalid")
+
+
 def test_other_content(write: Writer) -> None:
     assert "not a readable Parquet file" in message(write("a.parquet", b"hello"))

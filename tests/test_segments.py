@@ -75,8 +75,32 @@ def test_paragraphs_lose_only_white_space(text: str, limit: int) -> None:
 
 
 def test_paragraphs_split_at_blank_lines_only() -> None:
-    text = "One\nline.\n\nTwo\r\n \r\nThree"
-    assert [text[b:e] for b, e in paragraphs(text)] == ["One\nline.", "Two", "Three"]
+    text = "One\nline.\n\nTwo\r\n \r\nThree\r\nlines\rof it"
+    assert [text[b:e] for b, e in paragraphs(text)] == ["One\nline.", "Two", "Three\r\nlines\rof it"]
+
+
+def test_a_long_paragraph_is_cut_after_a_sentence() -> None:
+    text = "The war was long. " * 10 + "New York was not."
+    parts = [text[b:e].strip() for b, e in paragraphs(text, limit=60)]
+    assert len(parts) > 2
+    assert all(part.endswith(".") for part in parts)
+
+
+def test_a_run_of_dots_costs_linear_time() -> None:
+    assert sentence_ends("." * 300_000 + " x").tolist() == [300_000]  # minutes, were it quadratic
+
+
+def test_lines_are_cut_only_where_no_sentence_ends(encoder: TextEncoder) -> None:
+    text = "The army\nof the state fought. The war\nof the people was long"
+    segments = cut_segments([text], encoder.encode([text]), 10)
+    encoded = encoder.encode([text])
+    assert text[: int(encoded.token_end[segments.token_end[0] - 1])] == "The army\nof the state fought."
+    lines = "the army\nthe war\nthe state\nthe people"
+    encoded = encoder.encode([lines])
+    segments = cut_segments([lines], encoded, 5)
+    assert {lines[: int(encoded.token_end[e - 1])].rsplit("\n", 1)[-1] for e in segments.token_end} <= set(
+        lines.split("\n")
+    )
 
 
 def test_sentence_ends_in_several_scripts() -> None:

@@ -50,12 +50,16 @@ def test_features_are_those_the_processor_has(monkeypatch: pytest.MonkeyPatch, t
     assert cpu_features() == ()
 
 
-def make_model(path: Path, inputs: list[str], location: str | None = None) -> Path:
-    """Write a graph that looks ids up in a table of 4 rows and 2 labels."""
+def make_model(
+    path: Path, inputs: list[str], location: str | None = None, *, first: float = 0, matmul: bool = False
+) -> Path:
+    """Write a graph that looks ids up in a table of 4 rows and 2 labels, and perhaps multiplies them by one matrix."""
     import onnx
     from onnx import TensorProto, helper
 
-    table = helper.make_tensor("table", TensorProto.FLOAT, [4, 2], np.arange(8, dtype=np.float32).tobytes(), raw=True)
+    rows = np.arange(8, dtype=np.float32)
+    rows[0] = first
+    table = helper.make_tensor("table", TensorProto.FLOAT, [4, 2], rows.tobytes(), raw=True)
     if location is not None:
         table.ClearField("raw_data")
         table.data_location = TensorProto.EXTERNAL
@@ -63,9 +67,14 @@ def make_model(path: Path, inputs: list[str], location: str | None = None) -> Pa
         entry.key, entry.value = "location", location
     values = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "t"]) for name in inputs]
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", "t", 2])
-    graph = helper.make_graph(
-        [helper.make_node("Gather", ["table", inputs[0]], ["logits"])], "g", values, [output], [table]
-    )
+    square = helper.make_tensor("square", TensorProto.FLOAT, [2, 2], rows[4:].tobytes(), raw=True)
+    nodes = [helper.make_node("Gather", ["table", inputs[0]], ["found" if matmul else "logits"])]
+    if matmul:
+        nodes += [
+            helper.make_node("Neg", ["found"], ["rows"]),
+            helper.make_node("MatMul", ["rows", "square"], ["logits"]),
+        ]
+    graph = helper.make_graph(nodes, "g", values, [output], [table, *([square] if matmul else [])])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
 
@@ -80,6 +89,35 @@ def test_a_network_scores_ids(tmp_path: Path) -> None:
 def test_foreign_inputs_are_refused(tmp_path: Path, inputs: list[str]) -> None:
     with pytest.raises(ModelError, match="expected input_ids"):
         Session(make_model(tmp_path / "m.onnx", inputs), optimized=False)
+
+
+def test_what_is_no_token_classifier_is_refused(tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(make_model(tmp_path / "m.onnx", ["input_ids"]))
+    del model.graph.output[0].type.tensor_type.shape.dim[0]
+    del model.graph.input[0].type.tensor_type.shape.dim[0]
+    onnx.save(model, tmp_path / "flat.onnx")
+    with pytest.raises(ModelError, match=r"expected \(batch, tokens, labels\)"):
+        Session(tmp_path / "flat.onnx", optimized=False)
+
+
+def test_failures_while_running_are_model_errors(tmp_path: Path) -> None:
+    session = Session(make_model(tmp_path / "m.onnx", ["input_ids"]), optimized=False)
+    with pytest.raises(ModelError, match="fails on 2 tokens"):
+        session.logits(np.array([[1, 99]]))
+    nan = Session(make_model(tmp_path / "n.onnx", ["input_ids"], first=float("nan")), optimized=False)
+    with pytest.raises(ModelError, match="not finite"):
+        nan.logits(np.array([[0]]))
+
+
+def test_dynamic_quantization_of_whole_batches_is_noticed(tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    source = make_model(tmp_path / "m.onnx", ["input_ids"], matmul=True)
+    quantize_dynamic(source, tmp_path / "q.onnx")
+    assert not Session(source, optimized=False).mixes_texts
+    assert Session(tmp_path / "q.onnx", optimized=False).mixes_texts
 
 
 def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
+import io
 import json
 import os
 import shutil
@@ -23,10 +24,12 @@ import pytest
 from nerd_onnx.errors import OutputError
 from nerd_onnx.tables import whole_file
 from nerd_onnx.tables.rows import Format, Sink, Source
-from nerd_onnx.tables.sinks import check_output, open_sink
-from tests.tables_io import ENTITIES, METADATA, converted, corpus, opened, words_as_entities
+from nerd_onnx.tables.sinks import check_output, open_sink, output_format
+from nerd_onnx.tables.whole_file import open_target, output_errors
+from tests.tables_io import ENTITIES, METADATA, ODD_NAME, SHOWN_NAME, converted, corpus, opened, words_as_entities
 
 ROOT = Path(__file__).parents[1]
+FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
 OUTPUTS = ["out.parquet", "out.jsonl", "out.jsonl.gz", "out.jsonl.zst"]
 
 
@@ -68,6 +71,7 @@ def fails(path: Path | str, output: Path) -> str:
     with pytest.raises(OutputError) as caught:
         converted(path, output)
     assert "\n" not in str(caught.value)
+    str(caught.value).encode()  # a lone surrogate in it could not be printed
     return str(caught.value)
 
 
@@ -164,6 +168,116 @@ def test_input_and_output_the_same_file(source: Path, folder: Path) -> None:
     check_output(str(source), "-", overwrite=False)
     check_output("-", str(folder / "other.parquet"), overwrite=False)
     check_output(str(folder / "missing"), "/dev/null", overwrite=False)
+
+
+CHECK = """
+import sys
+from nerd_onnx.tables.sinks import check_output
+check_output(*sys.argv[1:], overwrite=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        ("in.jsonl - >> in.jsonl", True),
+        ("link - >> in.jsonl", True),
+        ("- - < in.jsonl >> in.jsonl", True),
+        ("- in.jsonl < in.jsonl", True),
+        ("in.jsonl - >> other", False),
+        ("missing - >> in.jsonl", False),
+        ("- - < other >> in.jsonl", False),
+        ("- - < /dev/null > /dev/null", False),
+        ("- - <&- >> in.jsonl", False),
+        ("in.jsonl - | cat", False),
+    ],
+)
+def test_shell_redirection_into_the_input(folder: Path, arguments: str, *, refused: bool) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n')
+    (folder / "link").symlink_to(folder / "in.jsonl")
+    (folder / "other").write_text("other")
+    script = f'"$0" -c "$1" {arguments}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        ["/bin/sh", "-c", script, sys.executable, CHECK], cwd=folder, env=environment, capture_output=True, check=False
+    )
+    assert (b"is the input itself; give the output another name" in result.stderr) == refused, result.stderr
+    assert refused or not result.stderr
+
+
+def test_closed_standard_output(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull, "w") as closed:  # noqa: PTH123
+        pass
+    for stream in (None, closed):
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(OutputError, match="standard output: is closed; leave it open, or give a file name"):
+            check_output(str(source), "-", overwrite=False)
+        for spooled in (False, True):
+            with pytest.raises(OutputError, match="standard output: is closed"):
+                open_target("-", overwrite=False, spooled=spooled)
+
+
+def test_standard_output_put_in_place_by_a_program(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+    check_output(str(source), "-", overwrite=False)
+    check_output("-", "-", overwrite=False)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".jsonl.gz"])
+def test_name_that_is_not_utf8(source: Path, folder: Path, suffix: str) -> None:
+    output = folder / (ODD_NAME + suffix)
+    converted(source, output)
+    shown = str(output).replace(ODD_NAME, SHOWN_NAME)
+    assert fails(source, output) == f"{shown}: exists already; give another name, or --overwrite"
+    converted(source, output, overwrite=True)
+    assert list(folder.iterdir()) == [output]
+    for other in (folder / ODD_NAME / f"out{suffix}", output / f"out{suffix}"):
+        assert fails(source, other).startswith(str(other).replace(ODD_NAME, SHOWN_NAME))
+    with pytest.raises(OutputError, match="is the input itself") as caught:
+        check_output(str(output), str(output), overwrite=True)
+    assert str(caught.value).startswith(shown)
+
+
+def test_message_of_an_error_that_says_nothing() -> None:
+    with pytest.raises(OutputError, match=r"^out: cannot be written: ArrowInvalid$"), output_errors("out"):
+        raise pa.ArrowInvalid
+    with pytest.raises(OutputError, match=r"^out: cannot be written: OSError$"), output_errors("out"):
+        raise OSError
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("o.parquet", "parquet"),
+        ("o.JSONL", "jsonl"),
+        ("o.v2.json.zst", "jsonl"),
+        ("o", "the input's"),
+        ("some.folder/o", "the input's"),
+        (".hidden", "the input's"),
+        ("-", "the input's"),
+        ("/dev/fd/63", "the input's"),
+    ],
+)
+def test_output_format_by_name(path: str, expected: str) -> None:
+    for kind in FORMATS:
+        found = output_format(path, None, lambda kind=kind: kind)  # type: ignore[misc]  # its default is its type
+        assert found == (kind if expected == "the input's" else expected)
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.parquet.gz", "o.gz", "a.jsonl/o.txt", f"{ODD_NAME}.csv"])
+def test_output_format_is_asked_for_where_the_name_is_of_another_kind(name: str) -> None:
+    with pytest.raises(OutputError) as caught:
+        output_format(name, None, lambda: "parquet")
+    shown = name.replace(ODD_NAME, SHOWN_NAME)
+    assert str(caught.value) == f"{shown}: neither Parquet nor JSON Lines by its name; give --output-format"
+    assert output_format(name, "jsonl", lambda: "parquet") == "jsonl"
+
+
+def test_output_format_asked_for_needs_no_look_at_the_input() -> None:
+    for path in ("o", "o.csv", "-", "o.jsonl"):
+        assert output_format(path, "parquet", lambda: pytest.fail("the input was looked at")) == "parquet"
+    assert output_format("o.jsonl", None, lambda: pytest.fail("the input was looked at")) == "jsonl"
 
 
 def test_devices_are_written_to_not_replaced(source: Path) -> None:

@@ -7,8 +7,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +20,18 @@ import zstandard
 
 from nerd_onnx.tables.rows import Format
 from nerd_onnx.tables.sources import detect_format
-from tests.tables_io import Writer, all_lines, all_texts, corpus, message, parquet_bytes, read, writer
+from tests.tables_io import (
+    ODD_NAME,
+    SHOWN_NAME,
+    Writer,
+    all_lines,
+    all_texts,
+    corpus,
+    message,
+    parquet_bytes,
+    read,
+    writer,
+)
 
 
 @pytest.fixture
@@ -101,18 +115,18 @@ with open_source(sys.argv[1], format=None, text_column="text", typed=sys.argv[2]
 """
 
 
+def reader(path: str, *, typed: bool = False, as_nobody: bool = False) -> dict[str, Any]:
+    """Say how to read an input in a process of its own."""
+    user = "nobody" if as_nobody and os.geteuid() == 0 else "self"
+    args = [sys.executable, "-c", READER, path, "typed" if typed else "raw", user]
+    return {"args": args, "cwd": Path(__file__).parents[1], "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
 def run_reader(
     path: str, *, typed: bool = False, stdin: bytes = b"", as_nobody: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Read an input in a process of its own."""
-    user = "nobody" if as_nobody and os.geteuid() == 0 else "self"
-    result = subprocess.run(
-        [sys.executable, "-c", READER, path, "typed" if typed else "raw", user],
-        input=stdin,
-        capture_output=True,
-        check=False,
-        cwd=Path(__file__).parents[1],
-    )
+    result = subprocess.run(**reader(path, typed=typed, as_nobody=as_nobody), input=stdin, check=False)
     return subprocess.CompletedProcess(result.args, result.returncode, result.stdout.decode(), result.stderr.decode())
 
 
@@ -142,6 +156,96 @@ def test_stdin_nothing_at_all_is_no_rows() -> None:
 def test_stdin_cut_parquet() -> None:
     result = run_reader("-", stdin=parquet_bytes(pa.table({"text": ["a", None]}))[:-20])
     assert "InputError: standard input: not a readable Parquet file" in result.stderr
+
+
+def drip(file: int, content: bytes) -> None:
+    """Write into a pipe one byte alone, and later the rest."""
+    with os.fdopen(file, "wb", 0) as pipe:
+        pipe.write(content[:1])
+        time.sleep(0.5)
+        pipe.write(content[1:])
+
+
+@pytest.mark.parametrize("typed", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(STDIN_LINES),
+        zstandard.compress(STDIN_LINES),
+        parquet_bytes(pa.table({"text": ["a", None, "c"]})),
+        STDIN_LINES,
+    ],
+    ids=["gzip", "zstd", "parquet", "plain"],
+)
+def test_pipe_whose_first_write_is_one_byte(tmp_path: Path, content: bytes, *, typed: bool) -> None:
+    standard_input, ours = os.pipe()
+    with os.fdopen(standard_input, "rb") as pipe:
+        process = subprocess.Popen(**reader("-", typed=typed), stdin=pipe)
+    drip(ours, content)
+    out, err = process.communicate()
+    assert out.startswith(b"['a', None, 'c']"), err
+    os.mkfifo(tmp_path / "pipe")
+    writes = Thread(target=lambda: drip(os.open(tmp_path / "pipe", os.O_WRONLY), content))
+    writes.start()
+    kind: Format = "parquet" if content.startswith(b"PAR1") else "jsonl"
+    assert all_texts(read(tmp_path / "pipe", format=kind, typed=typed)) == ["a", None, "c"]
+    writes.join()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"PAR"])
+def test_stdin_shorter_than_any_mark(content: bytes) -> None:
+    result = run_reader("-", stdin=content)
+    assert "InputError" in result.stderr or result.stdout.startswith("[]")
+
+
+@pytest.mark.parametrize("typed", [False, True])
+@pytest.mark.parametrize("how", ["<&-", "0>/dev/null"], ids=["closed", "not for reading"])
+def test_stdin_that_cannot_be_read_is_one_line(how: str, *, typed: bool) -> None:
+    options = reader("-", typed=typed)
+    options["args"] = ["/bin/sh", "-c", f'"$@" {how}', "sh", *options["args"]]
+    result = subprocess.run(**options, check=False)
+    last = result.stderr.decode().splitlines()[-1]
+    said = "is closed; leave it open, or give a file name" if how == "<&-" else "cannot be"
+    assert last.startswith(f"nerd_onnx.errors.InputError: standard input: {said}")
+
+
+def test_stdin_closed_by_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull) as closed:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdin", closed)
+    assert "standard input: is closed" in message("-")
+    assert "standard input: is closed" in message("-", format="jsonl")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input: is closed" in message("-", format="parquet")
+
+
+def test_stdin_that_does_not_wait_is_not_taken_for_its_end() -> None:
+    standard_input, ours = os.pipe()
+    os.set_blocking(standard_input, False)
+    with os.fdopen(standard_input, "rb") as pipe, os.fdopen(ours, "wb"):
+        result = subprocess.run(**reader("-"), stdin=pipe, check=False)
+    assert b"InputError: standard input: cannot be read: it has no more without waiting" in result.stderr
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ""])
+def test_name_that_is_not_utf8(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / (ODD_NAME + suffix)
+    table = pa.table({"text": ["a", None]})
+    path.write_bytes(b'{"text": "a"}\n{}' if suffix == ".jsonl" else parquet_bytes(table))
+    assert all_texts(read(path)) == ["a", None]
+    assert all_texts(read(path, typed=True)) == ["a", None]
+    assert f"{SHOWN_NAME}{suffix}: no " in message(path, text_column="body")
+    path.write_bytes(b"?")
+    assert SHOWN_NAME + suffix in message(path)
+    path.write_bytes(b"")
+    assert SHOWN_NAME + suffix in message(path)
+    path.unlink()
+    assert f"{SHOWN_NAME}{suffix}: no such file" in message(path)
+    path.mkdir()
+    assert f"{SHOWN_NAME}{suffix}: is a directory" in message(path)
+
+
+def test_name_that_no_file_can_have() -> None:
+    assert "\\ud800: cannot be read" in message("\ud800")
 
 
 @pytest.mark.parametrize(

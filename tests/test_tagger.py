@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
+import shutil
+import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +19,8 @@ from hypothesis import strategies as st
 
 from nerd_onnx import Entity, Tagger
 from nerd_onnx.errors import InputError, ModelError, OptionError, OutputError
-from nerd_onnx.inference.bundle import DEFAULT_FOLDER
+from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from tests.conftest import sample_texts
 
 SCRIPTS = st.sampled_from(
@@ -118,8 +123,10 @@ def test_repeated_paragraphs_get_repeated_entities(tagger: Tagger) -> None:
 
 
 def test_accents_stay_with_their_letter(tagger: Tagger) -> None:
-    text = " ".join(["Jose\u0301 Gonza\u0301lez Andre\u0301"] * 6)
-    for entity in tagger.tag([text])[0] or []:
+    text = " ".join(["Jose\u0301 Gonza\u0301lez visits Andre\u0301 in Paris."] * 6)
+    entities = tagger.tag([text])[0] or []
+    assert any(entity.text.endswith("\u0301") for entity in entities)
+    for entity in entities:
         assert entity.end == len(text) or text[entity.end] != "\u0301"
 
 
@@ -162,6 +169,42 @@ def test_fine_label_follows_its_coarse_one(tagger: Tagger) -> None:
 def test_a_tagger_travels_by_its_options(tagger: Tagger) -> None:
     texts = sample_texts()[:5]
     assert pickle.loads(pickle.dumps(tagger)).tag(texts) == tagger.tag(texts)  # noqa: S301 - our own bytes
+
+
+def test_a_folder_called_default_is_not_the_model_inside(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_bundle, tmp_path / "default")
+    monkeypatch.chdir(tmp_path)
+    packed = pickle.dumps(Tagger.load("default"))
+    monkeypatch.chdir("/")
+    assert pickle.loads(packed).bundle.model_sha256 == Tagger.load(tiny_bundle).bundle.model_sha256  # noqa: S301
+
+
+def test_a_used_tagger_works_after_a_fork(tagger: Tagger) -> None:
+    expected = len(tagger.tag(sample_texts()[:2])[0] or [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that is what is tried here
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if len(tagger.tag(sample_texts()[:2])[0] or []) == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_texts_that_change_each_other_go_alone(tiny_bundle: Path) -> None:
+    class Mixing:
+        """Scores that depend on the whole batch, as onnxruntime's dynamic quantization makes them."""
+
+        mixes_texts = True
+
+        def logits(self, ids: Ints) -> Floats:
+            return np.repeat((ids % 5 == np.arange(5)[:, None, None]).transpose(1, 2, 0), 1, 0) * np.float32(ids.max())
+
+    mixing = Tagger(Bundle.load(tiny_bundle), network=Mixing())
+    texts = sample_texts()[:30]
+    together = mixing.tag(texts)
+    assert [mixing.tag([text])[0] for text in texts] == together
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nerd_onnx.errors import ModelError
+from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.labels import LabelSet, Scheme
 
 FORMAT_VERSION = 1
@@ -27,6 +27,7 @@ class Bundle:
     A model folder that was read and checked.
 
     :param name: how the user named it
+    :param folder: where it lies, absolute; None for the model inside
     :param model_file: the ONNX graph
     :param tokenizer_file: ``tokenizer.json``
     :param labels: what the model's outputs mean
@@ -38,6 +39,7 @@ class Bundle:
     """
 
     name: str
+    folder: Path | None
     model_file: Path
     tokenizer_file: Path
     labels: LabelSet
@@ -54,7 +56,7 @@ class Bundle:
 
         :raises ModelError: naming the file that is missing, altered or unfit
         """
-        folder = DEFAULT_FOLDER if model is None else _resolve(str(model))
+        folder = (DEFAULT_FOLDER if model is None else _resolve(str(model))).absolute()
         name = "default" if model is None else str(model)
         if (folder / DESCRIPTION).is_file():
             return _read_described(name, folder)
@@ -64,9 +66,16 @@ class Bundle:
 
 
 def sha256_of(path: Path) -> str:
-    """Fingerprint a file, reading it in parts."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """
+    Fingerprint a file, reading it in parts.
+
+    :raises ModelError: when it cannot be read
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:
+        raise ModelError(f"{path}: cannot be read: {err.strerror}") from err
 
 
 def _resolve(model: str) -> Path:
@@ -82,8 +91,7 @@ def _resolve(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.onnx", "*.onnx_data", "onnx/*"]))
     except Exception as err:  # huggingface_hub raises many kinds
-        reason = (str(err).splitlines() or [type(err).__name__])[0]
-        raise ModelError(f"{model}: no such folder, and it cannot be fetched from the hub: {reason}") from err
+        raise ModelError(f"{model}: no such folder, and it cannot be fetched from the hub: {first_line(err)}") from err
 
 
 def _read_described(name: str, folder: Path) -> Bundle:
@@ -95,12 +103,15 @@ def _read_described(name: str, folder: Path) -> Bundle:
             f"{where}: format version {description.get('format_version')!r}, but this program reads {FORMAT_VERSION}; "
             "export the model again, or install the matching nerd-onnx"
         )
+    if unlisted := {"model.onnx", "tokenizer.json"} - set(description.get("files") or ()):
+        raise ModelError(f"{where}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})")
     try:
         files: dict[str, dict[str, Any]] = description["files"]
         hashes = {file: _checked_hash(folder, file, str(facts["sha256"])) for file, facts in files.items()}
         scheme: Scheme = description["scheme"]
         return Bundle(
             name=name,
+            folder=None if folder == DEFAULT_FOLDER else folder,
             model_file=folder / "model.onnx",
             tokenizer_file=folder / "tokenizer.json",
             labels=LabelSet(tuple(description["labels"]), description.get("coarse") or {}, scheme),
@@ -117,7 +128,7 @@ def _read_described(name: str, folder: Path) -> Bundle:
 def _checked_hash(folder: Path, file: str, expected: str) -> str:
     """Compare a file with its recorded fingerprint, and refuse any that lies or points outside the folder."""
     path = folder / file
-    if Path(file).name != file or not path.resolve().is_relative_to(folder.resolve()):
+    if Path(file).name != file or not _stays_inside(path, folder):
         raise ModelError(f"{folder / DESCRIPTION}: names {file!r}, which is outside the model folder")
     if not path.is_file():
         raise ModelError(f"{path}: missing from the model folder; copy the folder again as a whole")
@@ -130,12 +141,24 @@ def _checked_hash(folder: Path, file: str, expected: str) -> str:
     return found
 
 
+def _stays_inside(path: Path, folder: Path) -> bool:
+    """Tell whether a file lies in its folder; the hub's cache keeps files in ``blobs`` and links to them."""
+    home = folder.resolve()
+    blobs = home.parent.parent / "blobs"
+    target = path.resolve()
+    return target.is_relative_to(home) or (home.parent.name == "snapshots" and target.is_relative_to(blobs))
+
+
 def _read_plain(name: str, folder: Path) -> Bundle:
     """Read a folder as transformers and optimum write it."""
     config = _json(folder / "config.json")
     names = config.get("id2label")
     if not isinstance(names, dict) or not names:
         raise ModelError(f"{folder / 'config.json'}: no id2label; expected a token-classification model")
+    if set(names) != {str(i) for i in range(len(names))}:
+        raise ModelError(
+            f"{folder / 'config.json'}: id2label must name 0 to {len(names) - 1}; it names {', '.join(names)}"
+        )
     model_file = _find_onnx(folder)
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.is_file():
@@ -148,17 +171,31 @@ def _read_plain(name: str, folder: Path) -> Bundle:
         raise ModelError(f"{folder / 'config.json'}: id2label: {err}") from err
     return Bundle(
         name=name,
+        folder=folder,
         model_file=model_file,
         tokenizer_file=tokenizer_file,
         labels=labels,
-        segment_tokens=min(SEGMENT_TOKENS, _longest_input(config, folder)),
-        model_sha256=sha256_of(model_file),
+        segment_tokens=min(SEGMENT_TOKENS, longest_input(config, folder)),
+        model_sha256=_fingerprint(model_file),
     )
+
+
+def _fingerprint(model_file: Path) -> str:
+    """Fingerprint a graph together with weights beside it (``model.onnx_data`` and the like)."""
+    parts = [sha256_of(path) for path in sorted(model_file.parent.glob(f"{model_file.name}?*")) if path.is_file()]
+    own = sha256_of(model_file)
+    return hashlib.sha256("".join([own, *parts]).encode()).hexdigest() if parts else own
 
 
 def _find_onnx(folder: Path) -> Path:
     """Find the graph under the usual names, in the folder or its ``onnx/``."""
-    found = [path for place in (folder, folder / "onnx") if place.is_dir() for path in sorted(place.glob("*.onnx"))]
+    found = [
+        path
+        for place in (folder, folder / "onnx")
+        if place.is_dir()
+        for path in sorted(place.glob("*.onnx"))
+        if path.is_file()
+    ]
     if not found:
         raise ModelError(f"{folder}: no .onnx file in it or its onnx/ folder; make one with nerd-export")
     for usual in _USUAL_NAMES:
@@ -170,19 +207,24 @@ def _find_onnx(folder: Path) -> Path:
     raise ModelError(f"{folder}: several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx")
 
 
-def _longest_input(config: Mapping[str, Any], folder: Path) -> int:
+def longest_input(config: Mapping[str, Any], folder: Path) -> int:
     """Tell the longest input in tokens from what the folder says of positions and tokenizer."""
     limits = [512]
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and positions > 0:
         after_padding = config.get("model_type") in _POSITIONS_AFTER_PADDING
-        limits.append(positions - (int(config.get("pad_token_id") or 1) + 1 if after_padding else 0))
+        limits.append(positions - (_pad_id(config) + 1 if after_padding else 0))
     tokenizer_config = folder / "tokenizer_config.json"
     if tokenizer_config.is_file():
         length = _json(tokenizer_config).get("model_max_length")
         if isinstance(length, (int, float)) and 0 < length < _UNSET_LENGTH:
             limits.append(int(length))
     return min(limits)
+
+
+def _pad_id(config: Mapping[str, Any]) -> int:
+    found = config.get("pad_token_id")
+    return found if isinstance(found, int) else 1
 
 
 def _json(path: Path) -> dict[str, Any]:

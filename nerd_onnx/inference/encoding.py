@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from nerd_onnx.errors import ModelError
-from nerd_onnx.inference.arrays import Ints
+from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.inference.arrays import Bools, Ints
+from nerd_onnx.inference.words import PROBE, split_at_borders, splits_words
 
 _SURROGATES = dict.fromkeys(range(55296, 57344), "�")
 
@@ -21,7 +22,8 @@ class EncodedTexts:
     """
     The tokens and words of many texts, one after the other, without special tokens.
 
-    A word is what the tokenizer's pre-tokenizer makes one; it is decided by its first token.
+    A word is what the tokenizer's pre-tokenizer makes one (see :mod:`words` for those that make none); it is decided
+    by its first token.
 
     :param ids: vocabulary id of each token. *Shape:* (tokens,)
     :param token_end: one past the last character of each token in its text. *Shape:* (tokens,)
@@ -78,24 +80,24 @@ class TextEncoder:
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         except Exception as err:  # tokenizers raises plain Exception
-            raise ModelError(f"{tokenizer_file}: not a tokenizer this version reads: {err}") from err
+            raise ModelError(f"{tokenizer_file}: not a tokenizer this version reads: {first_line(err)}") from err
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         probe = self._tokenizer.encode("a", add_special_tokens=True)
         special = np.array(probe.special_tokens_mask, dtype=np.bool_)
         plain = np.flatnonzero(~special)
-        if not len(plain) or special[plain[0] : plain[-1] + 1].any():
+        if not len(plain):
+            raise ModelError(f"{tokenizer_file}: its vocabulary has no token for the letter a")
+        if special[plain[0] : plain[-1] + 1].any():
             raise ModelError(
                 f"{tokenizer_file}: special tokens stand inside the text; only before and after are supported"
             )
         ids = np.array(probe.ids, dtype=np.int64)
         self.prefix: Ints = ids[: plain[0]]
         self.suffix: Ints = ids[plain[-1] + 1 :]
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of ids, added tokens included."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        self._splits_words = True
+        probe_words = self.encode([PROBE])
+        self._splits_words = splits_words(PROBE, probe_words.word_start, probe_words.word_end)
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """
@@ -103,7 +105,8 @@ class TextEncoder:
 
         :param texts: any strings, empty ones too
         """
-        encodings = self._tokenizer.encode_batch(list(map(_encodable, texts)), add_special_tokens=False)
+        readable = list(map(_encodable, texts))
+        encodings = self._tokenizer.encode_batch(readable, add_special_tokens=False)
         counts = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
         text_tokens = _ends(counts)
         total = int(text_tokens[-1])
@@ -113,7 +116,11 @@ class TextEncoder:
         words = np.fromiter(
             (-1 if w is None else w for e in encodings for w in e.word_ids), dtype=np.int64, count=total
         )
-        word_token, word_end = _words(words, offsets, text_tokens)
+        opens = _opens(words, text_tokens)
+        if not self._splits_words:
+            offsets, borders = split_at_borders(readable, offsets, text_tokens)
+            opens |= borders
+        word_token, word_end = _words(words, opens, offsets)
         return EncodedTexts(
             ids=ids,
             token_end=np.ascontiguousarray(offsets[:, 1]),
@@ -132,7 +139,15 @@ def word_ranges(words: Sequence[str]) -> Ints:
     return np.stack([ends - lengths, ends], axis=1)
 
 
-def _words(words: Ints, offsets: Ints, text_tokens: Ints) -> tuple[Ints, Ints]:
+def _opens(words: Ints, text_tokens: Ints) -> Bools:
+    """Tell which tokens open a word, as the pre-tokenizer sees it. *Shape:* (tokens,)."""
+    opens = np.ones(len(words), dtype=np.bool_)
+    opens[1:] = words[1:] != words[:-1]
+    opens[text_tokens[:-1][text_tokens[:-1] < len(words)]] = True
+    return opens
+
+
+def _words(words: Ints, opens: Bools, offsets: Ints) -> tuple[Ints, Ints]:
     """
     Find the first token and the last character of each word; words without width are no words.
 
@@ -140,12 +155,9 @@ def _words(words: Ints, offsets: Ints, text_tokens: Ints) -> tuple[Ints, Ints]:
     """
     if not len(words):
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    opens = np.empty(len(words), dtype=np.bool_)
-    opens[0] = True
-    opens[1:] = words[1:] != words[:-1]
-    opens[text_tokens[:-1][text_tokens[:-1] < len(words)]] = True
     first = np.flatnonzero(opens)
-    end = np.maximum.reduceat(offsets[:, 1], first)
+    has_width = offsets[:, 1] > offsets[:, 0]
+    end = np.maximum.reduceat(np.where(has_width, offsets[:, 1], 0), first)
     kept = (words[first] >= 0) & (end > offsets[first, 0])
     return first[kept], end[kept]
 

@@ -24,14 +24,16 @@ def scheme_of(names: Iterable[str]) -> Scheme:
     Tell the tagging scheme from the tag names alone.
 
     IOB1 and IOB2 use the same names and are read alike (``I-`` after another type opens an entity), so
-    names with ``B-`` are reported as IOB2. Prefixes count only when every name but ``O`` has one:
+    names with ``B-`` are reported as IOB2. Prefixes count when every name but ``O`` has one, or when some type
+    has both ``B-`` and ``I-`` (then other names, such as ``[CLS]``, are types without a border of their own).
     Few-NERD's plain names (``building-hotel``) are IO.
     """
-    matches = [_PREFIXED.fullmatch(name) for name in names if name != OUTSIDE]
-    if not matches or not all(matches):
+    plain = [name for name in names if name != OUTSIDE]
+    matches = [match for match in map(_PREFIXED.fullmatch, plain) if match]
+    pairs = {match[2] for match in matches if match[1] == "B"} & {match[2] for match in matches if match[1] == "I"}
+    if not matches or (len(matches) < len(plain) and not pairs):
         return "IO"
-    prefixes = {match[1] for match in matches if match}
-    return "BILOU" if prefixes & set("LUES") else "IOB2"
+    return "BILOU" if {match[1] for match in matches} & set("LUES") else "IOB2"
 
 
 def split_tag(name: str, scheme: Scheme) -> tuple[str, str]:
@@ -41,9 +43,7 @@ def split_tag(name: str, scheme: Scheme) -> tuple[str, str]:
     if scheme == "IO":
         return "I", name
     match = _PREFIXED.fullmatch(name)
-    if match is None:
-        raise ValueError(f"tag {name!r} has no prefix, but the scheme is {scheme}")
-    return match[1], match[2]
+    return (match[1], match[2]) if match else ("I", name)
 
 
 def coarse_type(fine_type: str) -> str:

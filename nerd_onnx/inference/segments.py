@@ -1,9 +1,9 @@
 """
 Long texts to segments that fit the model. Nothing is cut away, and work grows linearly with the text.
 
-First a text falls apart at blank lines into *paragraphs* (one of extreme length also at line ends or spaces),
-before tokenization. Then a paragraph with more tokens than fit becomes segments: as many whole sentences as
-fit, and where one sentence alone is too long, overlapping windows that end between words. In an overlap, the
+First a text falls apart at blank lines into *paragraphs* (one of extreme length also at line or sentence ends, or
+spaces), before tokenization. Then a paragraph with more tokens than fit becomes segments: as many whole sentences as
+fit, else lines, and where one line alone is too long, overlapping windows that end between words. In an overlap, the
 word is decided by the segment in which it stands further from the edge.
 """
 
@@ -18,13 +18,16 @@ import numpy as np
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.encoding import EncodedTexts
 
-PARAGRAPH_LIMIT = 32_768  # characters; keeps the memory of one tokenizer call small
+PARAGRAPH_LIMIT = 32_768  # characters: one text of any length becomes parts that segments can be cut from in turn
 
-_BLANK_LINES = re.compile(r"(?:\r\n|\n|\r)[^\S\r\n]*(?:\r\n|\n|\r)\s*")
-# A sentence ends after its closing punctuation where white space follows (CJK: at once), and at a line's end.
+# Atomic groups keep CR LF one line end: a single one is no blank line.
+_BLANK_LINES = re.compile(r"(?>\r\n|\n|\r)[^\S\r\n]*(?>\r\n|\n|\r)\s*")
+# A sentence ends after its closing punctuation where white space follows (CJK: at once). Possessive, and never begun
+# inside a run of dots: linear in the length of the text.
 _SENTENCE_END = re.compile(
-    r"[.!?\u2026]+[\"'\u2019\u201d)\]]*(?=\s)|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]*|[\r\n]+"
+    r"(?<![.!?\u2026])[.!?\u2026]++[\"'\u2019\u201d)\]]*+(?=\s)|[\u3002\uff01\uff1f]++[\u300d\u300f\u201d]*+"
 )
+_LINE_END = re.compile(r"[\r\n]++")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Segments:
 
 def paragraphs(text: str, limit: int = PARAGRAPH_LIMIT) -> list[tuple[int, int]]:
     """
-    Cut a text at blank lines, and what is then still longer than ``limit`` at a line's end or a space.
+    Cut a text at blank lines, and what is then longer than ``limit`` at a line's or sentence's end, or a space.
 
     :return: character ranges in order; what lies between two of them is white space or nothing
     """
@@ -68,6 +71,8 @@ def _bounded(text: str, begin: int, end: int, limit: int) -> Iterator[tuple[int,
         window = text[middle : begin + limit]
         cut = max(window.rfind("\n"), window.rfind("\r"))
         if cut < 0:
+            cut = int(sentence_ends(window).max(initial=0)) - 1
+        if cut < 0:
             cut = next((i for i in range(len(window) - 1, -1, -1) if window[i].isspace()), len(window) - 1)
         stop = middle + cut + 1
         yield begin, stop
@@ -79,6 +84,11 @@ def _bounded(text: str, begin: int, end: int, limit: int) -> Iterator[tuple[int,
 def sentence_ends(text: str) -> Ints:
     """Character offsets one past the end of each sentence. *Shape:* (sentences found,)."""
     return np.fromiter((match.end() for match in _SENTENCE_END.finditer(text)), dtype=np.int64)
+
+
+def line_ends(text: str) -> Ints:
+    """Character offsets one past the end of each line. *Shape:* (lines found,)."""
+    return np.fromiter((match.end() for match in _LINE_END.finditer(text)), dtype=np.int64)
 
 
 def cut_segments(texts: Sequence[str], encoded: EncodedTexts, capacity: int) -> Segments:
@@ -106,12 +116,13 @@ def _cut_one(text: str, encoded: EncodedTexts, index: int, capacity: int) -> lis
     words = encoded.word_token[encoded.text_words[index] : encoded.text_words[index + 1]]
     word_base = int(encoded.text_words[index])
     ends = encoded.token_end[first:last]
-    sentence_tokens = np.unique(first + np.searchsorted(ends, sentence_ends(text), side="right"))
+    # The places to cut at, the best first: after a sentence, else after a line.
+    borders = [first + np.searchsorted(ends, found(text), side="right") for found in (sentence_ends, line_ends)]
     overlap = capacity // 4
     rows: list[tuple[int, int, int, int]] = []
     begin, decided = first, 0
     while begin < last:
-        end, whole = _segment_end(begin, last, capacity, sentence_tokens, words)
+        end, whole = _segment_end(begin, last, capacity, borders, words)
         if whole:
             following, own_token = end, end
         else:
@@ -124,18 +135,19 @@ def _cut_one(text: str, encoded: EncodedTexts, index: int, capacity: int) -> lis
     return rows
 
 
-def _segment_end(begin: int, last: int, capacity: int, sentence_tokens: Ints, words: Ints) -> tuple[int, bool]:
+def _segment_end(begin: int, last: int, capacity: int, borders: Sequence[Ints], words: Ints) -> tuple[int, bool]:
     """
     Choose where the segment that starts at ``begin`` ends.
 
-    :return: one past its last token, and whether the text ends or a sentence ends there
+    :return: one past its last token, and whether the text, a sentence or a line ends there
     """
     limit = begin + capacity
     if limit >= last:
         return last, True
-    k = int(np.searchsorted(sentence_tokens, limit, side="right")) - 1
-    if k >= 0 and sentence_tokens[k] > begin:
-        return int(sentence_tokens[k]), True
+    for places in borders:
+        k = int(np.searchsorted(places, limit, side="right")) - 1
+        if k >= 0 and places[k] > begin:
+            return int(places[k]), True
     return _word_at_or_before(words, limit, lowest=begin + 1, otherwise=limit), False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import onnxruntime as ort
 
-from nerd_onnx.errors import ModelError
+from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.arrays import Floats, Ints
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -41,6 +42,9 @@ class Session:
     the same number of threads inside one call, and it leaves each text's arithmetic independent of their number.
 
     :param model_file: the ONNX file
+    :ivar labels: number of labels it scores, None where the graph does not say
+    :ivar mixes_texts: it quantizes activations over the whole batch, so that texts in one batch change each other
+
     :param optimized: the graph is in its final form; onnxruntime must not fuse it further
     :raises ModelError: when onnxruntime cannot load it, or it wants inputs that a tokenizer does not give
     """
@@ -58,7 +62,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
         except Exception as err:  # onnxruntime's errors share no base class
-            raise ModelError(f"{model_file}: onnxruntime cannot load it: {_first_line(err)}") from err
+            raise ModelError(f"{model_file}: onnxruntime cannot load it: {first_line(err)}") from err
         self.inputs = tuple(node.name for node in self._session.get_inputs())
         unknown = [name for name in self.inputs if name not in KNOWN_INPUTS]
         if unknown or "input_ids" not in self.inputs:
@@ -68,8 +72,14 @@ class Session:
             )
         self._types = {n.name: np.int32 if n.type == "tensor(int32)" else np.int64 for n in self._session.get_inputs()}
         output = self._session.get_outputs()[0]
-        self._output = output.name
+        if len(output.shape or (0, 0, 0)) != 3:  # noqa: PLR2004
+            raise ModelError(
+                f"{model_file}: its output {output.name!r} has shape {output.shape}; expected (batch, tokens, labels), "
+                "as a token classifier has"
+            )
+        self._output, self._name = output.name, str(model_file)
         self.labels: int | None = output.shape[-1] if output.shape and isinstance(output.shape[-1], int) else None
+        self.mixes_texts = _mixes_texts(model_file)
 
     def logits(self, ids: Ints) -> Floats:
         """Score a batch; see :class:`Network`."""
@@ -78,8 +88,13 @@ class Session:
             feed["attention_mask"] = np.ones(ids.shape, dtype=self._types["attention_mask"])
         if "token_type_ids" in self._types:
             feed["token_type_ids"] = np.zeros(ids.shape, dtype=self._types["token_type_ids"])
-        result: Floats = self._session.run([self._output], feed)[0]
-        return result
+        try:
+            result = self._session.run([self._output], feed)[0]
+        except Exception as err:
+            raise ModelError(f"{self._name}: fails on {ids.shape[1]} tokens: {first_line(err)}") from err
+        if not np.isfinite(result).all():
+            raise ModelError(f"{self._name}: gives logits that are not finite; the model is damaged")
+        return np.asarray(result, dtype=np.float32)
 
 
 def available_cpus() -> int:
@@ -110,5 +125,7 @@ def _cgroup_quota() -> float | None:
         return None
 
 
-def _first_line(err: Exception) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]
+def _mixes_texts(model_file: Path) -> bool:
+    """Tell whether a graph holds onnxruntime's dynamic quantization, which takes one scale for a whole batch."""
+    with model_file.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"DynamicQuantize") >= 0

@@ -55,7 +55,6 @@ def entities_array(
     fine: Ints | None = None,
     fine_labels: Sequence[str] = (),
     unit: OffsetUnit = "codepoint",
-    nulls: npt.NDArray[np.bool_] | None = None,
 ) -> pa.ListArray:
     """
     Turn entities into a column. A null text gives null, a text without entities an empty list.
@@ -68,18 +67,12 @@ def entities_array(
     :param score: probability
     :param fine: index into ``fine_labels``, below 0 for none; None where the model has one level
     :param unit: unit of the offsets in the column; its ``text`` is the same in any unit
-    :param nulls: rows to make null though they have a text: those that could not be tagged. *Shape:* (texts,)
     :return: *Shape:* (texts,)
     :raises InputError: when offsets or texts pass what 32 bits can count
     :raises ValueError: when entities are out of order or belong to a null text
     """
     no_text = np.fromiter((text is None for text in texts), np.bool_, len(texts))
     _check_rows(row, no_text)
-    if nulls is not None:
-        kept = ~nulls[row]
-        row, start, end, label, score = row[kept], start[kept], end[kept], label[kept], score[kept]
-        fine = None if fine is None else fine[kept]
-        no_text |= nulls
     bounds = np.searchsorted(row, np.arange(len(texts) + 1))
     starts, ends = _in_unit(texts, bounds, start, end, unit)
     arrays = [_int32(starts), _int32(ends), _names(labels, label)]

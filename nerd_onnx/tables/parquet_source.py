@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Any, Self
@@ -9,7 +10,7 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nerd_onnx.errors import InputError
+from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.tables.rows import RowBatch
 from nerd_onnx.tables.streams import check_readable, input_name, is_stream, spool
 from nerd_onnx.tables.texts import byte_cuts, find_text_column, first_invalid, plain_texts
@@ -126,7 +127,7 @@ class ParquetSource:
 
 def _open(path: str, name: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(pa.OSFile(path, "rb"), pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        return pq.ParquetFile(pa.OSFile(os.fsencode(path), "rb"), pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except (pa.ArrowException, OSError) as err:
         raise InputError(f"{name}: not a readable Parquet file, or cut short: {_reason(err)}") from err
 
@@ -140,4 +141,4 @@ def _codecs(metadata: Any) -> tuple[str, ...] | None:
 
 
 def _reason(err: Exception) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")
+    return first_line(err).rstrip(".")

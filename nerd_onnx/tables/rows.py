@@ -12,6 +12,8 @@ import pyarrow as pa
 Format = Literal["parquet", "jsonl"]
 
 STANDARD_STREAM = "-"
+# Bytes of a file name that are not UTF-8: Python keeps each as a lone surrogate, which no terminal takes.
+_UNDECODED = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 
 
 @dataclass(frozen=True)
@@ -101,5 +103,7 @@ class Sink(Protocol):
 
 
 def shown(path: str, stream: str) -> str:
-    """Name a path for a message; ``stream`` is what ``-`` stands for."""
-    return stream if path == STANDARD_STREAM else path
+    """Name a path for a message, in text that can be printed; ``stream`` is what ``-`` stands for."""
+    if path == STANDARD_STREAM:
+        return stream
+    return path.translate(_UNDECODED).encode(errors="backslashreplace").decode()

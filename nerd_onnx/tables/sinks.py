@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
 
 import pyarrow as pa
 
+from nerd_onnx.errors import OutputError
 from nerd_onnx.tables.jsonl_sink import JsonLinesSink
 from nerd_onnx.tables.parquet_sink import ParquetSink
-from nerd_onnx.tables.rows import Format, Sink, Source
+from nerd_onnx.tables.rows import STANDARD_STREAM, Format, Sink, Source
+from nerd_onnx.tables.sources import format_of_name
 from nerd_onnx.tables.streams import input_name
-from nerd_onnx.tables.whole_file import check_output
+from nerd_onnx.tables.whole_file import check_output, output_name
 
-__all__ = ["Sink", "check_output", "open_sink"]
+__all__ = ["Sink", "check_output", "open_sink", "output_format"]
+
+
+def output_format(path: str, asked: Format | None, source_format: Callable[[], Format]) -> Format:
+    """
+    Tell an output's format: as asked, else by its suffix, else the input's.
+
+    :param path: a file, or ``-`` for standard output
+    :param asked: the format the user named, if any
+    :param source_format: tells the input's; called only for standard output and for names without a suffix
+    :raises OutputError: when the name has a suffix of another kind
+    """
+    if asked is not None:
+        return asked
+    named = None if path == STANDARD_STREAM else format_of_name(path)
+    if named is not None:
+        return named
+    if PurePath(path).suffix:
+        raise OutputError(f"{output_name(path)}: neither Parquet nor JSON Lines by its name; give --output-format")
+    return source_format()
 
 
 def open_sink(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -12,11 +13,12 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import IO, BinaryIO, Self, cast
+from functools import lru_cache
+from typing import IO, Self, cast
 
 import zstandard
 
-from nerd_onnx.errors import InputError
+from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.tables.rows import STANDARD_STREAM, shown
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -24,6 +26,7 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINE_BYTES = 1 << 30
 MAX_ZSTD_WINDOW_BYTES = 1 << 31  # what `zstd --long=31` writes; memory is taken only by files that need it
+_MAGIC_BYTES = 4
 _READ_BYTES = 1 << 15
 _BUFFER_BYTES = 1 << 20
 
@@ -42,30 +45,31 @@ def check_readable(path: str) -> None:
     """
     Check that an input is there, is no folder and holds something.
 
-    :raises InputError: when it is missing, a folder, an empty file, or may not be read
+    :raises InputError: when it is missing, a folder, an empty file, a closed standard input, or may not be read
     """
     if path == STANDARD_STREAM:
+        _standard_input()
         return
     found = _stat(path)
     if stat.S_ISDIR(found.st_mode):
-        raise InputError(f"{path}: is a directory; expected one Parquet or JSON Lines file")
+        raise InputError(f"{input_name(path)}: is a directory; expected one Parquet or JSON Lines file")
     if stat.S_ISREG(found.st_mode) and found.st_size == 0:
-        raise InputError(f"{path}: the file is empty (0 bytes); expected Parquet or JSON Lines")
+        raise InputError(f"{input_name(path)}: the file is empty (0 bytes); expected Parquet or JSON Lines")
     if not os.access(path, os.R_OK):
-        raise InputError(f"{path}: cannot be read: permission denied")
+        raise InputError(f"{input_name(path)}: cannot be read: permission denied")
 
 
 def read_head(path: str, size: int) -> bytes:
     """
-    Read the first bytes without consuming them.
+    Read the first bytes without consuming them: of standard input no more than are there, but at least 4.
 
     :raises InputError: when the file cannot be read, or can be read only once and is not standard input
     """
     if path == STANDARD_STREAM:
-        return cast("io.BufferedReader", sys.stdin.buffer).peek(size)[:size]
+        return _head(path, _standard_input())[:size]
     check_readable(path)
     if is_stream(path):
-        raise InputError(f"{path}: a pipe or device does not show its format; give it with --format")
+        raise InputError(f"{input_name(path)}: a pipe or device does not show its format; give it with --format")
     with _open(path) as file:
         return file.read(size)
 
@@ -85,12 +89,14 @@ class ByteStream:
         check_readable(path)
         self.path = path
         self._size: int | None = None
-        if path == STANDARD_STREAM:
-            self._raw: IO[bytes] = sys.stdin.buffer
-        else:
-            self._raw = _open(path)
-            self._size = None if is_stream(path) else os.fstat(self._raw.fileno()).st_size
-        self._reader = _decompressed(cast("io.BufferedReader", self._raw))
+        self._raw = _standard_input() if path == STANDARD_STREAM else _open(path)
+        if not is_stream(path):
+            self._size = os.fstat(self._raw.fileno()).st_size
+        try:
+            self._reader = _decompressed(path, self._raw)
+        except BaseException:
+            self.close()
+            raise
 
     def progress(self) -> float | None:
         """Share of the file's own (compressed) bytes consumed, or None for a stream."""
@@ -132,10 +138,10 @@ class ByteStream:
         except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as err:
             raise InputError(
                 f"{input_name(self.path)}, after line {number}: the compressed stream is cut or damaged "
-                f"({str(err).rstrip('.')}); make the file anew"
+                f"({first_line(err).rstrip('.')}); make the file anew"
             ) from err
         except OSError as err:
-            raise InputError(f"{input_name(self.path)}, after line {number}: cannot be read: {err.strerror}") from err
+            raise InputError(f"{input_name(self.path)}, after line {number}: cannot be read: {_reason(err)}") from err
         if len(line) > MAX_LINE_BYTES:
             raise InputError(f"{input_name(self.path)}, line {number + 1}: over 1 GiB; expected one JSON object a line")
         return line
@@ -149,13 +155,13 @@ def spool(path: str) -> IO[bytes]:
     """
     copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the source closes it
     try:
-        with nullcontext(sys.stdin.buffer) if path == STANDARD_STREAM else _open(path) as source:
+        with nullcontext(_standard_input()) if path == STANDARD_STREAM else _open(path) as source:
             shutil.copyfileobj(source, copy, _BUFFER_BYTES)
         copy.flush()
     except OSError as err:
         copy.close()
         raise InputError(
-            f"{input_name(path)}: cannot be kept in {tempfile.gettempdir()}: {err.strerror}; "
+            f"{input_name(path)}: cannot be kept in {tempfile.gettempdir()}: {_reason(err)}; "
             "set TMPDIR to a folder with room, or give a file"
         ) from err
     except BaseException:
@@ -168,30 +174,82 @@ def _stat(path: str) -> os.stat_result:
     try:
         return os.stat(path)  # noqa: PTH116 - paths are text all through tables/
     except FileNotFoundError as err:
-        raise InputError(f"{path}: no such file") from err
+        raise InputError(f"{input_name(path)}: no such file") from err
     except (OSError, ValueError) as err:
-        raise InputError(f"{path}: cannot be read: {_reason(err)}") from err
+        raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str) -> io.BufferedReader:
     try:
-        return open(path, "rb", buffering=_BUFFER_BYTES)  # noqa: PTH123 - the caller closes it
+        file = cast("io.BufferedReader", open(path, "rb", buffering=_BUFFER_BYTES))  # noqa: PTH123, SIM115 - the caller closes it
     except OSError as err:
-        raise InputError(f"{path}: cannot be read: {_reason(err)}") from err
+        raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
+    return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
+
+
+def _standard_input() -> io.BufferedReader:
+    if sys.stdin is None or sys.stdin.closed:
+        raise InputError(f"{input_name(STANDARD_STREAM)}: is closed; leave it open, or give a file name")
+    return _with_whole_head(cast("io.BufferedReader", sys.stdin.buffer))
+
+
+@lru_cache(maxsize=1)
+def _with_whole_head(stdin: io.BufferedReader) -> io.BufferedReader:
+    """Give one reader for all who ask, so that bytes one of them peeked at are there for the next."""
+    return io.BufferedReader(_WholeHead(stdin, closes=False), _BUFFER_BYTES)
 
 
 def _reason(err: Exception) -> str:
-    return (err.strerror or str(err)) if isinstance(err, OSError) else str(err)
+    return (isinstance(err, OSError) and err.strerror) or first_line(err)
 
 
-def _decompressed(raw: io.BufferedReader) -> io.BufferedReader:
-    head = raw.peek(4)[:4]
+def _head(path: str, reader: io.BufferedReader) -> bytes:
+    try:
+        return reader.peek(_MAGIC_BYTES)
+    except OSError as err:
+        raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
+
+
+def _decompressed(path: str, raw: io.BufferedReader) -> io.BufferedReader:
+    head = _head(path, raw)[:_MAGIC_BYTES]
     if head.startswith(GZIP_MAGIC):
         # GzipFile reads as raw files do, though typing knows it only as a buffered one.
         return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), _BUFFER_BYTES)
     if head == ZSTD_MAGIC:
         return io.BufferedReader(_ZstdReader(raw), _BUFFER_BYTES)
     return raw
+
+
+class _WholeHead(io.RawIOBase):
+    """A stream whose first read gives enough to know it by, however few bytes its writer sent at once."""
+
+    def __init__(self, source: io.BufferedReader, *, closes: bool) -> None:
+        self._source = source
+        self._closes = closes
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
+        view = memoryview(buffer)
+        size = piece = self._read(view)
+        while piece and size < _MAGIC_BYTES and not self._begun:
+            piece = self._read(view[size:])
+            size += piece
+        self._begun = True
+        return size
+
+    def close(self) -> None:
+        if self._closes:
+            self._source.close()
+        super().close()
+
+    def _read(self, view: memoryview) -> int:
+        size: int | None = self._source.readinto1(view)
+        if size is None:  # it would be taken for the end
+            raise BlockingIOError(errno.EAGAIN, "it has no more without waiting; open it in blocking mode")
+        return size
 
 
 class _ZstdReader(io.RawIOBase):

@@ -12,11 +12,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol, TextIO, cast
 
 import pyarrow as pa
 
-from nerd_onnx.errors import OutputError
+from nerd_onnx.errors import OutputError, first_line
 from nerd_onnx.tables.rows import STANDARD_STREAM, shown
 
 _BUFFER_BYTES = 1 << 20
@@ -58,23 +58,26 @@ def output_errors(path: str) -> Iterator[None]:
     except OSError as err:
         raise OutputError(f"{output_name(path)}: {_refusal(err)}") from err
     except pa.ArrowException as err:
-        raise OutputError(f"{output_name(path)}: cannot be written: {str(err).splitlines()[0]}") from err
+        raise OutputError(f"{output_name(path)}: cannot be written: {first_line(err)}") from err
 
 
 def check_output(input_path: str, output_path: str, overwrite: bool) -> None:  # noqa: FBT001 - the option's name
     """
     Check, before any work, that an output may be written.
 
-    :raises OutputError: when it is the input (through links too), exists and ``overwrite`` is off, is a folder, or
-        its folder is missing or may not be written to
+    :raises OutputError: when it is the input (through links and shell redirections too), exists and ``overwrite`` is
+        off, is a folder, its folder is missing or may not be written to, or it is a closed standard output
     """
-    if output_path == STANDARD_STREAM:
-        return
     with output_errors(output_path):
-        found = _stat(output_path)
+        if output_path == STANDARD_STREAM:
+            _standard_output()  # refuses a closed one
+            found = _stream_stat(sys.stdout)
+        else:
+            found = _stat(output_path)
         if found is not None and not _is_device(found) and _is_input(found, input_path):
-            raise OutputError(f"{output_path}: is the input itself; give the output another name")
-        _check_place(output_path, found, overwrite=overwrite)
+            raise OutputError(f"{output_name(output_path)}: is the input itself; give the output another name")
+        if output_path != STANDARD_STREAM:
+            _check_place(output_path, found, overwrite=overwrite)
 
 
 def open_target(path: str, *, overwrite: bool, spooled: bool) -> Target:
@@ -153,7 +156,9 @@ class _WholeFile:
             else:
                 self._link_temporary(self._temporary)
         except FileExistsError as err:
-            raise OutputError(f"{self._path}: was made by another program meanwhile; not overwritten") from err
+            raise OutputError(
+                f"{output_name(self._path)}: was made by another program meanwhile; not overwritten"
+            ) from err
 
     def _link_temporary(self, temporary: str) -> None:
         try:
@@ -183,7 +188,7 @@ class _Stream:
         self._copy = cast("IO[bytes]", tempfile.TemporaryFile(prefix="nerd-")) if spooled else None  # noqa: SIM115
         try:
             self._stream: IO[bytes] = _standard_output() if path == STANDARD_STREAM else open(path, "wb")  # noqa: PTH123, SIM115
-        except OSError:
+        except BaseException:
             if self._copy:
                 self._copy.close()
             raise
@@ -230,6 +235,8 @@ class _FullWrites(io.RawIOBase):
 
 
 def _standard_output() -> IO[bytes]:
+    if sys.stdout is None or sys.stdout.closed:
+        raise OutputError(f"{output_name(STANDARD_STREAM)}: is closed; leave it open, or give a file name")
     stream: Any = sys.stdout.buffer
     return cast("IO[bytes]", _FullWrites(stream)) if isinstance(stream, io.RawIOBase) else stream
 
@@ -241,11 +248,19 @@ def _stat(path: str) -> os.stat_result | None:
         return None
 
 
+def _stream_stat(stream: TextIO | None) -> os.stat_result | None:
+    """Tell what file a standard stream is; None where it is closed or was put in place by the program."""
+    if stream is None or stream.closed:
+        return None
+    with suppress(OSError):
+        return os.fstat(stream.fileno())
+    return None
+
+
 def _is_input(found: os.stat_result, input_path: str) -> bool:
-    if input_path == STANDARD_STREAM:
-        return False
     with suppress(OSError):  # what is wrong with the input is said when it is opened
-        return os.path.samestat(os.stat(input_path), found)  # noqa: PTH116
+        source = _stream_stat(sys.stdin) if input_path == STANDARD_STREAM else os.stat(input_path)  # noqa: PTH116
+        return source is not None and os.path.samestat(source, found)
     return False
 
 
@@ -254,17 +269,18 @@ def _is_device(found: os.stat_result) -> bool:
 
 
 def _check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> None:
+    name = output_name(path)
     if found is not None and stat.S_ISDIR(found.st_mode):
-        raise OutputError(f"{path}: is a directory; give a file name")
+        raise OutputError(f"{name}: is a directory; give a file name")
     if found is not None and _is_device(found):
         return
     if found is not None and not overwrite:
-        raise OutputError(f"{path}: exists already; give another name, or --overwrite")
+        raise OutputError(f"{name}: exists already; give another name, or --overwrite")
     folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
     if not os.path.isdir(folder):  # noqa: PTH112
-        raise OutputError(f"{path}: there is no folder {folder}; make it first")
+        raise OutputError(f"{name}: there is no folder {output_name(folder)}; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: permission denied to write into {folder}")
+        raise OutputError(f"{name}: permission denied to write into {output_name(folder)}")
 
 
 def _refusal(err: OSError) -> str:
@@ -272,7 +288,7 @@ def _refusal(err: OSError) -> str:
         return "the disk is full; nothing was kept. Make room, or write elsewhere"
     if err.errno == errno.EFBIG:
         return "larger than files may be here; nothing was kept. Raise the limit (ulimit -f), or write elsewhere"
-    return f"cannot be written: {err.strerror or err}"
+    return f"cannot be written: {err.strerror or first_line(err)}"
 
 
 def _hidden_path(folder: str, name: str) -> str:

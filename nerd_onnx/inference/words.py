@@ -1,0 +1,78 @@
+"""
+Words where the pre-tokenizer makes none.
+
+BERT's pre-tokenizer splits text at white space, punctuation and ideographs. Others leave more together:
+SentencePiece's takes whatever stands between spaces as one (``Paris,``), some folders have none at all. Their
+pre-tokens are split further, at token borders where white space, punctuation or an ideograph stands.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from nerd_onnx.inference.arrays import Bools, Ints
+
+PROBE = 'a b, (c) "d" \u6771\u4eac\u5e02'  # white space, punctuation on both sides of letters, ideographs
+
+_SPACE, _BORDER = 1, 2
+_IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF))
+
+
+def splits_words(probe: str, start: Ints, end: Ints) -> bool:
+    """
+    Tell whether a tokenizer's own words are fine enough: none joins what :func:`split_at_borders` would part.
+
+    :param start: where its words of the probe start. *Shape:* (words,)
+    :param end: one past their ends. *Shape:* (words,)
+    """
+    words = (probe[s:e] for s, e in zip(start, end, strict=True))
+    return not any(len(word) > 1 and any(map(_kind, word)) for word in words)
+
+
+def split_at_borders(texts: Sequence[str], offsets: Ints, text_tokens: Ints) -> tuple[Ints, Bools]:
+    """
+    Take white space off the ends of tokens, and tell which tokens open a word by the characters around them.
+
+    :param offsets: character range of each token in its text. *Shape:* (tokens, 2)
+    :param text_tokens: first token of each text, and the total. *Shape:* (texts + 1,)
+    :return: the ranges without white space at their ends, and the marks. *Shape:* (tokens, 2), (tokens,)
+    """
+    points = np.frombuffer("".join((*texts, " ")).encode("utf-32-le"), dtype=np.dtype("<u4"))
+    kinds = character_kinds()[points]
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    base = np.repeat(np.cumsum(lengths) - lengths, np.diff(text_tokens))
+    start, end = offsets[:, 0] + base, offsets[:, 1] + base
+    while (spaced := (start < end) & (kinds[start] == _SPACE)).any():
+        start = start + spaced
+    while (spaced := (start < end) & (kinds[end - 1] == _SPACE)).any():
+        end = end - spaced
+    blank, origin = start == end, offsets[:, 0] + base
+    start, end = np.where(blank, origin, start), np.where(blank, origin, end)
+    before = kinds[np.maximum(start - 1, 0)]
+    parted = (before != 0) | (kinds[start] == _BORDER)
+    apart = np.ones(len(start), dtype=np.bool_)
+    apart[1:] = start[1:] >= end[:-1]  # the bytes of one character stay together
+    return np.stack([start - base, end - base], axis=1), parted & apart & (start < end)
+
+
+@cache
+def character_kinds() -> npt.NDArray[np.uint8]:
+    """Kind of every code point: white space 1, punctuation, symbols and ideographs 2, others 0."""
+    kinds: npt.NDArray[np.uint8] = np.zeros(sys.maxunicode + 1, dtype=np.uint8)
+    for point in range(sys.maxunicode + 1):
+        kinds[point] = _kind(chr(point))
+    return kinds
+
+
+def _kind(char: str) -> int:
+    """Kind of one character, as in :func:`character_kinds`."""
+    if char.isspace():
+        return _SPACE
+    ideograph = any(first <= ord(char) <= last for first, last in _IDEOGRAPHS)
+    return _BORDER if ideograph or unicodedata.category(char)[0] in "PS" else 0

@@ -1,0 +1,70 @@
+"""Words of tokenizers whose pre-tokenizer makes none: SentencePiece's, byte-level ones, and none at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+from nerd_onnx.inference.encoding import TextEncoder
+from tests.conftest import sample_texts
+
+
+@pytest.fixture(scope="module", params=["metaspace", "whole", "bytes"])
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
+    file: Path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    special = ["<s>", "</s>", "<unk>"]
+    if request.param == "bytes":  # as ModernBERT: byte-level BPE, offsets with the space before a word
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+    else:  # as XLM-R and DeBERTa-v3, with and without a split at white space
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=600, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    tokenizer.train_from_iterator(sample_texts(), trainer)
+    if request.param == "whole":
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    ids = [(token, tokenizer.token_to_id(token)) for token in special[:2]]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ids)
+    tokenizer.save(str(file))
+    assert json.loads(file.read_text("utf-8"))["truncation"] is None
+    return TextEncoder(file)
+
+
+def words_of(encoder: TextEncoder, text: str) -> list[str]:
+    encoded = encoder.encode([text])
+    return [text[s:e] for s, e in zip(encoded.word_start, encoded.word_end, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("in Paris, and London.", ["in", "Paris", ",", "and", "London", "."]),
+        ('the "army" of (the state)', ["the", '"', "army", '"', "of", "(", "the", "state", ")"]),
+        ("the\n war", ["the", "war"]),
+        ("  ", []),
+    ],
+)
+def test_words_end_at_white_space_and_punctuation(encoder: TextEncoder, text: str, words: list[str]) -> None:
+    assert words_of(encoder, text) == words
+
+
+@given(st.text(alphabet="ab .,\n(\u00e9\u6771\u4eac\U0001f642", max_size=40))
+@settings(deadline=None)
+def test_words_are_in_order_and_without_white_space_at_their_ends(encoder: TextEncoder, text: str) -> None:
+    words = words_of(encoder, text)
+    assert all(word and word == word.strip() for word in words)
+    encoded = encoder.encode([text, text])
+    half = encoded.text_words[1]
+    assert encoded.word_start[:half].tolist() == encoded.word_start[half:].tolist()
+    assert (encoded.word_start[1:half] >= encoded.word_end[: half - 1]).all()
