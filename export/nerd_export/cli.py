@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from nerd_export.config import SEGMENT_TOKENS, TrainConfig, VerifyLimits
+from nerd_export.outputs import require_file, require_folder, writing
 from nerd_onnx import __version__
-from nerd_onnx.errors import InputError, MissingExtraError, NerdError, OutputError
+from nerd_onnx.errors import InputError, MissingExtraError, NerdError, OptionError, OutputError
+
+if TYPE_CHECKING:
+    from nerd_export.conversion.export import ExportResult
 
 _DEFAULTS = TrainConfig()
 _LIMITS = VerifyLimits()
+_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 _EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir")
 
 
@@ -34,12 +40,12 @@ _EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "o
     "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
 )
 @click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first sentences.")
-@click.option("--learning-rate", type=float, default=_DEFAULTS.learning_rate)
+@click.option("--learning-rate", type=_ABOVE_ZERO, default=_DEFAULTS.learning_rate)
 @click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
 @click.option("--eval-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.eval_batch_size)
-@click.option("--epochs", type=float, default=_DEFAULTS.epochs)
+@click.option("--epochs", type=_ABOVE_ZERO, default=_DEFAULTS.epochs)
 @click.option("--warmup-ratio", type=click.FloatRange(0, 1), default=_DEFAULTS.warmup_ratio)
-@click.option("--seed", type=int, default=_DEFAULTS.seed)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=_DEFAULTS.seed)
 @click.option(
     "--max-tokens", type=click.IntRange(min=8), default=_DEFAULTS.max_tokens, help="Longest training sentence."
 )
@@ -56,11 +62,11 @@ _EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "o
 @click.option("--overwrite", is_flag=True, help="Start anew in an --output folder that holds something.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def train_command(
+    *,
     output: Path,
     train_file: Path | None,
     validation_file: Path | None,
     label_names: str | None,
-    *,
     drop_bad_rows: bool,
     drop_shared: bool,
     resume: bool,
@@ -74,18 +80,25 @@ def train_command(
     from nerd_export.training.trainer import train
 
     config = TrainConfig(**recipe)
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output}: is a file; --output takes a folder")
-    if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
-        raise OutputError(f"{output}: is not empty; go on with --resume, or start anew with --overwrite")
+    _check_train_output(output, resume=resume, overwrite=overwrite)
     names = [name.strip() for name in label_names.split(",")] if label_names else None
     data = prepare(
         config, train_file, validation_file, names, drop_bad_rows=drop_bad_rows, drop_shared=drop_shared, note=_note
     )
-    table = train(config, data, output, resume=resume)
-    write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
+    table = train(config, data, output, resume=resume, overwrite=overwrite, note=_note)
+    with writing(output):
+        write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
     click.echo(markdown_table(table))
     click.echo(f"checkpoint, table and card: {output}")
+
+
+def _check_train_output(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse before any work an output folder that cannot be written or that holds something."""
+    if resume and overwrite:
+        raise OptionError("--resume goes on and --overwrite starts anew; give one of them")
+    require_folder(output)
+    if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
+        raise OutputError(f"{output}: is not empty; go on with --resume, or start anew with --overwrite")
 
 
 @click.command("nerd-export", context_settings={"auto_envvar_prefix": "NERD_EXPORT", "show_default": True})
@@ -97,6 +110,7 @@ def train_command(
     type=click.Choice(["int8", "fp32"]),
     help="Form of the word embeddings, half of a small model's size.  [default: as the rest]",
 )
+@click.option("--keep-fp32", multiple=True, metavar="NAME", help="Linear layer to leave as it is; may be repeated.")
 @click.option(
     "--level",
     type=click.Choice(["coarse", "fine"]),
@@ -131,6 +145,7 @@ def train_command(
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def export_command(
+    *,
     evaluations: tuple[str, ...],
     texts: Path | None,
     min_agreement: float,
@@ -143,6 +158,8 @@ def export_command(
     require_extra("nerd-export")
     from nerd_export.conversion.export import ExportRequest, export_bundle
 
+    if report is not None:
+        require_file(report)
     request = ExportRequest(
         **options,
         evaluations=dict(map(_name_and_file, evaluations)),
@@ -151,12 +168,20 @@ def export_command(
         limits=VerifyLimits(min_agreement, max_labels_changed),
     )
     result = export_bundle(request, _note)
-    figures = {"comparison": result.comparison.summary(), "metrics": result.metrics, "size_bytes": result.size_bytes}
     if report is not None:
-        report.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        with writing(report):
+            report.write_text(json.dumps(_figures(result), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    _print_result(request.output, result)
+
+
+def _figures(result: ExportResult) -> Mapping[str, Any]:
+    return {"comparison": result.comparison.summary(), "metrics": result.metrics, "size_bytes": result.size_bytes}
+
+
+def _print_result(output: Path, result: ExportResult) -> None:
     found = result.comparison
     click.echo(
-        f"bundle: {request.output} ({result.size_bytes / 1e6:.1f} MB); against PyTorch: largest logit difference "
+        f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB); against PyTorch: largest logit difference "
         f"{found.max_logit_difference:.3g}, labels changed {found.labels_changed:.3%}, entity agreement "
         f"{found.entity_agreement:.4f}"
     )

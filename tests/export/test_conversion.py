@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from nerd_export.config import VerifyLimits
+from nerd_export.conversion.bundle_writer import new_folder
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_export.conversion.graph import simplified
 from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
@@ -27,7 +30,7 @@ from nerd_export.conversion.quantize import (
     quantized_weight,
 )
 from nerd_export.conversion.verify import Comparison, TorchNetwork
-from nerd_onnx.errors import ModelError, OutputError, VerificationError
+from nerd_onnx.errors import ModelError, OptionError, OutputError, VerificationError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.tagger import Tagger
 from tests.conftest import BIO_LABELS, FINE_LABELS, make_checkpoint, sample_texts
@@ -95,6 +98,35 @@ def test_kept_layers_stay_fp32(exported: Path) -> None:
     assert first in [layer.name for layer in linear_layers(model.graph)]
 
 
+def test_an_unknown_layer_to_keep_is_named_with_the_layers_there_are(exported: Path) -> None:
+    model = simplified(exported)
+    first = linear_layers(model.graph)[0].name
+    with pytest.raises(OptionError, match=f"no layer nonsense; the linear layers are {first}, "):
+        quantize_per_token(model, keep_fp32=[first, "nonsense"])
+
+
+def test_only_tables_that_input_ids_index_are_embeddings() -> None:
+    text = """
+    <ir_version: 9, opset_import: ["" : 20]>
+    tables (int32[batch, tokens] input_ids) => (float[batch, tokens, 4] out)
+    <float[30, 4] words, float[2000, 4] positions> {
+        ids = Cast <to: int = 7> (input_ids)
+        word = Gather (words, ids)
+        counted = CumSum (ids, axis)
+        position = Gather (positions, counted)
+        out = Add (word, position)
+    }
+    """.replace("<float[30, 4] words, float[2000, 4] positions>", "<int64 axis = {1}, float[1, 4] none = {0, 0, 0, 0}>")
+    proto = onnx.parser.parse_model(text)
+    rows = np.random.default_rng(1)
+    for name, length in (("words", 30), ("positions", 2000)):
+        table = rows.normal(size=(length, 4)).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(table, name))
+    model = ir.from_proto(proto)
+    assert quantize_embeddings(model) == ["words"]
+    assert "positions" in model.graph.initializers
+
+
 def test_int8_embeddings_are_close_and_small(exported: Path, tmp_path: Path) -> None:
     ids = ids_of((3, 20))
     expected = run(simplified(exported), tmp_path, ids)
@@ -144,6 +176,116 @@ def test_a_bundle_that_differs_too_much_is_refused_and_not_written(
     with pytest.raises(VerificationError, match=r"entity agreement is 0\.\d+.*No bundle was written"):
         export_bundle(ExportRequest(str(checkpoint("bert")), tmp_path / "bad", level="fine"), lambda _: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_quantized_is_recorded_as_it_is(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    name = linear_layers(simplified(export_onnx(str(checkpoint("bert")), tmp_path / "onnx")).graph)[0].name
+    for options, method, embeddings, kept in (
+        ({"quantize": "none", "embeddings": "int8"}, "int8 embeddings", "signed 8 bits", None),
+        ({"embeddings": "fp32", "keep_fp32": [name]}, "per-token int8", "fp32", [name]),
+    ):
+        request = ExportRequest(str(checkpoint("bert")), tmp_path / method, level="fine", limits=WIDE, **options)
+        export_bundle(request, lambda _: None)
+        record = Bundle.load(tmp_path / method).description["quantization"]
+        assert record["method"] == method
+        assert record["embeddings"].startswith(embeddings)
+        assert record.get("kept_fp32") == kept
+    with pytest.raises(OptionError, match="--quantize none"):
+        export_bundle(ExportRequest("x", tmp_path / "x", quantize="none", keep_fp32=["y"]), lambda _: None)
+
+
+def test_segments_longer_than_the_positions_are_refused(
+    family: str, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    request = ExportRequest(str(checkpoint(family)), tmp_path / "b", level="fine", segment_tokens=131)
+    with pytest.raises(OptionError, match="--segment-tokens 131: the model takes 130 tokens at most"):
+        export_bundle(request, lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_comparison_without_entities_is_told_and_recorded(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    shutil.copytree(checkpoint("bert"), tmp_path / "dull")
+    model = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "dull")
+    with torch.no_grad():
+        model.classifier.bias[0] += 1000
+    model.save_pretrained(tmp_path / "dull")
+    told: list[str] = []
+    export_bundle(ExportRequest(str(tmp_path / "dull"), tmp_path / "b", level="fine", texts=["The army."]), told.append)
+    notes = [text for text in told if "the original finds no entity in the texts compared" in text]
+    assert len(notes) == 1
+    assert Bundle.load(tmp_path / "b").description["verification"]["note"] == notes[0]
+    assert notes[0] in (tmp_path / "b" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("full_at", ["model", "tokenizer.json", "nerd.json", "README.md"])
+def test_a_full_disk_ends_in_one_line_and_leaves_nothing(
+    full_at: str,
+    *,
+    family: str,
+    checkpoint: Callable[..., Path],
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import nerd_export.conversion.export as module
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    write_text = Path.write_text
+
+    def write(path: Path, *args: Any, **options: Any) -> int:
+        if path.name == full_at and path.is_relative_to(tmp_path):
+            raise full
+        return write_text(path, *args, **options)
+
+    def save(*_: Any) -> None:
+        raise full
+
+    def export(_: str, scratch: Path) -> Path:
+        shutil.copytree(exported.parent, scratch, dirs_exist_ok=True)
+        return scratch / "model.onnx"
+
+    monkeypatch.setattr(module, "export_onnx", export)
+    monkeypatch.setattr(Path, "write_text", write)
+    if full_at == "model":
+        monkeypatch.setattr(ir, "save", save)
+    request = ExportRequest(str(checkpoint(family)), tmp_path / "b", level="fine", limits=WIDE, texts=["The army."])
+    with pytest.raises(OutputError, match="b: cannot be written: No space left on device"):
+        export_bundle(request, lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_writing_is_called_writing(tmp_path: Path) -> None:
+    failure = OSError("the network is away")
+    with pytest.raises(OSError, match="the network is away") as caught, new_folder(tmp_path / "b", overwrite=False):
+        raise failure
+    assert caught.value is failure
+    assert list(tmp_path.iterdir()) == []
+    with (
+        pytest.raises(OutputError, match="/dev/null/b: /dev/null is no folder"),
+        new_folder(Path("/dev/null/b"), overwrite=False),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not readable as JSON"),
+        ("[]", "not the record"),
+        ('{"recipe": []}', "not the record"),
+        ('{"data": {"train": 1}}', "not the record"),
+    ],
+)
+def test_a_malformed_training_record_is_named(
+    checkpoint: Callable[..., Path], tmp_path: Path, content: str, message: str
+) -> None:
+    shutil.copytree(checkpoint("bert"), tmp_path / "c")
+    (tmp_path / "c" / "training.json").write_text(content)
+    with pytest.raises(ModelError, match=rf"training\.json: {message}"):
+        export_bundle(ExportRequest(str(tmp_path / "c"), tmp_path / "b"), lambda _: None)
 
 
 @pytest.mark.parametrize(

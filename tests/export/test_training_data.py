@@ -81,6 +81,10 @@ def test_every_format_gives_the_same_sentences(tmp_path: Path, name: str, write:
         ({"tokens": ["a", " "], "ner_tags": ["O", "O"]}, "line 3: token 1 is ' '"),
         ({"tokens": ["a"], "ner_tags": ["planet"]}, "line 3: unknown tag 'planet'"),
         ({"tokens": ["a"], "ner_tags": [7]}, "line 3: tag is the integer 7"),
+        ({"tokens": ["a"], "ner_tags": [0.0]}, "line 3: tag is 0.0; expected a name or an integer at token 0 ('a')"),
+        ({"tokens": ["a"], "ner_tags": [True]}, "line 3: tag is True; expected a name"),
+        ({"tokens": ["a", "b"], "ner_tags": ["O", ""]}, "line 3: tag is ''; expected a name or an integer at token 1"),
+        ({"tokens": ["a"], "ner_tags": [" "]}, "line 3: tag is ' '; expected a name"),
         ({"tokens": "a", "ner_tags": "O"}, "line 3: expected a list of words"),
     ],
 )
@@ -92,6 +96,14 @@ def test_faulty_rows_are_named_with_their_place(tmp_path: Path, row: dict[str, A
     assert f"a.jsonl, {message}" in findings.problems[0]
     with pytest.raises(TrainingDataError, match="1 problem"):
         findings.raise_problems()
+
+
+@pytest.mark.parametrize("tag", [0.0, True, ""])
+def test_tags_that_name_nothing_are_problems_where_any_name_may_occur(tmp_path: Path, tag: object) -> None:
+    findings = Findings()
+    split = read_file(write_jsonl(tmp_path / "a.jsonl", [*ROWS, {"tokens": ["a"], "ner_tags": [tag]}]), "ner_tags")
+    assert check_split(split, None, findings) == EXPECTED
+    assert f"line 3: tag is {tag!r}; expected a name" in findings.problems[0]
 
 
 def test_empty_sentences_are_left_out_and_told(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from nerd_export.outputs import require_folder, writing
 from nerd_onnx.errors import ModelError, OutputError
 from nerd_onnx.inference.bundle import DESCRIPTION, FORMAT_VERSION, sha256_of
 from nerd_onnx.inference.labels import LabelSet
@@ -31,27 +32,34 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         raise OutputError(f"{target}: exists; replace it with --overwrite")
     if target.exists() and not (target / DESCRIPTION).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"{target}: is no model bundle, so it is not replaced; choose another --output")
-    try:
+    require_folder(target)
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as err:
-        raise OutputError(f"{target}: cannot be written: {err.strerror}") from err
     try:
         yield folder
-        mask = os.umask(0)
-        os.umask(mask)
-        folder.chmod(0o777 & ~mask)
-        if target.exists():
-            old = folder.with_name(f"{folder.name}.old")
-            target.rename(old)
-            folder.rename(target)
-            shutil.rmtree(old)
-        else:
-            folder.rename(target)
-    except OSError as err:
-        raise OutputError(f"{target}: cannot be written: {err.strerror}") from err
+        with writing(target):
+            _move_into_place(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move_into_place(folder: Path, target: Path) -> None:
+    """Give a finished folder its name; one that had it before is put back when that fails."""
+    mask = os.umask(0)
+    os.umask(mask)
+    folder.chmod(0o777 & ~mask)
+    if not target.exists():
+        folder.rename(target)
+        return
+    old = folder.with_name(f"{folder.name}.old")
+    target.rename(old)
+    try:
+        folder.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_model(folder: Path, model: ir.Model, exported: Path) -> None:

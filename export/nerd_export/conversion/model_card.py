@@ -8,6 +8,7 @@ from typing import Any
 
 from nerd_export.conversion.verify import Comparison
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.labels import LabelSet
 
 _ROWS = (
     ("words", "given words, coarse"),
@@ -26,13 +27,28 @@ def bundle_card(
     metrics: Mapping[str, Any],
 ) -> str:
     """Write the bundle's ``README.md``."""
-    labels = bundle.labels
-    levels = (
-        f"{len(labels.fine_types)} fine types in {len(labels.types)} coarse ones"
-        if labels.has_fine_level
-        else f"{len(labels.types)} types"
-    )
-    size_bytes = bundle.model_file.stat().st_size
+    return f"""---
+{_front_matter(bundle, lineage)}
+---
+
+# {name}
+
+Named-entity tagger for [nerd-onnx](https://pypi.org/project/nerd-onnx/): {_levels(bundle.labels)}, quantization
+**{bundle.quantization}**, {bundle.model_file.stat().st_size / 1e6:.1f} MB.
+
+```
+nerd-tag --model {name} input.parquet output.parquet
+```
+
+{_compared(comparison)}{"".join(_score_sections(metrics))}
+## Where it comes from
+
+Checkpoint `{lineage["checkpoint"]}`{_base(lineage)}.
+`nerd.json` holds the recipe, the versions and a fingerprint of every file.
+"""
+
+
+def _front_matter(bundle: Bundle, lineage: Mapping[str, Any]) -> str:
     head = {
         "library_name": "nerd-onnx",
         "pipeline_tag": "token-classification",
@@ -40,31 +56,24 @@ def bundle_card(
         "base_model": lineage.get("base_model"),
         "license": lineage.get("licence"),
     }
-    front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items() if value)
-    return f"""---
-{front}
----
+    return "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items() if value)
 
-# {name}
 
-Named-entity tagger for [nerd-onnx](https://pypi.org/project/nerd-onnx/): {levels}, quantization
-**{bundle.quantization}**, {size_bytes / 1e6:.1f} MB.
+def _levels(labels: LabelSet) -> str:
+    if labels.has_fine_level:
+        return f"{len(labels.fine_types)} fine types in {len(labels.types)} coarse ones"
+    return f"{len(labels.types)} types"
 
-```
-nerd-tag --model {name} input.parquet output.parquet
-```
 
-## Against its PyTorch original
+def _compared(found: Comparison) -> str:
+    """Write the section on the comparison with the original."""
+    note = f"\nNote: {found.note}.\n" if found.note else ""
+    return f"""## Against its PyTorch original
 
-On {comparison.texts:,} texts ({comparison.tokens:,} tokens, {comparison.entities:,} entities), through the same
-runtime: largest logit difference {comparison.max_logit_difference:.4g}, labels changed
-{comparison.labels_changed:.3%}, entity agreement (F1) {comparison.entity_agreement:.4f}.
-{"".join(_score_sections(metrics))}
-## Where it comes from
-
-Checkpoint `{lineage["checkpoint"]}`{_base(lineage)}.
-`nerd.json` holds the recipe, the versions and a fingerprint of every file.
-"""
+On {found.texts:,} texts ({found.tokens:,} tokens, {found.entities:,} entities), through the same
+runtime: largest logit difference {found.max_logit_difference:.4g}, labels changed
+{found.labels_changed:.3%}, entity agreement (F1) {found.entity_agreement:.4f}.
+{note}"""
 
 
 def _base(lineage: Mapping[str, Any]) -> str:

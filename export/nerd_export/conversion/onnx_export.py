@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nerd_onnx.errors import ModelError
+from nerd_onnx.errors import ModelError, first_line
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
 
@@ -48,8 +48,7 @@ def load_checkpoint(name: str) -> Checkpoint:
             )
         model = transformers.AutoModelForTokenClassification.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as err:
-        reason = (str(err).splitlines() or [type(err).__name__])[0]
-        raise ModelError(f"{name}: cannot be loaded as a checkpoint: {reason}") from err
+        raise ModelError(f"{name}: cannot be loaded as a checkpoint: {first_line(err)}") from err
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     if all(label == f"LABEL_{i}" for i, label in enumerate(names)):
         raise ModelError(
@@ -71,9 +70,8 @@ def export_onnx(checkpoint: str, folder: Path) -> Path:
 
         try:
             main_export(checkpoint, output=folder, task="token-classification", opset=OPSET, do_validation=False)
-        except (ValueError, KeyError, NotImplementedError, RuntimeError) as err:
-            reason = (str(err).splitlines() or [type(err).__name__])[0]
-            raise ModelError(f"{checkpoint}: optimum cannot export it: {reason}") from err
+        except (ValueError, KeyError, NotImplementedError, RuntimeError, OSError) as err:
+            raise ModelError(f"{checkpoint}: optimum cannot export it: {first_line(err)}") from err
     return folder / "model.onnx"
 
 

@@ -20,10 +20,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, consumers, nodes_of, tidy
+from nerd_onnx.errors import OptionError
 
 ZERO_POINT = 128
 LARGEST = 127.0
-LARGE_TABLE = 1000  # rows; word embeddings have more, positions and token types fewer
+_PASSING_IDS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})  # nodes that leave ids what they are
 _SMALLEST_SCALE = 1e-9  # a row of zeros stays a row of zeros instead of dividing by zero
 
 
@@ -66,8 +67,13 @@ def quantize_per_token(model: ir.Model, keep_fp32: Collection[str] = ()) -> list
 
     :param keep_fp32: names of further layers to leave as they are
     :return: names of the layers rewritten
+    :raises OptionError: when a name to keep is no layer's
     """
     graph = model.graph
+    names = [layer.name for layer in linear_layers(graph)]
+    unknown = [name for name in keep_fp32 if name not in names]
+    if unknown:
+        raise OptionError(f"--keep-fp32: no layer {', '.join(unknown)}; the linear layers are {', '.join(names)}")
     outputs = set(graph.outputs)
     shared: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
     done = []
@@ -104,13 +110,13 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
 
     Only the rows that a text uses are turned back into floats, so it costs next to no time.
 
-    :return: names of the tables rewritten: those of :data:`LARGE_TABLE` rows or more
+    :return: names of the tables rewritten: those that input_ids index
     """
     graph = model.graph
     done = []
     for gather in nodes_of(graph, "Gather"):
         table = constant(gather.inputs[0])
-        if table is None or table.ndim != 2 or len(table) < LARGE_TABLE or gather.inputs[1] is None:  # noqa: PLR2004
+        if table is None or table.ndim != 2 or not _reads_input_ids(gather):  # noqa: PLR2004
             continue
         name = str(gather.inputs[0].name)
         integers, scale = quantized_weight(np.ascontiguousarray(table.T))
@@ -124,6 +130,14 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
         done.append(name)
     tidy(model)
     return done
+
+
+def _reads_input_ids(gather: ir.Node) -> bool:
+    """Tell whether a Gather takes rows of its table by input_ids, as they are or through nodes that keep them."""
+    value = gather.inputs[1]
+    while value is not None and (node := value.producer()) is not None and node.op_type in _PASSING_IDS:
+        value = node.inputs[0]
+    return value is not None and value.name == "input_ids" and gather.attributes.get_int("axis", 0) == 0
 
 
 def _quantized_activation(graph: ir.Graph, source: ir.Value, before: ir.Node) -> tuple[ir.Value, ir.Value]:

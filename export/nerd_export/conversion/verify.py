@@ -40,6 +40,16 @@ class Comparison:
     entity_agreement: float
     entities: int
 
+    @property
+    def note(self) -> str | None:
+        """What the user must know of a comparison that says little, or None."""
+        if self.entities:
+            return None
+        return (
+            f"the original finds no entity in the texts compared: on {self.texts} texts their agreement says nothing; "
+            "give --texts with entities in them"
+        )
+
     def check(self, limits: VerifyLimits) -> None:
         """
         Refuse a bundle that differs too much.
@@ -63,8 +73,9 @@ class Comparison:
             )
 
     def summary(self) -> dict[str, Any]:
-        """Give the figures as plain data."""
-        return {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        """Give the figures as plain data, and the note where there is one."""
+        figures = {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return figures | ({"note": self.note} if self.note else {})
 
 
 class TorchNetwork:

@@ -98,14 +98,16 @@ def _problem(  # noqa: PLR0911 - one return a fault
     return None
 
 
-def _tag_problem(tag: str | int, tag_names: Sequence[str] | None, known: Sequence[str] | None) -> str | None:
+def _tag_problem(tag: object, tag_names: Sequence[str] | None, known: Sequence[str] | None) -> str | None:
     """Say what is wrong with one tag, or None."""
-    if isinstance(tag, int):
+    if isinstance(tag, int) and not isinstance(tag, bool):
         if tag_names is None:
             return f"tag is the integer {tag}, and the file stores no names for integers (give --label-names)"
         if not 0 <= tag < len(tag_names):
             return f"unknown tag {tag} (the data set names 0 to {len(tag_names) - 1})"
         tag = tag_names[tag]
+    if not isinstance(tag, str) or not tag.strip():
+        return f"tag is {tag!r}; expected a name or an integer"
     if known is not None and tag not in known:
         return f"unknown tag {tag!r} (train has {', '.join(known[:8])}{', ...' if len(known) > 8 else ''})"  # noqa: PLR2004
     return None

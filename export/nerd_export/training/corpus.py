@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nerd_onnx.errors import TrainingDataError
+from nerd_onnx.errors import TrainingDataError, first_line
 
 TOKENS_COLUMN = "tokens"
 TAG_COLUMNS = {"coarse": "ner_tags", "fine": "fine_ner_tags"}
@@ -90,9 +90,8 @@ def read_hub(dataset: str, config: str, split: str, tag_column: str) -> Split:
     try:
         data = datasets.load_dataset(dataset, config, split=split)
     except Exception as err:
-        reason = (str(err).splitlines() or [type(err).__name__])[0]
         raise TrainingDataError(
-            f"{source}: cannot be loaded: {reason}. Without a network give a folder or files: --dataset DIR, "
+            f"{source}: cannot be loaded: {first_line(err)}. Without a network give a folder or files: --dataset DIR, "
             "or --train-file and --validation-file"
         ) from err
     _require_columns(source, data.column_names, tag_column)
@@ -114,7 +113,7 @@ def _read_parquet(path: Path, tag_column: str) -> Split:
         _require_columns(str(path), schema.names, tag_column)
         table = pq.read_table(path, columns=[TOKENS_COLUMN, tag_column])
     except (pa.ArrowInvalid, OSError) as err:
-        raise TrainingDataError(f"{path}: not a readable Parquet file: {str(err).splitlines()[0]}") from err
+        raise TrainingDataError(f"{path}: not a readable Parquet file: {first_line(err)}") from err
     names = _class_label_names(datasets.Features.from_arrow_schema(schema), tag_column)
     rows = zip(table[TOKENS_COLUMN].to_pylist(), table[tag_column].to_pylist(), strict=True)
     return Split(

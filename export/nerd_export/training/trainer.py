@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from nerd_export.config import TrainConfig
+from nerd_export.outputs import writing
 from nerd_export.training.checks import Sentence
 from nerd_export.training.features import IGNORED, encode
 from nerd_export.training.scoring import Scores, to_bio, word_scores
-from nerd_onnx.errors import NerdError, OutputError
+from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.labels import LabelSet
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"
+RECIPE = "recipe.json"
 STATE_FILE = "training.json"
 
 
@@ -39,6 +42,18 @@ class TrainingData:
     train_source: str
     validation_source: str
 
+    def facts(self) -> dict[str, Any]:
+        """Say which sentences and labels these are, so that a resumed run notices others."""
+        return {
+            "train_source": self.train_source,
+            "train_sentences": len(self.train),
+            "train_sha256": _sha256_of(self.train),
+            "validation_source": self.validation_source,
+            "validation_sentences": len(self.validation),
+            "validation_sha256": _sha256_of(self.validation),
+            "labels": list(self.labels.names),
+        }
+
 
 @dataclass(frozen=True)
 class EpochRow:
@@ -55,25 +70,32 @@ class EpochRow:
     coarse_f1: float | None = None
 
 
-def train(config: TrainConfig, data: TrainingData, output: Path, *, resume: bool) -> list[EpochRow]:
+def train(
+    config: TrainConfig,
+    data: TrainingData,
+    output: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    note: Callable[[str], None],
+) -> list[EpochRow]:
     """
     Fine-tune and leave the best epoch's checkpoint in ``output``.
 
-    :param resume: go on from the newest whole checkpoint under ``output``; start anew when there is none
+    :param resume: go on from the newest whole checkpoint under ``output``; start when there is none
+    :param overwrite: delete the checkpoints of an earlier run and start anew
+    :param note: receives what the user should know but does not stop the training
     :return: the table, a row an epoch
-    :raises NerdError: when the base model cannot be loaded or a resumed run's recipe has changed
+    :raises NerdError: when the base model cannot be loaded
+    :raises OutputError: when ``output`` holds a run of another recipe or other data, or cannot be written
     """
     import transformers
 
     work = output / CHECKPOINTS
-    _claim_work_folder(work, config, resume=resume)
+    _claim_work_folder(work, asdict(config) | data.facts(), resume=resume, overwrite=overwrite)
     transformers.set_seed(config.seed)
     tokenizer, model = load_base(config.model, data.labels)
-    ids = model.config.label2id
-    train_set, lost = encode(data.train, tokenizer, ids, config.max_tokens, every_pretoken=True)
-    validation_set, _ = encode(data.validation, tokenizer, ids, config.max_tokens, every_pretoken=False)
-    if lost:
-        print_note(f"{lost} training word(s) stand beyond {config.max_tokens} tokens or have no piece; left out")
+    train_set, validation_set = _features(config, data, tokenizer, note)
     trainer = transformers.Trainer(
         model=model,
         args=_arguments(config, work),
@@ -87,7 +109,8 @@ def train(config: TrainConfig, data: TrainingData, output: Path, *, resume: bool
     )
     trainer.train(resume_from_checkpoint=newest_checkpoint(work) if resume else None)
     table = epoch_table(trainer.state.log_history)
-    _publish(work / BEST, output)
+    with writing(output):
+        _publish(work / BEST, output)
     return table
 
 
@@ -106,11 +129,25 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
             name, id2label=names, label2id={v: k for k, v in names.items()}
         )
     except (OSError, ValueError) as err:
-        reason = (str(err).splitlines() or [""])[0]
-        raise NerdError(f"model {name!r} cannot be loaded: {reason} Give a hub id or a folder with --model") from err
+        raise NerdError(
+            f"model {name!r} cannot be loaded: {first_line(err)} Give a hub id or a folder with --model"
+        ) from err
     if not tokenizer.is_fast:
         raise NerdError(f"model {name!r} has no fast tokenizer (tokenizer.json), which exact character offsets need")
     return tokenizer, model
+
+
+def _features(config: TrainConfig, data: TrainingData, tokenizer: Any, note: Callable[[str], None]) -> tuple[Any, Any]:
+    """Encode both splits, and tell how many of their words could not be."""
+    ids = {name: i for i, name in enumerate(data.labels.names)}
+    train_set, lost = encode(data.train, tokenizer, ids, config.max_tokens, every_pretoken=True)
+    validation_set, unseen = encode(data.validation, tokenizer, ids, config.max_tokens, every_pretoken=False)
+    beyond = f"stand beyond {config.max_tokens} tokens or have no piece"
+    if lost:
+        note(f"{lost} training word(s) {beyond}; left out")
+    if unseen:
+        note(f"{unseen} validation word(s) {beyond}; scores leave them out")
+    return train_set, validation_set
 
 
 def newest_checkpoint(work: Path) -> str | None:
@@ -143,13 +180,6 @@ def epoch_table(log_history: Sequence[dict[str, Any]]) -> list[EpochRow]:
                 )
             )
     return rows
-
-
-def print_note(text: str) -> None:
-    """Tell the user something on stderr that is no error."""
-    import click
-
-    click.echo(f"note: {text}", err=True)
 
 
 def _arguments(config: TrainConfig, work: Path) -> Any:
@@ -185,23 +215,56 @@ def _arguments(config: TrainConfig, work: Path) -> Any:
     )
 
 
-def _claim_work_folder(work: Path, config: TrainConfig, *, resume: bool) -> None:
-    """Record the recipe beside its checkpoints, or refuse to resume another recipe's run."""
-    recipe = work / "recipe.json"
-    wanted = json.loads(json.dumps(asdict(config)))
-    if resume and recipe.is_file():
-        found = json.loads(recipe.read_text("utf-8"))
+def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Record recipe and data beside the checkpoints; refuse to resume another run. Only ``overwrite`` deletes."""
+    wanted = json.loads(json.dumps(recipe))
+    if overwrite:
+        with writing(work):
+            if work.exists():
+                shutil.rmtree(work)
+    elif resume and (found := _recorded(work / RECIPE)) is not None:
         differing = [key for key in wanted if wanted[key] != found.get(key)]
         if differing:
             raise OutputError(
-                f"{work}: the run to resume used another {', '.join(differing)}; give the same options, "
+                f"{work}: the run to resume used another {', '.join(differing)}; give the same options and data, "
                 "or start anew with --overwrite"
             )
         return
-    if work.exists():
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
-    recipe.write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+    else:
+        _require_no_run(work, resume=resume)
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        (work / RECIPE).write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+
+
+def _recorded(recipe: Path) -> dict[str, Any] | None:
+    """Read the recipe of the run to resume, or None when there is none that can be read."""
+    try:
+        found = json.loads(recipe.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _require_no_run(work: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds anything a start would mix with, beyond an unfinished recipe."""
+    folder = work if work.exists() else work.parent
+    held = sorted(path.name for path in folder.iterdir() if path.name != RECIPE) if folder.is_dir() else []
+    if held and resume:
+        raise OutputError(
+            f"{folder}: holds {held[0]}, but no {RECIPE} that can be read and says what run to resume; "
+            "start anew with --overwrite, or choose another --output"
+        )
+    if held:
+        raise OutputError(f"{folder}: is not empty; go on with --resume, or start anew with --overwrite")
+
+
+def _sha256_of(sentences: Sequence[Sentence]) -> str:
+    """Fingerprint sentences: their words and tags, in order."""
+    digest = hashlib.sha256()
+    for sentence in sentences:
+        digest.update(json.dumps([sentence.tokens, sentence.tags]).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _publish(best: Path, output: Path) -> None:
@@ -211,7 +274,7 @@ def _publish(best: Path, output: Path) -> None:
 
 
 def _keep_best(folder: Path) -> Any:
-    """Make the callback that saves the model whenever validation F1 is the highest so far."""
+    """Make the callback that saves the model when validation F1 is higher than ever; of equals the first stays."""
     import transformers
 
     class KeepBest(transformers.TrainerCallback):  # type: ignore[misc]
@@ -219,7 +282,7 @@ def _keep_best(folder: Path) -> Any:
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
             rows = epoch_table(state.log_history)
-            if rows and rows[-1].f1 >= max(row.f1 for row in rows):
+            if rows and all(rows[-1].f1 > row.f1 for row in rows[:-1]):
                 pending = folder.with_name(f"{folder.name}.writing")
                 shutil.rmtree(pending, ignore_errors=True)
                 kwargs["model"].save_pretrained(pending)

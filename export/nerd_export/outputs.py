@@ -1,0 +1,53 @@
+"""Where results go: checked before the work begins, and one line where the disk refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from nerd_onnx.errors import OutputError, first_line
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """
+    Turn what the disk refuses inside the block into one line about ``target``.
+
+    :raises OutputError: for any OSError inside the block, such as a full disk
+    """
+    try:
+        yield
+    except OSError as err:
+        raise OutputError(f"{target}: cannot be written: {err.strerror or first_line(err)}") from err
+
+
+def require_folder(folder: Path) -> None:
+    """
+    Check that a folder can be written, or made; nothing is made.
+
+    :raises OutputError: when it is a file, lies in one, or may not be written
+    """
+    place = folder
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        is_itself = "is a file; --output takes a folder"
+        raise OutputError(f"{folder}: {is_itself if place == folder else f'{place} is no folder'}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: {place} may not be written")
+
+
+def require_file(file: Path) -> None:
+    """
+    Check that a file can be written; nothing is made.
+
+    :raises OutputError: when it is a folder, its folder is missing, or it may not be written
+    """
+    if file.is_dir():
+        raise OutputError(f"{file}: is a folder; expected a file to write")
+    if not file.parent.is_dir():
+        raise OutputError(f"{file}: there is no folder {file.parent}; make it first")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise OutputError(f"{file}: may not be written")

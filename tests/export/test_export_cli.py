@@ -1,0 +1,75 @@
+"""The two commands' mistakes, found before the work begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from nerd_export.cli import export_command, train_command
+from nerd_export.conversion.export import ExportResult
+from nerd_export.conversion.verify import Comparison
+from nerd_onnx.errors import OptionError, OutputError
+
+
+def refused(command: Any, *arguments: object) -> BaseException | str:
+    """Run a command that must fail: give its error, or what click printed."""
+    result = CliRunner().invoke(command, [str(a) for a in arguments])
+    assert result.exit_code != 0
+    return result.output if isinstance(result.exception, SystemExit) else (result.exception or "")
+
+
+@pytest.mark.parametrize(
+    "option", [("--epochs", 0), ("--epochs", -1), ("--learning-rate", -1), ("--learning-rate", 0), ("--seed", -1)]
+)
+def test_numbers_out_of_range_are_usage_errors(tmp_path: Path, option: tuple[str, object]) -> None:
+    text = refused(train_command, "--output", tmp_path / "o", "--dataset", tmp_path, *option)
+    assert "is not in the range" in str(text)
+    assert option[0] in str(text)
+
+
+def test_train_outputs_that_cannot_be_made_are_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for output, message in (
+        ("/dev/null/x", "/dev/null is no folder"),
+        (tmp_path / "file", "is a file; --output takes a folder"),
+        (tmp_path, "is not empty; go on with --resume"),
+    ):
+        error = refused(train_command, "--output", output, "--dataset", tmp_path)
+        assert isinstance(error, OutputError)
+        assert message in str(error)
+    both = refused(train_command, "--output", tmp_path / "o", "--resume", "--overwrite")
+    assert isinstance(both, OptionError)
+    assert not (tmp_path / "o").exists()
+
+
+def test_reports_that_cannot_be_written_are_refused_first(tmp_path: Path) -> None:
+    for report, message in (
+        (tmp_path / "gone" / "r.json", "there is no folder"),
+        (tmp_path, "is a folder"),
+        ("/dev/null/r.json", "there is no folder"),
+    ):
+        error = refused(export_command, "--model", tmp_path, "--output", tmp_path / "o", "--report", report)
+        assert isinstance(error, OutputError)
+        assert message in str(error)
+
+
+def test_the_report_holds_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nerd_export.conversion.export as module
+
+    requests = []
+
+    def export(request: module.ExportRequest, _: object) -> ExportResult:
+        requests.append(request)
+        return ExportResult(Comparison(1, 2, 0.1, 0.0, 1.0, 0), {}, 3)
+
+    monkeypatch.setattr(module, "export_bundle", export)
+    arguments = ["--model", "m", "--output", "o", "--report", str(tmp_path / "r.json"), "--keep-fp32", "a"]
+    result = CliRunner().invoke(export_command, [*arguments, "--keep-fp32", "b"], catch_exceptions=False)
+    assert "bundle: o (0.0 MB)" in result.output
+    assert requests[0].keep_fp32 == ("a", "b")
+    comparison = json.loads((tmp_path / "r.json").read_text("utf-8"))["comparison"]
+    assert "the original finds no entity" in comparison["note"]
