@@ -235,7 +235,8 @@ def _run(command: click.Command) -> NoReturn:
     try:
         command.main(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("interrupted; the same command with --resume goes on", err=True)
+        hint = "the same command with --resume goes on" if command is train_command else "no bundle was written"
+        click.echo(f"interrupted; {hint}", err=True)
         sys.exit(130)
     except click.ClickException as err:
         err.show()
