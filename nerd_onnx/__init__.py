@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from nerd_onnx.errors import NerdError
 
 if TYPE_CHECKING:
-    from nerd_onnx.tagger import Entity, Tagger
+    from nerd_onnx.tagger import Entity, Tagger, TagOptions
 
 __version__ = "0.1.0"
-__all__ = ["Entity", "NerdError", "Tagger", "__version__"]
+__all__ = ["Entity", "NerdError", "TagOptions", "Tagger", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the tagger when it is first asked for, so that ``nerd-tag --help`` need not load onnxruntime."""
-    if name in ("Entity", "Tagger"):
+    if name in ("Entity", "TagOptions", "Tagger"):
         from nerd_onnx import tagger
 
         return getattr(tagger, name)

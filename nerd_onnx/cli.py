@@ -46,7 +46,9 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
     help="Input format, where its name does not tell.",
 )
 @click.option(
-    "--output-format", type=click.Choice(["parquet", "jsonl"]), help="Output format, where its name does not tell."
+    "--output-format",
+    type=click.Choice(["parquet", "jsonl"]),
+    help="Output format.  [default: what its name tells, else the input's]",
 )
 @click.option("--labels", help="Keep only these labels, coarse or fine, comma-separated.")
 @click.option(
@@ -84,18 +86,20 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
     help="Tell versions and processor features.",
 )
 def command(source: str, target: str, *, as_json: bool, quiet: bool, dry_run: bool, **options: Any) -> None:
-    r"""
+    """
     Add named entities to INPUT and write it to OUTPUT.
 
-    INPUT and OUTPUT are Parquet or JSON Lines (.jsonl, also .gz and .zst); - is standard input and output.
-    Rows, their order and all other columns stay as they are.
+    INPUT and OUTPUT are Parquet or JSON Lines (.jsonl, also .gz and .zst); - is standard input and output; a file
+    appears whole or not at all, a stream as far as it got. Rows, their order and all
+    other columns stay as they are. The summary goes to stderr; exit code 1 is a fault of input, output or model, 2 of
+    the options.
 
     \b
     Examples:
       nerd-tag articles.parquet tagged.parquet
       nerd-tag posts.jsonl.gz tagged.parquet --text-column body --labels person,location
       zcat posts.jsonl.gz | nerd-tag - - --min-score 0.8 > tagged.jsonl
-    """
+    """  # noqa: D301 - the backspace tells click to keep the lines
     from nerd_onnx.pipeline import FileJob
     from nerd_onnx.tagger import Tagger
 
@@ -163,7 +167,10 @@ def plan(tagger: Any, job: Any) -> dict[str, Any]:
         "new_column": tagger.options.column,
         "model": tagger.bundle.name,
         "quantization": tagger.bundle.quantization,
-        "labels": list(tagger.labels.types),
+        "labels": list(tagger.options.labels or tagger.labels.types),
+        "min_score": tagger.options.min_score,
+        "offset_unit": tagger.options.offset_unit,
+        "limit": job.limit,
         "segment_tokens": tagger.bundle.segment_tokens,
         "batch_tokens": tagger.options.batch_tokens,
         "threads": tagger.threads,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +69,16 @@ class TagOptions:
     text_column: str = "text"
     column: str = "entities"
 
+    def __post_init__(self) -> None:
+        if self.column == self.text_column:
+            raise OptionError(f"the new column cannot be the text column {self.column!r}; choose another name")
+        if self.offset_unit not in get_args(OffsetUnit):
+            raise OptionError(f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}")
+        if not isinstance(self.min_score, (int, float)) or not 0 <= self.min_score <= 1:
+            raise OptionError(f"min_score is {self.min_score!r}; expected a number from 0 to 1")
+        if self.batch_tokens < 1 or (self.threads is not None and self.threads < 1):
+            raise OptionError(f"batch_tokens is {self.batch_tokens} and threads {self.threads}; expected 1 or more")
+
 
 @dataclass(frozen=True)
 class TaggedTexts:
@@ -112,8 +122,6 @@ class Tagger:
         self.bundle = bundle
         self.labels = bundle.labels
         self.options = options or TagOptions()
-        if self.options.column == self.options.text_column:
-            raise OptionError(f"the new column cannot be the text column {self.options.column!r}; choose another name")
         self.threads = self.options.threads or available_cpus()
         self._encoder = TextEncoder(bundle.tokenizer_file)
         self.network: Network = network or _session(bundle)
@@ -132,10 +140,11 @@ class Tagger:
         """
         Load a model: a bundle, a plain Hugging Face or Optimum folder, a hub id; None is the one inside.
 
-        :param options: fields of :class:`TagOptions`
+        :param options: ``batch_tokens``, ``threads``, ``min_score``, ``labels``, ``offset_unit``, ``text_column`` and
+            ``column``: the fields of :class:`TagOptions`
         """
-        if isinstance(options.get("labels"), str):
-            options["labels"] = (options["labels"],)
+        if isinstance(labels := options.get("labels"), str):
+            options["labels"] = tuple(name.strip() for name in labels.split(","))
         return cls(Bundle.load(model), TagOptions(**options))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -154,7 +163,7 @@ class Tagger:
             self._pool_process = os.getpid()
         return self._pool
 
-    def tag(self, texts: Sequence[str | None]) -> list[list[Entity] | None]:
+    def tag(self, texts: Iterable[str | None]) -> list[list[Entity] | None]:
         """
         Tag texts: a list of entities each, None for None.
 
@@ -162,6 +171,10 @@ class Tagger:
         """
         if isinstance(texts, str):
             raise TypeError("tag() takes a list of texts; for one text give a list of one")
+        texts = list(texts)
+        for i, text in enumerate(texts):
+            if text is not None and not isinstance(text, str):
+                raise TypeError(f"text {i} is {text!r} of type {type(text).__name__}; expected str or None")
         tagged = self.tag_arrays(texts)
         spans, types, fine_types = tagged.spans, self.labels.types, self.labels.fine_types
         found: list[list[Entity]] = [[] for _ in texts]
@@ -206,6 +219,8 @@ class Tagger:
         :raises InputError: when the text column is missing or holds no strings
         :raises OutputError: when the new column exists already
         """
+        if not isinstance(batch, pa.RecordBatch):
+            raise TypeError(f"tag_batch() takes a RecordBatch, not {type(batch).__name__}; a table has to_batches()")
         texts = text_values(batch, self.options.text_column)
         column = self.entity_column(self.tag_arrays(texts))
         return add_column(batch, self.entity_field(), column, self.schema_metadata(), replace=replace_column)

@@ -167,6 +167,14 @@ def test_an_existing_column_is_kept_unless_told(nerd_tag: Run, tmp_path: Path) -
     assert pq.read_schema(tmp_path / "o.parquet").names == ["entities", "text"]
 
 
+def test_a_column_without_any_value_is_all_null(nerd_tag: Run, tmp_path: Path) -> None:
+    source = parquet(tmp_path / "in.parquet", text=pa.nulls(3))
+    assert nerd_tag(source, tmp_path / "o.parquet")[0] == 0
+    tagged = pq.read_table(tmp_path / "o.parquet")
+    assert tagged["entities"].to_pylist() == [None] * 3
+    assert tagged.drop(["entities"]).equals(pq.read_table(source))
+
+
 def test_zero_rows_and_zero_row_groups(nerd_tag: Run, tmp_path: Path) -> None:
     empty = pa.table({"text": pa.array([], pa.string())})
     pq.write_table(empty, tmp_path / "a.parquet")
@@ -304,7 +312,7 @@ def test_file_names_cannot_steer_the_terminal(nerd_tag: Run, tmp_path: Path) -> 
 def test_help_and_version(nerd_tag: Run) -> None:
     code, out, _ = nerd_tag("--help")
     assert code == 0
-    assert "nerd-tag articles.parquet tagged.parquet" in out
+    assert "\n    nerd-tag articles.parquet tagged.parquet\n" in out
     assert nerd_tag("--version")[1].startswith("nerd-tag 0.")
     assert "onnxruntime" in nerd_tag("--version")[1]
     assert nerd_tag()[0] == 2

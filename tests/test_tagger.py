@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerd_onnx import Entity, Tagger
+from nerd_onnx import Entity, Tagger, TagOptions
 from nerd_onnx.errors import InputError, ModelError, OptionError, OutputError
 from nerd_onnx.inference.arrays import Floats, Ints
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
@@ -139,6 +139,22 @@ def test_empty_and_null_texts(tagger: Tagger) -> None:
 def test_one_string_is_refused(tagger: Tagger) -> None:
     with pytest.raises(TypeError, match="list of one"):
         tagger.tag("Paris")
+
+
+@pytest.mark.parametrize(
+    "option", [{"offset_unit": "bytes"}, {"min_score": 5}, {"min_score": "0.5"}, {"threads": 0}, {"batch_tokens": 0}]
+)
+def test_unfit_options_are_refused_at_once(option: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match=next(iter(option))):
+        TagOptions(**option)  # type: ignore[arg-type]
+
+
+def test_what_is_no_text_is_named(tagger: Tagger) -> None:
+    with pytest.raises(TypeError, match="text 1 is nan of type float; expected str or None"):
+        tagger.tag(["Paris", float("nan")])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="a table has to_batches"):
+        tagger.tag_batch(pa.table({"text": ["Paris"]}))
+    assert tagger.tag(text for text in ["Paris"]) == tagger.tag(["Paris"])
 
 
 def test_min_score_and_labels_only_leave_out(model: Path, tagger: Tagger) -> None:

@@ -31,11 +31,13 @@ def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Tell whether a column type holds text: string, large_string, string_view, dictionaries and extensions of them."""
+    """Tell whether a column type holds text: any string type, dictionaries and extensions of them, and null."""
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
+    if pa.types.is_null(kind):  # what writers make of a column without any value
+        return True
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
@@ -45,6 +47,8 @@ def plain_texts(column: pa.Array) -> pa.Array:
         column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_null(column.type):
+        return column.cast(pa.string())
     return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
 
