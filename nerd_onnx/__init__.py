@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from nerd_onnx.errors import NerdError
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from nerd_onnx.tagger import Entity, Tagger, TagOptions
 
 __version__ = "0.1.0"
+# Since 1.29 onnxruntime reports models and hashes to its maker unless this is set before it is first imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = ["Entity", "NerdError", "TagOptions", "Tagger", "__version__"]
 
 

@@ -50,6 +50,7 @@ class Session:
     """
 
     def __init__(self, model_file: Path, *, optimized: bool) -> None:
+        ort.disable_telemetry_events()  # also where onnxruntime was imported before this package
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
