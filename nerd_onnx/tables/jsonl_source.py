@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -19,13 +18,13 @@ from nerd_onnx.tables.json_lines import (
     text_of,
 )
 from nerd_onnx.tables.json_types import FieldShape, MixedTypesError, conform
-from nerd_onnx.tables.rows import RowBatch
+from nerd_onnx.tables.rows import Closing, RowBatch
 from nerd_onnx.tables.streams import ByteStream, input_name, is_stream, spool
 
 NumberedLine = tuple[int, bytes]
 
 
-class RawLinesSource:
+class RawLinesSource(Closing):
     """
     JSON Lines, plain or compressed, as raw lines: whatever is not the text passes through unread.
 
@@ -79,14 +78,6 @@ class RawLinesSource:
         """Close the file."""
         self._stream.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _read_first(self) -> RowBatch | None:
         group = next(self._groups, None)
         if group is None:
@@ -115,7 +106,7 @@ class RawLinesSource:
         )
 
 
-class TypedLinesSource:
+class TypedLinesSource(Closing):
     """
     JSON Lines, plain or compressed, as typed columns, for Parquet output. Reads its input twice.
 
@@ -176,14 +167,6 @@ class TypedLinesSource:
         """Close the file and delete the temporary copy."""
         self._stream.close()
         self._drop_copy()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _drop_copy(self) -> None:
         if self._copy is not None:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
-from nerd_onnx.tables.rows import RowBatch
+from nerd_onnx.tables.rows import Closing, RowBatch
 from nerd_onnx.tables.streams import check_readable, input_name, is_stream, spool
 from nerd_onnx.tables.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 
 _BUFFER_BYTES = 1 << 20
 
 
-class ParquetSource:
+class ParquetSource(Closing):
     """
     A Parquet file as row batches; standard input is kept in a temporary file first.
 
@@ -70,14 +69,6 @@ class ParquetSource:
         """Close the file and delete the temporary copy."""
         self._file.close(force=True)
         self._drop_copy()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _drop_copy(self) -> None:
         if self._copy is not None:

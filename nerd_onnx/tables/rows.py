@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -48,6 +49,22 @@ class RowBatch:
         if self.line_numbers is not None:
             return f"line {self.line_numbers[row]}"
         return f"row {self.first_row + row}"
+
+
+class Closing(ABC):
+    """A context manager that closes itself, however it is left."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Source(Protocol):
