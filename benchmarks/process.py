@@ -1,4 +1,4 @@
-"""Run a peer's command and read what it says."""
+"""Run a command to its end and read what it says."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run_process(command: Sequence[str | Path], scratch: Path) -> Finished:
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(_LAUNCHER), str(measured), *map(_word, command)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -76,7 +76,8 @@ def _word(word: str | Path) -> str:
     return str(word.absolute()) if isinstance(word, Path) else word
 
 
-def _import_path() -> list[str]:
+def environment() -> dict[str, str]:
     """Let child processes import this checkout, whatever is installed."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [str(ROOT), str(ROOT / "export"), *(part for part in inherited if part)]
+    path = [str(ROOT), str(ROOT / "export"), *(part for part in inherited if part)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
