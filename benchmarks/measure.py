@@ -19,19 +19,28 @@ from benchmarks.workloads import Workload, first_rows
 
 _FIGURES = ("tagging_s", "start_s", "cpu_s", "peak_rss_bytes")
 _LEAST_RUNS = 2
+_MUCH = 4.0
 Tell = Callable[[str], None]
 
 
 def measure(
-    team: Sequence[Member], workload: Workload, rounds: int, *, probe_tokens: int, most_s: float, tell: Tell
+    team: Sequence[Member],
+    workload: Workload,
+    rounds: int,
+    *,
+    probe_tokens: int,
+    most_s: float,
+    setups: dict[str, Any] | None = None,
+    tell: Tell,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """
     Run the peers in turn on one workload: what slows the machine for a while slows them all.
 
     A peer that has tagged for ``most_s`` seconds sits out the rounds that are left, after two at the least; one that
-    would take longer than that for a single run, by what its probe tells, does not run at all.
+    would take much longer than that for a single run, by what its probe tells, does not run at all.
 
     :param probe_tokens: tokens on which the setups of a peer are compared, about
+    :param setups: what was chosen on another workload, by peer; what is missing is chosen here and put in
     :param tell: receives a line a step
     :return: by peer: how it was called, and its figures; and by peer that gave none: why
     """
@@ -42,13 +51,13 @@ def measure(
     runs: dict[str, list[PeerRun]] = {}
     for member in team:
         try:
-            facts[member.name], probe_s = _prepared(member, probe)
+            facts[member.name], probe_s = _prepared(member, probe, {} if setups is None else setups)
         except PeerError as err:
             left_out[member.name] = str(err)
             continue
         tell(f"{workload.name}: {member.name} takes {json.dumps(facts[member.name]['setup'])}")
-        if probe_s / share > most_s:
-            left_out[member.name] = f"would take about {probe_s / share:,.0f} s a run, more than {most_s:g} s"
+        if probe_s / share > _MUCH * most_s:
+            left_out[member.name] = f"would take about {probe_s / share:,.0f} s a run, more than {_MUCH * most_s:g} s"
         else:
             runs[member.name] = []
     for number, member in _rounds(team, rounds, runs, left_out, most_s):
@@ -87,21 +96,28 @@ def _rounds(
                 yield number, member
 
 
-def _prepared(member: Member, probe: Path) -> tuple[dict[str, Any], float]:
-    """Warm a peer up and choose its setup. :return: the choice and what was tried, and the seconds that it took"""
-    if member.worker is None:
-        done = run_process(member.command(probe, probe.with_suffix(f".{member.name}.parquet")), probe.parent)
-        return {"setup": {}, "tried": []}, float(done.message["seconds"])
+def _prepared(member: Member, probe: Path, setups: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    """
+    Warm a peer up and choose its setup.
+
+    :param setups: by peer what was chosen before; receives what is chosen here
+    :return: the choice and what was tried; and the seconds that the probe took, 0 where none was timed
+    """
     target = probe.with_suffix(f".{member.name}.parquet")
-    setups = member.worker.facts["setups"]
+    if member.worker is None:
+        run_process(member.command(probe, target), probe.parent)
+        return {"setup": {}, "tried": []}, 0.0
+    wanted = [setups[member.name]] if member.name in setups else member.worker.facts["setups"]
     tried = []
-    for setup in setups:
+    for setup in wanted:
         member.worker.configure(setup)
         member.worker.do("tag", source=probe, target=target)  # the first run is for warming up
         seconds = member.worker.do("tag", source=probe, target=target)["seconds"]
         tried.append({"setup": setup, "seconds": seconds})
     best = fastest(tried)
-    member.worker.configure(best["setup"])
+    if len(tried) > 1:
+        member.worker.configure(best["setup"])
+    setups[member.name] = best["setup"]
     return {"setup": best["setup"], "tried": tried}, float(best["seconds"])
 
 
@@ -201,5 +217,3 @@ def ratios(speed: Mapping[str, Mapping[str, Any]], subject: str) -> dict[str, di
                 "tagging_max": max(of_rounds),
             }
     return result
-
-

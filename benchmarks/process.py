@@ -32,11 +32,12 @@ class Finished:
     message: dict[str, Any]
 
 
-def run_process(command: Sequence[str | Path], scratch: Path) -> Finished:
+def run_process(command: Sequence[str | Path], scratch: Path, *, speaks: bool = True) -> Finished:
     """
     Run a command at the repository's root to its end.
 
     :param scratch: folder for its measurements
+    :param speaks: it prints a JSON object; without one its message is empty
     :raises PeerError: when it fails or prints no JSON object
     """
     measured = scratch.absolute() / "launch.json"
@@ -53,9 +54,9 @@ def run_process(command: Sequence[str | Path], scratch: Path) -> Finished:
         said = "\n".join(done.stderr.splitlines()[-_SHOWN_LINES:])
         raise PeerError(f"{shown_command(command)}: exit code {done.returncode}\n{said}")
     message = last_json_object(f"{done.stdout}\n{done.stderr}")
-    if message is None:
+    if message is None and speaks:
         raise PeerError(f"{shown_command(command)}: printed no JSON object")
-    return Finished(**json.loads(measured.read_text("utf-8")), message=message)
+    return Finished(**json.loads(measured.read_text("utf-8")), message=message or {})
 
 
 def last_json_object(text: str) -> dict[str, Any] | None:

@@ -124,7 +124,7 @@ def _until(
         for text, length in zip(texts, np.diff(encoder.encode(texts).text_tokens).tolist(), strict=True):
             if total >= tokens:
                 return list(taken), list(taken.values())
-            if 0 < length and (kind.whole or length <= LONGEST_ROW_TOKENS) and text not in taken:
+            if length > 0 and (kind.whole or length <= LONGEST_ROW_TOKENS) and text not in taken:
                 taken[text] = length
                 total += length
     return list(taken), list(taken.values())

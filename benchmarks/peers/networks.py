@@ -36,7 +36,9 @@ class NetworkEngine:
     :param size_bytes: size of its model files
     """
 
-    def __init__(self, folder: Path, make: Callable[[Setup], Network], setups: Sequence[Setup], size_bytes: int):
+    def __init__(
+        self, folder: Path, make: Callable[[Setup], Network], setups: Sequence[Setup], size_bytes: int
+    ) -> None:
         self._bundle = Bundle.load(folder)
         self._make = make
         self.setups = setups

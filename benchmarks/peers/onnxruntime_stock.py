@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.peers.peer import Engine, Peer, Sources
 
@@ -16,7 +16,7 @@ class StockDynamic(Peer):
     name = "onnxruntime_dynamic"
     title = "ONNX Runtime dynamic int8, our batches"
     packages = ("onnx", "onnxruntime")
-    asks = ("exported",)
+    asks: ClassVar[tuple[str, ...]] = ("exported",)
 
     def prepare(self, sources: Sources, folder: Path) -> None:
         """Quantize the export, weights per channel."""

@@ -14,6 +14,7 @@ class OptimumPipeline(Peer):
     title = "optimum pipeline, ONNX Runtime fp32"
     packages = ("torch", "transformers", "optimum.onnxruntime")
     asks = ("exported",)
+    is_network = False
 
     def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
         """Load the export."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 Setup = Mapping[str, Any]
+_PLAIN = ("shape", "threads")  # fields of Sources that are no paths
 
 
 class PeerError(Exception):
@@ -47,10 +48,8 @@ class Sources:
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Sources:
         """Read what :meth:`plain` gave."""
-        kept = ("shape", "threads")
-        return cls(
-            **{f.name: data[f.name] if f.name in kept or not data[f.name] else Path(data[f.name]) for f in fields(cls)}
-        )
+        paths = {f.name: Path(data[f.name]) if data[f.name] else None for f in fields(cls) if f.name not in _PLAIN}
+        return cls(**paths, **{name: data[name] for name in _PLAIN})  # type: ignore[arg-type]
 
 
 class Engine(Protocol):
@@ -77,7 +76,7 @@ class Peer:
     :cvar packages: modules that its interpreter must be able to import
     :cvar environment: name of the interpreter it asks for, set by ``--python NAME=PATH``; None for this one
     :cvar asks: fields of :class:`Sources` without which it cannot run
-    :cvar truncates: cuts long texts, or needs windows of the pipeline's making
+    :cvar is_network: its engine is a network behind the project's tagger: it can also tag given words, and run alone
     """
 
     name: ClassVar[str]
@@ -85,6 +84,7 @@ class Peer:
     packages: ClassVar[tuple[str, ...]] = ()
     environment: ClassVar[str | None] = None
     asks: ClassVar[tuple[str, ...]] = ()
+    is_network: ClassVar[bool] = True
 
     def unfit(self, sources: Sources) -> str | None:
         """Say why it cannot run these models, or None."""
@@ -96,7 +96,12 @@ class Peer:
         }
         return next((words[field] for field in self.asks if getattr(sources, field) is None), None)
 
-    def command(self, sources: Sources, source: Path, target: Path) -> list[str | Path] | None:
+    def command(
+        self,
+        sources: Sources,  # noqa: ARG002 - of its own for a peer that is a command
+        source: Path,  # noqa: ARG002
+        target: Path,  # noqa: ARG002
+    ) -> list[str | Path] | None:
         """Give the command line that users call, if the peer has one; else its :class:`Engine` tags."""
         return None
 

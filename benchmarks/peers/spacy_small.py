@@ -32,6 +32,7 @@ class Spacy(Peer):
     title = "spaCy en_core_web_sm"
     packages = ("spacy", PACKAGE, "pyarrow")
     environment = "spacy"
+    is_network = False
 
     def unfit(self, sources: Sources) -> str | None:
         """Say that it is one model, which is measured beside the small shape."""
@@ -48,9 +49,7 @@ class _Engine:
     def __init__(self, threads: int) -> None:
         import spacy
 
-        self._model = spacy.load(
-            PACKAGE, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
-        )
+        self._model = spacy.load(PACKAGE, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
         self._model.max_length = _LONGEST
         self.setups: Sequence[Setup] = [
             {"processes": processes, "batch_size": size} for processes in sorted({1, threads}) for size in (64, 256)
@@ -70,7 +69,12 @@ class _Engine:
         table = pq.read_table(source)
         found = [
             [
-                {"start": entity.start_char, "end": entity.end_char, "label": LABELS[entity.label_], "text": entity.text}
+                {
+                    "start": entity.start_char,
+                    "end": entity.end_char,
+                    "label": LABELS[entity.label_],
+                    "text": entity.text,
+                }
                 for entity in document.ents
                 if entity.label_ in LABELS
             ]

@@ -14,6 +14,7 @@ class TransformersPipeline(Peer):
     title = "transformers pipeline, PyTorch fp32"
     packages = ("torch", "transformers")
     asks = ("checkpoint",)
+    is_network = False
 
     def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
         """Load the pipeline."""

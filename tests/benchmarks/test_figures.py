@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from benchmarks.peers.process import last_json_object, run_process
 
 from benchmarks.__main__ import typed_command
 from benchmarks.checks import run_checks
@@ -20,7 +21,6 @@ from benchmarks.measure import figures, interleaved, measure, ratios, summary_of
 from benchmarks.paths import ROOT, shown, shown_command
 from benchmarks.peers.nerd_tag import NerdTag
 from benchmarks.peers.peer import Peer, PeerError, check_output, output_of
-from benchmarks.peers.process import last_json_object, run_process
 from benchmarks.peers.transformers_pipeline import TransformersPipeline, fastest
 from benchmarks.report import markdown, write_report
 from benchmarks.workloads import Workload
