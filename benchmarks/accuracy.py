@@ -123,8 +123,6 @@ def _answers(member: Member, inputs: Mapping[str, Path], work: Path) -> dict[str
     """Let a peer tag everything. :return: its files, by input"""
     targets = {name: work / f"labelled.{name}.{member.name}.parquet" for name in inputs}
     with member.running(work / f"{member.name}.accuracy.log") as worker:
-        if member.worker is None:
-            worker.configure(worker.setup)
         for name in ("raw", "shuffled"):
             worker.do("tag", source=inputs[name], target=targets[name])
         if member.peer.is_network:

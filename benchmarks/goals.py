@@ -48,8 +48,9 @@ def judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def peak_share(report: Mapping[str, Any], shape: str, workload: str, peer: str = SUBJECT) -> float:
     """Tell which share of the machine's int8 peak a network reaches alone, 0 to 1."""
-    operations = report["shapes"][shape]["alone"][workload]["peers"][peer]["operations_per_s"]["median"]
-    return float(operations / report["int8_peak"]["operations_per_s"])
+    alone = report["shapes"][shape]["alone"][workload]
+    operations = alone["peers"][peer]["operations_per_s"]["median"]
+    return float(operations / alone["peak"]["operations_per_s"]["median"])
 
 
 def around_share(report: Mapping[str, Any], shape: str, workload: str) -> float:

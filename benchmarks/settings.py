@@ -32,7 +32,6 @@ class Form:
     :param sentences: labelled sentences that every peer is scored on, by shape; None for all
     :param growth_rows: rows of the growing files
     :param growth_characters: lengths of the growing text
-    :param peak_s: seconds for which the int8 peak is measured
     """
 
     tokens: Mapping[str, int]
@@ -46,7 +45,6 @@ class Form:
     sentences: Mapping[str, int | None]
     growth_rows: tuple[int, ...]
     growth_characters: tuple[int, ...]
-    peak_s: float
 
 
 FORMS = {
@@ -62,21 +60,19 @@ FORMS = {
         sentences={"small": None, "base": 400},
         growth_rows=(1_000, 10_000, 100_000),
         growth_characters=(1_000, 10_000, 100_000, 1_000_000),
-        peak_s=8.0,
     ),
     "short": Form(
-        tokens={"small": 4_000, "base": 1_000},
+        tokens={"small": 3_000, "base": 1_000},
         kinds={"small": ("short", "ragged", "novels", "repeats"), "base": ("short",)},
         peers=("nerd_tag", "transformers_pipeline", "optimum_int8", "onnxruntime_dynamic"),
         alone={"small": ("short",), "base": ("short",)},
         probe_tokens={"small": 800, "base": 300},
         probes_each=False,
         rounds=3,
-        most_s=4.0,
+        most_s=3.0,
         sentences={"small": 200, "base": 50},
-        growth_rows=(100, 1_000, 4_000),
+        growth_rows=(100, 1_000, 3_000),
         growth_characters=(1_000, 10_000, 100_000),
-        peak_s=2.0,
     ),
 }
 

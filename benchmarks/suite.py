@@ -19,7 +19,6 @@ from benchmarks.machine import commit, machine_facts, versions
 from benchmarks.measure import measure, ratios
 from benchmarks.model_only import measure_networks
 from benchmarks.neighbours import neighbour_check
-from benchmarks.peak import int8_peak
 from benchmarks.peers import PEERS
 from benchmarks.process import run_process
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
@@ -55,8 +54,6 @@ def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> 
         "shapes": {},
     }
     suite = _Suite(settings, tell)
-    if "model" in settings.parts:
-        report["int8_peak"] = suite.steps.run("peak", lambda: int8_peak(suite.threads, settings.amounts.peak_s))
     for shape in suite.model_shapes():
         report["shapes"][shape.sources.shape] = suite.shape(shape, report["notes"])
     report |= suite.bundle(report["notes"])
@@ -73,7 +70,7 @@ class _Suite:
         self._settings, self._tell = settings, tell
         self._work = settings.out / "work"
         self._work.mkdir(parents=True, exist_ok=True)
-        self.threads = available_cpus()
+        self._threads = available_cpus()
         self._setups: dict[str, Any] | None = None if settings.amounts.probes_each else {}
         about = settings.about() | {"commit": commit(), "bundle": Bundle.load(settings.model).model_sha256}
         self.steps = Steps(self._work / "steps", about, resume=settings.resume, tell=tell)
@@ -83,7 +80,7 @@ class _Suite:
         settings = self._settings
         calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
         asked = {field for name in settings.peer_names for field in PEERS[name].asks} - {"calibration"}
-        maker = ShapeMaker(self._work, calibration, asked, settings.seed, self.threads)
+        maker = ShapeMaker(self._work, calibration, asked, settings.seed, self._threads)
         if "small" in settings.model_shapes:
             yield maker.small(settings.model, settings.checkpoint)
         if "base" in settings.model_shapes:
@@ -229,7 +226,7 @@ class _Suite:
         settings, work, model = self._settings, self._work, bundle.model_file.parent
         amounts = settings.amounts
         rows = settings.growth_rows or amounts.growth_rows
-        threads = sorted({1, *(2**i for i in range(1, 8) if 2**i <= self.threads), self.threads})
+        threads = sorted({1, *(2**i for i in range(1, 8) if 2**i <= self._threads), self._threads})
         short = build_workload(
             KINDS["short"],
             amounts.tokens["small"],

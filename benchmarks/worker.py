@@ -50,7 +50,7 @@ class Worker:
             self.close()
             raise
         self.start_s = time.perf_counter() - begin
-        self.setup: Setup = self.facts["setups"][0]
+        self.setup: Setup = self.facts["setups"][0]  # what it starts with
 
     def do(self, job: str, **details: Any) -> dict[str, Any]:
         """

@@ -82,30 +82,34 @@ def _setup(setup: Mapping[str, Any]) -> str:
 
 
 def _alone(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
-    found = {name: one["peers"] for name, one in report["shapes"][shape]["alone"].items() if one and one["peers"]}
+    found = {name: one for name, one in report["shapes"][shape]["alone"].items() if one and one["peers"]}
     if not found:
         return
-    peak = report.get("int8_peak")
-    about = "The networks over the same kind of batches, without reading, tokenizing, decoding and writing."
-    if peak:
-        about += (
-            f" The machine's int8 peak, measured in the same run: {peak['operations_per_s'] / 1e9:,.0f} billion "
-            f"operations a second ({peak['product']}, {peak['threads']} threads). The share counts all products of "
-            "the encoder and its classifier, special tokens included, whatever their precision."
-        )
-    head, rows = [""], []
-    for workload in found:
-        head += [f"{workload}: tokens/s", *([f"{workload}: of the int8 peak"] if peak else [])]
+    peak = next(iter(found.values()))["peak"]
+    about = (
+        "The networks over the batches that each takes, without reading, tokenizing, decoding and writing. The "
+        f"machine's int8 peak, measured in the same rounds on {peak['threads']} threads: "
+        f"{peak['operations_per_s']['median'] / 1e9:,.0f} ({peak['operations_per_s']['min'] / 1e9:,.0f} to "
+        f"{peak['operations_per_s']['max'] / 1e9:,.0f}) billion operations a second ({peak['product']}). The share "
+        "counts all products of encoder and classifier, special tokens included, whatever their precision."
+    )
+    head = ["", *(f"{workload}: {what}" for workload in found for what in ("tokens/s", "of the int8 peak"))]
+    rows = []
     for peer in report["shapes"][shape]["peers"]:
-        cells = [title_of(report, shape, peer)]
-        for workload, peers in found.items():
-            cells.append(rate(peers[peer]["tokens_per_s"]) if peer in peers else "")
-            if peak:
-                has_share = peer in peers and "operations_per_s" in peers[peer]
-                cells.append(f"{peak_share(report, shape, workload, peer):.0%}" if has_share else "")
-        if any(cells[1:]):
-            rows.append(cells)
+        cells = [cell for workload, one in found.items() for cell in _alone_cells(report, shape, workload, one, peer)]
+        if any(cells):
+            rows.append([title_of(report, shape, peer), *cells])
     yield Section(f"{shape}: the networks alone", [about, Table(head, rows)], level=3)
+
+
+def _alone_cells(
+    report: Mapping[str, Any], shape: str, workload: str, alone: Mapping[str, Any], peer: str
+) -> tuple[str, str]:
+    found = alone["peers"].get(peer)
+    if not found:
+        return "", ""
+    share = f"{peak_share(report, shape, workload, peer):.0%}" if "operations_per_s" in found else ""
+    return rate(found["tokens_per_s"]), share
 
 
 def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
@@ -149,7 +153,7 @@ def _stages(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         return
     about = (
         "Processor time of nerd-tag by stage, in a run of its own with a clock on every stage. Other: closing the "
-        "output, starting threads, waiting in Python."
+        "output, starting threads."
     )
     rows = []
     for workload, found in stages.items():
