@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nerd_onnx.errors import NerdError
-
 
 class Steps:
     """
@@ -48,8 +46,6 @@ class Steps:
         begin = time.perf_counter()
         try:
             result = action()
-        except NerdError:
-            raise
         except Exception as err:  # noqa: BLE001 - the other steps go on
             self.failed[name] = f"{type(err).__name__}: {err}"
             self._tell(f"{name} failed: {self.failed[name]}")

@@ -54,8 +54,10 @@ def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> 
         "shapes": {},
     }
     suite = _Suite(settings, tell)
-    for shape in suite.model_shapes():
-        report["shapes"][shape.sources.shape] = suite.shape(shape, report["notes"])
+    for name in settings.model_shapes:
+        found = suite.shape(name, report["notes"])
+        if found is not None:
+            report["shapes"][name] = found
     report |= suite.bundle(report["notes"])
     report["failed_steps"] = suite.steps.failed
     report["step_seconds"] = suite.steps.seconds
@@ -71,26 +73,34 @@ class _Suite:
         self._work = settings.out / "work"
         self._work.mkdir(parents=True, exist_ok=True)
         self._threads = available_cpus()
-        self._setups: dict[str, Any] | None = None if settings.amounts.probes_each else {}
         about = settings.about() | {"commit": commit(), "bundle": Bundle.load(settings.model).model_sha256}
         self.steps = Steps(self._work / "steps", about, resume=settings.resume, tell=tell)
 
-    def model_shapes(self) -> Iterator[ModelShape]:
-        """Make the shapes ready, one after the other."""
-        settings = self._settings
-        calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
-        asked = {field for name in settings.peer_names for field in PEERS[name].asks} - {"calibration"}
-        maker = ShapeMaker(self._work, calibration, asked, settings.seed, self._threads)
-        if "small" in settings.model_shapes:
-            yield maker.small(settings.model, settings.checkpoint)
-        if "base" in settings.model_shapes:
-            self._tell("base: making the model ready")
-            yield maker.base(settings.base_model, settings.base_checkpoint, Bundle.load(settings.model))
+    def shape(self, name: str, notes: list[str]) -> dict[str, Any] | None:
+        """Make a shape ready and measure it; None where that failed, which is noted: the rest goes on."""
+        try:
+            return self._measured(self._made(name), notes)
+        except Exception as err:  # noqa: BLE001 - what was measured before must reach the report
+            self.steps.failed[name] = f"{type(err).__name__}: {err}"
+            self._tell(f"{name} failed: {err}")
+            return None
 
-    def shape(self, shape: ModelShape, notes: list[str]) -> dict[str, Any]:
+    def _made(self, name: str) -> ModelShape:
+        """Make a shape ready."""
+        settings = self._settings
+        self._tell(f"{name}: making the model ready")
+        calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
+        asked = {field for peer in settings.peer_names for field in PEERS[peer].asks} - {"calibration"}
+        maker = ShapeMaker(self._work, calibration, asked, settings.seed, self._threads)
+        if name == "small":
+            return maker.small(settings.model, settings.checkpoint)
+        return maker.base(settings.base_model, settings.base_checkpoint, Bundle.load(settings.model))
+
+    def _measured(self, shape: ModelShape, notes: list[str]) -> dict[str, Any]:
         """Measure everything that peers are compared in."""
         settings, name, parts = self._settings, shape.sources.shape, self._settings.parts
         notes += shape.notes
+        self._setups: dict[str, Any] | None = None if settings.amounts.probes_each else {}
         folder = self._work / name
         folder.mkdir(exist_ok=True)
         result: dict[str, Any] = {"model": shape.summary(), "workloads": {}, "speed": {}, "ratios": {}, "stages": {}}

@@ -10,6 +10,7 @@ from html import escape
 WIDTH = 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 40
 _LINE = 13  # height of a line of text
+_LETTER = 5.7  # width of a letter, about
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Chart:
         places: dict[int, tuple[float, float, str]] = {}
         for i in sorted(range(len(points)), key=lambda i: self._at(points[i].x, points[i].y)[1]):
             x, y = self._at(points[i].x, points[i].y)
-            width = 5.6 * len(points[i].label)
+            width = _LETTER * len(points[i].label)
             right = x + 9 + width <= WIDTH - 2
             begin = x + 9 if right else x - 9 - width
             lines = sorted(range(-8, 9), key=abs)
@@ -167,7 +168,8 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: flo
     :param most: length of a full bar
     """
     parts: list[str] = []
-    left, y = 128, 6.0
+    left = round(8 + _LETTER * max((len(name) for name, _ in rows), default=0))
+    y = 6.0
     width = WIDTH - left - 44
     for name, of_row in rows:
         height = 15 if len(of_row) == 1 else 9
