@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bootstrap import Counts, f1_of, paired_difference
 from benchmarks.labelled import (
     Labelled,
     Rows,
@@ -26,8 +26,10 @@ from benchmarks.paths import shown
 from benchmarks.peers.peer import PeerError
 from benchmarks.team import Member
 from nerd_export.conversion.verify import sample_texts
+from nerd_export.training.bootstrap import micro_f1, paired_difference
 from nerd_export.training.evaluation import evaluate
 from nerd_export.training.plain_text import plain_text
+from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.tagger import Tagger
@@ -140,7 +142,7 @@ class _Scored:
         self._fine = "fine" in labelled.words
         self.raw: dict[str, Rows] = {level: read_answers(files["raw"], level) for level in labelled.words}
         self.shuffled = read_answers(files["shuffled"], "fine" if self._fine else "coarse")
-        self.counts: dict[str, Counts] = {
+        self.counts: dict[str, Ints] = {
             _key("raw", level): count(labelled.characters[level], rows) for level, rows in self.raw.items()
         }
         if "words" in files:
@@ -154,14 +156,14 @@ class _Scored:
         level = "fine" if self._fine else "coarse"
         alone = [self.raw[level][i] for i in order]
         result: dict[str, Any] = {
-            "f1": {key: float(f1_of(counts.sum(axis=0))) for key, counts in self.counts.items()},
+            "f1": {key: float(micro_f1(counts.sum(axis=0))) for key, counts in self.counts.items()},
             "f1_by_label": f1_by_label(self._labelled.characters["coarse"], self.raw["coarse"]),
             "f1_by_fine_label": f1_by_label(self._labelled.characters["fine"], self.raw["fine"]) if self._fine else {},
             "texts_changed_by_order": texts_changed(alone, self.shuffled),
         }
         if reference is not None and reference is not self:
             result["against_pytorch"] = {
-                key: paired_difference(counts, reference.counts[key], seed=seed)
+                key: asdict(paired_difference(counts, reference.counts[key], seed=seed))
                 for key, counts in self.counts.items()
                 if key in reference.counts
             }

@@ -59,7 +59,7 @@ def _against_pytorch(shapes: Mapping[str, Any]) -> Iterator[Check]:
     for shape, facts in shapes.items():
         scores = (facts.get("accuracy") or {}).get("peers", {})
         if SUBJECT in scores and "against_pytorch" in scores[SUBJECT]:
-            differences = {key: found["difference"] for key, found in scores[SUBJECT]["against_pytorch"].items()}
+            differences = {key: found["value"] for key, found in scores[SUBJECT]["against_pytorch"].items()}
             yield _loss(f"{shape}: F1 against PyTorch, same run", differences)
 
 

@@ -18,7 +18,6 @@ from benchmarks.labelled import labelled_file
 from benchmarks.machine import commit, machine_facts, versions
 from benchmarks.measure import measure, ratios
 from benchmarks.model_only import measure_networks
-from benchmarks.neighbours import neighbour_check
 from benchmarks.peers import PEERS
 from benchmarks.process import run_process
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
@@ -26,6 +25,7 @@ from benchmarks.shapes import ModelShape, ShapeMaker, write_calibration
 from benchmarks.steps import Steps
 from benchmarks.team import Team, gather
 from benchmarks.workloads import KINDS, Workload, build_workload
+from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import available_cpus
 

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.peers import PEERS
 from benchmarks.peers.peer import Peer, PeerError, Sources, interpreter_of
 from benchmarks.worker import Worker, missing_packages, prepare, write_sources
+from nerd_onnx.inference.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def _ready(peer: Peer, sources: Sources, file: Path, python: str, work: Path) ->
     prepare_s = prepare(peer, python, file, work / f"{peer.name}.prepare.log")
     facts: dict[str, Any] = {"title": peer.title, "prepare_s": prepare_s}
     if peer.command(sources, file, file) is not None:
-        bundle = getattr(sources, getattr(peer, "bundle", "bundle"))
-        return Member(peer, sources, file, python), facts | {"size_bytes": (bundle / "model.onnx").stat().st_size}
+        bundle = Bundle.load(getattr(sources, getattr(peer, "bundle", "bundle")))
+        return Member(peer, sources, file, python), facts | {"size_bytes": bundle.model_file.stat().st_size}
     worker = Worker(peer, python, file, work / f"{peer.name}.log")
     facts |= {"load_s": worker.facts["load_s"], "size_bytes": worker.facts["size_bytes"]}
     return Member(peer, sources, file, python, worker), facts

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.cli import main, printable
-from tests.conftest import SAMPLE, SHARED, sample_texts
+from tests.conftest import SHARED
+from tests.models import SAMPLE, sample_texts
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -49,7 +49,7 @@ def peer_scores(f1: float, low: float | None = None) -> dict[str, Any]:
         "texts_changed_by_order": 3,
     }
     if low is not None:
-        difference = {"difference": f1 - 0.702, "low": low, "high": 0.002}
+        difference = {"value": f1 - 0.702, "low": low, "high": 0.002}
         result |= {"against_pytorch": dict.fromkeys(LEVELS, difference), "labels_changed": 0.0123}
     return result
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.bootstrap import f1_of, paired_difference
 from benchmarks.labelled import (
     count,
     f1_by_label,
@@ -19,6 +18,7 @@ from benchmarks.labelled import (
     texts_changed,
     write_inputs,
 )
+from nerd_export.training.bootstrap import micro_f1
 from nerd_export.training.scoring import Span, span_scores
 from nerd_onnx.inference.bundle import Bundle
 
@@ -29,8 +29,8 @@ FOUND: list[list[Span]] = [[(0, 5, "person"), (9, 12, "person")], [(1, 2, "art")
 def test_counts_agree_with_the_projects_scores() -> None:
     counts = count(GOLD, FOUND)
     assert counts.tolist() == [[1, 2, 2], [0, 1, 0], [1, 1, 1]]
-    assert f1_of(counts.sum(axis=0)) == pytest.approx(span_scores(GOLD, FOUND).f1)
-    assert f1_of(np.zeros(3, dtype=np.int64)) == 0
+    assert micro_f1(counts.sum(axis=0)) == pytest.approx(span_scores(GOLD, FOUND).f1)
+    assert micro_f1(np.zeros(3, dtype=np.int64)) == 0
 
 
 def test_f1_by_label() -> None:
@@ -48,34 +48,6 @@ def test_labels_changed_counts_words() -> None:
 
 def test_texts_changed_counts_texts() -> None:
     assert texts_changed(GOLD, FOUND) == 2
-
-
-def test_bootstrap_of_equal_answers_is_zero() -> None:
-    counts = count(GOLD, FOUND)
-    assert paired_difference(counts, counts, seed=1) == {"difference": 0.0, "low": 0.0, "high": 0.0}
-
-
-def test_bootstrap_covers_the_difference_and_narrows_with_sentences() -> None:
-    rng = np.random.default_rng(0)
-
-    def sample(sentences: int, rate: float) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        correct = rng.binomial(3, rate, sentences)
-        return np.stack([correct, np.full(sentences, 3), np.full(sentences, 3)], axis=1)
-
-    few = paired_difference(sample(50, 0.7), sample(50, 0.7), seed=1)
-    many = paired_difference(sample(5000, 0.7), sample(5000, 0.6), seed=1)
-    assert few["low"] < few["difference"] < few["high"]
-    assert many["high"] - many["low"] < (few["high"] - few["low"]) / 3
-    assert 0.05 < many["low"] < 0.1 < many["high"] < 0.15
-
-
-def test_bootstrap_is_paired() -> None:
-    rng = np.random.default_rng(0)
-    other = np.stack([rng.binomial(3, 0.5, 200), np.full(200, 3), np.full(200, 3)], axis=1)
-    one = other.copy()
-    one[0, 0] += 1 if one[0, 0] < 3 else -1
-    found = paired_difference(one, other, seed=1)
-    assert abs(found["high"] - found["low"]) < 0.02  # unpaired, 600 entities give about 0.11
 
 
 def test_answers_of_one_level_and_of_two_are_read_alike(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_loss_against_the_recorded_original_is_refused() -> None:
 @pytest.mark.parametrize(("difference", "refused"), [(-0.0031, True), (-0.003, False), (0.2, False)])
 def test_loss_against_pytorch_of_the_same_run_is_refused(difference: float, *, refused: bool) -> None:
     report = full_report()
-    report["shapes"]["small"]["accuracy"]["peers"]["nerd_tag"]["against_pytorch"]["raw"]["difference"] = difference
+    report["shapes"]["small"]["accuracy"]["peers"]["nerd_tag"]["against_pytorch"]["raw"]["value"] = difference
     assert (failed(report) == [SAME_RUN]) == refused
 
 

@@ -144,11 +144,11 @@ def test_model_files_are_made_once_and_whole(tmp_path: Path, sources: Sources, m
 
 
 def test_every_peer_that_this_environment_can_run_tags(tmp_path: Path, sources: Sources) -> None:
-    from nerd_export.conversion.onnx_export import export_onnx
+    from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
 
     source = tmp_path / "in.parquet"
     pq.write_table(pa.table({"text": sample_texts()[:9]}), source)
-    export_onnx(str(sources.checkpoint), tmp_path)
+    export_onnx(load_checkpoint(str(sources.checkpoint), lambda _: None), tmp_path)
     ready = replace(sources, exported=tmp_path, calibration=source)
     file = write_sources(ready, tmp_path / "sources.json")
     for name in ("pytorch_bf16", "optimum_int8", "onnxruntime_static"):
