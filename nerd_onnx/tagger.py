@@ -317,7 +317,7 @@ class Tagger:
 
 def _session(bundle: Bundle) -> Session:
     """Open the bundle's network and check that it scores as many labels as are named."""
-    session = Session(bundle.model_file, optimized=bundle.optimized)
+    session = Session(bundle.model_file, optimized=bundle.optimized, exact=bundle.may_saturate)
     if session.labels is not None and session.labels != len(bundle.labels.names):
         raise ModelError(
             f"{bundle.model_file}: scores {session.labels} labels, but the folder names {len(bundle.labels.names)}"

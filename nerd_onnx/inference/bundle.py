@@ -52,6 +52,11 @@ class Bundle:
     weight_bits: int | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def may_saturate(self) -> bool:
+        """Whether this processor could cut off sums of the graph's integer products: x86 without VNNI, 8-bit weights."""
+        return self.weight_bits == 8 and cpu_target() == "x86"  # noqa: PLR2004
+
     @classmethod
     def load(cls, model: str | Path | None = None) -> Bundle:
         """
@@ -145,7 +150,7 @@ def _read_described(name: str, folder: Path) -> Bundle:
 
 def _variant_for(target: str, description: Mapping[str, Any]) -> tuple[str, int | None]:
     """Choose the graph made for a processor, or the first; give its file and the bits of its weights."""
-    variants = description.get("variants") or [{"file": "model.onnx", "targets": [], "weight_bits": None}]
+    variants = description.get("variants") or [{"file": "model.onnx", "targets": [], "weight_bits": 8}]
     chosen = next((found for found in variants if target in found["targets"]), variants[0])
     return str(chosen["file"]), chosen["weight_bits"]
 
