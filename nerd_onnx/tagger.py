@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 
-from nerd_onnx.errors import ModelError, OptionError
+from nerd_onnx.errors import ModelError, OptionError, first_line
 from nerd_onnx.inference.arrays import Ints, ragged_arange
 from nerd_onnx.inference.batching import equal_length_batches
 from nerd_onnx.inference.bundle import Bundle
@@ -88,11 +88,13 @@ class TaggedTexts:
     :param texts: the texts as given
     :param spans: their entities
     :param tokens: tokens the network read, special ones not counted
+    :param reasons: why a text could not be tagged, by its index; its text here is None
     """
 
     texts: Sequence[str | None]
     spans: Spans
     tokens: int
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class _Pending:
     base: Ints  # offset of each paragraph in its text
     encoded: EncodedTexts
     decisions: list[Future[WordDecisions]]
+    reasons: dict[int, str] = field(default_factory=dict)
 
 
 class Tagger:
@@ -189,21 +192,24 @@ class Tagger:
         """Tag texts and give their entities as arrays."""
         return self._finish(self._start(texts))
 
-    def tag_stream(self, batches: Iterable[Sequence[str | None]]) -> Iterator[TaggedTexts]:
+    def tag_stream(self, batches: Iterable[Sequence[str | None]], *, lenient: bool = False) -> Iterator[TaggedTexts]:
         """
         Tag batch after batch, in order; while one is in the network, the next is read and tokenized.
 
         :param batches: texts; one batch ahead is taken from it
+        :param lenient: a text that the model fails on has no entities and a reason, and the others are tagged
         """
+        start = self._start_lenient if lenient else self._start
+        finish = self._finish_lenient if lenient else self._finish
         pending: _Pending | None = None
         try:
             for texts in batches:
-                following = self._start(texts)
+                following = start(texts)
                 if pending is not None:
-                    yield self._finish(pending)
+                    yield finish(pending)
                 pending = following
             if pending is not None:
-                yield self._finish(pending)
+                yield finish(pending)
                 pending = None
         finally:
             if pending is not None:
@@ -274,6 +280,32 @@ class Tagger:
         places = np.array([(i, begin) for i, begin, _ in ranges], dtype=np.int64).reshape(-1, 2)
         return _Pending(texts, places[:, 0], places[:, 1], encoded, self._submit(parts, encoded))
 
+    def _start_lenient(self, texts: Sequence[str | None]) -> _Pending:
+        """Start texts; when one fails at once, without those that fail alone."""
+        try:
+            return self._start(texts)
+        except Exception:  # noqa: BLE001 - tokenizers' errors share no base class
+            good, reasons = self._without_failing(texts)
+            return replace(self._start(good), reasons=reasons)
+
+    def _finish_lenient(self, pending: _Pending) -> TaggedTexts:
+        """Finish texts; when one fails, again without those that fail alone."""
+        try:
+            return self._finish(pending)
+        except Exception:  # noqa: BLE001 - onnxruntime's errors share no base class
+            good, reasons = self._without_failing(pending.texts)
+            return self._finish(replace(self._start(good), reasons={**pending.reasons, **reasons}))
+
+    def _without_failing(self, texts: Sequence[str | None]) -> tuple[list[str | None], dict[int, str]]:
+        """Put None for each text that fails when it is tagged alone, and say why."""
+        good, reasons = list(texts), {}
+        for i, text in enumerate(texts):
+            try:
+                self.tag_arrays([text])
+            except Exception as err:  # noqa: BLE001 - of several libraries
+                good[i], reasons[i] = None, first_line(err)
+        return good, reasons
+
     def _submit(self, texts: Sequence[str], encoded: EncodedTexts) -> list[Future[WordDecisions]]:
         """Cut tokens into segments and batches, one call of the network each."""
         segments = cut_segments(texts, encoded, self._capacity)
@@ -303,7 +335,7 @@ class Tagger:
         base = pending.base[spans.row]
         spans = replace(spans, row=pending.row[spans.row], start=spans.start + base, end=spans.end + base)
         spans = _whole_characters(pending.texts, self._filtered(spans))
-        return TaggedTexts(pending.texts, spans, len(pending.encoded.ids))
+        return TaggedTexts(pending.texts, spans, len(pending.encoded.ids), pending.reasons)
 
     def _filtered(self, spans: Spans) -> Spans:
         """Keep what the options ask for."""

@@ -96,7 +96,7 @@ def standard_output() -> IO[bytes]:
 def find(path: str) -> os.stat_result | None:
     """Tell what stands at a path; None where there is nothing."""
     try:
-        return os.stat(path)  # noqa: PTH116
+        return os.stat(path)
     except FileNotFoundError:
         return None
 
@@ -112,7 +112,7 @@ def _stream_stat(stream: TextIO | None) -> os.stat_result | None:
 
 def _is_input(found: os.stat_result, input_path: str) -> bool:
     with suppress(OSError):  # what is wrong with the input is said when it is opened
-        source = _stream_stat(sys.stdin) if input_path == STANDARD_STREAM else os.stat(input_path)  # noqa: PTH116
+        source = _stream_stat(sys.stdin) if input_path == STANDARD_STREAM else os.stat(input_path)
         return source is not None and os.path.samestat(source, found)
     return False
 
@@ -136,8 +136,8 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
         return
     if found is not None and not overwrite:
         raise OutputError(f"{name}: exists already; give another name, or --overwrite")
-    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
-    if not os.path.isdir(folder):  # noqa: PTH112
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
         raise OutputError(f"{name}: there is no folder {output_name(folder)}; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{name}: permission denied to write into {output_name(folder)}")

@@ -92,7 +92,7 @@ class ParquetSink:
         batch = self._columns.placed(rows.table, entities, reasons)
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
-        self._pending_bytes += batch.nbytes
+        self._pending_bytes += rows.table.nbytes  # not the entities': stored and new ones differ in their layout
         if rows.last_in_group or self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS:
             self._write_group()
 

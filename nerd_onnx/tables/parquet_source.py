@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
-from nerd_onnx.tables.rows import Closing, RowBatch
+from nerd_onnx.tables.rows import Closing, Fault, RowBatch
 from nerd_onnx.tables.streams import check_readable, input_name, is_stream, spool
 from nerd_onnx.tables.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 
@@ -26,17 +29,31 @@ class ParquetSource(Closing):
     :param batch_rows: most rows in a batch
     :param batch_bytes: about the most bytes of text in a batch; a larger row is a batch of its own
     :param limit: stop after so many rows
+    :param lenient: yield rows whose text is not valid UTF-8 as faults instead of failing on them
+    :param as_json: the rows become JSON, where such a row cannot stand
     :raises InputError: when it cannot be read as Parquet, or the text column is missing or no text
     """
 
-    def __init__(self, path: str, *, text_column: str, batch_rows: int, batch_bytes: int, limit: int | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        text_column: str,
+        batch_rows: int,
+        batch_bytes: int,
+        limit: int | None,
+        lenient: bool = False,
+        as_json: bool = False,
+    ) -> None:
         check_readable(path)
         self.path = path
         self._name = input_name(path)
         self._copy: IO[bytes] | None = spool(path) if is_stream(path) else None
         self._batch_rows = batch_rows
         self._batch_bytes = batch_bytes
-        self._rows_read = 0
+        self._lenient = lenient
+        self._as_json = as_json
+        self.rows_read = 0
         try:
             self._file = _open(self._copy.name if self._copy else path, self._name)
             self.schema: pa.Schema = self._file.schema_arrow
@@ -51,7 +68,7 @@ class ParquetSource(Closing):
 
     def progress(self) -> float | None:
         """Share of the rows read."""
-        return self._rows_read / self.num_rows if self.num_rows else 1.0
+        return self.rows_read / self.num_rows if self.num_rows else 1.0
 
     def batches(self) -> Iterator[RowBatch]:
         """
@@ -61,7 +78,7 @@ class ParquetSource(Closing):
         """
         for group in range(self._file.num_row_groups):
             rows_in_group = self._file.metadata.row_group(group).num_rows
-            end = min(self.num_rows, self._rows_read + rows_in_group)
+            end = min(self.num_rows, self.rows_read + rows_in_group)
             for batch in self._group_batches(group, end):
                 yield from self._cut(batch, group, end)
 
@@ -76,16 +93,16 @@ class ParquetSource(Closing):
 
     def _group_batches(self, group: int, end: int) -> Iterator[pa.RecordBatch]:
         """Read a row group up to row ``end`` of the file, about ``batch_bytes`` at a time."""
-        if self._rows_read >= end:
+        if self.rows_read >= end:
             return
         facts = self._file.metadata.row_group(group)
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
         size = max(1, min(self._batch_rows, self._batch_bytes // row_bytes))
         try:
             for batch in self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
-                columns = batch.slice(0, end - self._rows_read).columns
+                columns = batch.slice(0, end - self.rows_read).columns
                 yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
-                if self._rows_read >= end:
+                if self.rows_read >= end:
                     return
         except (pa.ArrowException, OSError) as err:
             raise InputError(
@@ -94,26 +111,54 @@ class ParquetSource(Closing):
 
     def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
         texts = plain_texts(batch.column(self._text_index))
-        self._check_utf8(texts)
-        for start, stop in byte_cuts(texts, self._batch_bytes):
-            first_row = self._rows_read
-            self._rows_read += stop - start
-            yield RowBatch(
-                texts=texts.slice(start, stop - start),
+        invalid = self._invalid(texts)
+        plain = _without(texts, invalid) if invalid else texts
+        for start, stop in byte_cuts(plain, self._batch_bytes):
+            first_row = self.rows_read
+            self.rows_read += stop - start
+            faults = [
+                Fault(first_row + row - start, self._no_utf8, row_group=group, index=row - start)
+                for row in invalid
+                if start <= row < stop
+            ]
+            rows = RowBatch(
+                texts=plain.slice(start, stop - start),
                 table=batch.slice(start, stop - start),
                 lines=None,
                 first_row=first_row,
                 row_group=group,
-                last_in_group=self._rows_read == end,
+                last_in_group=self.rows_read == end,
+                faults=tuple(faults),
             )
+            yield self._left_out(rows, texts.slice(start)) if faults and self._as_json else rows
 
-    def _check_utf8(self, texts: pa.Array) -> None:
-        row = first_invalid(texts)
-        if row is not None:
-            raise InputError(
-                f"{self._name}, row {self._rows_read + row}: column {self.column_names[self._text_index]!r} "
-                "is not valid UTF-8; repair the text or write the row as null"
-            )
+    @property
+    def _no_utf8(self) -> str:
+        name = self.column_names[self._text_index]
+        return f"column {name!r} is not valid UTF-8; repair the text or write the row as null"
+
+    def _invalid(self, texts: pa.Array) -> list[int]:
+        """List the rows whose text is not valid UTF-8."""
+        rows: list[int] = []
+        while (found := first_invalid(texts.slice(rows[-1] + 1 if rows else 0))) is not None:
+            row = found + (rows[-1] + 1 if rows else 0)
+            if not self._lenient:
+                raise InputError(f"{self._name}, row {self.rows_read + row}: {self._no_utf8}")
+            rows.append(row)
+        return rows
+
+    def _left_out(self, rows: RowBatch, texts: pa.Array) -> RowBatch:
+        """Take faulty rows out of a batch; their texts go with the faults."""
+        raw = texts.cast(pa.large_binary())
+        faults = [replace(f, index=None, raw=raw[f.index].as_py()) for f in rows.faults if f.index is not None]
+        return replace(rows.without({f.index for f in rows.faults if f.index is not None}), faults=tuple(faults))
+
+
+def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
+    """Put null in place of some texts."""
+    mask = np.zeros(len(texts), np.bool_)
+    mask[rows] = True
+    return pc.if_else(pa.array(mask), pa.scalar(None, texts.type), texts)
 
 
 def _open(path: str, name: str) -> pq.ParquetFile:

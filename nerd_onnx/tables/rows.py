@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -83,24 +83,37 @@ class RowBatch:
         """Give the number of a row in its file, from 0."""
         return self.first_row + row if self.row_numbers is None else self.row_numbers[row]
 
-    def take(self, rows: Sequence[int], faults: tuple[Fault, ...] = ()) -> RowBatch:
+    def only(self, numbers: Container[int]) -> RowBatch:
         """
-        Keep some rows.
+        Keep the rows of some numbers, and their faults.
 
-        :param rows: their indices, rising
-        :param faults: the faults to keep; their ``index`` counts in the new batch
+        :param numbers: row numbers in the file
         """
-        if len(rows) == self.num_rows and faults == self.faults:
-            return self
+        rows = [row for row in range(self.num_rows) if self.number(row) in numbers]
+        place = {row: i for i, row in enumerate(rows)}
+        faults = [fault for fault in self.faults if fault.row in numbers]
+        return self._taken(rows, [f if f.index is None else replace(f, index=place[f.index]) for f in faults])
+
+    def without(self, rows: Container[int]) -> RowBatch:
+        """
+        Leave rows out, and all faults.
+
+        :param rows: indices in the batch
+        """
+        return self._taken([row for row in range(self.num_rows) if row not in rows], ())
+
+    def _taken(self, rows: Sequence[int], faults: Sequence[Fault]) -> RowBatch:
+        if len(rows) == self.num_rows:
+            return replace(self, faults=tuple(faults))
         runs = _runs(rows)
         return replace(
             self,
-            texts=pa.concat_arrays([self.texts.slice(start, size) for start, size in runs]),
+            texts=pa.concat_arrays([self.texts.slice(*run) for run in runs]),
             table=None if self.table is None else pa.concat_batches([self.table.slice(*run) for run in runs]),
             lines=None if self.lines is None else [self.lines[row] for row in rows],
             line_numbers=None if self.line_numbers is None else [self.line_numbers[row] for row in rows],
             row_numbers=[self.number(row) for row in rows],
-            faults=faults,
+            faults=tuple(faults),
         )
 
     def place(self, row: int) -> str:
@@ -144,6 +157,10 @@ class Source(Protocol):
     @property
     def num_rows(self) -> int | None:
         """Number of rows to be read, or None where only reading tells."""
+
+    @property
+    def rows_read(self) -> int:
+        """Number of rows yielded so far, with those that could not be read."""
 
     @property
     def codecs(self) -> tuple[str, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
+from typing import Any
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.tables.jsonl_source import RawLinesSource, TypedLinesSource
@@ -13,24 +14,24 @@ from nerd_onnx.tables.streams import BYTE_ORDER_MARK, GZIP_MAGIC, ZSTD_MAGIC, ch
 __all__ = ["Format", "RowBatch", "Source", "detect_format", "format_of_name", "open_source"]
 
 PARQUET_MAGIC = b"PAR1"
-_FORMATS: dict[str, Format] = {
+FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-_COMPRESSIONS = (".gz", ".zst")
+COMPRESSIONS = (".gz", ".zst")
 _HEAD_BYTES = 4096
 
 
 def format_of_name(path: str) -> Format | None:
     """Tell the format by the suffix, a compression suffix aside; None for others."""
     suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSIONS:
+    if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
-        return "jsonl" if suffixes and _FORMATS.get(suffixes[-1]) == "jsonl" else None
-    return _FORMATS.get(suffixes[-1]) if suffixes else None
+        return "jsonl" if suffixes and FORMATS.get(suffixes[-1]) == "jsonl" else None
+    return FORMATS.get(suffixes[-1]) if suffixes else None
 
 
 def detect_format(path: str, asked: Format | None) -> Format:
@@ -68,6 +69,7 @@ def open_source(
     batch_rows: int,
     batch_bytes: int,
     limit: int | None,
+    lenient: bool = False,
 ) -> Source:
     """
     Open an input of either format.
@@ -79,10 +81,16 @@ def open_source(
     :param batch_rows: most rows in a batch
     :param batch_bytes: about the most bytes of text in a batch
     :param limit: stop after so many rows
+    :param lenient: yield rows that cannot be read as faults instead of failing on them
     :raises InputError: when it is missing, damaged, of another kind, or without the text column
     """
+    options: dict[str, Any] = {
+        "text_column": text_column,
+        "batch_rows": batch_rows,
+        "batch_bytes": batch_bytes,
+        "limit": limit,
+        "lenient": lenient,
+    }
     if detect_format(path, format) == "parquet":
-        kind: type[ParquetSource | RawLinesSource | TypedLinesSource] = ParquetSource
-    else:
-        kind = TypedLinesSource if typed else RawLinesSource
-    return kind(path, text_column=text_column, batch_rows=batch_rows, batch_bytes=batch_bytes, limit=limit)
+        return ParquetSource(path, **options, as_json=not typed)
+    return TypedLinesSource(path, **options) if typed else RawLinesSource(path, **options)

@@ -153,7 +153,7 @@ def spool(path: str) -> IO[bytes]:
 
     :raises InputError: when the temporary folder cannot hold it
     """
-    copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the source closes it
+    copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the caller closes it
     try:
         with nullcontext(_standard_input()) if path == STANDARD_STREAM else _open(path) as source:
             shutil.copyfileobj(source, copy, _BUFFER_BYTES)
@@ -172,7 +172,7 @@ def spool(path: str) -> IO[bytes]:
 
 def _stat(path: str) -> os.stat_result:
     try:
-        return os.stat(path)  # noqa: PTH116 - paths are text all through tables/
+        return os.stat(path)
     except FileNotFoundError as err:
         raise InputError(f"{input_name(path)}: no such file") from err
     except (OSError, ValueError) as err:
@@ -181,7 +181,7 @@ def _stat(path: str) -> os.stat_result:
 
 def _open(path: str) -> io.BufferedReader:
     try:
-        file = cast("io.BufferedReader", open(path, "rb", buffering=_BUFFER_BYTES))  # noqa: PTH123, SIM115 - the caller closes it
+        file = cast("io.BufferedReader", open(path, "rb", buffering=_BUFFER_BYTES))  # noqa: SIM115 - the caller closes it
     except OSError as err:
         raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
     return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file

@@ -65,7 +65,7 @@ class _WholeFile:
     def __init__(self, path: str, *, overwrite: bool, mode: int | None, scratch: str | None) -> None:
         self._path = path
         self._final = os.path.realpath(path)  # a link stays a link; what it points to is replaced
-        self._folder = os.path.dirname(self._final)  # noqa: PTH120 - paths are text all through tables/
+        self._folder = os.path.dirname(self._final)
         self._scratch = scratch if scratch and _same_device(scratch, self._folder) else self._folder
         self._overwrite = overwrite
         self._temporary: str | None = None
@@ -101,7 +101,7 @@ class _WholeFile:
         return os.fdopen(descriptor, "wb", _BUFFER_BYTES)
 
     def _temporary_path(self) -> str:
-        return _hidden_path(self._scratch, os.path.basename(self._final))  # noqa: PTH119
+        return _hidden_path(self._scratch, os.path.basename(self._final))
 
     def _name(self) -> None:
         """Give the finished file its name: never over another file unless told, even one made a moment ago."""
@@ -110,7 +110,7 @@ class _WholeFile:
                 path = self._temporary_path()
                 _link_nameless(self.file.fileno(), path)
                 self._temporary = path
-            os.replace(self._temporary, self._final)  # noqa: PTH105
+            os.replace(self._temporary, self._final)
             self._temporary = None
             return
         try:
@@ -132,14 +132,14 @@ class _WholeFile:
             # A file system without hard links: the check and the renaming are two steps there.
             if os.path.lexists(self._final):
                 raise FileExistsError from err
-            os.rename(temporary, self._final)  # noqa: PTH104
+            os.rename(temporary, self._final)
             self._temporary = None
         self._drop_temporary()
 
     def _drop_temporary(self) -> None:
         if self._temporary is not None:
             with suppress(OSError):
-                os.unlink(self._temporary)  # noqa: PTH108
+                os.unlink(self._temporary)
             self._temporary = None
 
 
@@ -150,7 +150,7 @@ class _Stream:
         self._path = path
         self._copy = cast("IO[bytes]", tempfile.TemporaryFile(prefix="nerd-")) if spooled else None  # noqa: SIM115
         try:
-            self._stream: IO[bytes] = standard_output() if path == STANDARD_STREAM else open(path, "wb")  # noqa: PTH123, SIM115
+            self._stream: IO[bytes] = standard_output() if path == STANDARD_STREAM else open(path, "wb")  # noqa: SIM115
         except BaseException:
             if self._copy:
                 self._copy.close()
@@ -182,7 +182,7 @@ class _Stream:
 
 
 def _hidden_path(folder: str, name: str) -> str:
-    return os.path.join(folder, f".{name[:_NAME_CHARACTERS]}.{secrets.token_hex(6)}.part")  # noqa: PTH118
+    return os.path.join(folder, f".{name[:_NAME_CHARACTERS]}.{secrets.token_hex(6)}.part")
 
 
 def _link_nameless(descriptor: int, path: str) -> None:
@@ -201,7 +201,7 @@ def _can_link_nameless(folder: str) -> bool:
         return False
     try:
         _link_nameless(descriptor, probe)
-        os.unlink(probe)  # noqa: PTH108
+        os.unlink(probe)
     except OSError:
         return False
     finally:
@@ -210,7 +210,7 @@ def _can_link_nameless(folder: str) -> bool:
 
 
 def _same_device(folder: str, other: str) -> bool:
-    return os.stat(folder).st_dev == os.stat(other).st_dev  # noqa: PTH116
+    return os.stat(folder).st_dev == os.stat(other).st_dev
 
 
 def sync_folder(folder: str) -> None:
