@@ -40,34 +40,25 @@ def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop
     check_job(job)
     wanted = rejected_rows(job.retry_rejects) if job.retry_rejects is not None else None
     with ExitStack() as stack:
-        work = (
-            stack.enter_context(WorkFolder(job.output, many=job.many))
-            if job.many or is_file(job.pairs[0].output)
-            else None
-        )
-        scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
-        journal = None
-        if work is not None:
+        work = journal = None
+        if job.many or is_file(job.pairs[0].output):
+            work = stack.enter_context(WorkFolder(job.output, many=job.many))
             journal = work.begin(facts_of(tagger, job), resume=job.resume, overwrite=job.overwrite)
+        scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
         state = RunState(tagger, job, scratch, journal, TagReport(), wanted, on_batch, stop)
         try:
             return _Run(state, work).run()
         except NerdError as err:
-            raise _with_hint(err, work.safe_rows if work else 0) from err
+            raise _with_hint(err, work.safe_rows if work else 0) from err.__cause__
 
 
 def _with_hint(err: NerdError, safe_rows: int) -> NerdError:
     """Say in an error how many rows need not be tagged again."""
     if isinstance(err, InterruptedRunError):
         return InterruptedRunError(err.number, safe_rows)
-    return type(err)(f"{err} ({safe_rows} rows are safe: go on with --resume)") if safe_rows else err
-
-
-def _work_folder(job: TagJob) -> WorkFolder:
-    if job.many:
-        with output_errors(job.output):
-            os.makedirs(job.output, exist_ok=True)  # noqa: PTH103 - paths are text, see tables/
-    return WorkFolder(job.output, many=job.many)
+    if safe_rows:
+        err.args = (f"{err} ({safe_rows} rows are safe: go on with --resume)",)
+    return err
 
 
 class _Run:

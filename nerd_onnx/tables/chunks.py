@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -91,11 +91,10 @@ class ResultLog(Closing):
 
         :raises OutputError: when the disk refuses
         """
-        with output_errors(self.output):
-            if self._writer is None:
-                self._open()
+        with self._dropped_on_failure():
+            writer = self._writer or self._open()
             batch = pa.RecordBatch.from_arrays([results.entities, results.reasons], schema=self._schema)
-            self._writer.write_batch(batch, custom_metadata={_TOKENS: str(results.tokens)})  # type: ignore[union-attr]
+            writer.write_batch(batch, custom_metadata={_TOKENS: str(results.tokens)})
         self._rows += len(results)
         self._tokens += results.tokens
         full = self._tokens >= CHUNK_TOKENS if self._chunk_rows is None else self._rows >= self._chunk_rows
@@ -111,17 +110,15 @@ class ResultLog(Closing):
         if self._writer is None or self._file is None:
             return
         name = f"chunk-{len(self._chunks):06}.arrow"
-        with output_errors(self.output):
+        with self._dropped_on_failure():
             self._writer.close()
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
-            size, digest = os.stat(self._path(_PART)).st_size, _sha256(self._path(_PART))
+            size, digest = os.fstat(self._file.fileno()).st_size, _sha256(self._path(_PART))
             os.replace(self._path(_PART), self._path(name))
             sync_folder(self._folder)
             self._journal.append("chunk", file=name, rows=self._rows, tokens=self._tokens, size=size, sha256=digest)
-        self._file = self._writer = None
-        self._rows = self._tokens = 0
+        self.close()
 
     def remove(self) -> None:
         """Delete all chunks."""
@@ -137,6 +134,7 @@ class ResultLog(Closing):
             with suppress(OSError, pa.ArrowException):
                 self._file.close()
         self._file = self._writer = None
+        self._rows = self._tokens = 0
 
     @property
     def _chunks(self) -> list[Event]:
@@ -145,10 +143,20 @@ class ResultLog(Closing):
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
 
-    def _open(self) -> None:
+    @contextmanager
+    def _dropped_on_failure(self) -> Iterator[None]:
+        try:
+            with output_errors(self.output):
+                yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> pa.ipc.RecordBatchStreamWriter:
         self._file = open(self._path(_PART), "wb")  # noqa: SIM115 - closed with its chunk
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._writer = pa.ipc.new_stream(self._file, self._schema, options=options)
+        return self._writer
 
     def _is_whole(self, chunk: Event) -> bool:
         with suppress(OSError):

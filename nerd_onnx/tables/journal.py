@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import Closing
 
 JOURNAL_VERSION = 1
@@ -61,10 +63,17 @@ class Journal(Closing):
     A line that was torn by a crash at its end is cut away: what it would have said did not happen.
 
     :param path: the file; made when it is missing
+    :param output: the run's output, for messages
+    :raises OutputError: when the disk refuses, here and later
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, output: str) -> None:
         self.progress = Progress()
+        self._output = output
+        with output_errors(output):
+            self._open(path)
+
+    def _open(self, path: str) -> None:
         self._file = open(path, "ab+")  # noqa: SIM115 - closed by close()
         try:
             self._file.seek(0)
@@ -76,14 +85,16 @@ class Journal(Closing):
     def append(self, event: str, **facts: Any) -> None:
         """Add a line; it is on disk when this returns."""
         line: Mapping[str, Any] = {"event": event, **facts}
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with output_errors(self._output):
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self.progress.take(dict(line))
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; a line that the disk refused is tried once more there, and then given up."""
+        with suppress(OSError):
+            self._file.close()
 
     def _read(self) -> int:
         """Read the whole lines, and give the bytes they take."""

@@ -145,7 +145,7 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
 
 def _refusal(err: OSError) -> str:
     if err.errno in _DISK_FULL:
-        return "the disk is full; nothing was kept. Make room, or write elsewhere"
+        return "the disk is full; make room, or write elsewhere"
     if err.errno == errno.EFBIG:
-        return "larger than files may be here; nothing was kept. Raise the limit (ulimit -f), or write elsewhere"
+        return "larger than files may be here; raise the limit (ulimit -f), or write elsewhere"
     return f"cannot be written: {err.strerror or first_line(err)}"

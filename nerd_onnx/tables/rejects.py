@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import IO, Any
 
 from nerd_onnx.errors import InputError
@@ -70,7 +71,8 @@ class RejectsPart(Closing):
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # the disk refused its last bytes before
+                self._file.close()
 
 
 def gathered(path: str, parts: Iterable[str], *, overwrite: bool, scratch: str) -> Target:

@@ -73,11 +73,11 @@ class WorkFolder(Closing):
         :raises OutputError: when there is one and neither is allowed, or its facts differ
         """
         with output_errors(self._output):
-            self._journal = Journal(os.path.join(self.path, _JOURNAL))
+            self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
             header = self.progress.header
             if header and not (self._worth_keeping and self._may_go_on(facts, resume=resume, overwrite=overwrite)):
                 self._clear()
-                self._journal = Journal(os.path.join(self.path, _JOURNAL))
+                self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
             if not self.progress.header:
                 self._journal.append("run", version=JOURNAL_VERSION, overwrite=overwrite, facts=dict(facts))
                 sync_folder(self.path)
