@@ -22,6 +22,8 @@ from nerd_onnx.tables.sources import Source
 from nerd_onnx.tables.streams import input_name, is_stream
 from nerd_onnx.tagger import Tagger
 
+WORTH_TOKENS = 10_000  # about a second of work: less is not kept for the sake of a failed run
+
 OnBatch = Callable[[TagReport, Source], None]
 Stop = Callable[[], int | None]
 
@@ -149,8 +151,8 @@ class FileRun:
                     state.on_batch(state.report, source)
                 if state.stop is not None and (number := state.stop()) is not None:
                     raise InterruptedRunError(number)
-        except NerdError:
-            if self._log is not None:
+        except NerdError as err:
+            if self._log is not None and (isinstance(err, InterruptedRunError) or self._log.tokens > WORTH_TOKENS):
                 with suppress(OutputError):
                     self._log.close_chunk()
             raise

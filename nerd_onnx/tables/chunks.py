@@ -53,6 +53,7 @@ class ResultLog(Closing):
     :param journal: names the input's chunks
     :param entities: name and type of the new column
     :param chunk_rows: close a chunk when it has so many rows; None to close it by its tokens
+    :ivar tokens: tokens of what was appended since the last chunk
     """
 
     def __init__(self, output: str, folder: str, journal: Journal, entities: pa.Field, chunk_rows: int | None) -> None:
@@ -63,7 +64,8 @@ class ResultLog(Closing):
         self._chunk_rows = chunk_rows
         self._file: IO[bytes] | None = None
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
-        self._rows = self._tokens = 0
+        self._rows = 0
+        self.tokens = 0
         whole = next((i for i, chunk in enumerate(self._chunks) if not self._is_whole(chunk)), len(self._chunks))
         if whole < len(self._chunks):
             journal.append("keep", chunks=whole)
@@ -96,8 +98,8 @@ class ResultLog(Closing):
             batch = pa.RecordBatch.from_arrays([results.entities, results.reasons], schema=self._schema)
             writer.write_batch(batch, custom_metadata={_TOKENS: str(results.tokens)})
         self._rows += len(results)
-        self._tokens += results.tokens
-        full = self._tokens >= CHUNK_TOKENS if self._chunk_rows is None else self._rows >= self._chunk_rows
+        self.tokens += results.tokens
+        full = self.tokens >= CHUNK_TOKENS if self._chunk_rows is None else self._rows >= self._chunk_rows
         if full:
             self.close_chunk()
 
@@ -117,7 +119,7 @@ class ResultLog(Closing):
             size, digest = os.fstat(self._file.fileno()).st_size, _sha256(self._path(_PART))
             os.replace(self._path(_PART), self._path(name))
             sync_folder(self._folder)
-            self._journal.append("chunk", file=name, rows=self._rows, tokens=self._tokens, size=size, sha256=digest)
+            self._journal.append("chunk", file=name, rows=self._rows, tokens=self.tokens, size=size, sha256=digest)
         self.close()
 
     def remove(self) -> None:
@@ -134,7 +136,8 @@ class ResultLog(Closing):
             with suppress(OSError, pa.ArrowException):
                 self._file.close()
         self._file = self._writer = None
-        self._rows = self._tokens = 0
+        self._rows = 0
+        self.tokens = 0
 
     @property
     def _chunks(self) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
@@ -23,6 +24,7 @@ from nerd_onnx.tables.rows import Closing, Fault, RowBatch
 from nerd_onnx.tables.streams import ByteStream, input_name, is_stream, spool
 
 NumberedLine = tuple[int, bytes]
+HEAD_ROWS = 2048  # of which one must have the text field
 MAX_MISFITS = 100_000  # each is remembered from the first pass to the second
 
 
@@ -31,7 +33,7 @@ class RawLinesSource(Closing):
     JSON Lines, plain or compressed, as raw lines: whatever is not the text passes through unread.
 
     Blank lines are no rows. A row without the text field has a null text. Lone surrogates escaped in a text become
-    U+FFFD, one for one; the raw line is left alone. The first batch is read at once, so that a wrong text field
+    U+FFFD, one for one; the raw line is left alone. The first rows are read at once, so that a wrong text field
     shows before anything is written.
 
     :param path: a file, or ``-``
@@ -66,7 +68,7 @@ class RawLinesSource(Closing):
         self._groups = _groups(islice(self._stream.lines(), limit), batch_rows, batch_bytes)
         self.rows_read = 0
         try:
-            self._first = self._read_first()
+            self._head = self._read_head()
         except BaseException:
             self._stream.close()
             raise
@@ -81,10 +83,10 @@ class RawLinesSource(Closing):
 
         :raises InputError: when a line is no JSON object in UTF-8, or its text is neither string nor null
         """
-        if self._first is not None:
-            first, self._first = self._first, None
-            self.rows_read = first.rows_read
-            yield first
+        while self._head:
+            head = self._head.popleft()
+            self.rows_read += head.rows_read
+            yield head
         for group in self._groups:
             rows = self._batch(group, self.rows_read, {})
             self.rows_read += len(group)
@@ -94,16 +96,18 @@ class RawLinesSource(Closing):
         """Close the file."""
         self._stream.close()
 
-    def _read_first(self) -> RowBatch | None:
-        group = next(self._groups, None)
-        if group is None:
-            return None
+    def _read_head(self) -> deque[RowBatch]:
+        """Read until a row has the text field, or enough rows have not."""
+        head: deque[RowBatch] = deque()
         keys: dict[str, None] = {}
-        first = self._batch(group, 0, keys)
+        rows = 0
+        while rows < HEAD_ROWS and self._text_column not in keys and (group := next(self._groups, None)) is not None:
+            head.append(self._batch(group, rows, keys))
+            rows += len(group)
         self.column_names = list(keys)
-        if first.num_rows:
+        if any(batch.num_rows for batch in head):
             require_text_column(self._name, self.column_names, self._text_column)
-        return first
+        return head
 
     def _batch(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch:
         """
@@ -217,13 +221,13 @@ class TypedLinesSource(Closing):
             self._copy.close()
 
     def _find_schema(self, lines: Iterator[NumberedLine]) -> tuple[pa.Schema, int]:
-        shape, rows, parsed = FieldShape(""), 0, 0
+        shape, rows, parsed, has_text = FieldShape(""), 0, False, False
         for number, line in lines:
             rows += 1
             where = f"{self._name}, line {number}"
             try:
                 record = self._parse(number, line)
-                parsed += 1
+                parsed, has_text = True, has_text or self._text_column in record
                 self._fit(where, shape, record, number)
             except RowError as err:
                 if not self._lenient:
@@ -234,7 +238,7 @@ class TypedLinesSource(Closing):
                         f"{where}: the {len(self._misfits)}th row that fits no Parquet schema together with the "
                         "others. Write JSON Lines, which takes any mixture, or make the fields uniform"
                     ) from err
-        if parsed:
+        if parsed and not has_text:
             require_text_column(self._name, shape.fields, self._text_column)
         self._conform = any(member.only_empty_objects() for member in shape.fields.values())
         types = {name: member.arrow_type() for name, member in shape.fields.items()}
