@@ -230,7 +230,7 @@ def test_rejects_have_a_file_of_their_own(tagger: Tagger, tmp_path: Path) -> Non
     suffix=st.sampled_from(["jsonl", "parquet"]),
     chunk_rows=st.sampled_from([1, 2, 100]),
 )
-def test_every_row_is_written_or_rejected(  # noqa: PLR0917 - hypothesis passes them by name
+def test_every_row_is_written_or_rejected(
     tagger: Tagger, tmp_path: Path, lines: list[bytes], on_error: Any, suffix: str, chunk_rows: int
 ) -> None:
     source, output, rejects = lines_file(tmp_path / "in.jsonl", lines), tmp_path / f"o.{suffix}", tmp_path / "r.jsonl"

@@ -35,9 +35,9 @@ def is_folder_output(inputs: Sequence[str], output: str) -> bool:
     """Tell whether the output is a folder: for several inputs, a folder or a glob, and where its name says so."""
     if len(inputs) > 1 or output.endswith(os.sep):
         return True
-    if output == STANDARD_STREAM or inputs == [STANDARD_STREAM]:
-        return False
-    return os.path.isdir(output) or os.path.isdir(inputs[0]) or _is_glob(inputs[0])
+    if inputs == [STANDARD_STREAM]:
+        return output != STANDARD_STREAM and os.path.isdir(output)
+    return os.path.isdir(inputs[0]) or _is_glob(inputs[0]) or (output != STANDARD_STREAM and os.path.isdir(output))
 
 
 def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str], str | None]) -> list[FilePair]:
@@ -102,7 +102,7 @@ def _matches(pattern: str) -> list[tuple[str, str]]:
     for path in glob.glob(pattern, recursive=True):
         if os.path.isdir(path):
             found += [] if "**" in parts else _files_in(path, root)
-        else:
+        elif not os.path.basename(path).startswith(_HIDDEN):
             found.append((path, os.path.relpath(path, root)))
     if not found:
         raise InputError(f"{input_name(pattern)}: no such file, and no file matches it")
