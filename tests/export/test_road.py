@@ -43,7 +43,7 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def test_train_killed_resumed_exported_tagged(family: str, tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "base", family, None)
     (tmp_path / "data").mkdir()
-    write_corpus(tmp_path / "data" / "train.jsonl", 200, seed=1)
+    write_corpus(tmp_path / "data" / "train.jsonl", 400, seed=1)
     write_corpus(tmp_path / "data" / "validation.jsonl", 40, seed=2)
     train = ["--model", tmp_path / "base", "--dataset", tmp_path / "data", "--level", "fine", "--epochs", 3]
     train += ["--learning-rate", 3e-3, "--save-steps", 4, "--output", tmp_path / "run"]
@@ -69,7 +69,7 @@ def test_train_killed_resumed_exported_tagged(family: str, tmp_path: Path) -> No
     assert resumed.returncode == 0, resumed.stderr
     record = json.loads((tmp_path / "run" / "training.json").read_text("utf-8"))
     assert [row["epoch"] for row in record["table"]] == [1.0, 2.0, 3.0]
-    assert record["table"][-1]["step"] == 39
+    assert record["table"][-1]["step"] == 75
     assert record["best"]["f1"] == max(row["f1"] for row in record["table"])
     assert record["best"]["f1"] > 0.9
     assert "| Training loss | Epoch | Step |" in resumed.stdout
