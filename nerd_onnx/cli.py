@@ -16,7 +16,7 @@ from nerd_onnx.messages import plan, printable, resuming_command, summary_line
 
 _JOB_OPTIONS = (
     *("input_format", "output_format", "limit", "overwrite", "overwrite_column"),
-    *("resume", "chunk_rows", "on_error", "rejects", "max_errors", "retry_rejects"),
+    *("resume", "chunk_rows", "on_error", "rejects", "max_errors", "retry_rejects", "max_memory"),
 )
 _REJECTS_CODE = 3
 _TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "offset_unit", "text_column", "column")
@@ -34,6 +34,16 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
     features = ", ".join(cpu_features()) or "unknown"
     click.echo(f"nerd-tag {__version__} (onnxruntime {onnxruntime.__version__}; processor features: {features})")
     context.exit()
+
+
+def _size(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """Read a size in bytes."""
+    from nerd_onnx.limits import size_of
+
+    try:
+        return None if text is None else size_of(text)
+    except ValueError as err:
+        raise click.BadParameter(str(err)) from err
 
 
 @click.command("nerd-tag", context_settings={"auto_envvar_prefix": "NERD", "show_default": True})
@@ -68,6 +78,9 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
 @click.option("--batch-tokens", type=click.IntRange(min=1), default=512, help="Most tokens in one call of the network.")
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Calls at the same time.  [default: the processors it may use]"
+)
+@click.option(
+    "--max-memory", callback=_size, help="Keep to so much memory, 2GB or 500MB, by smaller batches.  [default: any]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT, and start an unfinished run anew.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run, to the same bytes; keep finished files.")

@@ -10,7 +10,7 @@ from typing import Any
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError
 from nerd_onnx.faults import FaultPolicy
 from nerd_onnx.job import TagJob, TagReport, Totals
-from nerd_onnx.pipeline import open_pair_sink, open_pair_source, selected, tagged_batches
+from nerd_onnx.pipeline import limits_of, open_pair_sink, open_pair_source, selected, tagged_batches
 from nerd_onnx.tables.chunks import ResultLog
 from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.fingerprints import difference, file_fingerprint
@@ -142,11 +142,13 @@ class FileRun:
     def _write(self, source: Source, sink: Sink, policy: FaultPolicy) -> None:
         """Write all rows; when the run is stopped or fails, what is tagged is made safe first."""
         state = self._state
+        limits = limits_of(state.tagger, state.job)
         batches = selected(source.batches(), self._wanted)
         try:
             for rows, results in tagged_batches(state.tagger, batches, self._log, lenient=state.job.on_error != "fail"):
                 sink.write(*policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
+                limits.check(output_name(self._pair.output))
                 if state.on_batch is not None:
                     state.on_batch(state.report, source)
                 if state.stop is not None and (number := state.stop()) is not None:

@@ -35,5 +35,6 @@ def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--limit": job.limit,
         "--overwrite-column": job.overwrite_column,
         "--chunk-rows": job.chunk_rows,
+        "--max-memory": job.max_memory,
         "--retry-rejects": job.retry_rejects and file_fingerprint(job.retry_rejects)["head and footer"],
     }

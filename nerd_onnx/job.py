@@ -39,6 +39,7 @@ class TagJob:
     :param rejects: file for the addresses of such rows
     :param max_errors: stop when there are more of them
     :param retry_rejects: a file of rejects: tag only the rows it names
+    :param max_memory: resident bytes to keep to, by smaller batches; None for the usual sizes
     """
 
     inputs: Sequence[str]
@@ -54,6 +55,7 @@ class TagJob:
     rejects: str | None = None
     max_errors: int | None = None
     retry_rejects: str | None = None
+    max_memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.on_error == "skip" and self.rejects is None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from nerd_onnx.faults import reasons_field
 from nerd_onnx.job import TagJob
+from nerd_onnx.limits import Limits
 from nerd_onnx.tables.chunks import ResultLog, Results, misfit
 from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.rows import Format, RowBatch, Sink
@@ -17,7 +18,6 @@ from nerd_onnx.tables.sources import Source, detect_format, open_source
 from nerd_onnx.tagger import TaggedTexts, Tagger
 
 BATCH_ROWS = 2048
-BATCH_BYTES = 1 << 19
 
 
 def output_format_of(job: TagJob, pair: FilePair) -> Format:
@@ -25,15 +25,22 @@ def output_format_of(job: TagJob, pair: FilePair) -> Format:
     return output_format(pair.output, job.output_format, lambda: detect_format(pair.input, job.input_format))
 
 
+def limits_of(tagger: Tagger, job: TagJob) -> Limits:
+    """Choose the sizes that keep a job in its memory."""
+    return Limits.of(job.max_memory, tagger.bundle.model_file.stat().st_size)
+
+
 def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
     """Open an input as its output needs it: JSON Lines get types only when they become Parquet."""
+    limits = limits_of(tagger, job)
     return open_source(
         pair.input,
         format=job.input_format,
         text_column=tagger.options.text_column,
         typed=output_format_of(job, pair) == "parquet",
         batch_rows=min(BATCH_ROWS, job.chunk_rows or BATCH_ROWS),
-        batch_bytes=BATCH_BYTES,
+        batch_bytes=limits.batch,
+        line_bytes=limits.line,
         limit=job.limit,
         lenient=job.on_error != "fail",
     )
@@ -53,6 +60,7 @@ def open_pair_sink(
         overwrite=overwrite,
         reasons_field=reasons_field(job, tagger.options.column),
         scratch=scratch,
+        group_bytes=limits_of(tagger, job).group,
     )
 
 

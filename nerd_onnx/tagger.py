@@ -23,6 +23,7 @@ from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session, available_cpus
 from nerd_onnx.tables.columns import OffsetUnit, add_column, entities_array, entities_type, schema_metadata, text_values
 
+PART_CHARACTERS = 1 << 20  # encoded at once: a hundred times as many bytes, and more than a usual batch has
 _LEAST_CAPACITY = 2  # tokens beside the special ones
 
 
@@ -98,14 +99,32 @@ class TaggedTexts:
 
 
 @dataclass(frozen=True)
-class _Pending:
-    """Texts on their way through the network."""
+class _Part:
+    """
+    Paragraphs on their way through the network.
 
-    texts: Sequence[str | None]
-    row: Ints  # text of each paragraph
-    base: Ints  # offset of each paragraph in its text
+    :param row: text of each paragraph. *Shape:* (paragraphs,)
+    :param base: offset of each paragraph in its text. *Shape:* (paragraphs,)
+    """
+
+    row: Ints
+    base: Ints
     encoded: EncodedTexts
     decisions: list[Future[WordDecisions]]
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """
+    Texts on their way through the network: one part of them at a time, so that memory does not grow with a text.
+
+    :param part: the first part, under way
+    :param rest: the paragraphs of the others: text, begin and end of each
+    """
+
+    texts: Sequence[str | None]
+    part: _Part
+    rest: Iterator[list[tuple[int, int, int]]]
     reasons: dict[int, str] = field(default_factory=dict)
 
 
@@ -213,7 +232,7 @@ class Tagger:
                 pending = None
         finally:
             if pending is not None:
-                for future in pending.decisions:
+                for future in pending.part.decisions:
                     future.cancel()
 
     def tag_batch(self, batch: pa.RecordBatch, *, replace_column: bool = False) -> pa.RecordBatch:
@@ -273,12 +292,17 @@ class Tagger:
         return self._filtered(self._decoder.spans(encoded, decisions))
 
     def _start(self, texts: Sequence[str | None]) -> _Pending:
-        """Cut and tokenize texts, and hand their batches to the worker threads."""
-        ranges = [(i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text)]
+        """Cut texts into paragraphs, and hand the first part of them to the worker threads."""
+        ranges = ((i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text))
+        rest = _parts(ranges)
+        return _Pending(texts, self._start_part(texts, next(rest, [])), rest)
+
+    def _start_part(self, texts: Sequence[str | None], ranges: Sequence[tuple[int, int, int]]) -> _Part:
+        """Tokenize paragraphs, and hand their batches to the worker threads."""
         parts = [(texts[i] or "")[begin:end] for i, begin, end in ranges]
         encoded = self._encoder.encode(parts)
         places = np.array([(i, begin) for i, begin, _ in ranges], dtype=np.int64).reshape(-1, 2)
-        return _Pending(texts, places[:, 0], places[:, 1], encoded, self._submit(parts, encoded))
+        return _Part(places[:, 0], places[:, 1], encoded, self._submit(parts, encoded))
 
     def _start_lenient(self, texts: Sequence[str | None]) -> _Pending:
         """Start texts; when one fails at once, without those that fail alone."""
@@ -329,13 +353,24 @@ class Tagger:
         return self._decoder.decide(words, logits[segment, position])
 
     def _finish(self, pending: _Pending) -> TaggedTexts:
+        """Wait for all parts, the next one under way while one is waited for."""
+        part, found, tokens = pending.part, [], 0
+        for ranges in pending.rest:
+            following = self._start_part(pending.texts, ranges)
+            found.append(self._finish_part(part))
+            tokens += len(part.encoded.ids)
+            part = following
+        found.append(self._finish_part(part))
+        spans = _whole_characters(pending.texts, Spans.concatenate(found))
+        return TaggedTexts(pending.texts, spans, tokens + len(part.encoded.ids), pending.reasons)
+
+    def _finish_part(self, part: _Part) -> Spans:
         """Wait for the batches, join their words into entities, and place these in the texts."""
-        decisions = [future.result() for future in pending.decisions]
-        spans = self._decoder.spans(pending.encoded, decisions)
-        base = pending.base[spans.row]
-        spans = replace(spans, row=pending.row[spans.row], start=spans.start + base, end=spans.end + base)
-        spans = _whole_characters(pending.texts, self._filtered(spans))
-        return TaggedTexts(pending.texts, spans, len(pending.encoded.ids), pending.reasons)
+        decisions = [future.result() for future in part.decisions]
+        spans = self._decoder.spans(part.encoded, decisions)
+        base = part.base[spans.row]
+        spans = replace(spans, row=part.row[spans.row], start=spans.start + base, end=spans.end + base)
+        return self._filtered(spans)
 
     def _filtered(self, spans: Spans) -> Spans:
         """Keep what the options ask for."""
@@ -345,6 +380,21 @@ class Tagger:
         if self.options.min_score > 0:
             spans = spans.select(spans.score >= np.float32(self.options.min_score))
         return spans
+
+
+def _parts(ranges: Iterable[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+    """Gather paragraphs up to the characters of a part."""
+    part: list[tuple[int, int, int]] = []
+    size = 0
+    for paragraph in ranges:
+        length = paragraph[2] - paragraph[1]
+        if part and size + length > PART_CHARACTERS:
+            yield part
+            part, size = [], 0
+        part.append(paragraph)
+        size += length
+    if part:
+        yield part
 
 
 def _session(bundle: Bundle) -> Session:

@@ -21,7 +21,7 @@ from nerd_onnx.tables.json_lines import (
 )
 from nerd_onnx.tables.json_types import FieldShape, MixedTypesError, conform
 from nerd_onnx.tables.rows import Closing, Fault, RowBatch
-from nerd_onnx.tables.streams import ByteStream, input_name, is_stream, spool
+from nerd_onnx.tables.streams import MAX_LINE_BYTES, ByteStream, input_name, is_stream, spool
 
 NumberedLine = tuple[int, bytes]
 HEAD_ROWS = 2048  # of which one must have the text field
@@ -41,6 +41,7 @@ class RawLinesSource(Closing):
     :param batch_rows: most rows in a batch
     :param batch_bytes: about the most bytes of lines in a batch; a larger line is a batch of its own
     :param limit: stop after so many rows
+    :param line_bytes: longest line
     :param lenient: yield rows that cannot be read as faults instead of failing on them
     :raises InputError: when it cannot be opened, its first rows are damaged, or none of them has the text field
     """
@@ -58,12 +59,13 @@ class RawLinesSource(Closing):
         batch_bytes: int,
         limit: int | None,
         lenient: bool = False,
+        line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self.path = path
         self.column_names: Sequence[str] = ()
         self._name = input_name(path)
         self._text_column = text_column
-        self._stream = ByteStream(path)
+        self._stream = ByteStream(path, line_bytes)
         self._lenient = lenient
         self._groups = _groups(islice(self._stream.lines(), limit), batch_rows, batch_bytes)
         self.rows_read = 0
@@ -162,6 +164,7 @@ class TypedLinesSource(Closing):
     :param batch_rows: most rows in a batch
     :param batch_bytes: about the most bytes of lines in a batch; a larger line is a batch of its own
     :param limit: stop after so many rows
+    :param line_bytes: longest line
     :param lenient: yield rows that cannot be read as faults instead of failing on them
     :raises InputError: when a line is damaged, no row has the text field, or a field mixes types
     """
@@ -177,6 +180,7 @@ class TypedLinesSource(Closing):
         batch_bytes: int,
         limit: int | None,
         lenient: bool = False,
+        line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self.path = path
         self._name = input_name(path)
@@ -188,10 +192,10 @@ class TypedLinesSource(Closing):
         self._copy: IO[bytes] | None = spool(path) if is_stream(path) else None
         readable_path: str = self._copy.name if self._copy else path
         try:
-            with ByteStream(readable_path) as stream:
+            with ByteStream(readable_path, line_bytes) as stream:
                 self.schema, self.num_rows = self._find_schema(islice(stream.lines(), limit))
             self.column_names: Sequence[str] = self.schema.names
-            self._stream = ByteStream(readable_path)
+            self._stream = ByteStream(readable_path, line_bytes)
         except BaseException:
             self._drop_copy()
             raise

@@ -39,6 +39,7 @@ class ParquetSink:
     :param overwrite: whether an existing file may be replaced
     :param reasons_field: name and type of a second new column, which says why a row has no entities; None for none
     :param scratch: folder for what needs a name before the file is whole; None for the output's own
+    :param group_bytes: cut row groups where they pass so many bytes of Arrow data
     :raises OutputError: when it cannot be written as asked
     """
 
@@ -54,11 +55,13 @@ class ParquetSink:
         overwrite: bool,
         reasons_field: pa.Field | None = None,
         scratch: str | None = None,
+        group_bytes: int = GROUP_BYTES,
     ) -> None:
         self._path = path
         self._columns = NewColumns(source_schema, entities_field, reasons_field, entities_metadata, replace=replace)
         self._schema = self._columns.schema
         self._written: Written | None = None
+        self._group_bytes = group_bytes
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
@@ -93,7 +96,7 @@ class ParquetSink:
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         self._pending_bytes += rows.table.nbytes  # not the entities': stored and new ones differ in their layout
-        if rows.last_in_group or self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS:
+        if rows.last_in_group or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
             self._write_group()
 
     def finish(self) -> Written:

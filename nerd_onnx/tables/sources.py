@@ -9,7 +9,15 @@ from nerd_onnx.errors import InputError
 from nerd_onnx.tables.jsonl_source import RawLinesSource, TypedLinesSource
 from nerd_onnx.tables.parquet_source import ParquetSource
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format, RowBatch, Source
-from nerd_onnx.tables.streams import BYTE_ORDER_MARK, GZIP_MAGIC, ZSTD_MAGIC, check_readable, input_name, read_head
+from nerd_onnx.tables.streams import (
+    BYTE_ORDER_MARK,
+    GZIP_MAGIC,
+    MAX_LINE_BYTES,
+    ZSTD_MAGIC,
+    check_readable,
+    input_name,
+    read_head,
+)
 
 __all__ = ["Format", "RowBatch", "Source", "detect_format", "format_of_name", "open_source"]
 
@@ -70,6 +78,7 @@ def open_source(
     batch_bytes: int,
     limit: int | None,
     lenient: bool = False,
+    line_bytes: int = MAX_LINE_BYTES,
 ) -> Source:
     """
     Open an input of either format.
@@ -81,6 +90,7 @@ def open_source(
     :param batch_rows: most rows in a batch
     :param batch_bytes: about the most bytes of text in a batch
     :param limit: stop after so many rows
+    :param line_bytes: longest line of JSON Lines
     :param lenient: yield rows that cannot be read as faults instead of failing on them
     :raises InputError: when it is missing, damaged, of another kind, or without the text column
     """
@@ -93,4 +103,5 @@ def open_source(
     }
     if detect_format(path, format) == "parquet":
         return ParquetSource(path, **options, as_json=not typed)
-    return TypedLinesSource(path, **options) if typed else RawLinesSource(path, **options)
+    kind = TypedLinesSource if typed else RawLinesSource
+    return kind(path, **options, line_bytes=line_bytes)
