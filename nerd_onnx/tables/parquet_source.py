@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Any
@@ -17,6 +18,9 @@ from nerd_onnx.tables.rows import Closing, Fault, RowBatch
 from nerd_onnx.tables.streams import check_readable, input_name, is_stream, spool
 from nerd_onnx.tables.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 
+MAX_COLUMNS = 20_000
+MAX_FOOTER_BYTES = 64 << 20  # pyarrow takes sixteen times as much
+_FOOTER_END = 8  # its length and the magic bytes
 _BUFFER_BYTES = 1 << 20
 
 
@@ -163,9 +167,29 @@ def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
 
 def _open(path: str, name: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(pa.OSFile(os.fsencode(path), "rb"), pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        _check_footer(path, name)
+        file = pq.ParquetFile(pa.OSFile(os.fsencode(path), "rb"), pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except (pa.ArrowException, OSError) as err:
         raise InputError(f"{name}: not a readable Parquet file, or cut short: {_reason(err)}") from err
+    if file.metadata.num_columns > MAX_COLUMNS:
+        raise InputError(
+            f"{name}: has {file.metadata.num_columns} columns, over {MAX_COLUMNS}; take out those that are not needed"
+        )
+    return file
+
+
+def _check_footer(path: str, name: str) -> None:
+    """Refuse a footer that takes gigabytes once it is read, before it is."""
+    with open(path, "rb") as file:
+        if file.seek(0, os.SEEK_END) < _FOOTER_END:
+            return
+        file.seek(-_FOOTER_END, os.SEEK_END)
+        size, magic = struct.unpack("<I4s", file.read(_FOOTER_END))
+    if magic == b"PAR1" and size > MAX_FOOTER_BYTES:
+        raise InputError(
+            f"{name}: its footer has {size / 1e6:.0f} MB, over {MAX_FOOTER_BYTES / 1e6:.0f}: too many columns or row "
+            "groups; split it, or take out columns"
+        )
 
 
 def _codecs(metadata: Any) -> tuple[str, ...] | None:
