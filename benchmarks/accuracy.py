@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import shown
+from nerd_export.conversion.networks import TorchNetwork
 from nerd_export.conversion.onnx_export import load_checkpoint
-from nerd_export.conversion.verify import TorchNetwork, sample_texts
+from nerd_export.conversion.verify import sample_texts
 from nerd_export.training.checks import Findings, Sentence, check_split
 from nerd_export.training.corpus import TAG_COLUMNS, read_file
 from nerd_export.training.evaluation import evaluate

@@ -13,13 +13,13 @@ from benchmarks.accuracy import labelled_file, neighbour_texts, score_splits
 from benchmarks.checks import run_checks
 from benchmarks.machine import commit, machine_facts, versions
 from benchmarks.measure import measure, ratios
-from benchmarks.neighbours import neighbour_check
 from benchmarks.paths import SHARED, shown
 from benchmarks.peers.nerd_tag import NerdTag
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.transformers_pipeline import TransformersPipeline, missing_packages
 from benchmarks.peers.twin import can_have_twin, make_twin
 from benchmarks.workloads import SHAPES, build_workload
+from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import available_cpus
 

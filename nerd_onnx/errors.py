@@ -30,6 +30,10 @@ class ModelError(NerdError):
     code = "model"
 
 
+class NotFiniteError(ModelError):
+    """The network gives logits that are not numbers: its file is damaged, or its quantization broken."""
+
+
 class OptionError(NerdError):
     """An option's value does not fit the model or the other options."""
 

@@ -18,7 +18,8 @@ import pytest
 
 from nerd_onnx.cli import main
 from nerd_onnx.messages import printable
-from tests.conftest import SAMPLE, SHARED, sample_texts
+from tests.conftest import SHARED
+from tests.models import SAMPLE, sample_texts
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.encoding import TextEncoder, word_ranges
-from tests.conftest import train_tokenizer
+from tests.models import train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nerd_onnx.inference.encoding import TextEncoder
 from nerd_onnx.inference.segments import cut_segments, paragraphs, sentence_ends
-from tests.conftest import sample_texts, train_tokenizer
+from tests.models import sample_texts, train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from nerd_onnx import Entity, Tagger, TagOptions
 from nerd_onnx.errors import InputError, ModelError, OptionError, OutputError
 from nerd_onnx.inference.arrays import Floats, Ints
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
-from tests.conftest import sample_texts
+from tests.models import sample_texts
 
 SCRIPTS = st.sampled_from(
     [

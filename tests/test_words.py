@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from nerd_onnx.inference.encoding import TextEncoder
-from tests.conftest import sample_texts
+from tests.models import sample_texts
 
 
 @pytest.fixture(scope="module", params=["metaspace", "whole", "bytes"])

@@ -6,24 +6,22 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import click
 
-from nerd_export.config import SEGMENT_TOKENS, TrainConfig, VerifyLimits
+from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, Target, TrainConfig, VerifyLimits
 from nerd_export.outputs import require_file, require_folder, writing
 from nerd_onnx import __version__
-from nerd_onnx.errors import InputError, MissingExtraError, NerdError, OptionError, OutputError
-
-if TYPE_CHECKING:
-    from nerd_export.conversion.export import ExportResult
+from nerd_onnx.errors import InputError, MissingExtraError, NerdError, OptionError, OutputError, VerificationError
 
 _DEFAULTS = TrainConfig()
 _LIMITS = VerifyLimits()
 _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
-_EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir")
+_EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir", "onnxscript")
 
 
 @click.command("nerd-train", context_settings={"auto_envvar_prefix": "NERD_TRAIN", "show_default": True})
@@ -35,7 +33,7 @@ _EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "o
 )
 @click.option("--validation-file", type=click.Path(path_type=Path), help="Labelled file to choose the best epoch on.")
 @click.option("--label-names", help="Names behind integer tags, comma-separated, for files that store none.")
-@click.option("--level", type=click.Choice(["coarse", "fine"]), default=_DEFAULTS.level, help="Which tags to learn.")
+@click.option("--level", type=click.Choice(get_args(Level)), default=_DEFAULTS.level, help="Which tags to learn.")
 @click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
 )
@@ -102,33 +100,57 @@ def _check_train_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 @click.command("nerd-export", context_settings={"auto_envvar_prefix": "NERD_EXPORT", "show_default": True})
-@click.option("--model", required=True, help="Hub id or folder of a fine-tuned token classifier.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the bundle.")
-@click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", help="Per-token int8, or fp32.")
+@click.option("--model", help="Hub id or folder of a fine-tuned token classifier.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for the bundle.")
+@click.option(
+    "--check",
+    metavar="BUNDLE",
+    help="Instead of exporting, check a bundle on this machine: fingerprints, kernels, entities, neighbours, and F1 "
+    "with --dataset or --evaluate. Needs no torch.",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(get_args(Quantization)),
+    default="int8",
+    help="int8: a scale a token; int8-static: a scale a tensor, chosen on --texts; int8-weights: fp32 activations.",
+)
 @click.option(
     "--embeddings",
-    type=click.Choice(["int8", "fp32"]),
-    help="Form of the word embeddings, half of a small model's size.  [default: as the rest]",
+    type=click.Choice(get_args(Embeddings)),
+    help="Form of the word embeddings, half of a small model's size.  [default: int8, or fp32 with --quantize none]",
 )
 @click.option("--keep-fp32", multiple=True, metavar="NAME", help="Linear layer to leave as it is; may be repeated.")
 @click.option(
+    "--target",
+    "targets",
+    type=click.Choice(get_args(Target)),
+    multiple=True,
+    default=["auto"],
+    help="Processor to make weights for; may be repeated, and nerd-tag picks. auto is this one; x86 without VNNI "
+    "gets weights of 7 bits.",
+)
+@click.option(
     "--level",
-    type=click.Choice(["coarse", "fine"]),
+    type=click.Choice(get_args(Level)),
     help="fine: names like person-actor have a coarse type.  [default: as nerd-train recorded]",
 )
 @click.option("--segment-tokens", type=click.IntRange(min=16), default=SEGMENT_TOKENS, help="Longest segment to run.")
+@click.option(
+    "--dataset", help="Labelled file, folder with a validation file, or hub id: the bundle must not be worse on it."
+)
 @click.option(
     "--evaluate",
     "evaluations",
     multiple=True,
     metavar="NAME=FILE",
-    help="Score original and bundle on a labelled file and record it; may be repeated.",
+    help="Score on a further labelled file and report it; may be repeated.",
 )
 @click.option(
     "--texts", type=click.Path(path_type=Path), help="Compare on these texts, one a line.  [default: the sample inside]"
 )
 @click.option(
     "--min-agreement",
+    "min_entity_agreement",
     type=click.FloatRange(0, 1),
     default=_LIMITS.min_entity_agreement,
     help="Least entity F1 against the original.",
@@ -139,6 +161,12 @@ def _check_train_output(output: Path, *, resume: bool, overwrite: bool) -> None:
     default=_LIMITS.max_labels_changed,
     help="Largest share of labels changed.",
 )
+@click.option(
+    "--max-f1-drop",
+    type=click.FloatRange(0, 1),
+    default=_LIMITS.max_f1_drop,
+    help="Largest fall of entity F1 on --dataset.",
+)
 @click.option("--license", "licence", help="Licence to name in the card, as an SPDX id.")
 @click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the card: data, limits.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write every figure as JSON.")
@@ -146,51 +174,91 @@ def _check_train_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 @click.version_option(__version__, package_name="nerd-onnx")
 def export_command(
     *,
+    model: str | None,
+    output: Path | None,
+    check: str | None,
     evaluations: tuple[str, ...],
-    texts: Path | None,
-    min_agreement: float,
-    max_labels_changed: float,
-    notes: Path | None,
     report: Path | None,
+    dataset: str | None,
     **options: Any,
 ) -> None:
     """Export a checkpoint as a bundle for nerd-tag, and compare it with the PyTorch original before it is kept."""
-    require_extra("nerd-export")
-    from nerd_export.conversion.export import ExportRequest, export_bundle
-
+    limits = VerifyLimits(**{name.name: options.pop(name.name) for name in fields(VerifyLimits)})
+    files = dict(map(_name_and_file, evaluations))
     if report is not None:
         require_file(report)
+    if check is not None:
+        if model is not None or output is not None:
+            raise OptionError("--check looks at a bundle that is there; leave --model and --output out")
+        _check(check, dataset, files, limits, report)
+        return
+    if model is None or output is None:
+        raise OptionError(
+            f"{'--output' if model else '--model'} is missing: nerd-export --model FOLDER --output FOLDER"
+        )
+    _export(model, output, report, {**options, "dataset": dataset, "evaluations": files, "limits": limits})
+
+
+def _export(model: str, output: Path, report: Path | None, options: dict[str, Any]) -> None:
+    """Export, and print and write what was measured, of a refused bundle too."""
+    require_extra("nerd-export")
+    from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
+    from nerd_export.conversion.model_card import verdict_table
+
+    texts, notes = options.pop("texts"), options.pop("notes")
     request = ExportRequest(
-        **options,
-        evaluations=dict(map(_name_and_file, evaluations)),
+        model=model,
+        output=output,
         texts=None if texts is None else _lines(texts),
         notes="" if notes is None else "\n".join(_lines(notes, blank=True)),
-        limits=VerifyLimits(min_agreement, max_labels_changed),
+        **options,
     )
-    result = export_bundle(request, _note)
+    try:
+        result = export_bundle(request, _note)
+    except GateRefusalError as refusal:
+        click.echo(verdict_table(refusal.result.verdict))
+        _write_report(report, {"refused": str(refusal), **refusal.result.summary()})
+        raise
+    click.echo(verdict_table(result.verdict))
+    _write_report(report, result.summary())
+    if result.repair:
+        slower = result.verdict.speed.bundle / result.repair.speed_before.bundle if result.verdict.speed else 1.0
+        click.echo(
+            f"kept in fp32: {len(result.repair.kept)} of {len(result.repair.costs)} layers; {slower:.2f} times the "
+            "speed of everything in 8 bits, which was refused"
+        )
+    click.echo(f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB)")
+
+
+def _check(
+    bundle: str, dataset: str | None, evaluations: Mapping[str, Path], limits: VerifyLimits, report: Path | None
+) -> None:
+    """Check a bundle and print what was found."""
+    from nerd_export.conversion.check import check_bundle, described
+    from nerd_export.conversion.labelled import labelled_splits
+
+    splits = {}
+    if dataset is not None or evaluations:
+        require_extra("nerd-export --check with labelled data")
+        splits = labelled_splits(dataset, evaluations, described(bundle).labels, _note)
+    found = check_bundle(bundle, splits, limits)
+    _write_report(report, found.summary())
+    agreed = "not recorded" if found.entity_agreement is None else f"{found.entity_agreement:.4f}"
+    click.echo(f"files: {found.files}, each as it was exported\nkernels: {found.kernels}")
+    click.echo(f"entity agreement with the original on the sample: {agreed}")
+    click.echo(f"texts changed by batch, order or threads: {sum(found.neighbours.values())}")
+    for row in found.f1:
+        recorded = "" if row.recorded is None else f"; at export {row.recorded:.4f}, original {row.original:.4f}"
+        click.echo(f"F1, {row.split}, {row.view}: {row.here:.4f}{recorded}")
+    if found.faults:
+        raise VerificationError(f"{bundle}: {'; '.join(found.faults)}. Do not use it on this machine; export it here")
+    click.echo("passed")
+
+
+def _write_report(report: Path | None, figures: Mapping[str, Any]) -> None:
     if report is not None:
         with writing(report):
-            report.write_text(json.dumps(_figures(result), indent=2, ensure_ascii=False) + "\n", "utf-8")
-    _print_result(request.output, result)
-
-
-def _figures(result: ExportResult) -> Mapping[str, Any]:
-    return {"comparison": result.comparison.summary(), "metrics": result.metrics, "size_bytes": result.size_bytes}
-
-
-def _print_result(output: Path, result: ExportResult) -> None:
-    found = result.comparison
-    click.echo(
-        f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB); against PyTorch: largest logit difference "
-        f"{found.max_logit_difference:.3g}, labels changed {found.labels_changed:.3%}, entity agreement "
-        f"{found.entity_agreement:.4f}"
-    )
-    for name, scores in result.metrics.items():
-        for key in [key for key in scores["bundle"] if key != "sentences"]:
-            click.echo(
-                f"{name}, {key}: F1 {scores['original'][key]['f1']:.4f} original, "
-                f"{scores['bundle'][key]['f1']:.4f} bundle"
-            )
+            report.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _name_and_file(value: str) -> tuple[str, Path]:

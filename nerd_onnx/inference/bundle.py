@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.labels import LabelSet, Scheme
+from nerd_onnx.inference.session import cpu_target
 
 FORMAT_VERSION = 1
 DESCRIPTION = "nerd.json"
@@ -35,6 +36,7 @@ class Bundle:
     :param model_sha256: fingerprint of the ONNX file
     :param optimized: the graph is in its final form
     :param quantization: how it was quantized; ``none`` for fp32, ``unknown`` for foreign folders
+    :param weight_bits: bits of a weight in integer products, None where there are none or nobody said
     :param description: all of ``nerd.json``; empty for foreign folders
     """
 
@@ -47,6 +49,7 @@ class Bundle:
     model_sha256: str
     optimized: bool = False
     quantization: str = "unknown"
+    weight_bits: int | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -63,6 +66,19 @@ class Bundle:
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id")
         return _read_plain(name, folder)
+
+    def running(self, variant: str) -> Bundle:
+        """
+        Run another of the folder's graphs than the one chosen for this processor.
+
+        :param variant: its file name
+        :raises ModelError: when the folder has no such graph
+        """
+        for found in self.description.get("variants") or ():
+            if found["file"] == variant:
+                path, digest = self.model_file.parent / variant, self.description["files"][variant]["sha256"]
+                return replace(self, model_file=path, model_sha256=digest, weight_bits=found["weight_bits"])
+        raise ModelError(f"{self.name}: has no graph {variant!r}")
 
 
 def sha256_of(path: Path) -> str:
@@ -109,20 +125,29 @@ def _read_described(name: str, folder: Path) -> Bundle:
         files: dict[str, dict[str, Any]] = description["files"]
         hashes = {file: _checked_hash(folder, file, str(facts["sha256"])) for file, facts in files.items()}
         scheme: Scheme = description["scheme"]
+        file, weight_bits = _variant_for(cpu_target(), description)
         return Bundle(
             name=name,
             folder=None if folder == DEFAULT_FOLDER else folder,
-            model_file=folder / "model.onnx",
+            model_file=folder / file,
             tokenizer_file=folder / "tokenizer.json",
             labels=LabelSet(tuple(description["labels"]), description.get("coarse") or {}, scheme),
             segment_tokens=int(description["segment_tokens"]),
-            model_sha256=hashes["model.onnx"],
+            model_sha256=hashes[file],
             optimized=True,
             quantization=str(description["quantization"]["method"]),
+            weight_bits=weight_bits,
             description=description,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise ModelError(f"{where}: incomplete or malformed ({err!r}); export the model again") from err
+
+
+def _variant_for(target: str, description: Mapping[str, Any]) -> tuple[str, int | None]:
+    """Choose the graph made for a processor, or the first; give its file and the bits of its weights."""
+    variants = description.get("variants") or [{"file": "model.onnx", "targets": [], "weight_bits": None}]
+    chosen = next((found for found in variants if target in found["targets"]), variants[0])
+    return str(chosen["file"]), chosen["weight_bits"]
 
 
 def _checked_hash(folder: Path, file: str, expected: str) -> str:

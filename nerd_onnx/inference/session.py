@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import platform
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
 
-from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.errors import ModelError, NotFiniteError, first_line
 from nerd_onnx.inference.arrays import Floats, Ints
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -94,7 +95,7 @@ class Session:
         except Exception as err:
             raise ModelError(f"{self._name}: fails on {ids.shape[1]} tokens: {first_line(err)}") from err
         if not np.isfinite(result).all():
-            raise ModelError(f"{self._name}: gives logits that are not finite; the model is damaged")
+            raise NotFiniteError(f"{self._name}: gives logits that are not finite; the model is damaged")
         return np.asarray(result, dtype=np.float32)
 
 
@@ -112,6 +113,18 @@ def cpu_features() -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(name for name in _FEATURES if name in words)
+
+
+def cpu_target() -> str:
+    """
+    Tell which weights this processor needs: ``x86-vnni``, ``arm64``, or ``x86`` without VNNI.
+
+    Without VNNI, x86 adds two products of unsigned and signed 8 bits in 16 bits, which overflow and are cut off
+    (onnxruntime#6004); weights of 7 bits cannot. Where the system does not tell its features, VNNI is not assumed.
+    """
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return "arm64"
+    return "x86-vnni" if {"avx512_vnni", "avx_vnni"} & set(cpu_features()) else "x86"
 
 
 def _cgroup_quota() -> float | None:

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.accuracy import neighbour_texts, recorded_scores, score_splits
-from benchmarks.neighbours import neighbour_check
 from benchmarks.paths import ROOT
 from benchmarks.workloads import LONGEST_ROW_TOKENS, SHAPES, Workload, build_workload
+from nerd_export.conversion.neighbours import neighbour_check
 from nerd_export.conversion.verify import sample_texts
 from nerd_onnx.inference.arrays import Floats, Ints
 from nerd_onnx.inference.bundle import Bundle

@@ -12,30 +12,25 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from onnx.reference import ReferenceEvaluator
 
-from nerd_export.config import VerifyLimits
+from nerd_export.config import Target, VerifyLimits
 from nerd_export.conversion.bundle_writer import new_folder
 from nerd_export.conversion.export import ExportRequest, export_bundle
-from nerd_export.conversion.graph import simplified
-from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
-from nerd_export.conversion.quantize import (
-    linear_layers,
-    quantize_embeddings,
-    quantize_per_token,
-    quantized_weight,
-)
-from nerd_export.conversion.verify import Comparison, TorchNetwork
-from nerd_onnx.errors import ModelError, OptionError, OutputError, VerificationError
+from nerd_export.conversion.graph import prepared
+from nerd_export.conversion.linear import linear_layers, quantizable_layers
+from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
+from nerd_export.conversion.quantize import quantize_embeddings, quantize_per_token, quantized_weight
+from nerd_onnx.errors import ModelError, OptionError, OutputError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.tagger import Tagger
-from tests.conftest import BIO_LABELS, FINE_LABELS, make_checkpoint, sample_texts
+from tests.models import BIO_LABELS, FINE_LABELS, make_checkpoint, sample_texts
 
-WIDE = VerifyLimits(min_entity_agreement=0.5, max_labels_changed=0.2)
+WIDE = VerifyLimits(min_entity_agreement=0.5, max_labels_changed=0.2, max_f1_drop=1)
 
 
 @pytest.fixture(scope="module", params=["bert", "mpnet"])
@@ -45,64 +40,56 @@ def family(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def exported(family: str, checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_onnx(str(checkpoint(family)), tmp_path_factory.mktemp(f"onnx-{family}"))
-
-
-def run(model: ir.Model, folder: Path, ids: Any) -> Any:
-    ir.save(model, folder / "m.onnx")
-    onnx.checker.check_model(str(folder / "m.onnx"))
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(str(folder / "m.onnx"), options, providers=["CPUExecutionProvider"])
-    assert [node.name for node in session.get_inputs()] == ["input_ids"]
-    return session.run(None, {"input_ids": ids})[0]
-
-
-def ids_of(shape: tuple[int, int]) -> Any:
-    return np.random.default_rng(1).integers(5, 1400, shape)
-
-
-def test_without_mask_the_graph_computes_what_pytorch_does(
-    family: str, exported: Path, checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
-    model = simplified(exported)
-    assert not any("mask" in (v.name or "") for v in model.graph.inputs)
-    original = TorchNetwork(load_checkpoint(str(checkpoint(family))).model)
-    for shape in ((1, 3), (4, 17), (2, 100)):
-        ids = ids_of(shape)
-        np.testing.assert_allclose(run(model, tmp_path, ids), original.logits(ids), atol=2e-4)
-
-
-def test_int8_is_close_and_a_row_depends_on_itself_alone(
-    family: str, exported: Path, checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
-    model = simplified(exported)
-    layers = len(linear_layers(model.graph))
-    assert len(quantize_per_token(model)) == layers - 1  # all but the classifier
-    kinds = [node.op_type for node in model.graph]
-    assert kinds.count("MatMulIntegerToFloat") == layers - 1
-    assert kinds.count("QuantizeLinear") == 4 * 2  # Q, K and V share theirs
-    ids = ids_of((8, 20))
-    together = run(model, tmp_path, ids)
-    for i in range(8):
-        np.testing.assert_array_equal(run(model, tmp_path, ids[i : i + 1])[0], together[i])
-    expected = TorchNetwork(load_checkpoint(str(checkpoint(family))).model).logits(ids)
-    assert np.abs(together - expected).mean() < 0.1 * np.abs(expected).std()
-    assert (together.argmax(-1) == expected.argmax(-1)).mean() > 0.9
+    return export_onnx(load_checkpoint(str(checkpoint(family))), tmp_path_factory.mktemp(f"onnx-{family}"))
 
 
 def test_kept_layers_stay_fp32(exported: Path) -> None:
-    model = simplified(exported)
+    model = prepared(exported)
     first = linear_layers(model.graph)[0].name
     assert first not in quantize_per_token(model, keep_fp32=[first])
     assert first in [layer.name for layer in linear_layers(model.graph)]
 
 
 def test_an_unknown_layer_to_keep_is_named_with_the_layers_there_are(exported: Path) -> None:
-    model = simplified(exported)
+    model = prepared(exported)
     first = linear_layers(model.graph)[0].name
     with pytest.raises(OptionError, match=f"no layer nonsense; the linear layers are {first}, "):
         quantize_per_token(model, keep_fp32=[first, "nonsense"])
+
+
+def test_linear_layers_are_found_by_what_they_are() -> None:
+    """A Gemm with a transposed matrix, a product of constants, a product of two activations, and the classifier."""
+    text = """
+    <ir_version: 9, opset_import: ["" : 20]>
+    tables (int64[batch, tokens] input_ids) => (float[tokens, 3] logits) {
+        word = Gather (words, input_ids)
+        one = Constant <value: tensor = int64[1] {0}> ()
+        rows = Squeeze (word, one)
+        hidden = Gemm <transB: int = 1, alpha: float = 2.0> (rows, matrix, bias)
+        other = MatMul (hidden, square)
+        positions = MatMul (square, square)
+        shifted = MatMul (other, positions)
+        turned = Transpose <perm: ints = [1, 0]> (shifted)
+        scores = MatMul (turned, shifted)
+        mixed = MatMul (shifted, scores)
+        logits = MatMul (mixed, last)
+    }
+    """
+    proto = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(1)
+    shapes = {"words": (30, 4), "matrix": (4, 4), "bias": (4,), "square": (4, 4), "last": (4, 3)}
+    for name, shape in shapes.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    run = ReferenceEvaluator(proto)
+    ids = np.array([[3, 1, 4]])
+    expected = run.run(None, {"input_ids": ids})[0]
+    model = ir.from_proto(proto)
+    layers = linear_layers(model.graph)
+    assert [layer.weight.shape for layer in layers] == [(4, 4), (4, 4), (4, 3)]
+    assert [layer.bias is not None for layer in layers] == [True, False, False]
+    assert len(quantizable_layers(model.graph)) == 2
+    found = ReferenceEvaluator(ir.to_proto(model)).run(None, {"input_ids": ids})[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_only_tables_that_input_ids_index_are_embeddings() -> None:
@@ -127,35 +114,32 @@ def test_only_tables_that_input_ids_index_are_embeddings() -> None:
     assert "positions" in model.graph.initializers
 
 
-def test_int8_embeddings_are_close_and_small(exported: Path, tmp_path: Path) -> None:
-    ids = ids_of((3, 20))
-    expected = run(simplified(exported), tmp_path, ids)
-    size = (tmp_path / "m.onnx").stat().st_size
-    model = simplified(exported)
-    assert len(quantize_embeddings(model)) == 1
-    found = run(model, tmp_path, ids)
-    assert (tmp_path / "m.onnx").stat().st_size < 0.6 * size
-    assert 0 < np.abs(found - expected).mean() < 0.05 * expected.std()
-
-
 @given(arrays.arrays(np.float32, (7, 5), elements=st.floats(-1e4, 1e4, width=32)))
-def test_weights_are_rounded_to_the_nearest_step(weight: Any) -> None:
-    integers, scale = quantized_weight(weight)
-    assert np.abs(integers.astype(int)).max() <= 127
+@pytest.mark.parametrize(("bits", "largest"), [(8, 127), (7, 63)])
+def test_weights_are_rounded_to_the_nearest_step(bits: int, largest: int, weight: Any) -> None:
+    integers, scale = quantized_weight(weight, bits)
+    assert np.abs(integers.astype(int)).max() <= largest
     assert (np.abs(integers * scale - weight) <= scale * 0.501 + 1e-12).all()
 
 
-def test_a_bundle_is_the_same_byte_for_byte_when_made_again(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_graphs_are_the_same_byte_for_byte_when_made_again(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    targets: tuple[Target, ...] = ("x86-vnni", "x86")
     for name in ("one", "two"):
-        request = ExportRequest(str(checkpoint("bert")), tmp_path / name / "bundle", level="fine", limits=WIDE)
+        request = ExportRequest(
+            str(checkpoint("bert")), tmp_path / name / "bundle", level="fine", limits=WIDE, targets=targets
+        )
         export_bundle(request, lambda _: None)
-    for path in (tmp_path / "one" / "bundle").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / "bundle" / path.name).read_bytes(), path.name
+    timed = {"README.md", "nerd.json"}  # they hold how fast it was
+    names = {path.name for path in (tmp_path / "one" / "bundle").iterdir()} - timed
+    assert names > {"model.onnx", "model_7bit.onnx", "tokenizer.json", "expected.json"}
+    for name in names:
+        one, two = (tmp_path / folder / "bundle" / name for folder in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes(), name
 
 
 def test_fp32_bundle_agrees_with_pytorch(family: str, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     request = ExportRequest(str(checkpoint(family)), tmp_path / "b", quantize="none", level="fine")
-    found = export_bundle(request, lambda _: None).comparison
+    found = export_bundle(request, lambda _: None).verdict.comparison
     assert found.max_logit_difference < 1e-3
     assert found.labels_changed < 1e-3
     assert found.entity_agreement > 0.99
@@ -163,23 +147,10 @@ def test_fp32_bundle_agrees_with_pytorch(family: str, checkpoint: Callable[..., 
     assert Bundle.load(tmp_path / "b").quantization == "none"
 
 
-def test_a_bundle_that_differs_too_much_is_refused_and_not_written(
-    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import nerd_export.conversion.quantize as module
-
-    def broken(weight: Any) -> Any:
-        integers, scale = quantized_weight(weight)
-        return integers, scale * np.where(np.arange(len(scale)) % 3, 1, 30).astype(np.float32)
-
-    monkeypatch.setattr(module, "quantized_weight", broken)
-    with pytest.raises(VerificationError, match=r"entity agreement is 0\.\d+.*No bundle was written"):
-        export_bundle(ExportRequest(str(checkpoint("bert")), tmp_path / "bad", level="fine"), lambda _: None)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_what_was_quantized_is_recorded_as_it_is(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    name = linear_layers(simplified(export_onnx(str(checkpoint("bert")), tmp_path / "onnx")).graph)[0].name
+    name = linear_layers(prepared(export_onnx(load_checkpoint(str(checkpoint("bert"))), tmp_path / "onnx")).graph)[
+        0
+    ].name
     for options, method, embeddings, kept in (
         ({"quantize": "none", "embeddings": "int8"}, "int8 embeddings", "signed 8 bits", None),
         ({"embeddings": "fp32", "keep_fp32": [name]}, "per-token int8", "fp32", [name]),
@@ -243,7 +214,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(
     def save(*_: Any) -> None:
         raise full
 
-    def export(_: str, scratch: Path) -> Path:
+    def export(_: Checkpoint, scratch: Path) -> Path:
         shutil.copytree(exported.parent, scratch, dirs_exist_ok=True)
         return scratch / "model.onnx"
 
@@ -252,7 +223,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(
     if full_at == "model":
         monkeypatch.setattr(ir, "save", save)
     request = ExportRequest(str(checkpoint(family)), tmp_path / "b", level="fine", limits=WIDE, texts=["The army."])
-    with pytest.raises(OutputError, match="b: cannot be written: No space left on device"):
+    with pytest.raises(OutputError, match="cannot be written: No space left on device"):
         export_bundle(request, lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
@@ -286,20 +257,6 @@ def test_a_malformed_training_record_is_named(
     (tmp_path / "c" / "training.json").write_text(content)
     with pytest.raises(ModelError, match=rf"training\.json: {message}"):
         export_bundle(ExportRequest(str(tmp_path / "c"), tmp_path / "b"), lambda _: None)
-
-
-@pytest.mark.parametrize(
-    ("comparison", "fault"),
-    [
-        (Comparison(1, 100, 0.1, 0.05, 1.0, 9), "5.00% of labels changed"),
-        (Comparison(1, 100, 0.1, 0.0, 0.9, 9), "entity agreement is 0.9"),
-        (Comparison(1, 100, float("inf"), 0.0, 1.0, 9), "not finite"),
-    ],
-)
-def test_each_limit_refuses(comparison: Comparison, fault: str) -> None:
-    with pytest.raises(VerificationError, match=fault):
-        comparison.check(VerifyLimits())
-    Comparison(1, 100, 0.1, 0.001, 0.99, 9).check(VerifyLimits())
 
 
 def test_the_description_records_what_was_measured(tiny_bundle: Path) -> None:
@@ -348,7 +305,7 @@ def test_a_plain_hugging_face_folder_agrees_with_transformers_pipeline(
     import transformers
 
     source = str(checkpoint(kind, BIO_LABELS))
-    export_onnx(source, tmp_path)
+    export_onnx(load_checkpoint(source), tmp_path)
     assert not (tmp_path / "nerd.json").exists()
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     model = transformers.AutoModelForTokenClassification.from_pretrained(source)

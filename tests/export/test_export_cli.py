@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from nerd_export.cli import export_command, train_command
-from nerd_export.conversion.export import ExportResult
-from nerd_export.conversion.verify import Comparison
 from nerd_onnx.errors import OptionError, OutputError
 
 
@@ -55,21 +52,3 @@ def test_reports_that_cannot_be_written_are_refused_first(tmp_path: Path) -> Non
         error = refused(export_command, "--model", tmp_path, "--output", tmp_path / "o", "--report", report)
         assert isinstance(error, OutputError)
         assert message in str(error)
-
-
-def test_the_report_holds_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nerd_export.conversion.export as module
-
-    requests = []
-
-    def export(request: module.ExportRequest, _: object) -> ExportResult:
-        requests.append(request)
-        return ExportResult(Comparison(1, 2, 0.1, 0.0, 1.0, 0), {}, 3)
-
-    monkeypatch.setattr(module, "export_bundle", export)
-    arguments = ["--model", "m", "--output", "o", "--report", str(tmp_path / "r.json"), "--keep-fp32", "a"]
-    result = CliRunner().invoke(export_command, [*arguments, "--keep-fp32", "b"], catch_exceptions=False)
-    assert "bundle: o (0.0 MB)" in result.output
-    assert requests[0].keep_fp32 == ("a", "b")
-    comparison = json.loads((tmp_path / "r.json").read_text("utf-8"))["comparison"]
-    assert "the original finds no entity" in comparison["note"]

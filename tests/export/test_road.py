@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import SAMPLE, make_checkpoint
+from tests.models import SAMPLE, make_checkpoint
 
 TRAIN = "from nerd_export.cli import train_main; train_main()"
 EXPORT = "from nerd_export.cli import export_main; export_main()"

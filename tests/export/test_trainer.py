@@ -22,7 +22,7 @@ from nerd_export.training.trainer import (
 )
 from nerd_onnx.errors import OutputError
 from nerd_onnx.inference.labels import LabelSet
-from tests.conftest import make_checkpoint
+from tests.models import make_checkpoint
 
 SENTENCES = (Sentence(("Ada", "met", "Bob"), ("person", "O", "person")), Sentence(("Rome",), ("O",)))
 DATA = TrainingData(SENTENCES, SENTENCES[:1], LabelSet(("O", "person")), "a.jsonl", "b.jsonl")

@@ -18,7 +18,8 @@ from nerd_onnx.errors import NerdError
 from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.run import tag_files
 from nerd_onnx.tagger import Tagger
-from tests.conftest import SHARED, sample_texts
+from tests.conftest import SHARED
+from tests.models import sample_texts
 
 # Every call by which the program changes what is on disk under a name, or makes it safe.
 STEPS = ("fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir", "ftruncate")

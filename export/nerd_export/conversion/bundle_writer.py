@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
+from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE
 from nerd_export.outputs import require_folder, writing
-from nerd_onnx.errors import ModelError, OutputError
+from nerd_onnx.errors import ModelError, OutputError, first_line
 from nerd_onnx.inference.bundle import DESCRIPTION, FORMAT_VERSION, sha256_of
 from nerd_onnx.inference.labels import LabelSet
 
@@ -35,13 +37,22 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     require_folder(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        _remove_leftovers(target)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", dir=target.parent))
     try:
         yield folder
         with writing(target):
             _move_into_place(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove unfinished folders beside ``target`` whose process was killed."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*.*"):
+        process = path.name.removeprefix(f".{target.name}.").split(".", 1)[0]
+        if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _move_into_place(folder: Path, target: Path) -> None:
@@ -62,14 +73,16 @@ def _move_into_place(folder: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def write_model(folder: Path, model: ir.Model, exported: Path) -> None:
+def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "model.onnx") -> None:
     """
     Write graph, tokenizer and configuration.
 
     :param exported: folder of optimum's export, whose small files are taken over
-    :raises ModelError: when the checkpoint has no fast tokenizer
+    :param file: name of the graph's file
+    :raises ModelError: when the graph is not valid ONNX, or the checkpoint has no fast tokenizer
     """
-    ir.save(model, folder / "model.onnx")
+    ir.save(model, folder / file)
+    _check(folder / file)
     for name in _COPIED:
         if (exported / name).is_file():
             shutil.copyfile(exported / name, folder / name)
@@ -81,6 +94,26 @@ def write_model(folder: Path, model: ir.Model, exported: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
 
+def _check(model_file: Path) -> None:
+    """Have onnx check operators, types and shapes of a file as it lies on the disk."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(model_file), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as err:
+        raise ModelError(f"the rewritten graph is not valid ONNX: {first_line(err)}; please report this") from err
+
+
+def write_expected(folder: Path, entities: Iterable[Sequence[int]]) -> None:
+    """
+    Record what the original finds in the sample texts, so that any machine can be checked against it without PyTorch.
+
+    :param entities: (text, start, end, label, fine label) each, as indices into the label set
+    """
+    content = {"texts": SAMPLE_FILE.name, "sha256": sha256_of(SAMPLE_FILE), "entities": [list(row) for row in entities]}
+    (folder / EXPECTED).write_text(json.dumps(content, separators=(",", ":")) + "\n", "utf-8")
+
+
 def write_description(
     folder: Path,
     labels: LabelSet,
@@ -88,12 +121,14 @@ def write_description(
     segment_tokens: int,
     opset: int,
     quantization: Mapping[str, Any],
+    variants: Sequence[Mapping[str, Any]],
     lineage: Mapping[str, Any],
     **sections: Mapping[str, Any],
 ) -> None:
     """
     Write ``nerd.json``, the one file the runtime believes; it fingerprints every other file.
 
+    :param variants: each graph's ``file``, the ``targets`` it is for, and the ``weight_bits`` of its integer products
     :param sections: further objects to record, such as metrics and verification
     """
     names = sorted(path.name for path in folder.iterdir() if path.name != DESCRIPTION)
@@ -103,9 +138,10 @@ def write_description(
         "scheme": labels.scheme,
         "coarse": dict(labels.coarse) or None,
         "segment_tokens": segment_tokens,
-        "inputs": ["input_ids"],
+        "inputs": ["input_ids", "attention_mask"],
         "word_rule": "a word of the tokenizer's pre-tokenizer is decided by its first token",
         "quantization": dict(quantization),
+        "variants": [dict(variant) for variant in variants],
         "opset": opset,
         "lineage": dict(lineage),
         **{key: dict(value) for key, value in sections.items()},

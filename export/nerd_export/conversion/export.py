@@ -1,4 +1,4 @@
-"""The road from checkpoint to bundle: export, simplify, quantize, write, read back, compare, score."""
+"""The road from checkpoint to bundle: export, prepare, quantize, write, read back, judge, repair, describe."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import json
 import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, VerifyLimits
-from nerd_export.conversion.bundle_writer import new_folder, write_description, write_model
-from nerd_export.conversion.graph import simplified
+from nerd_export.config import SEGMENT_TOKENS, WEIGHT_BITS, Embeddings, Level, Quantization, Target, VerifyLimits
+from nerd_export.conversion.bundle_writer import new_folder, write_description, write_expected, write_model
+from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict
+from nerd_export.conversion.graph import prepared
+from nerd_export.conversion.labelled import labelled_splits
 from nerd_export.conversion.model_card import bundle_card
+from nerd_export.conversion.networks import TorchNetwork, segment_batches
 from nerd_export.conversion.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
-from nerd_export.conversion.quantize import quantize_embeddings, quantize_per_token
-from nerd_export.conversion.verify import Comparison, TorchNetwork, compare, sample_texts
+from nerd_export.conversion.recipe import Plan, Workshop
+from nerd_export.conversion.sensitivity import LayerCost, fewest_kept, layer_costs, title
+from nerd_export.conversion.verify import entity_set, sample_texts
 from nerd_export.outputs import writing
-from nerd_export.training.checks import Findings, Sentence, check_split
-from nerd_export.training.corpus import TAG_COLUMNS, read_file
-from nerd_export.training.evaluation import evaluate
 from nerd_export.training.trainer import STATE_FILE
-from nerd_onnx.errors import ModelError, OptionError, first_line
+from nerd_onnx.errors import ModelError, OptionError, VerificationError, first_line
+from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.bundle import Bundle, longest_input
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.session import cpu_target
 from nerd_onnx.tagger import Tagger, TagOptions
 
 _VERSIONS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers", "nerd-onnx")
@@ -39,10 +42,12 @@ class ExportRequest:
     What to export and how.
 
     :param model: hub id or folder of a token-classification checkpoint
-    :param embeddings: form of the word embeddings; None for that of the rest
-    :param keep_fp32: names of linear layers that int8 leaves as they are
+    :param embeddings: form of the word embeddings; None for int8, or fp32 where nothing is quantized
+    :param keep_fp32: names of linear layers that stay as they are
+    :param targets: processors to make weights for; ``auto`` is this one
     :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded
-    :param evaluations: labelled files to score original and bundle on, by the split's name
+    :param dataset: labelled data the bundle must not be worse on: a file, a folder or a hub id
+    :param evaluations: further labelled files to score original and bundle on, by the split's name; only reported
     :param notes: Markdown for the end of the card: data, attribution, limits
     :param texts: texts to compare on; None for the sample that comes with the program
     """
@@ -52,8 +57,10 @@ class ExportRequest:
     quantize: Quantization = "int8"
     embeddings: Embeddings | None = None
     keep_fp32: Sequence[str] = ()
+    targets: Sequence[Target] = ("auto",)
     level: Level | None = None
     segment_tokens: int = SEGMENT_TOKENS
+    dataset: str | None = None
     evaluations: Mapping[str, Path] = field(default_factory=dict)
     texts: Sequence[str] | None = None
     limits: VerifyLimits = field(default_factory=VerifyLimits)
@@ -61,76 +68,264 @@ class ExportRequest:
     licence: str | None = None
     notes: str = ""
 
+    def weight_bits(self) -> dict[int, list[str]]:
+        """Give the processors that each width of weights is for, the first to be ``model.onnx``."""
+        named = list(dict.fromkeys(cpu_target() if target == "auto" else target for target in self.targets))
+        if self.quantize not in ("int8", "int8-static"):
+            return {8: list(WEIGHT_BITS)}
+        widths: dict[int, list[str]] = {WEIGHT_BITS[target]: [] for target in named}
+        for target, bits in WEIGHT_BITS.items():
+            widths.get(bits, []).append(target)
+        return widths
+
+
+@dataclass(frozen=True)
+class Repair:
+    """
+    What the sensitivity pass did.
+
+    :param costs: what each layer costs alone, the worst first
+    :param kept: layers and embeddings that stay fp32 for it
+    :param faults: what was wrong before
+    :param speed_before: with everything quantized
+    """
+
+    costs: Sequence[LayerCost]
+    kept: Sequence[str]
+    faults: Sequence[str]
+    speed_before: Speed
+
+    def summary(self) -> dict[str, Any]:
+        """Give it as plain data."""
+        costs = [{"layer": cost.name, "error": round(cost.error, 8)} for cost in self.costs]
+        return {
+            "because": list(self.faults),
+            "kept_fp32": list(self.kept),
+            "layer_costs": costs,
+            "texts_per_s_before": asdict(self.speed_before),
+        }
+
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was measured on the way: comparison with the original, scores by split, and the bundle's size."""
+    """What was measured on the way: the verdict, what was kept for it, and the bundle's size."""
 
-    comparison: Comparison
-    metrics: Mapping[str, Any]
+    verdict: Verdict
+    repair: Repair | None
     size_bytes: int
+
+    def summary(self) -> dict[str, Any]:
+        """Give every figure as plain data."""
+        return {
+            "comparison": self.verdict.summary(),
+            "metrics": self.verdict.metrics,
+            "repair": self.repair.summary() if self.repair else None,
+            "size_bytes": self.size_bytes,
+        }
+
+
+class GateRefusalError(VerificationError):
+    """
+    A bundle that the gate refused.
+
+    :ivar result: what was measured
+    """
+
+    def __init__(self, message: str, result: ExportResult) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> ExportResult:
     """
-    Export a checkpoint as a verified bundle.
+    Export a checkpoint as a bundle that passed the gate.
 
     :param tell: receives a line a step
     :raises ModelError: when the checkpoint cannot be loaded or exported
-    :raises VerificationError: when the result differs too much; nothing is written then
+    :raises GateRefusalError: when the result differs too much; nothing is written then
     :raises OptionError: when an option does not fit the model or another option
+    :raises TrainingDataError: when labelled data cannot be read, or has none of the model's types
     :raises OutputError: when the output cannot be written
     """
     if request.keep_fp32 and request.quantize == "none":
         raise OptionError("--keep-fp32: with --quantize none every layer stays fp32; leave one of them out")
-    checkpoint = load_checkpoint(request.model)
+    checkpoint = load_checkpoint(request.model, tell)
     training = _training_record(request.model)
     labels = _labels(checkpoint, request.level, training)
-    splits = {name: (path.name, _labelled(path, labels)) for name, path in request.evaluations.items()}
-    texts = sample_texts() if request.texts is None else request.texts
-    with new_folder(request.output, overwrite=request.overwrite) as folder:
-        facts: dict[str, Any] = {
-            "segment_tokens": request.segment_tokens,
-            "opset": OPSET,
-            "quantization": _write_graph(request, folder, tell),
-            "lineage": _lineage(request, training),
-        }
-        with writing(request.output):
-            write_description(folder, labels, **facts)
-        bundle = Bundle.load(folder)
-        original = TorchNetwork(checkpoint.model)
-        tell(f"comparing with PyTorch on {len(texts)} texts")
-        comparison = compare(bundle, original, texts)
-        comparison.check(request.limits)
-        if comparison.note:
-            tell(comparison.note)
-        metrics = _scores(splits, bundle, original, tell)
+    splits = labelled_splits(request.dataset, request.evaluations, labels, tell)
+    with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
+        job = _Job(request, labels, training, folder=folder, scratch=Path(scratch), tell=tell)
+        return job.run(checkpoint, splits)
+
+
+class _Job:
+    """One export, from the loaded checkpoint to the filled folder."""
+
+    def __init__(
+        self,
+        request: ExportRequest,
+        labels: LabelSet,
+        training: Mapping[str, Any],
+        *,
+        folder: Path,
+        scratch: Path,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._request, self._labels, self._training = request, labels, training
+        self._folder, self._scratch, self._tell = folder, scratch, tell
+        self._texts = sample_texts() if request.texts is None else request.texts
+        self._exported = scratch / "onnx"
+
+    def run(self, checkpoint: Checkpoint, splits: Mapping[str, LabelledSplit]) -> ExportResult:
+        """Do it all; what is in the folder at the end is the bundle."""
+        self._tell(f"exporting {self._request.model} with optimum, opset {OPSET}")
+        exported = export_onnx(checkpoint, self._exported)
+        _require_positions(self._request.segment_tokens, self._exported)
+        graph = prepared(exported)
+        fp32 = self._write_fp32(graph)
+        batches = segment_batches(fp32, self._texts)
+        workshop, original = Workshop(graph, batches), TorchNetwork(checkpoint.model)
+        plan = self._plan()
+        bundle = self._write(workshop, plan)
+        self._tell(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
+        gate = Gate(original, fp32, original_bytes=checkpoint.size_bytes, texts=self._texts, splits=splits)
+        verdict, repair = self._judged(gate, bundle), None
+        faults = verdict.faults(self._request.limits)
+        if faults and plan.recipe != "none":
+            bundle, verdict, repair = self._repaired(gate, workshop, plan, batches, verdict)
+        verdict = replace(verdict, speed=gate.speed(bundle))
+        result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
+        if still := verdict.faults(self._request.limits):
+            raise GateRefusalError(_refusal(still, verdict, plan, repair), result)
+        if verdict.comparison.note:
+            self._tell(verdict.comparison.note)
+        self._describe(bundle, original, result)
+        return result
+
+    def _plan(self) -> Plan:
+        request = self._request
+        embeddings: Embeddings = request.embeddings or ("fp32" if request.quantize == "none" else "int8")
+        return Plan(request.quantize, embeddings, tuple(request.keep_fp32), next(iter(request.weight_bits())))
+
+    def _write_fp32(self, graph: ir.Model) -> Bundle:
+        """Write the graph as it is beside the bundle, to compare with it."""
+        folder = self._scratch / "fp32"
+        folder.mkdir()
+        with writing(folder):
+            write_model(folder, graph, self._exported)
+            write_description(folder, self._labels, **self._facts({"method": "none"}, []))
+        return Bundle.load(folder)
+
+    def _write(self, workshop: Workshop, plan: Plan) -> Bundle:
+        """Write every variant of a plan with its description, and read the bundle back as users will."""
+        variants: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = []
+        with writing(self._request.output):
+            for bits, targets in self._request.weight_bits().items():
+                model, record = workshop.build(replace(plan, weight_bits=bits))
+                file = "model.onnx" if not variants else f"model_{bits}bit.onnx"
+                write_model(self._folder, model, self._exported, file)
+                variants.append({"file": file, "targets": targets, "weight_bits": _bits_in(plan, bits)})
+                records.append(record)
+            write_description(self._folder, self._labels, **self._facts(records[0], variants))
+        if plan.embeddings == "int8" and records[0]["embeddings"] == "fp32":
+            self._tell("found no table of word embeddings to quantize; they stay fp32")
+        return Bundle.load(self._folder)
+
+    def _judged(self, gate: Gate, bundle: Bundle) -> Verdict:
+        """Judge every variant; give the worst verdict: one with faults, or the first."""
+        files = [found["file"] for found in bundle.description["variants"]]
+        verdicts = [gate.judge(bundle.running(file)) for file in files]
+        return next((found for found in verdicts if found.faults(self._request.limits)), verdicts[0])
+
+    def _repaired(
+        self, gate: Gate, workshop: Workshop, plan: Plan, batches: Sequence[Ints], verdict: Verdict
+    ) -> tuple[Bundle, Verdict, Repair]:
+        """Keep the layers that cost most in fp32 until the gate passes; without success, give what failed."""
+        faults = verdict.faults(self._request.limits)
+        self._tell(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
+        speed_before = gate.speed(Bundle.load(self._folder))
+        costs = layer_costs(workshop, plan, batches, self._scratch)
+        verdicts: dict[int, Verdict] = {}
+
+        def passes(names: Sequence[str]) -> bool:
+            self._tell(f"keeping {len(names)} of {len(costs)} in fp32: {', '.join(map(title, names[-3:]))}")
+            verdicts[len(names)] = self._judged(gate, self._write(workshop, plan.keeping(names)))
+            return not verdicts[len(names)].faults(self._request.limits)
+
+        kept = fewest_kept(costs, passes)
+        bundle = self._write(workshop, plan.keeping(kept or []))
+        found = verdicts[len(kept)] if kept else verdict
+        return bundle, found, Repair(costs, kept or [], faults, speed_before)
+
+    def _describe(self, bundle: Bundle, original: TorchNetwork, result: ExportResult) -> None:
+        """Write what the original finds, the card, and the description with every figure."""
+        request, verdict = self._request, result.verdict
+        lineage, quantization = self._lineage(), bundle.description["quantization"]
         card = bundle_card(
-            request.output.name, bundle, lineage=facts["lineage"], comparison=comparison, metrics=metrics
+            request.output.name, bundle, lineage=lineage, verdict=verdict, repair=result.repair, texts=len(self._texts)
         )
-        size = bundle.model_file.stat().st_size
         notes = f"\n{request.notes.strip()}\n" if request.notes.strip() else ""
+        tagger = Tagger(bundle, TagOptions(threads=1), network=original)
+        expected = sorted(entity_set(tagger.tag_arrays(sample_texts()).spans))
+        tagger.close()
         with writing(request.output):
-            (folder / "README.md").write_text(card + notes, "utf-8")
-            write_description(folder, labels, **facts, verification=_verification(comparison, request), metrics=metrics)
-    return ExportResult(comparison, metrics, size)
+            write_expected(self._folder, expected)
+            (self._folder / "README.md").write_text(card + notes, "utf-8")
+            write_description(
+                self._folder,
+                self._labels,
+                **self._facts(quantization, bundle.description["variants"]),
+                verification=_verification(result, request),
+                metrics=verdict.metrics,
+            )
+
+    def _facts(self, quantization: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {
+            "segment_tokens": self._request.segment_tokens,
+            "opset": OPSET,
+            "quantization": quantization,
+            "variants": variants or [{"file": "model.onnx", "targets": list(WEIGHT_BITS), "weight_bits": None}],
+            "lineage": self._lineage(),
+        }
+
+    def _lineage(self) -> dict[str, Any]:
+        """Say where the model comes from; folders are named by their last part, never by a path."""
+        recipe = self._training.get("recipe", {})
+        record = {k: self._training[k] for k in ("recipe", "command", "data", "best") if k in self._training}
+        return {
+            "checkpoint": Path(self._request.model).name,
+            "base_model": Path(recipe["model"]).name if "model" in recipe else None,
+            "training": record or None,
+            "licence": self._request.licence,
+            "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+        }
 
 
-def _write_graph(request: ExportRequest, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
-    """
-    Export, simplify and quantize the graph, and write it with its tokenizer.
+def _bits_in(plan: Plan, bits: int) -> int | None:
+    """Bits of a weight in integer products; None where there are no such products."""
+    return bits if plan.recipe in ("int8", "int8-static") else None
 
-    :return: how it was quantized
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        tell(f"exporting {request.model} with optimum, opset {OPSET}")
-        exported = export_onnx(request.model, Path(scratch))
-        _require_positions(request.segment_tokens, Path(scratch))
-        model = simplified(exported)
-        quantization = _quantized(model, request, tell)
-        with writing(request.output):
-            write_model(folder, model, Path(scratch))
-    return quantization
+
+def _and_splits(splits: Mapping[str, LabelledSplit]) -> str:
+    counts = [f"{name} ({len(split.sentences)} sentences)" for name, split in splits.items()]
+    return f" and on {', '.join(counts)}" if counts else ""
+
+
+def _refusal(faults: Sequence[str], verdict: Verdict, plan: Plan, repair: Repair | None) -> str:
+    """Say in one line why there is no bundle, and what to do."""
+    tried = "; keeping layers in fp32 did not help" if repair else ""
+    wider = "--min-agreement, --max-labels-changed and --max-f1-drop"
+    other = "" if plan.recipe == "none" else f"Export with --quantize {_safer(plan)}, or allow"
+    return (
+        f"the exported model differs too much from its PyTorch original: {'; '.join(faults)} (largest logit difference "
+        f"{verdict.comparison.max_logit_difference:.3g}, on {verdict.comparison.texts} texts{tried}). No bundle was "
+        f"written. {other or 'Allow'} more with {wider}"
+    )
+
+
+def _safer(plan: Plan) -> str:
+    return {"int8-static": "int8", "int8": "int8-weights"}.get(plan.recipe, "none")
 
 
 def _require_positions(segment_tokens: int, exported: Path) -> None:
@@ -140,42 +335,10 @@ def _require_positions(segment_tokens: int, exported: Path) -> None:
         raise OptionError(f"--segment-tokens {segment_tokens}: the model takes {limit} tokens at most; give up to that")
 
 
-def _quantized(model: ir.Model, request: ExportRequest, tell: Callable[[str], None]) -> dict[str, Any]:
-    """
-    Quantize what the request asks for, in place.
-
-    :return: how it was quantized
-    """
-    record: dict[str, Any] = {"method": "none"}
-    if request.quantize == "int8":
-        layers = quantize_per_token(model, request.keep_fp32)
-        record = _per_token(len(layers), request.keep_fp32)
-        tell(f"per-token int8: {len(layers)} linear layers")
-    wanted = request.embeddings or ("int8" if request.quantize == "int8" else "fp32")
-    tables = quantize_embeddings(model) if wanted == "int8" else []
-    if tables and request.quantize == "none":
-        record["method"] = "int8 embeddings"
-    elif wanted == "int8" and not tables:
-        tell("found no table of word embeddings to quantize; they stay fp32")
-    record["embeddings"] = f"signed 8 bits, one scale a row: {', '.join(tables)}" if tables else "fp32"
-    return record
-
-
 def _labels(checkpoint: Checkpoint, level: Level | None, training: Mapping[str, Any]) -> LabelSet:
     if level == "fine" or (level is None and training.get("coarse")):
         return LabelSet.hierarchical(checkpoint.names)
     return LabelSet(checkpoint.names)
-
-
-def _per_token(layers: int, kept: Sequence[str]) -> dict[str, Any]:
-    return {
-        "method": "per-token int8",
-        "activations": "unsigned 8 bits, one scale a token, computed at run time",
-        "weights": "signed 8 bits, one scale an output channel",
-        "layers": layers,
-        "fp32": "attention products, layer norms, classifier",
-        **({"kept_fp32": list(kept)} if kept else {}),
-    }
 
 
 def _training_record(model: str) -> dict[str, Any]:
@@ -209,44 +372,12 @@ def _is_training_record(record: object) -> bool:
     return named and (counted or not data)
 
 
-def _lineage(request: ExportRequest, training: Mapping[str, Any]) -> dict[str, Any]:
-    """Say where the model comes from; folders are named by their last part, never by a path."""
-    recipe = training.get("recipe", {})
-    return {
-        "checkpoint": Path(request.model).name,
-        "base_model": Path(recipe["model"]).name if "model" in recipe else None,
-        "training": {k: training[k] for k in ("recipe", "command", "data", "best") if k in training} or None,
-        "licence": request.licence,
-        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
-    }
-
-
-def _verification(comparison: Comparison, request: ExportRequest) -> dict[str, Any]:
+def _verification(result: ExportResult, request: ExportRequest) -> dict[str, Any]:
     source = "sample texts that come with the program" if request.texts is None else "texts given by the user"
-    return {"against": "the PyTorch original", "on": source, **comparison.summary(), "limits": asdict(request.limits)}
-
-
-def _labelled(path: Path, labels: LabelSet) -> list[Sentence]:
-    """Read a labelled file at the model's level, every row of it, with tags the model may not know."""
-    findings = Findings()
-    sentences = check_split(read_file(path, TAG_COLUMNS["fine" if labels.has_fine_level else "coarse"]), None, findings)
-    findings.raise_problems()
-    return sentences
-
-
-def _scores(
-    splits: Mapping[str, tuple[str, Sequence[Sentence]]],
-    bundle: Bundle,
-    original: TorchNetwork,
-    tell: Callable[[str], None],
-) -> dict[str, Any]:
-    """Score original and bundle on every labelled split that was given."""
-    metrics: dict[str, Any] = {}
-    for name, (source, sentences) in splits.items():
-        tell(f"scoring original and bundle on {name}: {len(sentences)} sentences")
-        metrics[name] = {
-            "source": source,
-            "original": evaluate(Tagger(bundle, TagOptions(threads=1), network=original), sentences).summary(),
-            "bundle": evaluate(Tagger(bundle), sentences).summary(),
-        }
-    return metrics
+    return {
+        "against": "the PyTorch original",
+        "on": source,
+        **result.verdict.summary(),
+        "limits": asdict(request.limits),
+        "repair": result.repair.summary() if result.repair else None,
+    }

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from nerd_export.conversion.verify import Comparison
+from nerd_export.conversion.gate import VIEWS, F1Row, Verdict
+from nerd_export.conversion.sensitivity import title
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.session import cpu_features, cpu_target
 
-_ROWS = (
-    ("words", "given words, coarse"),
-    ("fine_words", "given words, fine"),
-    ("raw", "raw text, coarse"),
-    ("fine_raw", "raw text, fine"),
-)
+if TYPE_CHECKING:
+    from nerd_export.conversion.export import Repair
+
+_SHOWN_COSTS = 10
 
 
 def bundle_card(
@@ -23,12 +22,17 @@ def bundle_card(
     bundle: Bundle,
     *,
     lineage: Mapping[str, Any],
-    comparison: Comparison,
-    metrics: Mapping[str, Any],
+    verdict: Verdict,
+    repair: Repair | None,
+    texts: int,
 ) -> str:
-    """Write the bundle's ``README.md``."""
+    """
+    Write the bundle's ``README.md``, with the metadata that the Hugging Face hub reads.
+
+    :param texts: number of texts it was compared on
+    """
     return f"""---
-{_front_matter(bundle, lineage)}
+{_front_matter(name, bundle, lineage, verdict)}
 ---
 
 # {name}
@@ -40,23 +44,83 @@ Named-entity tagger for [nerd-onnx](https://pypi.org/project/nerd-onnx/): {_leve
 nerd-tag --model {name} input.parquet output.parquet
 ```
 
-{_compared(comparison)}{"".join(_score_sections(metrics))}
+transformers runs it as well, through optimum: `ORTModelForTokenClassification.from_pretrained("{name}")` in a
+`token-classification` pipeline.
+
+## Against its PyTorch original
+
+On {texts:,} texts ({verdict.comparison.tokens:,} tokens, {verdict.comparison.entities:,} entities) through the same
+runtime{_note(verdict)}:
+
+{verdict_table(verdict)}
+{"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}
 ## Where it comes from
 
 Checkpoint `{lineage["checkpoint"]}`{_base(lineage)}.
-`nerd.json` holds the recipe, the versions and a fingerprint of every file.
+Exported and measured on {_machine()} with {_versions(lineage)}.
+`nerd.json` holds the recipe, labels, all figures, the versions and a fingerprint of every file;
+`nerd-export --check {name}` measures again on your machine.
 """
 
 
-def _front_matter(bundle: Bundle, lineage: Mapping[str, Any]) -> str:
-    head = {
-        "library_name": "nerd-onnx",
-        "pipeline_tag": "token-classification",
-        "tags": ["named-entity-recognition", "onnx", bundle.quantization.replace(" ", "-")],
-        "base_model": lineage.get("base_model"),
-        "license": lineage.get("licence"),
-    }
-    return "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items() if value)
+def verdict_table(verdict: Verdict) -> str:
+    """Write what the gate measured as Markdown: three forms of the model beside each other."""
+    found, fp32, speed, sizes = verdict.comparison, verdict.fp32, verdict.speed, verdict.sizes
+    rows = [
+        ("entity agreement (F1)", "", f"{fp32.entity_agreement:.4f}", f"{found.entity_agreement:.4f}", ""),
+        ("labels changed", "", f"{fp32.labels_changed:.3%}", f"{found.labels_changed:.3%}", ""),
+        (
+            "largest logit difference",
+            "",
+            f"{fp32.max_logit_difference:.3g}",
+            f"{found.max_logit_difference:.3g}",
+            "",
+        ),
+        ("texts changed by batch, order or threads", "", "", f"{sum(verdict.neighbours.values())}", ""),
+        *(_f1_cells(row) for row in verdict.rows),
+        ("size, MB", *(f"{sizes[form] / 1e6:.1f}" for form in ("original", "fp32", "bundle")), ""),
+    ]
+    if speed:
+        rates = (f"{rate:,.1f}" for rate in (speed.original, speed.fp32, speed.bundle))
+        rows.append(("texts a second, this machine", *rates, f"{speed.bundle / speed.original:.2f} times"))
+    lines = ["| | PyTorch | fp32 ONNX | bundle | bundle against PyTorch |", "|---|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
+
+
+def _f1_cells(row: F1Row) -> tuple[str, str, str, str, str]:
+    interval = f"{row.difference.value:+.4f} ({row.difference.low:+.4f} to {row.difference.high:+.4f})"
+    name = f"F1, {row.split}, {VIEWS[row.view]}"
+    return name, f"{row.original:.4f}", f"{row.fp32:.4f}", f"{row.bundle:.4f}", interval
+
+
+def _front_matter(name: str, bundle: Bundle, lineage: Mapping[str, Any], verdict: Verdict) -> str:
+    """Make the card's metadata with the hub's own library, results in its ``model-index``."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="token-classification",
+            task_name="Named entity recognition",
+            dataset_type=verdict.metrics[row.split]["source"].rsplit(".", 1)[0],
+            dataset_name=verdict.metrics[row.split]["source"],
+            dataset_split=row.split,
+            metric_type=kind,
+            metric_name=f"{kind}, {VIEWS[row.view]}",
+            metric_value=round(float(verdict.metrics[row.split]["bundle"][row.view][kind]), 5),
+        )
+        for row in verdict.rows
+        for kind in ("precision", "recall", "f1")
+    ]
+    data = ModelCardData(
+        model_name=name,
+        eval_results=results or None,
+        library_name="nerd-onnx",
+        pipeline_tag="token-classification",
+        tags=["named-entity-recognition", "onnx", bundle.quantization.replace(" ", "-")],
+        base_model=lineage.get("base_model"),
+        license=lineage.get("licence"),
+    )
+    return str(data.to_yaml())
 
 
 def _levels(labels: LabelSet) -> str:
@@ -65,15 +129,30 @@ def _levels(labels: LabelSet) -> str:
     return f"{len(labels.types)} types"
 
 
-def _compared(found: Comparison) -> str:
-    """Write the section on the comparison with the original."""
-    note = f"\nNote: {found.note}.\n" if found.note else ""
-    return f"""## Against its PyTorch original
+def _note(verdict: Verdict) -> str:
+    return f" ({verdict.comparison.note})" if verdict.comparison.note else ""
 
-On {found.texts:,} texts ({found.tokens:,} tokens, {found.entities:,} entities), through the same
-runtime: largest logit difference {found.max_logit_difference:.4g}, labels changed
-{found.labels_changed:.3%}, entity agreement (F1) {found.entity_agreement:.4f}.
-{note}"""
+
+def _repaired(repair: Repair | None) -> Iterator[str]:
+    """Yield the section on what the sensitivity pass kept."""
+    if repair is None:
+        return
+    yield f"\n## Kept in fp32\n\nWith everything in 8 bits it was refused ({'; '.join(repair.faults)}); then it tagged "
+    yield f"{repair.speed_before.bundle:,.1f} texts a second. What each layer costs alone (mean square difference "
+    yield "of the logits, in units of their variance), the worst first:\n\n| layer | cost | now |\n|---|---|---|\n"
+    for cost in repair.costs[: max(_SHOWN_COSTS, len(repair.kept) + 2)]:
+        yield f"| {title(cost.name)} | {cost.error:.2e} | {'fp32' if cost.name in repair.kept else 'int8'} |\n"
+
+
+def _by_label(rows: Sequence[F1Row]) -> Iterator[str]:
+    """Yield F1 of every entity type, at the finest level, on given words of the first split."""
+    views = [row for row in rows if row.split == rows[0].split and row.view.endswith("words")]
+    if not views:
+        return
+    row = views[-1]
+    yield f"\n## F1 by type ({row.split}, {VIEWS[row.view]})\n\n| type | PyTorch | bundle |\n|---|---|---|\n"
+    for label, (before, after) in row.labels.items():
+        yield f"| {label} | {before:.4f} | {after:.4f} |\n"
 
 
 def _base(lineage: Mapping[str, Any]) -> str:
@@ -85,11 +164,9 @@ def _base(lineage: Mapping[str, Any]) -> str:
     return text
 
 
-def _score_sections(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a table of entity F1 for each labelled split."""
-    for split, scores in metrics.items():
-        yield f"\n## Entity F1 on {split} (`{scores['source']}`, {scores['bundle']['sentences']:,} sentences)\n\n"
-        yield "| | PyTorch original | this bundle |\n|---|---|---|\n"
-        for key, title in _ROWS:
-            if key in scores["bundle"]:
-                yield f"| {title} | {scores['original'][key]['f1']:.4f} | {scores['bundle'][key]['f1']:.4f} |\n"
+def _machine() -> str:
+    return f"{cpu_target()} ({', '.join(cpu_features()) or 'no features told'})"
+
+
+def _versions(lineage: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {lineage['versions'][name]}" for name in ("torch", "optimum-onnx", "onnxruntime"))

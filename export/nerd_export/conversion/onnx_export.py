@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nerd_onnx.errors import ModelError, first_line
+from nerd_export.config import TESTED_VERSIONS
+from nerd_onnx.errors import ModelError, OutputError, first_line
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
+_ROOM = 3  # the fp32 graph as exported, the graph as written, and what the exporter keeps meanwhile
 
 
 @dataclass(frozen=True)
@@ -22,57 +26,143 @@ class Checkpoint:
 
     :param folder: where it lies, or its hub id
     :param model: the PyTorch model, in fp32
+    :param tokenizer: its fast tokenizer
     :param names: its label names in the order of the outputs
     """
 
     folder: str
     model: Any
+    tokenizer: Any
     names: tuple[str, ...]
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of its weights in fp32."""
+        return 4 * sum(int(weight.numel()) for weight in self.model.parameters())
 
-def load_checkpoint(name: str) -> Checkpoint:
+
+def load_checkpoint(name: str, warn: Callable[[str], None] = lambda _: None) -> Checkpoint:
     """
     Load a token-classification checkpoint.
 
-    :raises ModelError: when it cannot be loaded, is of another kind, or names no labels
+    :param warn: receives what the user should know but does not stop the export
+    :raises ModelError: when it cannot be loaded, is of another kind, names no labels, or has no fast tokenizer
     """
-    import torch
     import transformers
 
     try:
         config = transformers.AutoConfig.from_pretrained(name)
-        architectures = config.architectures or []
-        if architectures and not any(a.endswith("ForTokenClassification") for a in architectures):
-            raise ModelError(
-                f"{name}: holds {', '.join(architectures)}, not a token classifier; fine-tune it with nerd-train"
-            )
-        model = transformers.AutoModelForTokenClassification.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, KeyError) as err:
         raise ModelError(f"{name}: cannot be loaded as a checkpoint: {first_line(err)}") from err
+    architectures = config.architectures or []
+    if architectures and not any(a.endswith("ForTokenClassification") for a in architectures):
+        raise ModelError(
+            f"{name}: holds {', '.join(architectures)}, not a token classifier; fine-tune it with nerd-train"
+        )
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     if all(label == f"LABEL_{i}" for i, label in enumerate(names)):
         raise ModelError(
             f"{name}: its config.json names no labels (LABEL_0, ...); set id2label to the tags it was trained on"
         )
-    return Checkpoint(name, model, names)
+    model = _load_model(name, warn)
+    return Checkpoint(name, model, _load_tokenizer(name), names)
 
 
-def export_onnx(checkpoint: str, folder: Path) -> Path:
+def _load_model(name: str, warn: Callable[[str], None]) -> Any:
+    """Load the network, its attention written out in plain operators, which is the form that runs fastest here."""
+    import torch
+    import transformers
+
+    kind = transformers.AutoModelForTokenClassification
+    try:
+        with _quiet():
+            model, found = kind.from_pretrained(
+                name, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
+        raise ModelError(f"{name}: cannot be loaded as a checkpoint: {first_line(err)}") from err
+    missing = sorted(found["missing_keys"])
+    if any("classifier" in key for key in missing):
+        warn(
+            f"{name}: its classifier was never trained (the checkpoint lacks {', '.join(missing)}); its tags are random"
+        )
+    elif missing:
+        warn(f"{name}: the checkpoint lacks {', '.join(missing[:3])}; these weights are random")
+    return model.eval()
+
+
+def _load_tokenizer(name: str) -> Any:
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError, ImportError) as err:
+        raise ModelError(f"{name}: its tokenizer cannot be loaded: {first_line(err)}") from err
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{name}: has no fast tokenizer ({type(tokenizer).__name__}), which exact character offsets need; "
+            "add the tokenizer.json of its base model"
+        )
+    return tokenizer
+
+
+def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
     """
     Export with optimum; the result is checked later, against PyTorch and through the runtime.
 
     :param folder: receives model.onnx, config.json and the tokenizer's files
     :return: the ONNX file
-    :raises ModelError: when optimum cannot export this architecture
+    :raises ModelError: when optimum cannot export this architecture, or the versions do not fit each other
+    :raises OutputError: when the disk is full
     """
+    require_room(folder, _ROOM * checkpoint.size_bytes)
     with _quiet():
-        from optimum.exporters.onnx import main_export
-
+        export = _exporter()
         try:
-            main_export(checkpoint, output=folder, task="token-classification", opset=OPSET, do_validation=False)
-        except (ValueError, KeyError, NotImplementedError, RuntimeError, OSError) as err:
-            raise ModelError(f"{checkpoint}: optimum cannot export it: {first_line(err)}") from err
+            export(checkpoint.model, folder, task="token-classification", opset=OPSET, do_validation=False)
+            checkpoint.tokenizer.save_pretrained(folder)
+        except OSError as err:
+            raise OutputError(f"{folder}: cannot be written: {err.strerror or first_line(err)}") from err
+        except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError, AttributeError) as err:
+            kind = getattr(checkpoint.model.config, "model_type", "unknown")
+            raise ModelError(
+                f"{checkpoint.folder}: optimum cannot export this architecture ({kind}): {first_line(err)}"
+            ) from err
     return folder / "model.onnx"
+
+
+def require_room(folder: Path, size_bytes: int) -> None:
+    """
+    Check that a disk has room before minutes of work.
+
+    :raises OutputError: naming how much there is and how much is needed
+    """
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < size_bytes:
+        raise OutputError(
+            f"{place}: {free / 1e6:,.0f} MB are free, and the export needs about {size_bytes / 1e6:,.0f} MB; "
+            "make room, or choose another disk (--output, and TMPDIR for the intermediate files)"
+        )
+
+
+def _exporter() -> Callable[..., None]:
+    """
+    Give optimum's exporter.
+
+    :raises ModelError: when the installed versions do not fit each other, naming those that do
+    """
+    try:
+        from optimum.exporters.onnx import onnx_export_from_model
+    except (ImportError, AttributeError) as err:
+        pins = " ".join(f"{name}=={wanted}" for name, wanted in TESTED_VERSIONS.items())
+        found = ", ".join(f"{name} {version(name)}" for name in ("optimum", "transformers", "torch"))
+        raise ModelError(
+            f"the installed export packages do not fit each other ({found}): {first_line(err)}. These versions do: "
+            f"pip install {pins}"
+        ) from err
+    exporter: Callable[..., None] = onnx_export_from_model
+    return exporter
 
 
 @contextlib.contextmanager

@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from nerd_export.training.checks import Sentence
 from nerd_export.training.plain_text import plain_text
 from nerd_export.training.scoring import Scores, Span, coarse_tag, span_scores, spans_of, word_scores
+from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet
 from nerd_onnx.tagger import Tagger
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    Expected and found entities of the same sentences, seen one way.
+
+    :param scores: micro-averaged over all of them
+    :param gold: expected entities of each sentence
+    :param found: found entities of each sentence; offsets count words or characters, as in ``gold``
+    """
+
+    scores: Scores
+    gold: Sequence[Sequence[Span]]
+    found: Sequence[Sequence[Span]]
+
+    def counts(self, label: str | None = None) -> Ints:
+        """
+        Count right, predicted and expected entities.
+
+        :param label: only entities of this type
+        :return: *Shape:* (sentences, 3)
+        """
+        rows = []
+        for gold, found in zip(self.gold, self.found, strict=True):
+            expected = {span for span in gold if label in (None, span[2])}
+            predicted = {span for span in found if label in (None, span[2])}
+            rows.append((len(expected & predicted), len(predicted), len(expected)))
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+    def labels(self) -> list[str]:
+        """List the entity types that are expected, in alphabetical order."""
+        return sorted({span[2] for spans in self.gold for span in spans})
 
 
 @dataclass(frozen=True)
@@ -19,24 +55,19 @@ class Evaluation:
     """
     Entity scores on one labelled split.
 
-    :param words: coarse (or only) level, given words; seqeval, strict
-    :param fine_words: fine level, given words; None where the model has one level
-    :param raw: coarse level on plain text, by character spans
-    :param fine_raw: fine level on plain text
+    :param sentences: sentences scored
+    :param views: ``words`` (coarse or only level, given words; seqeval, strict) and ``raw`` (the same level on plain
+        text, by character spans), and where the model has two levels ``fine_words`` and ``fine_raw``
     """
 
     sentences: int
-    words: Scores
-    fine_words: Scores | None
-    raw: Scores
-    fine_raw: Scores | None
+    views: Mapping[str, View]
 
     def summary(self) -> dict[str, Any]:
         """Give all scores as plain data, rounded to the fifth digit."""
         rounded = {
-            key: {k: round(v, 5) for k, v in value.items() if v is not None}
-            for key, value in asdict(self).items()
-            if isinstance(value, dict)
+            key: {k: round(v, 5) for k, v in asdict(view.scores).items() if v is not None}
+            for key, view in self.views.items()
         }
         return {"sentences": self.sentences, **rounded}
 
@@ -51,22 +82,18 @@ def evaluate(tagger: Tagger, sentences: Sequence[Sentence]) -> Evaluation:
     given = tagger.tag_words(words)
     texts = [plain_text(tokens) for tokens in words]
     raw = tagger.tag_arrays([text for text, _ in texts]).spans
-    levels = (False, True) if tagger.labels.has_fine_level else (False,)
-    of_words, of_text = [], []
-    for fine in levels:
+    lengths = [len(tokens) for tokens in words]
+    of_words: dict[str, View] = {}
+    of_text: dict[str, View] = {}
+    for fine in (False, True) if tagger.labels.has_fine_level else (False,):
+        prefix = "fine_" if fine else ""
         gold = [gold_spans(s, tagger.labels, fine=fine) for s in sentences]
-        predicted = _by_row(given, tagger.labels, len(sentences), fine=fine)
-        lengths = [len(tokens) for tokens in words]
-        of_words.append(word_scores(_bio(gold, lengths), _bio(predicted, lengths)))
+        found = _by_row(given, tagger.labels, len(sentences), fine=fine)
+        of_words[f"{prefix}words"] = View(word_scores(_bio(gold, lengths), _bio(found, lengths)), gold, found)
         placed = [[(t[1][b][0], t[1][e - 1][1], y) for b, e, y in spans] for spans, t in zip(gold, texts, strict=True)]
-        of_text.append(span_scores(placed, _by_row(raw, tagger.labels, len(sentences), fine=fine)))
-    return Evaluation(
-        sentences=len(sentences),
-        words=of_words[0],
-        fine_words=of_words[1] if len(levels) > 1 else None,
-        raw=of_text[0],
-        fine_raw=of_text[1] if len(levels) > 1 else None,
-    )
+        found = _by_row(raw, tagger.labels, len(sentences), fine=fine)
+        of_text[f"{prefix}raw"] = View(span_scores(placed, found), placed, found)
+    return Evaluation(len(sentences), of_words | of_text)
 
 
 def gold_spans(sentence: Sentence, labels: LabelSet, *, fine: bool) -> list[Span]:

@@ -17,6 +17,7 @@ def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Ne
     """
     Tag texts together, then in every other way, and compare entities and scores exactly.
 
+    :param seed: of the order in which texts are shuffled
     :param network: runs instead of the bundle's own
     :return: ``texts``, ``entities``, and ``changed``: by way of tagging, the texts that got another answer
     """

@@ -1,0 +1,140 @@
+"""Check a bundle on the machine where it will run, without PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nerd_export.config import VerifyLimits
+from nerd_export.conversion.gate import LabelledSplit
+from nerd_export.conversion.neighbours import neighbour_check
+from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE, agreement, as_set, entity_set, sample_texts
+from nerd_export.training.evaluation import evaluate
+from nerd_onnx.errors import ModelError
+from nerd_onnx.inference.bundle import DESCRIPTION, Bundle, sha256_of
+from nerd_onnx.inference.session import cpu_features, cpu_target
+from nerd_onnx.tagger import Tagger
+
+_NEIGHBOUR_TEXTS = 100
+
+
+@dataclass(frozen=True)
+class F1Again:
+    """
+    Entity F1 measured here, beside what was recorded for the split at export.
+
+    :param recorded: None where nothing is recorded for a split of this name and size
+    """
+
+    split: str
+    view: str
+    here: float
+    recorded: float | None
+    original: float | None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """
+    What was found on this machine.
+
+    :param files: files whose fingerprint was compared; a wrong one is an error before any of this
+    :param kernels: which arithmetic the processor will use
+    :param entity_agreement: F1 of the entities found here against those that the original found at export
+    :param neighbours: texts that got another answer, by way of tagging
+    :param faults: what the limits do not allow
+    """
+
+    files: int
+    kernels: str
+    entity_agreement: float | None
+    neighbours: dict[str, int]
+    f1: tuple[F1Again, ...]
+    faults: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Give every figure as plain data."""
+        return asdict(self)
+
+
+def check_bundle(model: str, splits: dict[str, LabelledSplit], limits: VerifyLimits) -> CheckReport:
+    """
+    Compare a bundle's files with their fingerprints, and what it finds with what its original found.
+
+    :param splits: labelled data to score on, by name
+    :raises ModelError: when it is no bundle, or a file is missing or altered
+    """
+    bundle = described(model)
+    tagger = Tagger(bundle)
+    agreed = _agreement(bundle, tagger)
+    neighbours = neighbour_check(bundle, sample_texts()[:_NEIGHBOUR_TEXTS], seed=42)["changed"]
+    rows = [row for name, split in splits.items() for row in _scored(bundle, tagger, name, split)]
+    tagger.close()
+    faults = []
+    if agreed is not None and agreed < limits.min_entity_agreement:
+        faults.append(
+            f"entity agreement with the original is {agreed:.4f}, at least {limits.min_entity_agreement:.4f} is asked"
+        )
+    for row in rows:
+        before = row.original if row.original is not None else row.recorded
+        if before is not None and before - row.here > limits.max_f1_drop:
+            faults.append(
+                f"F1 on {row.split} ({row.view}) is {row.here:.4f}, {before - row.here:.4f} less than at export"
+            )
+    faults += [f"{count} texts get other entities when tagged {way}" for way, count in neighbours.items() if count]
+    files = len(bundle.description["files"])
+    return CheckReport(files, kernels(bundle), agreed, neighbours, tuple(rows), tuple(faults))
+
+
+def described(model: str) -> Bundle:
+    """
+    Load a folder that nerd-export wrote.
+
+    :raises ModelError: when it is another kind of model folder, or a file is missing or altered
+    """
+    bundle = Bundle.load(model)
+    if not bundle.description:
+        raise ModelError(f"{model}: holds no {DESCRIPTION}, so there is nothing to check it against; use nerd-export")
+    return bundle
+
+
+def kernels(bundle: Bundle) -> str:
+    """Say which arithmetic this processor will use for a bundle."""
+    target, features = cpu_target(), ", ".join(cpu_features()) or "features not told"
+    where = f"{target} ({features}), {bundle.model_file.name}"
+    if bundle.weight_bits is None:
+        return f"{where}: fp32 products"
+    products = f"{where}: integer products of unsigned 8-bit activations and signed {bundle.weight_bits}-bit weights"
+    if target == "x86" and bundle.weight_bits > 7:  # noqa: PLR2004
+        return f"{products}, which may saturate without VNNI: export with --target x86 as well"
+    return products
+
+
+def _agreement(bundle: Bundle, tagger: Tagger) -> float | None:
+    """Compare with the entities recorded at export; None where the sample has changed since, or there is no record."""
+    path = bundle.model_file.parent / EXPECTED
+    if EXPECTED not in bundle.description["files"]:
+        return None
+    recorded = json.loads(path.read_text("utf-8"))
+    if recorded["sha256"] != sha256_of(SAMPLE_FILE):
+        return None
+    return agreement(as_set(recorded["entities"]), entity_set(tagger.tag_arrays(sample_texts()).spans))
+
+
+def _scored(bundle: Bundle, tagger: Tagger, name: str, split: LabelledSplit) -> Sequence[F1Again]:
+    """Score a split, and find what was recorded for it."""
+    found = evaluate(tagger, split.sentences)
+    recorded = (bundle.description.get("metrics") or {}).get(name) or {}
+    same = recorded.get("bundle", {}).get("sentences") == found.sentences
+    return [
+        F1Again(
+            split=name,
+            view=view,
+            here=seen.scores.f1,
+            recorded=recorded["bundle"][view]["f1"] if same else None,
+            original=recorded["original"][view]["f1"] if same else None,
+        )
+        for view, seen in found.views.items()
+    ]

@@ -1,0 +1,252 @@
+"""The gate: what is measured before a bundle may exist, and what makes it refused."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nerd_export.config import VerifyLimits
+from nerd_export.conversion.neighbours import neighbour_check
+from nerd_export.conversion.networks import Remembered
+from nerd_export.conversion.verify import Comparison, compare
+from nerd_export.training.bootstrap import Difference, micro_f1, paired_difference
+from nerd_export.training.checks import Sentence
+from nerd_export.training.evaluation import Evaluation, evaluate
+from nerd_onnx.errors import NotFiniteError
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.session import Network
+from nerd_onnx.tagger import Tagger, TagOptions
+
+VIEWS = {
+    "words": "given words, coarse",
+    "fine_words": "given words, fine",
+    "raw": "raw text, coarse",
+    "fine_raw": "raw text, fine",
+}
+_NEIGHBOUR_TEXTS = 100
+_TIMED_CHARACTERS = 8_000  # about 2,000 tokens: seconds for the original, enough for a ratio
+_TIMED_ROUNDS = 5
+_SEED = 42
+
+
+@dataclass(frozen=True)
+class LabelledSplit:
+    """
+    Labelled sentences.
+
+    :param source: name of the file or data set
+    :param gated: whether a fall of F1 on it refuses the bundle; others are only reported
+    """
+
+    source: str
+    sentences: Sequence[Sentence]
+    gated: bool = True
+
+
+@dataclass(frozen=True)
+class F1Row:
+    """
+    Entity F1 of the three forms of a model on one split, seen one way.
+
+    :param view: a key of :data:`VIEWS`
+    :param difference: bundle minus original, with its 95% interval
+    :param labels: F1 of each entity type before and after
+    """
+
+    split: str
+    view: str
+    gated: bool
+    original: float
+    fp32: float
+    bundle: float
+    difference: Difference
+    labels: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """
+    Texts a second through the runtime, from text to entities; medians of one interleaved run on this machine.
+
+    :param original: with the PyTorch model
+    :param fp32: with the fp32 ONNX graph
+    :param bundle: with the bundle's own
+    """
+
+    texts: int
+    original: float
+    fp32: float
+    bundle: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    Everything the gate measured of one candidate.
+
+    :param comparison: bundle against original, on texts
+    :param fp32: fp32 ONNX against original, on the same texts
+    :param neighbours: texts that got another answer, by way of tagging
+    :param sizes: bytes of the original's weights, the fp32 graph, and the bundle's
+    """
+
+    comparison: Comparison
+    fp32: Comparison
+    rows: tuple[F1Row, ...]
+    neighbours: Mapping[str, int]
+    sizes: Mapping[str, int]
+    speed: Speed | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def faults(self, limits: VerifyLimits) -> list[str]:
+        """Say what the limits do not allow; empty for a bundle that passes."""
+        found = self.comparison
+        faults = [] if found.max_logit_difference < float("inf") else ["its logits are not finite"]
+        if found.labels_changed > limits.max_labels_changed:
+            faults.append(f"{found.labels_changed:.2%} of labels changed, at most {limits.max_labels_changed:.2%} may")
+        if found.entity_agreement < limits.min_entity_agreement:
+            faults.append(
+                f"entity agreement is {found.entity_agreement:.4f}, at least {limits.min_entity_agreement:.4f} is asked"
+            )
+        dropped = [row for row in self.rows if row.gated and -row.difference.value > limits.max_f1_drop]
+        faults += [
+            f"F1 on {row.split} ({VIEWS[row.view]}) fell by {-row.difference.value:.4f}, "
+            f"at most {limits.max_f1_drop:.4f} may"
+            for row in dropped
+        ]
+        changed = {way: count for way, count in self.neighbours.items() if count}
+        faults += [f"{count} texts get other entities when tagged {way}" for way, count in changed.items()]
+        return faults
+
+    def summary(self) -> dict[str, Any]:
+        """Give every figure as plain data."""
+        return {
+            **self.comparison.summary(),
+            "fp32": self.fp32.summary(),
+            "f1": [asdict(row) for row in self.rows],
+            "changed_by_neighbours": dict(self.neighbours),
+            "size_bytes": dict(self.sizes),
+            "texts_per_s": asdict(self.speed) if self.speed else None,
+        }
+
+
+class Gate:
+    """
+    Judges candidates against one original. What does not change from candidate to candidate is measured once.
+
+    :param original: the PyTorch model
+    :param fp32: the exported model as a bundle in fp32
+    :param original_bytes: size of the original's weights
+    :param texts: texts to compare on
+    :param splits: labelled data by name
+    """
+
+    def __init__(
+        self,
+        original: Network,
+        fp32: Bundle,
+        *,
+        original_bytes: int,
+        texts: Sequence[str],
+        splits: Mapping[str, LabelledSplit],
+    ) -> None:
+        self._original, self._remembered = original, Remembered(original)
+        self._fp32, self._texts, self._splits = fp32, texts, splits
+        self._original_bytes = original_bytes
+        self._fp32_comparison = compare(fp32, self._remembered, texts)
+        self._references: dict[str, tuple[Evaluation, Evaluation]] = {}
+
+    def judge(self, bundle: Bundle) -> Verdict:
+        """Measure a candidate, as it is on disk."""
+        sizes = {
+            "original": self._original_bytes,
+            "fp32": self._fp32.model_file.stat().st_size,
+            "bundle": bundle.model_file.stat().st_size,
+        }
+        try:
+            comparison = compare(bundle, self._remembered, self._texts)
+        except NotFiniteError:
+            nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, self._fp32_comparison.entities)
+            return Verdict(nothing, self._fp32_comparison, (), {}, sizes)
+        neighbours = neighbour_check(bundle, self._texts[:_NEIGHBOUR_TEXTS], _SEED)["changed"]
+        rows: list[F1Row] = []
+        metrics: dict[str, Any] = {}
+        for name, split in self._splits.items():
+            original, fp32 = self._reference(name)
+            found = _evaluated(bundle, split.sentences)
+            rows += _rows(name, split, original, fp32, found)
+            metrics[name] = {
+                "source": split.source,
+                "original": original.summary(),
+                "fp32": fp32.summary(),
+                "bundle": found.summary(),
+            }
+        return Verdict(comparison, self._fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics)
+
+    def speed(self, candidate: Bundle) -> Speed:
+        """Time the three forms of the model on the first of the texts, one after the other in every round."""
+        texts: list[str] = []
+        for text in self._texts:
+            texts.append(text)
+            if sum(map(len, texts)) >= _TIMED_CHARACTERS:
+                break
+        taggers = {
+            "original": Tagger(candidate, TagOptions(threads=1), network=self._original),
+            "fp32": Tagger(self._fp32),
+            "bundle": Tagger(candidate),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in taggers}
+        for _ in range(_TIMED_ROUNDS):
+            for name, tagger in taggers.items():
+                begin = time.perf_counter()
+                tagger.tag_arrays(texts)
+                seconds[name].append(time.perf_counter() - begin)
+        for tagger in taggers.values():
+            tagger.close()
+        rates = {name: round(len(texts) / statistics.median(values), 1) for name, values in seconds.items()}
+        return Speed(len(texts), **rates)
+
+    def _reference(self, name: str) -> tuple[Evaluation, Evaluation]:
+        """Score original and fp32 graph on a split, once."""
+        if name not in self._references:
+            sentences = self._splits[name].sentences
+            self._references[name] = (
+                _evaluated(self._fp32, sentences, self._remembered),
+                _evaluated(self._fp32, sentences),
+            )
+        return self._references[name]
+
+
+def _evaluated(bundle: Bundle, sentences: Sequence[Sentence], network: Network | None = None) -> Evaluation:
+    tagger = Tagger(bundle, TagOptions(threads=1) if network else None, network=network)
+    try:
+        return evaluate(tagger, sentences)
+    finally:
+        tagger.close()
+
+
+def _rows(name: str, split: LabelledSplit, original: Evaluation, fp32: Evaluation, found: Evaluation) -> list[F1Row]:
+    """Make a row of F1 for each way of looking at a split."""
+    rows = []
+    for view in original.views:
+        before, after = original.views[view], found.views[view]
+        labels = {
+            label: (float(micro_f1(before.counts(label).sum(0))), float(micro_f1(after.counts(label).sum(0))))
+            for label in before.labels()
+        }
+        rows.append(
+            F1Row(
+                split=name,
+                view=view,
+                gated=split.gated,
+                original=before.scores.f1,
+                fp32=fp32.views[view].scores.f1,
+                bundle=after.scores.f1,
+                difference=paired_difference(after.counts(), before.counts()),
+                labels=labels,
+            )
+        )
+    return rows

@@ -1,0 +1,121 @@
+"""Find the linear layers of a graph by what they are, not by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from nerd_export.conversion.graph import add_initializer, constant, consumers, descendants, nodes_of
+from nerd_onnx.errors import OptionError
+
+_REACHING = frozenset({"Identity", "Reshape", "Cast"})  # nodes between the classifier and the logits
+
+
+@dataclass(frozen=True)
+class Linear:
+    """
+    A linear layer: a MatMul with a constant matrix, and its bias.
+
+    :param matmul: the product
+    :param source_name: name of the activation it reads in the graph as it was found
+    :param weight: *Shape:* (inputs, outputs)
+    :param bias: the Add that follows, None without one
+    """
+
+    matmul: ir.Node
+    source_name: str
+    weight: npt.NDArray[np.float32]
+    bias: ir.Node | None
+
+    @property
+    def name(self) -> str:
+        """Name for messages and parameters."""
+        return str(self.matmul.name or self.matmul.outputs[0].name)
+
+    @property
+    def source(self) -> ir.Value:
+        """The activation it reads now; several layers may read the same. *Shape:* (batch, tokens, inputs)."""
+        value = self.matmul.inputs[0]
+        assert value is not None  # noqa: S101 - a MatMul has two inputs
+        return value
+
+    @property
+    def result(self) -> ir.Value:
+        """What the layer gives, its bias added."""
+        return (self.bias or self.matmul).outputs[0]
+
+    @property
+    def bias_vector(self) -> npt.NDArray[np.float32] | None:
+        """The bias. *Shape:* (outputs,)."""
+        vectors = (constant(value) for value in self.bias.inputs) if self.bias else ()
+        return next((vector for vector in vectors if vector is not None), None)
+
+
+def linear_layers(graph: ir.Graph) -> list[Linear]:
+    """
+    List the linear layers that read what is computed from the text, in order; Gemm becomes MatMul and Add first.
+
+    A product of two constants (DeBERTa's relative positions) is folded when the model is loaded, so it is none.
+    """
+    _rewrite_gemm(graph)
+    ids = next(value for value in graph.inputs if value.name == "input_ids")
+    computed = descendants(ids, follow=lambda node: node.op_type != "Shape")
+    layers = []
+    for node in nodes_of(graph, "MatMul"):
+        source, weight = node.inputs[0], constant(node.inputs[1])
+        if source is not None and weight is not None and weight.ndim == 2 and source in computed:  # noqa: PLR2004
+            layers.append(Linear(node, str(source.name), weight.astype(np.float32), _bias_of(node, weight.shape[1])))
+    return layers
+
+
+def quantizable_layers(graph: ir.Graph, keep_fp32: Collection[str] = ()) -> list[Linear]:
+    """
+    List the linear layers to quantize: all but the classifier and those to keep.
+
+    :raises OptionError: when a name to keep is no layer's
+    """
+    layers = linear_layers(graph)
+    names = [layer.name for layer in layers]
+    if unknown := [name for name in keep_fp32 if name not in names]:
+        raise OptionError(f"--keep-fp32: no layer {', '.join(unknown)}; the linear layers are {', '.join(names)}")
+    return [layer for layer in layers if layer.name not in keep_fp32 and not _gives_logits(layer.result)]
+
+
+def _gives_logits(value: ir.Value) -> bool:
+    """Tell whether a value is an output of the graph, as it is or moved."""
+    return value.is_graph_output() or any(
+        node.op_type in _REACHING and _gives_logits(node.outputs[0]) for node in consumers(value)
+    )
+
+
+def _bias_of(matmul: ir.Node, outputs: int) -> ir.Node | None:
+    followers = list(consumers(matmul.outputs[0]))
+    add = followers[0] if len(followers) == 1 and followers[0].op_type == "Add" else None
+    return add if add is not None and any(_is_vector(value, outputs) for value in add.inputs) else None
+
+
+def _is_vector(value: ir.Value | None, length: int) -> bool:
+    array = constant(value)
+    return array is not None and array.shape == (length,)
+
+
+def _rewrite_gemm(graph: ir.Graph) -> None:
+    """Turn each Gemm of constants, which other exporters write for linear layers, into a MatMul and an Add."""
+    for gemm in nodes_of(graph, "Gemm"):
+        weight, addend = constant(gemm.inputs[1]), constant(gemm.inputs[2]) if len(gemm.inputs) > 2 else None  # noqa: PLR2004
+        if weight is None or gemm.attributes.get_int("transA", 0) or (addend is None and len(gemm.inputs) > 2):  # noqa: PLR2004
+            continue
+        matrix = weight.T if gemm.attributes.get_int("transB", 0) else weight
+        matrix = np.ascontiguousarray(matrix * np.float32(gemm.attributes.get_float("alpha", 1.0)))
+        constant_matrix = add_initializer(graph, f"{gemm.name}.matrix", matrix)
+        nodes = [ir.node("MatMul", [gemm.inputs[0], constant_matrix], name=f"{gemm.name}/MatMul")]
+        if addend is not None:
+            scaled = (addend * np.float32(gemm.attributes.get_float("beta", 1.0))).astype(np.float32)
+            nodes.append(ir.node("Add", [nodes[0].outputs[0], add_initializer(graph, f"{gemm.name}.addend", scaled)]))
+        graph.insert_before(gemm, nodes)
+        gemm.outputs[0].replace_all_uses_with(nodes[-1].outputs[0], replace_graph_outputs=True)
+        graph.remove(gemm, safe=True)

@@ -1,0 +1,123 @@
+"""From an exported fp32 graph to the one that is asked for: recipe, layers to keep, bits of a weight."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from nerd_export.config import Embeddings, Quantization
+from nerd_export.conversion.calibrate import calibrated_ranges
+from nerd_export.conversion.linear import quantizable_layers
+from nerd_export.conversion.quantize import (
+    ActivationRange,
+    quantize_embeddings,
+    quantize_per_token,
+    quantize_static,
+    quantize_weights,
+)
+from nerd_onnx.inference.arrays import Ints
+
+EMBEDDINGS = "embeddings"  # the word embeddings, where the layers to keep are named
+_METHODS = {
+    "int8": {
+        "method": "per-token int8",
+        "activations": "unsigned 8 bits, one scale a token, computed at run time",
+        "weights": "signed {bits} bits, one scale an output channel",
+    },
+    "int8-static": {
+        "method": "static int8",
+        "activations": "unsigned 8 bits, one scale and zero point a tensor, chosen on real text",
+        "weights": "signed {bits} bits, one scale an output channel",
+    },
+    "int8-weights": {
+        "method": "int8 weights",
+        "activations": "fp32",
+        "weights": "signed 8 bits, one scale an output channel; folded to fp32 when loaded",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    How to quantize.
+
+    :param recipe: what becomes 8 bits
+    :param embeddings: form of the word embeddings
+    :param keep_fp32: names of linear layers to leave as they are
+    :param weight_bits: 8, or 7 for x86 processors without VNNI
+    """
+
+    recipe: Quantization = "int8"
+    embeddings: Embeddings = "int8"
+    keep_fp32: tuple[str, ...] = ()
+    weight_bits: int = 8
+
+    def keeping(self, names: Collection[str]) -> Plan:
+        """Keep more in fp32: layers, and the word embeddings under the name :data:`EMBEDDINGS`."""
+        layers = tuple(dict.fromkeys([*self.keep_fp32, *(name for name in names if name != EMBEDDINGS)]))
+        return replace(self, keep_fp32=layers, embeddings="fp32" if EMBEDDINGS in names else self.embeddings)
+
+
+class Workshop:
+    """
+    Makes graphs from one fp32 graph, which stays as it is.
+
+    :param fp32: the prepared graph
+    :param batches: token ids of real segments, for fixed activation ranges. *Shape:* (batch, tokens) each
+    """
+
+    def __init__(self, fp32: ir.Model, batches: Sequence[Ints]) -> None:
+        self._fp32 = fp32
+        self._batches = batches
+        self._ranges: Mapping[str, ActivationRange] | None = None
+
+    def build(self, plan: Plan) -> tuple[ir.Model, dict[str, Any]]:
+        """
+        Make the graph of a plan.
+
+        :return: the graph, and the record of how it was quantized
+        :raises OptionError: when a layer to keep is not one of the model's
+        """
+        model = self._fp32.clone()
+        layers = self._quantize(model, plan)
+        tables = quantize_embeddings(model) if plan.embeddings == "int8" else []
+        return model, _record(plan, layers, tables)
+
+    def names(self, plan: Plan) -> list[str]:
+        """Name what a plan quantizes: its linear layers, and the word embeddings as :data:`EMBEDDINGS`."""
+        layers = [] if plan.recipe == "none" else quantizable_layers(self._fp32.clone().graph, plan.keep_fp32)
+        return [*(layer.name for layer in layers), *([EMBEDDINGS] if plan.embeddings == "int8" else [])]
+
+    def _quantize(self, model: ir.Model, plan: Plan) -> list[str]:
+        if plan.recipe == "int8":
+            return quantize_per_token(model, plan.keep_fp32, weight_bits=plan.weight_bits)
+        if plan.recipe == "int8-static":
+            return quantize_static(model, self._static_ranges(), plan.keep_fp32, weight_bits=plan.weight_bits)
+        if plan.recipe == "int8-weights":
+            return quantize_weights(model, plan.keep_fp32)
+        return []
+
+    def _static_ranges(self) -> Mapping[str, ActivationRange]:
+        if self._ranges is None:
+            model = self._fp32.clone()
+            names = [layer.source_name for layer in quantizable_layers(model.graph)]
+            with tempfile.TemporaryDirectory() as scratch:
+                self._ranges = calibrated_ranges(model, names, self._batches, Path(scratch))
+        return self._ranges
+
+
+def _record(plan: Plan, layers: Sequence[str], tables: Sequence[str]) -> dict[str, Any]:
+    """Describe what was done, as ``nerd.json`` and the card say it."""
+    record: dict[str, Any] = {"method": "int8 embeddings" if tables else "none"}
+    if plan.recipe != "none":
+        record = {key: text.format(bits=plan.weight_bits) for key, text in _METHODS[plan.recipe].items()}
+        record |= {"layers": len(layers), "fp32": "attention products, layer norms, classifier"}
+        record |= {"kept_fp32": list(plan.keep_fp32)} if plan.keep_fp32 else {}
+    record["embeddings"] = f"signed 8 bits, one scale a row: {', '.join(tables)}" if tables else "fp32"
+    return record

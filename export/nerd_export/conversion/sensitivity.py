@@ -1,0 +1,97 @@
+"""Find the layers that int8 hurts most, and keep as few of them in fp32 as the gate asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from nerd_export.conversion.recipe import EMBEDDINGS, Plan, Workshop
+from nerd_onnx.errors import NotFiniteError
+from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.session import Session
+
+_TOKENS = 2_000  # enough to rank layers by
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """
+    What quantizing one layer alone costs.
+
+    :param name: the linear layer, or ``embeddings``
+    :param error: mean square difference of the logits from fp32's, in units of their variance
+    """
+
+    name: str
+    error: float
+
+
+def layer_costs(workshop: Workshop, plan: Plan, batches: Sequence[Ints], scratch: Path) -> list[LayerCost]:
+    """
+    Quantize each layer alone and measure what it does to the logits, the worst first.
+
+    :param plan: says which layers there are to quantize, and how
+    :param batches: token ids of real segments. *Shape:* (batch, tokens) each
+    :param scratch: folder for the graphs
+    """
+    sample = _first_tokens(batches)
+    expected = _logits(workshop.build(Plan("none", "fp32"))[0], sample, scratch)
+    spread = float(np.concatenate([found.ravel() for found in expected]).var()) or 1.0
+    names = workshop.names(plan)
+    costs = []
+    for name in names:
+        alone = plan.keeping([other for other in names if other != name])
+        found = _logits(workshop.build(alone)[0], sample, scratch)
+        squares = [((one - other) ** 2).ravel() for one, other in zip(found, expected, strict=True)]
+        error = float(np.concatenate(squares).mean()) / spread
+        costs.append(LayerCost(name, error if np.isfinite(error) else float("inf")))
+    return sorted(costs, key=lambda cost: -cost.error)
+
+
+def fewest_kept(costs: Sequence[LayerCost], passes: Callable[[Sequence[str]], bool]) -> list[str] | None:
+    """
+    Find how many of the worst layers must stay fp32: doubled until the gate passes, then halved back.
+
+    :param passes: judges the bundle that keeps these layers
+    :return: the layers to keep, or None when half of them is not enough: then 8 bits buy next to nothing
+    """
+    names = [cost.name for cost in costs]
+    failed, count = 0, 1
+    while not passes(names[:count]):
+        failed, count = count, min(2 * count, len(names) // 2)
+        if count <= failed:
+            return None
+    while count - failed > 1:
+        middle = (failed + count) // 2
+        if passes(names[:middle]):
+            count = middle
+        else:
+            failed = middle
+    return names[:count]
+
+
+def title(name: str) -> str:
+    """Name a layer for people: exporters' slashes are not needed to know it."""
+    return "word embeddings" if name == EMBEDDINGS else name.strip("/").removesuffix("/MatMul")
+
+
+def _first_tokens(batches: Sequence[Ints]) -> list[Ints]:
+    sample: list[Ints] = []
+    for ids in batches:
+        sample.append(ids)
+        if sum(part.size for part in sample) >= _TOKENS:
+            break
+    return sample
+
+
+def _logits(model: ir.Model, batches: Sequence[Ints], scratch: Path) -> list[Floats]:
+    ir.save(model, scratch / "layer.onnx")
+    session = Session(scratch / "layer.onnx", optimized=True)
+    try:
+        return [session.logits(ids) for ids in batches]
+    except NotFiniteError:
+        return [np.full((*ids.shape, 1), np.nan, dtype=np.float32) for ids in batches]
