@@ -6,7 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,8 @@ MAX_COLUMNS = 20_000
 MAX_FOOTER_BYTES = 64 << 20  # pyarrow takes sixteen times as much
 _FOOTER_END = 8  # its length and the magic bytes
 _BUFFER_BYTES = 1 << 20
+# What pyarrow raises for damaged files; UnicodeDecodeError, a ValueError, for names.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 
 
 class ParquetSource(Closing):
@@ -60,7 +62,7 @@ class ParquetSource(Closing):
         self.rows_read = 0
         try:
             self._file = _open(self._copy.name if self._copy else path, self._name)
-            self.schema: pa.Schema = self._file.schema_arrow
+            self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
             self._text_index = find_text_column(self._name, self.schema, text_column)
         except BaseException:
@@ -68,7 +70,7 @@ class ParquetSource(Closing):
             raise
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if limit is None else min(total, limit)
-        self.codecs: tuple[str, ...] | None = _codecs(self._file.metadata)
+        self.codecs: tuple[str, ...] | None = _codecs(self._file, self._name)
 
     def progress(self) -> float | None:
         """Share of the rows read."""
@@ -108,7 +110,7 @@ class ParquetSource(Closing):
                 yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
                 if self.rows_read >= end:
                     return
-        except (pa.ArrowException, OSError) as err:
+        except _DAMAGE as err:
             raise InputError(
                 f"{self._name}, row group {group}: damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
             ) from err
@@ -169,13 +171,24 @@ def _open(path: str, name: str) -> pq.ParquetFile:
     try:
         _check_footer(path, name)
         file = pq.ParquetFile(pa.OSFile(os.fsencode(path), "rb"), pre_buffer=False, buffer_size=_BUFFER_BYTES)
-    except (pa.ArrowException, OSError) as err:
+    except _DAMAGE as err:
         raise InputError(f"{name}: not a readable Parquet file, or cut short: {_reason(err)}") from err
     if file.metadata.num_columns > MAX_COLUMNS:
         raise InputError(
             f"{name}: has {file.metadata.num_columns} columns, over {MAX_COLUMNS}; take out those that are not needed"
         )
     return file
+
+
+def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:
+    try:
+        schema = file.schema_arrow
+        str(schema)  # names and metadata are decoded only here
+    except _DAMAGE as err:
+        raise InputError(
+            f"{name}: its schema is damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
+        ) from err
+    return schema
 
 
 def _check_footer(path: str, name: str) -> None:
@@ -192,10 +205,22 @@ def _check_footer(path: str, name: str) -> None:
         )
 
 
-def _codecs(metadata: Any) -> tuple[str, ...] | None:
-    """Compression of each leaf column in the first row group, or None where there is no row group."""
+def _codecs(file: pq.ParquetFile, name: str) -> tuple[str, ...] | None:
+    """
+    Compression of each leaf column in the first row group, or None where there is no row group.
+
+    A row is read first: where a column's facts are damaged, that fails as an error, while asking for the facts
+    themselves would end the process (in pyarrow up to 26).
+    """
+    metadata = file.metadata
     if metadata.num_row_groups == 0:
         return None
+    try:
+        next(file.iter_batches(batch_size=1, row_groups=[0], use_threads=False), None)
+    except _DAMAGE as err:
+        raise InputError(
+            f"{name}, row group 0: damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
+        ) from err
     group = metadata.row_group(0)
     return tuple(group.column(i).compression for i in range(metadata.num_columns))
 
