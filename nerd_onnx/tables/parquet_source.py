@@ -87,6 +87,11 @@ class ParquetSource(Closing):
             end = min(self.num_rows, self.rows_read + rows_in_group)
             for batch in self._group_batches(group, end):
                 yield from self._cut(batch, group, end)
+            if self.rows_read < end:  # pyarrow says nothing when a file ends early
+                raise InputError(
+                    f"{self._name}, row group {group}: ends {end - self.rows_read} rows before it should: the file is "
+                    "damaged, or changed while it was read"
+                )
 
     def close(self) -> None:
         """Close the file and delete the temporary copy."""
