@@ -152,7 +152,7 @@ def test_a_footer_that_would_take_gigabytes(tmp_path: Path) -> None:
     assert resident_bytes() - begin < 100 * MB
 
 
-def test_limits_of_memory(tmp_path: Path) -> None:
+def test_limits_of_memory() -> None:
     assert Limits.of(None, 10**9) == Limits()
     small, large = Limits.of(260 * MB, 25 * MB), Limits.of(2000 * MB, 25 * MB)
     assert small.batch < large.batch == Limits().batch
@@ -169,9 +169,9 @@ def test_limits_of_memory(tmp_path: Path) -> None:
 
 def test_smaller_batches_give_the_same_entities(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": sample_texts()}), tmp_path / "in.parquet")
-    for name, options in (("a", {}), ("b", {"max_memory": 1000 * MB})):
-        tagger = quick_tagger()
-        tag_files(tagger, TagJob([str(tmp_path / "in.parquet")], str(tmp_path / f"{name}.parquet"), **options))
+    for name, most in (("a", None), ("b", 1000 * MB)):
+        job = TagJob([str(tmp_path / "in.parquet")], str(tmp_path / f"{name}.parquet"), max_memory=most)
+        tag_files(quick_tagger(), job)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
@@ -297,9 +297,7 @@ def test_a_disk_that_cannot_be_read_further(tmp_path: Path, monkeypatch: pytest.
     job = TagJob([str(tmp_path / "in.jsonl")], str(tmp_path / "o.jsonl"), chunk_rows=100)
     with monkeypatch.context() as patch:
         patch.setattr(streams, "_decompressed", lambda _, raw: FailingRead(raw.read()))
-        with pytest.raises(
-            InputError, match=r"after line \d+: cannot be read: Input/output error \(\d00 rows are safe"
-        ):
+        with pytest.raises(InputError, match=r"after line \d+: cannot be read: Input/output error \(\d00 rows"):
             tag_files(quick_tagger(), job)
     assert not (tmp_path / "o.jsonl").exists()
     resumed = TagJob([str(tmp_path / "in.jsonl")], str(tmp_path / "o.jsonl"), chunk_rows=100, resume=True)
