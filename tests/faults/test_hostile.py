@@ -11,7 +11,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,16 +34,16 @@ from tests.models import sample_texts
 
 MB = 10**6
 PROGRAM = """
-import json, sys
+import json, sys, time
 from nerd_onnx.job import TagJob, peak_rss_bytes
 from nerd_onnx.limits import resident_bytes
 from nerd_onnx.run import tag_files
 from tests.faults.quick import quick_tagger
 tagger = quick_tagger()
-before, sizes = resident_bytes(), []
+before, sizes, begin = resident_bytes(), [], time.process_time()
 report = tag_files(tagger, TagJob([sys.argv[1]], sys.argv[2]), lambda *_: sizes.append(resident_bytes()))
 print(json.dumps({"before": before, "peak": peak_rss_bytes(), "sizes": sizes[:: max(1, len(sizes) // 50)],
-                  "rows": report.rows, "seconds": report.seconds}))
+                  "rows": report.rows, "cpu_s": time.process_time() - begin}))
 """
 
 
@@ -69,7 +68,7 @@ def test_memory_grows_by_little_with_a_text_and_time_in_proportion(tmp_path: Pat
         found[size] = measured(tmp_path / f"{size}.parquet", tmp_path / f"o{size}.parquet")
     small, large = found[2 * MB], found[8 * MB]
     assert large["peak"] - small["peak"] < 30 * 6 * MB  # a hundred times the text, were it encoded at once
-    assert large["seconds"] < 4 * 2.5 * small["seconds"]
+    assert large["cpu_s"] < 4 * 2.5 * small["cpu_s"]  # processor time: no other process counts
 
 
 def test_memory_is_flat_over_many_rows(tmp_path: Path) -> None:
@@ -260,12 +259,10 @@ def test_offline_is_kept_and_nothing_is_fetched_unasked(tmp_path: Path) -> None:
     }
     (tmp_path / "in.jsonl").write_text('{"text": "Paris"}\n')
     arguments = command(tmp_path / "in.jsonl", tmp_path / "o.jsonl")
-    begin = time.monotonic()
     done = subprocess.run([*arguments, "--model", "some/model"], env=environment, capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
     assert b"cannot be fetched" in done.stderr or b"nerd-onnx[hub]" in done.stderr
-    assert time.monotonic() - begin < 20
     subprocess.run(arguments, env=environment, check=True, capture_output=True)
 
 
