@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ def in_child(work: Callable[[], Any]) -> int:
 
     :return: its exit code; below 0 the signal that killed it; ``FAILED`` for an error that is no user's
     """
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads; the child uses none of them
+        child = os.fork()
     if child == 0:
         code = FAILED
         try:
