@@ -1,7 +1,7 @@
 # The targets that CI and people call. PYTHON is the interpreter of an environment with the [dev] extra.
 PYTHON ?= .venv-dev/bin/python
 
-.PHONY: setup test lint types wheel bench ci
+.PHONY: setup test soak lint types wheel bench ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -9,6 +9,11 @@ setup:            ## an environment for work on the project
 
 test:             ## all tests
 	$(PYTHON) -m pytest -q
+
+soak:             ## the long forms: kills, every step of the disk protocol, damaged files; an hour and more
+	$(PYTHON) -m tests.faults.soak --kills 300 --log soak.json
+	NERD_LONG=1 $(PYTHON) -m pytest -q tests/faults/test_crashes.py
+	$(PYTHON) -m tests.faults.fuzz --cases 1000000 --seconds 3600
 
 lint:             ## style, import direction, formatting
 	$(PYTHON) -m ruff check .

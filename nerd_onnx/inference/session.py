@@ -58,8 +58,8 @@ class Session:
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # patterns pay for equal shapes only, and ours vary
         options.log_severity_level = 3
-        # On x86 without VNNI, U8S8 products can saturate; with this, onnxruntime takes unsigned weights instead. It does
-        # so among its extended optimizations and not among the basic ones (seen on an emulated Haswell).
+        # On x86 without VNNI, U8S8 products can saturate; with this, onnxruntime takes unsigned weights instead. It
+        # does so among its extended optimizations and not among the basic ones (seen on an emulated Haswell).
         options.add_session_config_entry("session.x64quantprecision", "1")
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimized else level.ORT_ENABLE_ALL
