@@ -2,7 +2,7 @@
 PYTHON ?= .venv-dev/bin/python
 PEERS ?= .venv-peers
 
-.PHONY: setup test lint types wheel bench peers ci
+.PHONY: setup test soak lint types wheel bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -10,6 +10,11 @@ setup:            ## an environment for work on the project
 
 test:             ## all tests
 	$(PYTHON) -m pytest -q
+
+soak:             ## the long forms: kills, every step of the disk protocol, damaged files; an hour and more
+	$(PYTHON) -m tests.faults.soak --kills 300 --log soak.json
+	NERD_LONG=1 $(PYTHON) -m pytest -q tests/faults/test_crashes.py
+	$(PYTHON) -m tests.faults.fuzz --cases 1000000 --seconds 3600
 
 lint:             ## style, import direction, formatting
 	$(PYTHON) -m ruff check .

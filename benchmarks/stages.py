@@ -60,15 +60,17 @@ class StageClock:
 
 def instrument(clock: StageClock, tagger: Any) -> None:
     """Put clocks into a tagger and into the pipeline around it; this process serves for nothing else."""
-    from nerd_onnx import pipeline
+    from nerd_onnx import file_run
 
     tagger._start = clock.timed("tokenize", tagger._start)  # noqa: SLF001
     tagger._finish = clock.timed("decode", tagger._finish)  # noqa: SLF001
     tagger._decide = clock.timed("decode", tagger._decide)  # noqa: SLF001
     tagger.network = _Clocked(tagger.network, clock)
     tagger.entity_column = clock.timed("write", tagger.entity_column)
-    module: Any = pipeline
-    open_source, open_sink = module.open_job_source, module.open_sink
+    module: Any = file_run
+    open_source, open_sink = module.open_pair_source, module.open_pair_sink
+    module.file_fingerprint = clock.timed("read", module.file_fingerprint)
+    module.ResultLog.append = clock.timed("write", module.ResultLog.append)
 
     def clocked_source(*args: Any, **kwargs: Any) -> Any:
         source = clock.run("read", lambda: open_source(*args, **kwargs))
@@ -78,10 +80,10 @@ def instrument(clock: StageClock, tagger: Any) -> None:
 
     def clocked_sink(*args: Any, **kwargs: Any) -> Any:
         sink = open_sink(*args, **kwargs)
-        sink.write = clock.timed("write", sink.write)
+        sink.write, sink.finish = clock.timed("write", sink.write), clock.timed("write", sink.finish)
         return sink
 
-    module.open_job_source, module.open_sink = clocked_source, clocked_sink
+    module.open_pair_source, module.open_pair_sink = clocked_source, clocked_sink
 
 
 class _Clocked:
@@ -98,16 +100,17 @@ class _Clocked:
 def main(source: Path, target: Path, model: Path | None) -> None:
     """Tag INPUT twice, and print the processor seconds of each stage of the second time as one JSON object."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    from nerd_onnx.pipeline import FileJob, tag_file
+    from nerd_onnx.job import TagJob
+    from nerd_onnx.run import tag_files
     from nerd_onnx.tagger import Tagger
 
     tagger = Tagger.load(str(model) if model else None)
-    job = FileJob(str(source), str(target), overwrite=True)
-    tag_file(tagger, job)
+    job = TagJob([str(source)], str(target), overwrite=True)
+    tag_files(tagger, job)
     clock = StageClock()
     instrument(clock, tagger)
     cpu, begin = time.process_time(), time.perf_counter()
-    tag_file(tagger, job)
+    tag_files(tagger, job)
     wall_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
     tagger.close()
     seconds = dict(clock.seconds)

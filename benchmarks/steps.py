@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paths import without_folders
+
 
 class Steps:
     """
@@ -47,7 +49,7 @@ class Steps:
         try:
             result = action()
         except Exception as err:  # noqa: BLE001 - the other steps go on
-            self.failed[name] = f"{type(err).__name__}: {err}"
+            self.failed[name] = without_folders(f"{type(err).__name__}: {err}")
             self._tell(f"{name} failed: {self.failed[name]}")
             return None
         self.seconds[name] = time.perf_counter() - begin

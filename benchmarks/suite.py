@@ -18,6 +18,7 @@ from benchmarks.labelled import labelled_file
 from benchmarks.machine import commit, machine_facts, versions
 from benchmarks.measure import measure, ratios
 from benchmarks.model_only import measure_networks
+from benchmarks.paths import without_folders
 from benchmarks.peers import PEERS
 from benchmarks.process import run_process
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
@@ -81,7 +82,7 @@ class _Suite:
         try:
             return self._measured(self._made(name), notes)
         except Exception as err:  # noqa: BLE001 - what was measured before must reach the report
-            self.steps.failed[name] = f"{type(err).__name__}: {err}"
+            self.steps.failed[name] = without_folders(f"{type(err).__name__}: {err}")
             self._tell(f"{name} failed: {err}")
             return None
 

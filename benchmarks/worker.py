@@ -10,11 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paths import ROOT
+from benchmarks.paths import ROOT, without_folders
 from benchmarks.peers.peer import Peer, PeerError, Setup, Sources
 from benchmarks.process import environment
 
-_SHOWN_LINES = 3
 _LONGEST_JOB_S = 900.0  # a peer that hangs must not hold the others up for ever
 
 
@@ -66,7 +65,7 @@ class Worker:
             raise PeerError(f"{self.name} ended: {self._last_words()}") from err
         answer = self._read()
         if "error" in answer:
-            raise PeerError(f"{self.name}: {answer['error']}")
+            raise PeerError(f"{self.name}: {without_folders(answer['error'])}")
         return answer
 
     def configure(self, setup: Setup) -> None:
@@ -102,8 +101,7 @@ class Worker:
         return answer
 
     def _last_words(self) -> str:
-        lines = [line for line in self._log.read_text("utf-8", "replace").splitlines() if line.strip()]
-        return " ".join(lines[-_SHOWN_LINES:])
+        return last_words(self._log)
 
 
 def prepare(peer: Peer, python: str, sources_file: Path, log: Path) -> float:
@@ -119,9 +117,14 @@ def prepare(peer: Peer, python: str, sources_file: Path, log: Path) -> float:
             command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True, check=False
         )
     if done.returncode:
-        lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-        raise PeerError(f"{peer.name} could not be prepared: {' '.join(lines[-1:])}")
+        raise PeerError(f"{peer.name} could not be prepared: {last_words(log)}")
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
+
+
+def last_words(log: Path) -> str:
+    """Give the last line of a log, which is where Python names an error."""
+    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    return without_folders(lines[-1].strip()) if lines else "it said nothing"
 
 
 def missing_packages(peer: Peer, python: str) -> list[str]:

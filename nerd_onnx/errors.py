@@ -8,7 +8,7 @@ from typing import ClassVar
 class NerdError(Exception):
     """Something a user can put right. Its text says what was met, where, what was expected and what to do."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     code: ClassVar[str] = "error"
 
 
@@ -39,6 +39,25 @@ class OptionError(NerdError):
 
     exit_code = 2
     code = "usage"
+
+
+class InterruptedRunError(NerdError):
+    """
+    The run was asked to stop, and did so with its finished work safe.
+
+    :param number: the signal that asked
+    :param safe_rows: rows that need not be tagged again
+    """
+
+    code = "interrupted"
+
+    def __init__(self, number: int, safe_rows: int = 0) -> None:
+        self.exit_code = 128 + number
+        self.number = number
+        self.safe_rows = safe_rows
+        super().__init__(
+            f"interrupted; {safe_rows} rows are safe" if safe_rows else "interrupted; no output was written"
+        )
 
 
 class TrainingDataError(NerdError):

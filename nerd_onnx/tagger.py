@@ -6,14 +6,14 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from nerd_onnx.errors import ModelError, OptionError
+from nerd_onnx.errors import ModelError, OptionError, first_line
 from nerd_onnx.inference.arrays import Ints, ragged_arange
 from nerd_onnx.inference.batching import equal_length_batches
 from nerd_onnx.inference.bundle import Bundle
@@ -21,89 +21,43 @@ from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session, available_cpus
-from nerd_onnx.tables.columns import OffsetUnit, add_column, entities_array, entities_type, schema_metadata, text_values
+from nerd_onnx.tables.columns import add_column, entities_array, entities_type, schema_metadata, text_values
+from nerd_onnx.tag_options import Entity, TaggedTexts, TagOptions
 
+__all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger"]
+
+PART_CHARACTERS = 1 << 20  # encoded at once: a hundred times as many bytes, and more than a usual batch has
 _LEAST_CAPACITY = 2  # tokens beside the special ones
 
 
 @dataclass(frozen=True)
-class Entity:
+class _Part:
     """
-    A named entity of one text.
+    Paragraphs on their way through the network.
 
-    :param start: offset of its first character in the text, in code points
-    :param end: one past its last character: ``text[start:end]`` is the entity
-    :param label: entity type; the coarse one where the model has two levels
-    :param fine_label: fine type, None where the model has one level
-    :param score: mean probability of its words for the label, 0 to 1
-    :param text: the entity as it stands in the text
+    :param row: text of each paragraph. *Shape:* (paragraphs,)
+    :param base: offset of each paragraph in its text. *Shape:* (paragraphs,)
     """
 
-    start: int
-    end: int
-    label: str
-    fine_label: str | None
-    score: float
-    text: str
-
-
-@dataclass(frozen=True)
-class TagOptions:
-    """
-    What may be chosen when tagging. Only ``min_score`` and ``labels`` change which entities are found.
-
-    :param batch_tokens: most tokens in one call of the network
-    :param threads: calls at the same time; None for one a processor this process may use
-    :param min_score: entities with a lower score are left out
-    :param labels: coarse or fine types to keep; None keeps all
-    :param offset_unit: unit of ``start`` and ``end`` in columns; Python's Entity is always in code points
-    :param text_column: column to tag
-    :param column: name of the new column
-    """
-
-    batch_tokens: int = 512
-    threads: int | None = None
-    min_score: float = 0.0
-    labels: tuple[str, ...] | None = None
-    offset_unit: OffsetUnit = "codepoint"
-    text_column: str = "text"
-    column: str = "entities"
-
-    def __post_init__(self) -> None:
-        if self.column == self.text_column:
-            raise OptionError(f"the new column cannot be the text column {self.column!r}; choose another name")
-        if self.offset_unit not in get_args(OffsetUnit):
-            raise OptionError(f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}")
-        if not isinstance(self.min_score, (int, float)) or not 0 <= self.min_score <= 1:
-            raise OptionError(f"min_score is {self.min_score!r}; expected a number from 0 to 1")
-        if self.batch_tokens < 1 or (self.threads is not None and self.threads < 1):
-            raise OptionError(f"batch_tokens is {self.batch_tokens} and threads {self.threads}; expected 1 or more")
-
-
-@dataclass(frozen=True)
-class TaggedTexts:
-    """
-    The entities of some texts, as arrays.
-
-    :param texts: the texts as given
-    :param spans: their entities
-    :param tokens: tokens the network read, special ones not counted
-    """
-
-    texts: Sequence[str | None]
-    spans: Spans
-    tokens: int
+    row: Ints
+    base: Ints
+    encoded: EncodedTexts
+    decisions: list[Future[WordDecisions]]
 
 
 @dataclass(frozen=True)
 class _Pending:
-    """Texts on their way through the network."""
+    """
+    Texts on their way through the network: one part of them at a time, so that memory does not grow with a text.
+
+    :param part: the first part, under way
+    :param rest: the paragraphs of the others: text, begin and end of each
+    """
 
     texts: Sequence[str | None]
-    row: Ints  # text of each paragraph
-    base: Ints  # offset of each paragraph in its text
-    encoded: EncodedTexts
-    decisions: list[Future[WordDecisions]]
+    part: _Part
+    rest: Iterator[list[tuple[int, int, int]]]
+    reasons: dict[int, str] = field(default_factory=dict)
 
 
 class Tagger:
@@ -189,25 +143,28 @@ class Tagger:
         """Tag texts and give their entities as arrays."""
         return self._finish(self._start(texts))
 
-    def tag_stream(self, batches: Iterable[Sequence[str | None]]) -> Iterator[TaggedTexts]:
+    def tag_stream(self, batches: Iterable[Sequence[str | None]], *, lenient: bool = False) -> Iterator[TaggedTexts]:
         """
         Tag batch after batch, in order; while one is in the network, the next is read and tokenized.
 
         :param batches: texts; one batch ahead is taken from it
+        :param lenient: a text that the model fails on has no entities and a reason, and the others are tagged
         """
+        start = self._start_lenient if lenient else self._start
+        finish = self._finish_lenient if lenient else self._finish
         pending: _Pending | None = None
         try:
             for texts in batches:
-                following = self._start(texts)
+                following = start(texts)
                 if pending is not None:
-                    yield self._finish(pending)
+                    yield finish(pending)
                 pending = following
             if pending is not None:
-                yield self._finish(pending)
+                yield finish(pending)
                 pending = None
         finally:
             if pending is not None:
-                for future in pending.decisions:
+                for future in pending.part.decisions:
                     future.cancel()
 
     def tag_batch(self, batch: pa.RecordBatch, *, replace_column: bool = False) -> pa.RecordBatch:
@@ -267,12 +224,43 @@ class Tagger:
         return self._filtered(self._decoder.spans(encoded, decisions))
 
     def _start(self, texts: Sequence[str | None]) -> _Pending:
-        """Cut and tokenize texts, and hand their batches to the worker threads."""
-        ranges = [(i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text)]
+        """Cut texts into paragraphs, and hand the first part of them to the worker threads."""
+        ranges = ((i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text))
+        rest = _parts(ranges)
+        return _Pending(texts, self._start_part(texts, next(rest, [])), rest)
+
+    def _start_part(self, texts: Sequence[str | None], ranges: Sequence[tuple[int, int, int]]) -> _Part:
+        """Tokenize paragraphs, and hand their batches to the worker threads."""
         parts = [(texts[i] or "")[begin:end] for i, begin, end in ranges]
         encoded = self._encoder.encode(parts)
         places = np.array([(i, begin) for i, begin, _ in ranges], dtype=np.int64).reshape(-1, 2)
-        return _Pending(texts, places[:, 0], places[:, 1], encoded, self._submit(parts, encoded))
+        return _Part(places[:, 0], places[:, 1], encoded, self._submit(parts, encoded))
+
+    def _start_lenient(self, texts: Sequence[str | None]) -> _Pending:
+        """Start texts; when one fails at once, without those that fail alone."""
+        try:
+            return self._start(texts)
+        except Exception:  # noqa: BLE001 - tokenizers' errors share no base class
+            good, reasons = self._without_failing(texts)
+            return replace(self._start(good), reasons=reasons)
+
+    def _finish_lenient(self, pending: _Pending) -> TaggedTexts:
+        """Finish texts; when one fails, again without those that fail alone."""
+        try:
+            return self._finish(pending)
+        except Exception:  # noqa: BLE001 - onnxruntime's errors share no base class
+            good, reasons = self._without_failing(pending.texts)
+            return self._finish(replace(self._start(good), reasons={**pending.reasons, **reasons}))
+
+    def _without_failing(self, texts: Sequence[str | None]) -> tuple[list[str | None], dict[int, str]]:
+        """Put None for each text that fails when it is tagged alone, and say why."""
+        good, reasons = list(texts), {}
+        for i, text in enumerate(texts):
+            try:
+                self.tag_arrays([text])
+            except Exception as err:  # noqa: BLE001 - of several libraries
+                good[i], reasons[i] = None, first_line(err)
+        return good, reasons
 
     def _submit(self, texts: Sequence[str], encoded: EncodedTexts) -> list[Future[WordDecisions]]:
         """Cut tokens into segments and batches, one call of the network each."""
@@ -297,13 +285,24 @@ class Tagger:
         return self._decoder.decide(words, logits[segment, position])
 
     def _finish(self, pending: _Pending) -> TaggedTexts:
+        """Wait for all parts, the next one under way while one is waited for."""
+        part, found, tokens = pending.part, [], 0
+        for ranges in pending.rest:
+            following = self._start_part(pending.texts, ranges)
+            found.append(self._finish_part(part))
+            tokens += len(part.encoded.ids)
+            part = following
+        found.append(self._finish_part(part))
+        spans = _whole_characters(pending.texts, Spans.concatenate(found))
+        return TaggedTexts(pending.texts, spans, tokens + len(part.encoded.ids), pending.reasons)
+
+    def _finish_part(self, part: _Part) -> Spans:
         """Wait for the batches, join their words into entities, and place these in the texts."""
-        decisions = [future.result() for future in pending.decisions]
-        spans = self._decoder.spans(pending.encoded, decisions)
-        base = pending.base[spans.row]
-        spans = replace(spans, row=pending.row[spans.row], start=spans.start + base, end=spans.end + base)
-        spans = _whole_characters(pending.texts, self._filtered(spans))
-        return TaggedTexts(pending.texts, spans, len(pending.encoded.ids))
+        decisions = [future.result() for future in part.decisions]
+        spans = self._decoder.spans(part.encoded, decisions)
+        base = part.base[spans.row]
+        spans = replace(spans, row=part.row[spans.row], start=spans.start + base, end=spans.end + base)
+        return self._filtered(spans)
 
     def _filtered(self, spans: Spans) -> Spans:
         """Keep what the options ask for."""
@@ -315,9 +314,24 @@ class Tagger:
         return spans
 
 
+def _parts(ranges: Iterable[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+    """Gather paragraphs up to the characters of a part."""
+    part: list[tuple[int, int, int]] = []
+    size = 0
+    for paragraph in ranges:
+        length = paragraph[2] - paragraph[1]
+        if part and size + length > PART_CHARACTERS:
+            yield part
+            part, size = [], 0
+        part.append(paragraph)
+        size += length
+    if part:
+        yield part
+
+
 def _session(bundle: Bundle) -> Session:
     """Open the bundle's network and check that it scores as many labels as are named."""
-    session = Session(bundle.model_file, optimized=bundle.optimized)
+    session = Session(bundle.model_file, optimized=bundle.optimized, exact=bundle.may_saturate)
     if session.labels is not None and session.labels != len(bundle.labels.names):
         raise ModelError(
             f"{bundle.model_file}: scores {session.labels} labels, but the folder names {len(bundle.labels.names)}"

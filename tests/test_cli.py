@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nerd_onnx.cli import main, printable
+from nerd_onnx.cli import main
+from nerd_onnx.messages import printable
 from tests.conftest import SHARED
 from tests.models import SAMPLE, sample_texts
 
@@ -188,6 +189,7 @@ def test_zero_rows_and_zero_row_groups(nerd_tag: Run, tmp_path: Path) -> None:
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
     """Make every bad input: file, further options, and what the message must say."""
     good = parquet(folder / "good.parquet", text=["Paris"] * 9, n=[1] * 9)
+    (folder / "none").mkdir()
     cut = folder / "cut.parquet"
     cut.write_bytes(good.read_bytes()[:-20])
     files = {
@@ -204,7 +206,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
         (folder / name).write_bytes(content)
     return {
         "missing": (folder / "gone.parquet", [], "no such file"),
-        "directory": (folder, [], "is a directory"),
+        "empty directory": (folder / "none", [], "no Parquet or JSON Lines file in it"),
         "empty": (folder / "empty", ["--format", "parquet"], "empty (0 bytes)"),
         "truncated parquet": (cut, [], "cut.parquet"),
         "no such column": (good, ["--text-column", "body"], "no column 'body'; it has: text, n"),
@@ -225,7 +227,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
 
 CASES = (
     "missing",
-    "directory",
+    "empty directory",
     "empty",
     "truncated parquet",
     "no such column",
@@ -264,7 +266,7 @@ def test_output_mistakes(nerd_tag: Run, tmp_path: Path) -> None:
     before = source.read_bytes()
     for target, message in (
         (source, "is the input itself"),
-        (tmp_path, "directory"),
+        (tmp_path, "holds the input"),
         (tmp_path / "none" / "o.parquet", "none"),
     ):
         code, _, err = nerd_tag(source, target, "--overwrite")

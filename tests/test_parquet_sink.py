@@ -153,8 +153,8 @@ def test_large_row_groups_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(parquet_sink, "GROUP_ROWS", 25)
     output = converted(path, tmp_path / "rows.parquet", source={"batch_rows": 10})
     assert group_sizes(output) == [30, 30, 30, 10]
-    monkeypatch.setattr(parquet_sink, "GROUP_BYTES", 1)
-    assert group_sizes(converted(path, tmp_path / "bytes.parquet", source={"batch_rows": 10})) == [10] * 10
+    output = converted(path, tmp_path / "bytes.parquet", source={"batch_rows": 10}, group_bytes=1)
+    assert group_sizes(output) == [10] * 10
 
 
 def test_rows_of_lines_are_gathered_into_groups(tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ import pytest
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.tables import whole_file
+from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import Format, Sink, Source
 from nerd_onnx.tables.sinks import check_output, open_sink, output_format
-from nerd_onnx.tables.whole_file import open_target, output_errors
+from nerd_onnx.tables.whole_file import open_target
 from tests.tables_io import ENTITIES, METADATA, ODD_NAME, SHOWN_NAME, converted, corpus, opened, words_as_entities
 
 ROOT = Path(__file__).parents[1]

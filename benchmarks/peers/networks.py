@@ -16,7 +16,8 @@ from benchmarks.peers.peer import Setup
 from nerd_onnx.inference.arrays import Floats, Ints
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Network
-from nerd_onnx.pipeline import FileJob, tag_file
+from nerd_onnx.job import TagJob
+from nerd_onnx.run import tag_files
 from nerd_onnx.tagger import Tagger, TagOptions
 
 BUDGETS = (256, 512, 1024)  # tokens a batch that are tried
@@ -52,7 +53,7 @@ class NetworkEngine:
 
     def tag(self, source: Path, target: Path) -> int:
         """Tag a file by the project's own file-to-file pipeline."""
-        return tag_file(self._tagger, FileJob(str(source), str(target), overwrite=True)).entities
+        return tag_files(self._tagger, TagJob([str(source)], str(target), overwrite=True)).entities
 
     def words(self, source: Path, target: Path) -> None:
         """

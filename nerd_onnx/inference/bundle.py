@@ -17,6 +17,7 @@ FORMAT_VERSION = 1
 DESCRIPTION = "nerd.json"
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
+_JSON_BYTES = 16 << 20
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
@@ -51,6 +52,11 @@ class Bundle:
     quantization: str = "unknown"
     weight_bits: int | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def may_saturate(self) -> bool:
+        """Whether this processor could cut off sums of integer products: x86 without VNNI, and 8-bit weights."""
+        return self.weight_bits == 8 and cpu_target() == "x86"  # noqa: PLR2004
 
     @classmethod
     def load(cls, model: str | Path | None = None) -> Bundle:
@@ -145,7 +151,7 @@ def _read_described(name: str, folder: Path) -> Bundle:
 
 def _variant_for(target: str, description: Mapping[str, Any]) -> tuple[str, int | None]:
     """Choose the graph made for a processor, or the first; give its file and the bits of its weights."""
-    variants = description.get("variants") or [{"file": "model.onnx", "targets": [], "weight_bits": None}]
+    variants = description.get("variants") or [{"file": "model.onnx", "targets": [], "weight_bits": 8}]
     chosen = next((found for found in variants if target in found["targets"]), variants[0])
     return str(chosen["file"]), chosen["weight_bits"]
 
@@ -176,6 +182,9 @@ def _stays_inside(path: Path, folder: Path) -> bool:
 
 def _read_plain(name: str, folder: Path) -> Bundle:
     """Read a folder as transformers and optimum write it."""
+    for path in (*folder.glob("*"), *folder.glob("onnx/*")):
+        if path.is_symlink() and not _stays_inside(path, folder):
+            raise ModelError(f"{path}: is a link out of the model folder; put the file itself there")
     config = _json(folder / "config.json")
     names = config.get("id2label")
     if not isinstance(names, dict) or not names:
@@ -255,11 +264,13 @@ def _pad_id(config: Mapping[str, Any]) -> int:
 def _json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or say what is wrong with the file."""
     try:
+        if path.stat().st_size > _JSON_BYTES:
+            raise ModelError(f"{path}: has {path.stat().st_size / 1e6:.0f} MB; expected a description of some KB")
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as err:
         raise ModelError(f"{path}: missing; a model folder has config.json, tokenizer.json and an ONNX file") from err
-    except (OSError, ValueError) as err:
-        raise ModelError(f"{path}: not readable as JSON: {err}") from err
+    except (OSError, ValueError, RecursionError) as err:
+        raise ModelError(f"{path}: not readable as JSON: {first_line(err)}") from err
     if not isinstance(value, dict):
         raise ModelError(f"{path}: expected a JSON object")
     return value

@@ -79,11 +79,13 @@ class TextEncoder:
     def __init__(self, tokenizer_file: Path) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        except Exception as err:  # tokenizers raises plain Exception
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            probe = self._tokenizer.encode("a", add_special_tokens=True)
+        except BaseException as err:  # tokenizers raises plain Exception, and panics, which are no Exception
+            if not isinstance(err, Exception) and type(err).__name__ != "PanicException":
+                raise
             raise ModelError(f"{tokenizer_file}: not a tokenizer this version reads: {first_line(err)}") from err
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        probe = self._tokenizer.encode("a", add_special_tokens=True)
         special = np.array(probe.special_tokens_mask, dtype=np.bool_)
         plain = np.flatnonzero(~special)
         if not len(plain):

@@ -47,20 +47,24 @@ class Session:
     :ivar mixes_texts: it quantizes activations over the whole batch, so that texts in one batch change each other
 
     :param optimized: the graph is in its final form; onnxruntime must not fuse it further
+    :param exact: integer products could saturate on this processor; let onnxruntime replace them by exact ones
     :raises ModelError: when onnxruntime cannot load it, or it wants inputs that a tokenizer does not give
     """
 
-    def __init__(self, model_file: Path, *, optimized: bool) -> None:
+    def __init__(self, model_file: Path, *, optimized: bool, exact: bool = False) -> None:
         ort.disable_telemetry_events()  # also where onnxruntime was imported before this package
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # patterns pay for equal shapes only, and ours vary
         options.log_severity_level = 3
-        # On x86 without VNNI, U8S8 products can saturate; onnxruntime then takes an exact kernel instead.
+        # On x86 without VNNI, U8S8 products can saturate; with this, onnxruntime takes unsigned weights instead. It
+        # does so among its extended optimizations and not among the basic ones (seen on an emulated Haswell).
         options.add_session_config_entry("session.x64quantprecision", "1")
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimized else level.ORT_ENABLE_ALL
+        if optimized and exact:
+            options.graph_optimization_level = level.ORT_ENABLE_EXTENDED
         try:
             self._session = ort.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
         except Exception as err:  # onnxruntime's errors share no base class

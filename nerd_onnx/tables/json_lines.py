@@ -17,6 +17,20 @@ TYPED = json.JSONDecoder()
 # Where numbers are never used: float() takes any number of digits, int() refuses very long ones.
 UNTYPED = json.JSONDecoder(parse_int=float)
 
+
+class RowError(InputError):
+    """
+    One row cannot be read.
+
+    :param where: input and line
+    :param reason: what is wrong with it
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{where}: {reason}")
+
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array", dict: "an object"}
@@ -28,26 +42,26 @@ def parse_object(where: str, line: bytes, decoder: json.JSONDecoder, *, clean: b
 
     :param where: input and line, for messages
     :param clean: put U+FFFD for lone surrogates everywhere
-    :raises InputError: when it is no JSON object in UTF-8
+    :raises RowError: when it is no JSON object in UTF-8
     """
     try:
         record = decoder.decode(line.decode())
         if clean and _SURROGATE_ESCAPE.search(line):
             record = replace_surrogates(record)
     except UnicodeDecodeError as err:
-        raise InputError(
-            f"{where}: not valid UTF-8 at byte {err.start + 1} (0x{line[err.start]:02x}); convert the file to UTF-8"
+        raise RowError(
+            where, f"not valid UTF-8 at byte {err.start + 1} (0x{line[err.start]:02x}); convert the file to UTF-8"
         ) from err
     except json.JSONDecodeError as err:
-        raise InputError(f"{where}: not JSON: {err.msg} at column {err.colno}; expected one object a line") from err
+        raise RowError(where, f"not JSON: {err.msg} at column {err.colno}; expected one object a line") from err
     except RecursionError as err:
-        raise InputError(f"{where}: nested too deeply to be read") from err
+        raise RowError(where, "nested too deeply to be read") from err
     except ValueError as err:
-        raise InputError(
-            f"{where}: a whole number has too many digits for a Parquet column. Write JSON Lines, which takes any"
+        raise RowError(
+            where, "a whole number has too many digits for a Parquet column. Write JSON Lines, which takes any"
         ) from err
     if not isinstance(record, dict):
-        raise InputError(f"{where}: {_name(record)} where an object was expected; JSON Lines has one object a line")
+        raise RowError(where, f"{_name(record)} where an object was expected; JSON Lines has one object a line")
     return record
 
 
@@ -55,12 +69,12 @@ def text_of(where: str, record: dict[str, Any], text_column: str) -> str | None:
     """
     Take the text out of a row; a row without the field has none.
 
-    :raises InputError: when it is neither string nor null
+    :raises RowError: when it is neither string nor null
     """
     text = record.get(text_column)
     if text is None or isinstance(text, str):
         return text
-    raise InputError(f"{where}: field {text_column!r} is {_name(text)}; expected a string or null")
+    raise RowError(where, f"field {text_column!r} is {_name(text)}; expected a string or null")
 
 
 def text_array(texts: Sequence[str | None]) -> pa.Array:

@@ -58,10 +58,18 @@ class FieldShape:
         """
         Take one more value into account.
 
-        :raises MixedTypesError: when it fits no type together with the earlier ones
+        :raises MixedTypesError: when it fits no type together with the earlier ones; it then does not count
         """
         if value is None:
             return
+        before = self.kind, self.line, self.low, self.high
+        try:
+            self._add(value, line)
+        except MixedTypesError:
+            self.kind, self.line, self.low, self.high = before
+            raise
+
+    def _add(self, value: Any, line: int) -> None:
         kind = _KINDS[type(value)]
         if kind != self.kind:
             self._join(kind, line)

@@ -13,11 +13,12 @@ import pyarrow as pa
 import zstandard
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.tables.columns import column_exists, extended_schema, place_column
+from nerd_onnx.tables.columns import NewColumns, column_exists
 from nerd_onnx.tables.json_lines import UNTYPED
 from nerd_onnx.tables.json_values import dump, json_values
-from nerd_onnx.tables.rows import RowBatch
-from nerd_onnx.tables.whole_file import open_target, output_errors
+from nerd_onnx.tables.output_place import output_errors
+from nerd_onnx.tables.rows import RowBatch, Written
+from nerd_onnx.tables.whole_file import open_target
 
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
@@ -39,6 +40,9 @@ class JsonLinesSink:
     :param entities_field: name and type of the new field
     :param replace: whether a field of that name may be replaced, in its place
     :param overwrite: whether an existing file may be replaced
+    :param reasons_field: name and type of a second new field, which says why a row has no entities; raw lines have it
+        only where there is a reason. None for none
+    :param scratch: folder for what needs a name before the file is whole; None for the output's own
     :raises OutputError: when it cannot be written as asked
     """
 
@@ -51,32 +55,52 @@ class JsonLinesSink:
         entities_field: pa.Field,
         replace: bool,
         overwrite: bool,
+        reasons_field: pa.Field | None = None,
+        scratch: str | None = None,
     ) -> None:
         self._path = path
         self._source_name = source_name
         self._key = Key(entities_field.name)
+        self._reasons_key = None if reasons_field is None else Key(reasons_field.name)
         self._replace = replace
-        self._typed: tuple[pa.Schema, int] | None = None
+        self._rows = 0
+        self._written: Written | None = None
+        self._typed: NewColumns | None = None
         if source_schema is not None:
-            self._typed = extended_schema(source_schema, entities_field, {}, replace=replace)
-            _check_names(self._typed[0])
-        self._target = open_target(path, overwrite=overwrite, spooled=False)
+            self._typed = NewColumns(source_schema, entities_field, reasons_field, {}, replace=replace)
+            _check_names(self._typed.schema)
+        self._target = open_target(path, overwrite=overwrite, spooled=False, scratch=scratch)
         self._file = _compressor(path, self._target.file)
 
-    def write(self, rows: RowBatch, entities: pa.Array) -> None:
+    def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
         """
         Write rows with their entities.
+
+        :param reasons: why a row has no entities, where the sink has that field
 
         :raises OutputError: when the disk refuses, or a line has the field already
         :raises InputError: when a string of a typed row is not valid UTF-8
         :raises BrokenPipeError: when the reader of standard output went away
         """
         if rows.lines is not None:
-            lines = b"".join(self._raw_lines(rows, rows.lines, entities))
+            lines = b"".join(self._raw_lines(rows, rows.lines, entities, reasons))
         else:
-            lines = "".join(self._typed_lines(rows, entities)).encode()
+            lines = "".join(self._typed_lines(rows, entities, reasons)).encode()
         with output_errors(self._path):
             self._file.write(lines)
+        self._rows += rows.num_rows
+
+    def finish(self) -> Written:
+        """
+        Write all that is left, safe on disk, but not yet under the output's name.
+
+        :raises OutputError: when the disk refuses
+        """
+        if self._written is None:
+            with output_errors(self._path):
+                self._close_compressor()
+            self._written = Written(self._rows, *self._target.flush())
+        return self._written
 
     def __enter__(self) -> Self:
         return self
@@ -86,33 +110,42 @@ class JsonLinesSink:
     ) -> None:
         try:
             if kind is None:
-                with output_errors(self._path):
-                    self._finish()
+                self.finish()
                 self._target.commit()
         finally:
             self._discard()
 
-    def _finish(self) -> None:
+    def _close_compressor(self) -> None:
         if self._file is not self._target.file:
             self._file.close()
 
     def _discard(self) -> None:
         with suppress(OSError, ValueError, zstandard.ZstdError):
-            self._finish()
+            self._close_compressor()
         self._target.discard()
 
-    def _raw_lines(self, rows: RowBatch, lines: list[bytes], entities: pa.Array) -> Iterator[bytes]:
-        for i, (line, value) in enumerate(zip(lines, json_values(entities), strict=True)):
-            found = self._key.values_in(line)
-            if found and not self._replace:
-                raise OutputError(column_exists(f"{self._source_name}, {rows.place(i)}", self._key.name))
-            yield _replaced(line, found, dump(value)) if found else self._key.appended(line, dump(value))
+    def _raw_lines(
+        self, rows: RowBatch, lines: list[bytes], entities: pa.Array, reasons: pa.Array | None
+    ) -> Iterator[bytes]:
+        whys = [None] * len(lines) if reasons is None else reasons.to_pylist()
+        for i, (line, value, why) in enumerate(zip(lines, json_values(entities), whys, strict=True)):
+            tagged = self._with_member(rows.place(i), line, self._key, value)
+            if self._reasons_key is not None and why is not None:
+                tagged = self._with_member(rows.place(i), tagged, self._reasons_key, why)
+            yield tagged
             yield b"\n"
 
-    def _typed_lines(self, rows: RowBatch, entities: pa.Array) -> Iterator[str]:
+    def _with_member(self, place: str, line: bytes, key: Key, value: Any) -> bytes:
+        """Put a member into a line, at its end or in place of the one of that name."""
+        found = key.values_in(line)
+        if found and not self._replace:
+            raise OutputError(column_exists(f"{self._source_name}, {place}", key.name))
+        return _replaced(line, found, dump(value)) if found else key.appended(line, dump(value))
+
+    def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[str]:
         if rows.table is None or self._typed is None:
             raise ValueError("typed rows need their table and the source's schema")
-        table = place_column(rows.table, entities, *self._typed)
+        table = self._typed.placed(rows.table, entities, reasons)
         columns = [self._column_values(rows, name, table.column(i)) for i, name in enumerate(table.schema.names)]
         for row in zip(*columns, strict=True):
             yield dump(dict(zip(table.schema.names, row, strict=True)))

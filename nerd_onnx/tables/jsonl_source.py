@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
@@ -12,16 +13,19 @@ from nerd_onnx.errors import InputError
 from nerd_onnx.tables.json_lines import (
     TYPED,
     UNTYPED,
+    RowError,
     parse_object,
     require_text_column,
     text_array,
     text_of,
 )
 from nerd_onnx.tables.json_types import FieldShape, MixedTypesError, conform
-from nerd_onnx.tables.rows import Closing, RowBatch
-from nerd_onnx.tables.streams import ByteStream, input_name, is_stream, spool
+from nerd_onnx.tables.rows import Closing, Fault, RowBatch
+from nerd_onnx.tables.streams import MAX_LINE_BYTES, ByteStream, input_name, is_stream, spool
 
 NumberedLine = tuple[int, bytes]
+HEAD_ROWS = 2048  # of which one must have the text field
+MAX_MISFITS = 100_000  # each is remembered from the first pass to the second
 
 
 class RawLinesSource(Closing):
@@ -29,7 +33,7 @@ class RawLinesSource(Closing):
     JSON Lines, plain or compressed, as raw lines: whatever is not the text passes through unread.
 
     Blank lines are no rows. A row without the text field has a null text. Lone surrogates escaped in a text become
-    U+FFFD, one for one; the raw line is left alone. The first batch is read at once, so that a wrong text field
+    U+FFFD, one for one; the raw line is left alone. The first rows are read at once, so that a wrong text field
     shows before anything is written.
 
     :param path: a file, or ``-``
@@ -37,6 +41,8 @@ class RawLinesSource(Closing):
     :param batch_rows: most rows in a batch
     :param batch_bytes: about the most bytes of lines in a batch; a larger line is a batch of its own
     :param limit: stop after so many rows
+    :param line_bytes: longest line
+    :param lenient: yield rows that cannot be read as faults instead of failing on them
     :raises InputError: when it cannot be opened, its first rows are damaged, or none of them has the text field
     """
 
@@ -44,16 +50,27 @@ class RawLinesSource(Closing):
     num_rows: int | None = None
     codecs: tuple[str, ...] | None = None
 
-    def __init__(self, path: str, *, text_column: str, batch_rows: int, batch_bytes: int, limit: int | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        text_column: str,
+        batch_rows: int,
+        batch_bytes: int,
+        limit: int | None,
+        lenient: bool = False,
+        line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
         self.path = path
         self.column_names: Sequence[str] = ()
         self._name = input_name(path)
         self._text_column = text_column
-        self._stream = ByteStream(path)
+        self._stream = ByteStream(path, line_bytes)
+        self._lenient = lenient
         self._groups = _groups(islice(self._stream.lines(), limit), batch_rows, batch_bytes)
-        self._next_row = 0
+        self.rows_read = 0
         try:
-            self._first = self._read_first()
+            self._head = self._read_head()
         except BaseException:
             self._stream.close()
             raise
@@ -68,42 +85,69 @@ class RawLinesSource(Closing):
 
         :raises InputError: when a line is no JSON object in UTF-8, or its text is neither string nor null
         """
-        if self._first is not None:
-            first, self._first = self._first, None
-            yield first
+        while self._head:
+            head = self._head.popleft()
+            self.rows_read += head.rows_read
+            yield head
         for group in self._groups:
-            yield self._batch(group, self._parse(group))
+            rows = self._batch(group, self.rows_read, {})
+            self.rows_read += len(group)
+            yield rows
 
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
 
-    def _read_first(self) -> RowBatch | None:
-        group = next(self._groups, None)
-        if group is None:
-            return None
-        records = self._parse(group)
-        self.column_names = list(dict.fromkeys(key for record in records for key in record))
-        require_text_column(self._name, self.column_names, self._text_column)
-        return self._batch(group, records)
+    def _read_head(self) -> deque[RowBatch]:
+        """Read until a row has the text field, or enough rows have not."""
+        head: deque[RowBatch] = deque()
+        keys: dict[str, None] = {}
+        rows = 0
+        while rows < HEAD_ROWS and self._text_column not in keys and (group := next(self._groups, None)) is not None:
+            head.append(self._batch(group, rows, keys))
+            rows += len(group)
+        self.column_names = list(keys)
+        if any(batch.num_rows for batch in head):
+            require_text_column(self._name, self.column_names, self._text_column)
+        return head
 
-    def _parse(self, group: list[NumberedLine]) -> list[dict[str, Any]]:
-        return [parse_object(f"{self._name}, line {number}", line, UNTYPED) for number, line in group]
+    def _batch(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch:
+        """
+        Parse lines.
 
-    def _batch(self, group: list[NumberedLine], records: list[dict[str, Any]]) -> RowBatch:
-        texts = [
-            text_of(f"{self._name}, line {number}", record, self._text_column)
-            for (number, _), record in zip(group, records, strict=True)
-        ]
-        first_row = self._next_row
-        self._next_row += len(group)
+        :param keys: takes the keys of the rows
+        """
+        texts: list[str | None] = []
+        kept: list[tuple[int, int]] = []
+        faults: list[Fault] = []
+        for i, (number, line) in enumerate(group):
+            where = f"{self._name}, line {number}"
+            try:
+                record = parse_object(where, line, UNTYPED)
+                keys.update(dict.fromkeys(record))
+            except RowError as err:
+                faults.append(self._fault(err, Fault(first_row + i, err.reason, number, raw=line)))
+                continue
+            kept.append((i, number))
+            try:
+                texts.append(text_of(where, record, self._text_column))
+            except RowError as err:
+                faults.append(self._fault(err, Fault(first_row + i, err.reason, number, index=len(texts))))
+                texts.append(None)
         return RowBatch(
             texts=text_array(texts),
             table=None,
-            lines=[line for _, line in group],
+            lines=[group[i][1] for i, _ in kept],
             first_row=first_row,
-            line_numbers=[number for number, _ in group],
+            line_numbers=[number for _, number in kept],
+            row_numbers=[first_row + i for i, _ in kept] if faults else None,
+            faults=tuple(faults),
         )
+
+    def _fault(self, err: RowError, fault: Fault) -> Fault:
+        if not self._lenient:
+            raise err
+        return fault
 
 
 class TypedLinesSource(Closing):
@@ -120,23 +164,38 @@ class TypedLinesSource(Closing):
     :param batch_rows: most rows in a batch
     :param batch_bytes: about the most bytes of lines in a batch; a larger line is a batch of its own
     :param limit: stop after so many rows
+    :param line_bytes: longest line
+    :param lenient: yield rows that cannot be read as faults instead of failing on them
     :raises InputError: when a line is damaged, no row has the text field, or a field mixes types
     """
 
     codecs: tuple[str, ...] | None = None
 
-    def __init__(self, path: str, *, text_column: str, batch_rows: int, batch_bytes: int, limit: int | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        text_column: str,
+        batch_rows: int,
+        batch_bytes: int,
+        limit: int | None,
+        lenient: bool = False,
+        line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
         self.path = path
         self._name = input_name(path)
         self._text_column = text_column
         self._sizes = (batch_rows, batch_bytes)
+        self._lenient = lenient
+        self._misfits: dict[int, str] = {}
+        self.rows_read = 0
         self._copy: IO[bytes] | None = spool(path) if is_stream(path) else None
         readable_path: str = self._copy.name if self._copy else path
         try:
-            with ByteStream(readable_path) as stream:
+            with ByteStream(readable_path, line_bytes) as stream:
                 self.schema, self.num_rows = self._find_schema(islice(stream.lines(), limit))
             self.column_names: Sequence[str] = self.schema.names
-            self._stream = ByteStream(readable_path)
+            self._stream = ByteStream(readable_path, line_bytes)
         except BaseException:
             self._drop_copy()
             raise
@@ -151,17 +210,10 @@ class TypedLinesSource(Closing):
 
         :raises InputError: when the file is not what it was in the first pass
         """
-        first_row = 0
         for group in _groups(islice(self._stream.lines(), self.num_rows), *self._sizes):
-            table = self._table(group)
-            yield RowBatch(
-                texts=table.column(self.schema.get_field_index(self._text_column)),
-                table=table,
-                lines=None,
-                first_row=first_row,
-                line_numbers=[number for number, _ in group],
-            )
-            first_row += len(group)
+            rows = self._batch(group, self.rows_read)
+            self.rows_read += len(group)
+            yield rows
 
     def close(self) -> None:
         """Close the file and delete the temporary copy."""
@@ -173,32 +225,66 @@ class TypedLinesSource(Closing):
             self._copy.close()
 
     def _find_schema(self, lines: Iterator[NumberedLine]) -> tuple[pa.Schema, int]:
-        shape, rows = FieldShape(""), 0
+        shape, rows, parsed, has_text = FieldShape(""), 0, False, False
         for number, line in lines:
-            record = self._parse(number, line)
-            where = f"{self._name}, line {number}"
-            text_of(where, record, self._text_column)
-            try:
-                shape.add(record, number)
-            except MixedTypesError as err:
-                raise InputError(
-                    f"{where}: {err}; a Parquet column has one type. Write JSON Lines, which takes any mixture, "
-                    "or make the field uniform"
-                ) from err
             rows += 1
-        if rows:
+            where = f"{self._name}, line {number}"
+            try:
+                record = self._parse(number, line)
+                parsed, has_text = True, has_text or self._text_column in record
+                self._fit(where, shape, record, number)
+            except RowError as err:
+                if not self._lenient:
+                    raise
+                self._misfits[number] = err.reason
+                if len(self._misfits) > MAX_MISFITS:
+                    raise InputError(
+                        f"{where}: the {len(self._misfits)}th row that fits no Parquet schema together with the "
+                        "others. Write JSON Lines, which takes any mixture, or make the fields uniform"
+                    ) from err
+        if parsed and not has_text:
             require_text_column(self._name, shape.fields, self._text_column)
         self._conform = any(member.only_empty_objects() for member in shape.fields.values())
         types = {name: member.arrow_type() for name, member in shape.fields.items()}
         types[self._text_column] = pa.string()
         return pa.schema(list(types.items())), rows
 
+    def _fit(self, where: str, shape: FieldShape, record: dict[str, Any], number: int) -> None:
+        """Let a row have its say in the schema."""
+        text_of(where, record, self._text_column)
+        try:
+            shape.add(record, number)
+        except MixedTypesError as err:
+            raise RowError(
+                where,
+                f"{err}; a Parquet column has one type. Write JSON Lines, which takes any mixture, "
+                "or make the field uniform",
+            ) from err
+
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:
         return parse_object(f"{self._name}, line {number}", line, TYPED, clean=True)
 
+    def _batch(self, group: list[NumberedLine], first_row: int) -> RowBatch:
+        good = [(i, number, line) for i, (number, line) in enumerate(group) if number not in self._misfits]
+        table = self._table([(number, line) for _, number, line in good])
+        faults = [
+            Fault(first_row + i, self._misfits[number], number, raw=line)
+            for i, (number, line) in enumerate(group)
+            if number in self._misfits
+        ]
+        return RowBatch(
+            texts=table.column(self.schema.get_field_index(self._text_column)),
+            table=table,
+            lines=None,
+            first_row=first_row,
+            line_numbers=[number for _, number, _ in good],
+            row_numbers=[first_row + i for i, _, _ in good] if faults else None,
+            faults=tuple(faults),
+        )
+
     def _table(self, group: list[NumberedLine]) -> pa.RecordBatch:
-        records = [self._parse(number, line) for number, line in group]
         try:
+            records = [self._parse(number, line) for number, line in group]
             columns = [self._column(records, field) for field in self.schema]
         except (pa.ArrowException, TypeError, OverflowError) as err:
             raise InputError(

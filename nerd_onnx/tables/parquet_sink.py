@@ -6,14 +6,15 @@ import io
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nerd_onnx.tables.columns import extended_schema, place_column
-from nerd_onnx.tables.rows import RowBatch
-from nerd_onnx.tables.whole_file import open_target, output_errors
+from nerd_onnx.tables.columns import NewColumns
+from nerd_onnx.tables.output_place import output_errors
+from nerd_onnx.tables.rows import RowBatch, Written
+from nerd_onnx.tables.whole_file import open_target
 
 GROUP_BYTES = 64 << 20
 GROUP_ROWS = 1_000_000
@@ -36,6 +37,9 @@ class ParquetSink:
     :param entities_metadata: joins the schema's metadata
     :param replace: whether a column of that name may be replaced, in its place
     :param overwrite: whether an existing file may be replaced
+    :param reasons_field: name and type of a second new column, which says why a row has no entities; None for none
+    :param scratch: folder for what needs a name before the file is whole; None for the output's own
+    :param group_bytes: cut row groups where they pass so many bytes of Arrow data
     :raises OutputError: when it cannot be written as asked
     """
 
@@ -49,38 +53,64 @@ class ParquetSink:
         entities_metadata: Mapping[str, str],
         replace: bool,
         overwrite: bool,
+        reasons_field: pa.Field | None = None,
+        scratch: str | None = None,
+        group_bytes: int = GROUP_BYTES,
     ) -> None:
         self._path = path
-        self._schema, self._place = extended_schema(source_schema, entities_field, entities_metadata, replace=replace)
+        self._columns = NewColumns(source_schema, entities_field, reasons_field, entities_metadata, replace=replace)
+        self._schema = self._columns.schema
+        self._written: Written | None = None
+        self._group_bytes = group_bytes
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
-        self._target = open_target(path, overwrite=overwrite, spooled=True)
+        self._target = open_target(path, overwrite=overwrite, spooled=True, scratch=scratch)
         try:
             with output_errors(path):
-                compression = _compression(source_schema, codecs, self._schema, self._place)
+                compression = _compression(codecs, self._columns)
                 levels = {path: _ZSTD_LEVEL for path, codec in compression.items() if codec == "ZSTD"}
+                self._footer: list[Any] = []
                 self._writer = pq.ParquetWriter(
-                    self._target.file, self._schema, compression=compression, compression_level=levels
+                    self._target.file,
+                    self._schema,
+                    compression=compression,
+                    compression_level=levels,
+                    metadata_collector=self._footer,
                 )
         except BaseException:
             self._target.discard()
             raise
 
-    def write(self, rows: RowBatch, entities: pa.Array) -> None:
+    def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
         """
         Write rows with their entities.
+
+        :param reasons: why a row has no entities, where the sink has that column
 
         :raises OutputError: when the disk refuses
         """
         if rows.table is None:
             raise ValueError("Parquet takes typed rows; open the source with typed=True")
-        batch = place_column(rows.table, entities, self._schema, self._place)
+        batch = self._columns.placed(rows.table, entities, reasons)
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
-        self._pending_bytes += batch.nbytes
-        if rows.last_in_group or self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS:
+        self._pending_bytes += rows.table.nbytes  # not the entities': stored and new ones differ in their layout
+        if rows.last_in_group or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
             self._write_group()
+
+    def finish(self) -> Written:
+        """
+        Write all that is left, safe on disk, but not yet under the output's name.
+
+        :raises OutputError: when the disk refuses
+        """
+        if self._written is None:
+            self._write_group()
+            with output_errors(self._path):
+                self._writer.close()
+            self._written = Written(self._footer[0].num_rows, *self._target.flush())
+        return self._written
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +120,8 @@ class ParquetSink:
     ) -> None:
         try:
             if kind is None:
-                self._commit()
+                self.finish()
+                self._target.commit()
         finally:
             self._discard()
 
@@ -103,12 +134,6 @@ class ParquetSink:
         with output_errors(self._path):
             self._writer.write_table(table, row_group_size=table.num_rows)
 
-    def _commit(self) -> None:
-        self._write_group()
-        with output_errors(self._path):
-            self._writer.close()
-        self._target.commit()
-
     def _discard(self) -> None:
         with suppress(OSError, pa.ArrowException):
             self._writer.close()
@@ -116,17 +141,18 @@ class ParquetSink:
         self._target.discard()
 
 
-def _compression(source: pa.Schema, codecs: tuple[str, ...] | None, schema: pa.Schema, place: int) -> dict[str, str]:
+def _compression(codecs: tuple[str, ...] | None, columns: NewColumns) -> dict[str, str]:
     """Give each leaf column its compression in the input, and the new ones Zstandard."""
-    leaves = [_leaves(field.type) for field in source]
+    leaves = [_leaves(field.type) for field in columns.source]
     if codecs is None or len(codecs) != sum(leaves):
-        return dict.fromkeys(_leaf_paths(schema), _NEW_CODEC)
+        return dict.fromkeys(_leaf_paths(columns.schema), _NEW_CODEC)
     by_column, begin = [], 0
     for count in leaves:
         by_column.append([_CODECS.get(codec, _NEW_CODEC) for codec in codecs[begin : begin + count]])
         begin += count
-    by_column[place : place + 1] = [[_NEW_CODEC] * _leaves(schema.field(place).type)]
-    return dict(zip(_leaf_paths(schema), (codec for column in by_column for codec in column), strict=True))
+    for place in columns.places:
+        by_column[place : place + 1] = [[_NEW_CODEC] * _leaves(columns.schema.field(place).type)]
+    return dict(zip(_leaf_paths(columns.schema), (codec for column in by_column for codec in column), strict=True))
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:

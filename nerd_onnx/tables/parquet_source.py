@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
-from typing import IO, Any
+from dataclasses import replace
+from typing import IO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
-from nerd_onnx.tables.rows import Closing, RowBatch
+from nerd_onnx.tables.rows import Closing, Fault, RowBatch
 from nerd_onnx.tables.streams import check_readable, input_name, is_stream, spool
 from nerd_onnx.tables.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 
+MAX_COLUMNS = 20_000
+MAX_FOOTER_BYTES = 64 << 20  # pyarrow takes sixteen times as much
+_FOOTER_END = 8  # its length and the magic bytes
 _BUFFER_BYTES = 1 << 20
+# What pyarrow raises for damaged files; UnicodeDecodeError, a ValueError, for names.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 
 
 class ParquetSource(Closing):
@@ -26,20 +35,34 @@ class ParquetSource(Closing):
     :param batch_rows: most rows in a batch
     :param batch_bytes: about the most bytes of text in a batch; a larger row is a batch of its own
     :param limit: stop after so many rows
+    :param lenient: yield rows whose text is not valid UTF-8 as faults instead of failing on them
+    :param as_json: the rows become JSON, where such a row cannot stand
     :raises InputError: when it cannot be read as Parquet, or the text column is missing or no text
     """
 
-    def __init__(self, path: str, *, text_column: str, batch_rows: int, batch_bytes: int, limit: int | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        text_column: str,
+        batch_rows: int,
+        batch_bytes: int,
+        limit: int | None,
+        lenient: bool = False,
+        as_json: bool = False,
+    ) -> None:
         check_readable(path)
         self.path = path
         self._name = input_name(path)
         self._copy: IO[bytes] | None = spool(path) if is_stream(path) else None
         self._batch_rows = batch_rows
         self._batch_bytes = batch_bytes
-        self._rows_read = 0
+        self._lenient = lenient
+        self._as_json = as_json
+        self.rows_read = 0
         try:
             self._file = _open(self._copy.name if self._copy else path, self._name)
-            self.schema: pa.Schema = self._file.schema_arrow
+            self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
             self._text_index = find_text_column(self._name, self.schema, text_column)
         except BaseException:
@@ -47,11 +70,11 @@ class ParquetSource(Closing):
             raise
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if limit is None else min(total, limit)
-        self.codecs: tuple[str, ...] | None = _codecs(self._file.metadata)
+        self.codecs: tuple[str, ...] | None = _codecs(self._file, self._name)
 
     def progress(self) -> float | None:
         """Share of the rows read."""
-        return self._rows_read / self.num_rows if self.num_rows else 1.0
+        return self.rows_read / self.num_rows if self.num_rows else 1.0
 
     def batches(self) -> Iterator[RowBatch]:
         """
@@ -61,9 +84,14 @@ class ParquetSource(Closing):
         """
         for group in range(self._file.num_row_groups):
             rows_in_group = self._file.metadata.row_group(group).num_rows
-            end = min(self.num_rows, self._rows_read + rows_in_group)
+            end = min(self.num_rows, self.rows_read + rows_in_group)
             for batch in self._group_batches(group, end):
                 yield from self._cut(batch, group, end)
+            if self.rows_read < end:  # pyarrow says nothing when a file ends early
+                raise InputError(
+                    f"{self._name}, row group {group}: ends {end - self.rows_read} rows before it should: the file is "
+                    "damaged, or changed while it was read"
+                )
 
     def close(self) -> None:
         """Close the file and delete the temporary copy."""
@@ -76,57 +104,128 @@ class ParquetSource(Closing):
 
     def _group_batches(self, group: int, end: int) -> Iterator[pa.RecordBatch]:
         """Read a row group up to row ``end`` of the file, about ``batch_bytes`` at a time."""
-        if self._rows_read >= end:
+        if self.rows_read >= end:
             return
         facts = self._file.metadata.row_group(group)
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
         size = max(1, min(self._batch_rows, self._batch_bytes // row_bytes))
         try:
             for batch in self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
-                columns = batch.slice(0, end - self._rows_read).columns
+                columns = batch.slice(0, end - self.rows_read).columns
                 yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
-                if self._rows_read >= end:
+                if self.rows_read >= end:
                     return
-        except (pa.ArrowException, OSError) as err:
+        except _DAMAGE as err:
             raise InputError(
                 f"{self._name}, row group {group}: damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
             ) from err
 
     def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
         texts = plain_texts(batch.column(self._text_index))
-        self._check_utf8(texts)
-        for start, stop in byte_cuts(texts, self._batch_bytes):
-            first_row = self._rows_read
-            self._rows_read += stop - start
-            yield RowBatch(
-                texts=texts.slice(start, stop - start),
+        invalid = self._invalid(texts)
+        plain = _without(texts, invalid) if invalid else texts
+        for start, stop in byte_cuts(plain, self._batch_bytes):
+            first_row = self.rows_read
+            self.rows_read += stop - start
+            faults = [
+                Fault(first_row + row - start, self._no_utf8, row_group=group, index=row - start)
+                for row in invalid
+                if start <= row < stop
+            ]
+            rows = RowBatch(
+                texts=plain.slice(start, stop - start),
                 table=batch.slice(start, stop - start),
                 lines=None,
                 first_row=first_row,
                 row_group=group,
-                last_in_group=self._rows_read == end,
+                last_in_group=self.rows_read == end,
+                faults=tuple(faults),
             )
+            yield self._left_out(rows, texts.slice(start)) if faults and self._as_json else rows
 
-    def _check_utf8(self, texts: pa.Array) -> None:
-        row = first_invalid(texts)
-        if row is not None:
-            raise InputError(
-                f"{self._name}, row {self._rows_read + row}: column {self.column_names[self._text_index]!r} "
-                "is not valid UTF-8; repair the text or write the row as null"
-            )
+    @property
+    def _no_utf8(self) -> str:
+        name = self.column_names[self._text_index]
+        return f"column {name!r} is not valid UTF-8; repair the text or write the row as null"
+
+    def _invalid(self, texts: pa.Array) -> list[int]:
+        """List the rows whose text is not valid UTF-8."""
+        rows: list[int] = []
+        while (found := first_invalid(texts.slice(rows[-1] + 1 if rows else 0))) is not None:
+            row = found + (rows[-1] + 1 if rows else 0)
+            if not self._lenient:
+                raise InputError(f"{self._name}, row {self.rows_read + row}: {self._no_utf8}")
+            rows.append(row)
+        return rows
+
+    def _left_out(self, rows: RowBatch, texts: pa.Array) -> RowBatch:
+        """Take faulty rows out of a batch; their texts go with the faults."""
+        raw = texts.cast(pa.large_binary())
+        faults = [replace(f, index=None, raw=raw[f.index].as_py()) for f in rows.faults if f.index is not None]
+        return replace(rows.without({f.index for f in rows.faults if f.index is not None}), faults=tuple(faults))
+
+
+def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
+    """Put null in place of some texts."""
+    mask = np.zeros(len(texts), np.bool_)
+    mask[rows] = True
+    return pc.if_else(pa.array(mask), pa.scalar(None, texts.type), texts)
 
 
 def _open(path: str, name: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(pa.OSFile(os.fsencode(path), "rb"), pre_buffer=False, buffer_size=_BUFFER_BYTES)
-    except (pa.ArrowException, OSError) as err:
+        _check_footer(path, name)
+        file = pq.ParquetFile(pa.OSFile(os.fsencode(path), "rb"), pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    except _DAMAGE as err:
         raise InputError(f"{name}: not a readable Parquet file, or cut short: {_reason(err)}") from err
+    if file.metadata.num_columns > MAX_COLUMNS:
+        raise InputError(
+            f"{name}: has {file.metadata.num_columns} columns, over {MAX_COLUMNS}; take out those that are not needed"
+        )
+    return file
 
 
-def _codecs(metadata: Any) -> tuple[str, ...] | None:
-    """Compression of each leaf column in the first row group, or None where there is no row group."""
+def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:
+    try:
+        schema = file.schema_arrow
+        str(schema)  # names and metadata are decoded only here
+    except _DAMAGE as err:
+        raise InputError(
+            f"{name}: its schema is damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
+        ) from err
+    return schema
+
+
+def _check_footer(path: str, name: str) -> None:
+    """Refuse a footer that takes gigabytes once it is read, before it is."""
+    with open(path, "rb") as file:
+        if file.seek(0, os.SEEK_END) < _FOOTER_END:
+            return
+        file.seek(-_FOOTER_END, os.SEEK_END)
+        size, magic = struct.unpack("<I4s", file.read(_FOOTER_END))
+    if magic == b"PAR1" and size > MAX_FOOTER_BYTES:
+        raise InputError(
+            f"{name}: its footer has {size / 1e6:.0f} MB, over {MAX_FOOTER_BYTES / 1e6:.0f}: too many columns or row "
+            "groups; split it, or take out columns"
+        )
+
+
+def _codecs(file: pq.ParquetFile, name: str) -> tuple[str, ...] | None:
+    """
+    Compression of each leaf column in the first row group, or None where there is no row group.
+
+    A row is read first: where a column's facts are damaged, that fails as an error, while asking for the facts
+    themselves would end the process (in pyarrow up to 26).
+    """
+    metadata = file.metadata
     if metadata.num_row_groups == 0:
         return None
+    try:
+        next(file.iter_batches(batch_size=1, row_groups=[0], use_threads=False), None)
+    except _DAMAGE as err:
+        raise InputError(
+            f"{name}, row group 0: damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
+        ) from err
     group = metadata.row_group(0)
     return tuple(group.column(i).compression for i in range(metadata.num_columns))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -15,6 +15,32 @@ Format = Literal["parquet", "jsonl"]
 STANDARD_STREAM = "-"
 # Bytes of a file name that are not UTF-8: Python keeps each as a lone surrogate, which no terminal takes.
 _UNDECODED = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """
+    A row that cannot be read, or not be tagged.
+
+    :param row: its number in its file, from 0
+    :param reason: what is wrong with it, without its place
+    :param line: its physical line, from 1, for JSON Lines
+    :param row_group: its Parquet row group
+    :param raw: its bytes where they did not parse; then the row is in no batch
+    :param index: its place in its batch, where it stands with a null text
+    """
+
+    row: int
+    reason: str
+    line: int | None = None
+    row_group: int | None = None
+    raw: bytes | None = None
+    index: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Name the row for a message: its line (from 1) in JSON Lines, else its row (from 0)."""
+        return f"row {self.row}" if self.line is None else f"line {self.line}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,8 @@ class RowBatch:
     :param row_group: the Parquet row group that holds the rows; a batch never spans two
     :param last_in_group: whether the last row read of that row group is the last row here
     :param line_numbers: physical line of each row, from 1, for JSON Lines
+    :param row_numbers: number of each row in its file, where they are not ``first_row`` and the ones after it
+    :param faults: rows among or between these that could not be read
     """
 
     texts: pa.Array
@@ -38,17 +66,61 @@ class RowBatch:
     row_group: int | None = None
     last_in_group: bool = False
     line_numbers: Sequence[int] | None = None
+    row_numbers: Sequence[int] | None = None
+    faults: tuple[Fault, ...] = ()
 
     @property
     def num_rows(self) -> int:
-        """Number of rows."""
+        """Number of rows that are here, readable or not."""
         return len(self.texts)
+
+    @property
+    def rows_read(self) -> int:
+        """Number of rows of the file that the batch accounts for: those here, and those that did not parse."""
+        return self.num_rows + sum(fault.index is None for fault in self.faults)
+
+    def number(self, row: int) -> int:
+        """Give the number of a row in its file, from 0."""
+        return self.first_row + row if self.row_numbers is None else self.row_numbers[row]
+
+    def only(self, numbers: Container[int]) -> RowBatch:
+        """
+        Keep the rows of some numbers, and their faults.
+
+        :param numbers: row numbers in the file
+        """
+        rows = [row for row in range(self.num_rows) if self.number(row) in numbers]
+        place = {row: i for i, row in enumerate(rows)}
+        faults = [fault for fault in self.faults if fault.row in numbers]
+        return self._taken(rows, [f if f.index is None else replace(f, index=place[f.index]) for f in faults])
+
+    def without(self, rows: Container[int]) -> RowBatch:
+        """
+        Leave rows out, and all faults.
+
+        :param rows: indices in the batch
+        """
+        return self._taken([row for row in range(self.num_rows) if row not in rows], ())
+
+    def _taken(self, rows: Sequence[int], faults: Sequence[Fault]) -> RowBatch:
+        if len(rows) == self.num_rows:
+            return replace(self, faults=tuple(faults))
+        runs = _runs(rows)
+        return replace(
+            self,
+            texts=pa.concat_arrays([self.texts.slice(*run) for run in runs]),
+            table=None if self.table is None else pa.concat_batches([self.table.slice(*run) for run in runs]),
+            lines=None if self.lines is None else [self.lines[row] for row in rows],
+            line_numbers=None if self.line_numbers is None else [self.line_numbers[row] for row in rows],
+            row_numbers=[self.number(row) for row in rows],
+            faults=tuple(faults),
+        )
 
     def place(self, row: int) -> str:
         """Name a row for a message: its line (from 1) in JSON Lines, else its row (from 0)."""
         if self.line_numbers is not None:
             return f"line {self.line_numbers[row]}"
-        return f"row {self.first_row + row}"
+        return f"row {self.number(row)}"
 
 
 class Closing(ABC):
@@ -87,6 +159,10 @@ class Source(Protocol):
         """Number of rows to be read, or None where only reading tells."""
 
     @property
+    def rows_read(self) -> int:
+        """Number of rows yielded so far, with those that could not be read."""
+
+    @property
     def codecs(self) -> tuple[str, ...] | None:
         """Compression of each leaf column of a Parquet file, else None."""
 
@@ -106,17 +182,46 @@ class Source(Protocol):
     ) -> None: ...
 
 
+@dataclass(frozen=True)
+class Written:
+    """
+    What an output holds that is on disk under its last name, or about to be.
+
+    :param rows: rows in it, as the file itself says where it does
+    :param size: bytes
+    :param inode: the file's number, which it keeps when it gets its name; 0 for a stream
+    """
+
+    rows: int
+    size: int
+    inode: int
+
+
 class Sink(Protocol):
     """An open output: a context manager; left without an exception it commits, with one it leaves nothing."""
 
-    def write(self, rows: RowBatch, entities: pa.Array) -> None:
-        """Write rows with their entities, in the order of the calls."""
+    def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
+        """Write rows with their entities, and why some have none, in the order of the calls."""
+
+    def finish(self) -> Written:
+        """Write all that is left, safe on disk, but not yet under the output's name."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Gather rising indices into runs of neighbours: start and length of each; at least one, which may be empty."""
+    runs: list[tuple[int, int]] = []
+    for row in rows:
+        if runs and sum(runs[-1]) == row:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((row, 1))
+    return runs or [(0, 0)]
 
 
 def shown(path: str, stream: str) -> str:

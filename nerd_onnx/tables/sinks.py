@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.tables.jsonl_sink import JsonLinesSink
-from nerd_onnx.tables.parquet_sink import ParquetSink
+from nerd_onnx.tables.output_place import check_output, output_name
+from nerd_onnx.tables.parquet_sink import GROUP_BYTES, ParquetSink
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format, Sink, Source
 from nerd_onnx.tables.sources import format_of_name
 from nerd_onnx.tables.streams import input_name
-from nerd_onnx.tables.whole_file import check_output, output_name
 
 __all__ = ["Sink", "check_output", "open_sink", "output_format"]
 
@@ -46,6 +46,9 @@ def open_sink(
     entities_metadata: Mapping[str, str],
     replace: bool,
     overwrite: bool,
+    reasons_field: pa.Field | None = None,
+    scratch: str | None = None,
+    group_bytes: int = GROUP_BYTES,
 ) -> Sink:
     """
     Open an output of either format for the rows of a source.
@@ -57,6 +60,9 @@ def open_sink(
     :param entities_metadata: joins the schema's metadata in Parquet
     :param replace: whether a column of that name may be replaced, in its place
     :param overwrite: whether an existing file may be replaced
+    :param reasons_field: name and type of a second new column, which says why a row has no entities; None for none
+    :param scratch: folder for what needs a name before the output is whole; None for the output's own
+    :param group_bytes: cut Parquet row groups where they pass so many bytes
     :raises OutputError: when the column or the file exists already, or the system refuses
     :raises ValueError: when Parquet is asked for and the source gives raw lines
     """
@@ -68,6 +74,8 @@ def open_sink(
             entities_field=entities_field,
             replace=replace,
             overwrite=overwrite,
+            reasons_field=reasons_field,
+            scratch=scratch,
         )
     if source.schema is None:
         raise ValueError("Parquet takes typed rows; open the source with typed=True")
@@ -79,4 +87,7 @@ def open_sink(
         entities_metadata=entities_metadata,
         replace=replace,
         overwrite=overwrite,
+        reasons_field=reasons_field,
+        scratch=scratch,
+        group_bytes=group_bytes,
     )

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 from pathlib import PurePath
+from typing import Any
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.tables.jsonl_source import RawLinesSource, TypedLinesSource
 from nerd_onnx.tables.parquet_source import ParquetSource
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format, RowBatch, Source
-from nerd_onnx.tables.streams import BYTE_ORDER_MARK, GZIP_MAGIC, ZSTD_MAGIC, check_readable, input_name, read_head
+from nerd_onnx.tables.streams import (
+    BYTE_ORDER_MARK,
+    GZIP_MAGIC,
+    MAX_LINE_BYTES,
+    ZSTD_MAGIC,
+    check_readable,
+    input_name,
+    read_head,
+)
 
 __all__ = ["Format", "RowBatch", "Source", "detect_format", "format_of_name", "open_source"]
 
 PARQUET_MAGIC = b"PAR1"
-_FORMATS: dict[str, Format] = {
+FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-_COMPRESSIONS = (".gz", ".zst")
+COMPRESSIONS = (".gz", ".zst")
 _HEAD_BYTES = 4096
 
 
 def format_of_name(path: str) -> Format | None:
     """Tell the format by the suffix, a compression suffix aside; None for others."""
     suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSIONS:
+    if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
-        return "jsonl" if suffixes and _FORMATS.get(suffixes[-1]) == "jsonl" else None
-    return _FORMATS.get(suffixes[-1]) if suffixes else None
+        return "jsonl" if suffixes and FORMATS.get(suffixes[-1]) == "jsonl" else None
+    return FORMATS.get(suffixes[-1]) if suffixes else None
 
 
 def detect_format(path: str, asked: Format | None) -> Format:
@@ -68,6 +77,8 @@ def open_source(
     batch_rows: int,
     batch_bytes: int,
     limit: int | None,
+    lenient: bool = False,
+    line_bytes: int = MAX_LINE_BYTES,
 ) -> Source:
     """
     Open an input of either format.
@@ -79,10 +90,18 @@ def open_source(
     :param batch_rows: most rows in a batch
     :param batch_bytes: about the most bytes of text in a batch
     :param limit: stop after so many rows
+    :param line_bytes: longest line of JSON Lines
+    :param lenient: yield rows that cannot be read as faults instead of failing on them
     :raises InputError: when it is missing, damaged, of another kind, or without the text column
     """
+    options: dict[str, Any] = {
+        "text_column": text_column,
+        "batch_rows": batch_rows,
+        "batch_bytes": batch_bytes,
+        "limit": limit,
+        "lenient": lenient,
+    }
     if detect_format(path, format) == "parquet":
-        kind: type[ParquetSource | RawLinesSource | TypedLinesSource] = ParquetSource
-    else:
-        kind = TypedLinesSource if typed else RawLinesSource
-    return kind(path, text_column=text_column, batch_rows=batch_rows, batch_bytes=batch_bytes, limit=limit)
+        return ParquetSource(path, **options, as_json=not typed)
+    kind = TypedLinesSource if typed else RawLinesSource
+    return kind(path, **options, line_bytes=line_bytes)

@@ -82,12 +82,14 @@ class ByteStream:
     the name says.
 
     :param path: a file, or ``-`` for standard input
+    :param line_bytes: longest line
     :raises InputError: when it cannot be opened
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, line_bytes: int | None = None) -> None:
         check_readable(path)
         self.path = path
+        self._line_bytes = MAX_LINE_BYTES if line_bytes is None else line_bytes
         self._size: int | None = None
         self._raw = _standard_input() if path == STANDARD_STREAM else _open(path)
         if not is_stream(path):
@@ -110,7 +112,7 @@ class ByteStream:
 
         A byte order mark before the first line is dropped; a carriage return stays with its line.
 
-        :raises InputError: when the compressed stream is cut or damaged, or a line is over 1 GiB
+        :raises InputError: when the compressed stream is cut or damaged, or a line is too long
         """
         number = 0
         while line := self._read_line(number):
@@ -134,7 +136,7 @@ class ByteStream:
 
     def _read_line(self, number: int) -> bytes:
         try:
-            line = self._reader.readline(MAX_LINE_BYTES + 1)
+            line = self._reader.readline(self._line_bytes + 1)
         except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as err:
             raise InputError(
                 f"{input_name(self.path)}, after line {number}: the compressed stream is cut or damaged "
@@ -142,8 +144,11 @@ class ByteStream:
             ) from err
         except OSError as err:
             raise InputError(f"{input_name(self.path)}, after line {number}: cannot be read: {_reason(err)}") from err
-        if len(line) > MAX_LINE_BYTES:
-            raise InputError(f"{input_name(self.path)}, line {number + 1}: over 1 GiB; expected one JSON object a line")
+        if len(line) > self._line_bytes:
+            raise InputError(
+                f"{input_name(self.path)}, line {number + 1}: over {_size(self._line_bytes)}; expected one JSON object "
+                "a line. Is it a longer one, allow more (--max-memory)"
+            )
         return line
 
 
@@ -153,7 +158,7 @@ def spool(path: str) -> IO[bytes]:
 
     :raises InputError: when the temporary folder cannot hold it
     """
-    copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the source closes it
+    copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the caller closes it
     try:
         with nullcontext(_standard_input()) if path == STANDARD_STREAM else _open(path) as source:
             shutil.copyfileobj(source, copy, _BUFFER_BYTES)
@@ -170,9 +175,13 @@ def spool(path: str) -> IO[bytes]:
     return cast("IO[bytes]", copy)
 
 
+def _size(size: int) -> str:
+    return "1 GiB" if size == 1 << 30 else f"{size / 1e6:.1f} MB"
+
+
 def _stat(path: str) -> os.stat_result:
     try:
-        return os.stat(path)  # noqa: PTH116 - paths are text all through tables/
+        return os.stat(path)
     except FileNotFoundError as err:
         raise InputError(f"{input_name(path)}: no such file") from err
     except (OSError, ValueError) as err:
@@ -181,7 +190,7 @@ def _stat(path: str) -> os.stat_result:
 
 def _open(path: str) -> io.BufferedReader:
     try:
-        file = cast("io.BufferedReader", open(path, "rb", buffering=_BUFFER_BYTES))  # noqa: PTH123, SIM115 - the caller closes it
+        file = cast("io.BufferedReader", open(path, "rb", buffering=_BUFFER_BYTES))  # noqa: SIM115 - the caller closes it
     except OSError as err:
         raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
     return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.__main__ import typed_command
 from benchmarks.machine import machine_facts, versions
-from benchmarks.paths import ROOT, shown, shown_command
+from benchmarks.paths import ROOT, shown, shown_command, without_folders
 from benchmarks.peers.peer import PeerError
 from benchmarks.process import last_json_object, run_process
 
@@ -59,6 +59,12 @@ def test_commands_are_shown_as_typed() -> None:
     assert typed_command(["--model", "/x/m", "--out=/x/o", "--python", "spacy=/v/bin/python"]) == (
         "python -m benchmarks --model m --out=o --python spacy=python"
     )
+
+
+def test_messages_lose_their_folders() -> None:
+    said = f"ImportError: no x ({ROOT}/benchmarks/a.py, '/opt/some-where/b.so'): see https://example.org/a/b or c/d"
+    short = "ImportError: no x (benchmarks/a.py, 'b.so'): see https://example.org/a/b or c/d"
+    assert without_folders(said) == short
 
 
 def test_machine_facts_hold_no_path() -> None:

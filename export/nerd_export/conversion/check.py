@@ -102,13 +102,15 @@ def described(model: str) -> Bundle:
 
 def kernels(bundle: Bundle) -> str:
     """Say which arithmetic this processor will use for a bundle."""
-    target, features = cpu_target(), ", ".join(cpu_features()) or "features not told"
-    where = f"{target} ({features}), {bundle.model_file.name}"
+    where = f"{cpu_target()} ({', '.join(cpu_features()) or 'features not told'}), {bundle.model_file.name}"
     if bundle.weight_bits is None:
         return f"{where}: fp32 products"
     products = f"{where}: integer products of unsigned 8-bit activations and signed {bundle.weight_bits}-bit weights"
-    if target == "x86" and bundle.weight_bits > 7:  # noqa: PLR2004
-        return f"{products}, which may saturate without VNNI: export with --target x86 as well"
+    if bundle.may_saturate:
+        return (
+            f"{products}, which could saturate without VNNI, so onnxruntime's exact and slower kernel runs; "
+            "export with --target x86 as well for the fast one"
+        )
     return products
 
 

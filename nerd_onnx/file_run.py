@@ -1,0 +1,196 @@
+"""One file of a run: its rows written and counted, its work safe at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError
+from nerd_onnx.faults import FaultPolicy
+from nerd_onnx.job import TagJob, TagReport, Totals
+from nerd_onnx.pipeline import limits_of, open_pair_sink, open_pair_source, selected, tagged_batches
+from nerd_onnx.tables.chunks import ResultLog
+from nerd_onnx.tables.file_pairs import FilePair
+from nerd_onnx.tables.fingerprints import difference, file_fingerprint
+from nerd_onnx.tables.journal import Event, Journal
+from nerd_onnx.tables.output_place import output_name
+from nerd_onnx.tables.rejects import RejectsPart
+from nerd_onnx.tables.rows import Sink, Written
+from nerd_onnx.tables.sources import Source
+from nerd_onnx.tables.streams import input_name, is_stream
+from nerd_onnx.tagger import Tagger
+
+WORTH_TOKENS = 10_000  # about a second of work: less is not kept for the sake of a failed run
+
+OnBatch = Callable[[TagReport, Source], None]
+Stop = Callable[[], int | None]
+
+
+@dataclass
+class RunState:
+    """
+    What the files of a run share.
+
+    :param scratch: a folder for what is not finished
+    :param journal: what is done; None where the output is a stream
+    :param report: counts all rows
+    :param wanted: rows to tag, by file; None for all
+    :param on_batch: called after every batch that was written
+    :param stop: asked after every batch; gives the number of a signal to end the run
+    """
+
+    tagger: Tagger
+    job: TagJob
+    scratch: str
+    journal: Journal | None
+    report: TagReport
+    wanted: dict[str, frozenset[int]] | None = None
+    on_batch: OnBatch | None = None
+    stop: Stop | None = None
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether the run was begun with leave to replace outputs."""
+        return self.job.overwrite if self.journal is None else bool(self.journal.progress.header["overwrite"])
+
+
+class FileRun:
+    """
+    The tagging of one file.
+
+    :param state: the run it belongs to
+    :param pair: the file
+    :param part: where its rejects go in the scratch folder
+    """
+
+    def __init__(self, state: RunState, pair: FilePair, part: str) -> None:
+        self._state = state
+        self._pair = pair
+        self._part_path = part
+        # Rows that can be read only once cannot be gone on with.
+        self._journal = None if is_stream(pair.input) else state.journal
+        self._before = Totals()
+        self._before.add(state.report)
+        self._log: ResultLog | None = None
+
+    def run(self) -> str | None:
+        """
+        Tag the file, and enter it in the journal.
+
+        :return: the file with its rejects, None where there are none
+        """
+        found = self._begin()
+        with ExitStack() as stack:
+            source = stack.enter_context(open_pair_source(self._state.tagger, self._state.job, self._pair))
+            self._log = stack.enter_context(self._open_log(self._journal)) if self._journal is not None else None
+            part = stack.enter_context(RejectsPart(self._part_path, self._pair.output))
+            policy = self._policy(part)
+            sink = stack.enter_context(self._open_sink(source))
+            self._write(source, sink, policy)
+            written = sink.finish()
+            self._check_totals(source, policy.totals, written)
+            part.finish()
+            rejects = part.path if part.rows else None
+            if self._journal is not None:
+                self._check_unchanged(found, while_what="while it was read")
+                commit = self._commit(found, policy.totals, written, rejects)
+        if self._journal is not None:
+            self._journal.append("done", **commit)
+        if self._log is not None:
+            self._log.remove()
+        self._state.report.files += 1
+        return rejects
+
+    def _begin(self) -> Event:
+        """Enter the file in the journal, or check that it is the one that was begun."""
+        if self._journal is None:
+            return {}
+        begun = self._journal.progress.unfinished
+        if begun is not None and begun["name"] == self._pair.name:
+            self._check_unchanged(begun["input"], while_what="since the run was begun")
+            return dict(begun["input"])
+        found = file_fingerprint(self._pair.input)
+        self._journal.append("begin", name=self._pair.name, input=found)
+        return found
+
+    def _check_unchanged(self, before: Event, *, while_what: str) -> None:
+        if changed := difference(before, file_fingerprint(self._pair.input)):
+            raise InputError(
+                f"{input_name(self._pair.input)}: its {changed} changed {while_what}; put it back, or start anew with "
+                "--overwrite"
+            )
+
+    def _open_log(self, journal: Journal) -> ResultLog:
+        state = self._state
+        log = ResultLog(self._pair.output, state.scratch, journal, state.tagger.entity_field(), state.job.chunk_rows)
+        state.report.resumed_rows += log.stored_rows
+        state.report.resumed_tokens += log.stored_tokens
+        return log
+
+    def _policy(self, part: RejectsPart) -> FaultPolicy:
+        kept = part if self._state.job.rejects is not None else None
+        return FaultPolicy(self._pair.input, self._pair.name, self._state.job, kept, self._before.rejected)
+
+    def _open_sink(self, source: Source) -> Sink:
+        state = self._state
+        return open_pair_sink(
+            state.tagger, state.job, self._pair, source, overwrite=state.overwrites, scratch=state.scratch
+        )
+
+    def _write(self, source: Source, sink: Sink, policy: FaultPolicy) -> None:
+        """Write all rows; when the run is stopped or fails, what is tagged is made safe first."""
+        state = self._state
+        limits = limits_of(state.tagger, state.job)
+        batches = selected(source.batches(), self._wanted)
+        try:
+            for rows, results in tagged_batches(state.tagger, batches, self._log, lenient=state.job.on_error != "fail"):
+                sink.write(*policy.settle(rows, results))
+                state.report.set_totals(self._before, policy.totals)
+                limits.check(output_name(self._pair.output))
+                if state.on_batch is not None:
+                    state.on_batch(state.report, source)
+                if state.stop is not None and (number := state.stop()) is not None:
+                    raise InterruptedRunError(number)
+        except NerdError as err:
+            if self._log is not None and (isinstance(err, InterruptedRunError) or self._log.tokens > WORTH_TOKENS):
+                with suppress(OutputError):
+                    self._log.close_chunk()
+            raise
+
+    @property
+    def _wanted(self) -> frozenset[int] | None:
+        return None if self._state.wanted is None else self._state.wanted[self._pair.name]
+
+    def _check_totals(self, source: Source, totals: Totals, written: Written) -> None:
+        """Check that no row was lost and none came twice: by source, policy and the finished file itself."""
+        expected = source.rows_read if self._wanted is None else len(self._wanted)
+        if self._wanted is not None and totals.rows < expected:
+            raise InputError(
+                f"{input_name(self._pair.input)}: {expected - totals.rows} of the rows that --retry-rejects names are "
+                "not in it; give the file that was rejected from"
+            )
+        known = expected if self._wanted is not None or source.num_rows is None else source.num_rows
+        counts = (known, expected, totals.rows, totals.written + totals.rejected)
+        if len(set(counts)) > 1 or written.rows != totals.written + totals.nulled:
+            raise OutputError(
+                f"{output_name(self._pair.output)}: rows do not add up: {counts[0]} in the input, {expected} read, "
+                f"{totals.written} tagged, {totals.rejected} rejected, {written.rows} in the output. Nothing was kept; "
+                "please report this fault of the program"
+            )
+
+    def _commit(self, found: Event, totals: Totals, written: Written, rejects: str | None) -> dict[str, Any]:
+        """Enter in the journal that the output is about to get its name."""
+        commit = {
+            "name": self._pair.name,
+            "input": found,
+            "on_error": self._state.job.on_error,
+            "totals": asdict(totals),
+            "rejects": rejects,
+            "inode": written.inode,
+            "size": written.size,
+        }
+        if self._journal is not None:
+            self._journal.append("commit", **commit)
+        return commit

@@ -1,0 +1,40 @@
+"""What the bytes of an output depend on besides its input: model, programs and options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnxruntime
+import tokenizers
+
+from nerd_onnx import __version__
+from nerd_onnx.inference.bundle import sha256_of
+from nerd_onnx.job import TagJob
+from nerd_onnx.tables.fingerprints import file_fingerprint
+from nerd_onnx.tagger import Tagger
+
+
+def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
+    """Give it as plain data; threads and batch sizes are not in it, because no text's entities depend on them."""
+    bundle, options = tagger.bundle, tagger.options
+    return {
+        "model": bundle.model_sha256,
+        "tokenizer": sha256_of(bundle.tokenizer_file),
+        "model labels": list(bundle.labels.names),
+        "segment length": bundle.segment_tokens,
+        "version of nerd-onnx": __version__,
+        "version of onnxruntime": onnxruntime.__version__,
+        "version of tokenizers": tokenizers.__version__,
+        "--text-column": options.text_column,
+        "--column": options.column,
+        "--labels": list(options.labels) if options.labels is not None else None,
+        "--min-score": options.min_score,
+        "--offset-unit": options.offset_unit,
+        "--format": job.input_format,
+        "--output-format": job.output_format,
+        "--limit": job.limit,
+        "--overwrite-column": job.overwrite_column,
+        "--chunk-rows": job.chunk_rows,
+        "--max-memory": job.max_memory,
+        "--retry-rejects": job.retry_rejects and file_fingerprint(job.retry_rejects)["head and footer"],
+    }

@@ -1,0 +1,96 @@
+"""What the command says: plans, summaries and names, in text that is safe for a terminal."""
+
+from __future__ import annotations
+
+import shlex
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from nerd_onnx.errors import OutputError
+
+_STEERING = ("Cc", "Cf", "Zl", "Zp", "Cs")  # control and format characters (bidi overrides), line ends, lone surrogates
+
+
+def printable(text: str) -> str:
+    """Write characters that could steer a terminal as escapes: no file name or label reaches it as it is."""
+    return "".join(_escaped(c) if unicodedata.category(c) in _STEERING else c for c in text)
+
+
+def resuming_command(arguments: Sequence[str]) -> str:
+    """
+    Give the command that goes on with a run.
+
+    :param arguments: those of the run, without the program's name
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument not in ("--overwrite", "--resume")]
+    return shlex.join(["nerd-tag", "--resume", *options, *arguments[end:]])
+
+
+def plan(tagger: Any, job: Any) -> dict[str, Any]:
+    """
+    Say what a run would do, after opening inputs and model.
+
+    :raises OutputError: when the new column exists already and may not be replaced
+    """
+    from nerd_onnx.pipeline import open_pair_source, output_format_of
+    from nerd_onnx.tables.columns import column_exists
+
+    rows: int | None = 0
+    columns: list[str] = []
+    for pair in job.pairs:
+        with open_pair_source(tagger, job, pair) as opened:
+            columns = columns or list(opened.column_names)
+            known = opened.num_rows
+            if tagger.options.column in opened.column_names and not job.overwrite_column:
+                raise OutputError(column_exists(pair.input, tagger.options.column))
+        rows = None if rows is None or known is None else rows + known
+    return {
+        "status": "planned",
+        "input": job.inputs[0] if len(job.inputs) == 1 else list(job.inputs),
+        "output": job.output,
+        "output_format": output_format_of(job, job.pairs[0]),
+        "files": len(job.pairs),
+        "rows": rows,
+        "columns": columns,
+        "text_column": tagger.options.text_column,
+        "new_column": tagger.options.column,
+        "model": tagger.bundle.name,
+        "quantization": tagger.bundle.quantization,
+        "labels": list(tagger.options.labels or tagger.labels.types),
+        "min_score": tagger.options.min_score,
+        "offset_unit": tagger.options.offset_unit,
+        "limit": job.limit,
+        "segment_tokens": tagger.bundle.segment_tokens,
+        "batch_tokens": tagger.options.batch_tokens,
+        "threads": tagger.threads,
+    }
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """Put the summary into one line for people."""
+    nulls = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
+    if summary["rejected"]:
+        nulls += f", {summary['rejected']:,} rejected"
+    if summary["resumed_rows"]:
+        nulls += f", {summary['resumed_rows']:,} of them from before"
+    if summary["finished_before"]:
+        nulls += f", {summary['finished_before']:,} files were finished already"
+    return (
+        f"{summary['rows']:,} rows{nulls}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
+        f"{summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
+        f"peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB"
+    )
+
+
+def _rate(value: float) -> str:
+    """Show a rate: whole where it is large, two digits where it is small."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"  # noqa: PLR2004
+
+
+def _escaped(character: str) -> str:
+    if character == "\n":
+        return "\\n"
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004

@@ -1,0 +1,170 @@
+"""A run over one file or many: locked, journaled, stopped and gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+
+from nerd_onnx.checks import check_job
+from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError
+from nerd_onnx.file_run import FileRun, OnBatch, RunState, Stop
+from nerd_onnx.fingerprint import facts_of
+from nerd_onnx.job import TagJob, TagReport, Totals
+from nerd_onnx.tables.file_pairs import FilePair
+from nerd_onnx.tables.fingerprints import difference, file_fingerprint
+from nerd_onnx.tables.finished import check_finished, is_file, was_committed
+from nerd_onnx.tables.journal import Event, Journal
+from nerd_onnx.tables.output_place import output_errors, output_name
+from nerd_onnx.tables.rejects import gathered, rejected_rows
+from nerd_onnx.tables.streams import input_name
+from nerd_onnx.tables.work_folder import WorkFolder
+from nerd_onnx.tagger import Tagger
+
+
+def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop: Stop | None = None) -> TagReport:
+    """
+    Tag files: the same rows in the same order, all other columns as they were, and the new one.
+
+    Each output appears whole or not at all. Memory depends on the batch, not on the file. What is done when the
+    process dies or is stopped is gone on with by the same job with ``resume``, to the same bytes.
+
+    :param on_batch: called after every batch that was written
+    :param stop: asked after every batch; the number of a signal ends the run, with its work safe
+    :raises InputError: when an input cannot be read as asked
+    :raises OutputError: when an output cannot be written as asked, or another run is at it
+    :raises InterruptedRunError: when it was asked to stop
+    """
+    check_job(job)
+    wanted = rejected_rows(job.retry_rejects) if job.retry_rejects is not None else None
+    with ExitStack() as stack:
+        work = journal = None
+        if job.many or is_file(job.pairs[0].output):
+            work = stack.enter_context(WorkFolder(job.output, many=job.many))
+            journal = work.begin(facts_of(tagger, job), resume=job.resume, overwrite=job.overwrite)
+        scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
+        state = RunState(tagger, job, scratch, journal, TagReport(), wanted, on_batch, stop)
+        try:
+            return _Run(state, work).run()
+        except NerdError as err:
+            raise _with_hint(err, work.safe_rows if work else 0) from err.__cause__
+
+
+def _with_hint(err: NerdError, safe_rows: int) -> NerdError:
+    """Say in an error how many rows need not be tagged again."""
+    if isinstance(err, InterruptedRunError):
+        return InterruptedRunError(err.number, safe_rows)
+    if safe_rows:
+        err.args = (f"{err} ({safe_rows} rows are safe: go on with --resume)",)
+    return err
+
+
+class _Run:
+    """
+    One run over its files.
+
+    :param state: what they share
+    :param work: the work folder, None where the output is a stream
+    """
+
+    def __init__(self, state: RunState, work: WorkFolder | None) -> None:
+        self._state = state
+        self._work = work
+        self._begin = time.perf_counter()
+        self._parts: dict[str, str] = {}
+
+    def run(self) -> TagReport:
+        """Do what is not done yet, and leave nothing but the outputs."""
+        for pair in self._ordered():
+            journal = self._state.journal
+            if journal is None or not self._is_done(journal, pair):
+                self._make_folder(pair)
+                self._keep_part(pair, FileRun(self._state, pair, self._part_of(pair)).run())
+            self._state.report.seconds = time.perf_counter() - self._begin
+        self._write_rejects()
+        if self._work is not None:
+            self._work.remove()
+        self._state.report.seconds = time.perf_counter() - self._begin
+        return self._state.report
+
+    def _ordered(self) -> list[FilePair]:
+        """Order the files: the one that was begun comes first, for its chunks are there."""
+        pairs = self._state.job.pairs
+        if self._state.wanted is not None:
+            pairs = [pair for pair in pairs if pair.name in self._state.wanted]
+            if not pairs:
+                raise InputError(
+                    f"{input_name(self._state.job.retry_rejects or '')}: names no row of the input; "
+                    f"it names {', '.join(map(input_name, self._state.wanted)) or 'nothing'}"
+                )
+        begun = self._state.journal.progress.unfinished if self._state.journal is not None else None
+        return sorted(pairs, key=lambda pair: begun is None or pair.name != begun["name"])
+
+    def _is_done(self, journal: Journal, pair: FilePair) -> bool:
+        """Tell whether an output is finished, by this run or by one before."""
+        progress = journal.progress
+        begun = progress.unfinished is not None and progress.unfinished["name"] == pair.name
+        if begun and progress.commit is not None and was_committed(pair.output, progress.commit):
+            journal.append(**{**progress.commit, "event": "done"})
+        if pair.name in progress.finished:
+            self._take_finished(pair, progress.finished[pair.name])
+            return True
+        if not os.path.lexists(pair.output) or self._state.overwrites:
+            return False
+        if begun:
+            raise OutputError(f"{output_name(pair.output)}: was made by another program meanwhile; not overwritten")
+        check_finished(pair, self._state.tagger.schema_metadata())
+        self._state.report.finished_before += 1
+        return True
+
+    def _take_finished(self, pair: FilePair, done: Event) -> None:
+        """Count a file that the journal says is done, after checking that it still is what would be made."""
+        on_error = self._state.job.on_error
+        if changed := difference(done["input"], file_fingerprint(pair.input)):
+            raise InputError(
+                f"{input_name(pair.input)}: its {changed} changed after it was tagged; put it back, or start anew with "
+                "--overwrite"
+            )
+        if done["on_error"] != on_error and (done["on_error"], on_error) != ("fail", "skip"):
+            raise OutputError(
+                f"{output_name(pair.output)}: cannot go on: --on-error (was {done['on_error']}, is {on_error}) changed "
+                "since it was finished; put it back, or start anew with --overwrite"
+            )
+        totals, report = Totals(**done["totals"]), self._state.report
+        report.add(totals)
+        report.resumed_rows += totals.rows
+        report.resumed_tokens += totals.tokens
+        report.files += 1
+        self._keep_part(pair, done["rejects"])
+
+    def _part_of(self, pair: FilePair) -> str:
+        name = hashlib.sha256(os.fsencode(pair.name)).hexdigest()[:32]
+        return os.path.join(self._state.scratch, f"rejects-{name}.jsonl")  # noqa: PTH118
+
+    def _keep_part(self, pair: FilePair, part: str | None) -> None:
+        if part is not None:
+            self._parts[pair.name] = part
+
+    def _make_folder(self, pair: FilePair) -> None:
+        if self._state.job.many:
+            with output_errors(pair.output):
+                os.makedirs(os.path.dirname(pair.output), exist_ok=True)  # noqa: PTH103, PTH120
+
+    def _write_rejects(self) -> None:
+        """Put the rejects of all files into the one that was asked for; without any, make none."""
+        path, journal = self._state.job.rejects, self._state.journal
+        if path is None or not self._parts:
+            return
+        if journal is not None and journal.progress.rejects and was_committed(path, journal.progress.rejects):
+            return
+        parts = [self._parts[name] for name in sorted(self._parts)]
+        target = gathered(path, parts, overwrite=self._state.overwrites, scratch=self._state.scratch)
+        try:
+            size, inode = target.flush()
+            if journal is not None:
+                journal.append("rejects", size=size, inode=inode)
+            target.commit()
+        finally:
+            target.discard()

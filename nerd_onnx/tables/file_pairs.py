@@ -1,0 +1,129 @@
+"""Which files are tagged, and where each goes: one file, or several, a glob or a folder to a folder that mirrors it."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from nerd_onnx.errors import InputError, OptionError
+from nerd_onnx.tables.output_place import output_name
+from nerd_onnx.tables.rows import STANDARD_STREAM, Format
+from nerd_onnx.tables.sources import COMPRESSIONS, FORMATS, format_of_name
+from nerd_onnx.tables.streams import input_name
+
+_HIDDEN = (".", "_")  # what Spark, Hive and Arrow pass over in a data set
+
+
+@dataclass(frozen=True)
+class FilePair:
+    """
+    An input and its output.
+
+    :param name: the input as messages, journal and rejects name it: its path below the folder that is tagged
+    :param input: a file, or ``-``
+    :param output: a file, or ``-``
+    """
+
+    name: str
+    input: str
+    output: str
+
+
+def is_folder_output(inputs: Sequence[str], output: str) -> bool:
+    """Tell whether the output is a folder: for several inputs, a folder or a glob, and where its name says so."""
+    if len(inputs) > 1 or output.endswith(os.sep):
+        return True
+    if inputs == [STANDARD_STREAM]:
+        return output != STANDARD_STREAM and os.path.isdir(output)
+    return os.path.isdir(inputs[0]) or _is_glob(inputs[0]) or (output != STANDARD_STREAM and os.path.isdir(output))
+
+
+def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str], str | None]) -> list[FilePair]:
+    """
+    List the files to tag, in the order of their names, each with its output.
+
+    :param inputs: files, globs and folders, or one ``-``
+    :param output: a file, ``-``, or the folder that mirrors the inputs
+    :param output_suffix: gives an output's suffix where it differs from its input's
+    :raises InputError: when there is nothing to tag
+    :raises OptionError: when inputs and output do not go together
+    """
+    if not is_folder_output(inputs, output):
+        return [FilePair(os.path.basename(inputs[0]), inputs[0], output)]
+    if STANDARD_STREAM in (*inputs, output):
+        raise OptionError("- is standard input and output; it cannot be used together with several files or a folder")
+    files = [found for path in _with_common_root(inputs) for found in path]
+    pairs: dict[str, FilePair] = {}
+    for path, name in sorted(files, key=lambda found: found[1]):
+        target = os.path.join(output, _with_suffix(name, output_suffix(path)))
+        if target in pairs:
+            raise OptionError(
+                f"{input_name(pairs[target].input)} and {input_name(path)} would both be written to "
+                f"{output_name(target)}; rename one, or tag them in two runs"
+            )
+        pairs[target] = FilePair(name, path, target)
+    return list(pairs.values())
+
+
+def _with_common_root(inputs: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
+    """Yield, for each input, its files with their names; files given one by one count from the folder they share."""
+    alone = [path for path in inputs if not os.path.isdir(path) and not _is_glob(path)]
+    if alone:
+        folders = [os.path.dirname(os.path.abspath(path)) for path in alone]
+        root = os.path.commonpath(folders)
+        yield [(path, os.path.relpath(os.path.abspath(path), root)) for path in alone]
+    for path in inputs:
+        if path not in alone:
+            yield _files_in(path) if os.path.isdir(path) else _matches(path)
+
+
+def _files_in(folder: str, root: str | None = None) -> list[tuple[str, str]]:
+    """List a folder's Parquet and JSON Lines files, at any depth, but not hidden ones; links to folders are left."""
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
+        for file in files:
+            if not file.startswith(_HIDDEN) and format_of_name(file) is not None:
+                path = os.path.join(here, file)
+                found.append((path, os.path.relpath(path, root or folder)))
+    if not found and root is None:
+        raise InputError(f"{input_name(folder)}: no Parquet or JSON Lines file in it, by their names")
+    return found
+
+
+def _matches(pattern: str) -> list[tuple[str, str]]:
+    """List what a glob finds; names count from the last folder before its first wildcard."""
+    parts = pattern.split(os.sep)
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    root = os.sep.join(parts[:fixed]) or (os.sep if pattern.startswith(os.sep) else ".")
+    found = []
+    for path in glob.glob(pattern, recursive=True):
+        if os.path.isdir(path):
+            found += [] if "**" in parts else _files_in(path, root)
+        elif not os.path.basename(path).startswith(_HIDDEN):
+            found.append((path, os.path.relpath(path, root)))
+    if not found:
+        raise InputError(f"{input_name(pattern)}: no such file, and no file matches it")
+    return found
+
+
+def _is_glob(path: str) -> bool:
+    return glob.has_magic(path) and not os.path.lexists(path)
+
+
+def _with_suffix(name: str, suffix: str | None) -> str:
+    if suffix is None:
+        return name
+    stem, known = name, (*COMPRESSIONS, *FORMATS)
+    while (last := os.path.splitext(stem)[1]).lower() in known:
+        stem = stem[: -len(last)]
+    return stem + suffix
+
+
+def suffix_for(path: str, asked: Format | None) -> str | None:
+    """Give the suffix of an output in the format asked for, where its input is of another."""
+    if asked is None or format_of_name(path) == asked:
+        return None
+    return f".{asked}"

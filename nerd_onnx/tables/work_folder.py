@@ -1,0 +1,145 @@
+"""The folder beside an output that holds what a run needs to go on after a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from nerd_onnx.errors import OutputError
+from nerd_onnx.tables.fingerprints import difference
+from nerd_onnx.tables.journal import JOURNAL_VERSION, Journal, Progress
+from nerd_onnx.tables.output_place import output_errors, output_name
+from nerd_onnx.tables.rows import Closing
+from nerd_onnx.tables.run_lock import RunLock
+from nerd_onnx.tables.whole_file import sync_folder
+
+_SUFFIX = ".nerd-work"
+_JOURNAL = "journal.jsonl"
+_LONGEST_NAME = 200  # bytes: file systems take 255
+
+
+def work_folder_of(output: str, *, many: bool) -> str:
+    """Name the work folder of an output: hidden, beside a file, inside a folder."""
+    final = os.path.realpath(output)
+    if many:
+        return os.path.join(final, _SUFFIX)
+    folder, name = os.path.split(final)
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return os.path.join(folder, f".{name}{_SUFFIX}")
+
+
+class WorkFolder(Closing):
+    """
+    The work folder of a run: locked, with the journal of what is done.
+
+    Closed without anything done that is worth keeping, it removes itself.
+
+    :param output: the output
+    :param many: it is a folder of outputs
+    :raises OutputError: when another run is at this output, or the folder cannot be made
+    """
+
+    def __init__(self, output: str, *, many: bool) -> None:
+        self._output = output
+        self.path = work_folder_of(output, many=many)
+        self._journal: Journal | None = None
+        self._removed = False
+        self._made = self._make_output() if many else False
+        self._lock = RunLock(output, self.path)
+
+    @property
+    def progress(self) -> Progress:
+        """What is done."""
+        return self._journal.progress if self._journal else Progress()
+
+    @property
+    def safe_rows(self) -> int:
+        """Number of rows that need not be tagged again."""
+        finished = sum(int(facts["totals"]["rows"]) for facts in self.progress.finished.values())
+        return finished + sum(int(chunk["rows"]) for chunk in self.progress.chunks)
+
+    def begin(self, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Journal:
+        """
+        Open the journal: go on with an unfinished run, or begin a new one.
+
+        :param facts: what the outputs depend on: model and options
+        :param resume: an unfinished run may be gone on with, when its facts are the same
+        :param overwrite: it may be forgotten
+        :raises OutputError: when there is one and neither is allowed, or its facts differ
+        """
+        with output_errors(self._output):
+            self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
+            header = self.progress.header
+            if header and not (self._worth_keeping and self._may_go_on(facts, resume=resume, overwrite=overwrite)):
+                self._clear()
+                self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
+            if not self.progress.header:
+                self._journal.append("run", version=JOURNAL_VERSION, overwrite=overwrite, facts=dict(facts))
+                sync_folder(self.path)
+        return self._journal
+
+    def remove(self) -> None:
+        """Delete the folder: the run is finished. The journal goes first; without it the rest means nothing."""
+        self._clear()
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._removed = True
+        self._lock.close()
+        if self._made:
+            with suppress(OSError):
+                os.rmdir(self._output)  # where nothing was put into it
+
+    def close(self) -> None:
+        """Let go of the output; what is worth keeping stays."""
+        if not self._removed and not self._worth_keeping:
+            self.remove()
+        if self._journal is not None:
+            self._journal.close()
+        self._lock.close()
+
+    @property
+    def _worth_keeping(self) -> bool:
+        if self._journal is None:  # not looked at
+            return os.path.exists(os.path.join(self.path, _JOURNAL))
+        return bool(self.progress.finished or self.progress.chunks or self.progress.commit)
+
+    def _make_output(self) -> bool:
+        """Make the folder of outputs; tell whether it was not there."""
+        if os.path.isdir(self._output):
+            return False
+        with output_errors(self._output):
+            os.makedirs(self._output)
+        return True
+
+    def _may_go_on(self, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+        header, name = self.progress.header, output_name(self._output)
+        if not resume:
+            if overwrite:
+                return False
+            raise OutputError(
+                f"{name}: an unfinished run was found, {self.safe_rows} rows of it safe; go on with --resume, "
+                "or start anew with --overwrite"
+            )
+        if header.get("version") != JOURNAL_VERSION:
+            raise OutputError(f"{name}: was begun by another version of this program; start anew with --overwrite")
+        if changed := difference(header["facts"], facts):
+            raise OutputError(
+                f"{name}: cannot go on: {changed} changed since the run was begun; put it back, or start anew with "
+                "--overwrite"
+            )
+        return True
+
+    def _clear(self) -> None:
+        """Delete everything but the lock."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        names = [_JOURNAL, *os.listdir(self.path)]
+        for name in names:
+            if name != "lock":
+                with suppress(OSError):
+                    os.unlink(os.path.join(self.path, name))

@@ -1,0 +1,82 @@
+"""What may be chosen when tagging, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+from nerd_onnx.errors import OptionError
+from nerd_onnx.inference.decoding import Spans
+from nerd_onnx.tables.columns import OffsetUnit
+
+
+@dataclass(frozen=True)
+class Entity:
+    """
+    A named entity of one text.
+
+    :param start: offset of its first character in the text, in code points
+    :param end: one past its last character: ``text[start:end]`` is the entity
+    :param label: entity type; the coarse one where the model has two levels
+    :param fine_label: fine type, None where the model has one level
+    :param score: mean probability of its words for the label, 0 to 1
+    :param text: the entity as it stands in the text
+    """
+
+    start: int
+    end: int
+    label: str
+    fine_label: str | None
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """
+    What may be chosen when tagging. Only ``min_score`` and ``labels`` change which entities are found.
+
+    :param batch_tokens: most tokens in one call of the network
+    :param threads: calls at the same time; None for one a processor this process may use
+    :param min_score: entities with a lower score are left out
+    :param labels: coarse or fine types to keep; None keeps all
+    :param offset_unit: unit of ``start`` and ``end`` in columns; Python's Entity is always in code points
+    :param text_column: column to tag
+    :param column: name of the new column
+    """
+
+    batch_tokens: int = 512
+    threads: int | None = None
+    min_score: float = 0.0
+    labels: tuple[str, ...] | None = None
+    offset_unit: OffsetUnit = "codepoint"
+    text_column: str = "text"
+    column: str = "entities"
+
+    def __post_init__(self) -> None:
+        if self.column == self.text_column:
+            raise OptionError(f"the new column cannot be the text column {self.column!r}; choose another name")
+        if self.offset_unit not in get_args(OffsetUnit):
+            raise OptionError(f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}")
+        if not isinstance(self.min_score, (int, float)) or not 0 <= self.min_score <= 1:
+            raise OptionError(f"min_score is {self.min_score!r}; expected a number from 0 to 1")
+        if self.batch_tokens < 1 or (self.threads is not None and self.threads < 1):
+            raise OptionError(f"batch_tokens is {self.batch_tokens} and threads {self.threads}; expected 1 or more")
+
+
+@dataclass(frozen=True)
+class TaggedTexts:
+    """
+    The entities of some texts, as arrays.
+
+    :param texts: the texts as given
+    :param spans: their entities
+    :param tokens: tokens the network read, special ones not counted
+    :param reasons: why a text could not be tagged, by its index; its text here is None
+    """
+
+    texts: Sequence[str | None]
+    spans: Spans
+    tokens: int
+    reasons: Mapping[int, str] = field(default_factory=dict)

@@ -1,0 +1,191 @@
+"""Several files, globs, folders and partitioned data sets to a folder that mirrors them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OptionError, OutputError
+from nerd_onnx.job import TagJob, TagReport
+from nerd_onnx.run import tag_files
+from nerd_onnx.tables.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
+from nerd_onnx.tables.rows import Format
+from nerd_onnx.tagger import Tagger
+from tests.faults.helpers import texts, tree, write_lines, write_parquet
+
+
+@pytest.fixture(scope="module")
+def tagger(tiny_bundle: Path) -> Tagger:
+    """Load the small model."""
+    return Tagger.load(tiny_bundle)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Make a partitioned data set with what else lies in such folders."""
+    folder = tmp_path / "data"
+    for year, part in ((2024, 0), (2024, 1), (2025, 0)):
+        (folder / f"year={year}").mkdir(parents=True, exist_ok=True)
+        write_parquet(folder / f"year={year}" / f"part-{part}.parquet", texts(60)[part * 30 :][:30], 12)
+    write_lines(folder / "more.jsonl.gz", texts(10))
+    for name in ("_SUCCESS", ".part-0.parquet.crc", "readme.txt", "_metadata.parquet"):
+        (folder / name).write_text("no rows")
+    return folder
+
+
+def tag(tagger: Tagger, inputs: list[Path | str], output: Path, **options: Any) -> TagReport:
+    return tag_files(tagger, TagJob([str(path) for path in inputs], str(output), **options))
+
+
+def names(inputs: list[Path | str], output: Path | str, asked: Format | None = None) -> dict[str, str]:
+    pairs = file_pairs([str(path) for path in inputs], str(output), lambda path: suffix_for(path, asked))
+    return {pair.name: os.path.relpath(pair.output, output) for pair in pairs}
+
+
+def test_a_partitioned_folder_is_mirrored(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    report = tag(tagger, [data], tmp_path / "out")
+    files = ["more.jsonl.gz", "year=2024/part-0.parquet", "year=2024/part-1.parquet", "year=2025/part-0.parquet"]
+    assert list(tree(tmp_path / "out")) == files
+    assert (report.files, report.rows) == (4, 100)
+    before = ds.dataset(data, format="parquet", partitioning="hive", exclude_invalid_files=True).to_table()
+    after = ds.dataset(tmp_path / "out", format="parquet", partitioning="hive", exclude_invalid_files=True).to_table()
+    assert after.drop_columns("entities").select(before.schema.names).equals(before)
+    for name in files[1:]:
+        old, new = pq.ParquetFile(data / name).metadata, pq.ParquetFile(tmp_path / "out" / name).metadata
+        assert [old.row_group(i).num_rows for i in range(old.num_row_groups)] == [
+            new.row_group(i).num_rows for i in range(new.num_row_groups)
+        ]
+        assert old.row_group(0).column(0).compression == new.row_group(0).column(0).compression
+        assert new.metadata[b"owner"] == b"us"
+
+
+def test_each_file_is_tagged_as_alone(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    tag(tagger, [data], tmp_path / "out")
+    tag(tagger, [data / "year=2024" / "part-1.parquet"], tmp_path / "alone.parquet")
+    assert tree(tmp_path / "out")["year=2024/part-1.parquet"] == (tmp_path / "alone.parquet").read_bytes()
+
+
+def test_what_goes_where(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    parts = ["part-0.parquet", "part-1.parquet"]
+    assert list(names([data / "year=2024"], out)) == parts
+    assert names([f"{data}/year=2024/*.parquet"], out) == {name: name for name in parts}
+    assert list(names([f"{data}/year=*/part-0.parquet"], out)) == [f"year={y}/part-0.parquet" for y in (2024, 2025)]
+    assert list(names([f"{data}/year=*"], out)) == [
+        "year=2024/part-0.parquet",
+        "year=2024/part-1.parquet",
+        "year=2025/part-0.parquet",
+    ]
+    assert len(names([f"{data}/**/*.parquet"], out)) == 3
+    several = [data / "year=2024" / "part-0.parquet", data / "year=2025" / "part-0.parquet"]
+    assert list(names([*several], out)) == ["year=2024/part-0.parquet", "year=2025/part-0.parquet"]
+    assert names([data], out, "jsonl")["year=2024/part-0.parquet"] == "year=2024/part-0.jsonl"
+    assert names([data], out, "parquet")["more.jsonl.gz"] == "more.parquet"
+    assert names([data / "more.jsonl.gz"], f"{out}/") == {"more.jsonl.gz": "more.jsonl.gz"}
+    single = file_pairs([str(data / "more.jsonl.gz")], str(out), lambda _: None)
+    assert single == [FilePair("more.jsonl.gz", str(data / "more.jsonl.gz"), str(out))]
+
+
+def test_a_name_with_brackets_is_no_glob(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a[1].parquet", texts(2))
+    assert not is_folder_output([str(tmp_path / "a[1].parquet")], str(tmp_path / "o.parquet"))
+
+
+def test_mistakes(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="no Parquet or JSON Lines file in it"):
+        tag(tagger, [tmp_path / "none"], out)
+    with pytest.raises(InputError, match="no such file, and no file matches it"):
+        tag(tagger, [f"{data}/*.orc"], out)
+    with pytest.raises(InputError, match="no such file"):
+        tag(tagger, [data, tmp_path / "gone.parquet"], out)
+    with pytest.raises(OptionError, match="would both be written to"):
+        tag(tagger, [data / "year=2024", data / "year=2025"], out)
+    with pytest.raises(OptionError, match="cannot be used together with several files"):
+        tag(tagger, [data, "-"], out)
+    with pytest.raises(OptionError, match="cannot be used together with several files"):
+        tag_files(tagger, TagJob([str(data)], "-"))
+    with pytest.raises(OutputError, match="holds the input"):
+        tag(tagger, [data / "year=2024"], data, overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        tag(tagger, [data], tmp_path / "file")
+    assert not out.exists()
+
+
+def test_finished_files_are_never_done_again(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tag(tagger, [data], out)
+    before = {name: (out / name).stat().st_mtime_ns for name in tree(out)}
+    with pytest.raises(OutputError, match="exists already"):
+        tag(tagger, [data], out)
+    write_parquet(data / "year=2025" / "part-9.parquet", texts(7))
+    report = tag(tagger, [data], out, resume=True)
+    assert (report.finished_before, report.files, report.rows) == (4, 1, 7)
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
+    assert tag(tagger, [data], out, overwrite=True).files == 5
+
+
+def test_an_interrupted_folder_keeps_its_finished_files(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    out, left = tmp_path / "out", [8]
+
+    def stop() -> int | None:
+        left[0] -= 1
+        return 2 if left[0] <= 0 else None
+
+    with pytest.raises(InterruptedRunError) as caught:
+        tag_files(tagger, TagJob([str(data)], str(out), chunk_rows=10), stop=stop)
+    assert caught.value.safe_rows == 52  # batches end with row groups of 12
+    assert "year=2024/part-0.parquet" in tree(out)
+    report = tag(tagger, [data], out, resume=True, chunk_rows=10)
+    assert (report.files, report.rows, report.resumed_rows) == (4, 100, 52)
+    tag(tagger, [data], tmp_path / "whole")
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_finished_input_that_changed_is_refused(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    left = [5]
+
+    def stop() -> int | None:
+        left[0] -= 1
+        return 2 if left[0] <= 0 else None
+
+    with pytest.raises(InterruptedRunError):
+        tag_files(tagger, TagJob([str(data)], str(tmp_path / "out"), chunk_rows=10), stop=stop)
+    write_lines(data / "more.jsonl.gz", texts(11))
+    with pytest.raises(InputError, match=r"more\.jsonl\.gz: its size .* changed after it was tagged"):
+        tag(tagger, [data], tmp_path / "out", resume=True, chunk_rows=10)
+
+
+def test_one_file_with_rejects_for_all(tagger: Tagger, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("b", "a", "c"):
+        (tmp_path / "in" / f"{name}.jsonl").write_text('{"text": "Paris"}\n' + ("nothing\n" if name != "c" else ""))
+    options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
+    report = tag(tagger, [tmp_path / "in"], tmp_path / "out", **options)
+    assert (report.rows, report.rejected) == (5, 2)
+    assert [line.split('"')[3] for line in (tmp_path / "r.jsonl").read_text().splitlines()] == ["a.jsonl", "b.jsonl"]
+    retried = tag(
+        tagger,
+        [tmp_path / "in"],
+        tmp_path / "again",
+        retry_rejects=str(tmp_path / "r.jsonl"),
+        **{**options, "rejects": str(tmp_path / "r2.jsonl")},
+    )
+    assert (retried.files, retried.rows, retried.rejected) == (2, 2, 2)
+    with pytest.raises(InputError, match="one bad row more than --max-errors 1"):
+        tag(
+            tagger,
+            [tmp_path / "in"],
+            tmp_path / "limited",
+            max_errors=1,
+            **{**options, "rejects": str(tmp_path / "r3.jsonl")},
+        )
+    with pytest.raises(NerdError):
+        tag(tagger, [tmp_path / "in"], tmp_path / "failing")
