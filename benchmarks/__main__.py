@@ -55,6 +55,9 @@ _MANY: dict[str, Any] = {"multiple": True, "help": "Repeat for several.  [defaul
 )
 @click.option("--tokens", type=click.IntRange(min=1), help="Tokens of each workload.  [default: what the form says]")
 @click.option("--rounds", type=click.IntRange(min=1), help="Runs of each peer.  [default: 5, in the short form 3]")
+@click.option(
+    "--sentences", type=click.IntRange(min=1), help="Labelled sentences a peer.  [default: what the form says]"
+)
 @click.option("--growth-rows", type=click.IntRange(min=1), **_MANY)
 @click.option("--resume", is_flag=True, help="Go on with a run of the same settings that ended early.")
 @click.option("--seed", type=int, default=42, help="Of samples, shuffles and random weights.")

@@ -94,6 +94,7 @@ class Settings:
     :param pythons: interpreters by environment
     :param tokens: tokens of each workload; None for what the form says
     :param rounds: runs of each peer on each workload; None for what the form says
+    :param sentences: labelled sentences that every peer is scored on; None for what the form says
     :param resume: take up what an earlier run with the same settings has measured
     """
 
@@ -112,6 +113,7 @@ class Settings:
     pythons: Mapping[str, str] = field(default_factory=dict)
     tokens: int | None = None
     rounds: int | None = None
+    sentences: int | None = None
     growth_rows: tuple[int, ...] = ()
     resume: bool = False
     seed: int = 42
@@ -136,6 +138,10 @@ class Settings:
     def round_count(self) -> int:
         """Runs of each peer on each workload."""
         return self.rounds or self.amounts.rounds
+
+    def sentence_count(self, shape: str) -> int | None:
+        """Give how many labelled sentences peers of a shape are scored on, None for all."""
+        return self.sentences or self.amounts.sentences[shape]
 
     def kinds(self, shape: str) -> tuple[str, ...]:
         """Give the workloads of a shape."""

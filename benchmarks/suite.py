@@ -204,7 +204,7 @@ class _Suite:
                 team.members,
                 file,
                 folder,
-                most=settings.amounts.sentences[shape],
+                most=settings.sentence_count(shape),
                 seed=settings.seed,
                 tell=self._tell,
             ),
