@@ -36,7 +36,7 @@ from nerd_onnx.tagger import Tagger
 
 SPLITS = ("validation", "test")
 REFERENCE = "pytorch_fp32"
-SHUFFLED_TEXTS = 500
+SHUFFLED_TEXTS = 300
 
 
 def neighbour_texts(shared: Path, labels: LabelSet, most: int) -> tuple[list[str], str]:
@@ -135,30 +135,38 @@ def _answers(member: Member, inputs: Mapping[str, Path], work: Path) -> dict[str
 
 
 class _Scored:
-    """A peer's answers, counted."""
+    """A peer's answers, counted on every level that its labels have."""
 
     def __init__(self, labelled: Labelled, files: Mapping[str, Path]) -> None:
         self._labelled = labelled
-        self._fine = "fine" in labelled.words
-        self.raw: dict[str, Rows] = {level: read_answers(files["raw"], level) for level in labelled.words}
-        self.shuffled = read_answers(files["shuffled"], "fine" if self._fine else "coarse")
+        raw = {level: read_answers(files["raw"], level) for level in labelled.words}
+        self.raw: dict[str, Rows] = {
+            level: rows for level, rows in raw.items() if level == "coarse" or _any_known(labelled, level, rows)
+        }
+        self.shuffled = read_answers(files["shuffled"], self.finest)
         self.counts: dict[str, Ints] = {
             _key("raw", level): count(labelled.characters[level], rows) for level, rows in self.raw.items()
         }
         if "words" in files:
             self.counts |= {
-                _key("words", level): count(gold, read_answers(files["words"], level))
-                for level, gold in labelled.words.items()
+                _key("words", level): count(labelled.words[level], read_answers(files["words"], level))
+                for level in self.raw
             }
+
+    @property
+    def finest(self) -> str:
+        """The finest level of the labels."""
+        return "fine" if "fine" in self.raw else "coarse"
 
     def summary(self, reference: _Scored | None, order: Sequence[int], seed: int) -> dict[str, Any]:
         """Give the figures as plain data."""
-        level = "fine" if self._fine else "coarse"
+        level = self.finest
         alone = [self.raw[level][i] for i in order]
+        gold = self._labelled.characters
         result: dict[str, Any] = {
             "f1": {key: float(micro_f1(counts.sum(axis=0))) for key, counts in self.counts.items()},
-            "f1_by_label": f1_by_label(self._labelled.characters["coarse"], self.raw["coarse"]),
-            "f1_by_fine_label": f1_by_label(self._labelled.characters["fine"], self.raw["fine"]) if self._fine else {},
+            "f1_by_label": f1_by_label(gold["coarse"], self.raw["coarse"]),
+            "f1_by_fine_label": f1_by_label(gold["fine"], self.raw["fine"]) if level == "fine" else {},
             "texts_changed_by_order": texts_changed(alone, self.shuffled),
         }
         if reference is not None and reference is not self:
@@ -167,8 +175,15 @@ class _Scored:
                 for key, counts in self.counts.items()
                 if key in reference.counts
             }
-            result["labels_changed"] = labels_changed(self.raw[level], reference.raw[level], self._labelled.places)
+            if level in reference.raw:
+                result["labels_changed"] = labels_changed(self.raw[level], reference.raw[level], self._labelled.places)
         return result
+
+
+def _any_known(labelled: Labelled, level: str, rows: Rows) -> bool:
+    """Tell whether any label found is one of the level's."""
+    known = {span[2] for spans in labelled.characters[level] for span in spans}
+    return any(span[2] in known for spans in rows for span in spans)
 
 
 def _key(way: str, level: str) -> str:

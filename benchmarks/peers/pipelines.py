@@ -32,6 +32,12 @@ class PipelineEngine:
     def __init__(self, model: Any, folder: Path, size_bytes: int) -> None:
         import transformers
 
+        from nerd_onnx.inference.labels import OUTSIDE, scheme_of
+
+        names = model.config.id2label
+        if scheme_of(list(names.values())) == "IO":
+            # The pipeline takes what stands before a hyphen for a prefix, and makes ``actor`` of ``person-actor``.
+            model.config.id2label = {i: name if name == OUTSIDE else f"I-{name}" for i, name in names.items()}
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         tokenizer.model_max_length = model.config.max_position_embeddings - 2  # some families count from 2
         self._pipeline = transformers.pipeline(

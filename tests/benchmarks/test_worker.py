@@ -23,6 +23,7 @@ from benchmarks.team import gather
 from benchmarks.worker import Worker, missing_packages, write_sources
 from nerd_export.conversion.verify import sample_texts
 from nerd_onnx.tagger import Tagger
+from tests.models import FINE_LABELS
 
 
 @pytest.fixture
@@ -158,4 +159,8 @@ def test_every_peer_that_this_environment_can_run_tags(tmp_path: Path, sources: 
             done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment)
             assert done.returncode == 0, done.stderr
             assert len(done.stdout.splitlines()) == 1
-        assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == sample_texts()[:9]
+        tagged = pq.read_table(tmp_path / "out.parquet")
+        assert tagged["text"].to_pylist() == sample_texts()[:9]
+        labels = {e.get("fine_label") or e["label"] for row in tagged["entities"].to_pylist() for e in row}
+        assert labels
+        assert labels <= set(FINE_LABELS)  # whole names: the pipeline would make ``actor`` of ``person-actor``
