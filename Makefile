@@ -1,7 +1,8 @@
 # The targets that CI and people call. PYTHON is the interpreter of an environment with the [dev] extra.
 PYTHON ?= .venv-dev/bin/python
+PEERS ?= .venv-peers
 
-.PHONY: setup test soak lint types wheel bench ci
+.PHONY: setup test soak lint types wheel bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -28,6 +29,11 @@ wheel:            ## the wheel, and what is in it
 
 bench:            ## the short benchmark, with its checks
 	$(PYTHON) -m benchmarks --short --check
+
+peers:            ## environments of the benchmarks' peers that need their own, in the folder PEERS
+	for name in openvino ctranslate2 spacy; do \
+	  python3 -m venv $(PEERS)/$$name && \
+	  $(PEERS)/$$name/bin/python -m pip install -q -c constraints.txt -r benchmarks/requirements/$$name.txt || exit 1; done
 
 ci:               ## what must pass before a change lands
 	.ci/run

@@ -1,78 +1,73 @@
-"""F1 on labelled text: of the bundle, of its PyTorch original, and what the bundle's description claims."""
+"""F1 on labelled text: of every peer, and of the bundle against what its description claims."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.labelled import (
+    Labelled,
+    Rows,
+    count,
+    f1_by_label,
+    labelled_file,
+    labels_changed,
+    read_answers,
+    read_labelled,
+    read_sentences,
+    texts_changed,
+    write_inputs,
+)
+from benchmarks.measure import Tell
 from benchmarks.paths import shown
-from nerd_export.conversion.networks import TorchNetwork
-from nerd_export.conversion.onnx_export import load_checkpoint
+from benchmarks.peers.peer import PeerError
+from benchmarks.team import Member
 from nerd_export.conversion.verify import sample_texts
-from nerd_export.training.checks import Findings, Sentence, check_split
-from nerd_export.training.corpus import TAG_COLUMNS, read_file
+from nerd_export.training.bootstrap import micro_f1, paired_difference
 from nerd_export.training.evaluation import evaluate
 from nerd_export.training.plain_text import plain_text
+from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.tagger import Tagger, TagOptions
+from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.tagger import Tagger
 
 SPLITS = ("validation", "test")
+REFERENCE = "pytorch_fp32"
+SHUFFLED_TEXTS = 500
 
 
-def labelled_file(shared: Path, split: str) -> Path:
-    """Where the labelled sentences of a split lie."""
-    return shared / "few_nerd" / f"{split}.parquet"
-
-
-def read_sentences(path: Path, bundle: Bundle) -> list[Sentence]:
-    """
-    Read labelled sentences at the model's level.
-
-    :raises TrainingDataError: when the file is damaged or its rows are faulty
-    """
-    findings = Findings()
-    level = "fine" if bundle.labels.has_fine_level else "coarse"
-    sentences = check_split(read_file(path, TAG_COLUMNS[level]), None, findings)
-    findings.raise_problems()
-    return sentences
-
-
-def neighbour_texts(shared: Path, bundle: Bundle, count: int) -> tuple[list[str], str]:
+def neighbour_texts(shared: Path, labels: LabelSet, most: int) -> tuple[list[str], str]:
     """Give texts for the neighbour check, and say which: validation sentences, or the program's sample."""
     path = labelled_file(shared, "validation")
     if not path.is_file():
-        return sample_texts()[:count], "nerd_onnx/sample.jsonl"
-    return [plain_text(sentence.tokens)[0] for sentence in read_sentences(path, bundle)[:count]], shown(path)
+        return sample_texts()[:most], "nerd_onnx/sample.jsonl"
+    return [plain_text(sentence.tokens)[0] for sentence in read_sentences(path, labels, most)], shown(path)
 
 
-def score_splits(
-    bundle: Bundle, checkpoint: Path | None, shared: Path, tell: Callable[[str], None]
-) -> dict[str, dict[str, Any]]:
+def score_bundle(bundle: Bundle, shared: Path, tell: Tell) -> dict[str, dict[str, Any]]:
     """
-    Score the bundle, and the checkpoint through the same runtime, on every labelled split that is here.
+    Score the bundle on every labelled split that is here.
 
-    :param checkpoint: the fine-tuned PyTorch weights; None leaves them to what the bundle's description says
-    :param tell: receives a line a step
     :return: by split; see :func:`recorded_scores` for what is recorded
     """
-    original = TorchNetwork(load_checkpoint(str(checkpoint)).model) if checkpoint else None
     scores: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         path = labelled_file(shared, split)
         if not path.is_file():
             continue
-        sentences = read_sentences(path, bundle)
-        tell(f"accuracy: {split}, {len(sentences)} sentences")
+        sentences = read_sentences(path, bundle.labels)
+        tell(f"accuracy of the bundle: {split}, {len(sentences)} sentences")
+        tagger = Tagger(bundle)
         scores[split] = {
             "file": shown(path),
             "sentences": len(sentences),
-            "bundle": _scores(Tagger(bundle), sentences),
-            "pytorch": _scores(Tagger(bundle, TagOptions(threads=1), network=original), sentences)
-            if original
-            else None,
+            "bundle": evaluate(tagger, sentences).summary(),
             "recorded": recorded_scores(bundle, split, len(sentences)),
         }
+        tagger.close()
     return scores
 
 
@@ -89,8 +84,93 @@ def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any
     return {"bundle": recorded["bundle"], "original": recorded["original"]}
 
 
-def _scores(tagger: Tagger, sentences: Sequence[Sentence]) -> dict[str, Any]:
-    try:
-        return evaluate(tagger, sentences).summary()
-    finally:
-        tagger.close()
+def score_peers(
+    team: Sequence[Member], file: Path, work: Path, *, most: int | None, seed: int, tell: Tell
+) -> dict[str, Any]:
+    """
+    Score every peer on the same sentences, on raw text and, where it can, on given words.
+
+    :param file: labelled sentences
+    :param most: take only the first so many
+    :return: ``peers``: by peer F1 by level, its difference to PyTorch with an interval, labels changed against
+        PyTorch, and texts changed by shuffling; ``failed``: by peer why it gave none
+    """
+    labels = Bundle.load(team[0].sources.bundle).labels
+    labelled = read_labelled(file, labels, most)
+    order = list(range(min(SHUFFLED_TEXTS, len(labelled.texts))))
+    random.Random(seed).shuffle(order)  # noqa: S311
+    inputs = write_inputs(labelled, order, work)
+    answers: dict[str, dict[str, Path]] = {}
+    failed: dict[str, str] = {}
+    for member in team:
+        tell(f"{member.sources.shape}: accuracy of {member.name}")
+        try:
+            answers[member.name] = _answers(member, inputs, work)
+        except PeerError as err:
+            failed[member.name] = str(err)
+    found = {name: _Scored(labelled, files) for name, files in answers.items()}
+    reference = found.get(REFERENCE)
+    return {
+        "file": labelled.source,
+        "sentences": len(labelled.sentences),
+        "words": sum(len(sentence.tokens) for sentence in labelled.sentences),
+        "entities": sum(map(len, labelled.characters["coarse"])),
+        "shuffled_texts": len(order),
+        "peers": {name: scored.summary(reference, order, seed) for name, scored in found.items()},
+        "failed": failed,
+    }
+
+
+def _answers(member: Member, inputs: Mapping[str, Path], work: Path) -> dict[str, Path]:
+    """Let a peer tag everything. :return: its files, by input"""
+    targets = {name: work / f"labelled.{name}.{member.name}.parquet" for name in inputs}
+    with member.running(work / f"{member.name}.accuracy.log") as worker:
+        for name in ("raw", "shuffled"):
+            worker.do("tag", source=inputs[name], target=targets[name])
+        if member.peer.is_network:
+            worker.do("words", source=inputs["words"], target=targets["words"])
+        else:
+            del targets["words"]
+    return targets
+
+
+class _Scored:
+    """A peer's answers, counted."""
+
+    def __init__(self, labelled: Labelled, files: Mapping[str, Path]) -> None:
+        self._labelled = labelled
+        self._fine = "fine" in labelled.words
+        self.raw: dict[str, Rows] = {level: read_answers(files["raw"], level) for level in labelled.words}
+        self.shuffled = read_answers(files["shuffled"], "fine" if self._fine else "coarse")
+        self.counts: dict[str, Ints] = {
+            _key("raw", level): count(labelled.characters[level], rows) for level, rows in self.raw.items()
+        }
+        if "words" in files:
+            self.counts |= {
+                _key("words", level): count(gold, read_answers(files["words"], level))
+                for level, gold in labelled.words.items()
+            }
+
+    def summary(self, reference: _Scored | None, order: Sequence[int], seed: int) -> dict[str, Any]:
+        """Give the figures as plain data."""
+        level = "fine" if self._fine else "coarse"
+        alone = [self.raw[level][i] for i in order]
+        result: dict[str, Any] = {
+            "f1": {key: float(micro_f1(counts.sum(axis=0))) for key, counts in self.counts.items()},
+            "f1_by_label": f1_by_label(self._labelled.characters["coarse"], self.raw["coarse"]),
+            "f1_by_fine_label": f1_by_label(self._labelled.characters["fine"], self.raw["fine"]) if self._fine else {},
+            "texts_changed_by_order": texts_changed(alone, self.shuffled),
+        }
+        if reference is not None and reference is not self:
+            result["against_pytorch"] = {
+                key: asdict(paired_difference(counts, reference.counts[key], seed=seed))
+                for key, counts in self.counts.items()
+                if key in reference.counts
+            }
+            result["labels_changed"] = labels_changed(self.raw[level], reference.raw[level], self._labelled.places)
+        return result
+
+
+def _key(way: str, level: str) -> str:
+    """Name a score as the bundle's description does: ``raw``, ``fine_raw``, ``words``, ``fine_words``."""
+    return way if level == "coarse" else f"fine_{way}"

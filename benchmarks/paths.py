@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 OUT = ROOT / "benchmarks" / "out"
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")
 
 
 def shown(path: Path | str) -> str:
@@ -19,6 +21,11 @@ def shown(path: Path | str) -> str:
     if path.is_relative_to(ROOT.parent):
         return f"../{path.relative_to(ROOT.parent).as_posix()}"
     return path.name
+
+
+def without_folders(text: str) -> str:
+    """Shorten every absolute path in a message to its last part."""
+    return _FOLDERS.sub("", text.replace(f"{ROOT}/", ""))
 
 
 def shown_command(command: Sequence[str | Path]) -> str:

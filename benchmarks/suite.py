@@ -2,65 +2,36 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import labelled_file, neighbour_texts, score_splits
+from benchmarks.accuracy import neighbour_texts, score_bundle, score_peers
 from benchmarks.checks import run_checks
+from benchmarks.growth import growth_with_length, growth_with_rows, growth_with_threads, start_up
+from benchmarks.labelled import labelled_file
 from benchmarks.machine import commit, machine_facts, versions
 from benchmarks.measure import measure, ratios
-from benchmarks.paths import SHARED, shown
-from benchmarks.peers.nerd_tag import NerdTag
-from benchmarks.peers.peer import Peer
-from benchmarks.peers.transformers_pipeline import TransformersPipeline, missing_packages
-from benchmarks.peers.twin import can_have_twin, make_twin
-from benchmarks.workloads import SHAPES, build_workload
+from benchmarks.model_only import measure_networks
+from benchmarks.paths import without_folders
+from benchmarks.peers import PEERS
+from benchmarks.process import run_process
+from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
+from benchmarks.shapes import ModelShape, ShapeMaker, write_calibration
+from benchmarks.steps import Steps
+from benchmarks.team import Team, gather
+from benchmarks.workloads import KINDS, Workload, build_workload
 from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import available_cpus
 
-FORMAT_VERSION = 1
-PARTS = ("speed", "neighbours", "accuracy")
-NEIGHBOUR_TEXTS = 300
-
-
-@dataclass(frozen=True)
-class Settings:
-    """
-    What to measure.
-
-    :param out: folder for the report; what the peers read and write lies in its ``work/``
-    :param model: bundle folder; None for the model inside
-    :param checkpoint: the bundle's PyTorch original; None for a random twin, which serves for speed alone
-    :param short: fewer rows and repeats, for CI
-    :param rows: rows of each workload; None for what the form says
-    :param repeats: runs of each peer on each workload; None for what the form says
-    """
-
-    out: Path
-    model: Path | None = None
-    checkpoint: Path | None = None
-    shared: Path = SHARED
-    short: bool = False
-    workloads: tuple[str, ...] = tuple(SHAPES)
-    parts: tuple[str, ...] = PARTS
-    rows: int | None = None
-    repeats: int | None = None
-    seed: int = 42
-
-    @property
-    def repeat_count(self) -> int:
-        """Runs of each peer on each workload."""
-        return self.repeats or (3 if self.short else 5)
-
-    @property
-    def probe_tokens(self) -> int:
-        """Tokens on which the settings of a peer are compared, about."""
-        return 5_000 if self.short else 30_000
+FORMAT_VERSION = 2
+SUBJECT = "nerd_tag"
 
 
 def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -71,101 +42,225 @@ def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> 
     :param tell: receives a line a step
     :return: the report as plain data
     :raises NerdError: when the model cannot be loaded or the labelled data is faulty
-    :raises PeerError: when a peer fails
     """
-    bundle = Bundle.load(settings.model)
     report: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "form": "short" if settings.short else "full",
+        "form": settings.form,
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine_facts(),
-        "versions": versions(),
-        "model": _model_facts(bundle, settings),
+        "versions": versions(settings.pythons),
         "notes": [],
+        "shapes": {},
     }
-    if "speed" in settings.parts:
-        report |= _speed(bundle, settings, report["notes"], tell)
-    if "neighbours" in settings.parts:
-        texts, source = neighbour_texts(settings.shared, bundle, NEIGHBOUR_TEXTS)
-        tell(f"neighbours: {len(texts)} texts")
-        report["neighbours"] = {"source": source, **neighbour_check(bundle, texts, settings.seed)}
-    if "accuracy" in settings.parts:
-        report["accuracy"] = _accuracy(bundle, settings, report["notes"], tell)
+    suite = _Suite(settings, tell)
+    for name in settings.model_shapes:
+        found = suite.shape(name, report["notes"])
+        if found is not None:
+            report["shapes"][name] = found
+    report |= suite.bundle(report["notes"])
+    report["failed_steps"] = suite.steps.failed
+    report["step_seconds"] = suite.steps.seconds
     report["checks"] = [asdict(check) for check in run_checks(report)]
     return report
 
 
-def _model_facts(bundle: Bundle, settings: Settings) -> dict[str, Any]:
-    return {
-        "bundle": shown(bundle.model_file.parent),
-        "quantization": bundle.quantization,
-        "size_bytes": bundle.model_file.stat().st_size,
-        "sha256": bundle.model_sha256,
-        "segment_tokens": bundle.segment_tokens,
-        "labels": len(bundle.labels.names),
-        "checkpoint": shown(settings.checkpoint) if settings.checkpoint else None,
-    }
+class _Suite:
+    """The steps of one run."""
 
+    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+        self._settings, self._tell = settings, tell
+        self._work = settings.out / "work"
+        self._work.mkdir(parents=True, exist_ok=True)
+        self._threads = available_cpus()
+        about = settings.about() | {"commit": commit(), "bundle": Bundle.load(settings.model).model_sha256}
+        self.steps = Steps(self._work / "steps", about, resume=settings.resume, tell=tell)
 
-def _speed(bundle: Bundle, settings: Settings, notes: list[str], tell: Callable[[str], None]) -> dict[str, Any]:
-    """Run the peers on every workload."""
-    work = settings.out / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    peers, skipped = _peers(bundle, settings, work, notes)
-    result: dict[str, Any] = {"skipped_peers": skipped, "workloads": {}, "speed": {}, "ratios": {}}
-    for name in settings.workloads:
-        shape = SHAPES[name]
-        rows = settings.rows or (shape.short_rows if settings.short else shape.full_rows)
+    def shape(self, name: str, notes: list[str]) -> dict[str, Any] | None:
+        """Make a shape ready and measure it; None where that failed, which is noted: the rest goes on."""
+        try:
+            return self._measured(self._made(name), notes)
+        except Exception as err:  # noqa: BLE001 - what was measured before must reach the report
+            self.steps.failed[name] = without_folders(f"{type(err).__name__}: {err}")
+            self._tell(f"{name} failed: {err}")
+            return None
+
+    def _made(self, name: str) -> ModelShape:
+        """Make a shape ready."""
+        settings = self._settings
+        self._tell(f"{name}: making the model ready")
+        calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
+        asked = {field for peer in settings.peer_names for field in PEERS[peer].asks} - {"calibration"}
+        maker = ShapeMaker(self._work, calibration, asked, settings.seed, self._threads)
+        if name == "small":
+            return maker.small(settings.model, settings.checkpoint)
+        return maker.base(settings.base_model, settings.base_checkpoint, Bundle.load(settings.model))
+
+    def _measured(self, shape: ModelShape, notes: list[str]) -> dict[str, Any]:
+        """Measure everything that peers are compared in."""
+        settings, name, parts = self._settings, shape.sources.shape, self._settings.parts
+        notes += shape.notes
+        self._setups: dict[str, Any] | None = None if settings.amounts.probes_each else {}
+        folder = self._work / name
+        folder.mkdir(exist_ok=True)
+        result: dict[str, Any] = {"model": shape.summary(), "workloads": {}, "speed": {}, "ratios": {}, "stages": {}}
+        with self._team(shape, folder) as team:
+            result |= {"peers": dict(team.facts), "skipped_peers": dict(team.skipped), "left_out": {}, "alone": {}}
+            for kind in settings.kinds(name):
+                workload = self._workload(shape, kind, folder, notes)
+                result["workloads"][kind] = workload.summary()
+                if "speed" in parts:
+                    self._speed(team, workload, name, result)
+                if "model" in parts and kind in settings.amounts.alone[name]:
+                    result["alone"][kind] = self._alone(team, workload, name, folder)
+                if "stages" in parts:
+                    result["stages"][kind] = self._stages(shape, workload)
+            if "accuracy" in parts and not shape.random:
+                result["accuracy"] = self._accuracy(team, name, folder)
+        return result
+
+    @contextmanager
+    def _team(self, shape: ModelShape, folder: Path) -> Iterator[Team]:
+        settings = self._settings
+        team = gather(settings.peer_names, shape.sources, settings.pythons, folder, self._tell)
+        try:
+            yield team
+        finally:
+            team.close()
+
+    def _workload(self, shape: ModelShape, kind: str, folder: Path, notes: list[str]) -> Workload:
+        settings = self._settings
         workload = build_workload(
-            shape,
-            rows,
+            KINDS[kind],
+            settings.tokens or settings.amounts.tokens[shape.sources.shape],
+            shared=settings.shared,
+            folder=folder,
+            tokenizer_file=Bundle.load(shape.sources.bundle).tokenizer_file,
+            seed=settings.seed,
+        )
+        note = f"{kind}: the corpus {KINDS[kind].file} is not here; its rows are {workload.source}."
+        if workload.stand_in and note not in notes:
+            notes.append(note)
+        return workload
+
+    def _speed(self, team: Team, workload: Workload, shape: str, result: dict[str, Any]) -> None:
+        """Run the peers on one workload."""
+        settings = self._settings
+        done = self.steps.run(
+            f"{shape}.{workload.name}.speed",
+            lambda: measure(
+                team.members,
+                workload,
+                settings.round_count,
+                probe_tokens=settings.amounts.probe_tokens[shape],
+                most_s=settings.amounts.most_s,
+                setups=self._setups,
+                tell=self._tell,
+            ),
+        )
+        if done is not None:
+            result["speed"][workload.name], result["left_out"][workload.name] = done
+            result["ratios"][workload.name] = ratios(result["speed"][workload.name], SUBJECT)
+
+    def _alone(self, team: Team, workload: Workload, shape: str, folder: Path) -> Any:
+        settings = self._settings
+        return self.steps.run(
+            f"{shape}.{workload.name}.model",
+            lambda: measure_networks(
+                team.members,
+                workload,
+                settings.round_count,
+                most_s=settings.amounts.most_s,
+                work=folder,
+                tell=self._tell,
+            ),
+        )
+
+    def _stages(self, shape: ModelShape, workload: Workload) -> Any:
+        """Clock the stages of nerd-tag in a process of its own."""
+        target = workload.path.with_suffix(".stages.parquet")
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "benchmarks.stages",
+            workload.path,
+            target,
+            "--model",
+            shape.sources.bundle,
+        ]
+        return self.steps.run(
+            f"{shape.sources.shape}.{workload.name}.stages", lambda: run_process(command, workload.path.parent).message
+        )
+
+    def _accuracy(self, team: Team, shape: str, folder: Path) -> Any:
+        settings = self._settings
+        file = labelled_file(settings.shared, "test")
+        if not file.is_file() or not team.members:
+            return None
+        return self.steps.run(
+            f"{shape}.accuracy",
+            lambda: score_peers(
+                team.members,
+                file,
+                folder,
+                most=settings.sentence_count(shape),
+                seed=settings.seed,
+                tell=self._tell,
+            ),
+        )
+
+    def bundle(self, notes: list[str]) -> dict[str, Any]:
+        """Measure what concerns the bundle of the small shape alone."""
+        settings, parts = self._settings, self._settings.parts
+        bundle = Bundle.load(settings.model)
+        result: dict[str, Any] = {}
+        if "neighbours" in parts:
+            texts, source = neighbour_texts(settings.shared, bundle.labels, NEIGHBOUR_TEXTS)
+            result["neighbours"] = self.steps.run(
+                "neighbours", lambda: {"source": source, **neighbour_check(bundle, texts, settings.seed)}
+            )
+        if "accuracy" in parts:
+            result["accuracy"] = self.steps.run("accuracy", lambda: score_bundle(bundle, settings.shared, self._tell))
+            if not result["accuracy"]:
+                notes.append(
+                    "Accuracy was not measured: the labelled sentences (../shared/data/few_nerd) are not here."
+                )
+        if "start" in parts:
+            folder = bundle.model_file.parent
+            result["start"] = self.steps.run("start", lambda: start_up(self._work, folder))
+        if "growth" in parts:
+            result["growth"] = self._growth(bundle)
+        return result
+
+    def _growth(self, bundle: Bundle) -> dict[str, Any]:
+        settings, work, model = self._settings, self._work, bundle.model_file.parent
+        amounts = settings.amounts
+        rows = settings.growth_rows or amounts.growth_rows
+        threads = sorted({1, *(2**i for i in range(1, 8) if 2**i <= self._threads), self._threads})
+        short = build_workload(
+            KINDS["short"],
+            amounts.tokens["small"],
             shared=settings.shared,
             folder=work,
             tokenizer_file=bundle.tokenizer_file,
             seed=settings.seed,
         )
-        if workload.stand_in:
-            notes.append(f"{name}: the corpus {shape.file} is not here; its rows are {workload.source}.")
-        result["workloads"][name] = workload.summary()
-        result["speed"][name] = measure(peers, workload, settings.repeat_count, tell)
-        result["ratios"][name] = ratios(result["speed"][name], NerdTag.name)
-    return result
+        curves: dict[str, Callable[[], Any]] = {
+            "rows": lambda: growth_with_rows(rows, settings.shared, work, model, self._tell),
+            "length": lambda: growth_with_length(amounts.growth_characters, settings.shared, work, model, self._tell),
+            "threads": lambda: growth_with_threads(threads, short, settings.round_count, model, self._tell),
+        }
+        return {name: self.steps.run(f"growth.{name}", curve) for name, curve in curves.items()}
 
 
-def _peers(bundle: Bundle, settings: Settings, work: Path, notes: list[str]) -> tuple[list[Peer], dict[str, str]]:
-    """Make the peers. :return: those that can run here, and why the others cannot"""
-    weights = settings.checkpoint or _twin(bundle, settings, work, notes)
-    everyone: list[Peer] = [
-        NerdTag(settings.model),
-        TransformersPipeline(weights, available_cpus(), settings.probe_tokens),
-    ]
-    skipped = {peer.name: reason for peer in everyone if (reason := peer.available()) is not None}
-    return [peer for peer in everyone if peer.name not in skipped], skipped
+def load_report(file: Path) -> dict[str, Any]:
+    """
+    Read an older report.
 
-
-def _twin(bundle: Bundle, settings: Settings, work: Path, notes: list[str]) -> Path | None:
-    """Make PyTorch weights of the bundle's shape, where the packages and the shape are known."""
-    if missing_packages() or not can_have_twin(bundle):
-        return None
-    notes.append(
-        "No --checkpoint was given: PyTorch peers ran a twin of the bundle's architecture with random weights that "
-        "finds almost no entities. It serves for speed alone."
-    )
-    shutil.rmtree(work / "twin", ignore_errors=True)
-    return make_twin(bundle, work / "twin", settings.seed)
-
-
-def _accuracy(
-    bundle: Bundle, settings: Settings, notes: list[str], tell: Callable[[str], None]
-) -> dict[str, dict[str, Any]]:
-    """Score what is labelled, and note what could not be compared."""
-    if not labelled_file(settings.shared, "validation").is_file():
-        notes.append("Accuracy was not measured: the labelled sentences (../shared/data/few_nerd) are not here.")
-        return {}
-    scores = score_splits(bundle, settings.checkpoint, settings.shared, tell)
-    for split, found in scores.items():
-        if found["recorded"] is None:
-            notes.append(f"{split}: the bundle records no F1 for these sentences, so none was compared.")
-    return scores
+    :raises ValueError: when it has another format
+    """
+    report: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    if report.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"{file.name}: format {report.get('format_version')!r}; only {FORMAT_VERSION} can be compared")
+    return report

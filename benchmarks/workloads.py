@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,31 +20,37 @@ from nerd_onnx.inference.encoding import TextEncoder
 from nerd_onnx.inference.segments import sentence_ends
 
 LONGEST_ROW_TOKENS = 500  # pipelines cut at 512 with the special ones: with longer rows, peers would do less work
+_DRAWN = 256  # texts tokenized at a time
 
 
 @dataclass(frozen=True)
-class Shape:
+class Kind:
     """
     A kind of corpus.
 
+    :param about: what it is, for the report
     :param file: the real corpus, under ``corpora/``
     :param characters: fewest and most characters of a row
-    :param full_rows: rows of the full form
-    :param short_rows: rows of the short form
+    :param copies: how often a text stands in it, on average
+    :param whole: rows are whole documents, the shortest first, and any number of tokens long
     """
 
     name: str
+    about: str
     file: str
     characters: tuple[int, int]
-    full_rows: int
-    short_rows: int
+    copies: int = 1
+    whole: bool = False
 
 
-SHAPES = {
-    shape.name: shape
-    for shape in (
-        Shape("short", "wikipedia_sentences.parquet", (1, 1_000), 4_000, 400),
-        Shape("long", "novels_paragraphs.parquet", (800, 2_000), 400, 40),
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("short", "sentences of an encyclopedia", "wikipedia_sentences.parquet", (1, 1_000)),
+        Kind("long", "paragraphs of novels, 800 to 2,000 characters", "novels_paragraphs.parquet", (800, 2_000)),
+        Kind("ragged", "paragraphs of novels of any length", "novels_paragraphs.parquet", (1, 2_000)),
+        Kind("novels", "whole novels", "novels_documents.parquet", (5_000, 2_500_000), whole=True),
+        Kind("repeats", "sentences, each eight times", "wikipedia_sentences.parquet", (1, 1_000), copies=8),
     )
 }
 
@@ -72,56 +78,95 @@ class Workload:
         return {**asdict(self), "path": shown(self.path)}
 
 
-def build_workload(shape: Shape, rows: int, *, shared: Path, folder: Path, tokenizer_file: Path, seed: int) -> Workload:
+def build_workload(kind: Kind, tokens: int, *, shared: Path, folder: Path, tokenizer_file: Path, seed: int) -> Workload:
     """
-    Write a workload's file. The same seed, tokenizer and corpus give the same file; no text stands in it twice.
+    Write a workload's file. The same seed, tokenizer and corpus give the same file.
 
-    :param rows: rows wanted; fewer where the corpus has fewer fitting ones
+    :param tokens: rows are taken until they have so many; at least one
     :param shared: folder that holds ``corpora/``; stand-ins are made when it is missing
     :param folder: receives the file
     """
-    rng = random.Random(f"{seed} {shape.name}")  # noqa: S311  # a sample, not a secret
-    corpus = shared / "corpora" / shape.file
-    wanted = 2 * rows  # some may have too many tokens
-    texts = _sampled(corpus, shape, wanted, rng) if corpus.is_file() else _stand_ins(shape, wanted, rng)
-    lengths = np.diff(TextEncoder(tokenizer_file).encode(texts).text_tokens)
-    kept = np.flatnonzero((lengths > 0) & (lengths <= LONGEST_ROW_TOKENS))[:rows]
-    texts = [texts[i] for i in kept]
-    path = folder / f"{shape.name}.parquet"
-    pq.write_table(
-        pa.table({"id": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts, pa.string())}), path
-    )
+    rng = random.Random(f"{seed} {kind.name}")  # noqa: S311  # a sample, not a secret
+    corpus = shared / "corpora" / kind.file
+    candidates = _documents(corpus) if corpus.is_file() and kind.whole else _candidates(corpus, kind, rng)
+    texts, lengths = _until(candidates, -(-tokens // kind.copies), kind, TextEncoder(tokenizer_file))
+    texts, lengths = texts * kind.copies, lengths * kind.copies
+    order = list(range(len(texts)))
+    rng.shuffle(order)
+    path = folder / f"{kind.name}.parquet"
+    column = pa.array([texts[i] for i in order], pa.string())
+    pq.write_table(pa.table({"id": pa.array(range(len(texts)), pa.int64()), "text": column}), path)
     return Workload(
-        name=shape.name,
+        name=kind.name,
         path=path,
         rows=len(texts),
         characters=sum(map(len, texts)),
-        tokens=int(lengths[kept].sum()),
+        tokens=sum(lengths),
         source=shown(corpus) if corpus.is_file() else "stand-ins made of nerd_onnx/sample.jsonl",
         stand_in=not corpus.is_file(),
     )
 
 
-def _sampled(corpus: Path, shape: Shape, rows: int, rng: random.Random) -> list[str]:
-    """Draw rows of fitting length, in random order, each text once."""
+def first_rows(workload: Workload, tokens: int, path: Path) -> Path:
+    """Write a workload's first rows, so many that they have about so many tokens; at least one."""
+    rows = max(1, round(workload.rows * tokens / max(1, workload.tokens)))
+    pq.write_table(pq.read_table(workload.path).slice(0, rows), path)
+    return path
+
+
+def _until(
+    candidates: Iterator[list[str]], tokens: int, kind: Kind, encoder: TextEncoder
+) -> tuple[list[str], list[int]]:
+    """Take texts, none too long and none twice, until they have enough tokens. :return: texts, and tokens of each"""
+    taken: dict[str, int] = {}
+    total = 0
+    for texts in candidates:
+        for text, length in zip(texts, np.diff(encoder.encode(texts).text_tokens).tolist(), strict=True):
+            if total >= tokens:
+                return list(taken), list(taken.values())
+            if length > 0 and (kind.whole or length <= LONGEST_ROW_TOKENS) and text not in taken:
+                taken[text] = length
+                total += length
+    return list(taken), list(taken.values())
+
+
+def _documents(corpus: Path) -> Iterator[list[str]]:
+    """Yield whole documents, the shortest first, so that slow peers come to an end."""
+    texts: list[str] = pq.read_table(corpus, columns=["text"])["text"].to_pylist()
+    yield from ([text] for text in sorted(texts, key=len))
+
+
+def _candidates(corpus: Path, kind: Kind, rng: random.Random) -> Iterator[list[str]]:
+    """Yield texts of fitting length in random order, of the corpus or, where it is missing, made up."""
+    if not corpus.is_file():
+        while True:
+            yield _stand_ins(kind, _DRAWN, rng)
     column = pq.read_table(corpus, columns=["text"])["text"].combine_chunks()
     length = pc.utf8_length(column)
-    fewest, most = shape.characters
+    fewest, most = kind.characters
     fitting = pc.and_(pc.greater_equal(length, fewest), pc.less_equal(length, most))
     texts: list[str] = pc.unique(column.filter(fitting)).to_pylist()
-    return rng.sample(texts, min(rows, len(texts)))
+    rng.shuffle(texts)
+    yield from _chunks(texts, _DRAWN)
 
 
-def _stand_ins(shape: Shape, rows: int, rng: random.Random) -> list[str]:
+def _chunks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
+    """Cut a list into parts of a size."""
+    for first in range(0, len(texts), size):
+        yield list(texts[first : first + size])
+
+
+def _stand_ins(kind: Kind, rows: int, rng: random.Random) -> list[str]:
     """Make rows of fitting length out of real sentences, recombined so that none repeats."""
     sentences = [sentence for text in sample_texts() for sentence in _sentences(text)]
-    fewest, most = shape.characters
+    fewest, most = kind.characters
     made: dict[str, None] = {}
-    while len(made) < rows:
-        text = _recombined(sentences, rng)
-        wanted = rng.randint(fewest, most) if fewest > 1 else 0
-        while len(text) < wanted:
-            text = f"{text} {_recombined(sentences, rng)}"
+    while len(made) < (1 if kind.whole else rows):
+        parts = [_recombined(sentences, rng)]
+        wanted = rng.randint(fewest, min(most, 4 * fewest)) if fewest > 1 else 0
+        while sum(map(len, parts)) + len(parts) - 1 < wanted:
+            parts.append(_recombined(sentences, rng))
+        text = " ".join(parts)
         if fewest <= len(text) <= most:
             made[text] = None
     return list(made)

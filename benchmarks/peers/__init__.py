@@ -1,1 +1,31 @@
-"""What is compared: one file a peer, each run as a user runs it, a whole process from file to file."""
+"""Ways to tag a file: this project, and what a user would take instead. One file a peer."""
+
+from __future__ import annotations
+
+from benchmarks.peers.ctranslate2_int8 import CTranslate2
+from benchmarks.peers.nerd_tag import NerdTag, NerdTagPlain
+from benchmarks.peers.onnxruntime_stock import StockDynamic, StockStatic
+from benchmarks.peers.openvino_int8 import OpenVino
+from benchmarks.peers.optimum_pipeline import OptimumDynamic, OptimumPipeline
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.pytorch import PyTorch, PyTorchHalf
+from benchmarks.peers.spacy_small import Spacy
+from benchmarks.peers.transformers_pipeline import TransformersPipeline
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        NerdTag(),
+        NerdTagPlain(),
+        TransformersPipeline(),
+        PyTorch(),
+        PyTorchHalf(),
+        OptimumPipeline(),
+        OptimumDynamic(),
+        StockDynamic(),
+        StockStatic(),
+        OpenVino(),
+        CTranslate2(),
+        Spacy(),
+    )
+}

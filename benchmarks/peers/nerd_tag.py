@@ -1,62 +1,41 @@
-"""This project: ``nerd-tag`` as users call it."""
+"""This project: ``nerd-tag`` as users call it, with the int8 bundle and with the fp32 bundle of the same weights."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from benchmarks.peers.peer import PeerRun, check_output, output_of
-from benchmarks.peers.process import run_process
-from benchmarks.workloads import Workload
+from benchmarks.peers.peer import Engine, Peer, Sources
 
 
-class NerdTag:
-    """
-    The command line, with its defaults.
-
-    :param model: bundle folder; None for the model inside
-    """
+class NerdTag(Peer):
+    """The command line with its defaults, on the int8 bundle."""
 
     name = "nerd_tag"
+    title = "nerd-tag, int8"
+    bundle = "bundle"
 
-    def __init__(self, model: Path | None) -> None:
-        self._model = model
-
-    def available(self) -> str | None:
-        """Say why it cannot run here: it always can."""
-        return None
-
-    def prepare(self, workload: Workload) -> dict[str, Any]:
-        """Read program and model into the disk cache."""
-        run_process([*self.command(workload), "--limit", "1"], workload.path.parent)
-        return {}
-
-    def command(self, workload: Workload) -> list[str | Path]:
+    def command(self, sources: Sources, source: Path, target: Path) -> list[str | Path] | None:
         """Give the command line of a run."""
-        model: list[str | Path] = ["--model", self._model] if self._model else []
-        target = output_of(workload, self.name)
-        return [
-            sys.executable,
-            "-m",
-            "nerd_onnx.cli",
-            workload.path,
-            target,
-            *model,
-            "--overwrite",
-            "--quiet",
-            "--json",
-        ]
+        options: list[str | Path] = ["--model", getattr(sources, self.bundle), "--overwrite", "--quiet", "--json"]
+        return [sys.executable, "-m", "nerd_onnx.cli", source, target, *options]
 
-    def run(self, workload: Workload) -> PeerRun:
-        """Tag the workload once."""
-        done = run_process(self.command(workload), workload.path.parent)
-        check_output(workload, self.name)
-        return PeerRun(
-            wall_s=done.wall_s,
-            tagging_s=float(done.message["seconds"]),
-            load_s=float(done.message["load_seconds"]),
-            cpu_s=done.cpu_s,
-            peak_rss_bytes=done.peak_rss_bytes,
-            entities=int(done.message["entities"]),
-        )
+    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
+        """Load the network as the command does, for what the command does not measure."""
+        from benchmarks.peers.networks import NetworkEngine, size_of
+        from nerd_onnx.inference.bundle import Bundle
+        from nerd_onnx.tagger import Tagger, TagOptions
+
+        bundle = Bundle.load(getattr(sources, self.bundle))
+        network = Tagger(bundle).network
+        setup = {"calls": sources.threads, "batch_tokens": TagOptions().batch_tokens}
+        return NetworkEngine(bundle.model_file.parent, lambda _: network, [setup], size_of(bundle.model_file))
+
+
+class NerdTagPlain(NerdTag):
+    """The same with the fp32 bundle."""
+
+    name = "nerd_tag_fp32"
+    title = "nerd-tag, fp32"
+    asks = ("plain_bundle",)
+    bundle = "plain_bundle"

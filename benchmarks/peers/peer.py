@@ -1,14 +1,16 @@
-"""What every peer can do, and what a run of one gives."""
+"""What a peer is: a way to tag text, with the packages and model files it asks for, in an interpreter of its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-import pyarrow.parquet as pq
-
-from benchmarks.workloads import Workload
+Setup = Mapping[str, Any]
+_PLAIN = ("shape", "threads")  # fields of Sources that are no paths
 
 
 class PeerError(Exception):
@@ -16,68 +18,133 @@ class PeerError(Exception):
 
 
 @dataclass(frozen=True)
+class Sources:
+    """
+    What the peers of one model shape are made from.
+
+    :param shape: ``small`` or ``base``
+    :param folder: receives the model files that peers make for themselves
+    :param bundle: our int8 bundle; its tokenizer, labels and segment length serve every network
+    :param plain_bundle: our fp32 bundle of the same weights
+    :param checkpoint: PyTorch weights and tokenizer
+    :param exported: the same weights as optimum exports them to ONNX
+    :param calibration: Parquet file with a ``text`` column, for peers that calibrate; never what they are scored on
+    :param threads: processors to use
+    """
+
+    shape: str
+    folder: Path
+    bundle: Path
+    plain_bundle: Path | None
+    checkpoint: Path | None
+    exported: Path | None
+    calibration: Path | None
+    threads: int
+
+    def plain(self) -> dict[str, Any]:
+        """Give plain data, to hand to another process."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Sources:
+        """Read what :meth:`plain` gave."""
+        paths = {f.name: Path(data[f.name]) if data[f.name] else None for f in fields(cls) if f.name not in _PLAIN}
+        return cls(**paths, **{name: data[name] for name in _PLAIN})  # type: ignore[arg-type]
+
+
+class Engine(Protocol):
+    """A peer's loaded model, in the peer's own process."""
+
+    setups: Sequence[Setup]  # ways to run it, of which the fastest on the workload is taken
+    size_bytes: int  # model files that a user must have, without the tokenizer
+
+    def configure(self, setup: Setup) -> None:
+        """Choose a way to run; called at least once before anything else."""
+        ...
+
+    def tag(self, source: Path, target: Path) -> int:
+        """Tag a Parquet file into another, with a column ``entities``. :return: entities found"""
+        ...
+
+
+class Peer:
+    """
+    One way to tag text; each has a file of its own beside this one.
+
+    :cvar name: its name in options, files and the report
+    :cvar title: what it is, for the report
+    :cvar packages: modules that its interpreter must be able to import
+    :cvar environment: name of the interpreter it asks for, set by ``--python NAME=PATH``; None for this one
+    :cvar asks: fields of :class:`Sources` without which it cannot run
+    :cvar is_network: its engine is a network behind the project's tagger: it can also tag given words, and run alone
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    environment: ClassVar[str | None] = None
+    asks: ClassVar[tuple[str, ...]] = ()
+    is_network: ClassVar[bool] = True
+
+    def unfit(self, sources: Sources) -> str | None:
+        """Say why it cannot run these models, or None."""
+        words = {
+            "checkpoint": "no PyTorch weights (give --checkpoint, or a model folder with config.json for a twin)",
+            "exported": "no ONNX export of PyTorch weights",
+            "plain_bundle": "no fp32 bundle of the same weights",
+            "calibration": "no texts to calibrate on",
+        }
+        return next((words[field] for field in self.asks if getattr(sources, field) is None), None)
+
+    def command(
+        self,
+        sources: Sources,  # noqa: ARG002 - of its own for a peer that is a command
+        source: Path,  # noqa: ARG002
+        target: Path,  # noqa: ARG002
+    ) -> list[str | Path] | None:
+        """Give the command line that users call, if the peer has one; else its :class:`Engine` tags."""
+        return None
+
+    def prepare(self, sources: Sources, folder: Path) -> None:
+        """
+        Make its model files, once; runs in the peer's own process.
+
+        :param folder: empty, kept for later runs when this returns
+        """
+
+    def load(self, sources: Sources, folder: Path) -> Engine:
+        """Load its model; runs in the peer's own process."""
+        raise NotImplementedError
+
+
+def interpreter_of(peer: Peer, pythons: Mapping[str, str]) -> str | None:
+    """
+    Find the interpreter that a peer asks for.
+
+    :param pythons: interpreters by environment, as options gave them; ``NERD_BENCH_<NAME>`` serves otherwise
+    :return: None where none was given
+    """
+    if peer.environment is None:
+        return sys.executable
+    return pythons.get(peer.environment) or os.environ.get(f"NERD_BENCH_{peer.environment.upper()}")
+
+
+@dataclass(frozen=True)
 class PeerRun:
     """
-    One run of a peer: a whole process.
+    One run of a peer over a workload.
 
-    :param wall_s: from the start of the process to its end
-    :param tagging_s: of it, from opening the input to the finished output: without interpreter, imports and model
-    :param load_s: of it, the model's load, by the peer's own clock
-    :param cpu_s: processor time of the process, user and system
-    :param peak_rss_bytes: largest resident size of the process
+    :param round: number of the interleaved round it belongs to
+    :param tagging_s: from opening the input to the finished output: without interpreter, imports and model
+    :param start_s: everything else: interpreter, imports, model
+    :param cpu_s: processor time while tagging; of a command, of the whole process
+    :param peak_rss_bytes: largest resident size of the process while tagging
     :param entities: entities found
     """
 
-    wall_s: float
+    round: int
     tagging_s: float
-    load_s: float
+    start_s: float
     cpu_s: float
     peak_rss_bytes: int
     entities: int
-
-    @property
-    def start_s(self) -> float:
-        """Everything before and after tagging: interpreter, imports, model."""
-        return self.wall_s - self.tagging_s
-
-
-class Peer(Protocol):
-    """A way to tag a file."""
-
-    name: str
-
-    def available(self) -> str | None:
-        """Say why it cannot run here, or None."""
-        ...
-
-    def prepare(self, workload: Workload) -> dict[str, Any]:
-        """Warm up and choose what suits the workload. :return: the choice, for the report"""
-        ...
-
-    def command(self, workload: Workload) -> list[str | Path]:
-        """Give the command line of a run; paths are paths, so that a report can shorten them."""
-        ...
-
-    def run(self, workload: Workload) -> PeerRun:
-        """
-        Tag the workload once, in a process of its own.
-
-        :raises PeerError: when that fails, or the output has other rows
-        """
-        ...
-
-
-def output_of(workload: Workload, peer: str) -> Path:
-    """Where a peer writes."""
-    return workload.path.with_name(f"{workload.name}.{peer}.parquet")
-
-
-def check_output(workload: Workload, peer: str) -> None:
-    """
-    Check that a peer wrote every row.
-
-    :raises PeerError: when it did not
-    """
-    rows = pq.read_metadata(output_of(workload, peer)).num_rows
-    if rows != workload.rows:
-        raise PeerError(f"{peer} wrote {rows} rows of {workload.name}, which has {workload.rows}")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.accuracy import neighbour_texts, recorded_scores, score_splits
+from benchmarks.accuracy import neighbour_texts, recorded_scores, score_bundle
 from benchmarks.paths import ROOT
-from benchmarks.workloads import LONGEST_ROW_TOKENS, SHAPES, Workload, build_workload
+from benchmarks.peak import Int8Peak
+from benchmarks.workloads import KINDS, LONGEST_ROW_TOKENS, Workload, build_workload, first_rows
 from nerd_export.conversion.neighbours import neighbour_check
 from nerd_export.conversion.verify import sample_texts
 from nerd_onnx.inference.arrays import Floats, Ints
@@ -27,11 +29,13 @@ from nerd_onnx.inference.session import Session
 from tests.benchmarks.helpers import failed, scores
 
 
-def built(name: str, folder: Path, bundle: Bundle, *, rows: int, seed: int = 1, shared: Path | None = None) -> Workload:
+def built(
+    name: str, folder: Path, bundle: Bundle, *, tokens: int, seed: int = 1, shared: Path | None = None
+) -> Workload:
     folder.mkdir(exist_ok=True)
     return build_workload(
-        SHAPES[name],
-        rows,
+        KINDS[name],
+        tokens,
         shared=shared or folder / "missing",
         folder=folder,
         tokenizer_file=bundle.tokenizer_file,
@@ -39,25 +43,25 @@ def built(name: str, folder: Path, bundle: Bundle, *, rows: int, seed: int = 1, 
     )
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_stand_ins_fit_and_never_repeat(name: str, tmp_path: Path, tiny_bundle: Path) -> None:
-    bundle = Bundle.load(tiny_bundle)
-    made = built(name, tmp_path / "a", bundle, rows=30)
+@pytest.mark.parametrize("name", KINDS)
+def test_stand_ins_fit_and_repeat_as_they_should(name: str, tmp_path: Path, tiny_bundle: Path) -> None:
+    bundle, kind = Bundle.load(tiny_bundle), KINDS[name]
+    made = built(name, tmp_path / "a", bundle, tokens=3000)
     texts = pq.read_table(made.path)["text"].to_pylist()
     lengths = np.diff(TextEncoder(bundle.tokenizer_file).encode(texts).text_tokens)
-    fewest, most = SHAPES[name].characters
+    fewest, most = kind.characters
     assert made.stand_in
-    assert len(set(texts)) == made.rows == 30
+    assert made.rows == len(texts) == kind.copies * len(set(texts))
     assert all(fewest <= len(text) <= most for text in texts)
-    assert lengths.max() <= LONGEST_ROW_TOKENS
-    assert made.tokens == lengths.sum()
+    assert kind.whole or lengths.max() <= LONGEST_ROW_TOKENS
+    assert made.tokens == lengths.sum() >= 3000
     assert made.characters == sum(map(len, texts))
     assert str(ROOT) not in json.dumps(made.summary())
 
 
 def test_same_seed_gives_the_same_rows(tmp_path: Path, tiny_bundle: Path) -> None:
     bundle = Bundle.load(tiny_bundle)
-    files = [built("short", tmp_path / str(i), bundle, rows=9, seed=seed).path for i, seed in enumerate((1, 1, 2))]
+    files = [built("short", tmp_path / str(i), bundle, tokens=300, seed=seed).path for i, seed in enumerate((1, 1, 2))]
     texts = [pq.read_table(file)["text"].to_pylist() for file in files]
     assert texts[0] == texts[1] != texts[2]
 
@@ -66,12 +70,28 @@ def test_real_corpus_is_sampled_by_length_and_without_repeats(tmp_path: Path, ti
     (tmp_path / "corpora").mkdir()
     fitting = [f"{text} " * (900 // len(text) + 1) for text in sample_texts()[:20] if len(text) < 800]
     corpus = [*fitting, *fitting, "too short", "x" * 2001, None, ""]
-    pq.write_table(pa.table({"text": corpus}), tmp_path / "corpora" / SHAPES["long"].file)
-    made = built("long", tmp_path / "out", Bundle.load(tiny_bundle), rows=1000, shared=tmp_path)
+    pq.write_table(pa.table({"text": corpus}), tmp_path / "corpora" / KINDS["long"].file)
+    made = built("long", tmp_path / "out", Bundle.load(tiny_bundle), tokens=10**6, shared=tmp_path)
     texts = pq.read_table(made.path)["text"].to_pylist()
     assert not made.stand_in
     assert 0 < made.rows == len(set(texts))
     assert set(texts) <= set(fitting)
+
+
+def test_whole_documents_come_the_shortest_first(tmp_path: Path, tiny_bundle: Path) -> None:
+    (tmp_path / "corpora").mkdir()
+    novels = [" ".join(sample_texts()) * times for times in (3, 1, 2)]
+    pq.write_table(pa.table({"text": novels}), tmp_path / "corpora" / KINDS["novels"].file)
+    made = built("novels", tmp_path / "out", Bundle.load(tiny_bundle), tokens=1, shared=tmp_path)
+    assert pq.read_table(made.path)["text"].to_pylist() == [novels[1]]
+
+
+def test_first_rows_have_about_the_tokens_asked_for(tmp_path: Path, tiny_bundle: Path) -> None:
+    made = built("short", tmp_path, Bundle.load(tiny_bundle), tokens=2000)
+    part = pq.read_table(first_rows(made, 500, tmp_path / "part.parquet"))
+    assert part["text"].to_pylist() == pq.read_table(made.path)["text"].to_pylist()[: part.num_rows]
+    assert made.rows / 6 < part.num_rows < made.rows / 3
+    assert pq.read_metadata(first_rows(made, 0, tmp_path / "part.parquet")).num_rows == 1
 
 
 # --- what is measured of the model -----------------------------------------------------------------------------------
@@ -106,7 +126,7 @@ def test_neighbour_check_catches_batch_scales(tiny_bundle: Path) -> None:
 
 
 def test_without_labelled_data_the_sample_texts_serve(tmp_path: Path, tiny_bundle: Path) -> None:
-    texts, source = neighbour_texts(tmp_path, Bundle.load(tiny_bundle), 5)
+    texts, source = neighbour_texts(tmp_path, Bundle.load(tiny_bundle).labels, 5)
     assert texts == sample_texts()[:5]
     assert source == "nerd_onnx/sample.jsonl"
 
@@ -120,47 +140,90 @@ def test_recorded_scores_count_only_for_as_many_sentences(tiny_bundle: Path) -> 
     assert recorded_scores(Bundle.load(tiny_bundle), "test", 10) is None
 
 
-def test_bundle_and_checkpoint_are_scored_and_a_planted_f1_is_refused(
-    tmp_path: Path, tiny_bundle: Path, checkpoint: Any
-) -> None:
-    (tmp_path / "few_nerd").mkdir()
+def labelled_folder(folder: Path) -> Path:
+    """Write labelled sentences of both splits."""
+    (folder / "few_nerd").mkdir()
     words = [text.split() for text in sample_texts()[:20]]
     tags = [["person-actor" if word[0].isupper() else "O" for word in sentence] for sentence in words]
-    table = pa.table({"tokens": words, "ner_tags": tags, "fine_ner_tags": tags})
-    pq.write_table(table, tmp_path / "few_nerd" / "validation.parquet")
-    bundle = Bundle.load(tiny_bundle)
-    first = score_splits(bundle, checkpoint("bert"), tmp_path, lambda _: None)["validation"]
+    for split in ("validation", "test"):
+        table = pa.table({"tokens": words, "ner_tags": tags, "fine_ner_tags": tags})
+        pq.write_table(table, folder / "few_nerd" / f"{split}.parquet")
+    return folder
+
+
+def test_the_bundle_is_scored_and_a_planted_f1_is_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+    shared, bundle = labelled_folder(tmp_path), Bundle.load(tiny_bundle)
+    first = score_bundle(bundle, shared, lambda _: None)["validation"]
     assert first["sentences"] == 20
     assert first["bundle"]["words"]["f1"] > 0
-    assert first["pytorch"]["words"]["f1"] > 0
     assert first["recorded"] is None
-    honest = {"bundle": first["bundle"], "original": first["pytorch"]}
+    honest = {"bundle": first["bundle"], "original": first["bundle"]}
     planted = {"bundle": first["bundle"] | {"words": {"f1": first["bundle"]["words"]["f1"] + 0.01}}}
     for record, refused in ((honest, False), (honest | planted, True)):
         described = replace(bundle, description={"metrics": {"validation": record}})
-        again = {"accuracy": score_splits(described, None, tmp_path, lambda _: None)}
+        again = {"accuracy": score_bundle(described, shared, lambda _: None)}
         assert ("validation: F1 as recorded in the bundle" in failed(again)) == refused
 
 
-def test_suite_runs_without_shared_data_and_names_no_path(tmp_path: Path, tiny_bundle: Path) -> None:
-    options = ["--short", "--rows", "3", "--repeats", "1", "--workload", "short", "--shared", str(tmp_path / "none")]
+def test_the_peak_is_a_rate_that_this_machine_can_have() -> None:
+    assert 1e8 < Int8Peak(1).operations_per_s(0.1) < 1e15
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------------
+
+
+def run_suite(folder: Path, bundle: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """Run the suite as one does, and check that it names no path of this machine."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *options, "--model", str(tiny_bundle), "--out", str(tmp_path / "out")],
+        [
+            sys.executable, "-m", "benchmarks", "--short", "--tokens", "60", "--rounds", "1", "--workload", "short",
+            "--model", str(bundle), "--out", str(folder / "out"), *options,
+        ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'export'}"},
         capture_output=True,
         text=True,
         check=False,
-    )
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
-    assert set(report["speed"]["short"]) == {"nerd_tag", "transformers_pipeline"}
-    assert report["speed"]["short"]["transformers_pipeline"]["entities"] == 0
-    assert report["workloads"]["short"]["stand_in"]
+    text = (folder / "out" / "report.json").read_text("utf-8")
+    for path in (str(folder), str(ROOT), sys.executable):
+        for written in (text, done.stdout, (folder / "out" / "report.html").read_text("utf-8")):
+            assert path not in written
+    report: dict[str, Any] = json.loads(text)
+    assert report["failed_steps"] == {}
+    return report, done.stdout
+
+
+def test_suite_runs_without_shared_data(tmp_path: Path, tiny_bundle: Path) -> None:
+    options = ["--shared", str(tmp_path / "none"), "--peer", "nerd_tag", "--peer", "transformers_pipeline"]
+    report, text = run_suite(tmp_path, tiny_bundle, *options, "--growth-rows", "5")
+    small = report["shapes"]["small"]
+    assert set(small["speed"]["short"]) == {"nerd_tag", "transformers_pipeline"}
+    assert small["speed"]["short"]["transformers_pipeline"]["entities"] == 0
+    assert small["workloads"]["short"]["stand_in"]
+    assert small["alone"]["short"]["peers"]["nerd_tag"]["operations_per_s"]["median"] > 0
+    assert report["growth"]["rows"][0]["rows"] == 5
+    assert report["start"]["help_s"]["median"] > 0
     assert not any(report["neighbours"]["changed"].values())
     assert report["accuracy"] == {}
     for word in ("speed alone", "stand-ins", "Accuracy was not measured"):
         assert any(word in note for note in report["notes"])
-    assert done.stdout.startswith("# nerd-onnx benchmarks, short form")
-    for path in (str(tmp_path), str(ROOT), sys.executable):
-        assert path not in json.dumps(report) + done.stdout
+    assert text.startswith("# nerd-onnx benchmarks, short form")
+
+
+def test_suite_scores_peers_on_labelled_text_and_goes_on_where_it_ended(
+    tmp_path: Path, tiny_bundle: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    options = ["--shared", str(labelled_folder(tmp_path)), "--checkpoint", str(checkpoint("bert"))]
+    options += ["--peer", "nerd_tag", "--peer", "pytorch_fp32", "--peer", "transformers_pipeline", "--part", "accuracy"]
+    report, _ = run_suite(tmp_path, tiny_bundle, *options)
+    scored = report["shapes"]["small"]["accuracy"]["peers"]
+    assert set(scored) == {"nerd_tag", "pytorch_fp32", "transformers_pipeline"}
+    assert set(scored["nerd_tag"]["f1"]) == {"raw", "fine_raw", "words", "fine_words"}
+    assert set(scored["transformers_pipeline"]["f1"]) == {"raw", "fine_raw"}
+    assert scored["nerd_tag"]["texts_changed_by_order"] == 0
+    assert 0 <= scored["nerd_tag"]["labels_changed"] < 0.2
+    assert scored["pytorch_fp32"]["f1"]["raw"] > 0
+    again, _ = run_suite(tmp_path, tiny_bundle, *options, "--resume")
+    assert again["step_seconds"] == report["step_seconds"]

@@ -1,4 +1,4 @@
-"""Run a peer's command and read what it says."""
+"""Run a command to its end and read what it says."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class Finished:
     message: dict[str, Any]
 
 
-def run_process(command: Sequence[str | Path], scratch: Path) -> Finished:
+def run_process(command: Sequence[str | Path], scratch: Path, *, speaks: bool = True) -> Finished:
     """
     Run a command at the repository's root to its end.
 
     :param scratch: folder for its measurements
+    :param speaks: it prints a JSON object; without one its message is empty
     :raises PeerError: when it fails or prints no JSON object
     """
     measured = scratch.absolute() / "launch.json"
@@ -44,7 +45,7 @@ def run_process(command: Sequence[str | Path], scratch: Path) -> Finished:
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(_LAUNCHER), str(measured), *map(_word, command)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -53,9 +54,9 @@ def run_process(command: Sequence[str | Path], scratch: Path) -> Finished:
         said = "\n".join(done.stderr.splitlines()[-_SHOWN_LINES:])
         raise PeerError(f"{shown_command(command)}: exit code {done.returncode}\n{said}")
     message = last_json_object(f"{done.stdout}\n{done.stderr}")
-    if message is None:
+    if message is None and speaks:
         raise PeerError(f"{shown_command(command)}: printed no JSON object")
-    return Finished(**json.loads(measured.read_text("utf-8")), message=message)
+    return Finished(**json.loads(measured.read_text("utf-8")), message=message or {})
 
 
 def last_json_object(text: str) -> dict[str, Any] | None:
@@ -76,7 +77,8 @@ def _word(word: str | Path) -> str:
     return str(word.absolute()) if isinstance(word, Path) else word
 
 
-def _import_path() -> list[str]:
+def environment() -> dict[str, str]:
     """Let child processes import this checkout, whatever is installed."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [str(ROOT), str(ROOT / "export"), *(part for part in inherited if part)]
+    path = [str(ROOT), str(ROOT / "export"), *(part for part in inherited if part)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}

@@ -1,0 +1,46 @@
+"""What changed since another report: ratios of each run's own peers, accuracy, sizes; times only as what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """
+    List every figure that both reports have.
+
+    :param name: of the old report's file
+    :return: ``with``, and ``rows``: what, before, now, and their quotient
+    """
+    before = dict(_figures(old))
+    rows = [
+        {"what": what, "before": before[what], "now": now, "quotient": now / before[what] if before[what] else None}
+        for what, now in _figures(new)
+        if what in before
+    ]
+    return {
+        "with": name,
+        "commit": old.get("commit"),
+        "started": old.get("started"),
+        "same_machine": new["machine"]["cpu"] == old["machine"]["cpu"],
+        "rows": rows,
+    }
+
+
+def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the figures worth comparing, each by a name."""
+    for shape, facts in (report.get("shapes") or {}).items():
+        for workload, peers in facts.get("ratios", {}).items():
+            for peer, ratio in peers.items():
+                yield f"{shape}, {workload}: times faster than {peer}", ratio["tagging"]
+        for workload, peers in facts.get("speed", {}).items():
+            if "nerd_tag" in peers:
+                yield f"{shape}, {workload}: tokens/s", peers["nerd_tag"]["tokens_per_s"]["median"]
+                yield f"{shape}, {workload}: peak memory, MB", peers["nerd_tag"]["peak_rss_bytes"]["median"] / 1e6
+        for peer, scores in ((facts.get("accuracy") or {}).get("peers") or {}).items():
+            yield f"{shape}: F1 on raw text of {peer}", scores["f1"]["raw"]
+        yield f"{shape}: size of the model, MB", facts["model"]["size_bytes"] / 1e6
+    for what, title in (("help_s", "nerd-tag --help, s"), ("first_entity_s", "first entity, s")):
+        if report.get("start"):
+            yield title, report["start"][what]["median"]

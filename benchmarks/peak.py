@@ -1,0 +1,59 @@
+"""The machine's int8 peak: a large integer matrix product in onnxruntime, on as many threads as the engine takes."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+ROWS, INNER, COLUMNS = 256, 1024, 4096  # the fastest of eight sizes tried; its weights stay in a core's cache
+PRODUCT = f"{ROWS} x {INNER} by {INNER} x {COLUMNS}, unsigned by signed 8 bits"
+
+
+class Int8Peak:
+    """
+    Unsigned times signed 8-bit products, a call a thread, each on its own.
+
+    :param threads: calls at the same time
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._session = _session()
+        self._activation = np.random.default_rng(0).integers(0, 255, (ROWS, INNER), dtype=np.uint8)
+
+    def operations_per_s(self, seconds: float) -> float:
+        """Measure for so many seconds; a multiplication and an addition are an operation each."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            begin = time.perf_counter()
+            counts = list(pool.map(self._calls, [begin + seconds] * self.threads))
+            spent = time.perf_counter() - begin
+        return 2 * ROWS * INNER * COLUMNS * sum(counts) / spent
+
+    def _calls(self, until: float) -> int:
+        count = 0
+        while time.perf_counter() < until:
+            self._session.run(None, {"a": self._activation})
+            count += 1
+        return count
+
+
+def _session() -> Any:
+    """Make a session of one integer matrix product with constant weights."""
+    import onnx
+    import onnxruntime
+
+    weight = np.random.default_rng(1).integers(-127, 127, (INNER, COLUMNS), dtype=np.int8)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMulInteger", ["a", "b", "zero"], ["c"])],
+        "peak",
+        [onnx.helper.make_tensor_value_info("a", onnx.TensorProto.UINT8, [ROWS, INNER])],
+        [onnx.helper.make_tensor_value_info("c", onnx.TensorProto.INT32, [ROWS, COLUMNS])],
+        [onnx.numpy_helper.from_array(weight, "b"), onnx.numpy_helper.from_array(np.array(128, np.uint8), "zero")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

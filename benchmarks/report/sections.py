@@ -1,0 +1,133 @@
+"""A report's data to its sections, in the order of reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.checks import LEVELS
+from benchmarks.goals import judged
+from benchmarks.report.growth_sections import growth_section, start_section
+from benchmarks.report.parts import Code, Section, Table
+from benchmarks.report.shape_sections import shape_sections
+
+
+def title(report: Mapping[str, Any]) -> str:
+    """Name the report."""
+    return f"nerd-onnx benchmarks, {report['form']} form"
+
+
+def sections(report: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield what was measured."""
+    yield _head(report)
+    for part in (_checks, _goals, _notes, _compared):
+        yield from part(report)
+    for shape in report["shapes"]:
+        yield from shape_sections(report, shape)
+    for part in (_bundle, _neighbours, start_section, growth_section, _machine, _commands):
+        yield from part(report)
+
+
+def _head(report: Mapping[str, Any]) -> Section:
+    models = tuple(
+        f"{shape}: `{facts['model']['bundle']}`, {facts['model']['quantization']}, "
+        f"{facts['model']['size_bytes'] / 1e6:.1f} MB, {facts['model']['labels']} labels, segments of "
+        f"{facts['model']['segment_tokens']} tokens; PyTorch weights "
+        f"{'random' if facts['model']['random_weights'] else '`' + str(facts['model']['checkpoint']) + '`'}."
+        for shape, facts in report["shapes"].items()
+    )
+    when = f"{report['started']}, commit {report['commit'] or 'unknown'}."
+    return Section("", [f"`{report['command']}`", when, *([models] if models else [])])
+
+
+def _checks(report: Mapping[str, Any]) -> Iterator[Section]:
+    if report.get("checks"):
+        rows = [(c["name"], "passed" if c["passed"] else "**failed**", c["detail"]) for c in report["checks"]]
+        yield Section("Checks", [Table(("check", "", "measured"), rows)])
+
+
+def _goals(report: Mapping[str, Any]) -> Iterator[Section]:
+    found = judged(report)
+    if found:
+        rows = [(g["name"], g["goal"], g["measured"], "met" if g["met"] else "missed") for g in found]
+        yield Section("Goals", [Table(("on two cores", "goal", "measured", ""), rows)])
+
+
+def _notes(report: Mapping[str, Any]) -> Iterator[Section]:
+    notes = list(report["notes"])
+    for shape, facts in report["shapes"].items():
+        notes += [f"{shape}: {peer} did not run: {reason}." for peer, reason in facts["skipped_peers"].items()]
+        for workload, left_out in facts["left_out"].items():
+            notes += [f"{shape}, {workload}: no figures of {peer}: {reason}." for peer, reason in left_out.items()]
+    if notes:
+        yield Section("Notes", [tuple(dict.fromkeys(notes))])
+
+
+def _compared(report: Mapping[str, Any]) -> Iterator[Section]:
+    compared = report.get("compared")
+    if compared:
+        machine = "the same kind of processor" if compared["same_machine"] else "another processor"
+        about = f"`{compared['with']}`, commit {compared['commit']}, {compared['started']}, on {machine}."
+        rows = [
+            (
+                row["what"],
+                f"{row['before']:,.4g}",
+                f"{row['now']:,.4g}",
+                f"{row['quotient']:.2f}" if row["quotient"] else "",
+            )
+            for row in compared["rows"]
+        ]
+        yield Section("Compared with an older report", [about, Table(("", "before", "now", "quotient"), rows)])
+
+
+def _bundle(report: Mapping[str, Any]) -> Iterator[Section]:
+    for split, scores in (report.get("accuracy") or {}).items():
+        recorded = scores["recorded"] or {}
+        models = {
+            "measured": scores["bundle"],
+            "recorded": recorded.get("bundle"),
+            "PyTorch, recorded": recorded.get("original"),
+        }
+        columns = {name: model for name, model in models.items() if model}
+        rows = [
+            (name, *(f"{model[level]['f1']:.4f}" if level in model else "" for model in columns.values()))
+            for level, name in LEVELS.items()
+            if level in scores["bundle"]
+        ]
+        about = f"{scores['sentences']:,} sentences of `{scores['file']}`; recorded: in the bundle, at its export."
+        yield Section(f"F1 of the small bundle: {split}", [about, Table(("", *columns), rows)])
+
+
+def _neighbours(report: Mapping[str, Any]) -> Iterator[Section]:
+    neighbours = report.get("neighbours")
+    if neighbours:
+        about = (
+            f"{neighbours['texts']:,} texts of `{neighbours['source']}`, {neighbours['entities']:,} entities: how many "
+            "texts get an entity or a score that differs in any bit from when all are tagged together."
+        )
+        rows = [(way, str(n)) for way, n in neighbours["changed"].items()]
+        yield Section("One text, one answer", [about, Table(("tagged", "texts changed"), rows)])
+
+
+def _machine(report: Mapping[str, Any]) -> Iterator[Section]:
+    machine = report["machine"]
+    memory = f", {machine['memory_bytes'] / 2**30:.1f} GiB memory" if machine["memory_bytes"] else ""
+    facts = (
+        f"{machine['cpu']} ({', '.join(machine['cpu_flags']) or 'no telling features'}), {machine['cores']} "
+        f"cores{memory}, {machine['system']}; load average at the start {machine['load_average']}."
+    )
+    numbers = ", ".join(f"{name} {number or 'not installed'}" for name, number in report["versions"].items())
+    yield Section("Machine and versions", [facts, f"{numbers}."])
+
+
+def _commands(report: Mapping[str, Any]) -> Iterator[Section]:
+    """List the commands of each peer on one workload of each shape; on the others only the file names differ."""
+    commands = [
+        facts["command"]
+        for shape in report["shapes"].values()
+        for peers in list(shape["speed"].values())[:1]
+        for facts in peers.values()
+    ]
+    if commands:
+        about = "At the repository's root, after the run; on other workloads only files and setup differ."
+        yield Section("Commands", [about, Code(commands)])

@@ -1,0 +1,165 @@
+"""Sections of one model shape: speed, networks alone, accuracy, stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.checks import LEVELS
+from benchmarks.goals import peak_share
+from benchmarks.report import drawings
+from benchmarks.report.parts import Plot, Section, Table, rate, title_of
+from benchmarks.stages import STAGES
+
+_SPEED_HEAD = ("", "tokens/s", "rows/s", "nerd-tag is faster", "start", "peak memory", "entities", "runs", "setup")
+_SPEED_ABOUT = (
+    "File to file; medians of interleaved rounds, least to most in brackets. Rates leave out interpreter, imports and "
+    "model load, which stand under start. Peers with a process of their own are warm: it tags all workloads."
+)
+
+
+def shape_sections(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
+    """Yield what was measured of a shape."""
+    facts = report["shapes"][shape]
+    architecture = ", ".join(f"{key} {value}" for key, value in facts["model"]["architecture"].items())
+    yield Section(f"The {shape} model", [architecture, *_overview(report, shape)])
+    for workload in facts["speed"]:
+        yield from _speed(report, shape, workload)
+    yield from _alone(report, shape)
+    yield from _accuracy(report, shape)
+    yield from _stages(report, shape)
+
+
+def _overview(report: Mapping[str, Any], shape: str) -> Iterator[Table | Plot]:
+    """Show accuracy against throughput, and all workloads side by side."""
+    facts = report["shapes"][shape]
+    plot = drawings.accuracy_against_speed(report, shape)
+    if plot:
+        yield plot
+    workloads = list(facts["speed"])
+    if workloads:
+        rows = []
+        for peer, of_peer in facts["peers"].items():
+            found = [facts["speed"][workload].get(peer) for workload in workloads]
+            if any(found):
+                rates = [f"{one['tokens_per_s']['median']:,.0f}" if one else "" for one in found]
+                rows.append((title_of(report, shape, peer), *rates, f"{of_peer['size_bytes'] / 1e6:.1f} MB"))
+        yield Table(("tokens/s, file to file", *workloads, "size on disk"), rows, frozenset({0}))
+
+
+def _speed(report: Mapping[str, Any], shape: str, workload: str) -> Iterator[Section]:
+    facts = report["shapes"][shape]
+    about = facts["workloads"][workload]
+    counts = (
+        f"{about['rows']:,} rows, {about['tokens']:,} tokens, {about['characters']:,} characters ({about['source']}). "
+    )
+    ratios = facts["ratios"].get(workload, {})
+    rows = [
+        (
+            title_of(report, shape, peer),
+            rate(found["tokens_per_s"]),
+            rate(found["rows_per_s"]),
+            _faster(ratios.get(peer)),
+            f"{found['start_s']['median']:.2f} s",
+            f"{found['peak_rss_bytes']['median'] / 1e6:,.0f} MB",
+            f"{found['entities']:,}",
+            str(len(found["runs"])),
+            _setup(found["setup"]),
+        )
+        for peer, found in facts["speed"][workload].items()
+    ]
+    yield Section(f"{shape}: {workload}", [counts + _SPEED_ABOUT, Table(_SPEED_HEAD, rows)], level=3)
+
+
+def _faster(ratio: Mapping[str, float] | None) -> str:
+    if ratio is None:
+        return ""
+    return f"**{ratio['tagging']:.2f}x** ({ratio['tagging_min']:.2f} to {ratio['tagging_max']:.2f})"
+
+
+def _setup(setup: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in setup.items()) or "defaults"
+
+
+def _alone(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
+    found = {name: one for name, one in report["shapes"][shape]["alone"].items() if one and one["peers"]}
+    if not found:
+        return
+    peak = next(iter(found.values()))["peak"]
+    about = (
+        "The networks over the batches that each takes, without reading, tokenizing, decoding and writing. The "
+        f"machine's int8 peak, measured in the same rounds on {peak['threads']} threads: "
+        f"{peak['operations_per_s']['median'] / 1e9:,.0f} ({peak['operations_per_s']['min'] / 1e9:,.0f} to "
+        f"{peak['operations_per_s']['max'] / 1e9:,.0f}) billion operations a second ({peak['product']}). The share "
+        "counts all products of encoder and classifier, special tokens included, whatever their precision."
+    )
+    head = ["", *(f"{workload}: {what}" for workload in found for what in ("tokens/s", "of the int8 peak"))]
+    rows = []
+    for peer in report["shapes"][shape]["peers"]:
+        cells = [cell for workload, one in found.items() for cell in _alone_cells(report, shape, workload, one, peer)]
+        if any(cells):
+            rows.append([title_of(report, shape, peer), *cells])
+    yield Section(f"{shape}: the networks alone", [about, Table(head, rows)], level=3)
+
+
+def _alone_cells(
+    report: Mapping[str, Any], shape: str, workload: str, alone: Mapping[str, Any], peer: str
+) -> tuple[str, str]:
+    found = alone["peers"].get(peer)
+    if not found:
+        return "", ""
+    share = f"{peak_share(report, shape, workload, peer):.0%}" if "operations_per_s" in found else ""
+    return rate(found["tokens_per_s"]), share
+
+
+def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
+    scores = report["shapes"][shape].get("accuracy")
+    if not scores:
+        return
+    about = (
+        f"{scores['sentences']:,} sentences of `{scores['file']}`, {scores['entities']:,} entities. In brackets the "
+        "95% interval of the difference to PyTorch in points of F1, by a paired bootstrap over sentences. Labels "
+        "changed: share of the words of raw text that get another label than from PyTorch. Order: texts of the first "
+        f"{scores['shuffled_texts']:,} whose entities change when the texts are shuffled. Peers with a pipeline or a "
+        "tagger of their own decode in their own way."
+    )
+    levels = [level for level in LEVELS if any(level in one["f1"] for one in scores["peers"].values())]
+    rows = [
+        (
+            title_of(report, shape, peer),
+            *(_f1(one, level) for level in levels),
+            f"{one['labels_changed']:.2%}" if "labels_changed" in one else "",
+            str(one["texts_changed_by_order"]),
+        )
+        for peer, one in scores["peers"].items()
+    ]
+    table = Table(("F1", *(LEVELS[level] for level in levels), "labels changed", "order"), rows)
+    failed = tuple(f"{peer}: {reason}" for peer, reason in scores["failed"].items())
+    plots = [plot for plot in (drawings.f1_by_label(report, shape),) if plot]
+    yield Section(f"{shape}: accuracy", [about, table, *plots, *([failed] if failed else [])], level=3)
+
+
+def _f1(scores: Mapping[str, Any], level: str) -> str:
+    if level not in scores["f1"]:
+        return ""
+    difference = scores.get("against_pytorch", {}).get(level)
+    interval = f" ({100 * difference['low']:+.2f} to {100 * difference['high']:+.2f})" if difference else ""
+    return f"{scores['f1'][level]:.4f}{interval}"
+
+
+def _stages(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
+    stages = {name: one for name, one in report["shapes"][shape]["stages"].items() if one}
+    if not stages:
+        return
+    about = (
+        "Processor time of nerd-tag by stage, in a run of its own with a clock on every stage. Other: closing the "
+        "output, starting threads."
+    )
+    rows = []
+    for workload, found in stages.items():
+        shares = [f"{found['stages_s'][stage] / found['cpu_s']:.1%}" for stage in STAGES]
+        busy = found["cpu_s"] / found["wall_s"] / found["threads"]
+        rows.append((workload, *shares, f"{busy:.0%}"))
+    plot = drawings.time_by_stage(report, shape)
+    table = Table(("", *STAGES, "processors busy"), rows)
+    yield Section(f"{shape}: where the time goes", [about, *([plot] if plot else []), table], level=3)
