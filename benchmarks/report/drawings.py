@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from benchmarks.checks import REFERENCE, SUBJECT
@@ -29,15 +30,21 @@ def accuracy_against_speed(report: Mapping[str, Any], shape: str) -> Plot | None
     y = linear_axis("F1, raw text, coarse types", min(near) - 0.002, best + 0.002, lambda v: f"{v:.3f}")
     rates = {name: speed[name]["tokens_per_s"]["median"] for name in names}
     chart = Chart(linear_axis("tokens a second, short rows, file to file", 0, max(rates.values())), y, height=340)
-    points = []
-    for name in names:
-        f1 = scores[name]["f1"]["raw"]
-        label = title_of(report, shape, name)
-        below = f1 < y.low
-        points.append(Point(rates[name], max(f1, y.low), f"{label}: {f1:.3f} ↓" if below else label, _style(name)))
-    chart.points(points)
-    caption = "Accuracy against throughput: up and to the right is better."
-    return Plot(chart.svg(f"{caption} {_spoken(rates)}"), caption)
+    ranked = sorted(names, key=lambda name: -rates[name])
+    f1 = {name: scores[name]["f1"]["raw"] for name in names}
+    chart.points(
+        [
+            Point(rates[name], max(f1[name], y.low), f"{number_}{'' if f1[name] >= y.low else ' ↓'}", _style(name))
+            for number_, name in enumerate(ranked, 1)
+        ]
+    )
+    items = "".join(
+        f'<li class="{_style(name)}-text">{escape(title_of(report, shape, name))}: {rates[name]:,.0f} tokens/s, '
+        f"F1 {f1[name]:.4f}</li>"
+        for name in ranked
+    )
+    caption = "Accuracy against throughput: up and to the right is better; an arrow marks what lies below the frame."
+    return Plot(f'{chart.svg(f"{caption} {_spoken(rates)}")}<ol class="key">{items}</ol>', caption)
 
 
 def f1_by_label(report: Mapping[str, Any], shape: str) -> Plot | None:
@@ -52,7 +59,9 @@ def f1_by_label(report: Mapping[str, Any], shape: str) -> Plot | None:
         f"F1 by label on raw text, {names}: coarse types, then the {_FINE_LABELS} most frequent fine ones; the number "
         f"of entities in brackets."
     )
-    keys = "".join(f'<span><i class="{_style(name)}"></i>{title_of(report, shape, name)}</span>' for name in shown)
+    keys = "".join(
+        f'<span><i class="{_style(name)}"></i>{escape(title_of(report, shape, name))}</span>' for name in shown
+    )
     return Plot(f'<p class="key">{keys}</p>{bars(rows, 1.0, caption)}', caption)
 
 

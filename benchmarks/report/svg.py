@@ -10,6 +10,7 @@ from html import escape
 WIDTH = 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 40
 _LINE = 13  # height of a line of text
+_MARK = 6  # half the width of a point
 _LETTER = 5.7  # width of a letter, about
 
 
@@ -137,7 +138,8 @@ class Chart:
 
     def _label_places(self, points: Sequence[Point]) -> list[tuple[float, float, str]]:
         """Put labels beside their points, and move those that would overlap to the next free line."""
-        taken: list[tuple[float, float, float]] = []
+        marks = [self._at(point.x, point.y) for point in points]
+        taken = [(y, x - _MARK, x + _MARK) for x, y in marks]
         places: dict[int, tuple[float, float, str]] = {}
         for i in sorted(range(len(points)), key=lambda i: self._at(points[i].x, points[i].y)[1]):
             x, y = self._at(points[i].x, points[i].y)
@@ -150,7 +152,7 @@ class Chart:
                 (
                     at
                     for at in free
-                    if _TOP + 2 <= at <= self._height - _BOTTOM - 2
+                    if _TOP - 4 <= at <= self._height - _BOTTOM - 2
                     and all(abs(at - other) >= _LINE or begin + width < a or begin > b for other, a, b in taken)
                 ),
                 y,
