@@ -47,12 +47,10 @@ class FaultPolicy:
         """
         self._count(rows, results)
         whys = results.reasons.to_pylist()
+        tagging = [_fault(rows, i, reason) for i, reason in enumerate(whys) if reason is not None]
         for fault in rows.faults:
             if fault.index is not None:
                 whys[fault.index] = fault.reason
-        tagging = [
-            _fault(rows, i, reason) for i, reason in enumerate(results.reasons.to_pylist()) if reason is not None
-        ]
         for fault in sorted((*rows.faults, *tagging), key=lambda fault: fault.row):
             self._record(fault)
         bad = {i for i, reason in enumerate(whys) if reason is not None}

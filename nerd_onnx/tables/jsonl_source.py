@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,8 +20,8 @@ from nerd_onnx.tables.json_lines import (
     text_of,
 )
 from nerd_onnx.tables.json_types import FieldShape, MixedTypesError, conform
-from nerd_onnx.tables.rows import Closing, Fault, RowBatch
-from nerd_onnx.tables.streams import MAX_LINE_BYTES, ByteStream, input_name, is_stream, spool
+from nerd_onnx.tables.rows import Closing, Fault, ReadOptions, RowBatch
+from nerd_onnx.tables.streams import ByteStream, ReadableFile, input_name
 
 NumberedLine = tuple[int, bytes]
 HEAD_ROWS = 2048  # of which one must have the text field
@@ -37,12 +37,6 @@ class RawLinesSource(Closing):
     shows before anything is written.
 
     :param path: a file, or ``-``
-    :param text_column: the field to tag
-    :param batch_rows: most rows in a batch
-    :param batch_bytes: about the most bytes of lines in a batch; a larger line is a batch of its own
-    :param limit: stop after so many rows
-    :param line_bytes: longest line
-    :param lenient: yield rows that cannot be read as faults instead of failing on them
     :raises InputError: when it cannot be opened, its first rows are damaged, or none of them has the text field
     """
 
@@ -50,24 +44,14 @@ class RawLinesSource(Closing):
     num_rows: int | None = None
     codecs: tuple[str, ...] | None = None
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        text_column: str,
-        batch_rows: int,
-        batch_bytes: int,
-        limit: int | None,
-        lenient: bool = False,
-        line_bytes: int = MAX_LINE_BYTES,
-    ) -> None:
+    def __init__(self, path: str, options: ReadOptions) -> None:
         self.path = path
         self.column_names: Sequence[str] = ()
         self._name = input_name(path)
-        self._text_column = text_column
-        self._stream = ByteStream(path, line_bytes)
-        self._lenient = lenient
-        self._groups = _groups(islice(self._stream.lines(), limit), batch_rows, batch_bytes)
+        self._text_column = options.text_column
+        self._stream = ByteStream(path, options.line_bytes)
+        self._lenient = options.lenient
+        self._groups = _groups(islice(self._stream.lines(), options.limit), options)
         self.rows_read = 0
         try:
             self._head = self._read_head()
@@ -160,44 +144,26 @@ class TypedLinesSource(Closing):
     in all strings, as Parquet holds valid UTF-8 only. Standard input is kept in a temporary file.
 
     :param path: a file, or ``-``
-    :param text_column: the field to tag
-    :param batch_rows: most rows in a batch
-    :param batch_bytes: about the most bytes of lines in a batch; a larger line is a batch of its own
-    :param limit: stop after so many rows
-    :param line_bytes: longest line
-    :param lenient: yield rows that cannot be read as faults instead of failing on them
     :raises InputError: when a line is damaged, no row has the text field, or a field mixes types
     """
 
     codecs: tuple[str, ...] | None = None
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        text_column: str,
-        batch_rows: int,
-        batch_bytes: int,
-        limit: int | None,
-        lenient: bool = False,
-        line_bytes: int = MAX_LINE_BYTES,
-    ) -> None:
+    def __init__(self, path: str, options: ReadOptions) -> None:
         self.path = path
         self._name = input_name(path)
-        self._text_column = text_column
-        self._sizes = (batch_rows, batch_bytes)
-        self._lenient = lenient
+        self._text_column = options.text_column
+        self._options = options
         self._misfits: dict[int, str] = {}
         self.rows_read = 0
-        self._copy: IO[bytes] | None = spool(path) if is_stream(path) else None
-        readable_path: str = self._copy.name if self._copy else path
+        self._file = ReadableFile(path)
         try:
-            with ByteStream(readable_path, line_bytes) as stream:
-                self.schema, self.num_rows = self._find_schema(islice(stream.lines(), limit))
+            with ByteStream(self._file.path, options.line_bytes) as stream:
+                self.schema, self.num_rows = self._find_schema(islice(stream.lines(), options.limit))
             self.column_names: Sequence[str] = self.schema.names
-            self._stream = ByteStream(readable_path, line_bytes)
+            self._stream = ByteStream(self._file.path, options.line_bytes)
         except BaseException:
-            self._drop_copy()
+            self._file.close()
             raise
 
     def progress(self) -> float | None:
@@ -210,7 +176,7 @@ class TypedLinesSource(Closing):
 
         :raises InputError: when the file is not what it was in the first pass
         """
-        for group in _groups(islice(self._stream.lines(), self.num_rows), *self._sizes):
+        for group in _groups(islice(self._stream.lines(), self.num_rows), self._options):
             rows = self._batch(group, self.rows_read)
             self.rows_read += len(group)
             yield rows
@@ -218,11 +184,7 @@ class TypedLinesSource(Closing):
     def close(self) -> None:
         """Close the file and delete the temporary copy."""
         self._stream.close()
-        self._drop_copy()
-
-    def _drop_copy(self) -> None:
-        if self._copy is not None:
-            self._copy.close()
+        self._file.close()
 
     def _find_schema(self, lines: Iterator[NumberedLine]) -> tuple[pa.Schema, int]:
         shape, rows, parsed, has_text = FieldShape(""), 0, False, False
@@ -234,7 +196,7 @@ class TypedLinesSource(Closing):
                 parsed, has_text = True, has_text or self._text_column in record
                 self._fit(where, shape, record, number)
             except RowError as err:
-                if not self._lenient:
+                if not self._options.lenient:
                     raise
                 self._misfits[number] = err.reason
                 if len(self._misfits) > MAX_MISFITS:
@@ -298,12 +260,12 @@ class TypedLinesSource(Closing):
         return pa.array([conform(value, field.type) for value in values] if self._conform else values, field.type)
 
 
-def _groups(lines: Iterator[NumberedLine], batch_rows: int, batch_bytes: int) -> Iterator[list[NumberedLine]]:
+def _groups(lines: Iterator[NumberedLine], options: ReadOptions) -> Iterator[list[NumberedLine]]:
     """Gather lines up to the rows and bytes of a batch."""
     group: list[NumberedLine] = []
     size = 0
     for number, line in lines:
-        if group and (len(group) >= batch_rows or size + len(line) > batch_bytes):
+        if group and (len(group) >= options.batch_rows or size + len(line) > options.batch_bytes):
             yield group
             group, size = [], 0
         group.append((number, line))

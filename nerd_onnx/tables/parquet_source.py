@@ -6,7 +6,6 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
-from nerd_onnx.tables.rows import Closing, Fault, RowBatch
-from nerd_onnx.tables.streams import check_readable, input_name, is_stream, spool
+from nerd_onnx.tables.rows import Closing, Fault, ReadOptions, RowBatch
+from nerd_onnx.tables.streams import ReadableFile, check_readable, input_name
 from nerd_onnx.tables.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 
 MAX_COLUMNS = 20_000
@@ -31,45 +30,28 @@ class ParquetSource(Closing):
     A Parquet file as row batches; standard input is kept in a temporary file first.
 
     :param path: a file, or ``-``
-    :param text_column: the column to tag
-    :param batch_rows: most rows in a batch
-    :param batch_bytes: about the most bytes of text in a batch; a larger row is a batch of its own
-    :param limit: stop after so many rows
-    :param lenient: yield rows whose text is not valid UTF-8 as faults instead of failing on them
     :param as_json: the rows become JSON, where such a row cannot stand
     :raises InputError: when it cannot be read as Parquet, or the text column is missing or no text
     """
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        text_column: str,
-        batch_rows: int,
-        batch_bytes: int,
-        limit: int | None,
-        lenient: bool = False,
-        as_json: bool = False,
-    ) -> None:
+    def __init__(self, path: str, options: ReadOptions, *, as_json: bool) -> None:
         check_readable(path)
         self.path = path
         self._name = input_name(path)
-        self._copy: IO[bytes] | None = spool(path) if is_stream(path) else None
-        self._batch_rows = batch_rows
-        self._batch_bytes = batch_bytes
-        self._lenient = lenient
+        self._options = options
         self._as_json = as_json
         self.rows_read = 0
+        self._bytes = ReadableFile(path)
         try:
-            self._file = _open(self._copy.name if self._copy else path, self._name)
+            self._file = _open(self._bytes.path, self._name)
             self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
-            self._text_index = find_text_column(self._name, self.schema, text_column)
+            self._text_index = find_text_column(self._name, self.schema, options.text_column)
         except BaseException:
-            self._drop_copy()
+            self._bytes.close()
             raise
         total: int = self._file.metadata.num_rows
-        self.num_rows: int = total if limit is None else min(total, limit)
+        self.num_rows: int = total if options.limit is None else min(total, options.limit)
         self.codecs: tuple[str, ...] | None = _codecs(self._file, self._name)
 
     def progress(self) -> float | None:
@@ -96,11 +78,7 @@ class ParquetSource(Closing):
     def close(self) -> None:
         """Close the file and delete the temporary copy."""
         self._file.close(force=True)
-        self._drop_copy()
-
-    def _drop_copy(self) -> None:
-        if self._copy is not None:
-            self._copy.close()
+        self._bytes.close()
 
     def _group_batches(self, group: int, end: int) -> Iterator[pa.RecordBatch]:
         """Read a row group up to row ``end`` of the file, about ``batch_bytes`` at a time."""
@@ -108,7 +86,7 @@ class ParquetSource(Closing):
             return
         facts = self._file.metadata.row_group(group)
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
-        size = max(1, min(self._batch_rows, self._batch_bytes // row_bytes))
+        size = max(1, min(self._options.batch_rows, self._options.batch_bytes // row_bytes))
         try:
             for batch in self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
                 columns = batch.slice(0, end - self.rows_read).columns
@@ -124,7 +102,7 @@ class ParquetSource(Closing):
         texts = plain_texts(batch.column(self._text_index))
         invalid = self._invalid(texts)
         plain = _without(texts, invalid) if invalid else texts
-        for start, stop in byte_cuts(plain, self._batch_bytes):
+        for start, stop in byte_cuts(plain, self._options.batch_bytes):
             first_row = self.rows_read
             self.rows_read += stop - start
             faults = [
@@ -153,7 +131,7 @@ class ParquetSource(Closing):
         rows: list[int] = []
         while (found := first_invalid(texts.slice(rows[-1] + 1 if rows else 0))) is not None:
             row = found + (rows[-1] + 1 if rows else 0)
-            if not self._lenient:
+            if not self._options.lenient:
                 raise InputError(f"{self._name}, row {self.rows_read + row}: {self._no_utf8}")
             rows.append(row)
         return rows

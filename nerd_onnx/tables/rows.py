@@ -18,6 +18,27 @@ _UNDECODED = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """
+    How an input is read, whatever its format.
+
+    :param text_column: the column or field to tag
+    :param batch_rows: most rows in a batch
+    :param batch_bytes: about the most bytes of text, or of lines, in a batch; a larger row is a batch of its own
+    :param limit: stop after so many rows
+    :param lenient: yield rows that cannot be read as faults instead of failing on them
+    :param line_bytes: longest line of JSON Lines
+    """
+
+    text_column: str
+    batch_rows: int
+    batch_bytes: int
+    limit: int | None
+    lenient: bool
+    line_bytes: int
+
+
+@dataclass(frozen=True)
 class Fault:
     """
     A row that cannot be read, or not be tagged.

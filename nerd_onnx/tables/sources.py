@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.tables.jsonl_source import RawLinesSource, TypedLinesSource
 from nerd_onnx.tables.parquet_source import ParquetSource
-from nerd_onnx.tables.rows import STANDARD_STREAM, Format, RowBatch, Source
+from nerd_onnx.tables.rows import STANDARD_STREAM, Format, ReadOptions, RowBatch, Source
 from nerd_onnx.tables.streams import (
     BYTE_ORDER_MARK,
     GZIP_MAGIC,
@@ -85,23 +84,11 @@ def open_source(
 
     :param path: a file, or ``-`` for standard input
     :param format: the format, or None to detect it
-    :param text_column: the column or field to tag
     :param typed: give JSON Lines typed columns (Parquet always has them)
-    :param batch_rows: most rows in a batch
-    :param batch_bytes: about the most bytes of text in a batch
-    :param limit: stop after so many rows
-    :param line_bytes: longest line of JSON Lines
-    :param lenient: yield rows that cannot be read as faults instead of failing on them
+    :param text_column: this and the others are those of :class:`ReadOptions`
     :raises InputError: when it is missing, damaged, of another kind, or without the text column
     """
-    options: dict[str, Any] = {
-        "text_column": text_column,
-        "batch_rows": batch_rows,
-        "batch_bytes": batch_bytes,
-        "limit": limit,
-        "lenient": lenient,
-    }
+    options = ReadOptions(text_column, batch_rows, batch_bytes, limit, lenient, line_bytes)
     if detect_format(path, format) == "parquet":
-        return ParquetSource(path, **options, as_json=not typed)
-    kind = TypedLinesSource if typed else RawLinesSource
-    return kind(path, **options, line_bytes=line_bytes)
+        return ParquetSource(path, options, as_json=not typed)
+    return TypedLinesSource(path, options) if typed else RawLinesSource(path, options)

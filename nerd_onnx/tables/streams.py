@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import lru_cache
-from typing import IO, Self, cast
+from typing import IO, cast
 
 import zstandard
 
 from nerd_onnx.errors import InputError, first_line
-from nerd_onnx.tables.rows import STANDARD_STREAM, shown
+from nerd_onnx.tables.rows import STANDARD_STREAM, Closing, shown
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -74,7 +74,7 @@ def read_head(path: str, size: int) -> bytes:
         return file.read(size)
 
 
-class ByteStream:
+class ByteStream(Closing):
     """
     The decompressed bytes of a file or of standard input, as lines.
 
@@ -128,12 +128,6 @@ class ByteStream:
         if self.path != STANDARD_STREAM:
             self._raw.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _read_line(self, number: int) -> bytes:
         try:
             line = self._reader.readline(self._line_bytes + 1)
@@ -152,7 +146,26 @@ class ByteStream:
         return line
 
 
-def spool(path: str) -> IO[bytes]:
+class ReadableFile(Closing):
+    """
+    An input that can be opened by name as often as one likes: a stream is kept in a temporary file.
+
+    :param path: a file, or ``-``
+    :raises InputError: when the temporary folder cannot hold it
+    :ivar path: the file to open
+    """
+
+    def __init__(self, path: str) -> None:
+        self._copy = _spool(path) if is_stream(path) else None
+        self.path: str = self._copy.name if self._copy else path
+
+    def close(self) -> None:
+        """Delete the temporary copy."""
+        if self._copy is not None:
+            self._copy.close()
+
+
+def _spool(path: str) -> IO[bytes]:
     """
     Copy a stream into a temporary file, deleted when closed, whose ``name`` can be opened.
 
