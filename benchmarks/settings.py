@@ -62,7 +62,7 @@ FORMS = {
         growth_characters=(1_000, 10_000, 100_000, 1_000_000),
     ),
     "short": Form(
-        tokens={"small": 3_000, "base": 1_000},
+        tokens={"small": 8_000, "base": 1_000},
         kinds={"small": ("short", "ragged", "novels", "repeats"), "base": ("short",)},
         peers=("nerd_tag", "transformers_pipeline", "optimum_int8", "onnxruntime_dynamic"),
         alone={"small": ("short",), "base": ("short",)},
