@@ -10,8 +10,6 @@ from typing import Any
 
 from benchmarks.labelled import (
     Labelled,
-    Rows,
-    count,
     f1_by_label,
     labelled_file,
     labels_changed,
@@ -25,10 +23,12 @@ from benchmarks.measure import Tell
 from benchmarks.paths import shown
 from benchmarks.peers.peer import PeerError
 from benchmarks.team import Member
+from nerd_export.conversion.check import recorded_scores
 from nerd_export.conversion.verify import sample_texts
 from nerd_export.training.bootstrap import micro_f1, paired_difference
 from nerd_export.training.evaluation import evaluate
 from nerd_export.training.plain_text import plain_text
+from nerd_export.training.scoring import Rows, span_counts
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.labels import LabelSet
@@ -69,19 +69,6 @@ def score_bundle(bundle: Bundle, shared: Path, tell: Tell) -> dict[str, dict[str
         }
         tagger.close()
     return scores
-
-
-def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any] | None:
-    """
-    Read the scores that the export wrote into the bundle: ``bundle`` and ``original``.
-
-    :param sentences: how many the split has here
-    :return: None where nothing is recorded for this split, or for a split of another size
-    """
-    recorded = (bundle.description.get("metrics") or {}).get(split)
-    if not recorded or recorded["bundle"]["sentences"] != sentences:
-        return None
-    return {"bundle": recorded["bundle"], "original": recorded["original"]}
 
 
 def score_peers(
@@ -145,11 +132,11 @@ class _Scored:
         }
         self.shuffled = read_answers(files["shuffled"], self.finest)
         self.counts: dict[str, Ints] = {
-            _key("raw", level): count(labelled.characters[level], rows) for level, rows in self.raw.items()
+            _key("raw", level): span_counts(labelled.characters[level], rows) for level, rows in self.raw.items()
         }
         if "words" in files:
             self.counts |= {
-                _key("words", level): count(labelled.words[level], read_answers(files["words"], level))
+                _key("words", level): span_counts(labelled.words[level], read_answers(files["words"], level))
                 for level in self.raw
             }
 

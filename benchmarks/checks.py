@@ -6,17 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nerd_export.conversion.gate import VIEWS
+
 MOST_F1_DRIFT = 0.003  # another processor may round differently
 MOST_F1_LOSS = 0.003
 LEAST_RATIO = 2.0  # far below what is reached: only a gross fall fails
 LEAST_OF_OLD_RATIO = 0.6  # of what another report has
 SUBJECT, REFERENCE, BASELINE = "nerd_tag", "pytorch_fp32", "transformers_pipeline"
-LEVELS = {
-    "words": "given words, coarse",
-    "fine_words": "given words, fine",
-    "raw": "raw text, coarse",
-    "fine_raw": "raw text, fine",
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def _drift(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> 
     return Check(
         name,
         abs(differences[key]) <= MOST_F1_DRIFT,
-        f"{found[key]['f1']:.4f}, recorded {expected[key]['f1']:.4f} ({LEVELS[key]}, the farthest; "
+        f"{found[key]['f1']:.4f}, recorded {expected[key]['f1']:.4f} ({VIEWS[key]}, the farthest; "
         f"at most {MOST_F1_DRIFT} apart)",
     )
 
@@ -81,7 +77,7 @@ def _loss(name: str, differences: Mapping[str, float]) -> Check:
     return Check(
         name,
         differences[key] >= -MOST_F1_LOSS,
-        f"{differences[key]:+.4f} ({LEVELS[key]}, the worst; at least -{MOST_F1_LOSS})",
+        f"{differences[key]:+.4f} ({VIEWS[key]}, the worst; at least -{MOST_F1_LOSS})",
     )
 
 
@@ -89,7 +85,7 @@ def f1_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dic
     """Give the F1 difference on each level that both have, rounded as the scores are."""
     return {
         level: round(found[level]["f1"] - expected[level]["f1"], 6)
-        for level in LEVELS
+        for level in VIEWS
         if level in found and level in expected
     }
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.paths import shown
 from nerd_export.training.bootstrap import micro_f1
-from nerd_export.training.checks import Findings, Sentence, check_split
+from nerd_export.training.checks import Sentence, sound_sentences
 from nerd_export.training.corpus import TAG_COLUMNS, read_file
 from nerd_export.training.evaluation import gold_spans
 from nerd_export.training.plain_text import plain_text
-from nerd_export.training.scoring import Span
-from nerd_onnx.inference.arrays import Ints
+from nerd_export.training.scoring import Rows, Span, counts_by_type
 from nerd_onnx.inference.labels import LabelSet, coarse_type
-
-Rows = list[list[Span]]
 
 
 @dataclass(frozen=True)
@@ -55,11 +50,8 @@ def read_sentences(path: Path, labels: LabelSet, most: int | None = None) -> lis
 
     :raises TrainingDataError: when the file is damaged or its rows are faulty
     """
-    findings = Findings()
     level = "fine" if labels.has_fine_level else "coarse"
-    sentences = check_split(read_file(path, TAG_COLUMNS[level]), None, findings)
-    findings.raise_problems()
-    return sentences[:most]
+    return sound_sentences(read_file(path, TAG_COLUMNS[level]))[:most]
 
 
 def read_labelled(path: Path, labels: LabelSet, most: int | None = None) -> Labelled:
@@ -117,22 +109,10 @@ def _label(entity: Mapping[str, Any], level: str) -> str:
     return str(entity["label"] if fine else coarse_type(entity["label"]))
 
 
-def count(expected: Rows, found: Rows) -> Ints:
-    """Count correct, found and expected entities of each sentence. *Shape:* (sentences, 3)."""
-    sets = [(set(gold), set(guess)) for gold, guess in zip(expected, found, strict=True)]
-    return np.array([[len(gold & guess), len(guess), len(gold)] for gold, guess in sets], dtype=np.int64).reshape(-1, 3)
-
-
 def f1_by_label(expected: Rows, found: Rows) -> dict[str, dict[str, float]]:
     """Give F1 and the number of expected entities of each type."""
-    totals: dict[str, Ints] = defaultdict(lambda: np.zeros(3, dtype=np.int64))
-    for gold, guess in zip(map(set, expected), map(set, found), strict=True):
-        for place, spans in enumerate((gold & guess, guess, gold)):
-            for span in spans:
-                totals[span[2]][place] += 1
-    return {
-        name: {"f1": float(micro_f1(counts)), "expected": int(counts[2])} for name, counts in sorted(totals.items())
-    }
+    totals = counts_by_type(expected, found)
+    return {name: {"f1": float(micro_f1(counts)), "expected": int(counts[2])} for name, counts in totals.items()}
 
 
 def labels_changed(one: Rows, other: Rows, places: Iterable[Sequence[tuple[int, int]]]) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.checks import LEVELS
 from benchmarks.goals import judged
 from benchmarks.report.growth_sections import growth_section, start_section
 from benchmarks.report.parts import Code, Section, Table
 from benchmarks.report.shape_sections import shape_sections
+from nerd_export.conversion.gate import VIEWS
 
 
 def title(report: Mapping[str, Any]) -> str:
@@ -91,7 +91,7 @@ def _bundle(report: Mapping[str, Any]) -> Iterator[Section]:
         columns = {name: model for name, model in models.items() if model}
         rows = [
             (name, *(f"{model[level]['f1']:.4f}" if level in model else "" for model in columns.values()))
-            for level, name in LEVELS.items()
+            for level, name in VIEWS.items()
             if level in scores["bundle"]
         ]
         about = f"{scores['sentences']:,} sentences of `{scores['file']}`; recorded: in the bundle, at its export."

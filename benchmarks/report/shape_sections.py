@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.checks import LEVELS
 from benchmarks.goals import peak_share
 from benchmarks.report import drawings
 from benchmarks.report.parts import Plot, Section, Table, rate, title_of
 from benchmarks.stages import STAGES
+from nerd_export.conversion.gate import VIEWS
 
 _SPEED_HEAD = ("", "tokens/s", "rows/s", "nerd-tag is faster", "start", "peak memory", "entities", "runs", "setup")
 _SPEED_ABOUT = (
@@ -123,7 +123,7 @@ def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         f"{scores['shuffled_texts']:,} whose entities change when the texts are shuffled. Peers with a pipeline or a "
         "tagger of their own decode in their own way."
     )
-    levels = [level for level in LEVELS if any(level in one["f1"] for one in scores["peers"].values())]
+    levels = [level for level in VIEWS if any(level in one["f1"] for one in scores["peers"].values())]
     rows = [
         (
             title_of(report, shape, peer),
@@ -133,7 +133,7 @@ def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         )
         for peer, one in scores["peers"].items()
     ]
-    table = Table(("F1", *(LEVELS[level] for level in levels), "labels changed", "order"), rows)
+    table = Table(("F1", *(VIEWS[level] for level in levels), "labels changed", "order"), rows)
     failed = tuple(f"{peer}: {reason}" for peer, reason in scores["failed"].items())
     plots = [plot for plot in (drawings.f1_by_label(report, shape),) if plot]
     yield Section(f"{shape}: accuracy", [about, table, *plots, *([failed] if failed else [])], level=3)

@@ -237,11 +237,11 @@ def _check(
     from nerd_export.conversion.check import check_bundle, described
     from nerd_export.conversion.labelled import labelled_splits
 
-    splits = {}
-    if dataset is not None or evaluations:
+    if labelled := dataset is not None or bool(evaluations):
         require_extra("nerd-export --check with labelled data")
-        splits = labelled_splits(dataset, evaluations, described(bundle).labels, _note)
-    found = check_bundle(bundle, splits, limits)
+    loaded = described(bundle)
+    splits = labelled_splits(dataset, evaluations, loaded.labels, _note) if labelled else {}
+    found = check_bundle(loaded, splits, limits)
     _write_report(report, found.summary())
     agreed = "not recorded" if found.entity_agreement is None else f"{found.entity_agreement:.4f}"
     click.echo(f"files: {found.files}, each as it was exported\nkernels: {found.kernels}")

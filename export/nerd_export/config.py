@@ -65,6 +65,8 @@ class VerifyLimits:
 
 SEGMENT_TOKENS = 64  # special tokens included; measured best for models trained on single sentences (CONTRIBUTING.md)
 
+INTEGER_RECIPES = ("int8", "int8-static")  # those that multiply integers, so that saturation is their business
+
 # Bits of a weight by the processor it is for. Without VNNI, x86 adds two products in 16 bits, which 8 bits overflow.
 WEIGHT_BITS: dict[str, int] = {"x86-vnni": 8, "arm64": 8, "x86": 7}
 

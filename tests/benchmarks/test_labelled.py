@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.labelled import (
-    count,
     f1_by_label,
     labels_changed,
     read_answers,
@@ -19,7 +18,7 @@ from benchmarks.labelled import (
     write_inputs,
 )
 from nerd_export.training.bootstrap import micro_f1
-from nerd_export.training.scoring import Span, span_scores
+from nerd_export.training.scoring import Span, span_counts, span_scores
 from nerd_onnx.inference.bundle import Bundle
 
 GOLD: list[list[Span]] = [[(0, 5, "person"), (9, 12, "art")], [], [(0, 3, "person")]]
@@ -27,7 +26,7 @@ FOUND: list[list[Span]] = [[(0, 5, "person"), (9, 12, "person")], [(1, 2, "art")
 
 
 def test_counts_agree_with_the_projects_scores() -> None:
-    counts = count(GOLD, FOUND)
+    counts = span_counts(GOLD, FOUND)
     assert counts.tolist() == [[1, 2, 2], [0, 1, 0], [1, 1, 1]]
     assert micro_f1(counts.sum(axis=0)) == pytest.approx(span_scores(GOLD, FOUND).f1)
     assert micro_f1(np.zeros(3, dtype=np.int64)) == 0

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.accuracy import neighbour_texts, recorded_scores, score_bundle
+from benchmarks.accuracy import neighbour_texts, score_bundle
 from benchmarks.paths import ROOT
 from benchmarks.peak import Int8Peak
 from benchmarks.workloads import KINDS, LONGEST_ROW_TOKENS, Workload, build_workload, first_rows
+from nerd_export.conversion.check import recorded_scores
 from nerd_export.conversion.neighbours import neighbour_check
 from nerd_export.conversion.verify import sample_texts
 from nerd_onnx.inference.arrays import Floats, Ints

@@ -21,7 +21,7 @@ from onnx.reference import ReferenceEvaluator
 from nerd_export.config import Target, VerifyLimits
 from nerd_export.conversion.bundle_writer import new_folder
 from nerd_export.conversion.export import ExportRequest, export_bundle
-from nerd_export.conversion.graph import prepared
+from nerd_export.conversion.graph import prepared, split_gemm
 from nerd_export.conversion.linear import linear_layers, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
 from nerd_export.conversion.quantize import quantize_embeddings, quantize_per_token, quantized_weight
@@ -84,6 +84,7 @@ def test_linear_layers_are_found_by_what_they_are() -> None:
     ids = np.array([[3, 1, 4]])
     expected = run.run(None, {"input_ids": ids})[0]
     model = ir.from_proto(proto)
+    split_gemm(model.graph)
     layers = linear_layers(model.graph)
     assert [layer.weight.shape for layer in layers] == [(4, 4), (4, 4), (4, 3)]
     assert [layer.bias is not None for layer in layers] == [True, False, False]

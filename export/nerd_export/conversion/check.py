@@ -9,15 +9,13 @@ from typing import Any
 
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion.gate import LabelledSplit
-from nerd_export.conversion.neighbours import neighbour_check
+from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
 from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE, agreement, as_set, entity_set, sample_texts
 from nerd_export.training.evaluation import evaluate
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import DESCRIPTION, Bundle, sha256_of
 from nerd_onnx.inference.session import cpu_features, cpu_target
 from nerd_onnx.tagger import Tagger
-
-_NEIGHBOUR_TEXTS = 100
 
 
 @dataclass(frozen=True)
@@ -59,17 +57,16 @@ class CheckReport:
         return asdict(self)
 
 
-def check_bundle(model: str, splits: dict[str, LabelledSplit], limits: VerifyLimits) -> CheckReport:
+def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: VerifyLimits) -> CheckReport:
     """
-    Compare a bundle's files with their fingerprints, and what it finds with what its original found.
+    Compare what a bundle finds with what its original found.
 
+    :param bundle: as :func:`described` gives it, its files compared with their fingerprints
     :param splits: labelled data to score on, by name
-    :raises ModelError: when it is no bundle, or a file is missing or altered
     """
-    bundle = described(model)
     tagger = Tagger(bundle)
     agreed = _agreement(bundle, tagger)
-    neighbours = neighbour_check(bundle, sample_texts()[:_NEIGHBOUR_TEXTS], seed=42)["changed"]
+    neighbours = changed_by_neighbours(bundle, sample_texts())
     rows = [row for name, split in splits.items() for row in _scored(bundle, tagger, name, split)]
     tagger.close()
     faults = []
@@ -78,12 +75,10 @@ def check_bundle(model: str, splits: dict[str, LabelledSplit], limits: VerifyLim
             f"entity agreement with the original is {agreed:.4f}, at least {limits.min_entity_agreement:.4f} is asked"
         )
     for row in rows:
-        before = row.original if row.original is not None else row.recorded
-        if before is not None and before - row.here > limits.max_f1_drop:
-            faults.append(
-                f"F1 on {row.split} ({row.view}) is {row.here:.4f}, {before - row.here:.4f} less than at export"
-            )
-    faults += [f"{count} texts get other entities when tagged {way}" for way, count in neighbours.items() if count]
+        if row.original is not None and row.original - row.here > limits.max_f1_drop:
+            less = row.original - row.here
+            faults.append(f"F1 on {row.split} ({row.view}) is {row.here:.4f}, {less:.4f} less than at export")
+    faults += neighbour_faults(neighbours)
     files = len(bundle.description["files"])
     return CheckReport(files, kernels(bundle), agreed, neighbours, tuple(rows), tuple(faults))
 
@@ -125,18 +120,30 @@ def _agreement(bundle: Bundle, tagger: Tagger) -> float | None:
     return agreement(as_set(recorded["entities"]), entity_set(tagger.tag_arrays(sample_texts()).spans))
 
 
+def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any] | None:
+    """
+    Read the scores that the export wrote into a bundle: ``bundle`` and ``original``.
+
+    :param sentences: how many the split has here
+    :return: None where nothing is recorded for this split, or for a split of another size
+    """
+    recorded = (bundle.description.get("metrics") or {}).get(split)
+    if not recorded or recorded["bundle"]["sentences"] != sentences:
+        return None
+    return {"bundle": recorded["bundle"], "original": recorded["original"]}
+
+
 def _scored(bundle: Bundle, tagger: Tagger, name: str, split: LabelledSplit) -> Sequence[F1Again]:
     """Score a split, and find what was recorded for it."""
     found = evaluate(tagger, split.sentences)
-    recorded = (bundle.description.get("metrics") or {}).get(name) or {}
-    same = recorded.get("bundle", {}).get("sentences") == found.sentences
+    recorded = recorded_scores(bundle, name, found.sentences)
     return [
         F1Again(
             split=name,
             view=view,
             here=seen.scores.f1,
-            recorded=recorded["bundle"][view]["f1"] if same else None,
-            original=recorded["original"][view]["f1"] if same else None,
+            recorded=recorded["bundle"][view]["f1"] if recorded else None,
+            original=recorded["original"][view]["f1"] if recorded else None,
         )
         for view, seen in found.views.items()
     ]

@@ -13,7 +13,16 @@ from typing import Any
 
 import onnx_ir as ir
 
-from nerd_export.config import SEGMENT_TOKENS, WEIGHT_BITS, Embeddings, Level, Quantization, Target, VerifyLimits
+from nerd_export.config import (
+    INTEGER_RECIPES,
+    SEGMENT_TOKENS,
+    WEIGHT_BITS,
+    Embeddings,
+    Level,
+    Quantization,
+    Target,
+    VerifyLimits,
+)
 from nerd_export.conversion.bundle_writer import new_folder, write_description, write_expected, write_model
 from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict
 from nerd_export.conversion.graph import prepared
@@ -71,7 +80,7 @@ class ExportRequest:
     def weight_bits(self) -> dict[int, list[str]]:
         """Give the processors that each width of weights is for, the first to be ``model.onnx``."""
         named = list(dict.fromkeys(cpu_target() if target == "auto" else target for target in self.targets))
-        if self.quantize not in ("int8", "int8-static"):
+        if self.quantize not in INTEGER_RECIPES:
             return {8: list(WEIGHT_BITS)}
         widths: dict[int, list[str]] = {WEIGHT_BITS[target]: [] for target in named}
         for target, bits in WEIGHT_BITS.items():
@@ -171,10 +180,11 @@ class _Job:
         scratch: Path,
         tell: Callable[[str], None],
     ) -> None:
-        self._request, self._labels, self._training = request, labels, training
+        self._request, self._labels = request, labels
         self._folder, self._scratch, self._tell = folder, scratch, tell
         self._texts = sample_texts() if request.texts is None else request.texts
         self._exported = scratch / "onnx"
+        self._lineage = _lineage(request, training)
 
     def run(self, checkpoint: Checkpoint, splits: Mapping[str, LabelledSplit]) -> ExportResult:
         """Do it all; what is in the folder at the end is the bundle."""
@@ -192,7 +202,7 @@ class _Job:
         verdict, repair = self._judged(gate, bundle), None
         faults = verdict.faults(self._request.limits)
         if faults and plan.recipe != "none":
-            bundle, verdict, repair = self._repaired(gate, workshop, plan, batches, verdict)
+            bundle, verdict, repair = self._repaired(gate, workshop, plan, batches, refused=bundle, verdict=verdict)
         verdict = replace(verdict, speed=gate.speed(bundle))
         result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
         if still := verdict.faults(self._request.limits):
@@ -222,10 +232,11 @@ class _Job:
         records: list[dict[str, Any]] = []
         with writing(self._request.output):
             for bits, targets in self._request.weight_bits().items():
-                model, record = workshop.build(replace(plan, weight_bits=bits))
+                of_width = replace(plan, weight_bits=bits)
+                model, record = workshop.build(of_width)
                 file = "model.onnx" if not variants else f"model_{bits}bit.onnx"
                 write_model(self._folder, model, self._exported, file)
-                variants.append({"file": file, "targets": targets, "weight_bits": _bits_in(plan, bits)})
+                variants.append({"file": file, "targets": targets, "weight_bits": of_width.bits_in_products})
                 records.append(record)
             write_description(self._folder, self._labels, **self._facts(records[0], variants))
         if plan.embeddings == "int8" and records[0]["embeddings"] == "fp32":
@@ -239,12 +250,12 @@ class _Job:
         return next((found for found in verdicts if found.faults(self._request.limits)), verdicts[0])
 
     def _repaired(
-        self, gate: Gate, workshop: Workshop, plan: Plan, batches: Sequence[Ints], verdict: Verdict
+        self, gate: Gate, workshop: Workshop, plan: Plan, batches: Sequence[Ints], *, refused: Bundle, verdict: Verdict
     ) -> tuple[Bundle, Verdict, Repair]:
         """Keep the layers that cost most in fp32 until the gate passes; without success, give what failed."""
         faults = verdict.faults(self._request.limits)
         self._tell(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
-        speed_before = gate.speed(Bundle.load(self._folder))
+        speed_before = gate.speed(refused)
         costs = layer_costs(workshop, plan, batches, self._scratch)
         verdicts: dict[int, Verdict] = {}
 
@@ -261,9 +272,13 @@ class _Job:
     def _describe(self, bundle: Bundle, original: TorchNetwork, result: ExportResult) -> None:
         """Write what the original finds, the card, and the description with every figure."""
         request, verdict = self._request, result.verdict
-        lineage, quantization = self._lineage(), bundle.description["quantization"]
         card = bundle_card(
-            request.output.name, bundle, lineage=lineage, verdict=verdict, repair=result.repair, texts=len(self._texts)
+            request.output.name,
+            bundle,
+            lineage=self._lineage,
+            verdict=verdict,
+            repair=result.repair,
+            texts=len(self._texts),
         )
         notes = f"\n{request.notes.strip()}\n" if request.notes.strip() else ""
         tagger = Tagger(bundle, TagOptions(threads=1), network=original)
@@ -275,7 +290,7 @@ class _Job:
             write_description(
                 self._folder,
                 self._labels,
-                **self._facts(quantization, bundle.description["variants"]),
+                **self._facts(bundle.description["quantization"], bundle.description["variants"]),
                 verification=_verification(result, request),
                 metrics=verdict.metrics,
             )
@@ -286,25 +301,20 @@ class _Job:
             "opset": OPSET,
             "quantization": quantization,
             "variants": variants or [{"file": "model.onnx", "targets": list(WEIGHT_BITS), "weight_bits": None}],
-            "lineage": self._lineage(),
-        }
-
-    def _lineage(self) -> dict[str, Any]:
-        """Say where the model comes from; folders are named by their last part, never by a path."""
-        recipe = self._training.get("recipe", {})
-        record = {k: self._training[k] for k in ("recipe", "command", "data", "best") if k in self._training}
-        return {
-            "checkpoint": Path(self._request.model).name,
-            "base_model": Path(recipe["model"]).name if "model" in recipe else None,
-            "training": record or None,
-            "licence": self._request.licence,
-            "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+            "lineage": self._lineage,
         }
 
 
-def _bits_in(plan: Plan, bits: int) -> int | None:
-    """Bits of a weight in integer products; None where there are no such products."""
-    return bits if plan.recipe in ("int8", "int8-static") else None
+def _lineage(request: ExportRequest, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Say where the model comes from; folders are named by their last part, never by a path."""
+    recipe = training.get("recipe", {})
+    return {
+        "checkpoint": Path(request.model).name,
+        "base_model": Path(recipe["model"]).name if "model" in recipe else None,
+        "training": {k: training[k] for k in ("recipe", "command", "data", "best") if k in training} or None,
+        "licence": request.licence,
+        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+    }
 
 
 def _and_splits(splits: Mapping[str, LabelledSplit]) -> str:

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nerd_export.config import VerifyLimits
-from nerd_export.conversion.neighbours import neighbour_check
+from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
 from nerd_export.conversion.networks import Remembered
-from nerd_export.conversion.verify import Comparison, compare
-from nerd_export.training.bootstrap import Difference, micro_f1, paired_difference
+from nerd_export.conversion.verify import Comparison, compare, first_of
+from nerd_export.training.bootstrap import Difference, paired_difference
 from nerd_export.training.checks import Sentence
 from nerd_export.training.evaluation import Evaluation, evaluate
 from nerd_onnx.errors import NotFiniteError
@@ -26,10 +26,8 @@ VIEWS = {
     "raw": "raw text, coarse",
     "fine_raw": "raw text, fine",
 }
-_NEIGHBOUR_TEXTS = 100
 _TIMED_CHARACTERS = 8_000  # about 2,000 tokens: seconds for the original, enough for a ratio
 _TIMED_ROUNDS = 5
-_SEED = 42
 
 
 @dataclass(frozen=True)
@@ -117,9 +115,7 @@ class Verdict:
             f"at most {limits.max_f1_drop:.4f} may"
             for row in dropped
         ]
-        changed = {way: count for way, count in self.neighbours.items() if count}
-        faults += [f"{count} texts get other entities when tagged {way}" for way, count in changed.items()]
-        return faults
+        return faults + neighbour_faults(self.neighbours)
 
     def summary(self) -> dict[str, Any]:
         """Give every figure as plain data."""
@@ -171,7 +167,7 @@ class Gate:
         except NotFiniteError:
             nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, self._fp32_comparison.entities)
             return Verdict(nothing, self._fp32_comparison, (), {}, sizes)
-        neighbours = neighbour_check(bundle, self._texts[:_NEIGHBOUR_TEXTS], _SEED)["changed"]
+        neighbours = changed_by_neighbours(bundle, self._texts)
         rows: list[F1Row] = []
         metrics: dict[str, Any] = {}
         for name, split in self._splits.items():
@@ -188,11 +184,7 @@ class Gate:
 
     def speed(self, candidate: Bundle) -> Speed:
         """Time the three forms of the model on the first of the texts, one after the other in every round."""
-        texts: list[str] = []
-        for text in self._texts:
-            texts.append(text)
-            if sum(map(len, texts)) >= _TIMED_CHARACTERS:
-                break
+        texts = first_of(self._texts, len, _TIMED_CHARACTERS)
         taggers = {
             "original": Tagger(candidate, TagOptions(threads=1), network=self._original),
             "fp32": Tagger(self._fp32),
@@ -233,10 +225,7 @@ def _rows(name: str, split: LabelledSplit, original: Evaluation, fp32: Evaluatio
     rows = []
     for view in original.views:
         before, after = original.views[view], found.views[view]
-        labels = {
-            label: (float(micro_f1(before.counts(label).sum(0))), float(micro_f1(after.counts(label).sum(0))))
-            for label in before.labels()
-        }
+        then, now = before.f1_by_type(), after.f1_by_type()
         rows.append(
             F1Row(
                 split=name,
@@ -246,7 +235,7 @@ def _rows(name: str, split: LabelledSplit, original: Evaluation, fp32: Evaluatio
                 fp32=fp32.views[view].scores.f1,
                 bundle=after.scores.f1,
                 difference=paired_difference(after.counts(), before.counts()),
-                labels=labels,
+                labels={name: (then[name], now[name]) for name in then},
             )
         )
     return rows

@@ -32,7 +32,7 @@ def prepared(model_file: Path) -> ir.Model:
     :return: a model whose inputs are input_ids and attention_mask
     """
     model = ir.load(model_file)
-    replace_input(model.graph, "token_type_ids", filled_with=0)
+    drop_token_types(model.graph)
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -42,6 +42,7 @@ def prepared(model_file: Path) -> ir.Model:
     finally:
         logging.disable(before)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    split_gemm(model.graph)
     for node in [*nodes_of(model.graph, "Div"), *nodes_of(model.graph, "Mul")]:
         move_scale_into_weights(model.graph, node)
     tidy(model)
@@ -110,25 +111,43 @@ def _scale_input(graph: ir.Graph, node: ir.Node, place: int, factor: np.float32)
     node.replace_input_with(place, add_initializer(graph, f"{old.name if old else ''}.scaled", array))
 
 
-def replace_input(graph: ir.Graph, name: str, filled_with: int) -> None:
-    """Replace an input of shape (batch, tokens) by a constant of the shape of input_ids, or its row of a table."""
-    value = next((v for v in graph.inputs if v.name == name), None)
+def split_gemm(graph: ir.Graph) -> None:
+    """Turn each Gemm of constants, which other exporters write for linear layers, into a MatMul and an Add."""
+    for gemm in nodes_of(graph, "Gemm"):
+        weight, addend = constant(gemm.inputs[1]), constant(gemm.inputs[2]) if len(gemm.inputs) > 2 else None  # noqa: PLR2004
+        if weight is None or gemm.attributes.get_int("transA", 0) or (addend is None and len(gemm.inputs) > 2):  # noqa: PLR2004
+            continue
+        matrix = weight.T if gemm.attributes.get_int("transB", 0) else weight
+        matrix = np.ascontiguousarray(matrix * np.float32(gemm.attributes.get_float("alpha", 1.0)))
+        constant_matrix = add_initializer(graph, f"{gemm.name}.matrix", matrix)
+        nodes = [ir.node("MatMul", [gemm.inputs[0], constant_matrix], name=f"{gemm.name}/MatMul")]
+        if addend is not None:
+            scaled = (addend * np.float32(gemm.attributes.get_float("beta", 1.0))).astype(np.float32)
+            nodes.append(ir.node("Add", [nodes[0].outputs[0], add_initializer(graph, f"{gemm.name}.addend", scaled)]))
+        graph.insert_before(gemm, nodes)
+        gemm.outputs[0].replace_all_uses_with(nodes[-1].outputs[0], replace_graph_outputs=True)
+        graph.remove(gemm, safe=True)
+
+
+def drop_token_types(graph: ir.Graph) -> None:
+    """Replace token_type_ids by the zeros they always are for one text: their row of a table, or a constant."""
+    value = next((v for v in graph.inputs if v.name == "token_type_ids"), None)
     if value is None:
         return
     ids = next(v for v in graph.inputs if v.name == "input_ids")
     for node in [use.node for use in value.uses()]:
         table = constant(node.inputs[0]) if node.op_type == "Gather" and node.inputs[1] is value else None
         if table is not None:
-            row = add_initializer(graph, f"{node.inputs[0].name}.row{filled_with}", table[filled_with])
+            row = add_initializer(graph, f"{node.inputs[0].name}.row0", table[0])
             node.outputs[0].replace_all_uses_with(row)
             graph.remove(node, safe=True)
         elif node.op_type == "Shape":
             node.replace_input_with(0, ids)
     if value.uses():
         shape = ir.node("Shape", [ids])
-        fill = ir.node("ConstantOfShape", shape.outputs, {"value": ir.tensor(np.array([filled_with], dtype=np.int64))})
-        graph.insert_before(graph[0], [shape, fill])
-        value.replace_all_uses_with(fill.outputs[0])
+        zeros = ir.node("ConstantOfShape", shape.outputs, {"value": ir.tensor(np.array([0], dtype=np.int64))})
+        graph.insert_before(graph[0], [shape, zeros])
+        value.replace_all_uses_with(zeros.outputs[0])
     graph.inputs.remove(value)
 
 

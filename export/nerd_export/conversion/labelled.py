@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nerd_export.config import Level, TrainConfig
 from nerd_export.conversion.gate import LabelledSplit
-from nerd_export.training.checks import Findings, Sentence, check_split
+from nerd_export.training.checks import Sentence, sound_sentences
 from nerd_export.training.corpus import TAG_COLUMNS, Split, read_file
 from nerd_export.training.evaluation import gold_spans
 from nerd_export.training.prepare import load_split
@@ -50,9 +50,7 @@ def _validation(dataset: str, labels: LabelSet) -> Split:
 
 def _checked(split: Split, labels: LabelSet, tell: Callable[[str], None]) -> Sequence[Sentence]:
     """Check the rows, and that the model knows their entity types."""
-    findings = Findings()
-    sentences = check_split(split, None, findings)
-    findings.raise_problems()
+    sentences = sound_sentences(split)
     types = {span[2] for s in sentences for span in gold_spans(s, labels, fine=labels.has_fine_level)}
     known = set(labels.fine_types)
     if types and not types & known:

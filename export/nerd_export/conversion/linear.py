@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from nerd_export.conversion.graph import add_initializer, constant, consumers, descendants, nodes_of
+from nerd_export.conversion.graph import constant, consumers, descendants, nodes_of
 from nerd_onnx.errors import OptionError
 
 _REACHING = frozenset({"Identity", "Reshape", "Cast"})  # nodes between the classifier and the logits
@@ -57,11 +57,10 @@ class Linear:
 
 def linear_layers(graph: ir.Graph) -> list[Linear]:
     """
-    List the linear layers that read what is computed from the text, in order; Gemm becomes MatMul and Add first.
+    List the linear layers that read what is computed from the text, in order.
 
     A product of two constants (DeBERTa's relative positions) is folded when the model is loaded, so it is none.
     """
-    _rewrite_gemm(graph)
     ids = next(value for value in graph.inputs if value.name == "input_ids")
     computed = descendants(ids, follow=lambda node: node.op_type != "Shape")
     layers = []
@@ -101,21 +100,3 @@ def _bias_of(matmul: ir.Node, outputs: int) -> ir.Node | None:
 def _is_vector(value: ir.Value | None, length: int) -> bool:
     array = constant(value)
     return array is not None and array.shape == (length,)
-
-
-def _rewrite_gemm(graph: ir.Graph) -> None:
-    """Turn each Gemm of constants, which other exporters write for linear layers, into a MatMul and an Add."""
-    for gemm in nodes_of(graph, "Gemm"):
-        weight, addend = constant(gemm.inputs[1]), constant(gemm.inputs[2]) if len(gemm.inputs) > 2 else None  # noqa: PLR2004
-        if weight is None or gemm.attributes.get_int("transA", 0) or (addend is None and len(gemm.inputs) > 2):  # noqa: PLR2004
-            continue
-        matrix = weight.T if gemm.attributes.get_int("transB", 0) else weight
-        matrix = np.ascontiguousarray(matrix * np.float32(gemm.attributes.get_float("alpha", 1.0)))
-        constant_matrix = add_initializer(graph, f"{gemm.name}.matrix", matrix)
-        nodes = [ir.node("MatMul", [gemm.inputs[0], constant_matrix], name=f"{gemm.name}/MatMul")]
-        if addend is not None:
-            scaled = (addend * np.float32(gemm.attributes.get_float("beta", 1.0))).astype(np.float32)
-            nodes.append(ir.node("Add", [nodes[0].outputs[0], add_initializer(graph, f"{gemm.name}.addend", scaled)]))
-        graph.insert_before(gemm, nodes)
-        gemm.outputs[0].replace_all_uses_with(nodes[-1].outputs[0], replace_graph_outputs=True)
-        graph.remove(gemm, safe=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Entity, Tagger, TagOptions
+
+CHECKED_TEXTS = 100  # of those the gate and the check compare on
+_SEED = 42  # of the order in which they shuffle them
 
 Found = list[list[Entity] | None]
 
@@ -40,6 +43,17 @@ def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Ne
         tagger.close()
     reference.close()
     return {"texts": len(texts), "entities": sum(len(found or ()) for found in expected), "changed": changed}
+
+
+def changed_by_neighbours(bundle: Bundle, texts: Sequence[str]) -> dict[str, int]:
+    """Count, by way of tagging, the texts that get another answer; the first texts stand for all."""
+    changed: dict[str, int] = neighbour_check(bundle, texts[:CHECKED_TEXTS], _SEED)["changed"]
+    return changed
+
+
+def neighbour_faults(changed: Mapping[str, int]) -> list[str]:
+    """Say which ways of tagging change texts; none may."""
+    return [f"{count} texts get other entities when tagged {way}" for way, count in changed.items() if count]
 
 
 def _shuffled(tagger: Tagger, texts: Sequence[str], order: Sequence[int]) -> Found:

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from nerd_export.config import Embeddings, Quantization
+from nerd_export.config import INTEGER_RECIPES, Embeddings, Quantization
 from nerd_export.conversion.calibrate import calibrated_ranges
 from nerd_export.conversion.linear import quantizable_layers
 from nerd_export.conversion.quantize import (
@@ -58,6 +58,11 @@ class Plan:
     keep_fp32: tuple[str, ...] = ()
     weight_bits: int = 8
 
+    @property
+    def bits_in_products(self) -> int | None:
+        """Bits of a weight in integer products; None where there are no such products."""
+        return self.weight_bits if self.recipe in INTEGER_RECIPES else None
+
     def keeping(self, names: Collection[str]) -> Plan:
         """Keep more in fp32: layers, and the word embeddings under the name :data:`EMBEDDINGS`."""
         layers = tuple(dict.fromkeys([*self.keep_fp32, *(name for name in names if name != EMBEDDINGS)]))
@@ -91,7 +96,7 @@ class Workshop:
 
     def names(self, plan: Plan) -> list[str]:
         """Name what a plan quantizes: its linear layers, and the word embeddings as :data:`EMBEDDINGS`."""
-        layers = [] if plan.recipe == "none" else quantizable_layers(self._fp32.clone().graph, plan.keep_fp32)
+        layers = [] if plan.recipe == "none" else quantizable_layers(self._fp32.graph, plan.keep_fp32)
         return [*(layer.name for layer in layers), *([EMBEDDINGS] if plan.embeddings == "int8" else [])]
 
     def _quantize(self, model: ir.Model, plan: Plan) -> list[str]:
@@ -105,10 +110,9 @@ class Workshop:
 
     def _static_ranges(self) -> Mapping[str, ActivationRange]:
         if self._ranges is None:
-            model = self._fp32.clone()
-            names = [layer.source_name for layer in quantizable_layers(model.graph)]
+            names = [layer.source_name for layer in quantizable_layers(self._fp32.graph)]
             with tempfile.TemporaryDirectory() as scratch:
-                self._ranges = calibrated_ranges(model, names, self._batches, Path(scratch))
+                self._ranges = calibrated_ranges(self._fp32, names, self._batches, Path(scratch))
         return self._ranges
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from nerd_export.conversion.recipe import EMBEDDINGS, Plan, Workshop
+from nerd_export.conversion.verify import first_of
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.arrays import Floats, Ints
 from nerd_onnx.inference.session import Session
@@ -38,7 +39,7 @@ def layer_costs(workshop: Workshop, plan: Plan, batches: Sequence[Ints], scratch
     :param batches: token ids of real segments. *Shape:* (batch, tokens) each
     :param scratch: folder for the graphs
     """
-    sample = _first_tokens(batches)
+    sample = first_of(batches, lambda ids: ids.size, _TOKENS)
     expected = _logits(workshop.build(Plan("none", "fp32"))[0], sample, scratch)
     spread = float(np.concatenate([found.ravel() for found in expected]).var()) or 1.0
     names = workshop.names(plan)
@@ -77,15 +78,6 @@ def fewest_kept(costs: Sequence[LayerCost], passes: Callable[[Sequence[str]], bo
 def title(name: str) -> str:
     """Name a layer for people: exporters' slashes are not needed to know it."""
     return "word embeddings" if name == EMBEDDINGS else name.strip("/").removesuffix("/MatMul")
-
-
-def _first_tokens(batches: Sequence[Ints]) -> list[Ints]:
-    sample: list[Ints] = []
-    for ids in batches:
-        sample.append(ids)
-        if sum(part.size for part in sample) >= _TOKENS:
-            break
-    return sample
 
 
 def _logits(model: ir.Model, batches: Sequence[Ints], scratch: Path) -> list[Floats]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nerd_export.conversion.networks import Observed
 from nerd_onnx.inference.bundle import Bundle
@@ -18,6 +18,7 @@ from nerd_onnx.tagger import Tagger, TagOptions
 EXPECTED = "expected.json"  # what the original finds in the sample, in the bundle's folder
 SAMPLE_FILE = Path(str(files("nerd_onnx").joinpath("sample.jsonl")))
 
+T = TypeVar("T")
 Entities = set[tuple[int, ...]]  # text, start, end, label, fine label: indices into the label set
 
 
@@ -88,6 +89,17 @@ def sample_texts() -> list[str]:
     """Give the real texts that come with the program: encyclopedia, novels, speeches."""
     lines = SAMPLE_FILE.read_text("utf-8").splitlines()
     return [json.loads(line)["text"] for line in lines]
+
+
+def first_of(items: Iterable[T], size: Callable[[T], int], enough: int) -> list[T]:
+    """Take items from the front until their sizes add up to enough."""
+    taken, total = [], 0
+    for item in items:
+        taken.append(item)
+        total += size(item)
+        if total >= enough:
+            break
+    return taken
 
 
 def agreement(one: Entities, other: Entities) -> float:

@@ -66,6 +66,18 @@ def check_split(split: Split, known: Sequence[str] | None, findings: Findings) -
     return sentences
 
 
+def sound_sentences(split: Split) -> list[Sentence]:
+    """
+    Give the sentences of a split in which nothing may be wrong; any tags may occur.
+
+    :raises TrainingDataError: naming the first faults
+    """
+    findings = Findings()
+    sentences = check_split(split, None, findings)
+    findings.raise_problems()
+    return sentences
+
+
 def shared_sentences(train: Iterable[Sentence], evaluation: Iterable[Sentence]) -> set[tuple[str, ...]]:
     """Give the word sequences that stand in both splits: evaluated on, they flatter the model."""
     return {s.tokens for s in train} & {s.tokens for s in evaluation}

@@ -6,11 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from nerd_export.training.bootstrap import micro_f1
 from nerd_export.training.checks import Sentence
 from nerd_export.training.plain_text import plain_text
-from nerd_export.training.scoring import Scores, Span, coarse_tag, span_scores, spans_of, word_scores
+from nerd_export.training.scoring import (
+    Rows,
+    Scores,
+    Span,
+    coarse_tag,
+    counts_by_type,
+    span_counts,
+    span_scores,
+    spans_of,
+    word_scores,
+)
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet
@@ -28,26 +37,17 @@ class View:
     """
 
     scores: Scores
-    gold: Sequence[Sequence[Span]]
-    found: Sequence[Sequence[Span]]
+    gold: Rows
+    found: Rows
 
-    def counts(self, label: str | None = None) -> Ints:
-        """
-        Count right, predicted and expected entities.
+    def counts(self) -> Ints:
+        """Count right, predicted and expected entities of each sentence. *Shape:* (sentences, 3)."""
+        return span_counts(self.gold, self.found)
 
-        :param label: only entities of this type
-        :return: *Shape:* (sentences, 3)
-        """
-        rows = []
-        for gold, found in zip(self.gold, self.found, strict=True):
-            expected = {span for span in gold if label in (None, span[2])}
-            predicted = {span for span in found if label in (None, span[2])}
-            rows.append((len(expected & predicted), len(predicted), len(expected)))
-        return np.array(rows, dtype=np.int64).reshape(-1, 3)
-
-    def labels(self) -> list[str]:
-        """List the entity types that are expected, in alphabetical order."""
-        return sorted({span[2] for spans in self.gold for span in spans})
+    def f1_by_type(self) -> dict[str, float]:
+        """Give F1 of each entity type that is expected, in alphabetical order."""
+        counts = counts_by_type(self.gold, self.found)
+        return {name: float(micro_f1(found)) for name, found in counts.items() if found[2]}
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _by_row(spans: Spans, labels: LabelSet, rows: int, *, fine: bool) -> list[li
     return found
 
 
-def _bio(sentences: Sequence[Sequence[Span]], lengths: Sequence[int]) -> list[list[str]]:
+def _bio(sentences: Rows, lengths: Sequence[int]) -> list[list[str]]:
     """Write spans of words as BIO tags, a list a sentence."""
     result = []
     for spans, length in zip(sentences, lengths, strict=True):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.labels import OUTSIDE, Scheme, coarse_type, scheme_of, split_tag
 
 Span = tuple[int, int, str]
+Rows = Sequence[Sequence[Span]]  # the entities of each text
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,30 @@ def word_scores(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[
     return Scores(float(precision), float(recall), float(f1), float(accuracy_score(gold, guess)))
 
 
-def span_scores(expected: Iterable[Iterable[Span]], predicted: Iterable[Iterable[Span]]) -> Scores:
+def span_counts(expected: Rows, predicted: Rows) -> Ints:
+    """
+    Count right, predicted and expected entities of each text; borders and type must agree.
+
+    :return: *Shape:* (texts, 3)
+    """
+    sets = [(set(gold), set(guess)) for gold, guess in zip(expected, predicted, strict=True)]
+    return np.array([[len(gold & guess), len(guess), len(gold)] for gold, guess in sets], dtype=np.int64).reshape(-1, 3)
+
+
+def counts_by_type(expected: Rows, predicted: Rows) -> dict[str, Ints]:
+    """
+    Count right, predicted and expected entities of each type over all texts.
+
+    :return: by type, in alphabetical order. *Shape:* (3,) each
+    """
+    totals: dict[str, Ints] = defaultdict(lambda: np.zeros(3, dtype=np.int64))
+    for gold, guess in zip(map(set, expected), map(set, predicted), strict=True):
+        for place, spans in enumerate((gold & guess, guess, gold)):
+            for span in spans:
+                totals[span[2]][place] += 1
+    return dict(sorted(totals.items()))
+
+
+def span_scores(expected: Rows, predicted: Rows) -> Scores:
     """Score entities as spans (start, end, type) of a text each; all three must agree."""
-    correct = n_predicted = n_expected = 0
-    for gold, guess in zip(expected, predicted, strict=True):
-        gold_set, guess_set = set(gold), set(guess)
-        correct += len(gold_set & guess_set)
-        n_predicted += len(guess_set)
-        n_expected += len(gold_set)
-    return Scores.from_counts(correct, n_predicted, n_expected)
+    return Scores.from_counts(*map(int, span_counts(expected, predicted).sum(axis=0)))
