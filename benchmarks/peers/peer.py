@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -67,7 +68,7 @@ class Engine(Protocol):
         ...
 
 
-class Peer:
+class Peer(ABC):
     """
     One way to tag text; each has a file of its own beside this one.
 
@@ -105,16 +106,16 @@ class Peer:
         """Give the command line that users call, if the peer has one; else its :class:`Engine` tags."""
         return None
 
-    def prepare(self, sources: Sources, folder: Path) -> None:
+    def prepare(self, sources: Sources, folder: Path) -> None:  # noqa: B027 - a hook: not every peer has files to make
         """
         Make its model files, once; runs in the peer's own process.
 
         :param folder: empty, kept for later runs when this returns
         """
 
+    @abstractmethod
     def load(self, sources: Sources, folder: Path) -> Engine:
         """Load its model; runs in the peer's own process."""
-        raise NotImplementedError
 
 
 def interpreter_of(peer: Peer, pythons: Mapping[str, str]) -> str | None:
