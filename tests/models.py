@@ -136,8 +136,8 @@ def make_checkpoint(folder: Path, name: str, labels: tuple[str, ...] | None, see
     """
     Make a tiny encoder with random weights; with labels it has a token-classification head.
 
-    The weights are wide and some channels stand out, as trained ones do, so that labels vary from word to word and
-    int8 has something to lose.
+    The weights are wide, some channels stand out and biases are not zero, as in trained ones, so that labels vary from
+    word to word and int8 has something to lose.
     """
     import torch
     import transformers
@@ -167,7 +167,7 @@ def make_checkpoint(folder: Path, name: str, labels: tuple[str, ...] | None, see
 
 
 def widen(model: Any) -> None:
-    """Let some channels stand out before the widest products, as they do in trained encoders."""
+    """Let some channels stand out before the widest products, and biases differ from zero, as in trained encoders."""
     import torch
 
     hidden = model.config.hidden_size
@@ -175,3 +175,5 @@ def widen(model: Any) -> None:
         for name, weight in model.named_parameters():
             if weight.ndim == 2 and weight.shape[1] == hidden and weight.shape[0] > hidden and "embed" not in name:
                 weight[:3] *= 6
+            if name.endswith("bias"):
+                weight.normal_(0, 0.1)

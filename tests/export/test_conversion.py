@@ -21,9 +21,9 @@ from onnx.reference import ReferenceEvaluator
 from nerd_export.config import Target, VerifyLimits
 from nerd_export.conversion.bundle_writer import new_folder
 from nerd_export.conversion.export import ExportRequest, export_bundle
-from nerd_export.conversion.graph import prepared, split_gemm
 from nerd_export.conversion.linear import linear_layers, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
+from nerd_export.conversion.prepare import prepared, split_gemm
 from nerd_export.conversion.quantize import quantize_embeddings, quantize_per_token, quantized_weight
 from nerd_onnx.errors import ModelError, OptionError, OutputError
 from nerd_onnx.inference.bundle import Bundle

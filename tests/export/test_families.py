@@ -13,9 +13,9 @@ import onnxruntime as ort
 import pytest
 
 from nerd_export.conversion.calibrate import calibrated_ranges
-from nerd_export.conversion.graph import prepared
 from nerd_export.conversion.linear import linear_layers, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
+from nerd_export.conversion.prepare import prepared
 from nerd_export.conversion.quantize import (
     quantize_embeddings,
     quantize_per_token,
@@ -143,3 +143,16 @@ def test_the_scale_of_attention_scores_is_in_the_weights_where_nothing_stands_be
         and any(value.producer() and value.producer().op_type == "MatMul" for value in node.inputs if value)
     ]
     assert bool(scaled) == (kind == "modernbert")  # its queries are rotated before they are scaled
+
+
+def test_attention_finds_its_heads_where_they_lie(exported: Exported) -> None:
+    config = exported.checkpoint.model.config
+    graph = exported.graph().graph
+    kinds = [node.op_type for node in graph]
+    # DeBERTa's keys are read by several products, and ModernBERT rotates its queries: these stay as they are.
+    rewritten = 0 if config.model_type in ("deberta-v2", "modernbert") else config.num_hidden_layers
+    assert kinds.count("FusedMatMul") == 2 * rewritten
+    biased = sum(layer.bias is not None for layer in linear_layers(graph))
+    if rewritten:
+        assert kinds.count("Transpose") == 2 * rewritten + (config.model_type == "mpnet")  # its positions
+        assert biased == len(linear_layers(graph)) - 2 * rewritten  # keys and values have none

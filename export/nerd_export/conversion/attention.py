@@ -1,0 +1,216 @@
+"""
+Rewrite attention into the form that runs fastest on a CPU, without changing what it computes.
+
+- The bias of the keys adds the same number to all scores of a query, which softmax takes away again: it is dropped.
+- The weights of a query sum to 1, so the bias of the values passes through to the layer behind: it moves there.
+- Heads are not moved in front of tokens by copying: queries, keys and values are computed with the tokens in front, one
+  copy of their input instead of one of each, and onnxruntime's ``FusedMatMul`` reads the heads where they lie.
+
+Together 6 to 9% of the network's time, measured on MiniLM at 32 and 64 tokens. What does not look like this (rotated
+queries, keys that several products read) is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, consumers, nodes_of, only_reader
+
+_HEADS_FIRST = (0, 2, 1, 3)  # (batch, tokens, heads, width) to (batch, heads, tokens, width)
+_HEADS_FIRST_TRANSPOSED = (0, 2, 3, 1)
+_TOKENS_FIRST = (1, 0, 2)
+_SHIFTED = frozenset({"Add", "Where"})  # between scores and softmax: positions and the mask
+
+
+@dataclass(frozen=True)
+class Projection:
+    """
+    A linear layer whose outputs are split into heads.
+
+    :param matmul: the product with a constant matrix
+    :param bias: the Add behind it, None without one
+    :param split: the Reshape to (batch, tokens, heads, width)
+    :param moved: the Transposes that bring the heads forward
+    """
+
+    matmul: ir.Node
+    bias: ir.Node | None
+    split: ir.Node
+    moved: tuple[ir.Node, ...]
+
+    @property
+    def permutation(self) -> tuple[int, ...]:
+        """What all the Transposes do together."""
+        order = list(range(4))
+        for node in self.moved:
+            order = [order[place] for place in node.attributes["perm"].as_ints()]
+        return tuple(order)
+
+    @property
+    def heads(self) -> tuple[int, int] | None:
+        """Number and width of the heads, None where the graph computes them."""
+        shape = self.split.inputs[1]
+        if (known := constant(shape)) is not None:
+            sizes: list[Any] = known.tolist()
+        elif shape is not None and (concat := shape.producer()) is not None and concat.op_type == "Concat":
+            sizes = [constant(value) for value in concat.inputs]
+        else:
+            return None
+        found = [size for size in sizes[2:] if size is not None and np.size(size) == 1]
+        if len(sizes) != 4 or len(found) != 2:  # noqa: PLR2004
+            return None
+        count, width = (int(np.asarray(size).item()) for size in found)
+        return (count, width) if count > 0 and width > 0 else None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """
+    One attention layer: ``softmax(query @ key + shifts) @ value``.
+
+    :param scores: the product of queries and keys
+    :param context: the product of weights and values
+    """
+
+    query: Projection
+    key: Projection
+    value: Projection
+    scores: ir.Node
+    context: ir.Node
+
+
+def rewrite_attention(graph: ir.Graph) -> int:
+    """
+    Rewrite every attention layer that looks as expected, in place.
+
+    :return: number of layers found
+    """
+    found = [attention for softmax in nodes_of(graph, "Softmax") if (attention := _attention(softmax)) is not None]
+    for attention in found:
+        if attention.key.bias is not None:
+            _drop(graph, attention.key.bias, attention.key.matmul)
+        _move_value_bias(graph, attention)
+        _read_heads_in_place(graph, attention)
+    return len(found)
+
+
+def _attention(softmax: ir.Node) -> Attention | None:
+    """Find the layer around a softmax; None where any part of it is another."""
+    weights = softmax.outputs[0]
+    if softmax.attributes.get_int("axis", -1) not in (-1, 3) or not only_reader(weights):
+        return None
+    context = next(consumers(weights))
+    if context.op_type != "MatMul" or context.inputs[0] is not weights:
+        return None
+    value = _projection(context.inputs[1])
+    if value is None or value.permutation != _HEADS_FIRST:
+        return None
+    for scores in _products_behind(softmax.inputs[0]):
+        query, key = _projection(scores.inputs[0]), _projection(scores.inputs[1])
+        if query is None or key is None:
+            continue
+        if query.permutation == _HEADS_FIRST and key.permutation == _HEADS_FIRST_TRANSPOSED:
+            return Attention(query, key, value, scores, context)
+    return None
+
+
+def _products_behind(value: ir.Value | None) -> Iterator[ir.Node]:
+    """Yield the MatMuls that a softmax reads, as they are or shifted by positions and the mask."""
+    node = value.producer() if value is not None and _reader(value) is not None else None
+    if node is not None and node.op_type == "MatMul":
+        yield node
+    elif node is not None and node.op_type in _SHIFTED:
+        for shifted in node.inputs:
+            yield from _products_behind(shifted)
+
+
+def _projection(value: ir.Value | None) -> Projection | None:
+    """Find the linear layer behind one side of an attention product; None where others read it too."""
+    moved: list[ir.Node] = []
+    while (node := _alone(value)) is not None and node.op_type == "Transpose":
+        moved.insert(0, node)
+        value = node.inputs[0]
+    split = node if node is not None and node.op_type == "Reshape" else None
+    below = _alone(split.inputs[0]) if split is not None else None
+    bias = None
+    if below is not None and below.op_type == "Add":
+        bias, places = below, [place for place in (0, 1) if constant(below.inputs[place]) is None]
+        below = _alone(below.inputs[places[0]]) if len(places) == 1 else None
+    if split is None or below is None or below.op_type != "MatMul" or constant(below.inputs[1]) is None:
+        return None
+    return Projection(below, bias, split, tuple(moved)) if moved else None
+
+
+def _alone(value: ir.Value | None) -> ir.Node | None:
+    """Give the node that makes a value, if one other node alone reads it."""
+    return value.producer() if value is not None and only_reader(value) else None
+
+
+def _reader(value: ir.Value) -> ir.Node | None:
+    """Give the only node that reads a value's numbers, not just its shape; None where there are others."""
+    readers = [node for node in consumers(value) if node.op_type != "Shape"]
+    return readers[0] if len(readers) == 1 and not value.is_graph_output() else None
+
+
+def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
+    """Add ``bias @ matrix`` to the bias of the layer that reads the context, instead of the bias to the values."""
+    bias, reader = attention.value.bias, _reader(attention.context.outputs[0])
+    while reader is not None and reader.op_type in ("Transpose", "Reshape"):
+        reader = _reader(reader.outputs[0])
+    matrix = constant(reader.inputs[1]) if reader is not None and reader.op_type == "MatMul" else None
+    add = _reader(reader.outputs[0]) if reader is not None else None
+    if bias is None or matrix is None or add is None or add.op_type != "Add":
+        return
+    place = next((place for place in (0, 1) if constant(add.inputs[place]) is not None), None)
+    moved = next(array for value in bias.inputs if (array := constant(value)) is not None)
+    if place is None or moved.shape != matrix.shape[:1]:
+        return
+    total = constant(add.inputs[place]).astype(np.float64) + moved.astype(np.float64) @ matrix.astype(np.float64)
+    name = add.inputs[place].name if add.inputs[place] is not None else ""
+    add.replace_input_with(place, add_initializer(graph, f"{name}.with_values", total.astype(np.float32)))
+    _drop(graph, bias, attention.value.matmul)
+
+
+def _read_heads_in_place(graph: ir.Graph, attention: Attention) -> None:
+    """Compute the projections of (tokens, batch, inputs), and let the products find the heads."""
+    parts = (attention.query, attention.key, attention.value)
+    sources = {part.matmul.inputs[0] for part in parts}
+    heads = {part.heads for part in parts}
+    source, sizes = sources.pop(), heads.pop()
+    if source is None or sizes is None or sources or heads:
+        return
+    tokens_first = ir.node("Transpose", [source], {"perm": _TOKENS_FIRST})
+    first = min((part.matmul for part in parts), key=list(graph).index)
+    graph.insert_before(first, [tokens_first])
+    shape = add_initializer(graph, "heads", np.array([0, 0, *sizes], dtype=np.int64))
+    split = []
+    for part in parts:
+        part.matmul.replace_input_with(0, tokens_first.outputs[0])
+        node = ir.node("Reshape", [part.split.inputs[0], shape])
+        graph.insert_after(part.split, [node])
+        split.append(node.outputs[0])
+    query, key, value = split
+    weights = attention.context.inputs[0]
+    _replace(graph, attention.scores, [query, key], {"transBatchA": 1, "transBatchB": 1, "transB": 1})
+    _replace(graph, attention.context, [weights, value], {"transBatchB": 1})
+
+
+def _replace(graph: ir.Graph, product: ir.Node, inputs: list[Any], attributes: dict[str, int]) -> None:
+    """Put onnxruntime's product, which reads its inputs where they lie, in place of a plain one."""
+    fused = ir.node("FusedMatMul", inputs, attributes, domain=MICROSOFT, name=product.name)
+    fused.outputs[0].name = product.outputs[0].name
+    fused.outputs[0].type, fused.outputs[0].shape = product.outputs[0].type, product.outputs[0].shape
+    graph.insert_before(product, [fused])
+    product.outputs[0].replace_all_uses_with(fused.outputs[0])
+    graph.remove(product, safe=True)
+
+
+def _drop(graph: ir.Graph, bias: ir.Node, matmul: ir.Node) -> None:
+    """Take a bias away."""
+    bias.outputs[0].replace_all_uses_with(matmul.outputs[0])
+    graph.remove(bias, safe=True)
