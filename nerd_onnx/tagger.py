@@ -33,16 +33,31 @@ _LEAST_CAPACITY = 2  # tokens beside the special ones
 @dataclass(frozen=True)
 class _Part:
     """
-    Paragraphs on their way through the network.
+    Paragraphs on their way through the network. Those that are there several times are tagged once.
 
     :param row: text of each paragraph. *Shape:* (paragraphs,)
     :param base: offset of each paragraph in its text. *Shape:* (paragraphs,)
+    :param place: where each stands among the different ones. *Shape:* (paragraphs,)
+    :param encoded: the different ones
     """
 
     row: Ints
     base: Ints
+    place: Ints
     encoded: EncodedTexts
     decisions: list[Future[WordDecisions]]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all paragraphs, repeated ones too."""
+        return int(np.diff(self.encoded.text_tokens)[self.place].sum())
+
+    def placed(self, spans: Spans) -> Spans:
+        """Turn the entities of the different paragraphs into those of the texts."""
+        first, last = (np.searchsorted(spans.row, self.place, side=side) for side in ("left", "right"))
+        paragraph = np.repeat(np.arange(len(self.place)), last - first)
+        spans, base = spans.select(ragged_arange(first, last)), self.base[paragraph]
+        return replace(spans, row=self.row[paragraph], start=spans.start + base, end=spans.end + base)
 
 
 @dataclass(frozen=True)
@@ -231,10 +246,14 @@ class Tagger:
 
     def _start_part(self, texts: Sequence[str | None], ranges: Sequence[tuple[int, int, int]]) -> _Part:
         """Tokenize paragraphs, and hand their batches to the worker threads."""
-        parts = [(texts[i] or "")[begin:end] for i, begin, end in ranges]
-        encoded = self._encoder.encode(parts)
-        places = np.array([(i, begin) for i, begin, _ in ranges], dtype=np.int64).reshape(-1, 2)
-        return _Part(places[:, 0], places[:, 1], encoded, self._submit(parts, encoded))
+        different: dict[str, int] = {}
+        rows = [
+            (i, begin, different.setdefault((texts[i] or "")[begin:end], len(different))) for i, begin, end in ranges
+        ]
+        row, base, place = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+        paragraphs_once = list(different)
+        encoded = self._encoder.encode(paragraphs_once)
+        return _Part(row, base, place, encoded, self._submit(paragraphs_once, encoded))
 
     def _start_lenient(self, texts: Sequence[str | None]) -> _Pending:
         """Start texts; when one fails at once, without those that fail alone."""
@@ -290,19 +309,16 @@ class Tagger:
         for ranges in pending.rest:
             following = self._start_part(pending.texts, ranges)
             found.append(self._finish_part(part))
-            tokens += len(part.encoded.ids)
+            tokens += part.tokens
             part = following
         found.append(self._finish_part(part))
         spans = _whole_characters(pending.texts, Spans.concatenate(found))
-        return TaggedTexts(pending.texts, spans, tokens + len(part.encoded.ids), pending.reasons)
+        return TaggedTexts(pending.texts, spans, tokens + part.tokens, pending.reasons)
 
     def _finish_part(self, part: _Part) -> Spans:
         """Wait for the batches, join their words into entities, and place these in the texts."""
         decisions = [future.result() for future in part.decisions]
-        spans = self._decoder.spans(part.encoded, decisions)
-        base = part.base[spans.row]
-        spans = replace(spans, row=part.row[spans.row], start=spans.start + base, end=spans.end + base)
-        return self._filtered(spans)
+        return self._filtered(part.placed(self._decoder.spans(part.encoded, decisions)))
 
     def _filtered(self, spans: Spans) -> Spans:
         """Keep what the options ask for."""

@@ -122,6 +122,39 @@ def test_repeated_paragraphs_get_repeated_entities(tagger: Tagger) -> None:
     ]
 
 
+def test_repeated_texts_run_through_the_network_once(model: Path) -> None:
+    bundle = Bundle.load(model)
+    calls: list[int] = []
+
+    class Counted:
+        def __init__(self) -> None:
+            self.network = Tagger(bundle).network
+
+        def logits(self, ids: Ints) -> Floats:
+            calls.append(ids.size)
+            return self.network.logits(ids)
+
+    tagger = Tagger(bundle, TagOptions(threads=1), network=Counted())
+    first, second = sample_texts()[:2]
+    alone = [tagger.tag([text])[0] for text in (first, second)]
+    once = tagger.tag_arrays([first, second]).tokens
+    calls.clear()
+    tagger.tag([first, second])
+    cost = sum(calls)
+    calls.clear()
+    texts = [second, first, None, "", first, f"{first}\n\n{second}", first]
+    tagged = tagger.tag(texts)
+    assert sum(calls) == cost
+    assert [tagged[i] for i in (0, 1, 4, 6)] == [alone[1], alone[0], alone[0], alone[0]]
+    assert tagged[2:4] == [None, []]
+    joined = tagged[5]
+    assert joined is not None
+    assert len(joined) == len(alone[0] or []) + len(alone[1] or [])
+    assert all(texts[5][entity.start : entity.end] == entity.text for entity in joined)  # type: ignore[index]
+    assert tagger.tag_arrays(texts).tokens == 2 * once + 2 * tagger.tag_arrays([first]).tokens
+    tagger.close()
+
+
 def test_accents_stay_with_their_letter(tagger: Tagger) -> None:
     text = " ".join(["Jose\u0301 Gonza\u0301lez visits Andre\u0301 in Paris."] * 6)
     entities = tagger.tag([text])[0] or []
