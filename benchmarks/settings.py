@@ -49,13 +49,13 @@ class Form:
 
 FORMS = {
     "full": Form(
-        tokens={"small": 20_000, "base": 5_000},
+        tokens={"small": 40_000, "base": 5_000},
         kinds={"small": tuple(KINDS), "base": ("short", "long")},
         peers=tuple(PEERS),
         alone={"small": ("short", "long"), "base": ("short",)},
         probe_tokens={"small": 1_500, "base": 400},
         probes_each=True,
-        rounds=5,
+        rounds=4,
         most_s=12.0,
         sentences={"small": None, "base": 400},
         growth_rows=(1_000, 10_000, 100_000),
