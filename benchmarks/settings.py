@@ -12,7 +12,7 @@ from benchmarks.peers import PEERS
 from benchmarks.shapes import SHAPES
 from benchmarks.workloads import KINDS
 
-PARTS = ("speed", "model", "stages", "accuracy", "neighbours", "growth", "start")
+PARTS = ("speed", "model", "stages", "operators", "accuracy", "neighbours", "growth", "start")
 NEIGHBOUR_TEXTS = 300
 
 

@@ -18,6 +18,7 @@ from benchmarks.labelled import labelled_file
 from benchmarks.machine import commit, machine_facts, versions
 from benchmarks.measure import measure, ratios
 from benchmarks.model_only import measure_networks
+from benchmarks.operators import operator_profile
 from benchmarks.paths import without_folders
 from benchmarks.peers import PEERS
 from benchmarks.process import run_process
@@ -105,6 +106,7 @@ class _Suite:
         folder = self._work / name
         folder.mkdir(exist_ok=True)
         result: dict[str, Any] = {"model": shape.summary(), "workloads": {}, "speed": {}, "ratios": {}, "stages": {}}
+        result["operators"] = {}
         with self._team(shape, folder) as team:
             result |= {"peers": dict(team.facts), "skipped_peers": dict(team.skipped), "left_out": {}, "alone": {}}
             for kind in settings.kinds(name):
@@ -116,6 +118,8 @@ class _Suite:
                     result["alone"][kind] = self._alone(team, workload, name, folder)
                 if "stages" in parts:
                     result["stages"][kind] = self._stages(shape, workload)
+                if "operators" in parts and kind in settings.amounts.alone[name]:
+                    result["operators"][kind] = self._operators(shape, workload)
             if "accuracy" in parts and not shape.random:
                 result["accuracy"] = self._accuracy(team, name, folder)
         return result
@@ -191,6 +195,13 @@ class _Suite:
         ]
         return self.steps.run(
             f"{shape.sources.shape}.{workload.name}.stages", lambda: run_process(command, workload.path.parent).message
+        )
+
+    def _operators(self, shape: ModelShape, workload: Workload) -> Any:
+        """Profile the network of the bundle by operator."""
+        return self.steps.run(
+            f"{shape.sources.shape}.{workload.name}.operators",
+            lambda: operator_profile(Path(shape.sources.bundle), workload.path),
         )
 
     def _accuracy(self, team: Team, shape: str, folder: Path) -> Any:

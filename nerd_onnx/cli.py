@@ -29,10 +29,13 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
         return
     import onnxruntime
 
-    from nerd_onnx.inference.session import cpu_features
+    from nerd_onnx.inference.session import cpu_features, integer_kernels
 
     features = ", ".join(cpu_features()) or "unknown"
-    click.echo(f"nerd-tag {__version__} (onnxruntime {onnxruntime.__version__}; processor features: {features})")
+    click.echo(
+        f"nerd-tag {__version__} (onnxruntime {onnxruntime.__version__}; processor features: {features}; "
+        f"kernels: {integer_kernels()})"
+    )
     context.exit()
 
 
@@ -173,7 +176,8 @@ def _tag(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
         if bar is not None:
             bar.close()
         tagger.close()
-    model = {"model": tagger.bundle.name, "model_sha256": tagger.bundle.model_sha256}
+    bundle = tagger.bundle
+    model = {"model": bundle.name, "model_sha256": bundle.model_sha256, "kernels": bundle.kernels}
     return {**summary, "output": job.output, **model}
 
 

@@ -34,6 +34,7 @@ def plan(tagger: Any, job: Any) -> dict[str, Any]:
 
     :raises OutputError: when the new column exists already and may not be replaced
     """
+    from nerd_onnx.inference.session import thread_plan
     from nerd_onnx.pipeline import open_pair_source, output_format_of
     from nerd_onnx.tables.columns import column_exists
 
@@ -64,7 +65,9 @@ def plan(tagger: Any, job: Any) -> dict[str, Any]:
         "limit": job.limit,
         "segment_tokens": tagger.bundle.segment_tokens,
         "batch_tokens": tagger.options.batch_tokens,
+        "kernels": tagger.bundle.kernels,
         "threads": tagger.threads,
+        "thread_plan": thread_plan(tagger.options.threads),
     }
 
 

@@ -208,6 +208,7 @@ class Tagger:
             offset_unit=self.options.offset_unit,
             model_sha256=self.bundle.model_sha256,
             quantization=self.bundle.quantization,
+            kernels=self.bundle.kernels,
         )
 
     def entity_column(self, tagged: TaggedTexts) -> pa.ListArray:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.cli import main
+from nerd_onnx.inference.session import integer_kernels
 from nerd_onnx.messages import printable
 from tests.conftest import SHARED
 from tests.models import SAMPLE, sample_texts
@@ -154,7 +155,8 @@ def test_dry_run_tells_the_plan_and_writes_nothing(nerd_tag: Run, tmp_path: Path
     code, _, err = nerd_tag(source, tmp_path / "o.parquet", "--dry-run", "--json", "--text-column", "body")
     facts = json.loads(err)
     assert (code, facts["rows"], facts["columns"]) == (0, 1, ["body", "id"])
-    assert facts["threads"] >= 1
+    assert facts["thread_plan"].startswith(f"{facts['threads']}, the")
+    assert facts["kernels"] == integer_kernels(8)
     assert facts["quantization"] == "per-token int8"
     assert not (tmp_path / "o.parquet").exists()
     assert "threads:" in nerd_tag(source, tmp_path / "o.parquet", "--dry-run", "--text-column", "body")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,33 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:
     outside = make_model(tmp_path / "model" / "o.onnx", ["input_ids"], location="../secret.bin")
     with pytest.raises(ModelError, match="cannot load it"):
         Session(outside, optimized=False)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "bits", "expected"),
+    [
+        ("x86_64", "avx2 avx512f avx512_vnni", 8, "int8, VNNI"),
+        ("x86_64", "avx2 avx_vnni", 7, "int8, VNNI"),
+        ("x86_64", "avx2", 8, "int8, no VNNI: products that could saturate are made exact, which is slower"),
+        ("AMD64", "", 7, "int8, no VNNI: weights of 7 bits, which cannot saturate"),
+        ("aarch64", "asimddp", 8, "int8, dot product"),
+        ("arm64", "", 8, "int8, no dot product"),
+        ("x86_64", "avx2", None, "fp32"),
+    ],
+)
+def test_the_kernels_are_named_by_processor_and_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, flags: str, bits: int | None, expected: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert module.integer_kernels(bits) == expected
+
+
+def test_the_thread_plan_says_what_bounds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_cgroup_quota", lambda: 0.5)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    assert module.thread_plan(None) == "1, the container's quota of 0.5 processors"
+    assert module.thread_plan(3) == "3, as asked"
+    monkeypatch.setattr(module, "_cgroup_quota", lambda: None)
+    assert module.thread_plan(None) == "4, the processors this process may use"

@@ -28,6 +28,7 @@ def shape_sections(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     yield from _alone(report, shape)
     yield from _accuracy(report, shape)
     yield from _stages(report, shape)
+    yield from _operators(report, shape)
 
 
 def _overview(report: Mapping[str, Any], shape: str) -> Iterator[Table | Plot]:
@@ -163,3 +164,24 @@ def _stages(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     plot = drawings.time_by_stage(report, shape)
     table = Table(("", *STAGES, "processors busy"), rows)
     yield Section(f"{shape}: where the time goes", [about, *([plot] if plot else []), table], level=3)
+
+
+def _operators(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
+    found = {name: one for name, one in report["shapes"][shape].get("operators", {}).items() if one}
+    if not found:
+        return
+    about = (
+        "Time of the int8 network by operator, as onnxruntime's profiler sees it: one call at a time, warm. In "
+        "brackets the number of nodes."
+    )
+    totals = {name: sum(kind["seconds"] for kind in one["operators"].values()) for name, one in found.items()}
+    kinds = list(dict.fromkeys(kind for one in found.values() for kind in one["operators"] if kind != "others"))
+    rows = [
+        (kind, *(_share(one["operators"].get(kind), totals[name]) for name, one in found.items()))
+        for kind in [*kinds, "others"]
+    ]
+    yield Section(f"{shape}: the network by operator", [about, Table(("", *found), rows)], level=3)
+
+
+def _share(found: Mapping[str, Any] | None, total: float) -> str:
+    return f"{found['seconds'] / total:.1%} ({found['nodes']})" if found else ""

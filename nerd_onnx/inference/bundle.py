@@ -11,7 +11,7 @@ from typing import Any
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.labels import LabelSet, Scheme
-from nerd_onnx.inference.session import cpu_target
+from nerd_onnx.inference.session import cpu_target, integer_kernels
 
 FORMAT_VERSION = 1
 DESCRIPTION = "nerd.json"
@@ -52,6 +52,11 @@ class Bundle:
     quantization: str = "unknown"
     weight_bits: int | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kernels(self) -> str:
+        """How this processor computes the model's products; a foreign folder does not tell if it has 8-bit ones."""
+        return "as the ONNX file says" if self.quantization == "unknown" else integer_kernels(self.weight_bits)
 
     @property
     def may_saturate(self) -> bool:

@@ -105,9 +105,26 @@ class Session:
 
 def available_cpus() -> int:
     """Count the processors this process may use: its affinity, and the container's quota where there is one."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return _allowed_cpus()[0]
+
+
+def thread_plan(asked: int | None) -> str:
+    """
+    Say why so many calls run at the same time.
+
+    :param asked: threads that the user wants; None for one a processor
+    """
+    return f"{asked}, as asked" if asked else "{}, {}".format(*_allowed_cpus())
+
+
+def _allowed_cpus() -> tuple[int, str]:
+    """Count the processors this process may use, and say what bounds them."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     quota = _cgroup_quota()
-    return max(1, min(cpus, math.ceil(quota)) if quota else cpus)
+    if quota and math.ceil(quota) < cpus:
+        return max(1, math.ceil(quota)), f"the container's quota of {quota:g} processors"
+    return cpus, f"the processors {'this process may use' if has_affinity else 'of this machine'}"
 
 
 def cpu_features() -> tuple[str, ...]:
@@ -129,6 +146,23 @@ def cpu_target() -> str:
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
     return "x86-vnni" if {"avx512_vnni", "avx_vnni"} & set(cpu_features()) else "x86"
+
+
+def integer_kernels(weight_bits: int | None = 8) -> str:
+    """
+    Say how this processor computes products of 8-bit integers.
+
+    :param weight_bits: bits of a weight: 8, or 7; None where a model has no such products
+    """
+    if weight_bits is None:
+        return "fp32"
+    if cpu_target() == "arm64":
+        return "int8, dot product" if {"asimddp", "i8mm"} & set(cpu_features()) else "int8, no dot product"
+    if cpu_target() == "x86-vnni":
+        return "int8, VNNI"
+    if weight_bits < 8:  # noqa: PLR2004
+        return f"int8, no VNNI: weights of {weight_bits} bits, which cannot saturate"
+    return "int8, no VNNI: products that could saturate are made exact, which is slower"
 
 
 def _cgroup_quota() -> float | None:

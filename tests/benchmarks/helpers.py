@@ -101,6 +101,9 @@ def planted_shape() -> dict[str, Any]:
                 "peak": {"operations_per_s": figures([1e9]), "product": "a by b", "threads": 2},
             }
         },
+        "operators": {
+            "short": {"operators": {"Gelu": {"seconds": 1.0, "nodes": 6}, "others": {"seconds": 3.0, "nodes": 9}}}
+        },
         "stages": {"short": {"stages_s": stages, "cpu_s": 10.0, "wall_s": 5.5, "threads": 2}},
         "accuracy": {
             "file": "f",

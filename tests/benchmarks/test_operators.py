@@ -1,0 +1,26 @@
+"""The profile by operator counts what the graph holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.operators import operator_profile
+from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
+from nerd_onnx.tagger import Tagger
+from tests.models import sample_texts
+
+
+def test_integer_products_are_counted_and_timed(tmp_path: Path) -> None:
+    texts = sample_texts()[:6]
+    pq.write_table(pa.table({"text": [*texts, None, ""]}), tmp_path / "texts.parquet")
+    profile = operator_profile(DEFAULT_FOLDER, tmp_path / "texts.parquet")
+    operators = profile["operators"]
+    layers = Bundle.load().description["quantization"]["layers"]
+    assert operators["MatMulIntegerToFloat"]["nodes"] == layers
+    assert next(iter(operators)) == "MatMulIntegerToFloat"  # what the network is there for takes the most time
+    assert all(found["seconds"] > 0 for found in operators.values())
+    assert profile["tokens"] > 3 * Tagger.load().tag_arrays(texts).tokens  # three runs, special tokens too
+    assert not list(Path.cwd().glob("profile*.json"))
