@@ -24,7 +24,7 @@ from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_export.conversion.linear import linear_layers, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
 from nerd_export.conversion.prepare import prepared, split_gemm
-from nerd_export.conversion.quantize import quantize_embeddings, quantize_per_token, quantized_weight
+from nerd_export.conversion.quantize import quantize_embeddings, quantize_products, quantized_weight
 from nerd_onnx.errors import ModelError, OptionError, OutputError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.tagger import Tagger
@@ -46,7 +46,7 @@ def exported(family: str, checkpoint: Callable[..., Path], tmp_path_factory: pyt
 def test_kept_layers_stay_fp32(exported: Path) -> None:
     model = prepared(exported)
     first = linear_layers(model.graph)[0].name
-    assert first not in quantize_per_token(model, keep_fp32=[first])
+    assert first not in quantize_products(model, keep_fp32=[first])
     assert first in [layer.name for layer in linear_layers(model.graph)]
 
 
@@ -54,7 +54,7 @@ def test_an_unknown_layer_to_keep_is_named_with_the_layers_there_are(exported: P
     model = prepared(exported)
     first = linear_layers(model.graph)[0].name
     with pytest.raises(OptionError, match=f"no layer nonsense; the linear layers are {first}, "):
-        quantize_per_token(model, keep_fp32=[first, "nonsense"])
+        quantize_products(model, keep_fp32=[first, "nonsense"])
 
 
 def test_linear_layers_are_found_by_what_they_are() -> None:

@@ -18,8 +18,7 @@ from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_che
 from nerd_export.conversion.prepare import prepared
 from nerd_export.conversion.quantize import (
     quantize_embeddings,
-    quantize_per_token,
-    quantize_static,
+    quantize_products,
     quantize_weights,
 )
 from tests.models import FAMILIES, FINE_LABELS
@@ -100,11 +99,11 @@ def test_each_recipe_is_close_and_a_text_never_sees_its_neighbours(
     if recipe == "int8-static":
         sources = [layer.source_name for layer in quantizable_layers(model.graph)]
         batches = [np.random.default_rng(seed).integers(5, 500, (6, 60)) for seed in range(4)]
-        assert quantize_static(model, calibrated_ranges(model, sources, batches, tmp_path)) == layers
+        assert quantize_products(model, calibrated_ranges(model, sources, batches, tmp_path)) == layers
     elif recipe == "int8-weights":
         assert quantize_weights(model) == layers
     else:
-        assert quantize_per_token(model, weight_bits=7 if "7" in recipe else 8) == layers
+        assert quantize_products(model, weight_bits=7 if "7" in recipe else 8) == layers
     network = run(model, tmp_path)
     together = network(exported.ids, exported.mask)
     assert 0 < error(together, exported) < TOLERANCE[recipe]
@@ -118,7 +117,7 @@ def test_each_recipe_is_close_and_a_text_never_sees_its_neighbours(
 def test_activations_are_quantized_once_for_all_their_readers(exported: Exported) -> None:
     model = exported.graph()
     sources = {layer.source_name for layer in quantizable_layers(model.graph)}
-    layers = quantize_per_token(model)
+    layers = quantize_products(model)
     kinds = [node.op_type for node in model.graph]
     assert kinds.count("MatMulIntegerToFloat") == len(layers)
     assert kinds.count("QuantizeLinear") == len(sources) <= len(layers)

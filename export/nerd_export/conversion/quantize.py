@@ -48,10 +48,17 @@ class ActivationRange:
     zero_point: int
 
 
-def quantize_per_token(model: ir.Model, keep_fp32: Collection[str] = (), *, weight_bits: int = 8) -> list[str]:
+def quantize_products(
+    model: ir.Model,
+    ranges: Mapping[str, ActivationRange] | None = None,
+    keep_fp32: Collection[str] = (),
+    *,
+    weight_bits: int = 8,
+) -> list[str]:
     """
-    Rewrite linear layers to per-token int8, in place; the classifier stays fp32.
+    Rewrite linear layers to products of 8-bit integers, in place; the classifier stays fp32.
 
+    :param ranges: fixed range of activations, by their name in the graph; an activation without one is scaled by token
     :param keep_fp32: names of further layers to leave as they are
     :param weight_bits: 8, or 7 for x86 processors whose products of 8 bits can saturate
     :return: names of the layers rewritten
@@ -59,51 +66,20 @@ def quantize_per_token(model: ir.Model, keep_fp32: Collection[str] = (), *, weig
     """
     graph = model.graph
     layers = quantizable_layers(graph, keep_fp32)
-    shared: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
+    shared: dict[ir.Value, _Integers] = {}
     for layer in layers:
         if layer.source not in shared:
-            shared[layer.source] = _quantized_per_token(graph, layer)
-        integers, row_scale = shared[layer.source]
-        one = _shared_constant(graph, "per_token.one", np.float32(1))
-        zero_point = _shared_constant(graph, "per_token.zero_point", np.array(ZERO_POINT, dtype=np.uint8))
-        product = _integer_product(graph, layer, integers, one, zero_point, weight_bits=weight_bits)
-        scaled = ir.node("Mul", [product.outputs[0], row_scale])
-        graph.insert_before(layer.matmul, [product, scaled])
-        layer.matmul.outputs[0].replace_all_uses_with(scaled.outputs[0])
-        graph.remove(layer.matmul, safe=True)
-    model.opset_imports.setdefault(MICROSOFT, 1)
-    tidy(model)
-    return [layer.name for layer in layers]
-
-
-def quantize_static(
-    model: ir.Model,
-    ranges: Mapping[str, ActivationRange],
-    keep_fp32: Collection[str] = (),
-    *,
-    weight_bits: int = 8,
-) -> list[str]:
-    """
-    Rewrite linear layers to int8 with one fixed scale an activation, in place; the classifier stays fp32.
-
-    :param ranges: range of every activation that a layer reads, by its name in the graph
-    :return: names of the layers rewritten
-    :raises OptionError: when a name to keep is no layer's
-    """
-    graph = model.graph
-    layers = quantizable_layers(graph, keep_fp32)
-    shared: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
-    for layer in layers:
-        if layer.source not in shared:
-            found, name = ranges[layer.source_name], f"static.{len(shared)}"
-            scale = add_initializer(graph, f"{name}.scale", np.float32(found.scale))
-            zero_point = add_initializer(graph, f"{name}.zero_point", np.array(found.zero_point, dtype=np.uint8))
-            rounded = ir.node("QuantizeLinear", [layer.source, scale, zero_point])
-            graph.insert_before(layer.matmul, [rounded])
-            shared[layer.source] = rounded.outputs[0], scale, zero_point
-        product = _integer_product(graph, layer, *shared[layer.source], weight_bits=weight_bits, with_bias=True)
-        graph.insert_before(layer.matmul, [product])
-        layer.result.replace_all_uses_with(product.outputs[0])
+            found = (ranges or {}).get(layer.source_name)
+            shared[layer.source] = _per_token(graph, layer) if found is None else _fixed(graph, layer, found)
+        integers = shared[layer.source]
+        fixed = integers.row_scale is None
+        product = _integer_product(graph, layer, integers, weight_bits=weight_bits, with_bias=fixed)
+        nodes = [product]
+        if integers.row_scale is not None:
+            nodes.append(ir.node("Mul", [product.outputs[0], integers.row_scale]))
+        graph.insert_before(layer.matmul, nodes)
+        replaced = layer.result if fixed else layer.matmul.outputs[0]
+        replaced.replace_all_uses_with(nodes[-1].outputs[0])
     model.opset_imports.setdefault(MICROSOFT, 1)
     tidy(model)
     return [layer.name for layer in layers]
@@ -180,15 +156,38 @@ def _reads_input_ids(gather: ir.Node) -> bool:
     return value is not None and value.name == "input_ids" and gather.attributes.get_int("axis", 0) == 0
 
 
-def _quantized_per_token(graph: ir.Graph, layer: Linear) -> tuple[ir.Value, ir.Value]:
+@dataclass(frozen=True)
+class _Integers:
     """
-    Insert the nodes that quantize an activation once for all the layers that read it.
+    An activation in 8 bits, quantized once for all the layers that read it.
+
+    :param value: *Shape:* (batch, tokens, inputs)
+    :param scale: scale of all of it
+    :param row_scale: scale of each token on top of that, None without one. *Shape:* (batch, tokens, 1)
+    """
+
+    value: ir.Value
+    scale: ir.Value
+    zero_point: ir.Value
+    row_scale: ir.Value | None = None
+
+
+def _fixed(graph: ir.Graph, layer: Linear, found: ActivationRange) -> _Integers:
+    """Insert the node that quantizes an activation by a fixed range."""
+    scale = add_initializer(graph, f"{layer.name}.input_scale", np.float32(found.scale))
+    zero_point = add_initializer(graph, f"{layer.name}.input_zero_point", np.array(found.zero_point, dtype=np.uint8))
+    rounded = ir.node("QuantizeLinear", [layer.source, scale, zero_point])
+    graph.insert_before(layer.matmul, [rounded])
+    return _Integers(rounded.outputs[0], scale, zero_point)
+
+
+def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
+    """
+    Insert the nodes that quantize an activation token by token.
 
     The largest absolute value is taken from the maximum and the minimum, which are read and not written, and a token
     is a row of QuantizeLinear with its own scale: 5 to 9% of the whole network's time, measured, against Abs and Mul.
     Behind Gelu and Relu the minimum is known (2 to 3%).
-
-    :return: the integers *Shape:* (batch, tokens, inputs), and the row scales *Shape:* (batch, tokens, 1)
     """
     source, width = layer.source, layer.weight.shape[0]
     last = _shared_constant(graph, "per_token.last_axis", np.array([-1], dtype=np.int64))
@@ -217,28 +216,23 @@ def _quantized_per_token(graph: ir.Graph, layer: Linear) -> tuple[ir.Value, ir.V
     result = ir.node("Reshape", [integers.outputs[0], shape.outputs[0]])
     nodes = [high, *below, size, scale, scales, count, zero_points, tokens, integers, shape, result]
     graph.insert_before(layer.matmul, nodes)
-    return result.outputs[0], scale.outputs[0]
+    one = _shared_constant(graph, "per_token.one", np.float32(1))
+    zero_point = _shared_constant(graph, "per_token.zero_point", np.array(ZERO_POINT, dtype=np.uint8))
+    return _Integers(result.outputs[0], one, zero_point, scale.outputs[0])
 
 
 def _integer_product(
-    graph: ir.Graph,
-    layer: Linear,
-    integers: ir.Value,
-    scale: ir.Value,
-    zero_point: ir.Value,
-    *,
-    weight_bits: int,
-    with_bias: bool = False,
+    graph: ir.Graph, layer: Linear, integers: _Integers, *, weight_bits: int, with_bias: bool
 ) -> ir.Node:
     """Make the product of integers that gives floats: ``(integers - zero_point) @ weight * scale * weight_scale``."""
     weight, weight_scale = quantized_weight(layer.weight, weight_bits)
     bias = layer.bias_vector if with_bias else None
     inputs = [
-        integers,
+        integers.value,
         add_initializer(graph, f"{layer.name}.weight_int8", weight),
-        scale,
+        integers.scale,
         add_initializer(graph, f"{layer.name}.weight_scale", weight_scale),
-        zero_point,
+        integers.zero_point,
         *([] if bias is None else [None, add_initializer(graph, f"{layer.name}.bias", bias)]),
     ]
     return ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=layer.name)

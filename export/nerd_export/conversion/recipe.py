@@ -16,8 +16,7 @@ from nerd_export.conversion.linear import quantizable_layers
 from nerd_export.conversion.quantize import (
     ActivationRange,
     quantize_embeddings,
-    quantize_per_token,
-    quantize_static,
+    quantize_products,
     quantize_weights,
 )
 from nerd_onnx.inference.arrays import Ints
@@ -100,10 +99,9 @@ class Workshop:
         return [*(layer.name for layer in layers), *([EMBEDDINGS] if plan.embeddings == "int8" else [])]
 
     def _quantize(self, model: ir.Model, plan: Plan) -> list[str]:
-        if plan.recipe == "int8":
-            return quantize_per_token(model, plan.keep_fp32, weight_bits=plan.weight_bits)
-        if plan.recipe == "int8-static":
-            return quantize_static(model, self._static_ranges(), plan.keep_fp32, weight_bits=plan.weight_bits)
+        if plan.recipe in INTEGER_RECIPES:
+            ranges = self._static_ranges() if plan.recipe == "int8-static" else {}
+            return quantize_products(model, ranges, plan.keep_fp32, weight_bits=plan.weight_bits)
         if plan.recipe == "int8-weights":
             return quantize_weights(model, plan.keep_fp32)
         return []
