@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from nerd_onnx.inference.encoding import TextEncoder
+from nerd_onnx.inference.words import split_at_borders
 from tests.models import sample_texts
 
 
@@ -68,3 +70,17 @@ def test_words_are_in_order_and_without_white_space_at_their_ends(encoder: TextE
     half = encoded.text_words[1]
     assert encoded.word_start[:half].tolist() == encoded.word_start[half:].tolist()
     assert (encoded.word_start[1:half] >= encoded.word_end[: half - 1]).all()
+
+
+def test_a_lone_space_token_is_the_first_of_its_word() -> None:
+    """SentencePiece and byte-level tokenizers put a space before rare words as a token of its own."""
+    texts = ["a ", "", "rare words", " x"]
+    offsets = np.array([[0, 1], [1, 2], [0, 4], [4, 5], [5, 8], [8, 10], [0, 1], [1, 2]])
+    text_tokens = np.array([0, 2, 2, 6, 8])
+    pre_tokens = np.array([0, 1, 0, 1, 1, 1, 0, 0])
+    found, opens = split_at_borders(texts, offsets, text_tokens, pre_tokens)
+    assert opens.tolist() == [False, False, True, True, False, False, True, False]  # the first text opens by itself
+    assert found[3].tolist() == [5, 5]
+    assert found[6].tolist() == [1, 1]
+    _, apart = split_at_borders(texts, offsets, text_tokens, np.arange(8))
+    assert apart.tolist() == [False, False, True, False, True, False, False, True]

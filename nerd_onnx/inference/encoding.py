@@ -52,7 +52,7 @@ class EncodedTexts:
         tokens, numbers, counts = [], [], []
         for i, ranges in enumerate(words):
             first, last = self.text_tokens[i], self.text_tokens[i + 1]
-            token = first + np.searchsorted(self.token_end[first:last], ranges[:, 0], side="right")
+            token = first + np.searchsorted(self.token_end[first:last], ranges[:, 0], side="left")
             found = token < last
             found[found] = self.token_end[token[found]] <= ranges[found, 1]
             tokens.append(token[found])
@@ -120,7 +120,7 @@ class TextEncoder:
         )
         opens = _opens(words, text_tokens)
         if not self._splits_words:
-            offsets, borders = split_at_borders(readable, offsets, text_tokens)
+            offsets, borders = split_at_borders(readable, offsets, text_tokens, words)
             opens |= borders
         word_token, word_end = _words(words, opens, offsets)
         return EncodedTexts(

@@ -35,11 +35,15 @@ def splits_words(probe: str, start: Ints, end: Ints) -> bool:
     return not any(len(word) > 1 and any(map(_kind, word)) for word in words)
 
 
-def split_at_borders(texts: Sequence[str], offsets: Ints, text_tokens: Ints) -> tuple[Ints, Bools]:
+def split_at_borders(texts: Sequence[str], offsets: Ints, text_tokens: Ints, pre_tokens: Ints) -> tuple[Ints, Bools]:
     """
     Take white space off the ends of tokens, and tell which tokens open a word by the characters around them.
 
+    A token of nothing but white space (a lone ``\u2581`` or ``\u0120``) opens the word that its pre-token goes on with:
+    it is the word's first token for those who train by the tokenizer's words.
+
     :param offsets: character range of each token in its text. *Shape:* (tokens, 2)
+    :param pre_tokens: number of each token's pre-token in its text. *Shape:* (tokens,)
     :param text_tokens: first token of each text, and the total. *Shape:* (texts + 1,)
     :return: the ranges without white space at their ends, and the marks. *Shape:* (tokens, 2), (tokens,)
     """
@@ -58,7 +62,14 @@ def split_at_borders(texts: Sequence[str], offsets: Ints, text_tokens: Ints) -> 
     parted = (before != 0) | (kinds[start] == _BORDER)
     apart = np.ones(len(start), dtype=np.bool_)
     apart[1:] = start[1:] >= end[:-1]  # the bytes of one character stay together
-    return np.stack([start - base, end - base], axis=1), parted & apart & (start < end)
+    opens = parted & apart & (start < end)
+    leads = np.zeros(len(start), dtype=np.bool_)
+    leads[:-1] = blank[:-1] & opens[1:] & (pre_tokens[:-1] == pre_tokens[1:])
+    leads[text_tokens[1:][np.diff(text_tokens) > 0] - 1] = False  # the last token of a text leads nowhere
+    follows = np.flatnonzero(leads) + 1
+    start[leads] = end[leads] = start[follows]
+    opens[follows], opens[leads] = False, True
+    return np.stack([start - base, end - base], axis=1), opens
 
 
 @cache
