@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.html import page
-from benchmarks.report.markdown import markdown
+from benchmarks.report.sections import sections, title
+from nerd_export.report.html import page
+from nerd_export.report.markdown import markdown
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> str:
@@ -19,8 +20,18 @@ def write_report(report: Mapping[str, Any], folder: Path) -> str:
     :return: the Markdown
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = markdown(report)
+    text = as_markdown(report)
     (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
     (folder / "report.md").write_text(text, "utf-8")
-    (folder / "report.html").write_text(page(report), "utf-8")
+    (folder / "report.html").write_text(as_page(report), "utf-8")
     return text
+
+
+def as_markdown(report: Mapping[str, Any]) -> str:
+    """Render a report as Markdown; parts that were not measured are left out."""
+    return markdown(title(report), sections(report))
+
+
+def as_page(report: Mapping[str, Any]) -> str:
+    """Render a report as a page; parts that were not measured are left out."""
+    return page(title(report), sections(report))

@@ -7,9 +7,10 @@ from html import escape
 from typing import Any
 
 from benchmarks.checks import REFERENCE, SUBJECT
-from benchmarks.report.parts import Plot, title_of
-from benchmarks.report.svg import Chart, Point, bars, linear_axis, logarithmic_axis, number, stacked
+from benchmarks.report.names import title_of
 from benchmarks.stages import STAGES
+from nerd_export.report.parts import Plot
+from nerd_export.report.svg import Chart, Point, bars, linear_axis, logarithmic_axis, number, stacked
 
 _FAR_BELOW = 0.05  # F1 below the best: drawn at the edge, or it would press all others together
 _FEWEST_EXPECTED = 20  # entities of a label: with fewer, its F1 says little

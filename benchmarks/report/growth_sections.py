@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.report import drawings
-from benchmarks.report.parts import Section, Table, rate
+from benchmarks.report.names import rate
+from nerd_export.report.parts import Section, Table
 
 
 def start_section(report: Mapping[str, Any]) -> Iterator[Section]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from benchmarks.goals import judged
 from benchmarks.report.growth_sections import growth_section, start_section
-from benchmarks.report.parts import Code, Section, Table
 from benchmarks.report.shape_sections import shape_sections
 from nerd_export.conversion.gate import VIEWS
+from nerd_export.report.parts import Code, Section, Table
 
 
 def title(report: Mapping[str, Any]) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 from benchmarks.goals import peak_share
 from benchmarks.report import drawings
-from benchmarks.report.parts import Plot, Section, Table, rate, title_of
+from benchmarks.report.names import rate, title_of
 from benchmarks.stages import STAGES
 from nerd_export.conversion.gate import VIEWS
+from nerd_export.report.parts import Plot, Section, Table
 
 _SPEED_HEAD = ("", "tokens/s", "rows/s", "nerd-tag is faster", "start", "peak memory", "entities", "runs", "setup")
 _SPEED_ABOUT = (

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report.html import page
+from benchmarks.report import as_page
 from tests.benchmarks.helpers import full_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -57,7 +57,7 @@ def look(text: str, folder: Path, width: int, *options: str) -> tuple[dict[str, 
 @pytest.mark.parametrize("width", [500, 1200])
 @pytest.mark.parametrize("options", [(), ("--force-dark-mode",)])
 def test_page_in_a_browser(width: int, options: tuple[str, ...], tmp_path: Path) -> None:
-    facts, console = look(page(full_report()), tmp_path, width, *options)
+    facts, console = look(as_page(full_report()), tmp_path, width, *options)
     assert len(console) == 1, console
     assert "the console is heard" in console[0]
     assert len(facts["boxes"]) == 6

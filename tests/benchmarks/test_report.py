@@ -13,11 +13,10 @@ import pytest
 from benchmarks.checks import run_checks
 from benchmarks.compare import compare
 from benchmarks.goals import judged
-from benchmarks.report import write_report
-from benchmarks.report.html import inline, page
-from benchmarks.report.markdown import markdown
-from benchmarks.report.svg import Chart, Point, linear_axis, logarithmic_axis
+from benchmarks.report import as_markdown, as_page, write_report
 from benchmarks.suite import load_report
+from nerd_export.report.html import inline
+from nerd_export.report.svg import Chart, Point, linear_axis, logarithmic_axis
 from tests.benchmarks.helpers import LEVELS, accuracy, failed, full_report, scores
 
 AS_RECORDED = "test: F1 as recorded in the bundle"
@@ -109,7 +108,7 @@ def test_comparison_lists_what_both_have() -> None:
     assert (ratio["before"], ratio["now"], ratio["quotient"]) == (3.0, 6.0, 2.0)
     assert found["same_machine"]
     assert "first entity, s" not in rows
-    text = markdown(new | {"compared": found})
+    text = as_markdown(new | {"compared": found})
     assert "| small, short: times faster than transformers_pipeline | 3 | 6 | 2.00 |" in text
 
 
@@ -124,7 +123,7 @@ def test_reports_of_another_format_are_refused(tmp_path: Path) -> None:
 
 
 def test_markdown_holds_every_figure() -> None:
-    text = markdown(full_report())
+    text = as_markdown(full_report())
     for part in (
         "| nerd-tag, int8 | 2,250 (1,500 to 3,000) | 75.0 (50.0 to 100.0) |",
         "**6.00x** (5.00 to 8.00)",
@@ -146,7 +145,7 @@ def test_markdown_holds_every_figure() -> None:
 
 
 def test_markdown_tables_are_even() -> None:
-    for before, line in pairwise(markdown(full_report()).splitlines()):
+    for before, line in pairwise(as_markdown(full_report()).splitlines()):
         if before.startswith("|") and line.startswith("|"):
             assert before.count("|") == line.count("|")
 
@@ -154,16 +153,16 @@ def test_markdown_tables_are_even() -> None:
 def test_failed_check_stands_out() -> None:
     report = full_report() | accuracy(scores(0.5))
     report["checks"] = [vars(check) for check in run_checks(report)]
-    assert "| test: F1 as recorded in the bundle | **failed** | 0.5000, recorded 0.7000" in markdown(report)
+    assert "| test: F1 as recorded in the bundle | **failed** | 0.5000, recorded 0.7000" in as_markdown(report)
 
 
 def test_parts_not_measured_are_left_out() -> None:
     report = full_report() | {"shapes": {}, "checks": [], "notes": []}
     for part in ("neighbours", "accuracy", "growth", "start"):
         del report[part]
-    text = markdown(report)
+    text = as_markdown(report)
     assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Machine and versions"]
-    assert "<h2>Machine and versions</h2>" in page(report)
+    assert "<h2>Machine and versions</h2>" in as_page(report)
 
 
 def test_steps_that_failed_leave_holes_that_render() -> None:
@@ -172,8 +171,8 @@ def test_steps_that_failed_leave_holes_that_render() -> None:
     small |= {"accuracy": None, "stages": {"short": None}, "alone": {"short": None}, "speed": {}, "ratios": {}}
     report |= {"growth": {"rows": None, "length": None, "threads": None}, "start": None, "neighbours": None}
     report |= {"accuracy": None}
-    assert "The small model" in markdown(report)
-    assert "The small model" in page(report)
+    assert "The small model" in as_markdown(report)
+    assert "The small model" in as_page(report)
 
 
 class Balanced(HTMLParser):
@@ -203,7 +202,7 @@ class Balanced(HTMLParser):
 
 
 def test_page_is_whole_and_fetches_nothing() -> None:
-    text = page(full_report())
+    text = as_page(full_report())
     found = Balanced()
     found.feed(text)
     assert found.open == []
@@ -216,7 +215,7 @@ def test_page_is_whole_and_fetches_nothing() -> None:
 
 
 def test_drawings_stay_in_their_frame() -> None:
-    text = page(full_report())
+    text = as_page(full_report())
     for part in text.split("<svg")[1:]:
         root = ET.fromstring("<svg" + part.split("</svg>")[0] + "</svg>")  # noqa: S314 - made here
         _, _, width, height = map(float, root.attrib["viewBox"].split())

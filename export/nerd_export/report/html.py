@@ -1,15 +1,13 @@
-"""The report as one page: no script, nothing fetched; for a phone, a desk and paper, by day and by night."""
+"""A report as one page: no script, nothing fetched; for a phone, a desk and paper, by day and by night."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
-from typing import Any
 
-from benchmarks.report.parts import Code, Plot, Section, Table
-from benchmarks.report.sections import sections, title
+from nerd_export.report.parts import Code, Passages, Plot, Section, Table
 
 _STYLE = Path(__file__).with_name("style.css")
 _CODE = re.compile(r"`([^`]+)`")
@@ -17,10 +15,10 @@ _STRONG = re.compile(r"\*\*([^*]+)\*\*")
 _MARKS = {"passed": "good", "met": "good", "failed": "bad", "missed": "bad"}
 
 
-def page(report: Mapping[str, Any]) -> str:
-    """Render a report; parts that were not measured are left out."""
-    name = escape(title(report))
-    body = "\n".join(line for section in sections(report) for line in _section(section))
+def page(title: str, sections: Iterable[Section]) -> str:
+    """Render a report."""
+    name = escape(title)
+    body = "\n".join(line for section in sections for line in _section(section))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -39,6 +37,8 @@ def _section(section: Section) -> Iterator[str]:
             yield f"<figure>{block.svg}<figcaption>{inline(block.caption)}</figcaption></figure>"
         elif isinstance(block, Table):
             yield from _table(block)
+        elif isinstance(block, Passages):
+            yield from _passages(block)
         elif isinstance(block, Code):
             yield f"<pre>{escape(chr(10).join(block.lines))}</pre>"
         elif isinstance(block, tuple):
@@ -69,3 +69,21 @@ def _cell(text: str) -> str:
 def inline(text: str) -> str:
     """Escape a text, and render its code and its strong parts."""
     return _STRONG.sub(r"<strong>\1</strong>", _CODE.sub(r"<code>\1</code>", escape(text)))
+
+
+def _passages(block: Passages) -> Iterator[str]:
+    """Show texts with their marks, each mark with its name below."""
+    yield '<ol class="passages">'
+    for text, marks in block.passages:
+        at, parts = 0, []
+        for mark in sorted(marks, key=lambda mark: (mark.start, mark.end)):
+            begin = max(at, mark.start)
+            parts.append(escape(text[at:begin]))
+            parts.append(
+                f'<mark class="{escape(mark.style, quote=True)}">{escape(text[begin : mark.end])}'
+                f"<small>{escape(mark.name)}</small></mark>"
+            )
+            at = max(at, mark.end)
+        parts.append(escape(text[at:]))
+        yield f'<li dir="auto">{"".join(parts)}</li>'
+    yield "</ol>"

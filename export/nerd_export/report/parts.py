@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -41,25 +40,42 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """
+    A marked part of a text.
+
+    :param start: first character
+    :param end: one past the last
+    :param name: what is said of it
+    :param style: class of the page's style sheet
+    """
+
+    start: int
+    end: int
+    name: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Passages:
+    """
+    Texts with marked parts, for renderers that can show marks.
+
+    :param passages: each text and its marks; where two overlap, the second shows what is left of it
+    """
+
+    passages: Sequence[tuple[str, Sequence[Mark]]]
+
+
+@dataclass(frozen=True)
 class Section:
     """
     A part of the report under a heading.
 
-    :param blocks: paragraphs as plain text, bullet lists as tuples, tables, plots, code
+    :param blocks: paragraphs as plain text, bullet lists as tuples, tables, plots, code, passages
     :param level: of the heading
     """
 
     title: str
-    blocks: Sequence[str | tuple[str, ...] | Table | Plot | Code]
+    blocks: Sequence[str | tuple[str, ...] | Table | Plot | Code | Passages]
     level: int = 2
-
-
-def rate(figures: Mapping[str, float]) -> str:
-    """Show a median with its least and greatest value."""
-    digits = 0 if figures["median"] >= 100 else 1  # noqa: PLR2004
-    return f"{figures['median']:,.{digits}f} ({figures['min']:,.{digits}f} to {figures['max']:,.{digits}f})"
-
-
-def title_of(report: Mapping[str, Any], shape: str, peer: str) -> str:
-    """Name a peer as readers know it."""
-    return str(report["shapes"][shape]["peers"].get(peer, {}).get("title", peer))
