@@ -20,8 +20,12 @@ def check_job(job: TagJob) -> None:
     :raises NerdError: for the first mistake
     """
     for pair in job.pairs:
-        check_readable(pair.input)
-        output_format_of(job, pair)
+        try:
+            check_readable(pair.input)
+            output_format_of(job, pair)
+        except InputError:
+            if not job.may_refuse:
+                raise
         _check_output(job, pair)
         if job.resume and is_stream(pair.input):
             raise OptionError(f"--resume needs files: {pair.input} cannot be read again")

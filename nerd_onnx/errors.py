@@ -18,6 +18,10 @@ class InputError(NerdError):
     code = "input"
 
 
+class UnreadableFileError(InputError):
+    """An input that cannot be opened, or not be read to its end; the other files of a run may be fine."""
+
+
 class OutputError(NerdError):
     """The output cannot be written as asked: it exists, it is the input, or the disk refuses."""
 

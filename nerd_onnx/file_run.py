@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError
+from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError, UnreadableFileError
 from nerd_onnx.faults import FaultPolicy
 from nerd_onnx.job import TagJob, TagReport, Totals
 from nerd_onnx.pipeline import limits_of, open_pair_sink, open_pair_source, selected, tagged_batches
 from nerd_onnx.tables.chunks import ResultLog
+from nerd_onnx.tables.columns import OTHER_NAME
 from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.fingerprints import difference, file_fingerprint
 from nerd_onnx.tables.journal import Event, Journal
 from nerd_onnx.tables.output_place import output_name
-from nerd_onnx.tables.rejects import RejectsPart
-from nerd_onnx.tables.rows import Sink, Written
+from nerd_onnx.tables.rejects import WHOLE_FILE, RejectsPart
+from nerd_onnx.tables.rows import Fault, RowBatch, Sink, Written
 from nerd_onnx.tables.sources import Source
 from nerd_onnx.tables.streams import input_name, is_stream
 from nerd_onnx.tagger import Tagger
@@ -36,9 +38,10 @@ class RunState:
     :param scratch: a folder for what is not finished
     :param journal: what is done; None where the output is a stream
     :param report: counts all rows
-    :param wanted: rows to tag, by file; None for all
+    :param wanted: rows to tag, by file, None for all of them; None for all files
     :param on_batch: called after every batch that was written
     :param stop: asked after every batch; gives the number of a signal to end the run
+    :param refusal: why the first file that could not be read was refused
     """
 
     tagger: Tagger
@@ -46,9 +49,10 @@ class RunState:
     scratch: str
     journal: Journal | None
     report: TagReport
-    wanted: dict[str, frozenset[int]] | None = None
+    wanted: dict[str, frozenset[int] | None] | None = None
     on_batch: OnBatch | None = None
     stop: Stop | None = None
+    refusal: str = ""
 
     @property
     def overwrites(self) -> bool:
@@ -70,20 +74,27 @@ class FileRun:
         self._pair = pair
         self._part_path = part
         # Rows that can be read only once cannot be gone on with.
-        self._journal = None if is_stream(pair.input) else state.journal
+        self._journal = None if _is_stream(pair.input) else state.journal
         self._before = Totals()
         self._before.add(state.report)
         self._log: ResultLog | None = None
 
     def run(self) -> str | None:
         """
-        Tag the file, and enter it in the journal.
+        Tag the file, and enter it in the journal; one of several that cannot be read is refused, where bad rows are.
 
         :return: the file with its rejects, None where there are none
         """
-        found = self._begin()
+        try:
+            return self._tagged(self._begin())
+        except UnreadableFileError as err:
+            if not self._state.job.may_refuse or self._state.journal is None:
+                raise
+            return self._refused(self._state.journal, err)
+
+    def _tagged(self, found: Event) -> str | None:
         with ExitStack() as stack:
-            source = stack.enter_context(open_pair_source(self._state.tagger, self._state.job, self._pair))
+            source = stack.enter_context(self._open_source())
             self._log = stack.enter_context(self._open_log(self._journal)) if self._journal is not None else None
             part = stack.enter_context(RejectsPart(self._part_path, self._pair.output))
             policy = self._policy(part)
@@ -103,6 +114,44 @@ class FileRun:
         self._state.report.files += 1
         return rejects
 
+    def _refused(self, journal: Journal, err: UnreadableFileError) -> str:
+        """Leave the file out: no output, one reject, and its rows count nowhere. A run that goes on tries it again."""
+        state, job = self._state, self._state.job
+        state.report.set_totals(self._before, Totals(refused_files=1))
+        bad = state.report.rejected + state.report.refused_files
+        if job.max_errors is not None and bad > job.max_errors:
+            raise InputError(f"{err}; that is one more than --max-errors {job.max_errors} allows") from err
+        state.refusal = state.refusal or str(err)
+        older = "; an older output was left as it is" if os.path.lexists(self._pair.output) else ""
+        with RejectsPart(self._part_path, self._pair.output) as part:
+            part.write(self._pair.name, Fault(WHOLE_FILE, f"{err}{older}"))
+            part.finish()
+        journal.append("refused", name=self._pair.name, reason=str(err))
+        if self._log is not None:
+            state.report.resumed_rows -= self._log.stored_rows
+            state.report.resumed_tokens -= self._log.stored_tokens
+            self._log.remove()
+        return part.path
+
+    def _open_source(self) -> Source:
+        try:
+            return open_pair_source(self._state.tagger, self._state.job, self._pair)
+        except InputError as err:
+            raise UnreadableFileError(*err.args) from err
+
+    def _rows(self, source: Source, sink: Sink) -> Iterator[RowBatch]:
+        """Yield the rows to tag; those that the output cannot take are refused where bad rows do not end the run."""
+        try:
+            for rows in selected(source.batches(), self._wanted):
+                unfit = sink.unfit(rows)
+                if unfit and self._state.job.on_error == "fail":
+                    row, reason = min(unfit.items())
+                    where = f"{input_name(self._pair.input)}, {rows.place(row)}"
+                    raise OutputError(f"{where} {reason}; {OTHER_NAME}")
+                yield rows.refusing(unfit) if unfit else rows
+        except InputError as err:
+            raise UnreadableFileError(*err.args) from err
+
     def _begin(self) -> Event:
         """Enter the file in the journal, or check that it is the one that was begun."""
         if self._journal is None:
@@ -111,7 +160,10 @@ class FileRun:
         if begun is not None and begun["name"] == self._pair.name:
             self._check_unchanged(begun["input"], while_what="since the run was begun")
             return dict(begun["input"])
-        found = file_fingerprint(self._pair.input)
+        try:
+            found = file_fingerprint(self._pair.input)
+        except InputError as err:
+            raise UnreadableFileError(*err.args) from err
         self._journal.append("begin", name=self._pair.name, input=found)
         return found
 
@@ -131,7 +183,9 @@ class FileRun:
 
     def _policy(self, part: RejectsPart) -> FaultPolicy:
         kept = part if self._state.job.rejects is not None else None
-        return FaultPolicy(self._pair.input, self._pair.name, self._state.job, kept, self._before.rejected)
+        return FaultPolicy(
+            self._pair.input, self._pair.name, self._state.job, kept, self._before.rejected + self._before.refused_files
+        )
 
     def _open_sink(self, source: Source) -> Sink:
         state = self._state
@@ -143,9 +197,9 @@ class FileRun:
         """Write all rows; when the run is stopped or fails, what is tagged is made safe first."""
         state = self._state
         limits = limits_of(state.tagger, state.job)
-        batches = selected(source.batches(), self._wanted)
+        lenient = state.job.on_error != "fail"
         try:
-            for rows, results in tagged_batches(state.tagger, batches, self._log, lenient=state.job.on_error != "fail"):
+            for rows, results in tagged_batches(state.tagger, self._rows(source, sink), self._log, lenient=lenient):
                 sink.write(*policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
                 limits.check(output_name(self._pair.output))
@@ -194,3 +248,11 @@ class FileRun:
         if self._journal is not None:
             self._journal.append("commit", **commit)
         return commit
+
+
+def _is_stream(path: str) -> bool:
+    """Tell whether an input can be read only once; of one that is not there, opening it will say so."""
+    try:
+        return is_stream(path)
+    except InputError:
+        return False

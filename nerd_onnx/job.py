@@ -70,6 +70,11 @@ class TagJob:
         """Whether the output is a folder."""
         return is_folder_output(self.inputs, self.output)
 
+    @property
+    def may_refuse(self) -> bool:
+        """Whether one of several files that cannot be read is left out, and said in the rejects."""
+        return self.many and self.rejects is not None
+
     @cached_property
     def pairs(self) -> list[FilePair]:
         """The files to tag, each with its output."""
@@ -86,6 +91,7 @@ class Totals:
     :param rejected: rows that could not be read or tagged
     :param nulled: those of them that were written with null entities and a reason
     :param null_rows: rows without text, whose entities are null
+    :param refused_files: files that could not be read at all, or not to their end; their rows count nowhere
     """
 
     rows: int = 0
@@ -95,6 +101,7 @@ class Totals:
     null_rows: int = 0
     entities: int = 0
     tokens: int = 0
+    refused_files: int = 0
 
     def add(self, other: Totals) -> None:
         """Add another file's."""
@@ -128,8 +135,9 @@ class TagReport(Totals):
         """Give the report as plain data, as ``--json`` prints it."""
         seconds = max(self.seconds, 1e-9)
         return {
-            "status": "done with rejects" if self.rejected else "done",
+            "status": "done with rejects" if self.rejected or self.refused_files else "done",
             "files": self.files,
+            "refused_files": self.refused_files,
             "finished_before": self.finished_before,
             "rows": self.rows,
             "resumed_rows": self.resumed_rows,

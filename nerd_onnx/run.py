@@ -83,11 +83,20 @@ class _Run:
                 self._make_folder(pair)
                 self._keep_part(pair, FileRun(self._state, pair, self._part_of(pair)).run())
             self._state.report.seconds = time.perf_counter() - self._begin
+        self._require_one_readable()
         self._write_rejects()
         if self._work is not None:
             self._work.remove()
         self._state.report.seconds = time.perf_counter() - self._begin
         return self._state.report
+
+    def _require_one_readable(self) -> None:
+        """Refuse a run in which no file could be read: then it is the options that are wrong, most likely."""
+        report = self._state.report
+        if report.refused_files and not report.files and not report.finished_before:
+            if self._work is not None:
+                self._work.remove()
+            raise InputError(f"none of the {report.refused_files} files can be read; the first: {self._state.refusal}")
 
     def _ordered(self) -> list[FilePair]:
         """Order the files: the one that was begun comes first, for its chunks are there."""

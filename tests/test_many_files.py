@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.run import tag_files
 from nerd_onnx.tables.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
 from nerd_onnx.tables.rows import Format
-from nerd_onnx.tagger import Tagger
+from nerd_onnx.tagger import Tagger, TagOptions
 from tests.faults.helpers import texts, tree, write_lines, write_parquet
 
 
@@ -189,3 +190,95 @@ def test_one_file_with_rejects_for_all(tagger: Tagger, tmp_path: Path) -> None:
         )
     with pytest.raises(NerdError):
         tag(tagger, [tmp_path / "in"], tmp_path / "failing")
+
+
+def damaged(data: Path) -> list[str]:
+    """Damage three files of the data set in three ways. :return: their names"""
+    (data / "year=2024/part-0.parquet").write_bytes((data / "year=2024/part-0.parquet").read_bytes()[:-40])
+    packed = (data / "more.jsonl.gz").read_bytes()
+    (data / "more.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    pq.write_table(pq.read_table(data / "year=2025/part-0.parquet").drop_columns("text"), data / "zz.parquet")
+    return ["more.jsonl.gz", "year=2024/part-0.parquet", "zz.parquet"]
+
+
+def test_a_file_that_cannot_be_read_is_left_out_whole(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    whole = {path: (data / path).read_bytes() for path in ("more.jsonl.gz", "year=2024/part-0.parquet")}
+    names = damaged(data)
+    with pytest.raises(InputError, match=r"more\.jsonl\.gz"):
+        tag(tagger, [data], tmp_path / "out")
+    options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
+    report = tag(tagger, [data], tmp_path / "out", **options)
+    assert (report.files, report.refused_files, report.rows, report.rejected) == (2, 3, 60, 0)
+    assert report.summary()["status"] == "done with rejects"
+    assert list(tree(tmp_path / "out")) == ["year=2024/part-1.parquet", "year=2025/part-0.parquet"]
+    rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [(reject["file"], reject["row"]) for reject in rejects] == [(name, None) for name in names]
+    assert "no column 'text'; it has: id" in rejects[2]["reason"]
+    for path, content in whole.items():
+        (data / path).write_bytes(content)
+    (data / "zz.parquet").unlink()
+    again = tag(tagger, [data], tmp_path / "again", retry_rejects=str(tmp_path / "r.jsonl"))
+    assert (again.files, again.rows) == (2, 40)
+
+
+def test_a_refused_file_stays_refused_when_a_run_goes_on(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    damaged(data)
+    options: dict[str, Any] = {"on_error": "null", "chunk_rows": 5, "rejects": str(tmp_path / "whole.jsonl")}
+    tag(tagger, [data], tmp_path / "whole", **options)
+    options["rejects"] = str(tmp_path / "r.jsonl")
+    job = TagJob([str(data)], str(tmp_path / "out"), **options)
+    with pytest.raises(InterruptedRunError):
+        tag_files(tagger, job, stop=lambda: 15)
+    report = tag(tagger, [data], tmp_path / "out", resume=True, **options)
+    assert (report.files, report.refused_files) == (2, 3)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_refused_files_count_as_errors_and_not_all_may_be_refused(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    damaged(data)
+    options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
+    with pytest.raises(InputError, match="one more than --max-errors 1 allows"):
+        tag(tagger, [data], tmp_path / "out", max_errors=1, **options)
+    for path in data.rglob("part-*.parquet"):
+        path.write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"none of the 5 files can be read; the first: .*more\.jsonl\.gz"):
+        tag(tagger, [data], tmp_path / "none", **options)
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_files_that_are_empty_gone_or_lead_nowhere_are_left_out(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    (data / "aa.jsonl").write_bytes(b"")
+    (data / "bb.jsonl").symlink_to(tmp_path / "nowhere")
+    gone = data / "year=2025/part-0.parquet"
+    options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl"), "overwrite": True}
+    (tmp_path / "out" / "year=2025").mkdir(parents=True)
+    (tmp_path / "out" / "year=2025" / "part-0.parquet").write_bytes(b"of last week")
+    job = TagJob([str(data)], str(tmp_path / "out"), **options)
+    report = tag_files(tagger, job, lambda *_: gone.unlink(missing_ok=True))
+    rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [reject["file"] for reject in rejects] == ["aa.jsonl", "bb.jsonl", "year=2025/part-0.parquet"]
+    assert rejects[2]["reason"].endswith("; an older output was left as it is")
+    assert (report.files, report.refused_files) == (3, 3)
+
+
+def test_a_refused_file_that_was_repaired_is_tagged_when_the_run_goes_on(
+    tagger: Tagger, data: Path, tmp_path: Path
+) -> None:
+    whole = (data / "more.jsonl.gz").read_bytes()
+    (data / "more.jsonl.gz").write_bytes(whole[:-20])
+    options: dict[str, Any] = {"on_error": "skip", "chunk_rows": 5, "rejects": str(tmp_path / "r.jsonl")}
+    with pytest.raises(InterruptedRunError):
+        tag_files(tagger, TagJob([str(data)], str(tmp_path / "out"), **options), stop=lambda: 15)
+    (data / "more.jsonl.gz").write_bytes(whole)
+    report = tag(tagger, [data], tmp_path / "out", resume=True, **options)
+    assert (report.files, report.refused_files, report.rows) == (4, 0, 100)
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_wrong_options_for_all_files_leave_nothing_behind(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    wrong = Tagger(tagger.bundle, TagOptions(text_column="body"))
+    options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
+    with pytest.raises(InputError, match=r"none of the 4 files can be read; the first: .*no field 'body'"):
+        tag(wrong, [data], tmp_path / "out", **options)
+    assert tag(tagger, [data], tmp_path / "out", **options).files == 4

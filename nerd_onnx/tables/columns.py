@@ -14,6 +14,7 @@ from nerd_onnx.tables.texts import find_text_column, first_invalid, plain_texts
 
 OffsetUnit = Literal["codepoint", "utf8", "utf16"]
 
+OTHER_NAME = "choose another name (--column), or replace it (--overwrite-column)"
 METADATA_PREFIX = "nerd_onnx"
 _INT32_MAX = 2**31 - 1
 # Code points from which on a character takes one byte, or one UTF-16 unit, more.
@@ -186,7 +187,7 @@ def place_column(batch: pa.RecordBatch, column: pa.Array, schema: pa.Schema, pla
 
 def column_exists(where: str, name: str) -> str:
     """Say that the new column's name is taken, and what to do."""
-    return f"{where} already has a column {name!r}; choose another name (--column), or replace it (--overwrite-column)"
+    return f"{where} already has a column {name!r}; {OTHER_NAME}"
 
 
 def _check_rows(row: Ints, no_text: npt.NDArray[np.bool_]) -> None:

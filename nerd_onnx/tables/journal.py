@@ -51,6 +51,8 @@ class Progress:
             self.commit = event
         elif kind == "rejects":
             self.rejects = event
+        elif kind == "refused":
+            self.unfinished, self.chunks, self.commit = None, [], None
         elif kind == "done":
             self.finished[event["name"]] = event
             self.unfinished, self.chunks, self.commit = None, [], None

@@ -53,7 +53,8 @@ def parse_object(where: str, line: bytes, decoder: json.JSONDecoder, *, clean: b
             where, f"not valid UTF-8 at byte {err.start + 1} (0x{line[err.start]:02x}); convert the file to UTF-8"
         ) from err
     except json.JSONDecodeError as err:
-        raise RowError(where, f"not JSON: {err.msg} at column {err.colno}; expected one object a line") from err
+        what = err.msg.removesuffix(" at")
+        raise RowError(where, f"not JSON: {what} at column {err.colno}; expected one object a line") from err
     except RecursionError as err:
         raise RowError(where, "nested too deeply to be read") from err
     except ValueError as err:

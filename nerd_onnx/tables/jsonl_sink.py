@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -89,6 +89,18 @@ class JsonLinesSink:
         with output_errors(self._path):
             self._file.write(lines)
         self._rows += rows.num_rows
+
+    def unfit(self, rows: RowBatch) -> Mapping[int, str]:
+        """Tell which lines have a field of the new name already, where it may not be replaced."""
+        if rows.lines is None or self._replace:
+            return {}
+        keys = [key for key in (self._key, self._reasons_key) if key is not None]
+        return {
+            i: f"already has a column {key.name!r}"
+            for i, line in enumerate(rows.lines)
+            for key in keys
+            if key.values_in(line)
+        }
 
     def finish(self) -> Written:
         """

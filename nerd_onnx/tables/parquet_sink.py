@@ -99,6 +99,10 @@ class ParquetSink:
         if rows.last_in_group or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
             self._write_group()
 
+    def unfit(self, rows: RowBatch) -> Mapping[int, str]:  # noqa: ARG002 - the schema fits all rows or none
+        """Tell which rows cannot be written: none."""
+        return {}
+
     def finish(self) -> Written:
         """
         Write all that is left, safe on disk, but not yet under the output's name.

@@ -16,16 +16,17 @@ from nerd_onnx.tables.rows import Closing, Fault
 from nerd_onnx.tables.streams import input_name
 from nerd_onnx.tables.whole_file import Target, open_target
 
+WHOLE_FILE = -1  # in place of a row's number
 _BUFFER_BYTES = 1 << 20
 
 
 def reject_record(file: str, fault: Fault) -> dict[str, Any]:
     """
-    Say in one JSON object which row is rejected and why.
+    Say in one JSON object which row is rejected and why; ``row`` is null where it is the whole file.
 
     Bytes that did not parse are ``raw`` where they are UTF-8, else ``raw_base64``.
     """
-    record: dict[str, Any] = {"file": file, "row": fault.row}
+    record: dict[str, Any] = {"file": file, "row": None if fault.row == WHOLE_FILE else fault.row}
     if fault.line is not None:
         record["line"] = fault.line
     if fault.row_group is not None:
@@ -96,21 +97,26 @@ def gathered(path: str, parts: Iterable[str], *, overwrite: bool, scratch: str) 
     return target
 
 
-def rejected_rows(path: str) -> dict[str, frozenset[int]]:
+def rejected_rows(path: str) -> dict[str, frozenset[int] | None]:
     """
-    Read which rows were rejected: their numbers, by the name of their file.
+    Read which rows were rejected: their numbers, by the name of their file; None for all of them.
 
     :raises InputError: when it is no file of rejects
     """
     rows: dict[str, set[int]] = {}
+    whole: set[str] = set()
     number = 0
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):  # noqa: B007 - named in the message
                 record = json.loads(line)
-                rows.setdefault(str(record["file"]), set()).add(int(record["row"]))
+                of_file = rows.setdefault(str(record["file"]), set())
+                if record["row"] is None:
+                    whole.add(str(record["file"]))
+                else:
+                    of_file.add(int(record["row"]))
     except OSError as err:
         raise InputError(f"{input_name(path)}: cannot be read: {err.strerror}") from err
     except (ValueError, KeyError, TypeError) as err:
         raise InputError(f"{input_name(path)}, line {number}: no reject; expected a file that --rejects wrote") from err
-    return {file: frozenset(numbers) for file, numbers in rows.items()}
+    return {file: None if file in whole else frozenset(numbers) for file, numbers in rows.items()}

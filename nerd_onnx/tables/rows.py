@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -123,6 +123,28 @@ class RowBatch:
         """
         return self._taken([row for row in range(self.num_rows) if row not in rows], ())
 
+    def refusing(self, reasons: Mapping[int, str]) -> RowBatch:
+        """
+        Take rows out that have no place in the output; they become faults with their bytes.
+
+        :param reasons: why, by index in the batch
+        """
+        rows = [row for row in range(self.num_rows) if row not in reasons]
+        place = {row: i for i, row in enumerate(rows)}
+        kept = [fault for fault in self.faults if fault.index is None or fault.index in place]
+        faults = [fault if fault.index is None else replace(fault, index=place[fault.index]) for fault in kept]
+        faults += [
+            Fault(
+                self.number(row),
+                reason,
+                line=None if self.line_numbers is None else self.line_numbers[row],
+                row_group=self.row_group,
+                raw=None if self.lines is None else self.lines[row],
+            )
+            for row, reason in reasons.items()
+        ]
+        return self._taken(rows, faults)
+
     def _taken(self, rows: Sequence[int], faults: Sequence[Fault]) -> RowBatch:
         if len(rows) == self.num_rows:
             return replace(self, faults=tuple(faults))
@@ -223,6 +245,9 @@ class Sink(Protocol):
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
         """Write rows with their entities, and why some have none, in the order of the calls."""
+
+    def unfit(self, rows: RowBatch) -> Mapping[int, str]:
+        """Tell which rows cannot be written, by index in the batch, and why; asked before they are tagged."""
 
     def finish(self) -> Written:
         """Write all that is left, safe on disk, but not yet under the output's name."""

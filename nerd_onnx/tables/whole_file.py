@@ -55,6 +55,24 @@ def open_target(path: str, *, overwrite: bool, spooled: bool, scratch: str | Non
         return _WholeFile(path, overwrite=overwrite, mode=found and stat.S_IMODE(found.st_mode), scratch=scratch)
 
 
+def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
+    """
+    Write a file, or standard output, at once.
+
+    :param path: see :func:`open_target`
+    :param overwrite: whether an existing file may be replaced
+    :raises OutputError: when it may not be written, or the disk refuses
+    """
+    target = open_target(path, overwrite=overwrite, spooled=True)
+    try:
+        with output_errors(path):
+            target.file.write(content)
+        target.flush()
+        target.commit()
+    finally:
+        target.discard()
+
+
 class _WholeFile:
     """
     A file without a name, or with a temporary one where the system knows no other, until it is committed.

@@ -117,22 +117,32 @@ def case(seed: int, folder: Path, files: dict[str, bytes], only: str | None) -> 
     """
     rng = random.Random(seed)
     name = only or rng.choice(list(files))
-    path = folder / name
-    path.write_bytes(mutated(files[name], rng))
-    read: Callable[[Path, random.Random], None] = read_model if name.endswith(".json") else read_table
+    return f"{name} {read_file(folder / name, mutated(files[name], rng), rng, f'seed {seed}')}"
+
+
+def read_file(path: Path, content: bytes, rng: random.Random, which: str) -> str:
+    """
+    Write a file and read it as its kind is read.
+
+    :param which: names the case in errors
+    :return: ``read`` or ``refused``
+    :raises RuntimeError: when it ended in anything but success or one line
+    """
+    path.write_bytes(content)
+    read: Callable[[Path, random.Random], None] = read_model if path.name.endswith(".json") else read_table
     begin = time.monotonic()
     try:
         read(path, rng)
         ended = "read"
     except NerdError as err:
         if "\n" in str(err):
-            raise RuntimeError(f"seed {seed}, {name}: an error of several lines: {err}") from err
+            raise RuntimeError(f"{which}, {path.name}: an error of several lines: {err}") from err
         ended = "refused"
     except BaseException as err:
-        raise RuntimeError(f"seed {seed}, {name}: {type(err).__name__}: {err}") from err
+        raise RuntimeError(f"{which}, {path.name}: {type(err).__name__}: {err}") from err
     if time.monotonic() - begin > LONGEST_S:
-        raise RuntimeError(f"seed {seed}, {name}: took over {LONGEST_S} s")
-    return f"{name} {ended}"
+        raise RuntimeError(f"{which}, {path.name}: took over {LONGEST_S} s")
+    return ended
 
 
 def main() -> None:
