@@ -1,0 +1,1 @@
+"""``nerd-view``: tagged rows as one page to look at."""

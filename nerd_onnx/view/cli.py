@@ -1,0 +1,87 @@
+"""``nerd-view``: a tagged file in, a page out."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import PurePath
+from typing import Any, NoReturn
+
+import click
+
+from nerd_onnx import __version__
+from nerd_onnx.errors import NerdError
+from nerd_onnx.messages import printable
+
+
+@click.command("nerd-view", context_settings={"auto_envvar_prefix": "NERD_VIEW", "show_default": True})
+@click.argument("source", metavar="INPUT", type=click.Path())
+@click.argument("target", metavar="[OUTPUT]", required=False, type=click.Path())
+@click.option("--rows", type=click.IntRange(min=1), default=2000, help="Most rows to show.")
+@click.option("--sample", is_flag=True, help="Draw them by chance from the whole file, instead of its first ones.")
+@click.option("--seed", type=int, default=42, help="Of the drawing.")
+@click.option("--text-column", default="text", help="Column with the texts.")
+@click.option("--column", default="entities", help="Column with their entities.")
+@click.option(
+    "--format", "input_format", type=click.Choice(["parquet", "jsonl"]), help="Where INPUT's name does not tell."
+)
+@click.option(
+    "--offset-unit",
+    type=click.Choice(["codepoint", "utf8", "utf16"]),
+    help="Of the offsets.  [default: what the file says, else codepoint]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def command(source: str, target: str | None, **options: Any) -> None:
+    """
+    Write INPUT, a file that nerd-tag wrote, as one HTML page to look at: OUTPUT, or INPUT's name with .html.
+
+    The page holds all it needs, and nothing is fetched. It has filters by label, score and text, counts, and the most
+    frequent entities.
+
+    \b
+    Examples:
+      nerd-view tagged.parquet
+      nerd-view tagged.jsonl.gz look.html --sample --rows 5000
+    """  # noqa: D301 - the backspace tells click to keep the lines
+    from nerd_onnx.tables.output_place import output_name
+    from nerd_onnx.tables.rows import STANDARD_STREAM
+    from nerd_onnx.tables.streams import input_name
+    from nerd_onnx.tables.whole_file import write_whole
+    from nerd_onnx.view.page import view_page
+    from nerd_onnx.view.tagged_rows import sampled, tagged_rows
+
+    target = target or (STANDARD_STREAM if source == STANDARD_STREAM else f"{source}.html")
+    name = input_name(source) if source == STANDARD_STREAM else PurePath(source).name
+    found = tagged_rows(
+        source,
+        format=options["input_format"],
+        text_column=options["text_column"],
+        column=options["column"],
+        unit=options["offset_unit"],
+    )
+    wanted = options["rows"]
+    rows = sampled(found, wanted, options["seed"]) if options["sample"] else list(itertools.islice(found, wanted))
+    entities = sum(len(row.entities or ()) for row in rows)
+    how = "drawn by chance" if options["sample"] else "the first ones"
+    about = f"{len(rows):,} rows of {printable(name)} ({how}), {entities:,} entities."
+    write_whole(target, view_page(rows, name, about).encode(), overwrite=options["overwrite"])
+    click.echo(f"{printable(output_name(target))}: {about}", err=True)
+
+
+def main() -> NoReturn:
+    """Entry point of ``nerd-view``."""
+    try:
+        command.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("nerd-view: interrupted; no output was written", err=True)
+        sys.exit(130)
+    except click.ClickException as err:
+        click.echo(
+            f"nerd-view: error: {printable(err.format_message())} (nerd-view --help lists the options)", err=True
+        )
+        sys.exit(err.exit_code)
+    except NerdError as err:
+        click.echo(f"nerd-view: error: {printable(str(err))}", err=True)
+        sys.exit(err.exit_code)
+    sys.exit(0)

@@ -1,0 +1,73 @@
+"""Tagged rows to one self-contained page: nothing is fetched, and text stays text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from nerd_onnx.messages import printable
+from nerd_onnx.view.tagged_rows import TaggedRow
+
+MOST_CHARACTERS = 20_000  # of a row; a novel would stop the page
+
+
+def view_page(rows: Sequence[TaggedRow], title: str, about: str) -> str:
+    """
+    Make the page.
+
+    :param title: what is shown, such as the file's name
+    :param about: a sentence on where the rows come from
+    """
+    labels = sorted({entity.label for row in rows for entity in row.entities or ()})
+    fine = sorted({entity.fine_label for row in rows for entity in row.entities or () if entity.fine_label})
+    places = {name: i for i, name in enumerate(labels)}, {name: i for i, name in enumerate(fine)}
+    data = {
+        "about": about,
+        "labels": labels,
+        "fine_labels": fine,
+        "rows": [_row(row, *places) for row in rows],
+    }
+    script = _file("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return Template(_file("page.html")).substitute(
+        TITLE=escape(printable(title)),
+        STYLE=_file("page.css"),
+        SCRIPT=script,
+        SCRIPT_HASH=f"sha256-{digest}",
+        DATA=_embedded(data),
+    )
+
+
+def _row(row: TaggedRow, labels: dict[str, int], fine: dict[str, int]) -> dict[str, Any]:
+    """Cut a text into what stands between entities, as strings, and entities: text, label, fine label, score."""
+    text = row.text or ""
+    parts: list[Any] = []
+    at, limit = 0, min(len(text), MOST_CHARACTERS)
+    for entity in row.entities or ():
+        if entity.start < at or entity.end > limit:
+            continue
+        if entity.start > at:
+            parts.append(text[at : entity.start])
+        place = None if entity.fine_label is None else fine[entity.fine_label]
+        score = None if entity.score is None else round(entity.score, 4)
+        parts.append([text[entity.start : entity.end], labels[entity.label], place, score])
+        at = entity.end
+    if at < limit:
+        parts.append(text[at:limit])
+    return {"number": row.number, "parts": parts, **({"cut": len(text) - limit} if len(text) > limit else {})}
+
+
+def _embedded(data: dict[str, Any]) -> str:
+    """Write data so that no text in it can end the script element or open another."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _file(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")

@@ -1,0 +1,204 @@
+"""Read what nerd-tag wrote back as texts and entities, offsets in code points whatever unit the file has."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+import pyarrow as pa
+
+from nerd_onnx.errors import InputError, OptionError
+from nerd_onnx.tables.columns import METADATA_PREFIX, OffsetUnit
+from nerd_onnx.tables.rows import RowBatch
+from nerd_onnx.tables.sources import Format, Source, detect_format, open_source
+from nerd_onnx.tables.streams import input_name
+
+_BATCH_ROWS = 1024
+_BATCH_BYTES = 8 << 20
+_FIELDS = ("start", "end", "label")
+
+
+@dataclass(frozen=True)
+class TaggedEntity:
+    """
+    An entity of a row.
+
+    :param start: offset of its first character, in code points
+    :param end: one past its last character
+    :param fine_label: None where the file has one level
+    :param score: None where the file has none
+    """
+
+    start: int
+    end: int
+    label: str
+    fine_label: str | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class TaggedRow:
+    """
+    A row of a tagged file.
+
+    :param number: its number in the file, from 0
+    :param entities: in order of their start; None where the row was not tagged
+    """
+
+    number: int
+    text: str | None
+    entities: Sequence[TaggedEntity] | None
+
+
+def tagged_rows(
+    path: str,
+    *,
+    format: Format | None = None,  # noqa: A002 - the option's name
+    text_column: str = "text",
+    column: str = "entities",
+    unit: OffsetUnit | None = None,
+) -> Iterator[TaggedRow]:
+    """
+    Read a tagged file row by row.
+
+    :param column: the entities
+    :param unit: of their offsets; None for what the file says, else code points
+    :raises InputError: when it cannot be read, has no such columns, or offsets outside of their text
+    :raises OptionError: when the file says another unit
+    """
+    kind = detect_format(path, format)
+    with open_source(
+        path,
+        format=kind,
+        text_column=text_column,
+        typed=kind == "parquet",  # lines of JSON may hold fields that no column could
+        batch_rows=_BATCH_ROWS,
+        batch_bytes=_BATCH_BYTES,
+        limit=None,
+    ) as source:
+        unit = _unit(source, path, column, unit)
+        _check_column(source, path, column)
+        for batch in source.batches():
+            texts: list[str | None] = batch.texts.to_pylist()
+            for i, (text, entities) in enumerate(zip(texts, _column_of(batch, column), strict=True)):
+                yield TaggedRow(
+                    batch.number(i), text, _entities(f"{input_name(path)}, {batch.place(i)}", text, entities, unit)
+                )
+
+
+def _column_of(batch: RowBatch, column: str) -> list[Any]:
+    """Give the entities of a batch as the file has them."""
+    if batch.table is not None:
+        found: list[Any] = batch.table.column(column).to_pylist()
+        return found
+    return [json.loads(line).get(column) for line in batch.lines or ()]
+
+
+def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]:
+    """
+    Draw rows by chance from a file of any length, in the order of the file (reservoir sampling, Vitter 1985).
+
+    :param count: how many, or all where there are fewer
+    """
+    rng = random.Random(seed)  # noqa: S311 - nothing secret
+    kept: list[TaggedRow] = []
+    for seen, row in enumerate(rows):
+        if seen < count:
+            kept.append(row)
+        elif (place := rng.randrange(seen + 1)) < count:
+            kept[place] = row
+    return sorted(kept, key=lambda row: row.number)
+
+
+def _unit(source: Source, path: str, column: str, asked: OffsetUnit | None) -> OffsetUnit:
+    """Tell the unit of the offsets: as the file says, or as asked."""
+    metadata = (source.schema.metadata or {}) if source.schema is not None else {}
+    said = metadata.get(f"{METADATA_PREFIX}.{column}.offset_unit".encode(), b"").decode()
+    if not said:
+        return asked or "codepoint"
+    if said not in get_args(OffsetUnit):
+        raise InputError(f"{input_name(path)}: its offsets are in {said!r}; this version knows {get_args(OffsetUnit)}")
+    if asked is not None and asked != said:
+        raise OptionError(f"--offset-unit {asked}: {input_name(path)} says that its offsets are in {said}")
+    return cast("OffsetUnit", said)
+
+
+def _check_column(source: Source, path: str, column: str) -> None:
+    names = list(source.column_names)
+    if column not in names:
+        raise InputError(
+            f"{input_name(path)}: has no column {column!r} with entities; it has: {', '.join(names)}. Tag it first "
+            "with nerd-tag, or name the column with --column"
+        )
+    kind = source.schema.field(column).type if source.schema is not None else pa.null()
+    if pa.types.is_null(kind):
+        return  # lines are looked at one by one
+    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+    fields = [inner.field(i).name for i in range(inner.num_fields)] if pa.types.is_struct(inner) else []
+    if inner is kind or (not pa.types.is_null(inner) and not set(_FIELDS) <= set(fields)):
+        raise InputError(
+            f"{input_name(path)}: column {column!r} is {kind}; expected a list of entities with {', '.join(_FIELDS)}"
+        )
+
+
+def _entities(where: str, text: str | None, found: Any, unit: OffsetUnit) -> list[TaggedEntity] | None:
+    """Turn a row's entities into ours, and check that they lie in its text."""
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(map(_is_entity, found)):
+        raise InputError(
+            f"{where}: its entities are not as nerd-tag writes them; expected a list of objects with numbers start and "
+            "end, and a label"
+        )
+    place = _Places(text or "", unit)
+    result = []
+    for one in found:
+        start, end = place.of(one["start"]), place.of(one["end"])
+        if not 0 <= start < end <= len(text or ""):
+            raise InputError(f"{where}: entity {one['start']}:{one['end']} is not inside its text of {len(text or '')}")
+        if "text" in one and one["text"] != (text or "")[start:end]:
+            raise InputError(
+                f"{where}: entity {one['start']}:{one['end']} is not {one['text']!r} as it says; name the unit of the "
+                "offsets with --offset-unit"
+            )
+        result.append(TaggedEntity(start, end, one["label"], one.get("fine_label"), one.get("score")))
+    return sorted(result, key=lambda entity: (entity.start, entity.end))
+
+
+def _is_entity(one: object) -> bool:
+    if not isinstance(one, dict):
+        return False
+    numbers = [one.get("start"), one.get("end")]
+    score, fine = one.get("score"), one.get("fine_label")
+    return (
+        all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+        and isinstance(one.get("label"), str)
+        and (fine is None or isinstance(fine, str))
+        and (score is None or isinstance(score, int | float))
+    )
+
+
+class _Places:
+    """
+    Turns offsets into code points; what lies outside of the text stays outside.
+
+    :param text: the text, encoded once where that is needed
+    """
+
+    def __init__(self, text: str, unit: OffsetUnit) -> None:
+        self._codec, self._width = {"utf8": ("utf-8", 1), "utf16": ("utf-16-le", 2)}.get(unit, ("", 1))
+        self._length = len(text)
+        plain = not self._codec or text.isascii()
+        self._encoded = None if plain else text.encode(self._codec, "surrogatepass")
+
+    def of(self, offset: int) -> int:
+        """Give the code points before an offset; below 0 or beyond the text where it is outside."""
+        if self._encoded is None or offset < 0:
+            return offset
+        at = offset * self._width
+        if at > len(self._encoded):
+            return self._length + 1
+        return len(self._encoded[:at].decode(self._codec, "surrogatepass" if self._width > 1 else "ignore"))

@@ -1,0 +1,99 @@
+"""The page of nerd-view in a real browser: filters, search, keyboard, and no word on the console."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nerd_onnx.view.page import view_page
+from nerd_onnx.view.tagged_rows import TaggedEntity, TaggedRow
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+
+PROBE = """<script>
+window.addEventListener("load", () => {
+  const at = (id) => document.getElementById(id);
+  const fire = (node, kind) => node.dispatchEvent(new Event(kind, {bubbles: true}));
+  const state = () => ({count: at("count").textContent, rows: at("rows").children.length,
+    marks: document.querySelectorAll("#rows mark").length, top: at("top").children.length});
+  const found = {all: state(), hacked: String(window.hacked)};
+  document.querySelectorAll("#labels input")[0].click();
+  found.less = state();
+  at("all").click();
+  at("score").value = "0.9"; fire(at("score"), "input");
+  found.sure = state();
+  at("score").value = "0"; fire(at("score"), "input");
+  at("only").click();
+  found.only = state();
+  at("only").click();
+  at("search").value = "HOSTILE"; fire(at("search"), "input");
+  setTimeout(() => {
+    found.search = state();
+    const controls = [...document.querySelectorAll("input, button")];
+    found.named = controls.every(node => node.labels?.length || node.textContent);
+    found.wide = document.documentElement.scrollWidth;
+    document.body.setAttribute("data-found", JSON.stringify(found));
+  }, 400);
+});
+</script></body>"""
+
+
+def rows() -> list[TaggedRow]:
+    made = []
+    for i in range(3000):
+        person = TaggedEntity(0, 4, "person", "person-artist/author", 0.95 if i % 2 else 0.5)
+        place = TaggedEntity(14, 18, "location", None, None)
+        made.append(TaggedRow(i, "Anna lives in Rome.", [person, place] if i % 3 else []))
+    hostile = 'hostile </script><img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+    return [*made, TaggedRow(3000, hostile, [TaggedEntity(0, 7, "<i>art</i>", None, 1.0)])]
+
+
+def look(page: str, folder: Path, width: int = 1200) -> tuple[str, list[str]]:
+    (folder / "page.html").write_text(page, "utf-8")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    done = subprocess.run(
+        [
+            *command, f"--window-size={width},900", f"--user-data-dir={folder / 'profile'}",
+            "--virtual-time-budget=4000", (folder / "page.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )  # fmt: skip
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_the_script_runs_under_its_own_policy_and_says_nothing(tmp_path: Path) -> None:
+    dom, console = look(view_page(rows(), "tagged.parquet", "about"), tmp_path)
+    assert console == []
+    assert "3,001 of 3,001 rows, 4,001 entities" in dom
+    assert "<img" not in dom
+
+
+@pytest.mark.parametrize("width", [500, 1200])
+def test_filters_search_and_hostile_text(tmp_path: Path, width: int) -> None:
+    page = view_page(rows(), "tagged.parquet", "about")
+    page = re.sub(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", "", page)  # lets the probe in
+    dom, console = look(page.replace("</body>", PROBE), tmp_path, width)
+    assert console == []
+    match = re.search(r'data-found="([^"]*)"', dom)
+    assert match, dom[-2000:]
+    found: dict[str, Any] = json.loads(unescape(match[1]))
+    assert found["hacked"] == "undefined"
+    assert found["all"]["count"] == "3,001 of 3,001 rows, 4,001 entities"
+    assert 60 <= found["all"]["rows"] < 1000  # drawn as one scrolls
+    assert found["less"]["count"] == "3,001 of 3,001 rows, 4,000 entities"  # without the label <i>art</i>
+    assert found["sure"]["count"] == "3,001 of 3,001 rows, 3,001 entities"  # those without a score stay
+    assert found["only"]["count"] == "2,001 of 3,001 rows, 4,001 entities"
+    assert found["search"] == {"count": "1 of 3,001 rows, 1 entities", "rows": 1, "marks": 1, "top": 1}
+    assert found["named"]
+    assert found["wide"] <= width
