@@ -19,7 +19,7 @@ _JOB_OPTIONS = (
     *("resume", "chunk_rows", "on_error", "rejects", "max_errors", "retry_rejects", "max_memory"),
 )
 _REJECTS_CODE = 3
-_TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "offset_unit", "text_column", "column")
+_TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column")
 _YES = ("1", "true", "t", "yes", "y", "on")  # what click takes for a set flag
 
 
@@ -72,6 +72,11 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     "--min-score", type=click.FloatRange(0, 1), default=0.0, help="Keep only entities with this score or more."
 )
 @click.option(
+    "--precision",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Keep only entities of which so large a share was right where the model was calibrated, by type.",
+)
+@click.option(
     "--offset-unit",
     type=click.Choice(["codepoint", "utf8", "utf16"]),
     default="codepoint",
@@ -94,9 +99,12 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     "--on-error",
     type=click.Choice(["fail", "null", "skip"]),
     default="fail",
-    help="A row that cannot be read or tagged: stop, give it null entities and a reason, or leave it out.",
+    help="A row that cannot be read or tagged: stop, give it null entities and a reason, or leave it out. With null "
+    "and skip, one of several files that cannot be read is left out.",
 )
-@click.option("--rejects", type=click.Path(), help="File for the places and reasons of such rows, as JSON Lines.")
+@click.option(
+    "--rejects", type=click.Path(), help="File for the places and reasons of such rows and files, as JSON Lines."
+)
 @click.option("--max-errors", type=click.IntRange(min=0), help="Stop at more such rows.  [default: any number]")
 @click.option("--retry-rejects", type=click.Path(), help="Tag only the rows that this file of rejects names.")
 @click.option("--overwrite-column", is_flag=True, help="Replace an existing column of the new name.")
@@ -159,7 +167,7 @@ def command(
         click.echo(json.dumps(summary), err=True)
     elif not quiet:
         click.echo(summary_line(summary), err=True)
-    if summary["rejected"]:
+    if summary["rejected"] or summary["refused_files"]:
         sys.exit(_REJECTS_CODE)
 
 

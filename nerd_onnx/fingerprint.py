@@ -30,6 +30,8 @@ def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--column": options.column,
         "--labels": list(options.labels) if options.labels is not None else None,
         "--min-score": options.min_score,
+        "--precision": options.precision,
+        "calibration of scores": bundle.calibration_digest,
         "--offset-unit": options.offset_unit,
         "--format": job.input_format,
         "--output-format": job.output_format,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import shlex
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nerd_onnx.errors import OutputError
+from nerd_onnx.errors import InputError, OutputError
+
+if TYPE_CHECKING:  # loading them takes time that --help and --version have not
+    from nerd_onnx.job import TagJob
+    from nerd_onnx.tagger import Tagger
 
 _STEERING = ("Cc", "Cf", "Zl", "Zp", "Cs")  # control and format characters (bidi overrides), line ends, lone surrogates
 
@@ -28,7 +32,7 @@ def resuming_command(arguments: Sequence[str]) -> str:
     return shlex.join(["nerd-tag", "--resume", *options, *arguments[end:]])
 
 
-def plan(tagger: Any, job: Any) -> dict[str, Any]:
+def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     """
     Say what a run would do, after opening inputs and model.
 
@@ -39,13 +43,19 @@ def plan(tagger: Any, job: Any) -> dict[str, Any]:
     from nerd_onnx.tables.columns import column_exists
 
     rows: int | None = 0
+    refused = 0
     columns: list[str] = []
     for pair in job.pairs:
-        with open_pair_source(tagger, job, pair) as opened:
-            columns = columns or list(opened.column_names)
-            known = opened.num_rows
-            if tagger.options.column in opened.column_names and not job.overwrite_column:
-                raise OutputError(column_exists(pair.input, tagger.options.column))
+        try:
+            with open_pair_source(tagger, job, pair) as opened:
+                columns = columns or list(opened.column_names)
+                known = opened.num_rows
+                if tagger.options.column in opened.column_names and not job.overwrite_column:
+                    raise OutputError(column_exists(pair.input, tagger.options.column))
+        except InputError:
+            if not job.may_refuse:
+                raise
+            refused, known = refused + 1, 0
         rows = None if rows is None or known is None else rows + known
     return {
         "status": "planned",
@@ -53,6 +63,7 @@ def plan(tagger: Any, job: Any) -> dict[str, Any]:
         "output": job.output,
         "output_format": output_format_of(job, job.pairs[0]),
         "files": len(job.pairs),
+        "refused_files": refused,
         "rows": rows,
         "columns": columns,
         "text_column": tagger.options.text_column,
@@ -61,6 +72,7 @@ def plan(tagger: Any, job: Any) -> dict[str, Any]:
         "quantization": tagger.bundle.quantization,
         "labels": list(tagger.options.labels or tagger.labels.types),
         "min_score": tagger.options.min_score,
+        "precision": tagger.options.precision,
         "offset_unit": tagger.options.offset_unit,
         "limit": job.limit,
         "segment_tokens": tagger.bundle.segment_tokens,
@@ -76,6 +88,8 @@ def summary_line(summary: dict[str, Any]) -> str:
     nulls = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
     if summary["rejected"]:
         nulls += f", {summary['rejected']:,} rejected"
+    if summary["refused_files"]:
+        nulls += f", {summary['refused_files']:,} files that could not be read"
     if summary["resumed_rows"]:
         nulls += f", {summary['resumed_rows']:,} of them from before"
     if summary["finished_before"]:

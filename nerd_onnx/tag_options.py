@@ -20,7 +20,8 @@ class Entity:
     :param end: one past its last character: ``text[start:end]`` is the entity
     :param label: entity type; the coarse one where the model has two levels
     :param fine_label: fine type, None where the model has one level
-    :param score: mean probability of its words for the label, 0 to 1
+    :param score: probability that its borders and label are right, 0 to 1, where the model was calibrated; else the
+        mean probability of its words for the label
     :param text: the entity as it stands in the text
     """
 
@@ -35,11 +36,13 @@ class Entity:
 @dataclass(frozen=True)
 class TagOptions:
     """
-    What may be chosen when tagging. Only ``min_score`` and ``labels`` change which entities are found.
+    What may be chosen when tagging. Only ``min_score``, ``precision`` and ``labels`` change which entities are found.
 
     :param batch_tokens: most tokens in one call of the network
     :param threads: calls at the same time; None for one a processor this process may use
     :param min_score: entities with a lower score are left out
+    :param precision: entities are left out whose type had a smaller share of right ones from their score upwards, on
+        the text that the model was calibrated on; None keeps all
     :param labels: coarse or fine types to keep; None keeps all
     :param offset_unit: unit of ``start`` and ``end`` in columns; Python's Entity is always in code points
     :param text_column: column to tag
@@ -49,6 +52,7 @@ class TagOptions:
     batch_tokens: int = 512
     threads: int | None = None
     min_score: float = 0.0
+    precision: float | None = None
     labels: tuple[str, ...] | None = None
     offset_unit: OffsetUnit = "codepoint"
     text_column: str = "text"
@@ -61,6 +65,8 @@ class TagOptions:
             raise OptionError(f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}")
         if not isinstance(self.min_score, (int, float)) or not 0 <= self.min_score <= 1:
             raise OptionError(f"min_score is {self.min_score!r}; expected a number from 0 to 1")
+        if self.precision is not None and not 0 < self.precision <= 1:
+            raise OptionError(f"precision is {self.precision!r}; expected a number above 0 and up to 1")
         if self.batch_tokens < 1 or (self.threads is not None and self.threads < 1):
             raise OptionError(f"batch_tokens is {self.batch_tokens} and threads {self.threads}; expected 1 or more")
 

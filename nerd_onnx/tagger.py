@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from nerd_onnx.errors import ModelError, OptionError, first_line
@@ -96,6 +97,7 @@ class Tagger:
         self.network: Network = network or _session(bundle)
         self._decoder = Decoder(bundle.labels)
         self._kept = _kept_types(self.options.labels, self)
+        self._least_scores = _least_scores(self.options.precision, bundle)
         self._capacity = bundle.segment_tokens - len(self._encoder.prefix) - len(self._encoder.suffix)
         if self._capacity < _LEAST_CAPACITY:
             raise ModelError(f"{bundle.name}: takes {bundle.segment_tokens} tokens, too few beside its special tokens")
@@ -109,11 +111,11 @@ class Tagger:
         """
         Load a model: a bundle, a plain Hugging Face or Optimum folder, a hub id; None is the one inside.
 
-        :param options: ``batch_tokens``, ``threads``, ``min_score``, ``labels``, ``offset_unit``, ``text_column`` and
-            ``column``: the fields of :class:`TagOptions`
+        :param options: ``batch_tokens``, ``threads``, ``min_score``, ``precision``, ``labels``, ``offset_unit``,
+            ``text_column`` and ``column``: the fields of :class:`TagOptions`
         """
-        if isinstance(labels := options.get("labels"), str):
-            options["labels"] = tuple(name.strip() for name in labels.split(","))
+        if (labels := options.get("labels")) is not None:
+            options["labels"] = tuple(map(str.strip, labels.split(",") if isinstance(labels, str) else labels))
         return cls(Bundle.load(model), TagOptions(**options))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -209,6 +211,7 @@ class Tagger:
             model_sha256=self.bundle.model_sha256,
             quantization=self.bundle.quantization,
             kernels=self.bundle.kernels,
+            calibration=self.bundle.calibration_digest,
         )
 
     def entity_column(self, tagged: TaggedTexts) -> pa.ListArray:
@@ -322,10 +325,14 @@ class Tagger:
         return self._filtered(part.placed(self._decoder.spans(part.encoded, decisions)))
 
     def _filtered(self, spans: Spans) -> Spans:
-        """Keep what the options ask for."""
+        """Turn scores into probabilities, and keep what the options ask for."""
+        if self.bundle.calibration is not None:
+            spans = replace(spans, score=self.bundle.calibration.apply(spans.score, spans.label))
         if self._kept is not None:
             types, fine_types = self._kept
             spans = spans.select(types[spans.label] | fine_types[spans.fine])
+        if self._least_scores is not None:
+            spans = spans.select(spans.score >= self._least_scores[spans.label])
         if self.options.min_score > 0:
             spans = spans.select(spans.score >= np.float32(self.options.min_score))
         return spans
@@ -358,6 +365,18 @@ def _session(bundle: Bundle) -> Session:
 
 def _reload(folder: Path | None, options: TagOptions) -> Tagger:
     return Tagger(Bundle.load(folder), options)
+
+
+def _least_scores(precision: float | None, bundle: Bundle) -> npt.NDArray[np.float64] | None:
+    """Give the least score of each type; None where all are kept."""
+    if precision is None:
+        return None
+    if bundle.calibration is None:
+        raise OptionError(
+            f"--precision: {bundle.name} records no thresholds; export it with nerd-export --dataset, or use "
+            "--min-score"
+        )
+    return bundle.calibration.least_scores(precision)
 
 
 def _kept_types(

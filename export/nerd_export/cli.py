@@ -81,9 +81,9 @@ def train_command(
     _check_train_output(output, resume=resume, overwrite=overwrite)
     names = [name.strip() for name in label_names.split(",")] if label_names else None
     data = prepare(
-        config, train_file, validation_file, names, drop_bad_rows=drop_bad_rows, drop_shared=drop_shared, note=_note
+        config, train_file, validation_file, names, drop_bad_rows=drop_bad_rows, drop_shared=drop_shared, note=note
     )
-    table = train(config, data, output, resume=resume, overwrite=overwrite, note=_note)
+    table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
     with writing(output):
         write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
     click.echo(markdown_table(table))
@@ -214,7 +214,7 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
         **options,
     )
     try:
-        result = export_bundle(request, _note)
+        result = export_bundle(request, note)
     except GateRefusalError as refusal:
         click.echo(verdict_table(refusal.result.verdict))
         _write_report(report, {"refused": str(refusal), **refusal.result.summary()})
@@ -240,7 +240,7 @@ def _check(
     if labelled := dataset is not None or bool(evaluations):
         require_extra("nerd-export --check with labelled data")
     loaded = described(bundle)
-    splits = labelled_splits(dataset, evaluations, loaded.labels, _note) if labelled else {}
+    splits = labelled_splits(dataset, evaluations, loaded.labels, note) if labelled else {}
     found = check_bundle(loaded, splits, limits)
     _write_report(report, found.summary())
     agreed = "not recorded" if found.entity_agreement is None else f"{found.entity_agreement:.4f}"
@@ -294,16 +294,17 @@ def require_extra(command: str) -> None:
             raise MissingExtraError(f"{command} needs {name}, which comes with: pip install 'nerd-onnx[export]'")
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
+    """Tell the user what does not stop the command."""
     click.echo(f"note: {text}", err=True)
 
 
-def _run(command: click.Command) -> NoReturn:
+def run_command(command: click.Command) -> NoReturn:
     """Run a command; a user's mistake ends in one line and an exit code, never in a traceback."""
     try:
         command.main(standalone_mode=False)
     except click.exceptions.Abort:
-        hint = "the same command with --resume goes on" if command is train_command else "no bundle was written"
+        hint = "the same command with --resume goes on" if command is train_command else "nothing was written"
         click.echo(f"interrupted; {hint}", err=True)
         sys.exit(130)
     except click.ClickException as err:
@@ -317,9 +318,9 @@ def _run(command: click.Command) -> NoReturn:
 
 def train_main() -> NoReturn:
     """Entry point of ``nerd-train``."""
-    _run(train_command)
+    run_command(train_command)
 
 
 def export_main() -> NoReturn:
     """Entry point of ``nerd-export``."""
-    _run(export_command)
+    run_command(export_command)

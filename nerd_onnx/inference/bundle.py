@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.session import cpu_target, integer_kernels
 
@@ -38,6 +39,7 @@ class Bundle:
     :param optimized: the graph is in its final form
     :param quantization: how it was quantized; ``none`` for fp32, ``unknown`` for foreign folders
     :param weight_bits: bits of a weight in integer products, None where there are none or nobody said
+    :param calibration: what turns scores into probabilities; None where nothing was fitted
     :param description: all of ``nerd.json``; empty for foreign folders
     """
 
@@ -51,12 +53,22 @@ class Bundle:
     optimized: bool = False
     quantization: str = "unknown"
     weight_bits: int | None = None
+    calibration: ScoreCalibration | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kernels(self) -> str:
         """How this processor computes the model's products; a foreign folder does not tell if it has 8-bit ones."""
         return "as the ONNX file says" if self.quantization == "unknown" else integer_kernels(self.weight_bits)
+
+    @property
+    def calibration_digest(self) -> str:
+        """Fingerprint of what decides scores and thresholds besides the graph; ``none`` without."""
+        record = self.description.get("calibration")
+        if record is None:
+            return "none"
+        decides = {key: record[key] for key in ("slope", "offsets", "thresholds")}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def may_saturate(self) -> bool:
@@ -137,21 +149,28 @@ def _read_described(name: str, folder: Path) -> Bundle:
         hashes = {file: _checked_hash(folder, file, str(facts["sha256"])) for file, facts in files.items()}
         scheme: Scheme = description["scheme"]
         file, weight_bits = _variant_for(cpu_target(), description)
+        labels = LabelSet(tuple(description["labels"]), description.get("coarse") or {}, scheme)
         return Bundle(
             name=name,
             folder=None if folder == DEFAULT_FOLDER else folder,
             model_file=folder / file,
             tokenizer_file=folder / "tokenizer.json",
-            labels=LabelSet(tuple(description["labels"]), description.get("coarse") or {}, scheme),
+            labels=labels,
             segment_tokens=int(description["segment_tokens"]),
             model_sha256=hashes[file],
             optimized=True,
             quantization=str(description["quantization"]["method"]),
             weight_bits=weight_bits,
+            calibration=_calibration(description, labels),
             description=description,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise ModelError(f"{where}: incomplete or malformed ({err!r}); export the model again") from err
+
+
+def _calibration(description: Mapping[str, Any], labels: LabelSet) -> ScoreCalibration | None:
+    record = description.get("calibration")
+    return None if record is None else ScoreCalibration.from_description(record, labels.types)
 
 
 def _variant_for(target: str, description: Mapping[str, Any]) -> tuple[str, int | None]:

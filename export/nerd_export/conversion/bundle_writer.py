@@ -123,13 +123,13 @@ def write_description(
     quantization: Mapping[str, Any],
     variants: Sequence[Mapping[str, Any]],
     lineage: Mapping[str, Any],
-    **sections: Mapping[str, Any],
+    **sections: Mapping[str, Any] | None,
 ) -> None:
     """
     Write ``nerd.json``, the one file the runtime believes; it fingerprints every other file.
 
     :param variants: each graph's ``file``, the ``targets`` it is for, and the ``weight_bits`` of its integer products
-    :param sections: further objects to record, such as metrics and verification
+    :param sections: further objects to record, such as metrics and verification; None for one that there is not
     """
     names = sorted(path.name for path in folder.iterdir() if path.name != DESCRIPTION)
     description = {
@@ -144,7 +144,7 @@ def write_description(
         "variants": [dict(variant) for variant in variants],
         "opset": opset,
         "lineage": dict(lineage),
-        **{key: dict(value) for key, value in sections.items()},
+        **{key: dict(value) for key, value in sections.items() if value is not None},
         "files": {
             name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names
         },

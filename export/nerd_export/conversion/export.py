@@ -26,16 +26,17 @@ from nerd_export.config import (
 from nerd_export.conversion.bundle_writer import new_folder, write_description, write_expected, write_model
 from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict
 from nerd_export.conversion.labelled import labelled_splits
+from nerd_export.conversion.lineage import checkpoint_labels, training_record
 from nerd_export.conversion.model_card import bundle_card
 from nerd_export.conversion.networks import TorchNetwork, segment_batches
 from nerd_export.conversion.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
 from nerd_export.conversion.prepare import prepared
 from nerd_export.conversion.recipe import Plan, Workshop
+from nerd_export.conversion.score_calibration import fitted_calibration
 from nerd_export.conversion.sensitivity import LayerCost, fewest_kept, layer_costs, title
 from nerd_export.conversion.verify import entity_set, sample_texts
 from nerd_export.outputs import writing
-from nerd_export.training.trainer import STATE_FILE
-from nerd_onnx.errors import ModelError, OptionError, VerificationError, first_line
+from nerd_onnx.errors import OptionError, VerificationError
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.bundle import Bundle, longest_input
 from nerd_onnx.inference.labels import LabelSet
@@ -159,8 +160,8 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
     if request.keep_fp32 and request.quantize == "none":
         raise OptionError("--keep-fp32: with --quantize none every layer stays fp32; leave one of them out")
     checkpoint = load_checkpoint(request.model, tell)
-    training = _training_record(request.model)
-    labels = _labels(checkpoint, request.level, training)
+    training = training_record(request.model)
+    labels = checkpoint_labels(checkpoint.names, request.level, training)
     splits = labelled_splits(request.dataset, request.evaluations, labels, tell)
     with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
         job = _Job(request, labels, training, folder=folder, scratch=Path(scratch), tell=tell)
@@ -272,6 +273,8 @@ class _Job:
     def _describe(self, bundle: Bundle, original: TorchNetwork, result: ExportResult) -> None:
         """Write what the original finds, the card, and the description with every figure."""
         request, verdict = self._request, result.verdict
+        views = {name: found.views["raw"] for name, found in verdict.found.items()}
+        calibration = fitted_calibration(views, self._labels.types, "validation") if request.dataset else None
         card = bundle_card(
             request.output.name,
             bundle,
@@ -279,6 +282,7 @@ class _Job:
             verdict=verdict,
             repair=result.repair,
             texts=len(self._texts),
+            calibration=calibration,
         )
         notes = f"\n{request.notes.strip()}\n" if request.notes.strip() else ""
         tagger = Tagger(bundle, TagOptions(threads=1), network=original)
@@ -292,6 +296,7 @@ class _Job:
                 self._labels,
                 **self._facts(bundle.description["quantization"], bundle.description["variants"]),
                 verification=_verification(result, request),
+                calibration=calibration,
                 metrics=verdict.metrics,
             )
 
@@ -343,43 +348,6 @@ def _require_positions(segment_tokens: int, exported: Path) -> None:
     limit = longest_input(json.loads((exported / "config.json").read_text("utf-8")), exported)
     if segment_tokens > limit:
         raise OptionError(f"--segment-tokens {segment_tokens}: the model takes {limit} tokens at most; give up to that")
-
-
-def _labels(checkpoint: Checkpoint, level: Level | None, training: Mapping[str, Any]) -> LabelSet:
-    if level == "fine" or (level is None and training.get("coarse")):
-        return LabelSet.hierarchical(checkpoint.names)
-    return LabelSet(checkpoint.names)
-
-
-def _training_record(model: str) -> dict[str, Any]:
-    """
-    Read what nerd-train left beside the checkpoint; empty for other checkpoints.
-
-    :raises ModelError: when it is not what nerd-train writes
-    """
-    path = Path(model) / STATE_FILE
-    if not path.is_file():
-        return {}
-    remedy = "train again with nerd-train, or remove the file to export without its record"
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as err:
-        raise ModelError(f"{path}: not readable as JSON: {first_line(err)}; {remedy}") from err
-    if not _is_training_record(record):
-        raise ModelError(f"{path}: not the record that nerd-train writes; {remedy}")
-    return dict(record)
-
-
-def _is_training_record(record: object) -> bool:
-    """Check the parts of a training record that the bundle and its card name."""
-    if not isinstance(record, dict):
-        return False
-    recipe, data = record.get("recipe", {}), record.get("data", {})
-    if not isinstance(recipe, dict) or not isinstance(data, dict):
-        return False
-    named = isinstance(recipe.get("model", ""), str)
-    counted = isinstance(data.get("train"), str) and isinstance(data.get("train_sentences"), int)
-    return named and (counted or not data)
 
 
 def _verification(result: ExportResult, request: ExportRequest) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Verdict:
     :param fp32: fp32 ONNX against original, on the same texts
     :param neighbours: texts that got another answer, by way of tagging
     :param sizes: bytes of the original's weights, the fp32 graph, and the bundle's
+    :param found: what the bundle finds in each split
     """
 
     comparison: Comparison
@@ -98,6 +99,7 @@ class Verdict:
     sizes: Mapping[str, int]
     speed: Speed | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    found: Mapping[str, Evaluation] = field(default_factory=dict)
 
     def faults(self, limits: VerifyLimits) -> list[str]:
         """Say what the limits do not allow; empty for a bundle that passes."""
@@ -169,18 +171,22 @@ class Gate:
             return Verdict(nothing, self._fp32_comparison, (), {}, sizes)
         neighbours = changed_by_neighbours(bundle, self._texts)
         rows: list[F1Row] = []
+        evaluations: dict[str, Evaluation] = {}
         metrics: dict[str, Any] = {}
         for name, split in self._splits.items():
             original, fp32 = self._reference(name)
             found = _evaluated(bundle, split.sentences)
             rows += _rows(name, split, original, fp32, found)
+            evaluations[name] = found
             metrics[name] = {
                 "source": split.source,
                 "original": original.summary(),
                 "fp32": fp32.summary(),
                 "bundle": found.summary(),
             }
-        return Verdict(comparison, self._fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics)
+        return Verdict(
+            comparison, self._fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics, found=evaluations
+        )
 
     def speed(self, candidate: Bundle) -> Speed:
         """Time the three forms of the model on the first of the texts, one after the other in every round."""

@@ -25,11 +25,13 @@ def bundle_card(
     verdict: Verdict,
     repair: Repair | None,
     texts: int,
+    calibration: Mapping[str, Any] | None = None,
 ) -> str:
     """
     Write the bundle's ``README.md``, with the metadata that the Hugging Face hub reads.
 
     :param texts: number of texts it was compared on
+    :param calibration: how scores become probabilities, as recorded; None where nothing was fitted
     """
     return f"""---
 {_front_matter(name, bundle, lineage, verdict)}
@@ -53,7 +55,7 @@ On {texts:,} texts ({verdict.comparison.tokens:,} tokens, {verdict.comparison.en
 runtime{_note(verdict)}:
 
 {verdict_table(verdict)}
-{"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}
+{"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}{"".join(_scores(calibration))}
 ## Where it comes from
 
 Checkpoint `{lineage["checkpoint"]}`{_base(lineage)}.
@@ -127,6 +129,19 @@ def _levels(labels: LabelSet) -> str:
     if labels.has_fine_level:
         return f"{len(labels.fine_types)} fine types in {len(labels.types)} coarse ones"
     return f"{len(labels.types)} types"
+
+
+def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
+    """Say what a score means."""
+    if calibration is None:
+        return
+    errors = ", ".join(f"{name} {error:.4f}" for name, error in calibration["expected_calibration_error"].items())
+    before = ", ".join(f"{name} {error:.4f}" for name, error in calibration["before"].items())
+    yield (
+        "\n## Scores\n\nA score is the probability that borders and coarse type of an entity are right: "
+        f"{calibration['method']}, fitted on {calibration['fitted_on']['entities']:,} entities found in plain text of "
+        f"{calibration['fitted_on']['split']}. Expected calibration error: {errors}; without it: {before}.\n"
+    )
 
 
 def _note(verdict: Verdict) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from nerd_export.training.scoring import (
 )
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
-from nerd_onnx.inference.labels import OUTSIDE, LabelSet
+from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type
 from nerd_onnx.tagger import Tagger
 
 
@@ -34,11 +34,13 @@ class View:
     :param scores: micro-averaged over all of them
     :param gold: expected entities of each sentence
     :param found: found entities of each sentence; offsets count words or characters, as in ``gold``
+    :param certainty: score of each found entity, 0 to 1, in the same order
     """
 
     scores: Scores
     gold: Rows
     found: Rows
+    certainty: Sequence[Sequence[float]]
 
     def counts(self) -> Ints:
         """Count right, predicted and expected entities of each sentence. *Shape:* (sentences, 3)."""
@@ -72,12 +74,24 @@ class Evaluation:
         return {"sentences": self.sentences, **rounded}
 
 
-def evaluate(tagger: Tagger, sentences: Sequence[Sentence]) -> Evaluation:
+def evaluate(
+    tagger: Tagger,
+    sentences: Sequence[Sentence],
+    *,
+    scheme: Scheme | None = None,
+    fine: bool | None = None,
+    types: Collection[str] | None = None,
+) -> Evaluation:
     """
     Tag sentences both ways and score them against their tags.
 
-    :param sentences: tagged at the level the model was trained on
+    :param sentences: tagged at the level the model was trained on, or at the coarse one
+    :param scheme: of their tags; None for the model's
+    :param fine: whether their tags have the fine level; None for what the model has
+    :param types: coarse types that the data labels: entities of others are dropped, expected and found; None for all
     """
+    scheme = scheme or tagger.labels.scheme or "IO"
+    has_fine = tagger.labels.has_fine_level if fine is None else fine
     words = [s.tokens for s in sentences]
     given = tagger.tag_words(words)
     texts = [plain_text(tokens) for tokens in words]
@@ -85,33 +99,49 @@ def evaluate(tagger: Tagger, sentences: Sequence[Sentence]) -> Evaluation:
     lengths = [len(tokens) for tokens in words]
     of_words: dict[str, View] = {}
     of_text: dict[str, View] = {}
-    for fine in (False, True) if tagger.labels.has_fine_level else (False,):
-        prefix = "fine_" if fine else ""
-        gold = [gold_spans(s, tagger.labels, fine=fine) for s in sentences]
-        found = _by_row(given, tagger.labels, len(sentences), fine=fine)
-        of_words[f"{prefix}words"] = View(word_scores(_bio(gold, lengths), _bio(found, lengths)), gold, found)
+    for level in (False, True) if has_fine else (False,):
+        prefix = "fine_" if level else ""
+        gold = [_kept(tag_spans(s.tags, scheme, coarse=has_fine and not level), types) for s in sentences]
+        found, certainty = _by_row(given, tagger.labels, len(sentences), fine=level, types=types)
+        scores = word_scores(_bio(gold, lengths), _bio(found, lengths))
+        of_words[f"{prefix}words"] = View(scores, gold, found, certainty)
         placed = [[(t[1][b][0], t[1][e - 1][1], y) for b, e, y in spans] for spans, t in zip(gold, texts, strict=True)]
-        found = _by_row(raw, tagger.labels, len(sentences), fine=fine)
-        of_text[f"{prefix}raw"] = View(span_scores(placed, found), placed, found)
+        found, certainty = _by_row(raw, tagger.labels, len(sentences), fine=level, types=types)
+        of_text[f"{prefix}raw"] = View(span_scores(placed, found), placed, found, certainty)
     return Evaluation(len(sentences), of_words | of_text)
 
 
 def gold_spans(sentence: Sentence, labels: LabelSet, *, fine: bool) -> list[Span]:
     """Read the expected entities off a sentence's tags, at the level asked for. Offsets count words."""
-    scheme = labels.scheme or "IO"
-    tags = sentence.tags
-    if labels.has_fine_level and not fine:
-        tags = tuple(coarse_tag(tag, scheme) for tag in tags)
-    return spans_of(tags, scheme)
+    return tag_spans(sentence.tags, labels.scheme or "IO", coarse=labels.has_fine_level and not fine)
 
 
-def _by_row(spans: Spans, labels: LabelSet, rows: int, *, fine: bool) -> list[list[Span]]:
-    """Sort entities into one list a text, named at one level."""
+def tag_spans(tags: Sequence[str], scheme: Scheme, *, coarse: bool) -> list[Span]:
+    """
+    Read entities off one sentence's tags. Offsets count words.
+
+    :param coarse: merge fine types like ``person-actor`` into ``person`` first
+    """
+    return spans_of([coarse_tag(tag, scheme) for tag in tags] if coarse else tags, scheme)
+
+
+def _kept(spans: list[Span], types: Collection[str] | None) -> list[Span]:
+    return spans if types is None else [span for span in spans if coarse_type(span[2]) in types]
+
+
+def _by_row(
+    spans: Spans, labels: LabelSet, rows: int, *, fine: bool, types: Collection[str] | None
+) -> tuple[list[list[Span]], list[list[float]]]:
+    """Sort entities of some coarse types into one list a text, named at one level; and their scores."""
     names, index = (labels.fine_types, spans.fine) if fine else (labels.types, spans.label)
     found: list[list[Span]] = [[] for _ in range(rows)]
-    for row, start, end, name in zip(spans.row, spans.start, spans.end, index, strict=True):
-        found[row].append((int(start), int(end), names[name]))
-    return found
+    scores: list[list[float]] = [[] for _ in range(rows)]
+    columns = (spans.row, spans.start, spans.end, index, spans.label, spans.score)
+    for row, start, end, name, label, score in zip(*columns, strict=True):
+        if types is None or labels.types[label] in types:
+            found[row].append((int(start), int(end), names[name]))
+            scores[row].append(float(score))
+    return found, scores
 
 
 def _bio(sentences: Rows, lengths: Sequence[int]) -> list[list[str]]:

@@ -1,0 +1,1 @@
+"""``nerd-eval``: a bundle or a PyTorch checkpoint against labelled sentences."""

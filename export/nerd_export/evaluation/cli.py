@@ -1,0 +1,100 @@
+"""``nerd-eval``: options in, report out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import click
+
+from nerd_export.cli import note, require_extra, run_command
+from nerd_export.config import Level
+from nerd_export.outputs import require_folder, writing
+from nerd_onnx import __version__
+from nerd_onnx.errors import OptionError
+
+
+@click.command("nerd-eval", context_settings={"auto_envvar_prefix": "NERD_EVAL", "show_default": True})
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", help="Bundle, folder with ONNX or PyTorch weights, or hub id.  [default: the one inside]")
+@click.option("--against", help="Another model to compare with on the same sentences.")
+@click.option("--types", help="Coarse types that the files label, comma-separated.  [default: those that occur]")
+@click.option(
+    "--level", type=click.Choice(get_args(Level)), help="Levels of a checkpoint's labels.  [default: as trained]"
+)
+@click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def eval_command(
+    *,
+    files: Sequence[Path],
+    model: str | None,
+    against: str | None,
+    types: str | None,
+    level: Level | None,
+    errors: int,
+    output: Path | None,
+) -> None:
+    """
+    Score a model on labelled FILEs: Parquet or JSON Lines with tokens and ner_tags (fine_ner_tags), or CoNLL columns.
+
+    Entities of types that a file does not label are dropped before they are scored. The report goes to standard output
+    as Markdown, and with --output into files, as a page with plots and marked errors too.
+
+    \b
+    Examples:
+      nerd-eval test.parquet
+      nerd-eval test.parquet --model my-bundle --against my-bert --output report
+      nerd-eval wikigold.parquet --types person,location,organization
+    """  # noqa: D301 - the backspace tells click to keep the lines
+    require_extra("nerd-eval")
+    from nerd_export.evaluation.result import read_labelled, score
+    from nerd_export.evaluation.sections import sections
+    from nerd_export.evaluation.subject import open_subject
+    from nerd_export.report.html import page
+    from nerd_export.report.markdown import markdown
+
+    if output is not None:
+        require_folder(output)
+    wanted = None if types is None else [name.strip() for name in types.split(",") if name.strip()]
+    if wanted == []:
+        raise OptionError("--types: names no type")
+    facts: dict[str, Any] = {}
+    results: dict[str, list[Any]] = {"model": [], "against": []}
+    for role, name in (("model", model), ("against", against)):
+        if role == "against" and name is None:
+            continue
+        with ExitStack() as stack:
+            tagger = stack.enter_context(open_subject(name, level, note))
+            labelled = [read_labelled(path, tagger.labels, wanted, note) for path in files]
+            results[role] = [score(tagger, one) for one in labelled]
+            facts[role] = {"name": name or "default", "quantization": tagger.bundle.quantization}
+    parts = sections(facts, results["model"], results["against"], errors)
+    text = markdown("Evaluation", parts)
+    if output is not None:
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+            data = _plain(facts, results)
+            (output / "eval.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            (output / "eval.md").write_text(text, "utf-8")
+            (output / "eval.html").write_text(page("Evaluation", parts), "utf-8")
+    click.echo(text)
+
+
+def _plain(facts: Mapping[str, Any], results: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Give everything measured as plain data."""
+    data: dict[str, Any] = {
+        role: {**facts[role], "files": [result.summary() for result in results[role]]} for role in facts
+    }
+    if results["against"]:
+        pairs = zip(results["model"], results["against"], strict=True)
+        data["difference"] = [{view: vars(found) for view, found in one.against(other).items()} for one, other in pairs]
+    return data
+
+
+def main() -> NoReturn:
+    """Entry point of ``nerd-eval``."""
+    run_command(eval_command)

@@ -1,0 +1,167 @@
+"""One model on one labelled file: every figure, and the errors behind them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nerd_export.evaluation.measures import Calibration, calibration, confusion, partial_scores
+from nerd_export.training.bootstrap import Difference, f1_interval, paired_difference
+from nerd_export.training.checks import Sentence, sound_sentences
+from nerd_export.training.corpus import TAG_COLUMNS, Split, read_file
+from nerd_export.training.evaluation import Evaluation, View, evaluate
+from nerd_export.training.plain_text import plain_text
+from nerd_export.training.scoring import Scores, Span, counts_by_type
+from nerd_onnx.errors import OptionError, TrainingDataError
+from nerd_onnx.inference.labels import LabelSet, Scheme, coarse_type, scheme_of, split_tag
+from nerd_onnx.tagger import Tagger
+
+_DIGITS = 5
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """
+    Labelled sentences, and how their tags are to be read.
+
+    :param source: name of the file
+    :param fine: whether the tags have a fine level that the model has too
+    :param types: coarse types that the file labels
+    """
+
+    source: str
+    sentences: Sequence[Sentence]
+    scheme: Scheme
+    fine: bool
+    types: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    What came of one file.
+
+    :param others: entities found of types that the file does not label; they were dropped
+    :param calibration: of the scores on raw text, coarse
+    """
+
+    labelled: Labelled
+    evaluation: Evaluation
+    others: int
+    calibration: Calibration
+
+    def summary(self) -> dict[str, Any]:
+        """Give every figure as plain data."""
+        return {
+            "file": self.labelled.source,
+            "sentences": len(self.labelled.sentences),
+            "types": sorted(self.labelled.types),
+            "dropped_entities_of_other_types": self.others,
+            "views": {name: _view_summary(view) for name, view in self.evaluation.views.items()},
+            "calibration": asdict(self.calibration),
+        }
+
+    def against(self, other: Result) -> dict[str, Difference]:
+        """Compare with another model on the same sentences: F1 of this one minus that of the other, by view."""
+        mine, theirs = self.evaluation.views, other.evaluation.views
+        return {
+            name: paired_difference(view.counts(), theirs[name].counts())
+            for name, view in mine.items()
+            if name in theirs
+        }
+
+    def errors(self, most: int, seed: int = 42) -> list[tuple[str, list[Span], list[Span]]]:
+        """
+        Draw sentences of plain text with an error, in the order of the file.
+
+        :param most: how many at most
+        :return: text, expected and found entities of each, at the finest level scored
+        """
+        view = self.evaluation.views["fine_raw" if "fine_raw" in self.evaluation.views else "raw"]
+        wrong = [
+            i for i, (gold, found) in enumerate(zip(view.gold, view.found, strict=True)) if set(gold) != set(found)
+        ]
+        drawn = sorted(random.Random(seed).sample(wrong, min(most, len(wrong))))  # noqa: S311 - nothing secret
+        sentences = self.labelled.sentences
+        return [(plain_text(sentences[i].tokens)[0], list(view.gold[i]), list(view.found[i])) for i in drawn]
+
+
+def read_labelled(path: Path, labels: LabelSet, types: Collection[str] | None, tell: Callable[[str], None]) -> Labelled:
+    """
+    Read a labelled file for a model: at the fine level where both have one.
+
+    :param types: coarse types that the file labels; None for those that occur in it
+    :param tell: receives what the user should know of the data
+    :raises TrainingDataError: when the file cannot be read, is faulty, or labels nothing that the model knows
+    :raises OptionError: when a type to score is not one of the model's
+    """
+    split, fine = _read(path, labels)
+    sentences = sound_sentences(split)
+    tags = {tag for sentence in sentences for tag in sentence.tags}
+    scheme = scheme_of(tags)
+    named = {split_tag(tag, scheme)[1] for tag in tags} - {""}
+    fine = fine and not named <= set(labels.types)  # a file of one tag column may hold either level
+    occurring = {coarse_type(name) if fine else name for name in named}
+    wanted = frozenset(types) if types is not None else frozenset(occurring)
+    known = set(labels.types)
+    if types is not None and not wanted <= known:
+        raise OptionError(
+            f"--types: the model has no type {', '.join(sorted(wanted - known))}; it has {', '.join(sorted(known))}"
+        )
+    if not wanted & known:
+        raise TrainingDataError(
+            f"{path}: its entity types ({', '.join(sorted(occurring)) or 'none'}) are none of the model's "
+            f"({', '.join(sorted(known))}); rename them, or give a file with the model's labels"
+        )
+    if unknown := occurring & wanted - known:
+        tell(f"{path}: the model has no label for {', '.join(sorted(unknown))}; it cannot find these entities")
+    return Labelled(path.name, sentences, scheme, fine, wanted)
+
+
+def score(tagger: Tagger, labelled: Labelled) -> Result:
+    """Tag the sentences, on given words and as plain text, and measure everything."""
+    found = evaluate(tagger, labelled.sentences, scheme=labelled.scheme, fine=labelled.fine, types=labelled.types)
+    raw = found.views["raw"]
+    texts = [plain_text(sentence.tokens)[0] for sentence in labelled.sentences]
+    all_found = len(tagger.tag_arrays(texts).spans)
+    kept = sum(map(len, raw.found))
+    return Result(labelled, found, all_found - kept, calibration(raw.gold, raw.found, raw.certainty))
+
+
+def _read(path: Path, labels: LabelSet) -> tuple[Split, bool]:
+    """Read the fine tags where model and file have them, else the coarse ones."""
+    if labels.has_fine_level:
+        try:
+            return read_file(path, TAG_COLUMNS["fine"]), True
+        except TrainingDataError as err:
+            if f"no column {TAG_COLUMNS['fine']}" not in str(err):
+                raise
+    return read_file(path, TAG_COLUMNS["coarse"]), False
+
+
+def _view_summary(view: View) -> dict[str, Any]:
+    counts = view.counts()
+    low, high = f1_interval(counts)
+    partial = partial_scores(view.gold, view.found)
+    by_type = {
+        name: {**_rounded(Scores.from_counts(*map(int, of_type))), "expected": int(of_type[2])}
+        for name, of_type in counts_by_type(view.gold, view.found).items()
+    }
+    pairs = confusion(view.gold, view.found)
+    return {
+        **_rounded(view.scores),
+        "f1_low": round(low, _DIGITS),
+        "f1_high": round(high, _DIGITS),
+        "partial_f1": round(partial.f1, _DIGITS),
+        "expected": partial.expected,
+        "predicted": partial.predicted,
+        "by_type": by_type,
+        "confusion": [[*pair, count] for pair, count in sorted(pairs.items(), key=lambda one: (-one[1], one[0]))],
+    }
+
+
+def _rounded(scores: Scores) -> Mapping[str, float]:
+    return {name: round(value, _DIGITS) for name, value in asdict(scores).items() if value is not None}

@@ -1,0 +1,139 @@
+"""An evaluation as the sections of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nerd_export.conversion.gate import VIEWS
+from nerd_export.evaluation.measures import NOTHING
+from nerd_export.evaluation.result import Result
+from nerd_export.report.parts import Mark, Passages, Plot, Section, Table
+from nerd_export.report.svg import Chart, linear_axis
+from nerd_export.training.bootstrap import Difference
+from nerd_export.training.scoring import Span
+
+_CONFUSIONS = 15
+_LABELS = 80
+
+
+def sections(
+    facts: Mapping[str, Any], results: Sequence[Result], others: Sequence[Result], errors: int
+) -> list[Section]:
+    """
+    Say what was measured.
+
+    :param facts: ``model`` and ``against``, each with ``name`` and ``quantization``
+    :param results: of each file
+    :param others: of the model it is compared with, in the same order; empty for none
+    :param errors: sentences with errors to show of each file
+    """
+    model, other = facts["model"], facts.get("against")
+    about = f"Model `{model['name']}` ({model['quantization']})"
+    about += f", compared with `{other['name']}` ({other['quantization']})." if other else "."
+    found = [Section("", [about, _how()])]
+    for i, result in enumerate(results):
+        difference = result.against(others[i]) if others else {}
+        found += _file(result, difference, other["name"] if other else "", errors)
+    return found
+
+
+def _how() -> str:
+    return (
+        "Given words: each word of the file is decided by its first token, and seqeval scores them, strict. Raw text: "
+        "the words joined as people write them, scored by character spans. In brackets the 95% interval by bootstrap "
+        "over sentences. Partial: an entity of the right type that only overlaps counts one half."
+    )
+
+
+def _file(result: Result, difference: Mapping[str, Difference], other: str, errors: int) -> Iterator[Section]:
+    summary = result.summary()
+    about = f"{summary['sentences']:,} sentences; types scored: {', '.join(summary['types'])}."
+    if result.others:
+        about += f" {result.others:,} entities of other types, which the file does not label, were dropped (raw text)."
+    head = ["", "precision", "recall", "F1", "partial F1", "entities", *([f"against {other}"] if difference else [])]
+    rows = [
+        (
+            VIEWS[name],
+            f"{view['precision']:.4f}",
+            f"{view['recall']:.4f}",
+            f"{view['f1']:.4f} ({view['f1_low']:.4f} to {view['f1_high']:.4f})",
+            f"{view['partial_f1']:.4f}",
+            f"{view['expected']:,}",
+            *([_signed(difference[name])] if name in difference else [""] if difference else []),
+        )
+        for name, view in summary["views"].items()
+    ]
+    yield Section(summary["file"], [about, Table(head, rows)])
+    yield _calibration(result)
+    for name, title in (("raw", "types"), ("fine_raw", "fine types")):
+        if name in summary["views"]:
+            yield _by_type(summary["views"][name], f"By type: {title}, raw text")
+    yield _confusions(summary["views"]["raw"])
+    if errors:
+        yield _errors(result, errors)
+
+
+def _signed(found: Difference) -> str:
+    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+
+
+def _by_type(view: Mapping[str, Any], title: str) -> Section:
+    ranked = sorted(view["by_type"].items(), key=lambda one: -one[1]["expected"])[:_LABELS]
+    rows = [
+        (name, f"{one['precision']:.3f}", f"{one['recall']:.3f}", f"{one['f1']:.3f}", f"{one['expected']:,}")
+        for name, one in ranked
+    ]
+    return Section(title, [Table(("", "precision", "recall", "F1", "entities"), rows)], level=3)
+
+
+def _confusions(view: Mapping[str, Any]) -> Section:
+    rows = [(expected, found, f"{count:,}") for expected, found, count in view["confusion"] if expected != found][
+        :_CONFUSIONS
+    ]
+    about = f"What was found where something else was expected, the most frequent first; {NOTHING}: no entity overlaps."
+    return Section("Confusions, raw text", [about, Table(("expected", "found", "entities"), rows)], level=3)
+
+
+def _calibration(result: Result) -> Section:
+    found = result.calibration
+    about = (
+        f"Expected calibration error {found.error:.4f}, Brier score {found.brier:.4f}: scores of found entities on raw "
+        "text against the share of them that is right in borders and type."
+    )
+    rows = [
+        (f"{one.low:.1f} to {one.high:.1f}", f"{one.entities:,}", f"{one.mean_score:.3f}", f"{one.right:.3f}")
+        for one in found.bins
+    ]
+    table = Table(("score", "entities", "mean score", "share right"), rows)
+    return Section("Calibration", [about, *([_reliability(result)] if found.bins else []), table], level=3)
+
+
+def _reliability(result: Result) -> Plot:
+    """Draw the share of right entities against their mean score; the diagonal is what scores should be."""
+    bins = result.calibration.bins
+    chart = Chart(linear_axis("mean score", 0, 1), linear_axis("share right", 0, 1), height=300)
+    chart.line([(0.0, 0.0), (1.0, 1.0)], "ideal", ["", ""])
+    chart.line([(one.mean_score, one.right) for one in bins], "own", [f"{one.entities:,}" for one in bins])
+    caption = "Reliability: share of right entities by score, with the number of entities; on the line is best."
+    return Plot(chart.svg(caption), caption)
+
+
+def _errors(result: Result, most: int) -> Section:
+    drawn = result.errors(most)
+    about = (
+        f"{len(drawn)} sentences with an error, drawn by chance: right, wrong (found, but not expected so), and missed "
+        "(expected, but not found so)."
+    )
+    passages = Passages([(text, _marks(gold, found)) for text, gold, found in drawn])
+    return Section("Errors", [about, passages], level=3)
+
+
+def _marks(gold: Sequence[Span], found: Sequence[Span]) -> list[Mark]:
+    right, wrong, missed = (
+        sorted(part) for part in (set(gold) & set(found), set(found) - set(gold), set(gold) - set(found))
+    )
+    marks = [Mark(start, end, name, "right") for start, end, name in right]
+    marks += [Mark(start, end, f"found {name}", "wrong") for start, end, name in wrong]
+    marks += [Mark(start, end, f"expected {name}", "missed") for start, end, name in missed]
+    return marks

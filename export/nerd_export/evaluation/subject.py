@@ -1,0 +1,67 @@
+"""What is evaluated: a bundle, or a PyTorch checkpoint behind the runtime's tokenizing, batching and decoding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nerd_export.config import SEGMENT_TOKENS, Level
+from nerd_onnx.inference.bundle import Bundle, longest_input
+from nerd_onnx.tagger import Tagger, TagOptions
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@contextmanager
+def open_subject(model: str | None, level: Level | None, tell: Callable[[str], None]) -> Iterator[Tagger]:
+    """
+    Load a model, whatever it is.
+
+    :param model: a bundle, a folder with ONNX, a folder with PyTorch weights, or a hub id; None for the model inside
+    :param level: whether a checkpoint's labels have two levels; None for what nerd-train recorded
+    :param tell: receives what the user should know
+    :raises ModelError: when it cannot be loaded
+    """
+    if model is not None and _is_checkpoint(Path(model)):
+        with TemporaryDirectory() as scratch:
+            yield from _closing(_checkpoint_tagger(model, level, Path(scratch), tell))
+    else:
+        yield from _closing(Tagger.load(model))
+
+
+def _closing(tagger: Tagger) -> Iterator[Tagger]:
+    try:
+        yield tagger
+    finally:
+        tagger.close()
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Tell whether a folder holds PyTorch weights and no bundle."""
+    return not (folder / "nerd.json").is_file() and any((folder / name).is_file() for name in _WEIGHTS)
+
+
+def _checkpoint_tagger(model: str, level: Level | None, scratch: Path, tell: Callable[[str], None]) -> Tagger:
+    from nerd_export.conversion.lineage import checkpoint_labels, training_record
+    from nerd_export.conversion.networks import TorchNetwork
+    from nerd_export.conversion.onnx_export import load_checkpoint
+
+    checkpoint = load_checkpoint(model, tell)
+    checkpoint.tokenizer.save_pretrained(scratch)
+    config = json.loads(checkpoint.model.config.to_json_string(use_diff=False))
+    weights = next(Path(model) / name for name in _WEIGHTS if (Path(model) / name).is_file())
+    bundle = Bundle(
+        name=model,
+        folder=Path(model).absolute(),
+        model_file=weights,
+        tokenizer_file=scratch / "tokenizer.json",
+        labels=checkpoint_labels(checkpoint.names, level, training_record(model)),
+        segment_tokens=min(SEGMENT_TOKENS, longest_input(config, scratch)),
+        model_sha256="",
+        quantization="PyTorch fp32",
+    )
+    # One call at a time: PyTorch takes all processors for it.
+    return Tagger(bundle, TagOptions(threads=1), network=TorchNetwork(checkpoint.model))

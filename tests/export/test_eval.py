@@ -1,0 +1,150 @@
+"""nerd-eval: a bundle and its PyTorch original on labelled files, their levels, types and errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from nerd_export.evaluation.cli import eval_command
+from nerd_export.evaluation.result import read_labelled, score
+from nerd_export.evaluation.subject import open_subject
+from nerd_export.training.scoring import span_scores
+from nerd_onnx.errors import NerdError, OptionError, TrainingDataError
+from nerd_onnx.tagger import Tagger
+from tests.export.bundles import silent
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def evaluated(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(eval_command, [str(argument) for argument in arguments], standalone_mode=False)
+    if isinstance(done.exception, NerdError):
+        raise done.exception
+    assert done.exception is None, done.output
+    return done.exit_code, done.stdout
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sentences that the model inside knows something about, tagged by hand on both levels."""
+    rows = [
+        ("Angela Merkel met Barack Obama in Berlin .", "PPOPPOGO"),
+        ("The BBC is based in London , England .", "OBOOOGOGO"),
+        ("Nothing is named here at all .", "OOOOOOO"),
+        ("`` Hamlet '' was written by William Shakespeare .", "OAOOOOWWO"),
+    ]
+    fine = {"P": "person-politician", "G": "location-GPE", "B": "organization-media/newspaper", "O": "O"}
+    fine |= {"A": "art-writtenart", "W": "person-artist/author"}
+    data = []
+    for text, marks in rows:
+        tags = [fine[mark] for mark in marks]
+        coarse = [tag.split("-")[0] for tag in tags]
+        data.append({"tokens": text.split(), "ner_tags": coarse, "fine_ner_tags": tags})
+    return lines(tmp_path_factory.mktemp("real") / "real.jsonl", data)
+
+
+def test_the_model_inside_is_scored_both_ways_on_both_levels(real: Path, tmp_path: Path) -> None:
+    code, text = evaluated(real, "--output", tmp_path / "report", "--errors", 3)
+    assert code == 0
+    found = json.loads((tmp_path / "report" / "eval.json").read_text())["model"]
+    of_file = found["files"][0]
+    assert set(of_file["views"]) == {"words", "raw", "fine_words", "fine_raw"}
+    assert of_file["views"]["raw"]["expected"] == 8
+    assert of_file["views"]["raw"]["f1"] > 0.6
+    with closing(Tagger.load()) as tagger:
+        labelled = read_labelled(real, tagger.labels, None, silent)
+        raw = score(tagger, labelled).evaluation.views["raw"]
+        expected = [entity.label for entity in tagger.tag(["Angela Merkel met Barack Obama in Berlin."])[0] or []]
+    assert [span[2] for span in raw.found[0]] == expected
+    assert span_scores(raw.gold, raw.found).f1 == pytest.approx(of_file["views"]["raw"]["f1"], abs=1e-5)
+    for name in ("eval.md", "eval.html"):
+        page = (tmp_path / "report" / name).read_text()
+        assert "Calibration" in page
+        assert "real.jsonl" in page
+    assert (tmp_path / "report" / "eval.md").read_text() == text.removesuffix("\n")
+
+
+def test_predictions_of_types_that_a_file_does_not_label_are_dropped(tmp_path: Path) -> None:
+    tokens = ["Angela", "Merkel", "met", "Barack", "Obama", "in", "Berlin", "."]
+    bio = ["B-person", "I-person", "O", "B-person", "I-person", "O", "O", "O"]
+    people = lines(tmp_path / "people.jsonl", [{"tokens": tokens, "ner_tags": bio}])
+    with open_subject(None, None, silent) as tagger:
+        labelled = read_labelled(people, tagger.labels, None, silent)
+        assert (labelled.scheme, labelled.fine) == ("IOB2", False)
+        assert labelled.types == frozenset({"person"})
+        result = score(tagger, labelled)
+        assert set(result.evaluation.views) == {"words", "raw"}
+        assert result.evaluation.views["raw"].scores.precision == 1.0
+        assert result.others == 1  # Berlin
+        wider = score(tagger, read_labelled(people, tagger.labels, ["person", "location"], silent))
+        assert wider.others == 0
+        assert wider.evaluation.views["raw"].scores.precision == pytest.approx(2 / 3)
+        with pytest.raises(OptionError, match="the model has no type animal; it has art, building"):
+            read_labelled(people, tagger.labels, ["animal"], silent)
+        strange = lines(tmp_path / "strange.jsonl", [{"tokens": ["x"], "ner_tags": ["gene"]}])
+        with pytest.raises(TrainingDataError, match=r"its entity types \(gene\) are none of the model's"):
+            read_labelled(strange, tagger.labels, None, silent)
+
+
+def test_a_checkpoint_and_its_bundle_are_compared(
+    bundle: Path, checkpoint: Callable[..., Path], data: Path, tmp_path: Path
+) -> None:
+    original = checkpoint("bert")
+    code, text = evaluated(
+        data, "--model", bundle, "--against", original, "--level", "fine", "--output", tmp_path / "report"
+    )
+    assert code == 0
+    assert "PyTorch fp32" in text
+    report = json.loads((tmp_path / "report" / "eval.json").read_text())
+    recorded = json.loads((bundle / "nerd.json").read_text())["metrics"]["validation"]
+    for view, recorded_view in (("words", "words"), ("fine_raw", "fine_raw")):
+        assert report["model"]["files"][0]["views"][view]["f1"] == recorded["bundle"][recorded_view]["f1"]
+        assert report["against"]["files"][0]["views"][view]["f1"] == recorded["original"][recorded_view]["f1"]
+    difference = report["difference"][0]["raw"]
+    assert difference["low"] <= difference["value"] <= difference["high"]
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    tokens = ["<script>alert(1)</script>", "Angela", "Merkel", "`[x](javascript:y)`"]
+    hostile = lines(tmp_path / "h.jsonl", [{"tokens": tokens, "ner_tags": ["person", "O", "O", "person"]}])
+    evaluated(hostile, "--output", tmp_path / "report")
+    for name in ("eval.html", "eval.md"):
+        page = (tmp_path / "report" / name).read_text()
+        assert "<script" not in page
+        assert "&lt;script" in page
+        assert not re.search(r"(?<!\\)\[x\]", page) or name.endswith("html")
+
+
+def test_mistakes_are_one_line(tmp_path: Path, real: Path) -> None:
+    with pytest.raises(TrainingDataError, match="no such file"):
+        evaluated(tmp_path / "none.parquet")
+    with pytest.raises(NerdError, match="no such model folder"):
+        evaluated(real, "--model", tmp_path / "nothing")
+    with pytest.raises(OptionError, match="names no type"):
+        evaluated(real, "--types", ", ")
+    broken = lines(tmp_path / "b.jsonl", [{"tokens": ["a", "b"], "ner_tags": ["O"]}])
+    with pytest.raises(TrainingDataError, match="2 tokens but 1 tags"):
+        evaluated(broken)
+
+
+def test_a_file_of_one_tag_column_is_read_at_the_level_of_its_tags(tmp_path: Path) -> None:
+    coarse = tmp_path / "coarse.conll"
+    coarse.write_text("Angela B-person\nMerkel I-person\nspoke O\n\nBerlin B-location\n")
+    fine = tmp_path / "fine.conll"
+    fine.write_text("Angela person-politician\nMerkel person-politician\nspoke O\n\nBerlin location-GPE\n")
+    with closing(Tagger.load()) as tagger:
+        for path, level in ((coarse, False), (fine, True)):
+            labelled = read_labelled(path, tagger.labels, None, silent)
+            assert labelled.fine == level
+            assert labelled.types == frozenset({"person", "location"})
+            assert score(tagger, labelled).evaluation.views["raw"].scores.recall > 0.4
