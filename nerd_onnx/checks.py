@@ -23,12 +23,12 @@ def check_job(job: TagJob) -> None:
         try:
             check_readable(pair.input)
             output_format_of(job, pair)
+            if job.resume and is_stream(pair.input):
+                raise OptionError(f"--resume needs files: {pair.input} cannot be read again")
         except InputError:
             if not job.may_refuse:
                 raise
         _check_output(job, pair)
-        if job.resume and is_stream(pair.input):
-            raise OptionError(f"--resume needs files: {pair.input} cannot be read again")
     if job.rejects is not None:
         _check_rejects(job, job.rejects)
     if job.retry_rejects is not None:

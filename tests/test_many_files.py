@@ -260,6 +260,10 @@ def test_files_that_are_empty_gone_or_lead_nowhere_are_left_out(tagger: Tagger, 
     assert [reject["file"] for reject in rejects] == ["aa.jsonl", "bb.jsonl", "year=2025/part-0.parquet"]
     assert rejects[2]["reason"].endswith("; an older output was left as it is")
     assert (report.files, report.refused_files) == (3, 3)
+    del options["overwrite"]
+    job = TagJob([str(data)], str(tmp_path / "out"), resume=True, **options | {"rejects": str(tmp_path / "again")})
+    again = tag_files(tagger, job)
+    assert (again.finished_before, again.refused_files) == (3, 2)
 
 
 def test_a_refused_file_that_was_repaired_is_tagged_when_the_run_goes_on(
