@@ -57,7 +57,7 @@ class Session:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # patterns pay for equal shapes only, and ours vary
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are raised as well, and told in one line
         # On x86 without VNNI, U8S8 products can saturate; with this, onnxruntime takes unsigned weights instead. It
         # does so among its extended optimizations and not among the basic ones (seen on an emulated Haswell).
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -66,25 +66,30 @@ class Session:
         if optimized and exact:
             options.graph_optimization_level = level.ORT_ENABLE_EXTENDED
         try:
-            self._session = ort.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
+            # Without its fallback, which tries the same again and says so on standard output, among the rows.
+            self._session = ort.InferenceSession(
+                str(model_file), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+            inputs = [(node.name, node.type) for node in self._session.get_inputs()]  # names may be no UTF-8
+            outputs = [(node.name, node.shape) for node in self._session.get_outputs()]
         except Exception as err:  # onnxruntime's errors share no base class
             raise ModelError(f"{model_file}: onnxruntime cannot load it: {first_line(err)}") from err
-        self.inputs = tuple(node.name for node in self._session.get_inputs())
+        self.inputs = tuple(name for name, _ in inputs)
         unknown = [name for name in self.inputs if name not in KNOWN_INPUTS]
         if unknown or "input_ids" not in self.inputs:
             raise ModelError(
                 f"{model_file}: its inputs are {', '.join(self.inputs)}; expected input_ids and at most "
                 "attention_mask and token_type_ids, as a token-classification export has"
             )
-        self._types = {n.name: np.int32 if n.type == "tensor(int32)" else np.int64 for n in self._session.get_inputs()}
-        output = self._session.get_outputs()[0]
-        if len(output.shape or (0, 0, 0)) != 3:  # noqa: PLR2004
+        self._types = {name: np.int32 if kind == "tensor(int32)" else np.int64 for name, kind in inputs}
+        output, shape = outputs[0] if outputs else ("", [])
+        if len(shape or (0, 0, 0)) != 3 or not outputs:  # noqa: PLR2004
             raise ModelError(
-                f"{model_file}: its output {output.name!r} has shape {output.shape}; expected (batch, tokens, labels), "
-                "as a token classifier has"
+                f"{model_file}: its output {output!r} has shape {shape}; expected (batch, tokens, labels), as a token "
+                "classifier has"
             )
-        self._output, self._name = output.name, str(model_file)
-        self.labels: int | None = output.shape[-1] if output.shape and isinstance(output.shape[-1], int) else None
+        self._output, self._name = output, str(model_file)
+        self.labels: int | None = shape[-1] if shape and isinstance(shape[-1], int) else None
         self.mixes_texts = _mixes_texts(model_file)
 
     def logits(self, ids: Ints) -> Floats:

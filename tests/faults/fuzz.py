@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import random
+import resource
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
@@ -26,10 +28,12 @@ import zstandard
 from nerd_onnx.errors import NerdError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.inference.encoding import TextEncoder
+from nerd_onnx.inference.session import Session
 from nerd_onnx.job import peak_rss_bytes
 from nerd_onnx.tables.sources import Format, open_source
 
 LONGEST_S = 20.0
+_MOST_BYTES = 8 << 30
 SPLICES = (b"\x00", b"\xff" * 8, b"{", b"}", b'"', b"[" * 2000, b"\\u", b"\n", b"1e999", b"null", b"\x7f\xff\xff\xff")
 SENTENCES = ["Angela Merkel met Barack Obama in Berlin.", "東京 🙂 São Paulo", "", "x" * 300]
 
@@ -72,6 +76,7 @@ def originals() -> dict[str, bytes]:
         "nerd.json": (DEFAULT_FOLDER / "nerd.json").read_bytes(),
         "config.json": (DEFAULT_FOLDER / "config.json").read_bytes(),
         "tokenizer.json": small_tokenizer(),
+        "model.onnx": small_graph(),
     }
 
 
@@ -80,6 +85,32 @@ def small_tokenizer() -> bytes:
     facts = json.loads((DEFAULT_FOLDER / "tokenizer.json").read_text("utf-8"))
     facts["model"]["vocab"] = dict(list(facts["model"]["vocab"].items())[:300])
     return json.dumps(facts).encode()
+
+
+def small_graph() -> bytes:
+    """Make a network of four operators that scores three labels."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "tokens", 3])
+    weights = {"words": (20, 4), "matrix": (4, 3), "bias": (3,)}
+    nodes = [
+        helper.make_node("Gather", ["words", "input_ids"], ["e"]),
+        helper.make_node("MatMul", ["e", "matrix"], ["x"]),
+        helper.make_node("Gelu", ["x"], ["y"]),
+        helper.make_node("Add", ["y", "bias"], ["logits"]),
+    ]
+    constants = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in weights.items()]
+    graph = helper.make_graph(nodes, "graph", [ids], [logits], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def read_graph(path: Path, _: random.Random) -> None:
+    """Load a network, and run it where that goes well."""
+    Session(path, optimized=False).logits(np.array([[1, 2, 3]], dtype=np.int64))
 
 
 def read_table(path: Path, rng: random.Random) -> None:
@@ -129,7 +160,8 @@ def read_file(path: Path, content: bytes, rng: random.Random, which: str) -> str
     :raises RuntimeError: when it ended in anything but success or one line
     """
     path.write_bytes(content)
-    read: Callable[[Path, random.Random], None] = read_model if path.name.endswith(".json") else read_table
+    readers: dict[str, Callable[[Path, random.Random], None]] = {".json": read_model, ".onnx": read_graph}
+    read = readers.get(path.suffix, read_table)
     begin = time.monotonic()
     try:
         read(path, rng)
@@ -153,6 +185,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first case")
     parser.add_argument("--only", choices=sorted(originals()))
     asked = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))  # a network may ask for any size
     files, counts, begin = originals(), dict[str, int](), time.monotonic()
     seed = asked.seed
     with tempfile.TemporaryDirectory(prefix="nerd-fuzz-") as folder:
