@@ -11,6 +11,10 @@ class NerdError(Exception):
     exit_code: int = 1
     code: ClassVar[str] = "error"
 
+    def __str__(self) -> str:
+        """Give the message in one line, whatever names from files stand in it."""
+        return super().__str__().replace("\r", "\\r").replace("\n", "\\n")
+
 
 class InputError(NerdError):
     """The input cannot be read as asked: missing, damaged, of another kind, or without the text column."""

@@ -392,3 +392,10 @@ def test_environment_twins(nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert (code, json.loads(err)["rows"]) == (0, 1)
     assert "names" in pq.read_schema(tmp_path / "o.parquet").names
     assert os.environ["NERD_JSON"] == "1"
+
+
+def test_a_column_name_with_a_line_break_stays_in_the_line(nerd_tag: Run, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"t\next": ["Paris"]}), tmp_path / "in.parquet")
+    code, _, err = nerd_tag(tmp_path / "in.parquet", tmp_path / "o.parquet")
+    assert (code, err.count("\n")) == (1, 1)
+    assert r"no column 'text'; it has: t\next" in err
