@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
-from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nerd_onnx.view.page import view_page
 from nerd_onnx.view.tagged_rows import TaggedEntity, TaggedRow
+from tests.browser import CHROMIUM, look, probed
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
-PROBE = """<script>
+PROBE = """
 window.addEventListener("load", () => {
   const at = (id) => document.getElementById(id);
   const fire = (node, kind) => node.dispatchEvent(new Event(kind, {bubbles: true}));
@@ -43,7 +38,7 @@ window.addEventListener("load", () => {
     document.body.setAttribute("data-found", JSON.stringify(found));
   }, 400);
 });
-</script></body>"""
+"""
 
 
 def rows() -> list[TaggedRow]:
@@ -56,24 +51,8 @@ def rows() -> list[TaggedRow]:
     return [*made, TaggedRow(3000, hostile, [TaggedEntity(0, 7, "<i>art</i>", None, 1.0)])]
 
 
-def look(page: str, folder: Path, width: int = 1200) -> tuple[str, list[str]]:
-    (folder / "page.html").write_text(page, "utf-8")
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    done = subprocess.run(
-        [
-            *command, f"--window-size={width},900", f"--user-data-dir={folder / 'profile'}",
-            "--virtual-time-budget=4000", (folder / "page.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )  # fmt: skip
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
 def test_the_script_runs_under_its_own_policy_and_says_nothing(tmp_path: Path) -> None:
-    dom, console = look(view_page(rows(), "tagged.parquet", "about"), tmp_path)
+    dom, console = look(view_page(rows(), "tagged.parquet", "about"), tmp_path, 1200)
     assert console == []
     assert "3,001 of 3,001 rows, 4,001 entities" in dom
     assert "<img" not in dom
@@ -83,11 +62,8 @@ def test_the_script_runs_under_its_own_policy_and_says_nothing(tmp_path: Path) -
 def test_filters_search_and_hostile_text(tmp_path: Path, width: int) -> None:
     page = view_page(rows(), "tagged.parquet", "about")
     page = re.sub(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", "", page)  # lets the probe in
-    dom, console = look(page.replace("</body>", PROBE), tmp_path, width)
+    found, console = probed(page, PROBE, tmp_path, width)
     assert console == []
-    match = re.search(r'data-found="([^"]*)"', dom)
-    assert match, dom[-2000:]
-    found: dict[str, Any] = json.loads(unescape(match[1]))
     assert found["hacked"] == "undefined"
     assert found["all"]["count"] == "3,001 of 3,001 rows, 4,001 entities"
     assert 60 <= found["all"]["rows"] < 1000  # drawn as one scrolls

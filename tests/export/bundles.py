@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 
 from nerd_export.config import VerifyLimits
+from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
 from nerd_onnx.inference.bundle import Bundle, sha256_of
 from nerd_onnx.tagger import Tagger
 from tests.models import sample_texts
@@ -21,6 +22,16 @@ WIDE = VerifyLimits(min_entity_agreement=0, max_labels_changed=1, max_f1_drop=1)
 
 def silent(_: str) -> None:
     pass
+
+
+def plain_folder(source: Path, folder: Path) -> Path:
+    """Write a folder as optimum does with a subfolder: ``onnx/model.onnx`` and the rest in the root."""
+    export_onnx(load_checkpoint(str(source)), folder)
+    (folder / "onnx").mkdir()
+    for path in folder.glob("*.onnx*"):
+        shutil.move(path, folder / "onnx" / path.name)
+    assert not (folder / "nerd.json").exists()
+    return folder
 
 
 def labelled(path: Path, model: Path) -> Path:
