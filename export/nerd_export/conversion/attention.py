@@ -1,6 +1,7 @@
 """
 Rewrite attention into the form that runs fastest on a CPU, without changing what it computes.
 
+- The scale of the scores moves into the weights of the queries.
 - The bias of the keys adds the same number to all scores of a query, which softmax takes away again: it is dropped.
 - The weights of a query sum to 1, so the bias of the values passes through to the layer behind: it moves there.
 - Heads are not moved in front of tokens by copying: queries, keys and values are computed with the tokens in front, one
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, consumers, nodes_of, only_reader
@@ -24,6 +26,7 @@ from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, c
 _HEADS_FIRST = (0, 2, 1, 3)  # (batch, tokens, heads, width) to (batch, heads, tokens, width)
 _HEADS_FIRST_TRANSPOSED = (0, 2, 3, 1)
 _TOKENS_FIRST = (1, 0, 2)
+_MOVING = frozenset({"Reshape", "Transpose"})  # nodes that move numbers and change none
 _SHIFTED = frozenset({"Add", "Where"})  # between scores and softmax: positions and the mask
 
 
@@ -84,6 +87,30 @@ class Attention:
     context: ir.Node
 
 
+def move_scale_into_weights(graph: ir.Graph, node: ir.Node) -> None:
+    """
+    Take ``q / c`` or ``MatMul(q, k) / c`` for a scalar constant c, where q is moved from a linear layer, and scale its
+    weights.
+
+    Attention scores are the largest activation of long texts: this saves a pass over them in every layer.
+    """
+    scaled, scale = node.inputs
+    factor = constant(scale)
+    if factor is None or factor.size != 1 or scaled is None or not only_reader(scaled):
+        return
+    product = scaled.producer()
+    is_scores = product is not None and product.op_type == "MatMul" and constant(product.inputs[1]) is None
+    layer = _linear_behind(product.inputs[0] if product is not None and is_scores else scaled)
+    place = _constant_place(layer.bias) if layer is not None and layer.bias is not None else None
+    if layer is None or layer.bias is None or place is None:
+        return
+    number = np.float32(1 / factor.item() if node.op_type == "Div" else factor.item())
+    _scale_input(graph, layer.bias, place, number)
+    _scale_input(graph, layer.matmul, 1, number)
+    node.outputs[0].replace_all_uses_with(scaled)
+    graph.remove(node, safe=True)
+
+
 def rewrite_attention(graph: ir.Graph) -> int:
     """
     Rewrite every attention layer that looks as expected, in place.
@@ -131,24 +158,53 @@ def _products_behind(value: ir.Value | None) -> Iterator[ir.Node]:
 
 def _projection(value: ir.Value | None) -> Projection | None:
     """Find the linear layer behind one side of an attention product; None where others read it too."""
-    moved: list[ir.Node] = []
-    while (node := _alone(value)) is not None and node.op_type == "Transpose":
-        moved.insert(0, node)
-        value = node.inputs[0]
-    split = node if node is not None and node.op_type == "Reshape" else None
-    below = _alone(split.inputs[0]) if split is not None else None
-    bias = None
-    if below is not None and below.op_type == "Add":
-        bias, places = below, [place for place in (0, 1) if constant(below.inputs[place]) is None]
-        below = _alone(below.inputs[places[0]]) if len(places) == 1 else None
-    if split is None or below is None or below.op_type != "MatMul" or constant(below.inputs[1]) is None:
+    layer = _linear_behind(value)
+    if layer is None or [node.op_type for node in layer.moves[:2]] != ["Reshape", "Transpose"]:
         return None
-    return Projection(below, bias, split, tuple(moved)) if moved else None
+    split, *moved = layer.moves
+    if any(node.op_type != "Transpose" for node in moved):
+        return None
+    return Projection(layer.matmul, layer.bias, split, tuple(moved))
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """
+    The linear layer behind a value.
+
+    :param bias: the Add behind the product, None without one
+    :param moves: the nodes between it and the value, in order, that move numbers and change none
+    """
+
+    matmul: ir.Node
+    bias: ir.Node | None
+    moves: tuple[ir.Node, ...]
+
+
+def _linear_behind(value: ir.Value | None) -> _Behind | None:
+    """Find the linear layer that gives a value, moved at most; None where it is none, or others read it on the way."""
+    moves: list[ir.Node] = []
+    while (node := _alone(value)) is not None and node.op_type in _MOVING:
+        moves.insert(0, node)
+        value = node.inputs[0]
+    bias = None
+    if node is not None and node.op_type == "Add":
+        place = _constant_place(node)
+        bias, node = node, None if place is None else _alone(node.inputs[1 - place])
+    if node is None or node.op_type != "MatMul" or constant(node.inputs[1]) is None:
+        return None
+    return _Behind(node, bias, tuple(moves))
 
 
 def _alone(value: ir.Value | None) -> ir.Node | None:
     """Give the node that makes a value, if one other node alone reads it."""
     return value.producer() if value is not None and only_reader(value) else None
+
+
+def _constant_place(add: ir.Node) -> int | None:
+    """Give the place of the constant vector among an Add's inputs, None without one."""
+    vectors = (constant(value) for value in add.inputs)
+    return next((i for i, vector in enumerate(vectors) if vector is not None and vector.ndim == 1), None)
 
 
 def _reader(value: ir.Value) -> ir.Node | None:
@@ -166,9 +222,8 @@ def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
     add = _reader(reader.outputs[0]) if reader is not None else None
     if bias is None or matrix is None or add is None or add.op_type != "Add":
         return
-    place = next((place for place in (0, 1) if constant(add.inputs[place]) is not None), None)
-    moved = next(array for value in bias.inputs if (array := constant(value)) is not None)
-    if place is None or moved.shape != matrix.shape[:1]:
+    place, of_values = _constant_place(add), _constant_place(bias)
+    if place is None or of_values is None or (moved := constant(bias.inputs[of_values])).shape != matrix.shape[:1]:
         return
     total = constant(add.inputs[place]).astype(np.float64) + moved.astype(np.float64) @ matrix.astype(np.float64)
     name = add.inputs[place].name if add.inputs[place] is not None else ""
@@ -185,8 +240,7 @@ def _read_heads_in_place(graph: ir.Graph, attention: Attention) -> None:
     if source is None or sizes is None or sources or heads:
         return
     tokens_first = ir.node("Transpose", [source], {"perm": _TOKENS_FIRST})
-    first = min((part.matmul for part in parts), key=list(graph).index)
-    graph.insert_before(first, [tokens_first])
+    graph.insert_before(attention.query.matmul, [tokens_first])
     shape = add_initializer(graph, "heads", np.array([0, 0, *sizes], dtype=np.int64))
     split = []
     for part in parts:
@@ -214,3 +268,10 @@ def _drop(graph: ir.Graph, bias: ir.Node, matmul: ir.Node) -> None:
     """Take a bias away."""
     bias.outputs[0].replace_all_uses_with(matmul.outputs[0])
     graph.remove(bias, safe=True)
+
+
+def _scale_input(graph: ir.Graph, node: ir.Node, place: int, factor: np.float32) -> None:
+    """Multiply a constant input of one node; others that read the same constant keep it as it was."""
+    old = node.inputs[place]
+    array: npt.NDArray[np.float32] = (constant(old) * factor).astype(np.float32)
+    node.replace_input_with(place, add_initializer(graph, f"{old.name if old else ''}.scaled", array))

@@ -123,6 +123,7 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
             checkpoint.tokenizer.save_pretrained(folder)
         except OSError as err:
             raise OutputError(f"{folder}: cannot be written: {err.strerror or first_line(err)}") from err
+        # An architecture that optimum does not know fails in any of these ways, deep in its code and in torch's.
         except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError, AttributeError) as err:
             kind = getattr(checkpoint.model.config, "model_type", "unknown")
             raise ModelError(

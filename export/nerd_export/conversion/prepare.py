@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 
-from nerd_export.conversion.attention import rewrite_attention
-from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, nodes_of, only_reader, tidy
+from nerd_export.conversion.attention import move_scale_into_weights, rewrite_attention
+from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, nodes_of, tidy
 
 _LARGEST_FOLDED = 1 << 28  # bytes; weights that an exporter left transposed are constants too
-_MOVING = frozenset({"Reshape", "Transpose"})  # nodes that move numbers and change none
 
 
 def prepared(model_file: Path) -> ir.Model:
@@ -50,60 +47,6 @@ def prepared(model_file: Path) -> ir.Model:
         model.opset_imports.setdefault(MICROSOFT, 1)
     tidy(model)
     return model
-
-
-def move_scale_into_weights(graph: ir.Graph, node: ir.Node) -> None:
-    """
-    Take ``q / c`` or ``MatMul(q, k) / c`` for a scalar constant c, where q is moved from a linear layer, and scale its
-    weights.
-
-    Attention scores are the largest activation of long texts: this saves a pass over them in every layer.
-    """
-    scaled, scale = node.inputs
-    factor = constant(scale)
-    if factor is None or factor.size != 1 or scaled is None or not only_reader(scaled):
-        return
-    product = scaled.producer()
-    if product is not None and product.op_type == "MatMul" and constant(product.inputs[1]) is None:
-        bias = _linear_behind(product.inputs[0])
-    else:
-        bias = _linear_behind(scaled)
-    if bias is None:
-        return
-    number = np.float32(1 / factor.item() if node.op_type == "Div" else factor.item())
-    vector, matmul = _bias_and_matmul(bias)
-    _scale_input(graph, bias, vector, number)
-    _scale_input(graph, matmul, 1, number)
-    node.outputs[0].replace_all_uses_with(scaled)
-    graph.remove(node, safe=True)
-
-
-def _linear_behind(value: ir.Value | None) -> ir.Node | None:
-    """Find the bias Add of the linear layer that alone gives a value, moved at most; None where it is none."""
-    while value is not None and only_reader(value) and (node := value.producer()) is not None:
-        if node.op_type == "Add":
-            return node if _bias_and_matmul(node)[1] is not None else None
-        if node.op_type not in _MOVING:
-            return None
-        value = node.inputs[0]
-    return None
-
-
-def _bias_and_matmul(add: ir.Node) -> tuple[int, Any]:
-    """Give the place of the constant among an Add's inputs, and the MatMul with a constant matrix it follows."""
-    for place in (0, 1):
-        vector, other = constant(add.inputs[place]), add.inputs[1 - place]
-        matmul = other.producer() if other is not None and only_reader(other) else None
-        if vector is not None and vector.ndim == 1 and matmul is not None and matmul.op_type == "MatMul":
-            return place, matmul if constant(matmul.inputs[1]) is not None else None
-    return 0, None
-
-
-def _scale_input(graph: ir.Graph, node: ir.Node, place: int, factor: np.float32) -> None:
-    """Multiply a constant input of one node; others that read the same constant keep it as it was."""
-    old = node.inputs[place]
-    array: npt.NDArray[np.float32] = (constant(old) * factor).astype(np.float32)
-    node.replace_input_with(place, add_initializer(graph, f"{old.name if old else ''}.scaled", array))
 
 
 def split_gemm(graph: ir.Graph) -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nerd_export.evaluation.measures import calibration
+from nerd_export.evaluation.measures import calibration, outcomes
 from nerd_export.training.evaluation import View
 from nerd_onnx.inference.arrays import Bools
-from nerd_onnx.inference.calibration import ScoreCalibration
+from nerd_onnx.inference.calibration import ScoreCalibration, log_odds
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 _FOLDS = 5
 _FEWEST = 100  # entities to fit on
 _FEWEST_ABOVE = 10  # entities that must lie above a threshold to believe its precision
-_EDGE = 1e-6
 _DIGITS = 6  # of slope and offsets, as they are recorded and used
 
 
@@ -73,8 +71,7 @@ def _entities(
     """Give score, outcome, type and sentence of every entity found. *Shape:* (entities,) each."""
     place = {name: i for i, name in enumerate(types)}
     scores = np.array([score for row in view.certainty for score in row], dtype=np.float64)
-    pairs = list(zip(view.gold, view.found, strict=True))
-    right = np.array([span in set(gold) for gold, found in pairs for span in found], dtype=np.bool_)
+    right = outcomes(view.gold, view.found)
     label = np.array([place[span[2]] for found in view.found for span in found], dtype=np.int64)
     row = np.array([i for i, found in enumerate(view.found) for _ in found], dtype=np.int64)
     return scores, right, label, row
@@ -86,8 +83,7 @@ def _platt(
     """Fit slope and offsets by logistic regression; offsets of rare types are drawn towards the common one."""
     from sklearn.linear_model import LogisticRegression
 
-    inner = np.clip(scores, _EDGE, 1 - _EDGE)
-    features = np.concatenate([np.log(inner / (1 - inner))[:, None], np.eye(types)[label]], axis=1)
+    features = np.concatenate([log_odds(scores)[:, None], np.eye(types)[label]], axis=1)
     model = LogisticRegression(C=10.0, max_iter=1000).fit(features, right)
     slope = max(float(model.coef_[0, 0]), 1e-3)
     offsets = np.asarray(model.coef_[0, 1:] + model.intercept_[0], dtype=np.float64)
@@ -98,8 +94,7 @@ def _error(view: View, probability: npt.NDArray[np.float32]) -> float:
     """Give the expected calibration error of other scores for the same entities."""
     values = iter(probability.tolist())
     certainty = [[next(values) for _ in found] for found in view.found]
-    changed = replace(view, certainty=certainty)
-    return round(calibration(changed.gold, changed.found, changed.certainty).error, 5)
+    return round(calibration(view.gold, view.found, certainty).error, 5)
 
 
 def _least_score(probability: npt.NDArray[np.float64], right: Bools, wish: float) -> float | None:
