@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from nerd_export.conversion.networks import segment_batches
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.session import session_options
 
 _RUNS = 3
 _MOST_TEXTS = 256
@@ -42,8 +43,10 @@ def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
         events = json.loads(_profiled(bundle, batches, Path(scratch)).read_text("utf-8"))
     seconds: Counter[str] = Counter()
     nodes: dict[str, set[str]] = {}
+    runs = [event for event in events if event["name"] == "model_run"]
+    warm_from = runs[len(batches)]["ts"]
     for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+        if event.get("cat") == "Node" and event["ts"] >= warm_from and event["name"].endswith("_kernel_time"):
             kind = event["args"]["op_name"]
             seconds[kind] += event["dur"] / 1e6
             nodes.setdefault(kind, set()).add(event["name"])
@@ -58,27 +61,18 @@ def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
 
 
 def _profiled(bundle: Bundle, batches: Sequence[Ints], scratch: Path) -> Path:
-    """Run all batches, warm, with profiling on. :return: the profile"""
+    """Run all batches with profiling on, once to warm up and then as often as counts. :return: the profile"""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    plain = onnxruntime.InferenceSession(str(bundle.model_file), options, providers=["CPUExecutionProvider"])
-    names = {node.name for node in plain.get_inputs()}
-    feeds = [
-        {name: array for name, array in (("input_ids", ids), ("attention_mask", np.ones_like(ids))) if name in names}
-        for ids in batches
-    ]
-    for feed in feeds:
-        plain.run(None, feed)
+    options = session_options(optimized=bundle.optimized, exact=bundle.may_saturate)
     options.enable_profiling = True
     options.profile_file_prefix = str(scratch / "profile")
     session = onnxruntime.InferenceSession(str(bundle.model_file), options, providers=["CPUExecutionProvider"])
-    for _ in range(_RUNS):
-        for feed in feeds:
-            session.run(None, feed)
+    names = {node.name for node in session.get_inputs()}
+    for _ in range(1 + _RUNS):
+        for ids in batches:
+            feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+            session.run(None, {name: feed[name] for name in names})
     return Path(session.end_profiling())
 
 

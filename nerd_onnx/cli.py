@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.errors import InterruptedRunError, NerdError
+from nerd_onnx.commands import run_command
+from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.messages import plan, printable, resuming_command, summary_line
 
 _JOB_OPTIONS = (
@@ -180,6 +181,10 @@ def _tag(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
     try:
         with StopSignals() as signals:
             summary = tag_files(tagger, job, bar, lambda: signals.number).summary()
+    except InterruptedRunError as err:
+        if err.safe_rows:
+            err.args = (f"{err}; go on with: {resuming_command(sys.argv[1:])}",)
+        raise
     finally:
         if bar is not None:
             bar.close()
@@ -232,25 +237,7 @@ def _tell_failure(code: str, message: str) -> None:
 
 def main() -> NoReturn:
     """Entry point of ``nerd-tag``."""
-    try:
-        command.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("nerd-tag: interrupted; no output was written", err=True)
-        sys.exit(130)
-    except click.ClickException as err:
-        _tell_failure("usage", f"{err.format_message()} (nerd-tag --help lists the options)")
-        sys.exit(err.exit_code)
-    except InterruptedRunError as err:
-        hint = f"; go on with: {resuming_command(sys.argv[1:])}" if err.safe_rows else ""
-        _tell_failure(err.code, f"{err}{hint}")
-        sys.exit(err.exit_code)
-    except NerdError as err:
-        _tell_failure(err.code, str(err))
-        sys.exit(err.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no complaint at exit
-        sys.exit(1)
-    sys.exit(0)
+    run_command(command, _tell_failure)
 
 
 if __name__ == "__main__":

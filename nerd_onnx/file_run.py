@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.fingerprints import difference, file_fingerprint
 from nerd_onnx.tables.journal import Event, Journal
 from nerd_onnx.tables.output_place import output_name
-from nerd_onnx.tables.rejects import WHOLE_FILE, RejectsPart
-from nerd_onnx.tables.rows import Fault, RowBatch, Sink, Written
+from nerd_onnx.tables.rejects import RejectsPart
+from nerd_onnx.tables.rows import RowBatch, Sink, Written
 from nerd_onnx.tables.sources import Source
 from nerd_onnx.tables.streams import input_name, is_stream
 from nerd_onnx.tagger import Tagger
@@ -124,7 +124,7 @@ class FileRun:
         state.refusal = state.refusal or str(err)
         older = "; an older output was left as it is" if os.path.lexists(self._pair.output) else ""
         with RejectsPart(self._part_path, self._pair.output) as part:
-            part.write(self._pair.name, Fault(WHOLE_FILE, f"{err}{older}"))
+            part.refuse(self._pair.name, f"{err}{older}")
             part.finish()
         journal.append("refused", name=self._pair.name, reason=str(err))
         if self._log is not None:
@@ -134,23 +134,18 @@ class FileRun:
         return part.path
 
     def _open_source(self) -> Source:
-        try:
+        with _reading():
             return open_pair_source(self._state.tagger, self._state.job, self._pair)
-        except InputError as err:
-            raise UnreadableFileError(*err.args) from err
 
     def _rows(self, source: Source, sink: Sink) -> Iterator[RowBatch]:
         """Yield the rows to tag; those that the output cannot take are refused where bad rows do not end the run."""
-        try:
+        with _reading():
             for rows in selected(source.batches(), self._wanted):
                 unfit = sink.unfit(rows)
                 if unfit and self._state.job.on_error == "fail":
                     row, reason = min(unfit.items())
-                    where = f"{input_name(self._pair.input)}, {rows.place(row)}"
-                    raise OutputError(f"{where} {reason}; {OTHER_NAME}")
+                    raise OutputError(f"{input_name(self._pair.input)}, {rows.place(row)} {reason}; {OTHER_NAME}")
                 yield rows.refusing(unfit) if unfit else rows
-        except InputError as err:
-            raise UnreadableFileError(*err.args) from err
 
     def _begin(self) -> Event:
         """Enter the file in the journal, or check that it is the one that was begun."""
@@ -160,10 +155,8 @@ class FileRun:
         if begun is not None and begun["name"] == self._pair.name:
             self._check_unchanged(begun["input"], while_what="since the run was begun")
             return dict(begun["input"])
-        try:
+        with _reading():
             found = file_fingerprint(self._pair.input)
-        except InputError as err:
-            raise UnreadableFileError(*err.args) from err
         self._journal.append("begin", name=self._pair.name, input=found)
         return found
 
@@ -248,6 +241,15 @@ class FileRun:
         if self._journal is not None:
             self._journal.append("commit", **commit)
         return commit
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn what goes wrong with an input into the error that lets it be refused."""
+    try:
+        yield
+    except InputError as err:
+        raise UnreadableFileError(*err.args) from err
 
 
 def _is_stream(path: str) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,12 @@ class Bundle:
     calibration: ScoreCalibration | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def kernels(self) -> str:
         """How this processor computes the model's products; a foreign folder does not tell if it has 8-bit ones."""
         return "as the ONNX file says" if self.quantization == "unknown" else integer_kernels(self.weight_bits)
 
-    @property
+    @cached_property
     def calibration_digest(self) -> str:
         """Fingerprint of what decides scores and thresholds besides the graph; ``none`` without."""
         record = self.description.get("calibration")

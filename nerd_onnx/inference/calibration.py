@@ -54,8 +54,7 @@ class ScoreCalibration:
         :param score: mean word probabilities. *Shape:* (entities,)
         :param label: index of each entity's type. *Shape:* (entities,)
         """
-        inner = np.clip(score.astype(np.float64), _EDGE, 1 - _EDGE)
-        logit = self.slope * np.log(inner / (1 - inner)) + self.offsets[label]
+        logit = self.slope * log_odds(score) + self.offsets[label]
         return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
 
     def least_scores(self, precision: float) -> npt.NDArray[np.float64]:
@@ -70,3 +69,9 @@ class ScoreCalibration:
                 return least
         highest = max(self.thresholds, default=0.0)
         raise OptionError(f"--precision {precision:g}: the model records thresholds up to {highest:g}; give less")
+
+
+def log_odds(score: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Give ``log(score / (1 - score))``, bounded at the edges. *Shape:* as given."""
+    inner = np.clip(score.astype(np.float64), _EDGE, 1 - _EDGE)
+    return np.asarray(np.log(inner / (1 - inner)), dtype=np.float64)

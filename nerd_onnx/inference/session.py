@@ -7,7 +7,7 @@ import mmap
 import os
 import platform
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -53,18 +53,7 @@ class Session:
 
     def __init__(self, model_file: Path, *, optimized: bool, exact: bool = False) -> None:
         ort.disable_telemetry_events()  # also where onnxruntime was imported before this package
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.enable_mem_pattern = False  # patterns pay for equal shapes only, and ours vary
-        options.log_severity_level = 4  # its errors are raised as well, and told in one line
-        # On x86 without VNNI, U8S8 products can saturate; with this, onnxruntime takes unsigned weights instead. It
-        # does so among its extended optimizations and not among the basic ones (seen on an emulated Haswell).
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        level = ort.GraphOptimizationLevel
-        options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimized else level.ORT_ENABLE_ALL
-        if optimized and exact:
-            options.graph_optimization_level = level.ORT_ENABLE_EXTENDED
+        options = session_options(optimized=optimized, exact=exact)
         try:
             # Without its fallback, which tries the same again and says so on standard output, among the rows.
             self._session = ort.InferenceSession(
@@ -106,6 +95,27 @@ class Session:
         if not np.isfinite(result).all():
             raise NotFiniteError(f"{self._name}: gives logits that are not finite; the model is damaged")
         return np.asarray(result, dtype=np.float32)
+
+
+def session_options(*, optimized: bool, exact: bool = False) -> Any:
+    """
+    Say how onnxruntime runs a network here; see :class:`Session`.
+
+    :return: ``onnxruntime.SessionOptions``
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # patterns pay for equal shapes only, and ours vary
+    options.log_severity_level = 4  # its errors are raised as well, and told in one line
+    # On x86 without VNNI, U8S8 products can saturate; with this, onnxruntime takes unsigned weights instead. It
+    # does so among its extended optimizations and not among the basic ones (seen on an emulated Haswell).
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimized else level.ORT_ENABLE_ALL
+    if optimized and exact:
+        options.graph_optimization_level = level.ORT_ENABLE_EXTENDED
+    return options
 
 
 def available_cpus() -> int:

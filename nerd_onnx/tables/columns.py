@@ -187,7 +187,12 @@ def place_column(batch: pa.RecordBatch, column: pa.Array, schema: pa.Schema, pla
 
 def column_exists(where: str, name: str) -> str:
     """Say that the new column's name is taken, and what to do."""
-    return f"{where} already has a column {name!r}; {OTHER_NAME}"
+    return f"{where} {name_taken(name)}; {OTHER_NAME}"
+
+
+def name_taken(name: str) -> str:
+    """Say of some rows that the new column's name is taken."""
+    return f"already has a column {name!r}"
 
 
 def _check_rows(row: Ints, no_text: npt.NDArray[np.bool_]) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import zstandard
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.tables.columns import NewColumns, column_exists
+from nerd_onnx.tables.columns import NewColumns, column_exists, name_taken
 from nerd_onnx.tables.json_lines import UNTYPED
 from nerd_onnx.tables.json_values import dump, json_values
 from nerd_onnx.tables.output_place import output_errors
@@ -95,12 +95,7 @@ class JsonLinesSink:
         if rows.lines is None or self._replace:
             return {}
         keys = [key for key in (self._key, self._reasons_key) if key is not None]
-        return {
-            i: f"already has a column {key.name!r}"
-            for i, line in enumerate(rows.lines)
-            for key in keys
-            if key.values_in(line)
-        }
+        return {i: name_taken(key.name) for i, line in enumerate(rows.lines) for key in keys if key.values_in(line)}
 
     def finish(self) -> Written:
         """

@@ -16,17 +16,16 @@ from nerd_onnx.tables.rows import Closing, Fault
 from nerd_onnx.tables.streams import input_name
 from nerd_onnx.tables.whole_file import Target, open_target
 
-WHOLE_FILE = -1  # in place of a row's number
 _BUFFER_BYTES = 1 << 20
 
 
 def reject_record(file: str, fault: Fault) -> dict[str, Any]:
     """
-    Say in one JSON object which row is rejected and why; ``row`` is null where it is the whole file.
+    Say in one JSON object which row is rejected and why.
 
     Bytes that did not parse are ``raw`` where they are UTF-8, else ``raw_base64``.
     """
-    record: dict[str, Any] = {"file": file, "row": None if fault.row == WHOLE_FILE else fault.row}
+    record: dict[str, Any] = {"file": file, "row": fault.row}
     if fault.line is not None:
         record["line"] = fault.line
     if fault.row_group is not None:
@@ -56,10 +55,17 @@ class RejectsPart(Closing):
 
     def write(self, file: str, fault: Fault) -> None:
         """Add a row of an input."""
+        self._append(reject_record(file, fault))
+
+    def refuse(self, file: str, reason: str) -> None:
+        """Add an input as a whole: its ``row`` is null."""
+        self._append({"file": file, "row": None, "reason": reason})
+
+    def _append(self, record: dict[str, Any]) -> None:
         with output_errors(self._output):
             if self._file is None:
                 self._file = open(self.path, "wb")  # noqa: SIM115 - closed by close()
-            self._file.write(json.dumps(reject_record(file, fault)).encode() + b"\n")
+            self._file.write(json.dumps(record).encode() + b"\n")
         self.rows += 1
 
     def finish(self) -> None:

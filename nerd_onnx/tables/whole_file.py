@@ -67,7 +67,6 @@ def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
     try:
         with output_errors(path):
             target.file.write(content)
-        target.flush()
         target.commit()
     finally:
         target.discard()

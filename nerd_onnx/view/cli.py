@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import PurePath
 from typing import Any, NoReturn
 
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.errors import NerdError
+from nerd_onnx.commands import run_command
 from nerd_onnx.messages import printable
 
 
@@ -71,17 +70,4 @@ def command(source: str, target: str | None, **options: Any) -> None:
 
 def main() -> NoReturn:
     """Entry point of ``nerd-view``."""
-    try:
-        command.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("nerd-view: interrupted; no output was written", err=True)
-        sys.exit(130)
-    except click.ClickException as err:
-        click.echo(
-            f"nerd-view: error: {printable(err.format_message())} (nerd-view --help lists the options)", err=True
-        )
-        sys.exit(err.exit_code)
-    except NerdError as err:
-        click.echo(f"nerd-view: error: {printable(str(err))}", err=True)
-        sys.exit(err.exit_code)
-    sys.exit(0)
+    run_command(command)

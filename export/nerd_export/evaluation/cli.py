@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -67,32 +66,26 @@ def eval_command(
     for role, name in (("model", model), ("against", against)):
         if role == "against" and name is None:
             continue
-        with ExitStack() as stack:
-            tagger = stack.enter_context(open_subject(name, level, note))
+        with open_subject(name, level, note) as tagger:
             labelled = [read_labelled(path, tagger.labels, wanted, note) for path in files]
             results[role] = [score(tagger, one) for one in labelled]
             facts[role] = {"name": name or "default", "quantization": tagger.bundle.quantization}
-    parts = sections(facts, results["model"], results["against"], errors)
+    others = results["against"]
+    differences = [one.against(others[i]) if others else {} for i, one in enumerate(results["model"])]
+    parts = sections(facts, results["model"], differences, errors)
     text = markdown("Evaluation", parts)
     if output is not None:
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
-            data = _plain(facts, results)
+            data: dict[str, Any] = {
+                role: {**facts[role], "files": [result.summary for result in results[role]]} for role in facts
+            }
+            if others:
+                data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]
             (output / "eval.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
             (output / "eval.md").write_text(text, "utf-8")
             (output / "eval.html").write_text(page("Evaluation", parts), "utf-8")
     click.echo(text)
-
-
-def _plain(facts: Mapping[str, Any], results: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """Give everything measured as plain data."""
-    data: dict[str, Any] = {
-        role: {**facts[role], "files": [result.summary() for result in results[role]]} for role in facts
-    }
-    if results["against"]:
-        pairs = zip(results["model"], results["against"], strict=True)
-        data["difference"] = [{view: vars(found) for view, found in one.against(other).items()} for one, other in pairs]
-    return data
 
 
 def main() -> NoReturn:

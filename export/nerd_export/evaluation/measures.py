@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nerd_export.training.scoring import Rows, Span
+from nerd_onnx.inference.arrays import Bools
 
 NOTHING = "(nothing)"  # in a confusion: no entity overlaps
 BINS = 10
@@ -109,9 +110,8 @@ def calibration(gold: Rows, found: Rows, certainty: Sequence[Sequence[float]], b
     :param certainty: score of each found entity
     :param bins: number of intervals from 0 to 1
     """
-    right = [span in set(expected) for expected, spans in zip(gold, found, strict=True) for span in spans]
     scores = np.array([score for row in certainty for score in row], dtype=np.float64)
-    outcome = np.array(right, dtype=np.float64)
+    outcome = outcomes(gold, found).astype(np.float64)
     place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     filled = []
     for number in range(bins):
@@ -123,6 +123,12 @@ def calibration(gold: Rows, found: Rows, certainty: Sequence[Sequence[float]], b
     error = sum(one.entities * abs(one.mean_score - one.right) for one in filled) / total
     brier = float(((scores - outcome) ** 2).mean()) if len(scores) else 0.0
     return Calibration(tuple(filled), error, brier)
+
+
+def outcomes(gold: Rows, found: Rows) -> Bools:
+    """Tell of each found entity, text by text, whether its borders and type are right. *Shape:* (entities,)."""
+    pairs = zip(map(set, gold), found, strict=True)
+    return np.array([span in expected for expected, spans in pairs for span in spans], dtype=np.bool_)
 
 
 def _overlap(one: Span, other: Span) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nerd_export.evaluation.measures import Calibration, calibration, confusion, partial_scores
 from nerd_export.training.bootstrap import Difference, f1_interval, paired_difference
 from nerd_export.training.checks import Sentence, sound_sentences
-from nerd_export.training.corpus import TAG_COLUMNS, Split, read_file
+from nerd_export.training.corpus import TAG_COLUMNS, MissingColumnError, Split, read_file
 from nerd_export.training.evaluation import Evaluation, View, evaluate
 from nerd_export.training.plain_text import plain_text
 from nerd_export.training.scoring import Scores, Span, counts_by_type
@@ -44,17 +45,21 @@ class Result:
     """
     What came of one file.
 
-    :param others: entities found of types that the file does not label; they were dropped
     :param calibration: of the scores on raw text, coarse
     """
 
     labelled: Labelled
     evaluation: Evaluation
-    others: int
     calibration: Calibration
 
+    @property
+    def others(self) -> int:
+        """Entities found in raw text of types that the file does not label; they were dropped."""
+        return self.evaluation.views["raw"].others
+
+    @cached_property
     def summary(self) -> dict[str, Any]:
-        """Give every figure as plain data."""
+        """Every figure as plain data."""
         return {
             "file": self.labelled.source,
             "sentences": len(self.labelled.sentences),
@@ -125,10 +130,7 @@ def score(tagger: Tagger, labelled: Labelled) -> Result:
     """Tag the sentences, on given words and as plain text, and measure everything."""
     found = evaluate(tagger, labelled.sentences, scheme=labelled.scheme, fine=labelled.fine, types=labelled.types)
     raw = found.views["raw"]
-    texts = [plain_text(sentence.tokens)[0] for sentence in labelled.sentences]
-    all_found = len(tagger.tag_arrays(texts).spans)
-    kept = sum(map(len, raw.found))
-    return Result(labelled, found, all_found - kept, calibration(raw.gold, raw.found, raw.certainty))
+    return Result(labelled, found, calibration(raw.gold, raw.found, raw.certainty))
 
 
 def _read(path: Path, labels: LabelSet) -> tuple[Split, bool]:
@@ -136,9 +138,8 @@ def _read(path: Path, labels: LabelSet) -> tuple[Split, bool]:
     if labels.has_fine_level:
         try:
             return read_file(path, TAG_COLUMNS["fine"]), True
-        except TrainingDataError as err:
-            if f"no column {TAG_COLUMNS['fine']}" not in str(err):
-                raise
+        except MissingColumnError:
+            pass
     return read_file(path, TAG_COLUMNS["coarse"]), False
 
 

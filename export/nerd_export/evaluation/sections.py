@@ -18,22 +18,21 @@ _LABELS = 80
 
 
 def sections(
-    facts: Mapping[str, Any], results: Sequence[Result], others: Sequence[Result], errors: int
+    facts: Mapping[str, Any], results: Sequence[Result], differences: Sequence[Mapping[str, Difference]], errors: int
 ) -> list[Section]:
     """
     Say what was measured.
 
     :param facts: ``model`` and ``against``, each with ``name`` and ``quantization``
     :param results: of each file
-    :param others: of the model it is compared with, in the same order; empty for none
+    :param differences: to the model it is compared with, by view, in the same order; empty mappings for none
     :param errors: sentences with errors to show of each file
     """
     model, other = facts["model"], facts.get("against")
     about = f"Model `{model['name']}` ({model['quantization']})"
     about += f", compared with `{other['name']}` ({other['quantization']})." if other else "."
     found = [Section("", [about, _how()])]
-    for i, result in enumerate(results):
-        difference = result.against(others[i]) if others else {}
+    for result, difference in zip(results, differences, strict=True):
         found += _file(result, difference, other["name"] if other else "", errors)
     return found
 
@@ -47,7 +46,7 @@ def _how() -> str:
 
 
 def _file(result: Result, difference: Mapping[str, Difference], other: str, errors: int) -> Iterator[Section]:
-    summary = result.summary()
+    summary = result.summary
     about = f"{summary['sentences']:,} sentences; types scored: {', '.join(summary['types'])}."
     if result.others:
         about += f" {result.others:,} entities of other types, which the file does not label, were dropped (raw text)."

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,17 +25,11 @@ def open_subject(model: str | None, level: Level | None, tell: Callable[[str], N
     :raises ModelError: when it cannot be loaded
     """
     if model is not None and _is_checkpoint(Path(model)):
-        with TemporaryDirectory() as scratch:
-            yield from _closing(_checkpoint_tagger(model, level, Path(scratch), tell))
+        with TemporaryDirectory() as scratch, closing(_checkpoint_tagger(model, level, Path(scratch), tell)) as tagger:
+            yield tagger
     else:
-        yield from _closing(Tagger.load(model))
-
-
-def _closing(tagger: Tagger) -> Iterator[Tagger]:
-    try:
-        yield tagger
-    finally:
-        tagger.close()
+        with closing(Tagger.load(model)) as tagger:
+            yield tagger
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -51,7 +44,7 @@ def _checkpoint_tagger(model: str, level: Level | None, scratch: Path, tell: Cal
 
     checkpoint = load_checkpoint(model, tell)
     checkpoint.tokenizer.save_pretrained(scratch)
-    config = json.loads(checkpoint.model.config.to_json_string(use_diff=False))
+    config = checkpoint.model.config.to_dict()
     weights = next(Path(model) / name for name in _WEIGHTS if (Path(model) / name).is_file())
     bundle = Bundle(
         name=model,

@@ -20,6 +20,10 @@ SPLIT_FILES = {
 SUFFIXES = (".parquet", ".jsonl", ".json", ".conll", ".txt", ".tsv")
 
 
+class MissingColumnError(TrainingDataError):
+    """A file has no column of words, or of the tags that were asked for."""
+
+
 @dataclass(frozen=True)
 class Row:
     """
@@ -177,4 +181,4 @@ def _decoded(path: Path, lines: Iterator[str]) -> Iterator[str]:
 def _require_columns(where: str, columns: Sequence[str], tag_column: str) -> None:
     missing = [name for name in (TOKENS_COLUMN, tag_column) if name not in columns]
     if missing:
-        raise TrainingDataError(f"{where}: no column {' and '.join(missing)}; it has: {', '.join(columns)}")
+        raise MissingColumnError(f"{where}: no column {' and '.join(missing)}; it has: {', '.join(columns)}")

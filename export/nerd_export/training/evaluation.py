@@ -35,12 +35,14 @@ class View:
     :param gold: expected entities of each sentence
     :param found: found entities of each sentence; offsets count words or characters, as in ``gold``
     :param certainty: score of each found entity, 0 to 1, in the same order
+    :param others: entities found of types that were not asked for; they are in none of these
     """
 
     scores: Scores
     gold: Rows
     found: Rows
     certainty: Sequence[Sequence[float]]
+    others: int = 0
 
     def counts(self) -> Ints:
         """Count right, predicted and expected entities of each sentence. *Shape:* (sentences, 3)."""
@@ -107,7 +109,9 @@ def evaluate(
         of_words[f"{prefix}words"] = View(scores, gold, found, certainty)
         placed = [[(t[1][b][0], t[1][e - 1][1], y) for b, e, y in spans] for spans, t in zip(gold, texts, strict=True)]
         found, certainty = _by_row(raw, tagger.labels, len(sentences), fine=level, types=types)
-        of_text[f"{prefix}raw"] = View(span_scores(placed, found), placed, found, certainty)
+        of_text[f"{prefix}raw"] = View(
+            span_scores(placed, found), placed, found, certainty, len(raw) - sum(map(len, found))
+        )
     return Evaluation(len(sentences), of_words | of_text)
 
 
