@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Level = Literal["coarse", "fine"]
+NullTags = Literal["refuse", "unknown"]
 Precision = Literal["fp32", "bf16"]
 Quantization = Literal["int8", "int8-static", "int8-weights", "none"]
 Embeddings = Literal["int8", "fp32"]
@@ -26,6 +28,17 @@ class TrainConfig:
     :param max_tokens: longest training sentence in wordpieces; the rest of a longer one is left out
     :param precision: bf16 runs the matrix products in bfloat16 (autocast), weights stay fp32
     :param save_steps: steps between two checkpoints: what a kill can cost
+    :param gradient_accumulation: batches added up before a step
+    :param null_tags: whether a null tag is a fault or one that is not known and left out of the loss
+    :param tier_weights: weight in the loss of the sentences of a tier, by the data's column ``tier``
+    :param plain_share: share of sentences written as plain text, as people write, instead of words between spaces
+    :param lower_share: share of sentences in lower case
+    :param cut_share: share of sentences of which a fragment is taken
+    :param join_share: share of sentences that get the next one behind them
+    :param nameless_share: stretches without an entity that are added, as a share of the sentences
+    :param teacher: hub id or folder of a fine-tuned classifier with the same labels, to learn from as well
+    :param soft_share: the teacher's share of the loss, 0 to 1
+    :param temperature: softens the teacher's probabilities
     """
 
     model: str = "bert-base-uncased"
@@ -46,6 +59,17 @@ class TrainConfig:
     group_by_length: bool = False
     save_steps: int = 500
     max_train_samples: int | None = None
+    gradient_accumulation: int = 1
+    null_tags: NullTags = "refuse"
+    tier_weights: Mapping[str, float] = field(default_factory=dict)
+    plain_share: float = 0.0
+    lower_share: float = 0.0
+    cut_share: float = 0.0
+    join_share: float = 0.0
+    nameless_share: float = 0.0
+    teacher: str | None = None
+    soft_share: float = 0.5
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from nerd_export.cli import export_command
 from nerd_export.conversion.check import described, kernels
+from nerd_export.conversion.cli import export_command
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_onnx.errors import ModelError, OptionError
 from nerd_onnx.inference import session
@@ -88,7 +88,7 @@ def test_check_needs_no_torch(bundle: Path) -> None:
         "        if name.split('.')[0] in ('torch', 'optimum', 'transformers', 'onnx', 'onnx_ir', 'onnxscript',\n"
         "            'datasets', 'seqeval', 'huggingface_hub'): raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Hidden())\n"
-        "from nerd_export.cli import export_main; export_main()"
+        "from nerd_export.conversion.cli import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", hide, "--check", bundle, "--min-agreement", "0.75"],

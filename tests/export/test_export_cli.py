@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nerd_export.cli import export_command, train_command
+from nerd_export.conversion.cli import export_command
+from nerd_export.training.cli import train_command
 from nerd_onnx.errors import OptionError, OutputError
 
 

@@ -106,7 +106,7 @@ def test_killed_in_the_middle_leaves_no_bundle_and_the_next_run_cleans_up(
 ) -> None:
     arguments = ["--model", checkpoint("bert"), "--output", tmp_path / "b", "--level", "fine", "--min-agreement", "0"]
     arguments += ["--max-labels-changed", "1", "--quantize", "int8"]
-    command = [sys.executable, "-c", "from nerd_export.cli import export_main; export_main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from nerd_export.conversion.cli import main; main()", *map(str, arguments)]
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob(".b.*/model.onnx")):

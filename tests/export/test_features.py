@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerd_export.training.checks import Sentence
+from nerd_export.training.examples import Example
 from nerd_export.training.features import IGNORED, encode
 from nerd_export.training.plain_text import plain_text
 
@@ -24,7 +25,8 @@ def test_tags_stand_on_first_pieces(checkpoint: Callable[[str], Path], *, every_
     sentence = Sentence(
         ("U.S.", "people", "unbelievably", "\u200b", "Rome"), ("location", "O", "person", "O", "location")
     )
-    data, lost = encode([sentence], tokenizer, IDS, 64, every_pretoken=every_pretoken)
+    features = encode([Example.of_words(sentence)], tokenizer, IDS, 64, every_pretoken=every_pretoken)
+    data, lost = features.dataset, features.lost
     pieces = tokenizer.convert_ids_to_tokens(data[0]["input_ids"])
     labelled = [(p, label) for p, label in zip(pieces, data[0]["labels"], strict=True) if label != IGNORED]
     firsts = [("u", 2), (".", 2), ("s", 2), (".", 2)] if every_pretoken else [("u", 2)]
@@ -40,9 +42,9 @@ def test_words_beyond_the_limit_are_counted(checkpoint: Callable[[str], Path]) -
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint("bert"))
     sentence = Sentence(("the",) * 30, ("O",) * 30)
-    data, lost = encode([sentence], tokenizer, IDS, 12, every_pretoken=True)
-    assert len(data[0]["input_ids"]) == 12
-    assert lost == 20
+    features = encode([Example.of_words(sentence)], tokenizer, IDS, 12, every_pretoken=True)
+    assert len(features.dataset[0]["input_ids"]) == 12
+    assert features.lost == 20
 
 
 @pytest.mark.parametrize(

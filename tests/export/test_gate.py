@@ -13,8 +13,8 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from nerd_export.cli import export_command
 from nerd_export.conversion.check import check_bundle
+from nerd_export.conversion.cli import export_command
 from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
 from nerd_export.conversion.gate import Gate
 from nerd_export.conversion.networks import TorchNetwork

@@ -15,8 +15,8 @@ import pytest
 
 from tests.models import SAMPLE, make_checkpoint
 
-TRAIN = "from nerd_export.cli import train_main; train_main()"
-EXPORT = "from nerd_export.cli import export_main; export_main()"
+TRAIN = "from nerd_export.training.cli import main; main()"
+EXPORT = "from nerd_export.conversion.cli import main; main()"
 NAMES = {"person-other": ["Ada", "Grant", "Reagan", "Carol"], "location-GPE": ["America", "Paris", "London", "Union"]}
 FRAMES = ["the army of {} was in {} .", "{} and {} were the people of the state", "in the war {} said : {} !"]
 

@@ -151,7 +151,7 @@ def ready(
 ) -> tuple[TrainingData, list[str]]:
     notes: list[str] = []
     config = TrainConfig(dataset=str(folder), level=level)  # type: ignore[arg-type]
-    data = prepare(config, None, None, None, drop_bad_rows=drop_bad, drop_shared=drop_shared, note=notes.append)
+    data = prepare(config, (), None, None, drop_bad_rows=drop_bad, drop_shared=drop_shared, note=notes.append)
     return data, notes
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, get_args
 
 import click
 
-from nerd_export.cli import note, require_extra, run_command
+from nerd_export.commands import note, require_extra, run_command
 from nerd_export.config import Level
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nerd_export.training.corpus import Row, Split
@@ -14,10 +14,44 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Sentence:
-    """A checked sentence: words without holes, a tag name a word."""
+    """
+    A checked sentence: words without holes, a tag name a word.
+
+    :param unknown: words whose tag is not known; ``tags`` says ``O`` there
+    :param weight: of its words in the training loss
+    """
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
+    unknown: frozenset[int] = frozenset()
+    weight: float = 1.0
+
+    def known_tags(self) -> list[str | None]:
+        """Give the tag of each word, None where it is not known."""
+        return [None if i in self.unknown else tag for i, tag in enumerate(self.tags)]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    How training sentences are read, beyond their words and tags.
+
+    :param null_is_unknown: a null tag is one that nobody knows; otherwise it is a fault
+    :param tier_weights: weight of the sentences of a tier, as the file's ``tier`` column names it; 1 for others
+    """
+
+    null_is_unknown: bool = False
+    tier_weights: Mapping[str, float] = field(default_factory=dict)
+
+    def sentence(self, row: Row, tag_names: Sequence[str] | None) -> Sentence:
+        """Make a sentence of a row without fault."""
+        tags = row.tags or ()
+        unknown = frozenset(i for i, tag in enumerate(tags) if tag is None)
+        weight = self.tier_weights.get(row.tier or "", 1.0)
+        return Sentence(tuple(map(str, row.tokens or ())), _names(tags, tag_names), unknown, weight)
+
+
+_STRICT = Reading()
 
 
 @dataclass
@@ -40,12 +74,15 @@ class Findings:
             )
 
 
-def check_split(split: Split, known: Sequence[str] | None, findings: Findings) -> list[Sentence]:
+def check_split(
+    split: Split, known: Sequence[str] | None, findings: Findings, reading: Reading = _STRICT
+) -> list[Sentence]:
     """
     Turn rows into sentences and collect what is wrong with them.
 
     :param known: tag names that may occur; None to accept any
     :param findings: receives every problem and note
+    :param reading: what a null tag and a tier mean
     :return: the sentences without fault, in file order
     """
     sentences: list[Sentence] = []
@@ -54,11 +91,11 @@ def check_split(split: Split, known: Sequence[str] | None, findings: Findings) -
         if row.tokens is not None and row.tags is not None and not row.tokens and not row.tags:
             empty.append(row.where)
             continue
-        problem = _problem(row, split.tag_names, known)
+        problem = _problem(row, split.tag_names, known, null_is_unknown=reading.null_is_unknown)
         if problem:
             findings.problems.append(f"{row.where}: {problem}")
         else:
-            sentences.append(Sentence(tuple(map(str, row.tokens or ())), _names(row.tags or (), split.tag_names)))
+            sentences.append(reading.sentence(row, split.tag_names))
     if empty:
         findings.notes.append(f"{len(empty)} empty sentence(s) left out: {_first(empty)}")
     if not sentences:
@@ -90,7 +127,7 @@ def tag_inventory(sentences: Iterable[Sentence]) -> tuple[str, ...]:
 
 
 def _problem(  # noqa: PLR0911 - one return a fault
-    row: Row, tag_names: Sequence[str] | None, known: Sequence[str] | None
+    row: Row, tag_names: Sequence[str] | None, known: Sequence[str] | None, *, null_is_unknown: bool
 ) -> str | None:
     """Say what is wrong with one row, or None."""
     if row.tokens is None or row.tags is None:
@@ -100,11 +137,13 @@ def _problem(  # noqa: PLR0911 - one return a fault
     if len(row.tokens) != len(row.tags):
         return f"{len(row.tokens)} tokens but {len(row.tags)} tags"
     for i, (token, tag) in enumerate(zip(row.tokens, row.tags, strict=True)):
-        if token is None or tag is None:
-            return f"{'token' if token is None else 'tag'} {i} missing (null)"
+        if token is None:
+            return f"token {i} missing (null)"
+        if tag is None and not null_is_unknown:
+            return f"tag {i} missing (null); if null means unknown, say --null-tags unknown"
         if not isinstance(token, str) or not token.strip():
             return f"token {i} is {token!r}; expected a word"
-        fault = _tag_problem(tag, tag_names, known)
+        fault = None if tag is None else _tag_problem(tag, tag_names, known)
         if fault:
             return f"{fault} at token {i} ({token!r})"
     return None
@@ -126,7 +165,8 @@ def _tag_problem(tag: object, tag_names: Sequence[str] | None, known: Sequence[s
 
 
 def _names(tags: Sequence[str | int | None], tag_names: Sequence[str] | None) -> tuple[str, ...]:
-    return tuple(tag_names[tag] if isinstance(tag, int) and tag_names else str(tag) for tag in tags)
+    known = (OUTSIDE if tag is None else tag for tag in tags)
+    return tuple(tag_names[tag] if isinstance(tag, int) and tag_names else str(tag) for tag in known)
 
 
 def _first(items: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from nerd_onnx.errors import TrainingDataError, first_line
 
 TOKENS_COLUMN = "tokens"
+TIER_COLUMN = "tier"
 TAG_COLUMNS = {"coarse": "ner_tags", "fine": "fine_ner_tags"}
 SPLIT_FILES = {
     "train": ("train",),
@@ -32,11 +33,13 @@ class Row:
     :param where: file and row or line, for messages
     :param tokens: words; None or holes where the file has them
     :param tags: a tag a word, as names or ClassLabel integers
+    :param tier: how well it is labelled, as the file calls it
     """
 
     where: str
     tokens: Sequence[str | None] | None
     tags: Sequence[str | int | None] | None
+    tier: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,14 +118,13 @@ def _read_parquet(path: Path, tag_column: str) -> Split:
     try:
         schema = pq.read_schema(path)
         _require_columns(str(path), schema.names, tag_column)
-        table = pq.read_table(path, columns=[TOKENS_COLUMN, tag_column])
+        columns = [TOKENS_COLUMN, tag_column, *({TIER_COLUMN} & set(schema.names))]
+        table = pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, OSError) as err:
         raise TrainingDataError(f"{path}: not a readable Parquet file: {first_line(err)}") from err
     names = _class_label_names(datasets.Features.from_arrow_schema(schema), tag_column)
-    rows = zip(table[TOKENS_COLUMN].to_pylist(), table[tag_column].to_pylist(), strict=True)
-    return Split(
-        str(path), tuple(Row(f"{path}, row {i}", tokens, tags) for i, (tokens, tags) in enumerate(rows)), names
-    )
+    rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    return Split(str(path), tuple(Row(f"{path}, row {i}", *row) for i, row in enumerate(rows)), names)
 
 
 def _class_label_names(features: Any, tag_column: str) -> tuple[str, ...] | None:
@@ -145,7 +147,7 @@ def _json_rows(path: Path, tag_column: str) -> Iterator[Row]:
             if not isinstance(record, dict):
                 raise TrainingDataError(f"{where}: expected an object with {TOKENS_COLUMN!r} and {tag_column!r}")
             _require_columns(where, list(record), tag_column)
-            yield Row(where, record[TOKENS_COLUMN], record[tag_column])
+            yield Row(where, record[TOKENS_COLUMN], record[tag_column], record.get(TIER_COLUMN))
 
 
 def _conll_rows(path: Path) -> Iterator[Row]:

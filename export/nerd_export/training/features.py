@@ -1,22 +1,22 @@
 """
-Labelled words to model features.
+Examples to model features.
 
-A sentence is joined by spaces and tokenized as plain text, so that training sees the same words the runtime
-decides on: the pre-tokenizer's, which are smaller than given ones (``U.S.`` is four). In training the first
-piece of each of those carries the tag of the given word around it; in evaluation the first piece of each
-*given* word does, as published figures count.
+An example is tokenized as plain text, so that training sees the same words the runtime decides on: the
+pre-tokenizer's, which are smaller than given ones (``U.S.`` is four). In training the first piece of each of those
+carries the tag of the given word around it; in evaluation the first piece of each *given* word does, as published
+figures count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nerd_export.training.checks import Sentence
-from nerd_onnx.inference.encoding import word_ranges
+from nerd_export.training.examples import Example
 
 IGNORED = -100  # torch's cross entropy leaves this target out
 
@@ -51,41 +51,64 @@ def piece_targets(
     return targets
 
 
-def encode(
-    sentences: Sequence[Sentence], tokenizer: Any, ids: Mapping[str, int], max_tokens: int, *, every_pretoken: bool
-) -> tuple[Any, int]:
+def _first_letter(text: str, start: int, end: int) -> int:
+    """Give the first character of a piece that is no white space; some tokenizers count the space before a word in."""
+    return end - len(text[start:end].lstrip()) if text[start:end].strip() else start
+
+
+@dataclass(frozen=True)
+class Features:
     """
-    Encode sentences for the Trainer.
+    What the Trainer learns from.
+
+    :param dataset: a ``datasets.Dataset`` of input_ids, attention_mask, labels and length, a row an example
+    :param places: tokens of each row that are decided: the first pieces of words
+    :param starts: the first character of each of those in the text, white space left aside
+    :param lost: words without a piece, because they have none or stand beyond the longest sentence
+    """
+
+    dataset: Any
+    places: Sequence[Sequence[int]]
+    starts: Sequence[Sequence[int]]
+    lost: int
+
+
+def encode(
+    examples: Sequence[Example], tokenizer: Any, ids: Mapping[str, int], max_tokens: int, *, every_pretoken: bool
+) -> Features:
+    """
+    Encode examples for the Trainer; words whose tag is not known are decided, but have no label.
 
     :param tokenizer: a fast Hugging Face tokenizer
     :param ids: label id of each tag
-    :return: a ``datasets.Dataset`` of input_ids, attention_mask, labels, length; and the number of given
-        words that got no piece because their sentence is longer than ``max_tokens``
+    :param max_tokens: longest example in tokens; the rest is left out
     """
     import datasets
 
     encoded = tokenizer(
-        [" ".join(s.tokens) for s in sentences],
+        [example.text for example in examples],
         truncation=True,
         max_length=max_tokens,
         return_offsets_mapping=True,
         return_token_type_ids=False,
     )
     labels: list[list[int]] = []
+    places: list[list[int]] = []
+    starts: list[list[int]] = []
     lost = 0
-    for i, sentence in enumerate(sentences):
-        targets = piece_targets(
-            encoded["offset_mapping"][i],
-            encoded.word_ids(i),
-            word_ranges(sentence.tokens),
-            every_pretoken=every_pretoken,
-        )
-        labels.append([ids[sentence.tags[t]] if t >= 0 else IGNORED for t in targets])
-        lost += len(sentence.tokens) - len(set(targets) - {-1})
+    for i, example in enumerate(examples):
+        offsets = encoded["offset_mapping"][i]
+        spans = np.asarray(example.spans, dtype=np.int64).reshape(-1, 2)
+        targets = piece_targets(offsets, encoded.word_ids(i), spans, every_pretoken=every_pretoken)
+        tags = [None if t < 0 else example.tags[t] for t in targets]
+        labels.append([IGNORED if tag is None else ids[tag] for tag in tags])
+        places.append([place for place, t in enumerate(targets) if t >= 0])
+        starts.append([_first_letter(example.text, *offsets[place]) for place in places[-1]])
+        lost += len(example.tags) - len(set(targets) - {-1})
     columns = {
         "input_ids": encoded["input_ids"],
         "attention_mask": encoded["attention_mask"],
         "labels": labels,
         "length": [len(row) for row in labels],
     }
-    return datasets.Dataset.from_dict(columns), lost
+    return Features(datasets.Dataset.from_dict(columns), places, starts, lost)

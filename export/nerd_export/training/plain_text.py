@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 _BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
+STRAIGHT, CURLY = '""\'', "\u201c\u201d\u2019"
 _QUOTES = frozenset({"``", "''", '"'})
 _NO_SPACE_BEFORE = re.compile(
     r"[.,;:!?%)\]}\u2019\u201d\u00bb\u2026]+|\.\.\.|n't|n\u2019t|['\u2019](?:s|re|ve|ll|d|m|S)?|[-\u2013\u2014]\w.*"
@@ -18,13 +19,14 @@ _NO_SPACE_BEFORE = re.compile(
 _NO_SPACE_AFTER = re.compile(r"[(\[{$\u00a3\u20ac#\u2018\u201c\u00ab]+")
 
 
-def plain_text(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[tuple[int, int]]]:
     """
     Join words into plain text.
 
-    Quotes of any form become ``"``, opening and closing in turn.
+    Quotes of any form become those of ``quotes``, opening and closing in turn.
 
     :param words: words and punctuation of one sentence
+    :param quotes: the opening quote, the closing one, and the apostrophe
     :return: the text, and the character range of each word in it
     """
     parts: list[str] = []
@@ -33,7 +35,7 @@ def plain_text(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     glue = True  # nothing stands before the first word
     quoted = False
     for word in words:
-        surface = '"' if word in _QUOTES else _BRACKETS.get(word, word)
+        surface = quotes[quoted] if word in _QUOTES else _BRACKETS.get(word, word).replace("'", quotes[2])
         closing = word in _QUOTES and quoted
         if not (glue or closing or (word not in _QUOTES and _NO_SPACE_BEFORE.fullmatch(surface))):
             parts.append(" ")

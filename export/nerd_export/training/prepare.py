@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nerd_export.config import Level, TrainConfig
-from nerd_export.training.checks import Findings, Sentence, check_split, shared_sentences, tag_inventory
+from nerd_export.training.checks import Findings, Reading, Sentence, check_split, shared_sentences, tag_inventory
 from nerd_export.training.corpus import SPLIT_FILES, TAG_COLUMNS, Split, find_split_file, read_file, read_hub
 from nerd_export.training.trainer import TrainingData
 from nerd_onnx.errors import TrainingDataError
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.tables.sources import open_source
 
 _SHOWN_WORDS = 12
 
@@ -38,10 +40,11 @@ def load_split(dataset: str, config: str, split: str, level: Level, file: Path |
 
 def prepare(
     config: TrainConfig,
-    train_file: Path | None,
+    train_files: Sequence[Path],
     validation_file: Path | None,
     tag_names: Sequence[str] | None,
     *,
+    unlabelled: Path | None = None,
     drop_bad_rows: bool,
     drop_shared: bool,
     note: Callable[[str], None],
@@ -49,20 +52,19 @@ def prepare(
     """
     Read and check the training and validation splits.
 
+    :param train_files: files to train on instead of the data set's split
     :param tag_names: names behind integer tags whose file stores none
+    :param unlabelled: Parquet or JSON Lines file whose column ``text`` a teacher labels
     :param drop_bad_rows: leave faulty rows out instead of stopping
     :param drop_shared: leave out of training what stands in validation too
     :param note: receives what was found but does not stop the training
     :raises TrainingDataError: naming file, row and fault
     """
-    train_split = _with_names(
-        load_split(config.dataset, config.dataset_config, "train", config.level, train_file), tag_names
-    )
-    validation_split = _with_names(
-        load_split(config.dataset, config.dataset_config, "validation", config.level, validation_file), tag_names
-    )
+    train_splits = [_load(config, "train", path, tag_names) for path in train_files or (None,)]
+    validation_split = _load(config, "validation", validation_file, tag_names)
     findings = Findings()
-    train = check_split(train_split, None, findings)
+    reading = Reading(config.null_tags == "unknown", config.tier_weights)
+    train = [sentence for split in train_splits for sentence in check_split(split, None, findings, reading)]
     inventory = tag_inventory(train)
     validation = check_split(validation_split, inventory, findings)
     if drop_bad_rows and train and validation:
@@ -74,12 +76,29 @@ def prepare(
         note(text)
     labels = LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
     return TrainingData(
-        train[: config.max_train_samples], validation, labels, train_split.source, validation_split.source
+        train[: config.max_train_samples],
+        validation,
+        labels,
+        ", ".join(split.source for split in train_splits),
+        validation_split.source,
+        () if unlabelled is None else tuple(_texts(unlabelled)),
+        None if unlabelled is None else str(unlabelled),
     )
 
 
-def _with_names(split: Split, tag_names: Sequence[str] | None) -> Split:
-    return split if split.tag_names or tag_names is None else Split(split.source, split.rows, tuple(tag_names))
+def _load(config: TrainConfig, split: str, file: Path | None, tag_names: Sequence[str] | None) -> Split:
+    """Read one split, and give its integer tags the names that its file does not store."""
+    found = load_split(config.dataset, config.dataset_config, split, config.level, file)
+    return found if found.tag_names or tag_names is None else replace(found, tag_names=tuple(tag_names))
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """Read the texts of a file as ``nerd-tag`` would; empty ones are left out."""
+    source = open_source(
+        str(path), format=None, text_column="text", typed=True, batch_rows=10_000, batch_bytes=1 << 24, limit=None
+    )
+    for batch in source.batches():
+        yield from filter(None, batch.texts.to_pylist())
 
 
 def _without_shared(

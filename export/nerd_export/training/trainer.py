@@ -8,17 +8,18 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from nerd_export.config import TrainConfig
 from nerd_export.outputs import writing
 from nerd_export.training.checks import Sentence
-from nerd_export.training.features import IGNORED, encode
-from nerd_export.training.scoring import Scores, to_bio, word_scores
+from nerd_export.training.distillation import Collator, mixing_trainer, with_extras
+from nerd_export.training.examples import Example, write_examples
+from nerd_export.training.features import encode
+from nerd_export.training.metrics import Decisions, Metrics
+from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.labels import LabelSet
 
@@ -34,6 +35,7 @@ class TrainingData:
     Checked sentences and the labels they use.
 
     :param train_source: where the training split came from, for the card
+    :param unlabelled: texts for a teacher to label
     """
 
     train: Sequence[Sentence]
@@ -41,6 +43,8 @@ class TrainingData:
     labels: LabelSet
     train_source: str
     validation_source: str
+    unlabelled: Sequence[str] = ()
+    unlabelled_source: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """Say which sentences and labels these are, so that a resumed run notices others."""
@@ -51,6 +55,8 @@ class TrainingData:
             "validation_source": self.validation_source,
             "validation_sentences": len(self.validation),
             "validation_sha256": _sha256_of(self.validation),
+            "unlabelled_source": self.unlabelled_source,
+            "unlabelled_sha256": hashlib.sha256(json.dumps(list(self.unlabelled)).encode()).hexdigest(),
             "labels": list(self.labels.names),
         }
 
@@ -92,19 +98,25 @@ def train(
     import transformers
 
     work = output / CHECKPOINTS
-    _claim_work_folder(work, asdict(config) | data.facts(), resume=resume, overwrite=overwrite)
+    recipe = asdict(config) | data.facts()
+    if config.teacher is not None:
+        recipe["teacher_sha256"] = fingerprint(config.teacher)
+    _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     transformers.set_seed(config.seed)
     tokenizer, model = load_base(config.model, data.labels)
-    train_set, validation_set = _features(config, data, tokenizer, note)
-    trainer = transformers.Trainer(
+    train_set, validation_set, soft = _features(config, data, tokenizer, work, note)
+    make = transformers.Trainer
+    if mixes := config.teacher is not None or bool(config.tier_weights):
+        make = partial(mixing_trainer, soft_share=config.soft_share, temperature=config.temperature)
+    trainer = make(
         model=model,
-        args=_arguments(config, work),
+        args=_arguments(config, work, remove_unused_columns=not mixes),
         train_dataset=train_set,
         eval_dataset=validation_set,
-        data_collator=transformers.DataCollatorForTokenClassification(tokenizer, pad_to_multiple_of=8),
+        data_collator=Collator(tokenizer, soft),
         processing_class=tokenizer,
-        compute_metrics=_Metrics(data.labels),
-        preprocess_logits_for_metrics=_Decisions(data.labels),
+        compute_metrics=Metrics(data.labels),
+        preprocess_logits_for_metrics=Decisions(data.labels),
         callbacks=[_keep_best(work / BEST)],
     )
     trainer.train(resume_from_checkpoint=newest_checkpoint(work) if resume else None)
@@ -137,17 +149,26 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
     return tokenizer, model
 
 
-def _features(config: TrainConfig, data: TrainingData, tokenizer: Any, note: Callable[[str], None]) -> tuple[Any, Any]:
-    """Encode both splits, and tell how many of their words could not be."""
+def _features(
+    config: TrainConfig, data: TrainingData, tokenizer: Any, work: Path, note: Callable[[str], None]
+) -> tuple[Any, Any, SoftLabels | None]:
+    """Encode both splits, tell how many of their words could not be, and ask the teacher if there is one."""
     ids = {name: i for i, name in enumerate(data.labels.names)}
-    train_set, lost = encode(data.train, tokenizer, ids, config.max_tokens, every_pretoken=True)
-    validation_set, unseen = encode(data.validation, tokenizer, ids, config.max_tokens, every_pretoken=False)
+    examples = write_examples(data.train, config) + [Example.of_unlabelled(text) for text in data.unlabelled]
+    known = [Example.of_words(sentence) for sentence in data.validation]
+    train = encode(examples, tokenizer, ids, config.max_tokens, every_pretoken=True)
+    validation = encode(known, tokenizer, ids, config.max_tokens, every_pretoken=False)
     beyond = f"stand beyond {config.max_tokens} tokens or have no piece"
-    if lost:
-        note(f"{lost} training word(s) {beyond}; left out")
-    if unseen:
-        note(f"{unseen} validation word(s) {beyond}; scores leave them out")
-    return train_set, validation_set
+    if train.lost:
+        note(f"{train.lost} training word(s) {beyond}; left out")
+    if validation.lost:
+        note(f"{validation.lost} validation word(s) {beyond}; scores leave them out")
+    soft = None
+    if config.teacher is not None:
+        soft = soft_labels(
+            config.teacher, examples, train, data.labels, temperature=config.temperature, folder=work, note=note
+        )
+    return with_extras(train, [example.weight for example in examples], soft), validation.dataset, soft
 
 
 def newest_checkpoint(work: Path) -> str | None:
@@ -182,7 +203,7 @@ def epoch_table(log_history: Sequence[dict[str, Any]]) -> list[EpochRow]:
     return rows
 
 
-def _arguments(config: TrainConfig, work: Path) -> Any:
+def _arguments(config: TrainConfig, work: Path, *, remove_unused_columns: bool) -> Any:
     import torch
     import transformers
 
@@ -199,6 +220,8 @@ def _arguments(config: TrainConfig, work: Path) -> Any:
         lr_scheduler_type="linear",
         warmup_ratio=config.warmup_ratio,
         seed=config.seed,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        remove_unused_columns=remove_unused_columns,
         bf16=config.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         group_by_length=config.group_by_length,
@@ -263,7 +286,7 @@ def _sha256_of(sentences: Sequence[Sentence]) -> str:
     """Fingerprint sentences: their words and tags, in order."""
     digest = hashlib.sha256()
     for sentence in sentences:
-        digest.update(json.dumps([sentence.tokens, sentence.tags]).encode() + b"\n")
+        digest.update(json.dumps([sentence.tokens, sentence.known_tags(), sentence.weight]).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -291,60 +314,3 @@ def _keep_best(folder: Path) -> Any:
                 pending.rename(folder)
 
     return KeepBest()
-
-
-class _Decisions:
-    """Reduce logits to decided ids, so that evaluation does not hold every logit."""
-
-    def __init__(self, labels: LabelSet) -> None:
-        self._labels = labels
-
-    def __call__(self, logits: Any, labels: Any) -> Any:  # noqa: ARG002
-        """
-        Decide the label, and the class once fine probabilities are summed.
-
-        :return: *Shape:* (batch, tokens, 2): label id, class id
-        """
-        import torch
-
-        class_of_label = torch.from_numpy(self._labels.class_of_label).to(logits.device)
-        probabilities = logits.float().softmax(-1)
-        summed = torch.zeros(*logits.shape[:-1], len(self._labels.type_of_class), device=logits.device)
-        summed.index_add_(-1, class_of_label, probabilities)
-        return torch.stack([logits.argmax(-1), summed.argmax(-1)], dim=-1)
-
-
-class _Metrics:
-    """Entity scores over the given words of the validation split."""
-
-    def __init__(self, labels: LabelSet) -> None:
-        self._labels = labels
-
-    def __call__(self, prediction: Any) -> dict[str, float]:
-        """Score a ``transformers.EvalPrediction`` whose predictions :class:`_Decisions` made."""
-        names = self._labels.names
-        gold_ids: npt.NDArray[np.int64] = prediction.label_ids
-        kept = [row != IGNORED for row in gold_ids]
-        gold = [[names[i] for i in row[k]] for row, k in zip(gold_ids, kept, strict=True)]
-        guess = [[names[i] for i in row[k][:, 0]] for row, k in zip(prediction.predictions, kept, strict=True)]
-        scheme = self._labels.scheme
-        scores = word_scores([to_bio(t, scheme) for t in gold], [to_bio(t, scheme) for t in guess])
-        metrics = {
-            "precision": scores.precision,
-            "recall": scores.recall,
-            "f1": scores.f1,
-            "accuracy": scores.accuracy or 0.0,
-        }
-        if self._labels.has_fine_level:
-            metrics |= {f"coarse_{k}": v for k, v in self._coarse(gold, prediction.predictions, kept).items()}
-        return metrics
-
-    def _coarse(self, gold: list[list[str]], predictions: npt.NDArray[np.int64], kept: list[Any]) -> dict[str, float]:
-        """Score the classes that summed fine probabilities decide."""
-        labels, scheme = self._labels, self._labels.scheme
-        first = [int(np.flatnonzero(labels.class_of_label == c)[0]) for c in range(len(labels.type_of_class))]
-        names = [labels.names[i] for i in first]  # any fine label of a class names its coarse type
-        guess = [[names[c] for c in row[k][:, 1]] for row, k in zip(predictions, kept, strict=True)]
-        expected = [to_bio(tags, scheme, coarse=True) for tags in gold]
-        scores: Scores = word_scores(expected, [to_bio(tags, scheme, coarse=True) for tags in guess])
-        return {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}

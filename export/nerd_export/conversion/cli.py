@@ -1,102 +1,22 @@
-"""``nerd-train`` and ``nerd-export``: options in, exit codes out. Heavy imports stand inside the commands."""
+"""``nerd-export``: options in, exit codes out. Heavy imports stand inside the command."""
 
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import click
 
-from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, Target, TrainConfig, VerifyLimits
-from nerd_export.outputs import require_file, require_folder, writing
+from nerd_export.commands import note, require_extra, run_command
+from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, Target, VerifyLimits
+from nerd_export.outputs import require_file, writing
 from nerd_onnx import __version__
-from nerd_onnx.errors import InputError, MissingExtraError, NerdError, OptionError, OutputError, VerificationError
+from nerd_onnx.errors import InputError, OptionError, VerificationError
 
-_DEFAULTS = TrainConfig()
 _LIMITS = VerifyLimits()
-_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
-_EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir", "onnxscript")
-
-
-@click.command("nerd-train", context_settings={"auto_envvar_prefix": "NERD_TRAIN", "show_default": True})
-@click.option("--model", default=_DEFAULTS.model, help="Hub id or folder of the encoder to start from.")
-@click.option("--dataset", default=_DEFAULTS.dataset, help="Hub id, or a folder with train and validation files.")
-@click.option("--dataset-config", default=_DEFAULTS.dataset_config, help="Configuration of the hub data set.")
-@click.option(
-    "--train-file", type=click.Path(path_type=Path), help="Labelled file to train on, instead of the data set's."
-)
-@click.option("--validation-file", type=click.Path(path_type=Path), help="Labelled file to choose the best epoch on.")
-@click.option("--label-names", help="Names behind integer tags, comma-separated, for files that store none.")
-@click.option("--level", type=click.Choice(get_args(Level)), default=_DEFAULTS.level, help="Which tags to learn.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
-)
-@click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first sentences.")
-@click.option("--learning-rate", type=_ABOVE_ZERO, default=_DEFAULTS.learning_rate)
-@click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
-@click.option("--eval-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.eval_batch_size)
-@click.option("--epochs", type=_ABOVE_ZERO, default=_DEFAULTS.epochs)
-@click.option("--warmup-ratio", type=click.FloatRange(0, 1), default=_DEFAULTS.warmup_ratio)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=_DEFAULTS.seed)
-@click.option(
-    "--max-tokens", type=click.IntRange(min=8), default=_DEFAULTS.max_tokens, help="Longest training sentence."
-)
-@click.option(
-    "--precision", type=click.Choice(["fp32", "bf16"]), default=_DEFAULTS.precision, help="Of matrix products."
-)
-@click.option("--group-by-length", is_flag=True, help="Batch sentences of like length: less padding, faster.")
-@click.option(
-    "--save-steps", type=click.IntRange(min=1), default=_DEFAULTS.save_steps, help="Steps between checkpoints."
-)
-@click.option("--drop-bad-rows", is_flag=True, help="Leave faulty rows out instead of stopping.")
-@click.option("--drop-shared", is_flag=True, help="Leave out of training what stands in validation too.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint under --output.")
-@click.option("--overwrite", is_flag=True, help="Start anew in an --output folder that holds something.")
-@click.version_option(__version__, package_name="nerd-onnx")
-def train_command(
-    *,
-    output: Path,
-    train_file: Path | None,
-    validation_file: Path | None,
-    label_names: str | None,
-    drop_bad_rows: bool,
-    drop_shared: bool,
-    resume: bool,
-    overwrite: bool,
-    **recipe: Any,
-) -> None:
-    """Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD."""
-    require_extra("nerd-train")
-    from nerd_export.training.card import markdown_table, write_card
-    from nerd_export.training.prepare import prepare
-    from nerd_export.training.trainer import train
-
-    config = TrainConfig(**recipe)
-    _check_train_output(output, resume=resume, overwrite=overwrite)
-    names = [name.strip() for name in label_names.split(",")] if label_names else None
-    data = prepare(
-        config, train_file, validation_file, names, drop_bad_rows=drop_bad_rows, drop_shared=drop_shared, note=note
-    )
-    table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
-    with writing(output):
-        write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
-    click.echo(markdown_table(table))
-    click.echo(f"checkpoint, table and card: {output}")
-
-
-def _check_train_output(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse before any work an output folder that cannot be written or that holds something."""
-    if resume and overwrite:
-        raise OptionError("--resume goes on and --overwrite starts anew; give one of them")
-    require_folder(output)
-    if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
-        raise OutputError(f"{output}: is not empty; go on with --resume, or start anew with --overwrite")
 
 
 @click.command("nerd-export", context_settings={"auto_envvar_prefix": "NERD_EXPORT", "show_default": True})
@@ -279,48 +199,6 @@ def _lines(path: Path, *, blank: bool = False) -> list[str]:
     return texts
 
 
-def require_extra(command: str) -> None:
-    """
-    Check once that the export packages are installed.
-
-    :raises MissingExtraError: naming the extra and the first missing package
-    """
-    for name in _EXTRA_PACKAGES:
-        try:
-            found = find_spec(name) is not None
-        except ModuleNotFoundError:
-            found = False
-        if not found:
-            raise MissingExtraError(f"{command} needs {name}, which comes with: pip install 'nerd-onnx[export]'")
-
-
-def note(text: str) -> None:
-    """Tell the user what does not stop the command."""
-    click.echo(f"note: {text}", err=True)
-
-
-def run_command(command: click.Command) -> NoReturn:
-    """Run a command; a user's mistake ends in one line and an exit code, never in a traceback."""
-    try:
-        command.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        hint = "the same command with --resume goes on" if command is train_command else "nothing was written"
-        click.echo(f"interrupted; {hint}", err=True)
-        sys.exit(130)
-    except click.ClickException as err:
-        err.show()
-        sys.exit(err.exit_code)
-    except NerdError as err:
-        click.echo(f"error: {err}", err=True)
-        sys.exit(err.exit_code)
-    sys.exit(0)
-
-
-def train_main() -> NoReturn:
-    """Entry point of ``nerd-train``."""
-    run_command(train_command)
-
-
-def export_main() -> NoReturn:
+def main() -> NoReturn:
     """Entry point of ``nerd-export``."""
     run_command(export_command)

@@ -1,0 +1,53 @@
+"""What the commands of this package share: the extra they need, notes, and one line for a mistake."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import NoReturn
+
+import click
+
+from nerd_onnx.errors import MissingExtraError, NerdError
+
+_EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir", "onnxscript")
+
+
+def require_extra(command: str) -> None:
+    """
+    Check once that the export packages are installed.
+
+    :raises MissingExtraError: naming the extra and the first missing package
+    """
+    for name in _EXTRA_PACKAGES:
+        try:
+            found = find_spec(name) is not None
+        except ModuleNotFoundError:
+            found = False
+        if not found:
+            raise MissingExtraError(f"{command} needs {name}, which comes with: pip install 'nerd-onnx[export]'")
+
+
+def note(text: str) -> None:
+    """Tell the user what does not stop the command."""
+    click.echo(f"note: {text}", err=True)
+
+
+def run_command(command: click.Command, when_interrupted: str = "nothing was written") -> NoReturn:
+    """
+    Run a command; a user's mistake ends in one line and an exit code, never in a traceback.
+
+    :param when_interrupted: what Ctrl-C leaves, or what goes on
+    """
+    try:
+        command.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo(f"interrupted; {when_interrupted}", err=True)
+        sys.exit(130)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except NerdError as err:
+        click.echo(f"error: {err}", err=True)
+        sys.exit(err.exit_code)
+    sys.exit(0)

@@ -1,0 +1,119 @@
+"""
+The loss beyond the plain one: sentences weigh differently, and words learn from a teacher as well.
+
+The published recipe needs none of this and runs on transformers' Trainer as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nerd_export.training.features import IGNORED, Features
+from nerd_export.training.teacher import SoftLabels
+
+_MODEL_COLUMNS = ("input_ids", "attention_mask", "labels")
+
+
+def with_extras(features: Features, weights: Sequence[float], soft: SoftLabels | None) -> Any:
+    """
+    Add what :class:`Collator` needs to a data set: each example's weight, number and decided places.
+
+    :return: a ``datasets.Dataset``
+    """
+    dataset = features.dataset.add_column("weight", list(weights))
+    if soft is None:
+        return dataset
+    return dataset.add_column("example", list(range(len(weights)))).add_column("places", list(features.places))
+
+
+class Collator:
+    """Make batches as ``DataCollatorForTokenClassification`` does, with weights and soft labels beside them."""
+
+    def __init__(self, tokenizer: Any, soft: SoftLabels | None) -> None:
+        import transformers
+
+        self._pad = transformers.DataCollatorForTokenClassification(tokenizer, pad_to_multiple_of=8)
+        self._soft = soft
+        self._left = tokenizer.padding_side == "left"
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """
+        Pad rows into a batch.
+
+        :return: with ``weight`` *Shape:* (batch,) and ``soft`` *Shape:* (batch, tokens, labels), zeros where the
+            teacher said nothing, for rows that have them
+        """
+        import torch
+
+        batch = dict(self._pad([{name: row[name] for name in _MODEL_COLUMNS} for row in rows]))
+        if "weight" in rows[0]:
+            batch["weight"] = torch.tensor([row["weight"] for row in rows])
+        if self._soft is not None and "example" in rows[0]:
+            soft = torch.zeros(*batch["labels"].shape, self._soft.table.shape[1])
+            for i, row in enumerate(rows):
+                skipped = soft.shape[1] - len(row["labels"]) if self._left else 0
+                answers = torch.from_numpy(self._soft.of(row["example"]).astype("float32"))
+                soft[i, [skipped + place for place in row["places"]]] = answers
+            batch["soft"] = soft
+        return batch
+
+
+def mixed_loss(
+    logits: Any, labels: Any, weight: Any | None, soft: Any | None, *, soft_share: float, temperature: float
+) -> Any:
+    """
+    Mix the cross entropy against the labels with that against a teacher's probabilities (Hinton et al., 2015).
+
+    Each part is a weighted mean over the words that it has.
+
+    :param logits: *Shape:* (batch, tokens, labels)
+    :param labels: ids, or ``IGNORED`` where none is known. *Shape:* (batch, tokens)
+    :param weight: of each example; None for 1. *Shape:* (batch,)
+    :param soft: the teacher's probabilities, zeros where it said nothing; None for no teacher. *Shape:* as ``logits``
+    :param soft_share: of the teacher's part, 0 to 1; it is multiplied by the square of ``temperature``, which keeps
+        its gradients' size
+    :return: a scalar tensor
+    """
+    import torch
+    from torch.nn.functional import cross_entropy, log_softmax
+
+    logits = logits.float()
+    each = torch.ones(len(logits), device=logits.device) if weight is None else weight.to(logits.dtype)
+    weights = each[:, None].expand(labels.shape)
+    hard = cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    loss = _mean(hard, weights * (labels != IGNORED))
+    if soft is None:
+        return loss
+    distance = -(soft * log_softmax(logits / temperature, dim=-1)).sum(-1)
+    teacher = _mean(distance, weights * (soft.sum(-1) > 0))
+    return (1 - soft_share) * loss + soft_share * temperature**2 * teacher
+
+
+def _mean(values: Any, weights: Any) -> Any:
+    total = weights.sum()
+    return (values * weights).sum() / total.clamp(min=1e-9)
+
+
+def mixing_trainer(*, soft_share: float, temperature: float, **arguments: Any) -> Any:
+    """
+    Make a Trainer that learns with :func:`mixed_loss`.
+
+    :param arguments: as ``transformers.Trainer`` takes them, with a :class:`Collator`
+    """
+    import transformers
+
+    class MixingTrainer(transformers.Trainer):  # type: ignore[misc]
+        """The Trainer, with another loss; accumulated batches count alike."""
+
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # noqa: FBT001, FBT002 - the Trainer's signature
+            weight, soft = inputs.pop("weight", None), inputs.pop("soft", None)
+            outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
+            loss = mixed_loss(
+                outputs.logits, inputs["labels"], weight, soft, soft_share=soft_share, temperature=temperature
+            )
+            return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
+
+    trainer = MixingTrainer(**arguments)
+    trainer.model_accepts_loss_kwargs = False  # so that it divides the loss by the accumulated batches
+    return trainer

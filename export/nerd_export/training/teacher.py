@@ -1,0 +1,163 @@
+"""What a larger model thinks of each word: the soft labels that distillation learns from (Hinton et al., 2015)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nerd_export.outputs import writing
+from nerd_export.training.examples import Example
+from nerd_export.training.features import Features
+from nerd_onnx.errors import NerdError, first_line
+from nerd_onnx.inference.bundle import longest_input
+from nerd_onnx.inference.labels import LabelSet
+
+_BATCH_TOKENS = 4096
+_FILE = "soft_labels.npy"
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """
+    The teacher's probabilities for each decided word, in a file that is mapped into memory.
+
+    :param table: *Shape:* (decided words of all examples, labels); zeros where the teacher has no token
+    :param first: row of each example's first word. *Shape:* (examples + 1,)
+    """
+
+    table: npt.NDArray[np.float16]
+    first: npt.NDArray[np.int64]
+
+    def of(self, example: int) -> npt.NDArray[np.float16]:
+        """Give the probabilities of one example's decided words. *Shape:* (words, labels)."""
+        return self.table[self.first[example] : self.first[example + 1]]
+
+
+def fingerprint(teacher: str) -> str:
+    """Tell which weights a teacher has, so that a resumed run notices others; a hub id is its own name."""
+    digest = hashlib.sha256(teacher.encode())
+    for path in sorted(Path(teacher).glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def soft_labels(
+    teacher: str,
+    examples: Sequence[Example],
+    features: Features,
+    labels: LabelSet,
+    *,
+    temperature: float,
+    folder: Path,
+    note: Callable[[str], None],
+) -> SoftLabels:
+    """
+    Ask the teacher about every decided word, or take the answers that an earlier start left in ``folder``.
+
+    A word gets the answer of the teacher's piece in which it starts, so the teacher may have another tokenizer.
+
+    :param teacher: hub id or folder of a token classifier with the same labels
+    :param temperature: its logits are divided by this before they become probabilities
+    :raises NerdError: when it cannot be loaded or knows other labels
+    """
+    counts = np.fromiter(map(len, features.places), dtype=np.int64, count=len(features.places))
+    first = np.concatenate([[0], np.cumsum(counts)])
+    path = folder / _FILE
+    if not path.exists():
+        model = _Teacher(teacher, labels, temperature)
+        note(f"the teacher labels {len(examples)} texts with {first[-1]} words; this is done once")
+        pending = path.with_suffix(".writing")
+        with writing(folder):
+            table = np.lib.format.open_memmap(
+                pending, mode="w+", dtype=np.float16, shape=(int(first[-1]), len(labels.names))
+            )
+            _fill(table, first, model, examples, features)
+            table.flush()
+            pending.rename(path)
+    return SoftLabels(np.load(path, mmap_mode="r"), first)
+
+
+def _fill(
+    table: npt.NDArray[np.float16],
+    first: npt.NDArray[np.int64],
+    model: _Teacher,
+    examples: Sequence[Example],
+    features: Features,
+) -> None:
+    """Run the teacher over all examples, like lengths together."""
+    order = np.argsort([len(example.text) for example in examples], kind="stable")
+    begin = 0
+    while begin < len(order):
+        longest = max(1, features.dataset[int(order[begin])]["length"])
+        rows = order[begin : begin + max(1, _BATCH_TOKENS // longest)].tolist()
+        answers = model.probabilities([examples[i].text for i in rows], [features.starts[i] for i in rows])
+        for i, answer in zip(rows, answers, strict=True):
+            table[first[i] : first[i + 1]] = answer
+        begin += len(rows)
+
+
+class _Teacher:
+    """A token classifier that is only asked."""
+
+    def __init__(self, name: str, labels: LabelSet, temperature: float) -> None:
+        import torch
+        import transformers
+
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            self._model = transformers.AutoModelForTokenClassification.from_pretrained(name).eval()
+        except (OSError, ValueError) as err:
+            raise NerdError(f"teacher {name!r} cannot be loaded: {first_line(err)} Give --teacher a folder") from err
+        known = {label: i for i, label in self._model.config.id2label.items()}
+        missing = sorted(set(labels.names) ^ set(known))
+        if missing:
+            raise NerdError(
+                f"teacher {name!r} and the data differ in the labels {', '.join(missing[:5])}; "
+                "a teacher must be trained for the same ones"
+            )
+        self._order = torch.tensor([known[label] for label in labels.names])
+        self._temperature = temperature
+        self._longest = longest_input(self._model.config.to_dict(), Path(name))
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model.to(self._device)
+
+    def probabilities(self, texts: list[str], starts: Sequence[Sequence[int]]) -> list[Any]:
+        """
+        Give the probabilities of the words of some texts.
+
+        :param starts: the character at which each word starts
+        :return: a text each. *Shape:* (words, labels)
+        """
+        import torch
+
+        encoded = self._tokenizer(
+            texts,
+            padding=True,
+            truncation=True,
+            max_length=self._longest,
+            return_offsets_mapping=True,
+            return_tensors="pt",
+        )
+        offsets = encoded.pop("offset_mapping").numpy()
+        accepted = {k: v.to(self._device) for k, v in encoded.items() if k in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            logits = self._model(**accepted).logits[..., self._order.to(self._device)].float()
+            table = (logits / self._temperature).softmax(-1).cpu().numpy()
+        return [_at(places, answers, wanted) for places, answers, wanted in zip(offsets, table, starts, strict=True)]
+
+
+def _at(offsets: Any, answers: Any, starts: Sequence[int]) -> Any:
+    """Give the answers of the pieces in which words start; zeros where there is none."""
+    filled = np.flatnonzero(offsets[:, 1] > offsets[:, 0])  # special tokens and padding have no characters
+    wanted, begins = np.asarray(starts, dtype=np.int64), offsets[filled, 0]
+    last = np.maximum(np.searchsorted(begins, wanted, side="right") - 1, 0)
+    pieces = filled[np.searchsorted(begins, begins[last])]  # the first, where one character has several pieces
+    inside = (offsets[pieces, 0] <= wanted) & (wanted < offsets[pieces, 1])
+    return np.where(inside[:, None], answers[pieces], 0).astype(np.float16)
