@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerd_export.evaluation.measures import NOTHING, calibration, confusion, partial_scores
+from nerd_export.evaluation.measures import NOTHING, FalseAlarms, calibration, confusion, partial_scores
 from nerd_export.training.bootstrap import f1_interval, micro_f1
 from nerd_export.training.scoring import span_scores
 
@@ -72,3 +72,9 @@ def test_the_interval_holds_the_measured_f1() -> None:
     low, high = f1_interval(counts)
     assert low < float(micro_f1(counts.sum(axis=0))) < high
     assert high - low < 0.1
+
+
+def test_what_is_found_where_nothing_is_named_is_counted_by_sentence_and_by_entity() -> None:
+    found = [[(0, 1, "a")], [], [(0, 1, "a"), (2, 3, "b")], [(0, 1, "a")]]
+    assert FalseAlarms.among([True, True, True, False], found) == FalseAlarms(sentences=3, alarmed=2, entities=3)
+    assert FalseAlarms.among([], []) == FalseAlarms(0, 0, 0)

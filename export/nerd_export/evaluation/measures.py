@@ -125,6 +125,31 @@ def calibration(gold: Rows, found: Rows, certainty: Sequence[Sequence[float]], b
     return Calibration(tuple(filled), error, brier)
 
 
+@dataclass(frozen=True)
+class FalseAlarms:
+    """
+    What is found in sentences in which nothing is named.
+
+    :param sentences: those that have no entity of any type
+    :param alarmed: those of them in which something is found
+    :param entities: found in them in all
+    """
+
+    sentences: int
+    alarmed: int
+    entities: int
+
+    @classmethod
+    def among(cls, nameless: Sequence[bool], found: Rows) -> FalseAlarms:
+        """
+        Count what is found where nothing is.
+
+        :param nameless: whether each text has no entity
+        """
+        spans = [len(row) for row, empty in zip(found, nameless, strict=True) if empty]
+        return cls(len(spans), sum(map(bool, spans)), sum(spans))
+
+
 def outcomes(gold: Rows, found: Rows) -> Bools:
     """Tell of each found entity, text by text, whether its borders and type are right. *Shape:* (entities,)."""
     pairs = zip(map(set, gold), found, strict=True)

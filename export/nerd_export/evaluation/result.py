@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nerd_export.evaluation.measures import Calibration, calibration, confusion, partial_scores
+from nerd_export.evaluation.measures import Calibration, FalseAlarms, calibration, confusion, partial_scores
 from nerd_export.training.bootstrap import Difference, f1_interval, paired_difference
 from nerd_export.training.checks import Sentence, sound_sentences
 from nerd_export.training.corpus import TAG_COLUMNS, MissingColumnError, Split, read_file
@@ -17,7 +17,7 @@ from nerd_export.training.evaluation import Evaluation, View, evaluate
 from nerd_export.training.plain_text import plain_text
 from nerd_export.training.scoring import Scores, Span, counts_by_type
 from nerd_onnx.errors import OptionError, TrainingDataError
-from nerd_onnx.inference.labels import LabelSet, Scheme, coarse_type, scheme_of, split_tag
+from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type, scheme_of, split_tag
 from nerd_onnx.tagger import Tagger
 
 _DIGITS = 5
@@ -57,6 +57,12 @@ class Result:
         """Entities found in raw text of types that the file does not label; they were dropped."""
         return self.evaluation.views["raw"].others
 
+    @property
+    def false_alarms(self) -> FalseAlarms:
+        """What is found in raw text whose sentence has no tag of any type."""
+        nameless = [all(tag == OUTSIDE for tag in sentence.tags) for sentence in self.labelled.sentences]
+        return FalseAlarms.among(nameless, self.evaluation.views["raw"].found)
+
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Every figure as plain data."""
@@ -66,6 +72,7 @@ class Result:
             "types": sorted(self.labelled.types),
             "dropped_entities_of_other_types": self.others,
             "views": {name: _view_summary(view) for name, view in self.evaluation.views.items()},
+            "without_entities": asdict(self.false_alarms),
             "calibration": asdict(self.calibration),
         }
 

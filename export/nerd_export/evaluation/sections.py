@@ -50,6 +50,11 @@ def _file(result: Result, difference: Mapping[str, Difference], other: str, erro
     about = f"{summary['sentences']:,} sentences; types scored: {', '.join(summary['types'])}."
     if result.others:
         about += f" {result.others:,} entities of other types, which the file does not label, were dropped (raw text)."
+    if (alarms := result.false_alarms).sentences:
+        about += (
+            f" Of the {alarms.sentences:,} sentences without any entity, {alarms.alarmed:,} got one or more "
+            f"({alarms.entities:,} in all; raw text)."
+        )
     head = ["", "precision", "recall", "F1", "partial F1", "entities", *([f"against {other}"] if difference else [])]
     rows = [
         (
