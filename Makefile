@@ -2,7 +2,7 @@
 PYTHON ?= .venv-dev/bin/python
 PEERS ?= .venv-peers
 
-.PHONY: setup test soak lint types wheel bench peers ci
+.PHONY: setup test soak lint types wheel docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -26,6 +26,10 @@ types:            ## mypy, strict
 wheel:            ## the wheel, and what is in it
 	$(PYTHON) -m build --wheel
 	$(dir $(PYTHON))check-wheel-contents --toplevel nerd_onnx,nerd_export dist/*.whl
+
+docs:             ## the pages, with a reference made from the commands; a dead link is an error
+	$(PYTHON) docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict -q
 
 bench:            ## the short benchmark, with its checks
 	$(PYTHON) -m benchmarks --short --check

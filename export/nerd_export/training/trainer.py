@@ -128,7 +128,7 @@ def train(
 
 def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
     """
-    Load tokenizer and encoder with a new token-classification head.
+    Load tokenizer and encoder with a token-classification head: a new one, unless the model has one of this size.
 
     :raises NerdError: when the model cannot be loaded or has no fast tokenizer
     """
@@ -138,7 +138,7 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         model = transformers.AutoModelForTokenClassification.from_pretrained(
-            name, id2label=names, label2id={v: k for k, v in names.items()}
+            name, id2label=names, label2id={v: k for k, v in names.items()}, ignore_mismatched_sizes=True
         )
     except (OSError, ValueError) as err:
         raise NerdError(

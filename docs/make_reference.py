@@ -1,0 +1,39 @@
+"""Write reference.md from the commands themselves: ``python docs/make_reference.py``."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+_WIDTH = 100
+_HEAD = """# Reference
+
+What each command says with `--help`, written by `python docs/make_reference.py` and compared by the tests. Every option
+has a twin in the environment: the prefix named under the command, then the option in capitals with `_` for `-`.
+
+"""
+
+
+def reference() -> str:
+    """Give the page: each command of the package with its help."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    return _HEAD + "\n".join(_section(name, target) for name, target in scripts.items())
+
+
+def _section(name: str, target: str) -> str:
+    module = import_module(target.partition(":")[0])
+    command = next(
+        value for value in vars(module).values() if isinstance(value, click.Command) and value.name in (name, "command")
+    )
+    settings = {**command.context_settings, "terminal_width": _WIDTH, "max_content_width": _WIDTH}
+    text = command.get_help(click.Context(command, info_name=name, **settings))
+    prefix = command.context_settings.get("auto_envvar_prefix", "none")
+    return f"## {name}\n\nEnvironment: `{prefix}_...`\n\n```\n{text}\n```\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("reference.md").write_text(reference(), "utf-8")
