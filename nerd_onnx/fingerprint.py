@@ -22,6 +22,7 @@ def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "tokenizer": sha256_of(bundle.tokenizer_file),
         "model labels": list(bundle.labels.names),
         "segment length": bundle.segment_tokens,
+        "word rule": bundle.word_rule,
         "kernels of the processor": bundle.kernels,
         "version of nerd-onnx": __version__,
         "version of onnxruntime": onnxruntime.__version__,

@@ -93,7 +93,7 @@ class Tagger:
         self.labels = bundle.labels
         self.options = options or TagOptions()
         self.threads = self.options.threads or available_cpus()
-        self._encoder = TextEncoder(bundle.tokenizer_file)
+        self._encoder = TextEncoder(bundle.tokenizer_file, bundle.word_rule)
         self.network: Network = network or _session(bundle)
         self._decoder = Decoder(bundle.labels)
         self._kept = _kept_types(self.options.labels, self)

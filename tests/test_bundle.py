@@ -79,7 +79,7 @@ def test_another_format_version_says_what_to_do(copy: Path) -> None:
         Bundle.load(copy)
 
 
-@pytest.mark.parametrize("key", ["labels", "files", "segment_tokens", "quantization"])
+@pytest.mark.parametrize("key", ["labels", "files", "segment_tokens", "word_rule", "quantization"])
 def test_an_incomplete_description_is_refused(copy: Path, key: str) -> None:
     edit(copy / "nerd.json", lambda d: d.pop(key))
     with pytest.raises(ModelError, match=r"nerd\.json: incomplete or malformed"):

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from nerd_onnx.inference.encoding import TextEncoder
 from nerd_onnx.inference.words import split_at_borders
-from tests.models import sample_texts
+from tests.models import sample_texts, train_tokenizer
 
 
 @pytest.fixture(scope="module", params=["metaspace", "whole", "bytes"])
@@ -84,3 +84,73 @@ def test_a_lone_space_token_is_the_first_of_its_word() -> None:
     assert found[6].tolist() == [1, 1]
     _, apart = split_at_borders(texts, offsets, text_tokens, np.arange(8))
     assert apart.tolist() == [False, False, True, False, True, False, False, True]
+
+
+JOINED = [
+    ("in Saint-Pierre.", ["in", "Saint-Pierre", "."]),
+    ("the U.S. army, M.D.", ["the", "U.S.", "army", ",", "M.D."]),
+    ("Biwi No.1 (AT&T) won.", ["Biwi", "No.1", "(", "AT&T", ")", "won", "."]),
+    ("C-rich/G-poor", ["C-rich/G-poor"]),
+    ("a steven_noble b", ["a", "steven_noble", "b"]),
+    ("no - dash, no--dash- or -x", ["no", "-", "dash", ",", "no", "-", "-", "dash", "-", "or", "-", "x"]),
+    ("Reagan's don't", ["Reagan", "'", "s", "don", "'", "t"]),
+    ("I. The end. B. Next", ["I", ".", "The", "end", ".", "B", ".", "Next"]),
+    ("東京-大阪", ["東京-大阪"]),
+    ("", []),
+]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bert")
+    train_tokenizer(folder, "bert")
+    return folder / "tokenizer.json"
+
+
+@pytest.fixture(scope="module")
+def pretokens(bert: Path) -> TextEncoder:
+    return TextEncoder(bert)
+
+
+@pytest.fixture(scope="module")
+def treebank(bert: Path) -> TextEncoder:
+    return TextEncoder(bert, "treebank")
+
+
+@pytest.mark.parametrize(("text", "words"), JOINED)
+def test_treebank_words_are_what_people_write_together(treebank: TextEncoder, text: str, words: list[str]) -> None:
+    assert words_of(treebank, text) == words
+
+
+def test_joined_words_are_decided_by_the_first_of_them_whatever_stands_beside(
+    treebank: TextEncoder, pretokens: TextEncoder
+) -> None:
+    texts = [text for text, _ in JOINED]
+    together, own = treebank.encode(texts), pretokens.encode(texts)
+    assert set(together.word_token.tolist()) <= set(own.word_token.tolist())
+    np.testing.assert_array_equal(together.ids, own.ids)
+    for i, (_, words) in enumerate(JOINED):
+        first, last = together.text_words[i : i + 2]
+        found = zip(together.word_start[first:last], together.word_end[first:last], strict=True)
+        assert [texts[i][s:e] for s, e in found] == words
+
+
+@settings(max_examples=300)
+@given(st.text(st.sampled_from("ab1東 .-_/&'é🙂\u0301"), max_size=60))
+def test_joining_only_drops_borders_inside_words_without_white_space(
+    treebank: TextEncoder, pretokens: TextEncoder, text: str
+) -> None:
+    small, large = pretokens.encode([text]), treebank.encode([text])
+    assert set(large.word_start.tolist()) <= set(small.word_start.tolist())
+    assert set(large.word_end.tolist()) <= set(small.word_end.tolist())
+    assert (large.word_start[1:] >= large.word_end[:-1]).all()
+    for start, end in zip(large.word_start, large.word_end, strict=True):
+        inside = (small.word_start >= start) & (small.word_end <= end)
+        assert inside.any()
+        assert inside.sum() == 1 or not any(map(str.isspace, text[start:end]))
+
+
+def test_no_text_is_one_word(treebank: TextEncoder) -> None:
+    words = words_of(treebank, "a." * 5000)
+    assert len(words) > 200
+    assert "".join(words) == "a." * 5000

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.session import cpu_target, integer_kernels
+from nerd_onnx.inference.words import WordRule
 
 FORMAT_VERSION = 1
 DESCRIPTION = "nerd.json"
@@ -40,6 +41,7 @@ class Bundle:
     :param optimized: the graph is in its final form
     :param quantization: how it was quantized; ``none`` for fp32, ``unknown`` for foreign folders
     :param weight_bits: bits of a weight in integer products, None where there are none or nobody said
+    :param word_rule: what a word is, see :mod:`words`
     :param calibration: what turns scores into probabilities; None where nothing was fitted
     :param description: all of ``nerd.json``; empty for foreign folders
     """
@@ -54,6 +56,7 @@ class Bundle:
     optimized: bool = False
     quantization: str = "unknown"
     weight_bits: int | None = None
+    word_rule: WordRule = "pretokens"
     calibration: ScoreCalibration | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
 
@@ -162,11 +165,19 @@ def _read_described(name: str, folder: Path) -> Bundle:
             optimized=True,
             quantization=str(description["quantization"]["method"]),
             weight_bits=weight_bits,
+            word_rule=_word_rule(description),
             calibration=_calibration(description, labels),
             description=description,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise ModelError(f"{where}: incomplete or malformed ({err!r}); export the model again") from err
+
+
+def _word_rule(description: Mapping[str, Any]) -> WordRule:
+    rule = description["word_rule"]
+    if rule not in get_args(WordRule):
+        raise ValueError(f"word rule {rule!r}")
+    return cast("WordRule", rule)
 
 
 def _calibration(description: Mapping[str, Any], labels: LabelSet) -> ScoreCalibration | None:

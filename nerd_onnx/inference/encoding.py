@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.words import PROBE, split_at_borders, splits_words
+from nerd_onnx.inference.words import PROBE, WordRule, joined_words, split_at_borders, splits_words
 
 _SURROGATES = dict.fromkeys(range(55296, 57344), "�")
 
@@ -22,8 +22,8 @@ class EncodedTexts:
     """
     The tokens and words of many texts, one after the other, without special tokens.
 
-    A word is what the tokenizer's pre-tokenizer makes one (see :mod:`words` for those that make none); it is decided
-    by its first token.
+    A word is what the tokenizer's pre-tokenizer makes one (see :mod:`words` for those that make none, and for words
+    that are joined); it is decided by its first token.
 
     :param ids: vocabulary id of each token. *Shape:* (tokens,)
     :param token_end: one past the last character of each token in its text. *Shape:* (tokens,)
@@ -73,10 +73,12 @@ class TextEncoder:
     A ``tokenizer.json`` with truncation and padding switched off, whatever the file says.
 
     :param tokenizer_file: the file to read
+    :param word_rule: whether words are joined as treebanks do
     :raises ModelError: when it cannot be read, or adds special tokens other than before and after the text
     """
 
-    def __init__(self, tokenizer_file: Path) -> None:
+    def __init__(self, tokenizer_file: Path, word_rule: WordRule = "pretokens") -> None:
+        self._word_rule: WordRule = "pretokens"  # until it is known what the tokenizer's own words are
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
             self._tokenizer.no_truncation()
@@ -100,6 +102,7 @@ class TextEncoder:
         self._splits_words = True
         probe_words = self.encode([PROBE])
         self._splits_words = splits_words(PROBE, probe_words.word_start, probe_words.word_end)
+        self._word_rule = word_rule
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """
@@ -123,6 +126,10 @@ class TextEncoder:
             offsets, borders = split_at_borders(readable, offsets, text_tokens, words)
             opens |= borders
         word_token, word_end = _words(words, opens, offsets)
+        if self._word_rule == "treebank":
+            text_words = np.searchsorted(word_token, text_tokens)
+            kept, word_end = joined_words(readable, offsets[word_token, 0], word_end, text_words)
+            word_token = word_token[kept]
         return EncodedTexts(
             ids=ids,
             token_end=np.ascontiguousarray(offsets[:, 1]),

@@ -1,22 +1,33 @@
 """
-Words where the pre-tokenizer makes none.
+Words where the pre-tokenizer makes none, or too many.
 
 BERT's pre-tokenizer splits text at white space, punctuation and ideographs. Others leave more together:
 SentencePiece's takes whatever stands between spaces as one (``Paris,``), some folders have none at all. Their
 pre-tokens are split further, at token borders where white space, punctuation or an ideograph stands.
+
+Treebanks, by which most labelled text was cut into words, keep together what people write together: ``Saint-Pierre``,
+``No.1``, ``U.S.``, ``AT&T``. A model that was trained on them decides such a word once, by its first token.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from nerd_onnx.inference.arrays import Bools, Ints
+
+WordRule = Literal["pretokens", "treebank"]
+
+# Letters and digits with a sign between them, or letters each with a full stop behind it. Bounded, so that no text is
+# one word.
+_JOINED = re.compile(r"(?:[^\W\d_]\.){2,20}|[^\W_]+(?:[-._/&][^\W_]+){1,20}")
 
 PROBE = 'a b, (c) "d" \u6771\u4eac\u5e02'  # white space, punctuation on both sides of letters, ideographs
 
@@ -70,6 +81,26 @@ def split_at_borders(texts: Sequence[str], offsets: Ints, text_tokens: Ints, pre
     start[leads] = end[leads] = start[follows]
     opens[follows], opens[leads] = False, True
     return np.stack([start - base, end - base], axis=1), opens
+
+
+def joined_words(texts: Sequence[str], start: Ints, end: Ints, text_words: Ints) -> tuple[Bools, Ints]:
+    """
+    Put words together that a treebank keeps together.
+
+    :param start: first character of each word in its text. *Shape:* (words,)
+    :param end: one past its last character. *Shape:* (words,)
+    :param text_words: first word of each text, and the total. *Shape:* (texts + 1,)
+    :return: which words open one, and the ends of these. *Shape:* (words,), (words opened,)
+    """
+    opens, ends = np.ones(len(start), dtype=np.bool_), end.copy()
+    for i, text in enumerate(texts):
+        first, last = int(text_words[i]), int(text_words[i + 1])
+        for match in _JOINED.finditer(text) if last - first > 1 else ():
+            begin, stop = first + np.searchsorted(start[first:last], match.span())
+            if stop - begin > 1 and start[begin] == match.start() and end[stop - 1] == match.end():
+                opens[begin + 1 : stop] = False
+                ends[begin] = match.end()
+    return opens, ends[opens]
 
 
 @cache

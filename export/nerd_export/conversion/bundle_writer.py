@@ -19,6 +19,7 @@ from nerd_export.outputs import require_folder, writing
 from nerd_onnx.errors import ModelError, OutputError, first_line
 from nerd_onnx.inference.bundle import DESCRIPTION, FORMAT_VERSION, sha256_of
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.words import WordRule
 
 _COPIED = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -119,6 +120,7 @@ def write_description(
     labels: LabelSet,
     *,
     segment_tokens: int,
+    word_rule: WordRule,
     opset: int,
     quantization: Mapping[str, Any],
     variants: Sequence[Mapping[str, Any]],
@@ -139,7 +141,7 @@ def write_description(
         "coarse": dict(labels.coarse) or None,
         "segment_tokens": segment_tokens,
         "inputs": ["input_ids", "attention_mask"],
-        "word_rule": "a word of the tokenizer's pre-tokenizer is decided by its first token",
+        "word_rule": word_rule,
         "quantization": dict(quantization),
         "variants": [dict(variant) for variant in variants],
         "opset": opset,

@@ -15,6 +15,7 @@ from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, 
 from nerd_export.outputs import require_file, writing
 from nerd_onnx import __version__
 from nerd_onnx.errors import InputError, OptionError, VerificationError
+from nerd_onnx.inference.words import WordRule
 
 _LIMITS = VerifyLimits()
 
@@ -55,6 +56,12 @@ _LIMITS = VerifyLimits()
     help="fine: names like person-actor have a coarse type.  [default: as nerd-train recorded]",
 )
 @click.option("--segment-tokens", type=click.IntRange(min=16), default=SEGMENT_TOKENS, help="Longest segment to run.")
+@click.option(
+    "--word-rule",
+    type=click.Choice(get_args(WordRule)),
+    help="treebank: Saint-Pierre, No.1 and U.S. are one word each; pretokens: what the tokenizer makes.  [default: "
+    "treebank after nerd-train, else pretokens]",
+)
 @click.option(
     "--dataset", help="Labelled file, folder with a validation file, or hub id: the bundle must not be worse on it."
 )

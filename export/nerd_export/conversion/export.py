@@ -26,7 +26,7 @@ from nerd_export.config import (
 from nerd_export.conversion.bundle_writer import new_folder, write_description, write_expected, write_model
 from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict
 from nerd_export.conversion.labelled import labelled_splits
-from nerd_export.conversion.lineage import checkpoint_labels, training_record
+from nerd_export.conversion.lineage import checkpoint_labels, training_record, usual_word_rule
 from nerd_export.conversion.model_card import bundle_card
 from nerd_export.conversion.networks import TorchNetwork, segment_batches
 from nerd_export.conversion.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
@@ -41,6 +41,7 @@ from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.bundle import Bundle, longest_input
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.session import cpu_target
+from nerd_onnx.inference.words import WordRule
 from nerd_onnx.tagger import Tagger, TagOptions
 
 _VERSIONS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers", "nerd-onnx")
@@ -56,6 +57,7 @@ class ExportRequest:
     :param keep_fp32: names of linear layers that stay as they are
     :param targets: processors to make weights for; ``auto`` is this one
     :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded
+    :param word_rule: what a word is; None for treebank's where nerd-train made the model, else pretokens
     :param dataset: labelled data the bundle must not be worse on: a file, a folder or a hub id
     :param evaluations: further labelled files to score original and bundle on, by the split's name; only reported
     :param notes: Markdown for the end of the card: data, attribution, limits
@@ -70,6 +72,7 @@ class ExportRequest:
     targets: Sequence[Target] = ("auto",)
     level: Level | None = None
     segment_tokens: int = SEGMENT_TOKENS
+    word_rule: WordRule | None = None
     dataset: str | None = None
     evaluations: Mapping[str, Path] = field(default_factory=dict)
     texts: Sequence[str] | None = None
@@ -186,6 +189,7 @@ class _Job:
         self._texts = sample_texts() if request.texts is None else request.texts
         self._exported = scratch / "onnx"
         self._lineage = _lineage(request, training)
+        self._word_rule = request.word_rule or usual_word_rule(training)
 
     def run(self, checkpoint: Checkpoint, splits: Mapping[str, LabelledSplit]) -> ExportResult:
         """Do it all; what is in the folder at the end is the bundle."""
@@ -303,6 +307,7 @@ class _Job:
     def _facts(self, quantization: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {
             "segment_tokens": self._request.segment_tokens,
+            "word_rule": self._word_rule,
             "opset": OPSET,
             "quantization": quantization,
             "variants": variants or [{"file": "model.onnx", "targets": list(WEIGHT_BITS), "weight_bits": None}],

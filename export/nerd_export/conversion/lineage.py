@@ -11,6 +11,7 @@ from nerd_export.config import Level
 from nerd_export.training.trainer import STATE_FILE
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.words import WordRule
 
 
 def checkpoint_labels(names: Sequence[str], level: Level | None, training: Mapping[str, Any]) -> LabelSet:
@@ -24,6 +25,11 @@ def checkpoint_labels(names: Sequence[str], level: Level | None, training: Mappi
     if level == "fine" or (level is None and training.get("coarse")):
         return LabelSet.hierarchical(tuple(names))
     return LabelSet(tuple(names))
+
+
+def usual_word_rule(training: Mapping[str, Any]) -> WordRule:
+    """Say what words are to a checkpoint: treebank's where nerd-train made it, else what its tokenizer makes."""
+    return "treebank" if training else "pretokens"
 
 
 def training_record(model: str) -> dict[str, Any]:
