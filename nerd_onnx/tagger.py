@@ -203,8 +203,12 @@ class Tagger:
         """Name and type of the new column."""
         return pa.field(self.options.column, entities_type(self.labels.has_fine_level))
 
-    def schema_metadata(self) -> dict[str, str]:
-        """What the output's schema says of its entities: offset unit, model, how it was quantized."""
+    def schema_metadata(self, **facts: str) -> dict[str, str]:
+        """
+        What the output's schema says of its entities: offset unit, model, how it was quantized.
+
+        :param facts: more to say
+        """
         return schema_metadata(
             self.options.column,
             offset_unit=self.options.offset_unit,
@@ -212,7 +216,17 @@ class Tagger:
             quantization=self.bundle.quantization,
             kernels=self.bundle.kernels,
             calibration=self.bundle.calibration_digest,
+            **{"layout": "nested", **facts},
         )
+
+    @property
+    def kept_types(self) -> tuple[str, ...]:
+        """The labels that entities may have: all of the model's, or the coarse ones of those that were asked for."""
+        if self._kept is None:
+            return self.labels.types
+        types, fine_types = self._kept
+        of_fine = set(self.labels.type_of_fine_type[fine_types[:-1]].tolist())
+        return tuple(name for i, name in enumerate(self.labels.types) if types[i] or i in of_fine)
 
     def entity_column(self, tagged: TaggedTexts) -> pa.ListArray:
         """Turn entities into the Arrow column. *Shape:* (texts,)."""
