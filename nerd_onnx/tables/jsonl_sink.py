@@ -72,7 +72,7 @@ class JsonLinesSink:
             self._typed = typed_rows(layout, source_schema, reasons_field, {}, replace=replace)
             _check_names(self._typed.schema)
         self._target = open_target(path, overwrite=overwrite, spooled=False, scratch=scratch)
-        self._file = _compressor(path, self._target.file)
+        self._file = compressor(path, self._target.file)
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
         """
@@ -262,7 +262,8 @@ def _check_names(schema: pa.Schema) -> None:
             )
 
 
-def _compressor(path: str, file: IO[bytes]) -> IO[bytes]:
+def compressor(path: str, file: IO[bytes]) -> IO[bytes]:
+    """Compress what is written to a file by the suffix of its name; without one it is the file itself."""
     suffix = path.lower().rpartition(".")[2]
     if suffix == "gz":
         return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))
