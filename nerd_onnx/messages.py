@@ -52,7 +52,6 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
             with open_pair_source(tagger, job, pair) as opened:
                 columns = columns or list(opened.column_names)
                 known = opened.num_rows
-                layout.check_key(opened)
                 taken = next((name for name in new_columns if name in opened.column_names), None)
                 if taken is not None and not job.overwrite_column:
                     raise OutputError(column_exists(pair.input, taken))

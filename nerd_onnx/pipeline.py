@@ -45,9 +45,13 @@ def layout_of(tagger: Tagger, job: TagJob) -> Layout:
 
 
 def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
-    """Open an input as its output needs it: JSON Lines get types only when they become Parquet."""
+    """
+    Open an input as its output needs it: JSON Lines get types only when they become Parquet.
+
+    :raises InputError: when it cannot be read as asked, or has not the key of its rows
+    """
     limits = limits_of(tagger, job)
-    return open_source(
+    source = open_source(
         pair.input,
         format=job.input_format,
         text_column=tagger.options.text_column,
@@ -58,6 +62,12 @@ def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
         limit=job.limit,
         lenient=job.on_error != "fail",
     )
+    try:
+        layout_of(tagger, job).check_key(source)
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 def open_pair_sink(

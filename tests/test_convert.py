@@ -269,7 +269,11 @@ def test_a_mistake_is_one_line_and_leaves_nothing(nerd_convert: Run, tagged: Pat
         ([tagged, tmp_path / "o.jsonl", "--to", "long", "--key", "x"], 1, "no column 'x' for --key; it has: id, "),
         ([tagged, tmp_path / "o.txt", "--to", "long"], 1, "neither Parquet nor JSON Lines by its name"),
         ([tmp_path / "none", tmp_path / "o", "--to", "conll"], 1, "no such file"),
-        ([tagged.with_name("wide.parquet"), tmp_path / "o", "--to", "conll"], 1, "it was tagged with --layout wide"),
+        (
+            [tagged.with_name("wide.parquet"), tmp_path / "o", "--to", "conll"],
+            1,
+            "it was tagged with --layout wide, where nested is needed",
+        ),
         *(
             (
                 [tmp_path / "overlap.parquet", tmp_path / "o", "--to", kind],

@@ -196,6 +196,26 @@ def test_a_key_that_is_not_there_is_refused(tagger: Tagger, source: Path, tmp_pa
     assert not any("nerd-work" in path.name for path in tmp_path.iterdir())
 
 
+def test_one_of_several_files_without_the_key_is_left_out(tagger: Tagger, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    source.rename(tmp_path / "set" / "a.parquet")
+    pq.write_table(pa.table({"text": ["Anna"]}), tmp_path / "set" / "b.parquet")
+    options: dict[str, Any] = {"layout": "long", "key": "id", "overwrite": False}
+    with pytest.raises(InputError, match=r"b\.parquet: no column 'id' for --key"):
+        run(tagger, tmp_path / "set", tmp_path / "strict", **options)
+    report = run(tagger, tmp_path / "set", tmp_path / "o", on_error="skip", rejects=str(tmp_path / "r"), **options)
+    assert (report.files, report.refused_files) == (1, 1)
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["a.parquet"]
+
+
+def test_no_entities_are_no_long_rows(tiny_bundle: Path, source: Path, tmp_path: Path) -> None:
+    strict = Tagger.load(tiny_bundle, min_score=1.0)
+    for name in ("o.parquet", "o.jsonl"):
+        report = run(strict, source, tmp_path / name, layout="long")
+        assert (report.rows, report.entities, rows_in(tmp_path / name)) == (42, 0, [])
+    assert pq.read_schema(tmp_path / "o.parquet").names[:3] == ["row", "start", "end"]
+
+
 def test_a_key_keeps_its_bytes(tagger: Tagger, tmp_path: Path) -> None:
     keys = ['{"a": [1.000, "\\u00e9"]}', "12345678901234567890123", '"\\ud83d\\ude42"']
     text = json.dumps(sample_texts()[0])

@@ -35,6 +35,7 @@ def write_long(
     """
     layout = Layout(pa.field(file.column, _TYPE), "long", key=key)
     layout.check_names(text_column="")
+    layout.check_key(file.source)
     metadata = schema_metadata(file.column, offset_unit="codepoint", **layout.facts)
     with open_sink(
         path,

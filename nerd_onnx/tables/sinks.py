@@ -65,10 +65,8 @@ def open_sink(
     :param scratch: folder for what needs a name before the output is whole; None for the output's own
     :param group_bytes: cut Parquet row groups where they pass so many bytes
     :raises OutputError: when a column or the file exists already, or the system refuses
-    :raises InputError: when the key of the long layout is not in the input
     :raises ValueError: when Parquet is asked for and the source gives raw lines
     """
-    layout.check_key(source)
     if format == "jsonl":
         return JsonLinesSink(
             path,

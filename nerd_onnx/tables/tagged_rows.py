@@ -177,7 +177,7 @@ def _check_column(source: Source, path: str, column: str) -> None:
     names = list(source.column_names)
     if column not in names:
         layout = _said(source, column, "layout")
-        other = f"; it was tagged with --layout {layout}, and --layout nested is needed" if layout else ""
+        other = f"; it was tagged with --layout {layout}, where nested is needed" if layout in ("wide", "long") else ""
         raise InputError(
             f"{input_name(path)}: has no column {column!r} with entities{other}; it has: {', '.join(names)}. Tag it "
             "first with nerd-tag, or name the column with --column"
