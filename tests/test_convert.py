@@ -296,6 +296,14 @@ def test_a_mistake_is_one_line_and_leaves_nothing(nerd_convert: Run, tagged: Pat
     assert nerd_convert(tagged, tmp_path / "there.conll", "--to", "conll", "--overwrite")[0] == 0
 
 
+def test_what_no_encoding_has_and_numbers_of_any_length(nerd_convert: Run, tmp_path: Path) -> None:
+    line = '{"n": %s, "text": "a\\ud800 b", "entities": [{"start": 0, "end": 1, "label": "x\\udfff"}]}\n' % ("9" * 5000)
+    (tmp_path / "in.jsonl").write_text(line)
+    for kind, name in (("conll", "o.conll"), ("displacy", "o.json"), ("brat", "o"), ("long", "o.jsonl")):
+        assert nerd_convert(tmp_path / "in.jsonl", tmp_path / name, "--to", kind)[0] == 0
+    assert (tmp_path / "o.conll").read_text("utf-8") == "a\tB-x\ufffd\n\ufffd\tO\nb\tO\n\n"
+
+
 def test_spacy_that_is_not_there_is_named(tagged: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules['spacy'] = None; from nerd_onnx.convert.cli import main; main()"
     command = [sys.executable, "-c", code, str(tagged), str(tmp_path / "o.spacy"), "--to", "spacy"]

@@ -69,7 +69,7 @@ def whole_folder(path: str) -> Iterator[Path]:
         if os.path.isdir(final) and os.listdir(final):  # noqa: PTH112, PTH208
             raise OutputError(f"{output_name(path)}: is a folder that is not empty; give another name, or empty it")
         found = find(path)
-        check_place(final, None if os.path.isdir(final) else found, overwrite=False)  # noqa: PTH112
+        check_place(path, None if os.path.isdir(final) else found, overwrite=False)  # noqa: PTH112
         scratch = Path(final).with_name(f".{Path(final).name[:40]}.{secrets.token_hex(6)}.part")
         scratch.mkdir()
     try:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.tables.columns import METADATA_PREFIX, OffsetUnit
+from nerd_onnx.tables.json_lines import parse_object
 from nerd_onnx.tables.rows import Closing, RowBatch
 from nerd_onnx.tables.sources import Format, Source, detect_format, open_source
 from nerd_onnx.tables.streams import input_name
@@ -20,6 +21,9 @@ from nerd_onnx.tables.streams import input_name
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 8 << 20
 _FIELDS = ("start", "end", "label")
+_OFFSET_DIGITS = 18
+# A number that is no offset may have any number of digits; int() refuses very long ones.
+_DECODER = json.JSONDecoder(parse_int=lambda digits: (int if len(digits) <= _OFFSET_DIGITS else float)(digits))
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,8 @@ def _column_of(batch: RowBatch, column: str) -> list[Any]:
     if batch.table is not None:
         found: list[Any] = batch.table.column(column).to_pylist()
         return found
-    return [json.loads(line).get(column) for line in batch.lines or ()]
+    lines = enumerate(batch.lines or ())
+    return [parse_object(batch.place(i), line, _DECODER, clean=True).get(column) for i, line in lines]
 
 
 def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]:
