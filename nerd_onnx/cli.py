@@ -17,7 +17,7 @@ from nerd_onnx.messages import plan, printable, resuming_command, summary_line
 
 _JOB_OPTIONS = (
     *("input_format", "output_format", "limit", "overwrite", "overwrite_column"),
-    *("resume", "chunk_rows", "on_error", "rejects", "max_errors", "retry_rejects", "max_memory"),
+    *("resume", "chunk_rows", "on_error", "rejects", "max_errors", "retry_rejects", "max_memory", "layout", "key"),
 )
 _REJECTS_CODE = 3
 _TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column")
@@ -68,6 +68,14 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     type=click.Choice(["parquet", "jsonl"]),
     help="Output format.  [default: what its name tells, else the input's]",
 )
+@click.option(
+    "--layout",
+    type=click.Choice(["nested", "wide", "long"]),
+    default="nested",
+    help="One column of entities; or a column a label, named by it, behind --column where that is given; or a row an "
+    "entity, with the key of its row.",
+)
+@click.option("--key", help="Column that is the key in the long layout.  [default: row, its number in its file from 0]")
 @click.option("--labels", help="Keep only these labels, coarse or fine, comma-separated.")
 @click.option(
     "--min-score", type=click.FloatRange(0, 1), default=0.0, help="Keep only entities with this score or more."

@@ -5,12 +5,41 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from functools import reduce
+from typing import Any, NoReturn
 
 import click
 
 from nerd_onnx.errors import NerdError
 from nerd_onnx.messages import printable
+
+_TAGGED_FILE_OPTIONS = (
+    click.option("--text-column", default="text", help="Column with the texts."),
+    click.option("--column", default="entities", help="Column with their entities."),
+    click.option(
+        "--format", "input_format", type=click.Choice(["parquet", "jsonl"]), help="Where INPUT's name does not tell."
+    ),
+    click.option(
+        "--offset-unit",
+        type=click.Choice(["codepoint", "utf8", "utf16"]),
+        help="Of the offsets.  [default: what the file says, else codepoint]",
+    ),
+)
+
+
+def tagged_file_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say how a tagged file is read."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_TAGGED_FILE_OPTIONS), function)
+
+
+def reading(options: dict[str, Any]) -> dict[str, Any]:
+    """Take these options out of a command's, as :class:`~nerd_onnx.tables.tagged_rows.TaggedFile` names them."""
+    return {
+        "format": options["input_format"],
+        "text_column": options["text_column"],
+        "column": options["column"],
+        "unit": options["offset_unit"],
+    }
 
 
 def run_command(command: click.Command, tell: Callable[[str, str], None] | None = None) -> NoReturn:

@@ -220,7 +220,8 @@ class FileRun:
             )
         known = expected if self._wanted is not None or source.num_rows is None else source.num_rows
         counts = (known, expected, totals.rows, totals.written + totals.rejected)
-        if len(set(counts)) > 1 or written.rows != totals.written + totals.nulled:
+        rows = totals.entities if self._state.job.layout == "long" else totals.written + totals.nulled
+        if len(set(counts)) > 1 or written.rows != rows:
             raise OutputError(
                 f"{output_name(self._pair.output)}: rows do not add up: {counts[0]} in the input, {expected} read, "
                 f"{totals.written} tagged, {totals.rejected} rejected, {written.rows} in the output. Nothing was kept; "

@@ -29,6 +29,8 @@ def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "version of tokenizers": tokenizers.__version__,
         "--text-column": options.text_column,
         "--column": options.column,
+        "--layout": job.layout,
+        "--key": job.key,
         "--labels": list(options.labels) if options.labels is not None else None,
         "--min-score": options.min_score,
         "--precision": options.precision,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from nerd_onnx.errors import OptionError
 from nerd_onnx.tables.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
+from nerd_onnx.tables.layouts import LayoutName
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format
 
 OnError = Literal["fail", "null", "skip"]
@@ -40,6 +41,8 @@ class TagJob:
     :param max_errors: stop when there are more of them
     :param retry_rejects: a file of rejects: tag only the rows it names
     :param max_memory: resident bytes to keep to, by smaller batches; None for the usual sizes
+    :param layout: where the entities stand, see :class:`Layout`
+    :param key: column that is the key of the long layout's rows; None for the number of the row in its file
     """
 
     inputs: Sequence[str]
@@ -56,12 +59,20 @@ class TagJob:
     max_errors: int | None = None
     retry_rejects: str | None = None
     max_memory: int | None = None
+    layout: LayoutName = "nested"
+    key: str | None = None
 
     def __post_init__(self) -> None:
         if self.on_error == "skip" and self.rejects is None:
             raise OptionError("--on-error skip needs --rejects FILE: rows would be lost without a trace")
         if self.on_error == "fail" and (self.rejects is not None or self.max_errors is not None):
             raise OptionError("--rejects and --max-errors go with --on-error null or skip")
+        if self.key is not None and self.layout != "long":
+            raise OptionError("--key goes with --layout long")
+        if self.layout == "long" and self.on_error == "null":
+            raise OptionError(
+                "--on-error null writes a row for a bad one, and --layout long has rows for entities alone; use skip"
+            )
         if self.resume and STANDARD_STREAM in (*self.inputs, self.output):
             raise OptionError("--resume needs files: standard input and output are gone after a run")
 

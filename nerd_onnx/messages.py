@@ -39,10 +39,12 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     :raises OutputError: when the new column exists already and may not be replaced
     """
     from nerd_onnx.inference.session import thread_plan
-    from nerd_onnx.pipeline import open_pair_source, output_format_of
+    from nerd_onnx.pipeline import layout_of, open_pair_source, output_format_of
     from nerd_onnx.tables.columns import column_exists
 
     rows: int | None = 0
+    layout = layout_of(tagger, job)
+    new_columns = [field.name for field in layout.fields]
     refused = 0
     columns: list[str] = []
     for pair in job.pairs:
@@ -50,8 +52,9 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
             with open_pair_source(tagger, job, pair) as opened:
                 columns = columns or list(opened.column_names)
                 known = opened.num_rows
-                if tagger.options.column in opened.column_names and not job.overwrite_column:
-                    raise OutputError(column_exists(pair.input, tagger.options.column))
+                taken = next((name for name in new_columns if name in opened.column_names), None)
+                if taken is not None and not job.overwrite_column:
+                    raise OutputError(column_exists(pair.input, taken))
         except InputError:
             if not job.may_refuse:
                 raise
@@ -67,7 +70,8 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "rows": rows,
         "columns": columns,
         "text_column": tagger.options.text_column,
-        "new_column": tagger.options.column,
+        "layout": job.layout,
+        "new_columns": new_columns or [layout.key_name, *(part.name for part in layout.parts)],
         "model": tagger.bundle.name,
         "quantization": tagger.bundle.quantization,
         "labels": list(tagger.options.labels or tagger.labels.types),

@@ -12,10 +12,11 @@ from nerd_onnx.job import TagJob
 from nerd_onnx.limits import Limits
 from nerd_onnx.tables.chunks import ResultLog, Results, misfit
 from nerd_onnx.tables.file_pairs import FilePair
+from nerd_onnx.tables.layouts import Layout
 from nerd_onnx.tables.rows import Format, RowBatch, Sink
 from nerd_onnx.tables.sinks import open_sink, output_format
 from nerd_onnx.tables.sources import Source, detect_format, open_source
-from nerd_onnx.tagger import TaggedTexts, Tagger
+from nerd_onnx.tagger import TaggedTexts, Tagger, TagOptions
 
 BATCH_ROWS = 2048
 
@@ -30,10 +31,27 @@ def limits_of(tagger: Tagger, job: TagJob) -> Limits:
     return Limits.of(job.max_memory, tagger.bundle.model_file.stat().st_size)
 
 
+def layout_of(tagger: Tagger, job: TagJob) -> Layout:
+    """
+    Tell where the entities are to stand; wide columns are named by their labels, behind ``--column`` where it is given.
+
+    :raises OptionError: when the names of the new columns do not fit
+    """
+    column = tagger.options.column
+    prefix = "" if column == TagOptions.column else f"{column}_"
+    layout = Layout(tagger.entity_field(), job.layout, tagger.kept_types, prefix, job.key)
+    layout.check_names(tagger.options.text_column)
+    return layout
+
+
 def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
-    """Open an input as its output needs it: JSON Lines get types only when they become Parquet."""
+    """
+    Open an input as its output needs it: JSON Lines get types only when they become Parquet.
+
+    :raises InputError: when it cannot be read as asked, or has not the key of its rows
+    """
     limits = limits_of(tagger, job)
-    return open_source(
+    source = open_source(
         pair.input,
         format=job.input_format,
         text_column=tagger.options.text_column,
@@ -44,18 +62,25 @@ def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
         limit=job.limit,
         lenient=job.on_error != "fail",
     )
+    try:
+        layout_of(tagger, job).check_key(source)
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 def open_pair_sink(
     tagger: Tagger, job: TagJob, pair: FilePair, source: Source, *, overwrite: bool, scratch: str | None
 ) -> Sink:
     """Open an output for the rows of its source."""
+    layout = layout_of(tagger, job)
     return open_sink(
         pair.output,
         format=output_format_of(job, pair),
         source=source,
-        entities_field=tagger.entity_field(),
-        entities_metadata=tagger.schema_metadata(),
+        layout=layout,
+        entities_metadata=tagger.schema_metadata(**layout.facts),
         replace=job.overwrite_column,
         overwrite=overwrite,
         reasons_field=reasons_field(job, tagger.options.column),

@@ -13,6 +13,7 @@ from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputE
 from nerd_onnx.file_run import FileRun, OnBatch, RunState, Stop
 from nerd_onnx.fingerprint import facts_of
 from nerd_onnx.job import TagJob, TagReport, Totals
+from nerd_onnx.pipeline import layout_of
 from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.fingerprints import difference, file_fingerprint
 from nerd_onnx.tables.finished import check_finished, is_file, was_committed
@@ -124,7 +125,8 @@ class _Run:
             return False
         if begun:
             raise OutputError(f"{output_name(pair.output)}: was made by another program meanwhile; not overwritten")
-        check_finished(pair, self._state.tagger.schema_metadata())
+        layout = layout_of(self._state.tagger, self._state.job)
+        check_finished(pair, self._state.tagger.schema_metadata(**layout.facts))
         self._state.report.finished_before += 1
         return True
 

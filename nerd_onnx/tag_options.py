@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 from nerd_onnx.errors import OptionError
 from nerd_onnx.inference.decoding import Spans
+from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.tables.columns import OffsetUnit
+
+_BATCH_TEXTS = 1024  # two batches are on their way at a time
+_BATCH_CHARACTERS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -86,3 +90,49 @@ class TaggedTexts:
     spans: Spans
     tokens: int
     reasons: Mapping[int, str] = field(default_factory=dict)
+
+    def entities(self, labels: LabelSet) -> list[list[Entity] | None]:
+        """
+        Give them as objects: a list for each text, None for None.
+
+        :param labels: those of the model that found them
+        """
+        spans = self.spans
+        found: list[list[Entity]] = [[] for _ in self.texts]
+        for i in range(len(spans)):
+            row, start, end = int(spans.row[i]), int(spans.start[i]), int(spans.end[i])
+            fine_label = labels.fine_types[spans.fine[i]] if labels.has_fine_level else None
+            text = (self.texts[row] or "")[start:end]
+            entity = Entity(start, end, labels.types[spans.label[i]], fine_label, float(spans.score[i]), text)
+            found[row].append(entity)
+        return [None if text is None else entities for text, entities in zip(self.texts, found, strict=True)]
+
+
+def text_batches(texts: Iterator[str | None]) -> Iterator[list[str | None]]:
+    """
+    Gather texts up to the size of a batch.
+
+    :raises TypeError: when one is neither str nor None
+    """
+    batch: list[str | None] = []
+    size = 0
+    for text in checked(texts):
+        batch.append(text)
+        size += len(text or "")
+        if len(batch) == _BATCH_TEXTS or size >= _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def checked(texts: Iterable[Any]) -> Iterator[str | None]:
+    """
+    Pass texts on.
+
+    :raises TypeError: when one is neither str nor None
+    """
+    for i, text in enumerate(texts):
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"text {i} is {text!r} of type {type(text).__name__}; expected str or None")
+        yield text

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session, available_cpus
 from nerd_onnx.tables.columns import add_column, entities_array, entities_type, schema_metadata, text_values
-from nerd_onnx.tag_options import Entity, TaggedTexts, TagOptions
+from nerd_onnx.tag_options import Entity, TaggedTexts, TagOptions, checked, text_batches
 
 __all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger"]
 
@@ -134,27 +134,23 @@ class Tagger:
             self._pool_process = os.getpid()
         return self._pool
 
-    def tag(self, texts: Iterable[str | None]) -> list[list[Entity] | None]:
+    @overload
+    def tag(self, texts: Iterator[str | None]) -> Iterator[list[Entity] | None]: ...
+    @overload
+    def tag(self, texts: Collection[str | None]) -> list[list[Entity] | None]: ...
+    def tag(self, texts: Iterable[str | None]) -> Iterator[list[Entity] | None] | list[list[Entity] | None]:
         """
-        Tag texts: a list of entities each, None for None.
+        Tag texts, in order: a list of entities each, None for None.
 
-        :param texts: whole texts of any length
+        :param texts: whole texts of any length; a generator, or another iterator, is read as its results are asked for,
+            at most 2,048 texts ahead of them
         """
         if isinstance(texts, str):
             raise TypeError("tag() takes a list of texts; for one text give a list of one")
-        texts = list(texts)
-        for i, text in enumerate(texts):
-            if text is not None and not isinstance(text, str):
-                raise TypeError(f"text {i} is {text!r} of type {type(text).__name__}; expected str or None")
-        tagged = self.tag_arrays(texts)
-        spans, types, fine_types = tagged.spans, self.labels.types, self.labels.fine_types
-        found: list[list[Entity]] = [[] for _ in texts]
-        for i in range(len(spans)):
-            row, start, end = int(spans.row[i]), int(spans.start[i]), int(spans.end[i])
-            fine_label = fine_types[spans.fine[i]] if self.labels.has_fine_level else None
-            text = (texts[row] or "")[start:end]
-            found[row].append(Entity(start, end, types[spans.label[i]], fine_label, float(spans.score[i]), text))
-        return [None if text is None else entities for text, entities in zip(texts, found, strict=True)]
+        if isinstance(texts, Iterator):
+            tagged = self.tag_stream(text_batches(texts))
+            return (entities for batch in tagged for entities in batch.entities(self.labels))
+        return self.tag_arrays(list(checked(texts))).entities(self.labels)
 
     def tag_arrays(self, texts: Sequence[str | None]) -> TaggedTexts:
         """Tag texts and give their entities as arrays."""
@@ -203,8 +199,12 @@ class Tagger:
         """Name and type of the new column."""
         return pa.field(self.options.column, entities_type(self.labels.has_fine_level))
 
-    def schema_metadata(self) -> dict[str, str]:
-        """What the output's schema says of its entities: offset unit, model, how it was quantized."""
+    def schema_metadata(self, **facts: str) -> dict[str, str]:
+        """
+        What the output's schema says of its entities: offset unit, model, how it was quantized.
+
+        :param facts: more to say
+        """
         return schema_metadata(
             self.options.column,
             offset_unit=self.options.offset_unit,
@@ -212,7 +212,18 @@ class Tagger:
             quantization=self.bundle.quantization,
             kernels=self.bundle.kernels,
             calibration=self.bundle.calibration_digest,
+            word_rule=self.bundle.word_rule,
+            **{"layout": "nested", **facts},
         )
+
+    @property
+    def kept_types(self) -> tuple[str, ...]:
+        """The labels that entities may have: all of the model's, or the coarse ones of those that were asked for."""
+        if self._kept is None:
+            return self.labels.types
+        types, fine_types = self._kept
+        of_fine = set(self.labels.type_of_fine_type[fine_types[:-1]].tolist())
+        return tuple(name for i, name in enumerate(self.labels.types) if types[i] or i in of_fine)
 
     def entity_column(self, tagged: TaggedTexts) -> pa.ListArray:
         """Turn entities into the Arrow column. *Shape:* (texts,)."""

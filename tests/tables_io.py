@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.tables.columns import entities_array, entities_type
+from nerd_onnx.tables.layouts import Layout
 from nerd_onnx.tables.rows import RowBatch, Source
 from nerd_onnx.tables.sinks import open_sink
 from nerd_onnx.tables.sources import format_of_name, open_source
@@ -145,7 +146,7 @@ def words_as_entities(texts: pa.Array) -> pa.ListArray:
 
 def copy(source: Source, output: Path | str, **options: Any) -> None:
     """Write a source's rows with entities to an output; its name tells the format."""
-    options = {"format": None, "replace": False, "overwrite": False, "entities_field": ENTITIES, **options}
+    options = {"format": None, "replace": False, "overwrite": False, "layout": Layout(ENTITIES), **options}
     options["format"] = options["format"] or format_of_name(str(output)) or "jsonl"
     with open_sink(str(output), source=source, entities_metadata=METADATA, **options) as sink:
         for rows in source.batches():

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.tables.json_values import json_values
+from nerd_onnx.tables.layouts import Layout
 from tests.tables_io import ENTITIES, JSON_ROWS, converted, invalid_utf8
 
 SPACE = st.text(st.sampled_from(" \t"), max_size=2)
@@ -117,10 +118,10 @@ def test_field_that_only_seems_to_exist(tmp_path: Path, line: str) -> None:
 @pytest.mark.parametrize("name", ['a"b', "a/b", "é", "a\\b", ""])
 def test_any_name(tmp_path: Path, name: str) -> None:
     field = pa.field(name, ENTITIES.type)
-    (line,) = tag(tmp_path, '{"text": "abc"}', entities_field=field)
+    (line,) = tag(tmp_path, '{"text": "abc"}', layout=Layout(field))
     assert json.loads(line)[name][0]["text"] == "abc"
     with pytest.raises(OutputError, match="already has a column"):
-        tag(tmp_path, json.dumps({"text": "a", name: 1}).replace("/", "\\/"), entities_field=field)
+        tag(tmp_path, json.dumps({"text": "a", name: 1}).replace("/", "\\/"), layout=Layout(field))
 
 
 def test_compressed_outputs_are_the_same_bytes_each_time(tmp_path: Path) -> None:

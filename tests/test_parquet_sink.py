@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.tables import parquet_sink
+from nerd_onnx.tables.layouts import Layout
 from tests.tables_io import ENTITIES, METADATA, converted, opened, words_as_entities
 
 TEXT = st.text(max_size=6)
@@ -189,7 +190,7 @@ def test_type_that_parquet_cannot_hold(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"]}), path)
     wrong = pa.field("entities", pa.struct([]))
     with pytest.raises(OutputError, match="cannot be written"):
-        converted(path, tmp_path / "out.parquet", entities_field=wrong)
+        converted(path, tmp_path / "out.parquet", layout=Layout(wrong))
     assert list(tmp_path.iterdir()) == [path]
 
 

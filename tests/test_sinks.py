@@ -23,6 +23,7 @@ import pytest
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.tables import whole_file
+from nerd_onnx.tables.layouts import Layout
 from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import Format, Sink, Source
 from nerd_onnx.tables.sinks import check_output, open_sink, output_format
@@ -122,7 +123,7 @@ def sink_for(rows: Source, output: Path, kind: Format, *, overwrite: bool) -> Si
         str(output),
         format=kind,
         source=rows,
-        entities_field=ENTITIES,
+        layout=Layout(ENTITIES),
         entities_metadata=METADATA,
         replace=False,
         overwrite=overwrite,
@@ -299,6 +300,7 @@ import os, resource, signal, sys, time
 from pathlib import Path
 from nerd_onnx.tables import whole_file
 from tests.tables_io import converted, opened, open_sink, words_as_entities, ENTITIES, METADATA
+from nerd_onnx.tables.layouts import Layout
 task, source, output, way = sys.argv[1:]
 if way == "named":
     whole_file._can_link_nameless = lambda _: False
@@ -308,7 +310,7 @@ if task == "nobody":
     os.setuid(65534)
 if task == "kill":
     with opened(source, batch_rows=100) as rows, open_sink(
-        output, format="jsonl", source=rows, entities_field=ENTITIES, entities_metadata=METADATA, replace=False,
+        output, format="jsonl", source=rows, layout=Layout(ENTITIES), entities_metadata=METADATA, replace=False,
         overwrite=False) as sink:
         for i, batch in enumerate(rows.batches()):
             sink.write(batch, words_as_entities(batch.texts))

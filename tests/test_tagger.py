@@ -187,7 +187,7 @@ def test_what_is_no_text_is_named(tagger: Tagger) -> None:
         tagger.tag(["Paris", float("nan")])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="a table has to_batches"):
         tagger.tag_batch(pa.table({"text": ["Paris"]}))
-    assert tagger.tag(text for text in ["Paris"]) == tagger.tag(["Paris"])
+    assert list(tagger.tag(text for text in ["Paris"])) == tagger.tag(["Paris"])
 
 
 def test_min_score_and_labels_only_leave_out(model: Path, tagger: Tagger) -> None:

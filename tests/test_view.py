@@ -19,9 +19,9 @@ import pytest
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.job import TagJob
 from nerd_onnx.run import tag_files
+from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow, sampled, tagged_rows
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.view.page import MOST_CHARACTERS, view_page
-from nerd_onnx.view.tagged_rows import TaggedEntity, TaggedRow, sampled, tagged_rows
 from tests.conftest import ROOT
 
 TEXTS = [

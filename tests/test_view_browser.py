@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow
 from nerd_onnx.view.page import view_page
-from nerd_onnx.view.tagged_rows import TaggedEntity, TaggedRow
 from tests.browser import CHROMIUM, look, probed
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

@@ -135,49 +135,6 @@ def extended_schema(
     return schema.set(found[0], field).with_metadata(joined), found[0]
 
 
-class NewColumns:
-    """
-    A schema with the entities added or replaced, and beside them why a row has none.
-
-    :param source: the schema of the rows
-    :param entities: name and type of the new column
-    :param reasons: the same of the second one; None for none
-    :param metadata: joins the schema's own
-    :param replace: whether columns of these names may be replaced, in their places
-    :raises OutputError: when one exists and may not be replaced
-    """
-
-    def __init__(
-        self,
-        source: pa.Schema,
-        entities: pa.Field,
-        reasons: pa.Field | None,
-        metadata: Mapping[str, str],
-        *,
-        replace: bool,
-    ) -> None:
-        self.source = source
-        self._steps = [extended_schema(source, entities, metadata, replace=replace)]
-        if reasons is not None:
-            self._steps.append(extended_schema(self.schema, reasons, {}, replace=replace))
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The schema with the new columns."""
-        return self._steps[-1][0]
-
-    @property
-    def places(self) -> list[int]:
-        """Indices of the new columns, in the order in which they were placed."""
-        return [place for _, place in self._steps]
-
-    def placed(self, batch: pa.RecordBatch, *columns: pa.Array | None) -> pa.RecordBatch:
-        """Put the new columns into a batch of the source; one that is not wanted is passed over."""
-        for column, (schema, place) in zip(columns, self._steps, strict=False):
-            batch = place_column(batch, column, schema, place)
-        return batch
-
-
 def place_column(batch: pa.RecordBatch, column: pa.Array, schema: pa.Schema, place: int) -> pa.RecordBatch:
     """Put a column at its index in an extended schema."""
     columns = list(batch.columns)

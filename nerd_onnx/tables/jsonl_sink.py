@@ -13,9 +13,10 @@ import pyarrow as pa
 import zstandard
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.tables.columns import NewColumns, column_exists, name_taken
+from nerd_onnx.tables.columns import column_exists, name_taken
 from nerd_onnx.tables.json_lines import UNTYPED
 from nerd_onnx.tables.json_values import dump, json_values
+from nerd_onnx.tables.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import RowBatch, Written
 from nerd_onnx.tables.whole_file import open_target
@@ -28,19 +29,19 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:@$ -]*")
 
 class JsonLinesSink:
     """
-    A JSON Lines file with the entities field, whole or not at all; on standard output line by line.
+    A JSON Lines file with the entities, whole or not at all; on standard output line by line.
 
-    A raw line keeps every byte: the field is put in before its last brace. Typed rows become objects, in the form
+    A raw line keeps every byte: new fields are put in before its last brace. Typed rows become objects, in the form
     that :mod:`nerd_onnx.tables.json_values` lists. Compressed by the suffixes ``.gz`` and ``.zst``, always to the
     same bytes.
 
     :param path: a file, or ``-``
     :param source_name: the input, for messages
     :param source_schema: schema of typed rows, None for raw lines
-    :param entities_field: name and type of the new field
-    :param replace: whether a field of that name may be replaced, in its place
+    :param layout: where the entities stand
+    :param replace: whether a field of a new name may be replaced, in its place
     :param overwrite: whether an existing file may be replaced
-    :param reasons_field: name and type of a second new field, which says why a row has no entities; raw lines have it
+    :param reasons_field: name and type of one more new field, which says why a row has no entities; raw lines have it
         only where there is a reason. None for none
     :param scratch: folder for what needs a name before the file is whole; None for the output's own
     :raises OutputError: when it cannot be written as asked
@@ -52,7 +53,7 @@ class JsonLinesSink:
         *,
         source_name: str,
         source_schema: pa.Schema | None,
-        entities_field: pa.Field,
+        layout: Layout,
         replace: bool,
         overwrite: bool,
         reasons_field: pa.Field | None = None,
@@ -60,17 +61,18 @@ class JsonLinesSink:
     ) -> None:
         self._path = path
         self._source_name = source_name
-        self._key = Key(entities_field.name)
+        self._layout = layout
+        self._keys = [Key(field.name) for field in layout.fields]
         self._reasons_key = None if reasons_field is None else Key(reasons_field.name)
         self._replace = replace
         self._rows = 0
         self._written: Written | None = None
-        self._typed: NewColumns | None = None
+        self._typed: NewColumns | EntityRows | None = None
         if source_schema is not None:
-            self._typed = NewColumns(source_schema, entities_field, reasons_field, {}, replace=replace)
+            self._typed = typed_rows(layout, source_schema, reasons_field, {}, replace=replace)
             _check_names(self._typed.schema)
         self._target = open_target(path, overwrite=overwrite, spooled=False, scratch=scratch)
-        self._file = _compressor(path, self._target.file)
+        self._file = compressor(path, self._target.file)
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
         """
@@ -82,19 +84,21 @@ class JsonLinesSink:
         :raises InputError: when a string of a typed row is not valid UTF-8
         :raises BrokenPipeError: when the reader of standard output went away
         """
-        if rows.lines is not None:
-            lines = b"".join(self._raw_lines(rows, rows.lines, entities, reasons))
+        if rows.lines is None:
+            lines = [line.encode() for line in self._typed_lines(rows, entities, reasons)]
+        elif self._layout.is_long:
+            lines = list(self._entity_lines(rows, rows.lines, entities))
         else:
-            lines = "".join(self._typed_lines(rows, entities, reasons)).encode()
+            lines = list(self._raw_lines(rows, rows.lines, entities, reasons))
         with output_errors(self._path):
-            self._file.write(lines)
-        self._rows += rows.num_rows
+            self._file.write(b"".join(lines))
+        self._rows += len(lines)
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:
         """Tell which lines have a field of the new name already, where it may not be replaced."""
         if rows.lines is None or self._replace:
             return {}
-        keys = [key for key in (self._key, self._reasons_key) if key is not None]
+        keys = [*self._keys, *([] if self._reasons_key is None else [self._reasons_key])]
         return {i: name_taken(key.name) for i, line in enumerate(rows.lines) for key in keys if key.values_in(line)}
 
     def finish(self) -> Written:
@@ -135,12 +139,23 @@ class JsonLinesSink:
         self, rows: RowBatch, lines: list[bytes], entities: pa.Array, reasons: pa.Array | None
     ) -> Iterator[bytes]:
         whys = [None] * len(lines) if reasons is None else reasons.to_pylist()
-        for i, (line, value, why) in enumerate(zip(lines, json_values(entities), whys, strict=True)):
-            tagged = self._with_member(rows.place(i), line, self._key, value)
+        values = zip(*map(json_values, self._layout.columns(entities)), strict=True)
+        for i, (line, found, why) in enumerate(zip(lines, values, whys, strict=True)):
+            tagged = line
+            for key, value in zip(self._keys, found, strict=True):
+                tagged = self._with_member(rows.place(i), tagged, key, value)
             if self._reasons_key is not None and why is not None:
                 tagged = self._with_member(rows.place(i), tagged, self._reasons_key, why)
-            yield tagged
-            yield b"\n"
+            yield tagged + b"\n"
+
+    def _entity_lines(self, rows: RowBatch, lines: list[bytes], entities: pa.ListArray) -> Iterator[bytes]:
+        """Give each entity a line; the key stands in it as it does in the line of its row."""
+        key = None if self._layout.key is None else Key(self._layout.key)
+        name = dump(self._layout.key_name)
+        for i, found in enumerate(json_values(entities)):
+            if found:
+                value = str(rows.number(i)) if key is None else key.value_in(lines[i])
+                yield from (f"{{{name}: {value}, {dump(entity)[1:]}\n".encode() for entity in found)
 
     def _with_member(self, place: str, line: bytes, key: Key, value: Any) -> bytes:
         """Put a member into a line, at its end or in place of the one of that name."""
@@ -152,11 +167,10 @@ class JsonLinesSink:
     def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[str]:
         if rows.table is None or self._typed is None:
             raise ValueError("typed rows need their table and the source's schema")
-        table = self._typed.placed(rows.table, entities, reasons)
+        table = self._typed.placed(rows, entities, reasons)
         columns = [self._column_values(rows, name, table.column(i)) for i, name in enumerate(table.schema.names)]
         for row in zip(*columns, strict=True):
-            yield dump(dict(zip(table.schema.names, row, strict=True)))
-            yield "\n"
+            yield dump(dict(zip(table.schema.names, row, strict=True))) + "\n"
 
     def _column_values(self, rows: RowBatch, name: str, column: pa.Array) -> list[Any]:
         try:
@@ -193,6 +207,15 @@ class Key:
             return []
         text = line.decode()
         return [(start, end) for key, start, end in _members(text) if key == self.name]
+
+    def value_in(self, line: bytes) -> str:
+        """
+        Give the value of the key as it is written, the last where there are several, ``null`` where there is none.
+
+        :param line: a valid JSON object
+        """
+        found = self.values_in(line)
+        return line.decode()[slice(*found[-1])] if found else "null"
 
     def appended(self, line: bytes, value: str) -> bytes:
         """
@@ -239,7 +262,8 @@ def _check_names(schema: pa.Schema) -> None:
             )
 
 
-def _compressor(path: str, file: IO[bytes]) -> IO[bytes]:
+def compressor(path: str, file: IO[bytes]) -> IO[bytes]:
+    """Compress what is written to a file by the suffix of its name; without one it is the file itself."""
     suffix = path.lower().rpartition(".")[2]
     if suffix == "gz":
         return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))

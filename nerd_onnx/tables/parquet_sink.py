@@ -11,7 +11,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nerd_onnx.tables.columns import NewColumns
+from nerd_onnx.tables.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import RowBatch, Written
 from nerd_onnx.tables.whole_file import open_target
@@ -25,19 +25,20 @@ _CODECS = {"UNCOMPRESSED": "NONE", "SNAPPY": "SNAPPY", "GZIP": "GZIP", "BROTLI":
 
 class ParquetSink:
     """
-    A Parquet file with the entities column, whole or not at all.
+    A Parquet file with the entities, whole or not at all.
 
     An input row group becomes one output row group, cut where it passes 64 MiB of Arrow data or a million rows;
-    rows without row groups are gathered up to the same size. An empty row group is not written.
+    rows without row groups, and those of the long layout, are gathered up to the same size of the input. An empty row
+    group is not written.
 
     :param path: a file, or ``-``, which gets all bytes on commit
     :param source_schema: schema of the rows
     :param codecs: compression of each leaf column of the input; None for Zstandard
-    :param entities_field: name and type of the new column
+    :param layout: where the entities stand
     :param entities_metadata: joins the schema's metadata
-    :param replace: whether a column of that name may be replaced, in its place
+    :param replace: whether a column of a new name may be replaced, in its place
     :param overwrite: whether an existing file may be replaced
-    :param reasons_field: name and type of a second new column, which says why a row has no entities; None for none
+    :param reasons_field: name and type of one more new column, which says why a row has no entities; None for none
     :param scratch: folder for what needs a name before the file is whole; None for the output's own
     :param group_bytes: cut row groups where they pass so many bytes of Arrow data
     :raises OutputError: when it cannot be written as asked
@@ -49,7 +50,7 @@ class ParquetSink:
         *,
         source_schema: pa.Schema,
         codecs: tuple[str, ...] | None,
-        entities_field: pa.Field,
+        layout: Layout,
         entities_metadata: Mapping[str, str],
         replace: bool,
         overwrite: bool,
@@ -58,7 +59,8 @@ class ParquetSink:
         group_bytes: int = GROUP_BYTES,
     ) -> None:
         self._path = path
-        self._columns = NewColumns(source_schema, entities_field, reasons_field, entities_metadata, replace=replace)
+        self._columns = typed_rows(layout, source_schema, reasons_field, entities_metadata, replace=replace)
+        self._keeps_groups = not layout.is_long
         self._schema = self._columns.schema
         self._written: Written | None = None
         self._group_bytes = group_bytes
@@ -68,7 +70,7 @@ class ParquetSink:
         self._target = open_target(path, overwrite=overwrite, spooled=True, scratch=scratch)
         try:
             with output_errors(path):
-                compression = _compression(codecs, self._columns)
+                compression = _compression(codecs if self._keeps_groups else None, self._columns)
                 levels = {path: _ZSTD_LEVEL for path, codec in compression.items() if codec == "ZSTD"}
                 self._footer: list[Any] = []
                 self._writer = pq.ParquetWriter(
@@ -92,11 +94,12 @@ class ParquetSink:
         """
         if rows.table is None:
             raise ValueError("Parquet takes typed rows; open the source with typed=True")
-        batch = self._columns.placed(rows.table, entities, reasons)
+        batch = self._columns.placed(rows, entities, reasons)
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         self._pending_bytes += rows.table.nbytes  # not the entities': stored and new ones differ in their layout
-        if rows.last_in_group or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
+        ends = rows.last_in_group and self._keeps_groups
+        if ends or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
             self._write_group()
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:  # noqa: ARG002 - the schema fits all rows or none
@@ -145,7 +148,7 @@ class ParquetSink:
         self._target.discard()
 
 
-def _compression(codecs: tuple[str, ...] | None, columns: NewColumns) -> dict[str, str]:
+def _compression(codecs: tuple[str, ...] | None, columns: NewColumns | EntityRows) -> dict[str, str]:
     """Give each leaf column its compression in the input, and the new ones Zstandard."""
     leaves = [_leaves(field.type) for field in columns.source]
     if codecs is None or len(codecs) != sum(leaves):

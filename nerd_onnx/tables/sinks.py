@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.tables.jsonl_sink import JsonLinesSink
+from nerd_onnx.tables.layouts import Layout
 from nerd_onnx.tables.output_place import check_output, output_name
 from nerd_onnx.tables.parquet_sink import GROUP_BYTES, ParquetSink
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format, Sink, Source
@@ -42,7 +43,7 @@ def open_sink(
     *,
     format: Format,  # noqa: A002 - the option's name
     source: Source,
-    entities_field: pa.Field,
+    layout: Layout,
     entities_metadata: Mapping[str, str],
     replace: bool,
     overwrite: bool,
@@ -56,14 +57,14 @@ def open_sink(
     :param path: a file, or ``-`` for standard output
     :param format: the format
     :param source: where the rows come from; gives schema, compression and the name in messages
-    :param entities_field: name and type of the new column
+    :param layout: where the entities stand
     :param entities_metadata: joins the schema's metadata in Parquet
     :param replace: whether a column of that name may be replaced, in its place
     :param overwrite: whether an existing file may be replaced
-    :param reasons_field: name and type of a second new column, which says why a row has no entities; None for none
+    :param reasons_field: name and type of one more new column, which says why a row has no entities; None for none
     :param scratch: folder for what needs a name before the output is whole; None for the output's own
     :param group_bytes: cut Parquet row groups where they pass so many bytes
-    :raises OutputError: when the column or the file exists already, or the system refuses
+    :raises OutputError: when a column or the file exists already, or the system refuses
     :raises ValueError: when Parquet is asked for and the source gives raw lines
     """
     if format == "jsonl":
@@ -71,7 +72,7 @@ def open_sink(
             path,
             source_name=input_name(source.path),
             source_schema=source.schema,
-            entities_field=entities_field,
+            layout=layout,
             replace=replace,
             overwrite=overwrite,
             reasons_field=reasons_field,
@@ -83,7 +84,7 @@ def open_sink(
         path,
         source_schema=source.schema,
         codecs=source.codecs,
-        entities_field=entities_field,
+        layout=layout,
         entities_metadata=entities_metadata,
         replace=replace,
         overwrite=overwrite,

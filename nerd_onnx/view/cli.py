@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.commands import run_command
+from nerd_onnx.commands import reading, run_command, tagged_file_options
 from nerd_onnx.messages import printable
 
 
@@ -19,16 +19,7 @@ from nerd_onnx.messages import printable
 @click.option("--rows", type=click.IntRange(min=1), default=2000, help="Most rows to show.")
 @click.option("--sample", is_flag=True, help="Draw them by chance from the whole file, instead of its first ones.")
 @click.option("--seed", type=int, default=42, help="Of the drawing.")
-@click.option("--text-column", default="text", help="Column with the texts.")
-@click.option("--column", default="entities", help="Column with their entities.")
-@click.option(
-    "--format", "input_format", type=click.Choice(["parquet", "jsonl"]), help="Where INPUT's name does not tell."
-)
-@click.option(
-    "--offset-unit",
-    type=click.Choice(["codepoint", "utf8", "utf16"]),
-    help="Of the offsets.  [default: what the file says, else codepoint]",
-)
+@tagged_file_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def command(source: str, target: str | None, **options: Any) -> None:
@@ -46,19 +37,13 @@ def command(source: str, target: str | None, **options: Any) -> None:
     from nerd_onnx.tables.output_place import output_name
     from nerd_onnx.tables.rows import STANDARD_STREAM
     from nerd_onnx.tables.streams import input_name
+    from nerd_onnx.tables.tagged_rows import sampled, tagged_rows
     from nerd_onnx.tables.whole_file import write_whole
     from nerd_onnx.view.page import view_page
-    from nerd_onnx.view.tagged_rows import sampled, tagged_rows
 
     target = target or (STANDARD_STREAM if source == STANDARD_STREAM else f"{source}.html")
     name = input_name(source) if source == STANDARD_STREAM else PurePath(source).name
-    found = tagged_rows(
-        source,
-        format=options["input_format"],
-        text_column=options["text_column"],
-        column=options["column"],
-        unit=options["offset_unit"],
-    )
+    found = tagged_rows(source, **reading(options))
     wanted = options["rows"]
     rows = sampled(found, wanted, options["seed"]) if options["sample"] else list(itertools.islice(found, wanted))
     entities = sum(len(row.entities or ()) for row in rows)

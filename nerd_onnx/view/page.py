@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from nerd_onnx.messages import printable
-from nerd_onnx.view.tagged_rows import TaggedRow
+from nerd_onnx.tables.tagged_rows import TaggedRow
 
 MOST_CHARACTERS = 20_000  # of a row; a novel would stop the page
 

@@ -55,6 +55,9 @@ def jobs(folder: Path) -> dict[str, list[object]]:
     kinds["folder to lines"] = [
         *(found["set"], "out", "--output-format", "jsonl", "--on-error", "null", "--rejects", "rejects.jsonl", *small)
     ]
+    sentences = next(iter(ROWS))
+    for layout in ("wide", "long"):
+        kinds[layout] = [found[sentences], "out.parquet", "--limit", ROWS[sentences], "--layout", layout, *small]
     return kinds
 
 

@@ -32,7 +32,7 @@ from tests.faults.helpers import (
 )
 
 STRIDE = 1 if os.environ.get("NERD_LONG") else 5  # of the steps to die at, the long form takes all
-CASES = ["parquet", "lines", "gzip", "to parquet", "folder", "rejects"]
+CASES = ["parquet", "lines", "gzip", "to parquet", "folder", "rejects", "wide", "long"]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,8 @@ def case_of(name: str, data: Path, out: Path) -> tuple[Path, Path, dict[str, Any
         "gzip": ("a.jsonl.gz", "o.jsonl.gz", {}),
         "to parquet": ("a.jsonl", "o.parquet", {}),
         "folder": ("set", "o", {}),
+        "wide": ("a.parquet", "o.parquet", {"layout": "wide"}),
+        "long": ("a.jsonl", "o.parquet", {"layout": "long", "key": "id"}),
         "rejects": ("bad.jsonl", "o.jsonl", {"on_error": "skip", "rejects": str(out / "rejects.jsonl")}),
     }
     source, target, options = cases[name]

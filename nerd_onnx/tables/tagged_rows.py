@@ -6,19 +6,24 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, repeat
 from typing import Any, cast, get_args
 
 import pyarrow as pa
 
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.tables.columns import METADATA_PREFIX, OffsetUnit
-from nerd_onnx.tables.rows import RowBatch
+from nerd_onnx.tables.json_lines import parse_object
+from nerd_onnx.tables.rows import Closing, RowBatch
 from nerd_onnx.tables.sources import Format, Source, detect_format, open_source
 from nerd_onnx.tables.streams import input_name
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 8 << 20
 _FIELDS = ("start", "end", "label")
+_OFFSET_DIGITS = 18
+# A number that is no offset may have any number of digits; int() refuses very long ones.
+_DECODER = json.JSONDecoder(parse_int=lambda digits: (int if len(digits) <= _OFFSET_DIGITS else float)(digits))
 
 
 @dataclass(frozen=True)
@@ -46,47 +51,87 @@ class TaggedRow:
 
     :param number: its number in the file, from 0
     :param entities: in order of their start; None where the row was not tagged
+    :param place: file and row, for messages
     """
 
     number: int
     text: str | None
     entities: Sequence[TaggedEntity] | None
+    place: str = ""
 
 
-def tagged_rows(
-    path: str,
-    *,
-    format: Format | None = None,  # noqa: A002 - the option's name
-    text_column: str = "text",
-    column: str = "entities",
-    unit: OffsetUnit | None = None,
-) -> Iterator[TaggedRow]:
+class TaggedFile(Closing):
     """
-    Read a tagged file row by row.
+    A file that nerd-tag wrote, as batches with their rows read back.
 
     :param column: the entities
     :param unit: of their offsets; None for what the file says, else code points
+    :param limit: stop after so many rows
+    :param typed: give JSON Lines typed columns, as Parquet has them; lines may hold fields that no column could
+    :raises InputError: when it cannot be read, or has no such columns
+    :raises OptionError: when the file says another unit
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        format: Format | None = None,  # noqa: A002 - the option's name
+        text_column: str = "text",
+        column: str = "entities",
+        unit: OffsetUnit | None = None,
+        limit: int | None = None,
+        typed: bool = False,
+    ) -> None:
+        self.path = path
+        self.column = column
+        self.format = detect_format(path, format)
+        self.source = open_source(
+            path,
+            format=self.format,
+            text_column=text_column,
+            typed=typed or self.format == "parquet",
+            batch_rows=_BATCH_ROWS,
+            batch_bytes=_BATCH_BYTES,
+            limit=limit,
+        )
+        try:
+            self._unit = _unit(self.source, path, column, unit)
+            _check_column(self.source, path, column)
+        except BaseException:
+            self.close()
+            raise
+
+    def batches(self) -> Iterator[tuple[RowBatch, Iterator[TaggedRow]]]:
+        """
+        Yield batches, and what stands in their rows.
+
+        :raises InputError: when the file is damaged, or offsets are outside of their text
+        """
+        for batch in self.source.batches():
+            texts: list[str | None] = batch.texts.to_pylist()
+            yield batch, map(self._row, repeat(batch), count(), texts, _column_of(batch, self.column))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.source.close()
+
+    def _row(self, batch: RowBatch, i: int, text: str | None, entities: Any) -> TaggedRow:
+        place = f"{input_name(self.path)}, {batch.place(i)}"
+        return TaggedRow(batch.number(i), text, _entities(place, text, entities, self._unit), place)
+
+
+def tagged_rows(path: str, **options: Any) -> Iterator[TaggedRow]:
+    """
+    Read a tagged file row by row.
+
+    :param options: those of :class:`TaggedFile`
     :raises InputError: when it cannot be read, has no such columns, or offsets outside of their text
     :raises OptionError: when the file says another unit
     """
-    kind = detect_format(path, format)
-    with open_source(
-        path,
-        format=kind,
-        text_column=text_column,
-        typed=kind == "parquet",  # lines of JSON may hold fields that no column could
-        batch_rows=_BATCH_ROWS,
-        batch_bytes=_BATCH_BYTES,
-        limit=None,
-    ) as source:
-        unit = _unit(source, path, column, unit)
-        _check_column(source, path, column)
-        for batch in source.batches():
-            texts: list[str | None] = batch.texts.to_pylist()
-            for i, (text, entities) in enumerate(zip(texts, _column_of(batch, column), strict=True)):
-                yield TaggedRow(
-                    batch.number(i), text, _entities(f"{input_name(path)}, {batch.place(i)}", text, entities, unit)
-                )
+    with TaggedFile(path, **options) as file:
+        for _, rows in file.batches():
+            yield from rows
 
 
 def _column_of(batch: RowBatch, column: str) -> list[Any]:
@@ -94,7 +139,8 @@ def _column_of(batch: RowBatch, column: str) -> list[Any]:
     if batch.table is not None:
         found: list[Any] = batch.table.column(column).to_pylist()
         return found
-    return [json.loads(line).get(column) for line in batch.lines or ()]
+    lines = enumerate(batch.lines or ())
+    return [parse_object(batch.place(i), line, _DECODER, clean=True).get(column) for i, line in lines]
 
 
 def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]:
@@ -115,8 +161,7 @@ def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]
 
 def _unit(source: Source, path: str, column: str, asked: OffsetUnit | None) -> OffsetUnit:
     """Tell the unit of the offsets: as the file says, or as asked."""
-    metadata = (source.schema.metadata or {}) if source.schema is not None else {}
-    said = metadata.get(f"{METADATA_PREFIX}.{column}.offset_unit".encode(), b"").decode()
+    said = _said(source, column, "offset_unit")
     if not said:
         return asked or "codepoint"
     if said not in get_args(OffsetUnit):
@@ -126,12 +171,21 @@ def _unit(source: Source, path: str, column: str, asked: OffsetUnit | None) -> O
     return cast("OffsetUnit", said)
 
 
+def _said(source: Source, column: str, fact: str) -> str:
+    """Give what the schema's metadata says of the entities; nothing where it does not."""
+    metadata = (source.schema.metadata or {}) if source.schema is not None else {}
+    said: bytes = metadata.get(f"{METADATA_PREFIX}.{column}.{fact}".encode(), b"")
+    return said.decode(errors="replace")
+
+
 def _check_column(source: Source, path: str, column: str) -> None:
     names = list(source.column_names)
     if column not in names:
+        layout = _said(source, column, "layout")
+        other = f"; it was tagged with --layout {layout}, where nested is needed" if layout in ("wide", "long") else ""
         raise InputError(
-            f"{input_name(path)}: has no column {column!r} with entities; it has: {', '.join(names)}. Tag it first "
-            "with nerd-tag, or name the column with --column"
+            f"{input_name(path)}: has no column {column!r} with entities{other}; it has: {', '.join(names)}. Tag it "
+            "first with nerd-tag, or name the column with --column"
         )
     kind = source.schema.field(column).type if source.schema is not None else pa.null()
     if pa.types.is_null(kind):

@@ -1,0 +1,1 @@
+"""``nerd-convert``: tagged rows as the formats of other programs."""

@@ -1,0 +1,47 @@
+"""BRAT stand-off: a folder with a text and its annotations for each row, and the types for BRAT's own use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from nerd_onnx.errors import InputError
+from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow
+
+# What some reader of lines or columns takes for the end of one; BRAT writes an entity around it as two fragments.
+_FRAGMENT = re.compile("[^\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+_NO_TYPE = re.compile(r"[^\w-]")
+
+
+def write_brat(rows: Iterable[TaggedRow], folder: Path) -> None:
+    """
+    Write ``row-0000000.txt`` and ``.ann`` for each row, and ``annotation.conf``.
+
+    :param folder: exists and is empty
+    :raises InputError: when an entity is only white space
+    """
+    types: set[str] = set()
+    for row in rows:
+        stem = folder / f"row-{row.number:07}"
+        text, lines = row.text or "", []
+        for number, entity in enumerate(row.entities or (), 1):
+            kind = _NO_TYPE.sub("_", entity.label)
+            types.add(kind)
+            spans = _fragments(row, entity)
+            places = ";".join(f"{start} {end}" for start, end in spans)
+            lines.append(f"T{number}\t{kind} {places}\t{' '.join(text[start:end] for start, end in spans)}\n")
+        stem.with_suffix(".txt").write_bytes(text.encode())
+        stem.with_suffix(".ann").write_bytes("".join(lines).encode())
+    sections = ["[entities]", *sorted(types), "", "[relations]", "", "[events]", "", "[attributes]", ""]
+    (folder / "annotation.conf").write_text("\n".join(sections), "utf-8")
+
+
+def _fragments(row: TaggedRow, entity: TaggedEntity) -> list[tuple[int, int]]:
+    """Give begin and end of each part of an entity that stands in one line."""
+    found = [match.span() for match in _FRAGMENT.finditer(row.text or "", entity.start, entity.end)]
+    if not found:
+        raise InputError(
+            f"{row.place}: entity {entity.start}:{entity.end} is only line ends, for which BRAT has no form"
+        )
+    return found

@@ -1,0 +1,39 @@
+"""CoNLL: a token a line with its tag, an empty line after each row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from nerd_onnx.convert.tokens import check_entities, tokens_of
+from nerd_onnx.tables.tagged_rows import TaggedRow
+
+_SPACE = re.compile(r"\s+")
+
+
+def conll(rows: Iterable[TaggedRow]) -> Iterator[bytes]:
+    """
+    Yield each row as lines ``token<tab>tag``, tags in BIO: ``B-`` opens an entity, ``I-`` goes on with it.
+
+    A row without tokens has no lines.
+
+    :raises InputError: when entities of a row overlap, or one is only white space
+    """
+    for row in rows:
+        lines = [f"{token}\t{tag}\n" for token, tag in tagged_tokens(row)]
+        if lines:
+            yield "".join([*lines, "\n"]).encode()
+
+
+def tagged_tokens(row: TaggedRow) -> Iterator[tuple[str, str]]:
+    """Yield the tokens of a row with their tags."""
+    check_entities(row, "CoNLL")
+    text, waiting = row.text or "", list(reversed(row.entities or ()))
+    for start, end in tokens_of(text, row.entities or ()):
+        while waiting and waiting[-1].end <= start:
+            waiting.pop()
+        tag = "O"
+        if waiting and waiting[-1].start <= start:
+            prefix = "I" if text[waiting[-1].start : start].strip() else "B"
+            tag = f"{prefix}-{_SPACE.sub('_', waiting[-1].label)}"
+        yield text[start:end], tag

@@ -1,0 +1,48 @@
+"""Label Studio: tasks with predictions, for a labeling interface whose Text is ``text`` and Labels ``label``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow
+
+_MODEL_VERSION = "nerd-onnx"
+
+
+def label_studio(rows: Iterable[TaggedRow]) -> Iterator[dict[str, Any]]:
+    """
+    Yield a task a row. Its offsets are code points, as Label Studio counts them since 2021.
+
+    The score of a prediction is the lowest of its entities, so that the least certain texts can be labeled first.
+    """
+    for row in rows:
+        prediction: dict[str, Any] = {
+            "model_version": _MODEL_VERSION,
+            "result": [_region(row.text or "", number, entity) for number, entity in enumerate(row.entities or ())],
+        }
+        scores = [entity.score for entity in row.entities or () if entity.score is not None]
+        if scores:
+            prediction["score"] = _rounded(min(scores))
+        yield {"data": {"text": row.text, "row": row.number}, "predictions": [prediction]}
+
+
+def _region(text: str, number: int, entity: TaggedEntity) -> dict[str, Any]:
+    region: dict[str, Any] = {
+        "id": f"e{number}",
+        "from_name": "label",
+        "to_name": "text",
+        "type": "labels",
+        "value": {
+            "start": entity.start,
+            "end": entity.end,
+            "text": text[entity.start : entity.end],
+            "labels": [entity.label],
+        },
+    }
+    return region if entity.score is None else {**region, "score": _rounded(entity.score)}
+
+
+def _rounded(score: float) -> float:
+    """Leave out digits that a float32 has not."""
+    return round(score, 7)

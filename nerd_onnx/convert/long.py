@@ -1,0 +1,66 @@
+"""The long layout from a file that was tagged in the nested one: a row an entity, without tagging again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from nerd_onnx.tables.columns import entities_type, schema_metadata
+from nerd_onnx.tables.layouts import Layout
+from nerd_onnx.tables.rows import Format
+from nerd_onnx.tables.sinks import open_sink
+from nerd_onnx.tables.tagged_rows import TaggedFile, TaggedRow
+
+_TYPE = entities_type(with_fine=True)
+
+
+def write_long(
+    file: TaggedFile,
+    path: str,
+    format: Format,  # noqa: A002 - the option's name
+    key: str | None,
+    *,
+    overwrite: bool,
+    on_row: Callable[[TaggedRow], object],
+) -> None:
+    """
+    Write the entities of a file, each with the key of its row; offsets in code points.
+
+    :param path: the output
+    :param key: column that is the key; None for the row's number
+    :param on_row: called for each row that was read
+    :raises NerdError: when the key does not fit, or the output cannot be written
+    """
+    layout = Layout(pa.field(file.column, _TYPE), "long", key=key)
+    layout.check_names(text_column="")
+    layout.check_key(file.source)
+    metadata = schema_metadata(file.column, offset_unit="codepoint", **layout.facts)
+    with open_sink(
+        path,
+        format=format,
+        source=file.source,
+        layout=layout,
+        entities_metadata=metadata,
+        replace=False,
+        overwrite=overwrite,
+    ) as sink:
+        for batch, found in file.batches():
+            rows = list(found)
+            sink.write(batch, pa.array([list(_values(row)) for row in rows], _TYPE))
+            for row in rows:
+                on_row(row)
+
+
+def _values(row: TaggedRow) -> Iterator[dict[str, Any]]:
+    for entity in row.entities or ():
+        text = (row.text or "")[entity.start : entity.end]
+        yield {
+            "start": entity.start,
+            "end": entity.end,
+            "label": entity.label,
+            "fine_label": entity.fine_label,
+            "score": entity.score,
+            "text": text,
+        }

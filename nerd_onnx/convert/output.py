@@ -1,0 +1,80 @@
+"""Converted files and folders: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nerd_onnx.errors import OutputError
+from nerd_onnx.tables.jsonl_sink import compressor
+from nerd_onnx.tables.output_place import check_place, find, output_errors, output_name
+from nerd_onnx.tables.rows import STANDARD_STREAM
+from nerd_onnx.tables.sources import COMPRESSIONS
+from nerd_onnx.tables.whole_file import open_target
+
+_LINES = (".jsonl", ".ndjson")
+
+
+def write_pieces(path: str, pieces: Iterable[bytes], *, overwrite: bool) -> None:
+    """
+    Write a file, compressed by its suffix, or standard output, piece by piece.
+
+    :raises OutputError: when it may not be written, or the disk refuses
+    """
+    target = open_target(path, overwrite=overwrite, spooled=True)
+    try:
+        file = compressor(path, target.file)
+        for piece in pieces:
+            with output_errors(path):
+                file.write(piece)
+        if file is not target.file:
+            with output_errors(path):
+                file.close()
+        target.commit()
+    finally:
+        target.discard()
+
+
+def json_pieces(values: Iterable[dict[str, Any]], path: str) -> Iterator[bytes]:
+    """Yield objects as JSON Lines where an output's name asks for them, else as one array."""
+    stem = path.lower()
+    for suffix in COMPRESSIONS:
+        stem = stem.removesuffix(suffix)
+    lines = stem.endswith(_LINES)
+    opening, between, closing = ("", "\n", "\n") if lines else ("[\n", ",\n", "\n]\n")
+    lead = opening
+    for value in values:
+        yield (lead + json.dumps(value, ensure_ascii=False)).encode()
+        lead = between
+    yield (closing if lead != opening else "" if lines else "[]\n").encode()
+
+
+@contextmanager
+def whole_folder(path: str) -> Iterator[Path]:
+    """
+    Give a folder to fill, which gets its name when the block ends well, and else is gone.
+
+    :raises OutputError: when a file or a folder that is not empty stands there, or the disk refuses
+    """
+    if path == STANDARD_STREAM:
+        raise OutputError("BRAT needs a folder; give its name instead of -")
+    final = os.path.realpath(path)
+    with output_errors(path):
+        if os.path.isdir(final) and os.listdir(final):  # noqa: PTH112, PTH208
+            raise OutputError(f"{output_name(path)}: is a folder that is not empty; give another name, or empty it")
+        found = find(path)
+        check_place(path, None if os.path.isdir(final) else found, overwrite=False)  # noqa: PTH112
+        scratch = Path(final).with_name(f".{Path(final).name[:40]}.{secrets.token_hex(6)}.part")
+        scratch.mkdir()
+    try:
+        with output_errors(path):
+            yield scratch
+            scratch.replace(final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

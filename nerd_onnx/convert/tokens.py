@@ -1,0 +1,66 @@
+"""Texts to tokens, for formats that know no characters: no model is asked, and every entity is whole tokens."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+
+from nerd_onnx.errors import InputError
+from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow
+
+_WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
+
+
+def tokens_of(text: str, entities: Sequence[TaggedEntity]) -> list[tuple[int, int]]:
+    """
+    Cut a text at white space, around each sign that is no letter or digit, and where an entity begins or ends.
+
+    :param entities: in order of their start
+    :return: begin and end of each token, in code points; none holds white space
+    """
+    borders = sorted({border for entity in entities for border in (entity.start, entity.end)})
+    tokens: list[tuple[int, int]] = []
+    for start, end in _words(text):
+        inside = borders[bisect_right(borders, start) : bisect_left(borders, end)]
+        tokens += pairwise([start, *inside, end])
+    return tokens
+
+
+def check_entities(row: TaggedRow, format_name: str) -> None:
+    """
+    Check that each entity of a row has tokens of its own.
+
+    :param format_name: the format that has no form for others, for the message
+    :raises InputError: when two overlap, or one is only white space
+    """
+    for entity in row.entities or ():
+        if not (row.text or "")[entity.start : entity.end].strip():
+            raise InputError(
+                f"{row.place}: entity {entity.start}:{entity.end} is only white space, for which {format_name} has no "
+                "form"
+            )
+    for one, other in pairwise(row.entities or ()):
+        if other.start < one.end:
+            raise InputError(
+                f"{row.place}: entities {one.start}:{one.end} and {other.start}:{other.end} overlap, for which "
+                f"{format_name} has no form"
+            )
+
+
+def _words(text: str) -> list[tuple[int, int]]:
+    """Find words and single signs; accents and vowel signs stay with the letter before them."""
+    words: list[tuple[int, int]] = []
+    for match in _WORD_OR_SIGN.finditer(text):
+        start, end = match.span()
+        touches = bool(words) and words[-1][1] == start
+        if touches and (_is_mark(text[start]) or (_is_mark(text[start - 1]) and text[start].isalnum())):
+            start = words.pop()[0]
+        words.append((start, end))
+    return words
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")

@@ -1,0 +1,1 @@
+"""The tagger inside other libraries: each module imports its library only when it is used."""

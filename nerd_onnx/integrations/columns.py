@@ -1,0 +1,29 @@
+"""A column of texts to the column of its entities, batch by batch: what the other modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from nerd_onnx.tables.columns import text_values
+from nerd_onnx.tagger import Tagger
+
+_BATCH_ROWS = 2048
+
+
+def entities_of(tagger: Tagger, texts: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """
+    Tag a column.
+
+    :param texts: of any string type. *Shape:* (rows,)
+    :return: a list of entities a row, null for null. *Shape:* (rows,)
+    :raises InputError: when it holds no strings
+    """
+    tagged = tagger.tag_stream(_batches(tagger.options.text_column, texts))
+    return pa.chunked_array([tagger.entity_column(batch) for batch in tagged], tagger.entity_field().type)
+
+
+def _batches(name: str, texts: pa.Array | pa.ChunkedArray) -> Iterator[list[str | None]]:
+    for batch in pa.table([texts], [name]).to_batches(max_chunksize=_BATCH_ROWS):
+        yield text_values(batch, name)

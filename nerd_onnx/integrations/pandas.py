@@ -1,0 +1,25 @@
+"""pandas: the entities of a text column."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from nerd_onnx.integrations.columns import entities_of
+from nerd_onnx.tagger import Tagger
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def entities(texts: pd.Series, tagger: Tagger) -> pd.Series:
+    """
+    Tag a column: a list of dicts a row, None for what pandas takes for missing; with the same index.
+
+    :raises InputError: when it holds no strings
+    """
+    import pandas as pd
+
+    found = entities_of(tagger, pa.array(texts, from_pandas=True))
+    return pd.Series(found.to_pylist(), index=texts.index, name=tagger.options.column, dtype=object)

@@ -1,0 +1,34 @@
+"""Polars: an expression that gives the entities of a text column."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from nerd_onnx.integrations.columns import entities_of
+from nerd_onnx.tagger import Tagger
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def entities(texts: str | pl.Expr, tagger: Tagger) -> pl.Expr:
+    """
+    Give an expression, named as the tagger's options name the new column; in lazy frames too.
+
+    :param texts: the text column, by name or as an expression
+    """
+    import polars as pl
+
+    kind = pl.Series(pl.from_arrow(pa.array([], tagger.entity_field().type))).dtype
+    column = pl.col(texts) if isinstance(texts, str) else texts
+    tagged = column.map_batches(partial(_entities, tagger), return_dtype=kind, is_elementwise=True)
+    return tagged.alias(tagger.options.column)
+
+
+def _entities(tagger: Tagger, texts: pl.Series) -> pl.Series:
+    import polars as pl
+
+    return pl.Series(texts.name, pl.from_arrow(entities_of(tagger, texts.to_arrow())))
