@@ -18,6 +18,7 @@ from nerd_onnx.tables.json_lines import UNTYPED
 from nerd_onnx.tables.json_values import dump, json_values
 from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import RowBatch, Written
+from nerd_onnx.tables.stores import bare
 from nerd_onnx.tables.whole_file import open_target
 
 _GZIP_LEVEL = 6
@@ -240,7 +241,7 @@ def _check_names(schema: pa.Schema) -> None:
 
 
 def _compressor(path: str, file: IO[bytes]) -> IO[bytes]:
-    suffix = path.lower().rpartition(".")[2]
+    suffix = bare(path).lower().rpartition(".")[2]
     if suffix == "gz":
         return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))
     if suffix == "zst":
