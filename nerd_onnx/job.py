@@ -62,7 +62,9 @@ class TagJob:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", [local_path(path) for path in self.inputs])
-        object.__setattr__(self, "output", local_path(self.output))
+        for name in ("output", "rejects", "retry_rejects"):
+            path = getattr(self, name)
+            object.__setattr__(self, name, path and local_path(path))
         if self.on_error == "skip" and self.rejects is None:
             raise OptionError("--on-error skip needs --rejects FILE: rows would be lost without a trace")
         if self.on_error == "fail" and (self.rejects is not None or self.max_errors is not None):

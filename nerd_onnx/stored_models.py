@@ -9,9 +9,19 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from nerd_onnx.errors import InputError, ModelError, first_line
+from nerd_onnx.errors import InputError, ModelError, StoreError, first_line
 from nerd_onnx.inference.bundle import DESCRIPTION, Bundle
-from nerd_onnx.tables.stores import cache_folder, files_below, find, is_uri, join, local_path, version, without_secrets
+from nerd_onnx.tables.stores import (
+    cache_folder,
+    files_below,
+    find,
+    is_uri,
+    join,
+    local_path,
+    place_name,
+    version,
+    without_secrets,
+)
 from nerd_onnx.tables.streams import open_bytes
 
 _INNER = "onnx"  # where optimum puts graphs
@@ -44,13 +54,15 @@ def _fetched(uri: str) -> Path:
         sizes = {file: find(join(uri, file)).st_size for file in _model_files(uri)}
         if not {DESCRIPTION, "config.json"} & sizes.keys():
             raise ModelError(f"{name}: no such model folder; expected one with ONNX, tokenizer.json and config.json")
-        facts = [uri, sizes, {file: version(join(uri, file)) for file in sizes}]
+        facts = [place_name(uri), sizes, {file: version(join(uri, file)) for file in sizes}]
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         folder = Path(cache_folder("models")) / key[:32]
         if not _is_whole(folder, sizes):
             _copy(uri, sizes, folder)
-    except (InputError, OSError) as err:
-        raise ModelError(f"{name}: cannot be fetched: {getattr(err, 'strerror', None) or first_line(err)}") from err
+    except (InputError, StoreError) as err:
+        raise ModelError(f"the model cannot be fetched: {err}") from err
+    except OSError as err:
+        raise ModelError(f"{name}: cannot be fetched: {err.strerror or first_line(err)}") from err
     return folder
 
 

@@ -61,6 +61,7 @@ def check_output(input_path: str, output_path: str, overwrite: bool) -> None:  #
             raise OutputError(f"{output_name(output_path)}: is the input itself; give the output another name")
         if output_path != STANDARD_STREAM:
             check_place(output_path, found, overwrite=overwrite)
+            _check_store(output_path)
 
 
 class _FullWrites(io.RawIOBase):
@@ -140,7 +141,6 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
     if found is not None and not overwrite:
         raise OutputError(f"{name}: exists already; give another name, or --overwrite")
     if stores.is_uri(path):
-        _check_store(path)
         return
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
@@ -150,9 +150,10 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
 
 
 def _check_store(uri: str) -> None:
+    """Check that a store takes files; where the output is here, there is nothing to check."""
     if not stores.is_writable(uri):
         raise OutputError(f"{output_name(uri)}: can only be read; write to a file, or to another store")
-    if not stores.has_bucket(uri):
+    if stores.is_uri(uri) and not stores.has_bucket(uri):
         raise OutputError(f"{output_name(uri)}: there is no such bucket; make it first")
 
 

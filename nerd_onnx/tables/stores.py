@@ -14,11 +14,11 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from nerd_onnx.errors import InputError, NerdError, first_line
+from nerd_onnx.errors import NerdError, StoreError, first_line
 
 _URI = re.compile(r"([a-z][a-z0-9+.:-]+)://", re.IGNORECASE)
 _LOCAL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
-_PASSWORD = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
+_PASSWORD = re.compile(r"(?<=://)[^/@]*:(?!\d+/)[^@]*@")  # a port is none
 _BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")  # pyarrow's own; what follows the bucket is a key, taken as it stands
 _HADOOP = ("hdfs", "viewfs")
 _READ_ONLY = ("http://", "https://")
@@ -41,14 +41,19 @@ def bare(path: str) -> str:
     return path.partition("?")[0] if is_uri(path) else path
 
 
-def without_password(path: str) -> str:
-    """Give a URI without the key and password in it; a path as it is."""
-    return _PASSWORD.sub("***@", path) if is_uri(path) else path
+def without_password(text: str) -> str:
+    """Leave out the key and password of any URI in a text."""
+    return _PASSWORD.sub("***@", text)
 
 
 def without_secrets(path: str) -> str:
     """Give a URI as messages and logs may show it, without query and password; a path as it is."""
     return without_password(bare(path))
+
+
+def place_name(uri: str) -> str:
+    """Name a file or folder the same with a slash at its end and without, and with any keys."""
+    return without_password(bare(uri).rstrip("/") + uri[len(bare(uri)) :])
 
 
 def base_name(path: str) -> str:
@@ -81,7 +86,7 @@ def exists(path: str) -> bool:
     """
     Tell whether there is something at a path or URI.
 
-    :raises OSError: when a store cannot tell
+    :raises StoreError: when a store cannot tell
     """
     if not is_uri(path):
         return os.path.lexists(path)
@@ -96,7 +101,7 @@ def is_folder(path: str) -> bool:
     """
     Tell whether there is a folder at a path or URI.
 
-    :raises InputError: when a store cannot tell
+    :raises StoreError: when a store cannot tell
     """
     if not is_uri(path):
         return os.path.isdir(path)
@@ -104,8 +109,6 @@ def is_folder(path: str) -> bool:
         return modes.S_ISDIR(find(path).st_mode)
     except FileNotFoundError:
         return False
-    except OSError as err:
-        raise _unreadable(path, err) from err
 
 
 def find(path: str) -> os.stat_result:
@@ -113,17 +116,16 @@ def find(path: str) -> os.stat_result:
     Tell what stands at a path or URI, as the system tells it of files.
 
     :raises FileNotFoundError: when there is nothing
-    :raises OSError: when a store cannot tell
+    :raises StoreError: when a store cannot tell
     """
     if not is_uri(path):
         return os.stat(path)
-    with as_os_errors():
-        place = Place.of(path)
-        found = place.facts()
+    with _store_errors(path):
+        found = Place.of(path).facts()
     if found.type.name == "NotFound":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if found.is_file and found.size is None:
-        raise OSError(None, "its server does not tell its size; fetch it, and give the file")
+        raise StoreError(f"{without_secrets(path)}: its server does not tell its size; fetch it, and give the file")
     mode = modes.S_IFDIR if found.type.name == "Directory" else modes.S_IFREG
     times_ns = dict.fromkeys(("st_atime_ns", "st_mtime_ns", "st_ctime_ns"), found.mtime_ns or 0)
     return os.stat_result((mode, 0, 0, 0, 0, 0, found.size or 0, 0, 0, 0), times_ns)
@@ -136,7 +138,7 @@ def is_writable(uri: str) -> bool:
 
 def has_bucket(uri: str) -> bool:
     """Tell whether the bucket of a URI is there; where the store does not say, writing will."""
-    with suppress(OSError), as_os_errors():
+    with suppress(StoreError), _store_errors(uri):
         place = Place.of(uri)
         return not place.root or place.filesystem.get_file_info(place.root).type.name != "NotFound"
     return True
@@ -146,9 +148,9 @@ def version(uri: str) -> str | None:
     """
     Give what changes with an object's content, where its store tells: an ETag, a generation, a time.
 
-    :raises OSError: when a store cannot tell
+    :raises StoreError: when a store cannot tell
     """
-    with as_os_errors():
+    with _store_errors(uri):
         told = {name.lower(): value for name, value in Place.of(uri).metadata().items()}
     return next((str(told[name]) for name in _VERSIONS if told.get(name) is not None), None)
 
@@ -158,24 +160,22 @@ def files_below(uri: str, *, deep: bool = True) -> list[str]:
     List the files of a folder by their names below it, in order; of one that is not there, none.
 
     :param deep: those of its folders too
-    :raises InputError: when the store cannot tell
+    :raises StoreError: when the store cannot tell
     """
     from pyarrow.fs import FileSelector
 
-    try:
-        with as_os_errors():
-            place = Place.of(uri)
-            found = place.filesystem.get_file_info(FileSelector(place.path, allow_not_found=True, recursive=deep))
-            return sorted(place.name_of(info.path) for info in found if info.is_file)
-    except OSError as err:
-        raise _unreadable(uri, err) from err
+    with _store_errors(uri):
+        place = Place.of(uri)
+        found = place.filesystem.get_file_info(FileSelector(place.path, allow_not_found=True, recursive=deep))
+        return sorted(place.name_of(info.path) for info in found if info.is_file)
 
 
 def open_object(uri: str) -> io.RawIOBase:
     """
     Open a file of a store, to be read at any place.
 
-    :raises InputError: when it cannot be read, here and later
+    :raises FileNotFoundError: when it is not there
+    :raises StoreError: when it cannot be read, here and later
     """
     return _Object(uri)
 
@@ -223,7 +223,7 @@ class Place:
         """Give what the store says of a file."""
         if self._fsspec is not None:
             return dict(self._fsspec.info(self.path))
-        with self.filesystem.open_input_stream(self.path) as file:
+        with self.filesystem.open_input_file(self.path) as file:
             return {name: value.decode(errors="replace") for name, value in (file.metadata() or {}).items()}
 
     def name_of(self, path: str) -> str:
@@ -251,32 +251,29 @@ def _fsspec_filesystem(uri: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as err:
-        raise OSError(None, "needs fsspec; pip install 'nerd-onnx[stores]'") from err
+        raise StoreError(f"{without_secrets(uri)}: needs fsspec; pip install 'nerd-onnx[stores]'") from err
     filesystem, path = url_to_fs(uri)
     return PyFileSystem(FSSpecHandler(filesystem)), path
 
 
 @contextmanager
-def as_os_errors() -> Iterator[None]:
-    """Turn what the libraries of stores raise into what files raise."""
+def _store_errors(uri: str) -> Iterator[None]:
+    """Turn what the libraries of stores raise, each its own, into one line about a URI."""
     try:
         yield
-    except (OSError, NerdError):
+    except (FileNotFoundError, NerdError):
         raise
-    except Exception as err:  # each library has its own
-        raise OSError(None, first_line(err)) from err
-
-
-def _unreadable(uri: str, err: OSError) -> InputError:
-    return InputError(f"{without_secrets(uri)}: cannot be read: {err.strerror or first_line(err)}")
+    except Exception as err:
+        reason = without_password(first_line(err))
+        raise StoreError(f"{without_secrets(uri)}: its store cannot be read: {reason}") from err
 
 
 class _Object(io.RawIOBase):
-    """An open file of a store; whatever fails is an :class:`InputError`, which pyarrow passes on as it is."""
+    """An open file of a store; what it raises, pyarrow passes on as it is."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        with self._errors():
+        with _store_errors(uri):
             place = Place.of(uri)
             self._file = place.filesystem.open_input_file(place.path)
 
@@ -290,22 +287,14 @@ class _Object(io.RawIOBase):
         return int(self._file.tell())
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with self._errors():
+        with _store_errors(self._uri):
             return int(self._file.seek(offset, whence))
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
-        with self._errors():
+        with _store_errors(self._uri):
             return int(self._file.readinto(buffer))
 
     def close(self) -> None:
         if not self.closed:
             self._file.close()
         super().close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            with as_os_errors():
-                yield
-        except OSError as err:
-            raise _unreadable(self._uri, err) from err

@@ -40,7 +40,7 @@ def input_name(path: str) -> str:
 
 def is_stream(path: str) -> bool:
     """Tell whether an input can be read only once: standard input, a pipe or a device."""
-    return path == STANDARD_STREAM or not stat.S_ISREG(_stat(path).st_mode)
+    return path == STANDARD_STREAM or not (is_uri(path) or stat.S_ISREG(_stat(path).st_mode))
 
 
 def check_readable(path: str) -> None:
@@ -84,9 +84,9 @@ def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
     :param buffer_bytes: bytes to read at once; None for as many as suit one who reads it through
     :raises InputError: when it cannot be opened
     """
-    if is_uri(path):
-        return io.BufferedReader(open_object(path), buffer_bytes or _STORE_BUFFER_BYTES)
     try:
+        if is_uri(path):
+            return io.BufferedReader(open_object(path), buffer_bytes or _STORE_BUFFER_BYTES)
         file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
     except OSError as err:
         raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err

@@ -8,9 +8,9 @@ import tempfile
 from contextlib import suppress
 from typing import IO, Any, cast
 
-from nerd_onnx.errors import OutputError
+from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.tables.output_place import output_errors, output_name
-from nerd_onnx.tables.stores import Place, as_os_errors, exists
+from nerd_onnx.tables.stores import Place, exists
 from nerd_onnx.tables.streams import open_bytes
 
 _WRITE_BYTES = 8 << 20
@@ -51,8 +51,7 @@ class StoredFile:
             if not self._overwrite and exists(self._uri):
                 raise OutputError(f"{output_name(self._uri)}: was made by another program meanwhile; not overwritten")
             self.file.seek(0)
-            with as_os_errors():
-                _upload(self.file, self._uri)
+            _upload(self.file, self._uri)
         self.file.close()
 
     def discard(self) -> None:
@@ -72,8 +71,18 @@ def _upload(file: IO[bytes], uri: str) -> None:
     Copy a file into a store. Its name appears there when all of it has arrived.
 
     S3 shows an object when its upload is completed. Elsewhere it is written under a hidden name, and moved.
+
+    :raises OutputError: when the store refuses
     """
-    place = Place.of(uri)
+    try:
+        _send(file, Place.of(uri))
+    except (OSError, NerdError):
+        raise
+    except Exception as err:  # of several libraries
+        raise OutputError(f"{output_name(uri)}: cannot be written: {first_line(err)}") from err
+
+
+def _send(file: IO[bytes], place: Place) -> None:
     filesystem = place.filesystem
     if filesystem.type_name == "s3":
         _copy(file, filesystem, place.path)
@@ -92,7 +101,7 @@ def _upload(file: IO[bytes], uri: str) -> None:
 
 
 def _copy(file: IO[bytes], filesystem: Any, path: str) -> None:
-    target = filesystem.open_output_stream(path)
+    target = filesystem.open_output_stream(path, compression=None)  # else a name with .gz is compressed again
     _given_up.append(target)
     waiting = 0
     while piece := file.read(_WRITE_BYTES):

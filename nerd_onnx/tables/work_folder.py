@@ -15,7 +15,7 @@ from nerd_onnx.tables.journal import JOURNAL_VERSION, Journal, Progress
 from nerd_onnx.tables.output_place import output_errors, output_name
 from nerd_onnx.tables.rows import Closing
 from nerd_onnx.tables.run_lock import RunLock
-from nerd_onnx.tables.stores import base_name, cache_folder, is_uri
+from nerd_onnx.tables.stores import base_name, cache_folder, is_uri, place_name
 from nerd_onnx.tables.whole_file import sync_folder
 
 _SUFFIX = ".nerd-work"
@@ -31,8 +31,9 @@ def work_folder_of(output: str, *, many: bool, stores_folder: str | None = None)
     :param stores_folder: that local folder; None for one in the user's cache
     """
     if is_uri(output):
-        digest = hashlib.sha256(os.fsencode(output)).hexdigest()[:16]
-        name = f"{base_name(output)[:_READABLE_NAME]}-{digest}{_SUFFIX}"
+        place = place_name(output)
+        digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
+        name = f"{base_name(place)[:_READABLE_NAME]}-{digest}{_SUFFIX}"
         return os.path.join(os.path.realpath(stores_folder or cache_folder("work")), name)
     final = os.path.realpath(output)
     if many:
