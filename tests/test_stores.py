@@ -320,7 +320,11 @@ _upload(Failing(bytes(20 << 20)), {s3.uri("o.bin")!r})
 """
     for error in ("OSError(5, 'the disk fails')", "KeyboardInterrupt"):
         process = subprocess.run(
-            [sys.executable, "-c", code.format(error=error)], capture_output=True, check=False, env=s3.environment()
+            [sys.executable, "-c", code.format(error=error)],
+            capture_output=True,
+            check=False,
+            env=s3.environment(),
+            timeout=60,
         )
         assert error.partition("(")[0].encode() in process.stderr
         assert s3.get("o.bin") is None
@@ -652,7 +656,7 @@ def test_a_store_without_whole_writes_shows_no_part(tagger: Tagger, tmp_path: Pa
 def test_no_password_is_shown() -> None:
     for uri, shown in [
         ("s3://key:se/cret@bucket/a?x=y", "s3://***@bucket/a"),
-        ("sftp://me:hush@host:22/a@b", "sftp://***@b"),
+        ("sftp://me:hush@host:22/a@b", "sftp://***@host:22/a@b"),
         ("http://host:9000/a@b", "http://host:9000/a@b"),
         ("hf://datasets/owner/name@main/a", "hf://datasets/owner/name@main/a"),
         ("gs://anonymous@bucket/a", "gs://anonymous@bucket/a"),

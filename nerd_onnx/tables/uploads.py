@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import tempfile
@@ -16,9 +17,6 @@ from nerd_onnx.tables.streams import open_bytes
 _WRITE_BYTES = 8 << 20
 _WITHOUT_FOLDERS = ("gcs", "abfs")
 _FLUSH_BYTES = 64 << 20  # what may wait in memory for a slow network
-# pyarrow completes an upload whose stream is dropped, and knows no way to give one up; kept until the process ends, a
-# broken one stays without a name.
-_given_up: list[Any] = []
 
 
 class StoredFile:
@@ -102,13 +100,24 @@ def _send(file: IO[bytes], place: Place) -> None:
 
 def _copy(file: IO[bytes], filesystem: Any, path: str) -> None:
     target = filesystem.open_output_stream(path, compression=None)  # else a name with .gz is compressed again
-    _given_up.append(target)
     waiting = 0
-    while piece := file.read(_WRITE_BYTES):
-        target.write(piece)
-        waiting += len(piece)
-        if waiting >= _FLUSH_BYTES:
-            target.flush()
-            waiting = 0
-    target.close()
-    _given_up.remove(target)
+    try:
+        while piece := file.read(_WRITE_BYTES):
+            target.write(piece)
+            waiting += len(piece)
+            if waiting >= _FLUSH_BYTES:
+                target.flush()
+                waiting = 0
+        target.close()
+    except BaseException:
+        _give_up(target)
+        raise
+
+
+def _give_up(target: Any) -> None:
+    """
+    Let a stream never be dropped: pyarrow would complete its upload then, and knows no way to abort one.
+
+    A reference of our own would be dropped when the process ends, where pyarrow waits for what no longer comes.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(target))
