@@ -10,6 +10,7 @@ from nerd_onnx.pipeline import output_format_of
 from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.output_place import check_output, output_name
 from nerd_onnx.tables.rows import STANDARD_STREAM
+from nerd_onnx.tables.stores import is_below, is_uri, same
 from nerd_onnx.tables.streams import check_readable, is_stream
 
 
@@ -38,15 +39,14 @@ def check_job(job: TagJob) -> None:
 def _check_output(job: TagJob, pair: FilePair) -> None:
     if job.many:
         _check_apart(pair, job.output)
-        if not os.path.isdir(os.path.dirname(pair.output)):  # noqa: PTH112, PTH120 - paths are text, see tables/
+        if not is_uri(pair.output) and not os.path.isdir(os.path.dirname(pair.output)):  # noqa: PTH112, PTH120 - paths are text, see tables/
             return  # it will be made
     check_output(pair.input, pair.output, overwrite=job.overwrite or job.resume)
 
 
 def _check_apart(pair: FilePair, output: str) -> None:
     """Refuse an output folder that holds an input: the next run would read what this one wrote."""
-    folder = os.path.join(os.path.realpath(output), "")  # noqa: PTH118
-    if os.path.realpath(pair.input).startswith(folder):
+    if is_below(pair.input, output):
         raise OutputError(f"{output_name(output)}: holds the input {output_name(pair.input)}; write to another folder")
 
 
@@ -55,7 +55,7 @@ def _check_rejects(job: TagJob, rejects: str) -> None:
         raise OptionError("--rejects needs a file: standard output is for the rows")
     for pair in job.pairs:
         check_output(pair.input, rejects, overwrite=job.overwrite or job.resume)
-        if os.path.realpath(rejects) == os.path.realpath(pair.output):
+        if same(rejects, pair.output):
             raise OutputError(f"{output_name(rejects)}: is the output too; give the rejects another name")
-    if job.retry_rejects is not None and os.path.realpath(rejects) == os.path.realpath(job.retry_rejects):
+    if job.retry_rejects is not None and same(rejects, job.retry_rejects):
         raise InputError(f"{output_name(rejects)}: is read by --retry-rejects; give the new rejects another name")

@@ -18,6 +18,7 @@ from nerd_onnx.messages import plan, printable, resuming_command, summary_line
 _JOB_OPTIONS = (
     *("input_format", "output_format", "limit", "overwrite", "overwrite_column"),
     *("resume", "chunk_rows", "on_error", "rejects", "max_errors", "retry_rejects", "max_memory", "layout", "key"),
+    "work_dir",
 )
 _REJECTS_CODE = 3
 _TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column")
@@ -116,6 +117,11 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 )
 @click.option("--max-errors", type=click.IntRange(min=0), help="Stop at more such rows.  [default: any number]")
 @click.option("--retry-rejects", type=click.Path(), help="Tag only the rows that this file of rejects names.")
+@click.option(
+    "--work-dir",
+    type=click.Path(file_okay=False),
+    help="Local folder for the work that --resume needs when OUTPUT is in a store.  [default: ~/.cache/nerd-onnx/work]",
+)
 @click.option("--overwrite-column", is_flag=True, help="Replace an existing column of the new name.")
 @click.option("--dry-run", is_flag=True, help="Check everything and tell the plan; write nothing.")
 @click.option(
@@ -141,9 +147,10 @@ def command(
     """
     Add named entities to INPUT and write it to OUTPUT.
 
-    INPUT and OUTPUT are Parquet or JSON Lines (.jsonl, also .gz and .zst); - is standard input and output. Several
-    INPUTs, a folder or a quoted glob go to a folder OUTPUT that mirrors them. A file appears whole or not at all, a
-    stream as far as it got. Rows, their order and all other columns stay as they are. The summary goes to stderr.
+    INPUT and OUTPUT are Parquet or JSON Lines (.jsonl, also .gz and .zst), here or in stores (s3://, gs://, hf:// and
+    other URIs); - is standard input and output. Several INPUTs, a folder or a quoted glob go to a folder OUTPUT that
+    mirrors them. A file appears whole or not at all, a stream as far as it got. Rows, their order and all other columns
+    stay as they are. The summary goes to stderr.
 
     Exit codes: 0 done, 1 a fault of input, output or model, 2 of the options, 3 done with rejected rows, 130 and 143
     stopped by a signal. What was done before a stop or a crash is kept: go on with --resume.
@@ -153,6 +160,7 @@ def command(
       nerd-tag articles.parquet tagged.parquet
       nerd-tag posts.jsonl.gz tagged.parquet --text-column body --labels person,location
       nerd-tag crawl/ tagged/ --on-error skip --rejects rejects.jsonl
+      nerd-tag s3://bucket/crawl/ s3://bucket/tagged/ --resume
       zcat posts.jsonl.gz | nerd-tag - - --min-score 0.8 > tagged.jsonl
     """  # noqa: D301 - the backspace tells click to keep the lines
     from nerd_onnx.checks import check_job
@@ -184,6 +192,7 @@ def _tag(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
     """Tag the files and give the summary; a signal ends the run with its work safe."""
     from nerd_onnx.run import tag_files
     from nerd_onnx.stopping import StopSignals
+    from nerd_onnx.tables.stores import without_secrets
 
     bar = _Bar() if show_progress else None
     try:
@@ -199,7 +208,7 @@ def _tag(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
         tagger.close()
     bundle = tagger.bundle
     model = {"model": bundle.name, "model_sha256": bundle.model_sha256, "kernels": bundle.kernels}
-    return {**summary, "output": job.output, **model}
+    return {**summary, "output": without_secrets(job.output), **model}
 
 
 class _Bar:

@@ -26,6 +26,12 @@ class UnreadableFileError(InputError):
     """An input that cannot be opened, or not be read to its end; the other files of a run may be fine."""
 
 
+class StoreError(NerdError):
+    """A store cannot be used: its name, the keys or the network. No fault of one file, so no run goes on without it."""
+
+    code = "store"
+
+
 class OutputError(NerdError):
     """The output cannot be written as asked: it exists, it is the input, or the disk refuses."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from nerd_onnx.tables.output_place import output_name
 from nerd_onnx.tables.rejects import RejectsPart
 from nerd_onnx.tables.rows import RowBatch, Sink, Written
 from nerd_onnx.tables.sources import Source
+from nerd_onnx.tables.stores import exists, is_uri
 from nerd_onnx.tables.streams import input_name, is_stream
 from nerd_onnx.tagger import Tagger
 
@@ -106,6 +106,8 @@ class FileRun:
             rejects = part.path if part.rows else None
             if self._journal is not None:
                 self._check_unchanged(found, while_what="while it was read")
+                if self._log is not None and is_uri(self._pair.output):
+                    self._log.close_chunk()  # an upload may fail
                 commit = self._commit(found, policy.totals, written, rejects)
         if self._journal is not None:
             self._journal.append("done", **commit)
@@ -122,7 +124,7 @@ class FileRun:
         if job.max_errors is not None and bad > job.max_errors:
             raise InputError(f"{err}; that is one more than --max-errors {job.max_errors} allows") from err
         state.refusal = state.refusal or str(err)
-        older = "; an older output was left as it is" if os.path.lexists(self._pair.output) else ""
+        older = "; an older output was left as it is" if exists(self._pair.output) else ""
         with RejectsPart(self._part_path, self._pair.output) as part:
             part.refuse(self._pair.name, f"{err}{older}")
             part.finish()
@@ -236,7 +238,7 @@ class FileRun:
             "on_error": self._state.job.on_error,
             "totals": asdict(totals),
             "rejects": rejects,
-            "inode": written.inode,
+            "identity": written.identity,
             "size": written.size,
         }
         if self._journal is not None:

@@ -14,6 +14,7 @@ from nerd_onnx.errors import OptionError
 from nerd_onnx.tables.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
 from nerd_onnx.tables.layouts import LayoutName
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format
+from nerd_onnx.tables.stores import local_path
 
 OnError = Literal["fail", "null", "skip"]
 
@@ -26,8 +27,8 @@ class TagJob:
     """
     What to tag and where to put it.
 
-    :param inputs: files, globs and folders; or ``-`` alone for standard input
-    :param output: a file, ``-`` for standard output, or the folder that mirrors several inputs
+    :param inputs: files, globs and folders, also of stores; or ``-`` alone for standard input
+    :param output: a file, ``-`` for standard output, or the folder that mirrors several inputs; also a URI
     :param input_format: None to tell it by suffix and content
     :param output_format: None to tell it by suffix, else the input's
     :param limit: stop after so many rows of each file
@@ -43,6 +44,7 @@ class TagJob:
     :param max_memory: resident bytes to keep to, by smaller batches; None for the usual sizes
     :param layout: where the entities stand, see :class:`Layout`
     :param key: column that is the key of the long layout's rows; None for the number of the row in its file
+    :param work_dir: folder for what makes a run to a store resumable; None for the user's cache
     """
 
     inputs: Sequence[str]
@@ -61,8 +63,13 @@ class TagJob:
     max_memory: int | None = None
     layout: LayoutName = "nested"
     key: str | None = None
+    work_dir: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", [local_path(path) for path in self.inputs])
+        for name in ("output", "rejects", "retry_rejects"):
+            path = getattr(self, name)
+            object.__setattr__(self, name, path and local_path(path))
         if self.on_error == "skip" and self.rejects is None:
             raise OptionError("--on-error skip needs --rejects FILE: rows would be lost without a trace")
         if self.on_error == "fail" and (self.rejects is not None or self.max_errors is not None):

@@ -27,9 +27,11 @@ def resuming_command(arguments: Sequence[str]) -> str:
 
     :param arguments: those of the run, without the program's name
     """
+    from nerd_onnx.tables.stores import without_password
+
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument not in ("--overwrite", "--resume")]
-    return shlex.join(["nerd-tag", "--resume", *options, *arguments[end:]])
+    return shlex.join(["nerd-tag", "--resume", *map(without_password, [*options, *arguments[end:]])])
 
 
 def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
@@ -41,7 +43,9 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.inference.session import thread_plan
     from nerd_onnx.pipeline import layout_of, open_pair_source, output_format_of
     from nerd_onnx.tables.columns import column_exists
+    from nerd_onnx.tables.stores import without_secrets
 
+    inputs = [without_secrets(path) for path in job.inputs]
     rows: int | None = 0
     layout = layout_of(tagger, job)
     new_columns = [field.name for field in layout.fields]
@@ -62,8 +66,8 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         rows = None if rows is None or known is None else rows + known
     return {
         "status": "planned",
-        "input": job.inputs[0] if len(job.inputs) == 1 else list(job.inputs),
-        "output": job.output,
+        "input": inputs[0] if len(inputs) == 1 else inputs,
+        "output": without_secrets(job.output),
         "output_format": output_format_of(job, job.pairs[0]),
         "files": len(job.pairs),
         "refused_files": refused,

@@ -20,6 +20,7 @@ from nerd_onnx.tables.finished import check_finished, is_file, was_committed
 from nerd_onnx.tables.journal import Event, Journal
 from nerd_onnx.tables.output_place import output_errors, output_name
 from nerd_onnx.tables.rejects import gathered, rejected_rows
+from nerd_onnx.tables.stores import exists, is_uri
 from nerd_onnx.tables.streams import input_name
 from nerd_onnx.tables.work_folder import WorkFolder
 from nerd_onnx.tagger import Tagger
@@ -43,7 +44,7 @@ def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop
     with ExitStack() as stack:
         work = journal = None
         if job.many or is_file(job.pairs[0].output):
-            work = stack.enter_context(WorkFolder(job.output, many=job.many))
+            work = stack.enter_context(WorkFolder(job.output, many=job.many, stores_folder=job.work_dir))
             journal = work.begin(facts_of(tagger, job), resume=job.resume, overwrite=job.overwrite)
         scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
         state = RunState(tagger, job, scratch, journal, TagReport(), wanted, on_batch, stop)
@@ -121,8 +122,9 @@ class _Run:
         if pair.name in progress.finished:
             self._take_finished(pair, progress.finished[pair.name])
             return True
-        if not os.path.lexists(pair.output) or self._state.overwrites:
-            return False
+        with output_errors(pair.output):
+            if self._state.overwrites or not exists(pair.output):
+                return False
         if begun:
             raise OutputError(f"{output_name(pair.output)}: was made by another program meanwhile; not overwritten")
         layout = layout_of(self._state.tagger, self._state.job)
@@ -159,7 +161,7 @@ class _Run:
             self._parts[pair.name] = part
 
     def _make_folder(self, pair: FilePair) -> None:
-        if self._state.job.many:
+        if self._state.job.many and not is_uri(pair.output):
             with output_errors(pair.output):
                 os.makedirs(os.path.dirname(pair.output), exist_ok=True)  # noqa: PTH103, PTH120
 
@@ -173,9 +175,9 @@ class _Run:
         parts = [self._parts[name] for name in sorted(self._parts)]
         target = gathered(path, parts, overwrite=self._state.overwrites, scratch=self._state.scratch)
         try:
-            size, inode = target.flush()
+            size, identity = target.flush()
             if journal is not None:
-                journal.append("rejects", size=size, inode=inode)
+                journal.append("rejects", size=size, identity=identity)
             target.commit()
         finally:
             target.discard()

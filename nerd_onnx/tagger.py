@@ -22,7 +22,9 @@ from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session, available_cpus
+from nerd_onnx.stored_models import load_bundle
 from nerd_onnx.tables.columns import add_column, entities_array, entities_type, schema_metadata, text_values
+from nerd_onnx.tables.stores import is_uri
 from nerd_onnx.tag_options import Entity, TaggedTexts, TagOptions, checked, text_batches
 
 __all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger"]
@@ -84,6 +86,7 @@ class Tagger:
     :param bundle: the model folder, checked
     :param options: see :class:`TagOptions`
     :param network: runs instead of the bundle's ONNX file, to compare another network with it
+    :ivar model_uri: where the model came from, None where it lies here
     :raises ModelError: when the model cannot be run or does not fit its labels
     :raises OptionError: when a label to keep is not one of the model's
     """
@@ -103,23 +106,24 @@ class Tagger:
             raise ModelError(f"{bundle.name}: takes {bundle.segment_tokens} tokens, too few beside its special tokens")
         # Texts that change each other must go alone: one segment a call.
         self._batch_tokens = 1 if getattr(self.network, "mixes_texts", False) else self.options.batch_tokens
+        self.model_uri: str | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._pool_process = 0
 
     @classmethod
     def load(cls, model: str | Path | None = None, **options: Any) -> Tagger:
         """
-        Load a model: a bundle, a plain Hugging Face or Optimum folder, a hub id; None is the one inside.
+        Load a model: a bundle, a plain Hugging Face or Optimum folder, a hub id or a URI; None is the one inside.
 
         :param options: ``batch_tokens``, ``threads``, ``min_score``, ``precision``, ``labels``, ``offset_unit``,
             ``text_column`` and ``column``: the fields of :class:`TagOptions`
         """
         if (labels := options.get("labels")) is not None:
             options["labels"] = tuple(map(str.strip, labels.split(",") if isinstance(labels, str) else labels))
-        return cls(Bundle.load(model), TagOptions(**options))
+        return _loaded(model, TagOptions(**options))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reload, (self.bundle.folder, self.options)
+        return _loaded, (self.model_uri or self.bundle.folder, self.options)
 
     def close(self) -> None:
         """Stop the worker threads; they start again when the tagger is used again."""
@@ -374,8 +378,10 @@ def _session(bundle: Bundle) -> Session:
     return session
 
 
-def _reload(folder: Path | None, options: TagOptions) -> Tagger:
-    return Tagger(Bundle.load(folder), options)
+def _loaded(model: str | Path | None, options: TagOptions) -> Tagger:
+    tagger = Tagger(load_bundle(model), options)
+    tagger.model_uri = str(model) if model is not None and is_uri(str(model)) else None
+    return tagger
 
 
 def _least_scores(precision: float | None, bundle: Bundle) -> npt.NDArray[np.float64] | None:

@@ -6,11 +6,14 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import takewhile
 
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.tables.output_place import output_name
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format
 from nerd_onnx.tables.sources import COMPRESSIONS, FORMATS, format_of_name
+from nerd_onnx.tables.stores import bare, base_name, exists, files_below, is_folder, is_uri, join
 from nerd_onnx.tables.streams import input_name
 
 _HIDDEN = (".", "_")  # what Spark, Hive and Arrow pass over in a data set
@@ -33,11 +36,11 @@ class FilePair:
 
 def is_folder_output(inputs: Sequence[str], output: str) -> bool:
     """Tell whether the output is a folder: for several inputs, a folder or a glob, and where its name says so."""
-    if len(inputs) > 1 or output.endswith(os.sep):
+    if len(inputs) > 1 or bare(output).endswith(("/", os.sep)):
         return True
     if inputs == [STANDARD_STREAM]:
-        return output != STANDARD_STREAM and os.path.isdir(output)
-    return os.path.isdir(inputs[0]) or _is_glob(inputs[0]) or (output != STANDARD_STREAM and os.path.isdir(output))
+        return output != STANDARD_STREAM and is_folder(output)
+    return is_folder(inputs[0]) or _is_glob(inputs[0]) or (output != STANDARD_STREAM and is_folder(output))
 
 
 def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str], str | None]) -> list[FilePair]:
@@ -51,13 +54,13 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
     :raises OptionError: when inputs and output do not go together
     """
     if not is_folder_output(inputs, output):
-        return [FilePair(os.path.basename(inputs[0]), inputs[0], output)]
+        return [FilePair(base_name(inputs[0]), inputs[0], output)]
     if STANDARD_STREAM in (*inputs, output):
         raise OptionError("- is standard input and output; it cannot be used together with several files or a folder")
     files = [found for path in _with_common_root(inputs) for found in path]
     pairs: dict[str, FilePair] = {}
     for path, name in sorted(files, key=lambda found: found[1]):
-        target = os.path.join(output, _with_suffix(name, output_suffix(path)))
+        target = join(output, _with_suffix(name, output_suffix(path)))
         if target in pairs:
             raise OptionError(
                 f"{input_name(pairs[target].input)} and {input_name(path)} would both be written to "
@@ -69,14 +72,24 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
 
 def _with_common_root(inputs: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
     """Yield, for each input, its files with their names; files given one by one count from the folder they share."""
-    alone = [path for path in inputs if not os.path.isdir(path) and not _is_glob(path)]
-    if alone:
-        folders = [os.path.dirname(os.path.abspath(path)) for path in alone]
+    alone = [path for path in inputs if not is_folder(path) and not _is_glob(path)]
+    stored = [path for path in alone if is_uri(path)]
+    if stored:
+        parts = [bare(path).split("/") for path in stored]
+        shared = len(
+            [*takewhile(lambda names: len(set(names)) == 1, zip(*(path[:-1] for path in parts), strict=False))]
+        )
+        yield [(path, "/".join(names[shared:])) for path, names in zip(stored, parts, strict=True)]
+    if files := [path for path in alone if not is_uri(path)]:
+        folders = [os.path.dirname(os.path.abspath(path)) for path in files]
         root = os.path.commonpath(folders)
-        yield [(path, os.path.relpath(os.path.abspath(path), root)) for path in alone]
+        yield [(path, os.path.relpath(os.path.abspath(path), root)) for path in files]
     for path in inputs:
         if path not in alone:
-            yield _files_in(path) if os.path.isdir(path) else _matches(path)
+            if is_uri(path):
+                yield _stored_files(path)
+            else:
+                yield _files_in(path) if os.path.isdir(path) else _matches(path)
 
 
 def _files_in(folder: str, root: str | None = None) -> list[tuple[str, str]]:
@@ -109,8 +122,35 @@ def _matches(pattern: str) -> list[tuple[str, str]]:
     return found
 
 
+def _stored_files(uri: str) -> list[tuple[str, str]]:
+    """List the files of a store's folder, or what a glob finds there: both at any depth, hidden ones left out."""
+    parts = bare(uri).rstrip("/").split("/")
+    fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    root, wild = "/".join(parts[:fixed]) + uri[len(bare(uri)) :], parts[fixed:]
+    found = [(join(root, name), name) for name in files_below(root) if _is_meant(name.split("/"), wild)]
+    if not found:
+        raise InputError(f"{input_name(uri)}: no Parquet or JSON Lines file there, by their names")
+    return found
+
+
+def _is_meant(name: Sequence[str], wild: Sequence[str]) -> bool:
+    """Tell whether a file is meant by the wild parts of a glob: it matches them, or it lies in a folder that does."""
+    itself = "**" in wild or len(name) == len(wild)
+    hidden = any(part.startswith(_HIDDEN) for part in name)
+    return not hidden and _fits(name, wild, itself=itself) and (itself or format_of_name(name[-1]) is not None)
+
+
+def _fits(name: Sequence[str], wild: Sequence[str], *, itself: bool) -> bool:
+    """Match part by part; ``**`` stands for any number of folders."""
+    if not wild:
+        return not (name and itself)
+    if wild[0] == "**":
+        return any(_fits(name[i:], wild[1:], itself=itself) for i in range(len(name) + 1))
+    return bool(name) and fnmatchcase(name[0], wild[0]) and _fits(name[1:], wild[1:], itself=itself)
+
+
 def _is_glob(path: str) -> bool:
-    return glob.has_magic(path) and not os.path.lexists(path)
+    return glob.has_magic(bare(path)) and not exists(path)
 
 
 def _with_suffix(name: str, suffix: str | None) -> str:

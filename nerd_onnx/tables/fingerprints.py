@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from nerd_onnx.errors import InputError
-from nerd_onnx.tables.streams import input_name
+from nerd_onnx.errors import InputError, first_line
+from nerd_onnx.tables.stores import find, is_uri, version
+from nerd_onnx.tables.streams import input_name, open_bytes
 
 _END_BYTES = 1 << 20  # head and footer: where Parquet says what is in it, and JSON Lines begin
 
 
 def file_fingerprint(path: str) -> dict[str, Any]:
     """
-    Tell a file by its size, modification time, first and last MiB.
+    Tell a file by its size, modification time, first and last MiB, and in a store by its version.
 
     :raises InputError: when it cannot be read
     """
     try:
-        with open(path, "rb") as file:
-            found = os.fstat(file.fileno())
+        found = find(path)
+        with open_bytes(path, _END_BYTES) as file:
             digest = hashlib.sha256(file.read(_END_BYTES))
             if found.st_size > _END_BYTES:
                 file.seek(max(_END_BYTES, found.st_size - _END_BYTES))
                 digest.update(file.read(_END_BYTES))
+        facts = {"size": found.st_size, "modification time": found.st_mtime_ns, "head and footer": digest.hexdigest()}
+        return {**facts, "version": version(path)} if is_uri(path) else facts
     except OSError as err:
-        raise InputError(f"{input_name(path)}: cannot be read: {err.strerror}") from err
-    return {"size": found.st_size, "modification time": found.st_mtime_ns, "head and footer": digest.hexdigest()}
+        raise InputError(f"{input_name(path)}: cannot be read: {err.strerror or first_line(err)}") from err
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nerd_onnx.errors import OutputError
+from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.journal import Event
-from nerd_onnx.tables.output_place import find, is_device, output_name
+from nerd_onnx.tables.output_place import find, is_device, output_errors, output_name
 from nerd_onnx.tables.rows import STANDARD_STREAM
 from nerd_onnx.tables.sources import format_of_name
-from nerd_onnx.tables.streams import input_name
+from nerd_onnx.tables.stores import is_uri
+from nerd_onnx.tables.streams import input_name, open_bytes
+from nerd_onnx.tables.uploads import holds
+
+_FOOTER_BYTES = 1 << 20
+_S = 10**9  # in nanoseconds
 
 
 def is_file(path: str) -> bool:
     """Tell whether an output is a file, or will be one: no stream, pipe or device."""
-    if path == STANDARD_STREAM:
-        return False
+    if path == STANDARD_STREAM or is_uri(path):
+        return is_uri(path)
     with suppress(OSError):
         found = find(path)
         return found is None or not is_device(found)
@@ -30,10 +34,11 @@ def is_file(path: str) -> bool:
 
 def was_committed(path: str, commit: Event | None) -> bool:
     """Tell whether a file is the one that a run was about to put there when it died."""
-    with suppress(FileNotFoundError):
-        found = os.stat(path)
-        return commit is not None and (found.st_ino, found.st_size) == (commit["inode"], commit["size"])
-    return False
+    with output_errors(path):
+        found = find(path)
+    if commit is None or found is None or found.st_size != commit["size"]:
+        return False
+    return holds(path, commit["identity"]) if is_uri(path) else found.st_ino == commit["identity"]
 
 
 def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
@@ -44,13 +49,14 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
     :raises OutputError: when it is older than its input, or says that another model or option made it
     """
     name = output_name(pair.output)
-    if os.stat(pair.output).st_mtime_ns < os.stat(pair.input).st_mtime_ns:
+    if _is_older(pair):
         raise OutputError(f"{name}: is older than its input {input_name(pair.input)}; make it anew with --overwrite")
     if format_of_name(pair.output) != "parquet":
         return
     try:
-        found = pq.read_schema(pair.output).metadata or {}
-    except (pa.ArrowException, OSError) as err:
+        with open_bytes(pair.output, _FOOTER_BYTES) as file:
+            found = pq.read_schema(file).metadata or {}
+    except (pa.ArrowException, OSError, InputError) as err:
         raise OutputError(f"{name}: is there, but is no whole Parquet file; make it anew with --overwrite") from err
     for key, value in metadata.items():
         if found.get(key.encode()) != value.encode():
@@ -58,3 +64,13 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
                 f"{name}: is there, but was made by another model or with other options ({key} differs); make it anew "
                 "with --overwrite"
             )
+
+
+def _is_older(pair: FilePair) -> bool:
+    """Tell whether an output is older than its input; stores tell times in seconds."""
+    with output_errors(pair.output):
+        made, read = find(pair.output), find(pair.input)
+    if made is None or read is None:
+        return False
+    unit = _S if is_uri(pair.output) or is_uri(pair.input) else 1
+    return made.st_mtime_ns // unit < read.st_mtime_ns // unit

@@ -12,7 +12,7 @@ from typing import Any
 from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import Closing
 
-JOURNAL_VERSION = 1
+JOURNAL_VERSION = 2
 Event = dict[str, Any]
 
 

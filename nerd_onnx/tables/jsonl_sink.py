@@ -19,6 +19,7 @@ from nerd_onnx.tables.json_values import dump, json_values
 from nerd_onnx.tables.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import RowBatch, Written
+from nerd_onnx.tables.stores import bare
 from nerd_onnx.tables.whole_file import open_target
 
 _GZIP_LEVEL = 6
@@ -264,7 +265,7 @@ def _check_names(schema: pa.Schema) -> None:
 
 def compressor(path: str, file: IO[bytes]) -> IO[bytes]:
     """Compress what is written to a file by the suffix of its name; without one it is the file itself."""
-    suffix = path.lower().rpartition(".")[2]
+    suffix = bare(path).lower().rpartition(".")[2]
     if suffix == "gz":
         return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))
     if suffix == "zst":

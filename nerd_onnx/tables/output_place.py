@@ -14,6 +14,7 @@ from typing import IO, Any, TextIO, cast
 import pyarrow as pa
 
 from nerd_onnx.errors import OutputError, first_line
+from nerd_onnx.tables import stores
 from nerd_onnx.tables.rows import STANDARD_STREAM, shown
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -56,10 +57,11 @@ def check_output(input_path: str, output_path: str, overwrite: bool) -> None:  #
             found = _stream_stat(sys.stdout)
         else:
             found = find(output_path)
-        if found is not None and not is_device(found) and _is_input(found, input_path):
+        if found is not None and not is_device(found) and _is_input(found, input_path, output_path):
             raise OutputError(f"{output_name(output_path)}: is the input itself; give the output another name")
         if output_path != STANDARD_STREAM:
             check_place(output_path, found, overwrite=overwrite)
+            _check_store(output_path)
 
 
 class _FullWrites(io.RawIOBase):
@@ -94,9 +96,9 @@ def standard_output() -> IO[bytes]:
 
 
 def find(path: str) -> os.stat_result | None:
-    """Tell what stands at a path; None where there is nothing."""
+    """Tell what stands at a path or URI; None where there is nothing."""
     try:
-        return os.stat(path)
+        return stores.find(path)
     except FileNotFoundError:
         return None
 
@@ -110,7 +112,9 @@ def _stream_stat(stream: TextIO | None) -> os.stat_result | None:
     return None
 
 
-def _is_input(found: os.stat_result, input_path: str) -> bool:
+def _is_input(found: os.stat_result, input_path: str, output_path: str) -> bool:
+    if stores.is_uri(input_path) or stores.is_uri(output_path):
+        return stores.same(input_path, output_path)
     with suppress(OSError):  # what is wrong with the input is said when it is opened
         source = _stream_stat(sys.stdin) if input_path == STANDARD_STREAM else os.stat(input_path)
         return source is not None and os.path.samestat(source, found)
@@ -136,11 +140,21 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
         return
     if found is not None and not overwrite:
         raise OutputError(f"{name}: exists already; give another name, or --overwrite")
+    if stores.is_uri(path):
+        return
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise OutputError(f"{name}: there is no folder {output_name(folder)}; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{name}: permission denied to write into {output_name(folder)}")
+
+
+def _check_store(uri: str) -> None:
+    """Check that a store takes files; where the output is here, there is nothing to check."""
+    if not stores.is_writable(uri):
+        raise OutputError(f"{output_name(uri)}: can only be read; write to a file, or to another store")
+    if stores.is_uri(uri) and not stores.has_bucket(uri):
+        raise OutputError(f"{output_name(uri)}: there is no such bucket; make it first")
 
 
 def _refusal(err: OSError) -> str:

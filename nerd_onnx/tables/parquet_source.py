@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.tables.rows import Closing, Fault, ReadOptions, RowBatch
+from nerd_onnx.tables.stores import is_uri, open_object
 from nerd_onnx.tables.streams import ReadableFile, check_readable, input_name
 from nerd_onnx.tables.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 
@@ -152,8 +154,9 @@ def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
 
 def _open(path: str, name: str) -> pq.ParquetFile:
     try:
-        _check_footer(path, name)
-        file = pq.ParquetFile(pa.OSFile(os.fsencode(path), "rb"), pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        opened = open_object(path) if is_uri(path) else pa.OSFile(os.fsencode(path), "rb")
+        _check_footer(opened, name)
+        file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except _DAMAGE as err:
         raise InputError(f"{name}: not a readable Parquet file, or cut short: {_reason(err)}") from err
     if file.metadata.num_columns > MAX_COLUMNS:
@@ -174,13 +177,12 @@ def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:
     return schema
 
 
-def _check_footer(path: str, name: str) -> None:
+def _check_footer(file: io.RawIOBase | pa.NativeFile, name: str) -> None:
     """Refuse a footer that takes gigabytes once it is read, before it is."""
-    with open(path, "rb") as file:
-        if file.seek(0, os.SEEK_END) < _FOOTER_END:
-            return
-        file.seek(-_FOOTER_END, os.SEEK_END)
-        size, magic = struct.unpack("<I4s", file.read(_FOOTER_END))
+    if file.seek(0, os.SEEK_END) < _FOOTER_END:
+        return
+    file.seek(-_FOOTER_END, os.SEEK_END)
+    size, magic = struct.unpack("<I4s", file.read(_FOOTER_END))
     if magic == b"PAR1" and size > MAX_FOOTER_BYTES:
         raise InputError(
             f"{name}: its footer has {size / 1e6:.0f} MB, over {MAX_FOOTER_BYTES / 1e6:.0f}: too many columns or row "

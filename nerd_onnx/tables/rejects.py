@@ -13,7 +13,7 @@ from typing import IO, Any
 from nerd_onnx.errors import InputError
 from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import Closing, Fault
-from nerd_onnx.tables.streams import input_name
+from nerd_onnx.tables.streams import input_name, open_bytes
 from nerd_onnx.tables.whole_file import Target, open_target
 
 _BUFFER_BYTES = 1 << 20
@@ -113,7 +113,7 @@ def rejected_rows(path: str) -> dict[str, frozenset[int] | None]:
     whole: set[str] = set()
     number = 0
     try:
-        with open(path, "rb") as file:
+        with open_bytes(path) as file:
             for number, line in enumerate(file, 1):  # noqa: B007 - named in the message
                 record = json.loads(line)
                 of_file = rows.setdefault(str(record["file"]), set())

@@ -10,6 +10,8 @@ from typing import Literal, Protocol, Self
 
 import pyarrow as pa
 
+from nerd_onnx.tables.stores import without_secrets
+
 Format = Literal["parquet", "jsonl"]
 
 STANDARD_STREAM = "-"
@@ -232,12 +234,12 @@ class Written:
 
     :param rows: rows in it, as the file itself says where it does
     :param size: bytes
-    :param inode: the file's number, which it keeps when it gets its name; 0 for a stream
+    :param identity: what it is known by when it has its name: the file's number, an object's SHA-256; 0 for a stream
     """
 
     rows: int
     size: int
-    inode: int
+    identity: int | str
 
 
 class Sink(Protocol):
@@ -271,7 +273,7 @@ def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def shown(path: str, stream: str) -> str:
-    """Name a path for a message, in text that can be printed; ``stream`` is what ``-`` stands for."""
+    """Name a path or URI for a message, in text that can be printed; ``stream`` is what ``-`` stands for."""
     if path == STANDARD_STREAM:
         return stream
-    return path.translate(_UNDECODED).encode(errors="backslashreplace").decode()
+    return without_secrets(path).translate(_UNDECODED).encode(errors="backslashreplace").decode()

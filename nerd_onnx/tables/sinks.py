@@ -14,6 +14,7 @@ from nerd_onnx.tables.output_place import check_output, output_name
 from nerd_onnx.tables.parquet_sink import GROUP_BYTES, ParquetSink
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format, Sink, Source
 from nerd_onnx.tables.sources import format_of_name
+from nerd_onnx.tables.stores import bare
 from nerd_onnx.tables.streams import input_name
 
 __all__ = ["Sink", "check_output", "open_sink", "output_format"]
@@ -33,7 +34,7 @@ def output_format(path: str, asked: Format | None, source_format: Callable[[], F
     named = None if path == STANDARD_STREAM else format_of_name(path)
     if named is not None:
         return named
-    if PurePath(path).suffix:
+    if PurePath(bare(path)).suffix:
         raise OutputError(f"{output_name(path)}: neither Parquet nor JSON Lines by its name; give --output-format")
     return source_format()
 

@@ -8,6 +8,7 @@ from nerd_onnx.errors import InputError
 from nerd_onnx.tables.jsonl_source import RawLinesSource, TypedLinesSource
 from nerd_onnx.tables.parquet_source import ParquetSource
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format, ReadOptions, RowBatch, Source
+from nerd_onnx.tables.stores import bare
 from nerd_onnx.tables.streams import (
     BYTE_ORDER_MARK,
     GZIP_MAGIC,
@@ -34,7 +35,7 @@ _HEAD_BYTES = 4096
 
 def format_of_name(path: str) -> Format | None:
     """Tell the format by the suffix, a compression suffix aside; None for others."""
-    suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
+    suffixes = [suffix.lower() for suffix in PurePath(bare(path)).suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
         return "jsonl" if suffixes and FORMATS.get(suffixes[-1]) == "jsonl" else None

@@ -20,6 +20,7 @@ import zstandard
 
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.tables.rows import STANDARD_STREAM, Closing, shown
+from nerd_onnx.tables.stores import find, is_uri, open_object
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -29,6 +30,7 @@ MAX_ZSTD_WINDOW_BYTES = 1 << 31  # what `zstd --long=31` writes; memory is taken
 _MAGIC_BYTES = 4
 _READ_BYTES = 1 << 15
 _BUFFER_BYTES = 1 << 20
+_STORE_BUFFER_BYTES = 8 << 20  # each time it is filled is a request
 
 
 def input_name(path: str) -> str:
@@ -38,7 +40,7 @@ def input_name(path: str) -> str:
 
 def is_stream(path: str) -> bool:
     """Tell whether an input can be read only once: standard input, a pipe or a device."""
-    return path == STANDARD_STREAM or not stat.S_ISREG(_stat(path).st_mode)
+    return path == STANDARD_STREAM or not (is_uri(path) or stat.S_ISREG(_stat(path).st_mode))
 
 
 def check_readable(path: str) -> None:
@@ -55,7 +57,7 @@ def check_readable(path: str) -> None:
         raise InputError(f"{input_name(path)}: is a directory; expected one Parquet or JSON Lines file")
     if stat.S_ISREG(found.st_mode) and found.st_size == 0:
         raise InputError(f"{input_name(path)}: the file is empty (0 bytes); expected Parquet or JSON Lines")
-    if not os.access(path, os.R_OK):
+    if not is_uri(path) and not os.access(path, os.R_OK):
         raise InputError(f"{input_name(path)}: cannot be read: permission denied")
 
 
@@ -70,8 +72,25 @@ def read_head(path: str, size: int) -> bytes:
     check_readable(path)
     if is_stream(path):
         raise InputError(f"{input_name(path)}: a pipe or device does not show its format; give it with --format")
-    with _open(path) as file:
+    with open_bytes(path) as file:
         return file.read(size)
+
+
+def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
+    """
+    Open an input that is not standard input.
+
+    :param path: a file, or a URI
+    :param buffer_bytes: bytes to read at once; None for as many as suit one who reads it through
+    :raises InputError: when it cannot be opened
+    """
+    try:
+        if is_uri(path):
+            return io.BufferedReader(open_object(path), buffer_bytes or _STORE_BUFFER_BYTES)
+        file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
+    except OSError as err:
+        raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
+    return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
 
 
 class ByteStream(Closing):
@@ -91,9 +110,9 @@ class ByteStream(Closing):
         self.path = path
         self._line_bytes = MAX_LINE_BYTES if line_bytes is None else line_bytes
         self._size: int | None = None
-        self._raw = _standard_input() if path == STANDARD_STREAM else _open(path)
+        self._raw = _standard_input() if path == STANDARD_STREAM else open_bytes(path)
         if not is_stream(path):
-            self._size = os.fstat(self._raw.fileno()).st_size
+            self._size = _stat(path).st_size
         try:
             self._reader = _decompressed(path, self._raw)
         except BaseException:
@@ -173,7 +192,7 @@ def _spool(path: str) -> IO[bytes]:
     """
     copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the caller closes it
     try:
-        with nullcontext(_standard_input()) if path == STANDARD_STREAM else _open(path) as source:
+        with nullcontext(_standard_input()) if path == STANDARD_STREAM else open_bytes(path) as source:
             shutil.copyfileobj(source, copy, _BUFFER_BYTES)
         copy.flush()
     except OSError as err:
@@ -194,19 +213,11 @@ def _size(size: int) -> str:
 
 def _stat(path: str) -> os.stat_result:
     try:
-        return os.stat(path)
+        return find(path)
     except FileNotFoundError as err:
         raise InputError(f"{input_name(path)}: no such file") from err
     except (OSError, ValueError) as err:
         raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
-
-
-def _open(path: str) -> io.BufferedReader:
-    try:
-        file = cast("io.BufferedReader", open(path, "rb", buffering=_BUFFER_BYTES))  # noqa: SIM115 - the caller closes it
-    except OSError as err:
-        raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
-    return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
 
 
 def _standard_input() -> io.BufferedReader:

@@ -14,6 +14,8 @@ from typing import IO, Protocol, cast
 from nerd_onnx.errors import OutputError
 from nerd_onnx.tables.output_place import check_place, find, output_errors, output_name, standard_output
 from nerd_onnx.tables.rows import STANDARD_STREAM
+from nerd_onnx.tables.stores import is_uri
+from nerd_onnx.tables.uploads import StoredFile
 
 _BUFFER_BYTES = 1 << 20
 _NAME_CHARACTERS = 40
@@ -25,8 +27,8 @@ class Target(Protocol):
 
     file: IO[bytes]
 
-    def flush(self) -> tuple[int, int]:
-        """Bring what was written onto the disk, and give size in bytes and inode; of a stream nothing, and 0, 0."""
+    def flush(self) -> tuple[int, int | str]:
+        """Bring what was written onto the disk, and give size in bytes and identity; of a stream nothing, and 0, 0."""
 
     def commit(self) -> None:
         """Make the output visible, durably."""
@@ -39,7 +41,7 @@ def open_target(path: str, *, overwrite: bool, spooled: bool, scratch: str | Non
     """
     Open a place for the bytes of an output.
 
-    :param path: a file, ``-`` for standard output, or a pipe or device
+    :param path: a file, ``-`` for standard output, a pipe or device, or a URI
     :param overwrite: whether an existing file may be replaced
     :param spooled: whether a stream gets its bytes only on commit, all at once
     :param scratch: folder for what needs a name before it is committed; None for the output's own
@@ -50,6 +52,8 @@ def open_target(path: str, *, overwrite: bool, spooled: bool, scratch: str | Non
             return _Stream(path, spooled=spooled)
         found = find(path)
         check_place(path, found, overwrite=overwrite)
+        if is_uri(path):
+            return StoredFile(path, overwrite=overwrite, scratch=scratch)
         if found is not None and not stat.S_ISREG(found.st_mode):
             return _Stream(path, spooled=spooled)
         return _WholeFile(path, overwrite=overwrite, mode=found and stat.S_IMODE(found.st_mode), scratch=scratch)

@@ -15,15 +15,26 @@ from nerd_onnx.tables.journal import JOURNAL_VERSION, Journal, Progress
 from nerd_onnx.tables.output_place import output_errors, output_name
 from nerd_onnx.tables.rows import Closing
 from nerd_onnx.tables.run_lock import RunLock
+from nerd_onnx.tables.stores import base_name, cache_folder, is_uri, place_name
 from nerd_onnx.tables.whole_file import sync_folder
 
 _SUFFIX = ".nerd-work"
 _JOURNAL = "journal.jsonl"
+_READABLE_NAME = 40
 _LONGEST_NAME = 200  # bytes: file systems take 255
 
 
-def work_folder_of(output: str, *, many: bool) -> str:
-    """Name the work folder of an output: hidden, beside a file, inside a folder."""
+def work_folder_of(output: str, *, many: bool, stores_folder: str | None = None) -> str:
+    """
+    Name the work folder of an output: hidden, beside a file, inside a folder; of one in a store, in a local folder.
+
+    :param stores_folder: that local folder; None for one in the user's cache
+    """
+    if is_uri(output):
+        place = place_name(output)
+        digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
+        name = f"{base_name(place)[:_READABLE_NAME]}-{digest}{_SUFFIX}"
+        return os.path.join(os.path.realpath(stores_folder or cache_folder("work")), name)
     final = os.path.realpath(output)
     if many:
         return os.path.join(final, _SUFFIX)
@@ -41,15 +52,16 @@ class WorkFolder(Closing):
 
     :param output: the output
     :param many: it is a folder of outputs
+    :param stores_folder: see :func:`work_folder_of`
     :raises OutputError: when another run is at this output, or the folder cannot be made
     """
 
-    def __init__(self, output: str, *, many: bool) -> None:
+    def __init__(self, output: str, *, many: bool, stores_folder: str | None = None) -> None:
         self._output = output
-        self.path = work_folder_of(output, many=many)
+        self.path = work_folder_of(output, many=many, stores_folder=stores_folder)
         self._journal: Journal | None = None
         self._removed = False
-        self._made = self._make_output() if many else False
+        self._made = self._make_folders(many=many)
         self._lock = RunLock(output, self.path)
 
     @property
@@ -107,11 +119,14 @@ class WorkFolder(Closing):
             return os.path.exists(os.path.join(self.path, _JOURNAL))
         return bool(self.progress.finished or self.progress.chunks or self.progress.commit)
 
-    def _make_output(self) -> bool:
-        """Make the folder of outputs; tell whether it was not there."""
-        if os.path.isdir(self._output):
-            return False
+    def _make_folders(self, *, many: bool) -> bool:
+        """Make the folder of outputs, or of work on stores; tell whether the former was not there."""
         with output_errors(self._output):
+            if is_uri(self._output):
+                os.makedirs(os.path.dirname(self.path), exist_ok=True)
+                return False
+            if not many or os.path.isdir(self._output):
+                return False
             os.makedirs(self._output)
         return True
 
