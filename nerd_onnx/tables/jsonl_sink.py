@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -13,15 +13,16 @@ import pyarrow as pa
 import zstandard
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.tables.columns import NewColumns, column_exists, name_taken
+from nerd_onnx.tables.columns import NewColumns, name_taken
 from nerd_onnx.tables.json_lines import UNTYPED
-from nerd_onnx.tables.json_values import dump, json_values
+from nerd_onnx.tables.json_values import dump, dumped, dumped_lists, json_values
 from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import RowBatch, Written
 from nerd_onnx.tables.whole_file import open_target
 
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
+_WRITE_BYTES = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:@$ -]*")
 
@@ -74,20 +75,17 @@ class JsonLinesSink:
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
         """
-        Write rows with their entities.
+        Write rows with their entities, none of them unfit.
 
         :param reasons: why a row has no entities, where the sink has that field
-
-        :raises OutputError: when the disk refuses, or a line has the field already
+        :raises OutputError: when the disk refuses
         :raises InputError: when a string of a typed row is not valid UTF-8
         :raises BrokenPipeError: when the reader of standard output went away
         """
-        if rows.lines is not None:
-            lines = b"".join(self._raw_lines(rows, rows.lines, entities, reasons))
-        else:
-            lines = "".join(self._typed_lines(rows, entities, reasons)).encode()
-        with output_errors(self._path):
-            self._file.write(lines)
+        lines = self._typed_lines if rows.lines is None else self._raw_lines
+        for piece in _gathered(lines(rows, entities, reasons)):
+            with output_errors(self._path):
+                self._file.write(piece)
         self._rows += rows.num_rows
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:
@@ -131,32 +129,40 @@ class JsonLinesSink:
             self._close_compressor()
         self._target.discard()
 
-    def _raw_lines(
-        self, rows: RowBatch, lines: list[bytes], entities: pa.Array, reasons: pa.Array | None
-    ) -> Iterator[bytes]:
+    def _raw_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
+        lines = rows.lines or []
         whys = [None] * len(lines) if reasons is None else reasons.to_pylist()
-        for i, (line, value, why) in enumerate(zip(lines, json_values(entities), whys, strict=True)):
-            tagged = self._with_member(rows.place(i), line, self._key, value)
+        for line, value, why in zip(lines, dumped_lists(entities), whys, strict=True):
+            members = [(self._key, value)]
             if self._reasons_key is not None and why is not None:
-                tagged = self._with_member(rows.place(i), tagged, self._reasons_key, why)
-            yield tagged
+                members.append((self._reasons_key, [dump(why)]))
+            yield from self._with_members(line, members)
             yield b"\n"
 
-    def _with_member(self, place: str, line: bytes, key: Key, value: Any) -> bytes:
-        """Put a member into a line, at its end or in place of the one of that name."""
-        found = key.values_in(line)
-        if found and not self._replace:
-            raise OutputError(column_exists(f"{self._source_name}, {place}", key.name))
-        return _replaced(line, found, dump(value)) if found else key.appended(line, dump(value))
+    def _with_members(self, line: bytes, members: list[Member]) -> Iterator[bytes]:
+        """Put members into a line: in place of those of their names where these may be replaced, else at its end."""
+        new: list[Member] = []
+        for key, value in members:
+            if self._replace and (found := key.values_in(line)):
+                line = _replaced(line, found, "".join(value))
+            else:
+                new.append((key, value))
+        yield from _appended(line, new)
 
-    def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[str]:
+    def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
         if rows.table is None or self._typed is None:
             raise ValueError("typed rows need their table and the source's schema")
         table = self._typed.placed(rows.table, entities, reasons)
-        columns = [self._column_values(rows, name, table.column(i)) for i, name in enumerate(table.schema.names)]
+        keys = [dump(name).encode() + b": " for name in table.schema.names]
+        columns = [
+            dumped_lists(column) if i == self._typed.places[0] else map(dumped, self._column_values(rows, name, column))
+            for i, (name, column) in enumerate(zip(table.schema.names, table.columns, strict=True))
+        ]
         for row in zip(*columns, strict=True):
-            yield dump(dict(zip(table.schema.names, row, strict=True)))
-            yield "\n"
+            for i, (key, value) in enumerate(zip(keys, row, strict=True)):
+                yield b", " + key if i else b"{" + key
+                yield from map(str.encode, value)
+            yield b"}\n"
 
     def _column_values(self, rows: RowBatch, name: str, column: pa.Array) -> list[Any]:
         try:
@@ -170,18 +176,22 @@ class JsonLinesSink:
             raise OutputError(f"column {name!r} cannot be written as JSON: {err}; write Parquet") from err
 
 
+Member = tuple["Key", Iterable[str]]  # with its value, as JSON in pieces
+
+
 class Key:
     """
-    One key of JSON objects, looked for and put in without touching the rest of the line.
+    One key of JSON objects, looked for without touching the line.
 
     :param name: the key
+    :ivar json: the key as JSON
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._json = dump(name)
+        self.json = dump(name).encode()
         # A plain name can be written in two ways, as it is and with \u escapes; others in more.
-        self._marks = (self._json.encode(), b"\\u") if _PLAIN_NAME.fullmatch(name) else ()
+        self._marks = (self.json, b"\\u") if _PLAIN_NAME.fullmatch(name) else ()
 
     def values_in(self, line: bytes) -> list[tuple[int, int]]:
         """
@@ -194,16 +204,25 @@ class Key:
         text = line.decode()
         return [(start, end) for key, start, end in _members(text) if key == self.name]
 
-    def appended(self, line: bytes, value: str) -> bytes:
-        """
-        Put the key and a value in as the object's last member.
 
-        :param line: a valid JSON object without the key
-        """
-        body, brace, rest = line.rpartition(b"}")
-        body = body.rstrip()
-        comma = "" if body.endswith(b"{") else ", "
-        return body + f"{comma}{self._json}: {value}".encode() + brace + rest
+def _appended(line: bytes, members: Sequence[Member]) -> Iterator[bytes]:
+    """
+    Put members in as an object's last, in pieces.
+
+    :param line: a valid JSON object without their keys
+    """
+    if not members:
+        yield line
+        return
+    body, brace, rest = line.rpartition(b"}")
+    body = body.rstrip()
+    yield body
+    comma = b"" if body.endswith(b"{") else b", "
+    for key, value in members:
+        yield comma + key.json + b": "
+        yield from map(str.encode, value)
+        comma = b", "
+    yield brace + rest
 
 
 def _members(text: str) -> Iterator[tuple[str, int, int]]:
@@ -229,6 +248,19 @@ def _replaced(line: bytes, ranges: list[tuple[int, int]], value: str) -> bytes:
 def _after_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     return match.end() if match else at
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join pieces to some that are worth a call; a large one stays as it is, without a copy."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if size + len(piece) > _WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+        waiting.append(piece)
+        size += len(piece)
+    yield b"".join(waiting)
 
 
 def _check_names(schema: pa.Schema) -> None:
