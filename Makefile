@@ -11,10 +11,11 @@ setup:            ## an environment for work on the project
 test:             ## all tests
 	$(PYTHON) -m pytest -q
 
-soak:             ## the long forms: kills, every step of the disk protocol, damaged files; an hour and more
+soak:             ## the long forms: kills, every step of the disk protocol, damaged files, leaks; an hour and more
 	$(PYTHON) -m tests.faults.soak --kills 300 --log soak.json
 	NERD_LONG=1 $(PYTHON) -m pytest -q tests/faults/test_crashes.py
 	$(PYTHON) -m tests.faults.fuzz --cases 1000000 --seconds 3600
+	$(PYTHON) -m tests.faults.leaks --minutes 20 --log leaks.json
 
 lint:             ## style, import direction, formatting
 	$(PYTHON) -m ruff check .

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container, Iterator
-from itertools import tee
+from functools import partial
 
 import pyarrow as pa
 
@@ -86,6 +87,7 @@ def open_pair_sink(
         reasons_field=reasons_field(job, tagger.options.column),
         scratch=scratch,
         group_bytes=limits_of(tagger, job).group,
+        text_column=tagger.options.text_column,
     )
 
 
@@ -107,19 +109,31 @@ def tagged_batches(
             if rows is None or rows.num_rows != len(stored):
                 raise misfit(log.output)
             yield rows, stored
-    for_tagger, for_sink = tee(batches)
-    texts = (rows.texts.to_pylist() for rows in for_tagger)
-    for rows, tagged in zip(for_sink, tagger.tag_stream(texts, lenient=lenient), strict=True):
-        results = Results(tagger.entity_column(tagged), _reasons(tagged), tagged.tokens)
+    waiting: deque[RowBatch] = deque()
+    for results in map(partial(_results, tagger), tagger.tag_stream(_texts(batches, waiting), lenient=lenient)):
         if log is not None:
             log.append(results)
-        yield rows, results
+        yield waiting.popleft(), results
 
 
 def selected(batches: Iterator[RowBatch], numbers: Container[int] | None) -> Iterator[RowBatch]:
     """Keep the rows of some numbers; None keeps all."""
+    return batches if numbers is None else (rows.only(numbers) for rows in batches)
+
+
+def _texts(batches: Iterator[RowBatch], waiting: deque[RowBatch]) -> Iterator[list[str | None]]:
+    """
+    Yield the texts of each batch.
+
+    :param waiting: takes the batches
+    """
     for rows in batches:
-        yield rows if numbers is None else rows.only(numbers)
+        waiting.append(rows)
+        yield rows.texts.to_pylist()
+
+
+def _results(tagger: Tagger, tagged: TaggedTexts) -> Results:
+    return Results(tagger.entity_column(tagged), _reasons(tagged), tagged.tokens)
 
 
 def _reasons(tagged: TaggedTexts) -> pa.Array:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -55,6 +57,18 @@ class _Part:
         """Tokens of all paragraphs, repeated ones too."""
         return int(np.diff(self.encoded.text_tokens)[self.place].sum())
 
+    def decided(self) -> list[WordDecisions]:
+        """Wait for the network; when it fails on one batch, those not begun are left."""
+        try:
+            return [future.result() for future in self.decisions]
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Leave the batches that are not begun."""
+        for future in self.decisions:
+            future.cancel()
+
     def placed(self, spans: Spans) -> Spans:
         """Turn the entities of the different paragraphs into those of the texts."""
         first, last = (np.searchsorted(spans.row, self.place, side=side) for side in ("left", "right"))
@@ -76,6 +90,11 @@ class _Pending:
     part: _Part
     rest: Iterator[list[tuple[int, int, int]]]
     reasons: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether one of the texts is of several parts."""
+        return any(len(text) > PART_CHARACTERS for text in self.texts if text)
 
 
 class Tagger:
@@ -162,27 +181,26 @@ class Tagger:
 
     def tag_stream(self, batches: Iterable[Sequence[str | None]], *, lenient: bool = False) -> Iterator[TaggedTexts]:
         """
-        Tag batch after batch, in order; while one is in the network, the next is read and tokenized.
+        Tag batch after batch, in order; while one is in the network, the next is read and tokenized. No text is held
+        longer than its own tagging takes, and a long one is tagged before the next is asked for.
 
         :param batches: texts; one batch ahead is taken from it
         :param lenient: a text that the model fails on has no entities and a reason, and the others are tagged
         """
         start = self._start_lenient if lenient else self._start
         finish = self._finish_lenient if lenient else self._finish
-        pending: _Pending | None = None
+        under_way: deque[_Pending] = deque()
         try:
-            for texts in batches:
-                following = start(texts)
-                if pending is not None:
-                    yield finish(pending)
-                pending = following
-            if pending is not None:
-                yield finish(pending)
-                pending = None
+            for pending in map(start, batches):
+                under_way.append(pending)
+                del pending
+                while len(under_way) > 1 or (under_way and under_way[0].is_long):
+                    yield finish(under_way.popleft())
+            while under_way:
+                yield finish(under_way.popleft())
         finally:
-            if pending is not None:
-                for future in pending.part.decisions:
-                    future.cancel()
+            for pending in under_way:
+                pending.part.cancel()
 
     def tag_batch(self, batch: pa.RecordBatch, *, replace_column: bool = False) -> pa.RecordBatch:
         """
@@ -324,20 +342,22 @@ class Tagger:
 
     def _finish(self, pending: _Pending) -> TaggedTexts:
         """Wait for all parts, the next one under way while one is waited for."""
-        part, found, tokens = pending.part, [], 0
-        for ranges in pending.rest:
-            following = self._start_part(pending.texts, ranges)
-            found.append(self._finish_part(part))
-            tokens += part.tokens
-            part = following
-        found.append(self._finish_part(part))
+        under_way, found, tokens = deque([pending.part]), [], 0
+        try:
+            while under_way:
+                under_way.extend(self._start_part(pending.texts, ranges) for ranges in islice(pending.rest, 1))
+                part = under_way.popleft()
+                found.append(self._finish_part(part))
+                tokens += part.tokens
+        finally:
+            for part in under_way:
+                part.cancel()
         spans = _whole_characters(pending.texts, Spans.concatenate(found))
-        return TaggedTexts(pending.texts, spans, tokens + part.tokens, pending.reasons)
+        return TaggedTexts(pending.texts, spans, tokens, pending.reasons)
 
     def _finish_part(self, part: _Part) -> Spans:
         """Wait for the batches, join their words into entities, and place these in the texts."""
-        decisions = [future.result() for future in part.decisions]
-        return self._filtered(part.placed(self._decoder.spans(part.encoded, decisions)))
+        return self._filtered(part.placed(self._decoder.spans(part.encoded, part.decided())))
 
     def _filtered(self, spans: Spans) -> Spans:
         """Turn scores into probabilities, and keep what the options ask for."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.tables import columns
 from nerd_onnx.tables.columns import (
     OffsetUnit,
     add_column,
@@ -55,12 +57,14 @@ def unit_slice(text: str, start: int, end: int, unit: OffsetUnit) -> str:
     return text.encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le")
 
 
-@given(tagged_texts(), st.sampled_from(["codepoint", "utf8", "utf16"]))
+@given(tagged_texts(), st.sampled_from(["codepoint", "utf8", "utf16"]), st.integers(1, 40))
+@settings(deadline=None)
 def test_offsets_slice_back_in_every_unit(
-    tagged: tuple[list[str | None], list[tuple[int, int, int]]], unit: OffsetUnit
+    tagged: tuple[list[str | None], list[tuple[int, int, int]]], unit: OffsetUnit, window: int
 ) -> None:
     texts, entities = tagged
-    column = column_of(texts, entities, unit=unit)
+    with patch.multiple(columns, _WINDOW_CHARACTERS=window, _SLICES_AT_ONCE=window):
+        column = column_of(texts, entities, unit=unit)
     column.validate(full=True)
     rows = column.to_pylist()
     assert [row is None for row in rows] == [text is None for text in texts]

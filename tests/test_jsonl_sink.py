@@ -8,8 +8,10 @@ import gzip
 import json
 import tempfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.tables.json_values import json_values
+from nerd_onnx.tables.json_values import dumped, dumped_lists, json_values
+from nerd_onnx.tables.jsonl_sink import JsonLinesSink
 from nerd_onnx.tables.layouts import Layout
-from tests.tables_io import ENTITIES, JSON_ROWS, converted, invalid_utf8
+from tests.tables_io import ENTITIES, JSON_ROWS, converted, invalid_utf8, opened
 
 SPACE = st.text(st.sampled_from(" \t"), max_size=2)
 
@@ -36,6 +39,23 @@ def tag(folder: Path, content: bytes | str, **options: Any) -> list[bytes]:
     path = folder / "in.jsonl"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return lines_of(converted(path, folder / "out.jsonl", overwrite=True, **options))
+
+
+def unfit(folder: Path, content: str, field: pa.Field) -> Mapping[int, str]:
+    path = folder / "in.jsonl"
+    path.write_text(content)
+    with (
+        opened(path) as source,
+        JsonLinesSink(
+            str(folder / "out.jsonl"),
+            source_name=str(path),
+            source_schema=None,
+            layout=Layout(field),
+            replace=False,
+            overwrite=True,
+        ) as sink,
+    ):
+        return sink.unfit(next(source.batches()))
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,11 +107,7 @@ def test_scores_have_the_digits_of_a_float32(tmp_path: Path) -> None:
     ],
 )
 def test_field_that_exists(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "in.jsonl"
-    path.write_text('{"text": "b"}\n\n' + line + "\n")
-    with pytest.raises(OutputError, match=rf"^{path}, line 3 already has a column 'entities'; choose another name"):
-        converted(path, tmp_path / "out.jsonl")
-    assert list(tmp_path.iterdir()) == [path]
+    assert unfit(tmp_path, '{"text": "b"}\n\n' + line + "\n", ENTITIES) == {1: "already has a column 'entities'"}
 
 
 def test_field_that_is_replaced_in_its_place(tmp_path: Path) -> None:
@@ -115,13 +131,21 @@ def test_field_that_only_seems_to_exist(tmp_path: Path, line: str) -> None:
     assert json.loads(tag(tmp_path, line)[0]).keys() == {*json.loads(line), "entities"}
 
 
+@given(st.lists(st.none() | st.lists(st.none() | st.text(), max_size=9), max_size=9), st.text(), st.integers(1, 4))
+@settings(deadline=None)
+def test_pieces_are_the_whole(lists: list[list[str | None] | None], text: str, size: int) -> None:
+    with patch.multiple("nerd_onnx.tables.json_values", _PIECE_ITEMS=size, _PIECE_CHARACTERS=size):
+        found = ["".join(value) for value in dumped_lists(pa.array([None, *lists], pa.list_(pa.string())).slice(1))]
+        assert found == [json.dumps(value, ensure_ascii=False) for value in lists]
+        assert "".join(dumped(text)) == json.dumps(text, ensure_ascii=False)
+
+
 @pytest.mark.parametrize("name", ['a"b', "a/b", "é", "a\\b", ""])
 def test_any_name(tmp_path: Path, name: str) -> None:
     field = pa.field(name, ENTITIES.type)
     (line,) = tag(tmp_path, '{"text": "abc"}', layout=Layout(field))
     assert json.loads(line)[name][0]["text"] == "abc"
-    with pytest.raises(OutputError, match="already has a column"):
-        tag(tmp_path, json.dumps({"text": "a", name: 1}).replace("/", "\\/"), layout=Layout(field))
+    assert list(unfit(tmp_path, json.dumps({"text": "a", name: 1}).replace("/", "\\/"), field)) == [0]
 
 
 def test_compressed_outputs_are_the_same_bytes_each_time(tmp_path: Path) -> None:

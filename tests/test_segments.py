@@ -67,7 +67,7 @@ def test_a_word_in_an_overlap_is_decided_further_from_the_edge(encoder: TextEnco
 @given(st.text(alphabet="ab \n\r\t\u2028", max_size=80), st.integers(4, 20))
 @settings(deadline=None)
 def test_paragraphs_lose_only_white_space(text: str, limit: int) -> None:
-    ranges = paragraphs(text, limit)
+    ranges = list(paragraphs(text, limit))
     assert all(begin < end <= begin + limit for begin, end in ranges)
     covered = "".join(text[begin:end] for begin, end in ranges)
     assert "".join(covered.split()) == "".join(text.split())

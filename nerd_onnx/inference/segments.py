@@ -47,21 +47,18 @@ class Segments:
     word_end: Ints
 
 
-def paragraphs(text: str, limit: int = PARAGRAPH_LIMIT) -> list[tuple[int, int]]:
+def paragraphs(text: str, limit: int = PARAGRAPH_LIMIT) -> Iterator[tuple[int, int]]:
     """
     Cut a text at blank lines, and what is then longer than ``limit`` at a line's or sentence's end, or a space.
 
-    :return: character ranges in order; what lies between two of them is white space or nothing
+    :return: character ranges in order, found as they are asked for; between two of them is white space or nothing
     """
-    if len(text) <= limit and "\n" not in text and "\r" not in text:
-        return [(0, len(text))] if text else []
-    ranges: list[tuple[int, int]] = []
+    has_lines = "\n" in text or "\r" in text
     begin = 0
-    for gap in _BLANK_LINES.finditer(text):
-        ranges.extend(_bounded(text, begin, gap.start(), limit))
+    for gap in _BLANK_LINES.finditer(text) if has_lines else ():
+        yield from _bounded(text, begin, gap.start(), limit)
         begin = gap.end()
-    ranges.extend(_bounded(text, begin, len(text), limit))
-    return ranges
+    yield from _bounded(text, begin, len(text), limit)
 
 
 def _bounded(text: str, begin: int, end: int, limit: int) -> Iterator[tuple[int, int]]:

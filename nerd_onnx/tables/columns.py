@@ -17,6 +17,8 @@ OffsetUnit = Literal["codepoint", "utf8", "utf16"]
 OTHER_NAME = "choose another name (--column), or replace it (--overwrite-column)"
 METADATA_PREFIX = "nerd_onnx"
 _INT32_MAX = 2**31 - 1
+_WINDOW_CHARACTERS = 1 << 20
+_SLICES_AT_ONCE = 1 << 12
 # Code points from which on a character takes one byte, or one UTF-16 unit, more.
 _WIDER_FROM: dict[OffsetUnit, tuple[int, ...]] = {"codepoint": (), "utf8": (0x80, 0x800, 0x10000), "utf16": (0x10000,)}
 
@@ -173,19 +175,29 @@ def _in_unit(
     for i in np.flatnonzero(np.diff(bounds)).tolist():
         text = texts[i] or ""
         if not text.isascii():
-            offsets, here = _unit_offsets(text, unit), slice(bounds[i], bounds[i + 1])
-            starts[here], ends[here] = offsets[starts[here]], offsets[ends[here]]
+            here = slice(bounds[i], bounds[i + 1])
+            starts[here], ends[here] = (_unit_offsets(text, unit, places[here]) for places in (starts, ends))
     return starts, ends
 
 
-def _unit_offsets(text: str, unit: OffsetUnit) -> Int64s:
-    """Offset of each code point, and of the end, in bytes or UTF-16 units. *Shape:* (characters + 1,)"""
-    points = np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))
-    widths = np.ones(len(points) + 1, np.int64)
-    widths[0] = 0
-    for first in _WIDER_FROM[unit]:
-        widths[1:] += points >= first
-    return np.cumsum(widths)
+def _unit_offsets(text: str, unit: OffsetUnit, places: Int64s) -> Int64s:
+    """
+    Offsets of some code points in bytes or UTF-16 units, counted in one window of the text after the other.
+
+    :param places: the code points, never falling. *Shape:* (places,), as given back
+    """
+    offsets, before = np.empty_like(places), 0
+    for begin in range(0, len(text) + 1, _WINDOW_CHARACTERS):
+        points = np.frombuffer(text[begin : begin + _WINDOW_CHARACTERS].encode("utf-32-le"), np.dtype("<u4"))
+        widths = np.ones(len(points) + 1, np.int64)
+        for first in _WIDER_FROM[unit]:
+            widths[1:] += points >= first
+        widths[0] = before
+        window = np.cumsum(widths)
+        here = slice(*np.searchsorted(places, (begin, begin + _WINDOW_CHARACTERS)))
+        offsets[here] = window[places[here] - begin]
+        before = window[-1]
+    return offsets
 
 
 def _int32(offsets: Int64s) -> pa.Array:
@@ -200,8 +212,13 @@ def _names(names: Sequence[str], index: Ints) -> pa.Array:
 
 
 def _slices(texts: Sequence[str | None], row: Ints, start: Ints, end: Ints) -> pa.Array:
-    places = zip(row.tolist(), start.tolist(), end.tolist(), strict=True)
-    slices = pa.array([(texts[i] or "")[begin:stop] for i, begin, stop in places], pa.string())
-    if isinstance(slices, pa.ChunkedArray):
-        raise InputError("the entities of one batch hold over 2 GiB of text; use smaller batches")
-    return slices
+    """Cut the entities out of their texts, some thousands at a time, as Python strings take much more."""
+    pieces = [pa.array([], pa.string())]
+    for first in range(0, len(row), _SLICES_AT_ONCE):
+        here = slice(first, first + _SLICES_AT_ONCE)
+        places = zip(row[here].tolist(), start[here].tolist(), end[here].tolist(), strict=True)
+        pieces.append(pa.array([(texts[i] or "")[begin:stop] for i, begin, stop in places], pa.string()))
+    try:
+        return pa.concat_arrays(pieces)
+    except pa.ArrowInvalid as err:
+        raise InputError("the entities of one batch hold over 2 GiB of text; use smaller batches") from err

@@ -26,7 +26,7 @@ import base64
 import json
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
@@ -34,12 +34,46 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nerd_onnx.tables.texts import cuts
+
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_PIECE_ITEMS = 1 << 12
+_PIECE_CHARACTERS = 1 << 20
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def dump(value: Any) -> str:
     """Write one JSON value, characters outside ASCII as they are."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
+
+
+def dumped(value: Any) -> Iterator[str]:
+    """Write one JSON value in pieces, where it is a long string."""
+    if not isinstance(value, str) or len(value) <= _PIECE_CHARACTERS:
+        yield dump(value)
+        return
+    yield '"'
+    for begin in range(0, len(value), _PIECE_CHARACTERS):
+        yield dump(value[begin : begin + _PIECE_CHARACTERS])[1:-1]
+    yield '"'
+
+
+def dumped_lists(column: pa.ListArray) -> Iterator[Iterable[str]]:
+    """Write each list of a column as JSON, a few thousand items at a time: as Python objects they take much more."""
+    for start, stop in cuts(pc.list_value_length(column), _PIECE_ITEMS):
+        lists = column.slice(start, stop - start)
+        items = lists.flatten()
+        if len(items) > _PIECE_ITEMS:
+            yield _dumped_items(items)
+        else:
+            yield from ([dump(value)] for value in json_values(lists))
+
+
+def _dumped_items(items: pa.Array) -> Iterator[str]:
+    for begin in range(0, len(items), _PIECE_ITEMS):
+        yield ", " if begin else "["
+        yield dump(json_values(items.slice(begin, _PIECE_ITEMS)))[1:-1]
+    yield "]"
 
 
 def json_values(column: pa.Array) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -13,9 +13,9 @@ import pyarrow as pa
 import zstandard
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.tables.columns import column_exists, name_taken
+from nerd_onnx.tables.columns import name_taken
 from nerd_onnx.tables.json_lines import UNTYPED
-from nerd_onnx.tables.json_values import dump, json_values
+from nerd_onnx.tables.json_values import dump, dumped, dumped_lists, json_values
 from nerd_onnx.tables.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.tables.output_place import output_errors
 from nerd_onnx.tables.rows import RowBatch, Written
@@ -24,6 +24,7 @@ from nerd_onnx.tables.whole_file import open_target
 
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
+_WRITE_BYTES = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:@$ -]*")
 
@@ -77,23 +78,22 @@ class JsonLinesSink:
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
         """
-        Write rows with their entities.
+        Write rows with their entities, none of them unfit.
 
         :param reasons: why a row has no entities, where the sink has that field
-
-        :raises OutputError: when the disk refuses, or a line has the field already
+        :raises OutputError: when the disk refuses
         :raises InputError: when a string of a typed row is not valid UTF-8
         :raises BrokenPipeError: when the reader of standard output went away
         """
+        lines = self._raw_lines
         if rows.lines is None:
-            lines = [line.encode() for line in self._typed_lines(rows, entities, reasons)]
+            lines = self._typed_lines
         elif self._layout.is_long:
-            lines = list(self._entity_lines(rows, rows.lines, entities))
-        else:
-            lines = list(self._raw_lines(rows, rows.lines, entities, reasons))
-        with output_errors(self._path):
-            self._file.write(b"".join(lines))
-        self._rows += len(lines)
+            lines = self._entity_lines
+        for piece in _gathered(lines(rows, entities, reasons)):
+            with output_errors(self._path):
+                self._file.write(piece)
+        self._rows += len(entities.flatten()) if self._layout.is_long else rows.num_rows
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:
         """Tell which lines have a field of the new name already, where it may not be replaced."""
@@ -136,42 +136,51 @@ class JsonLinesSink:
             self._close_compressor()
         self._target.discard()
 
-    def _raw_lines(
-        self, rows: RowBatch, lines: list[bytes], entities: pa.Array, reasons: pa.Array | None
-    ) -> Iterator[bytes]:
+    def _raw_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
+        lines = rows.lines or []
         whys = [None] * len(lines) if reasons is None else reasons.to_pylist()
-        values = zip(*map(json_values, self._layout.columns(entities)), strict=True)
-        for i, (line, found, why) in enumerate(zip(lines, values, whys, strict=True)):
-            tagged = line
-            for key, value in zip(self._keys, found, strict=True):
-                tagged = self._with_member(rows.place(i), tagged, key, value)
+        values = zip(*map(dumped_lists, self._layout.columns(entities)), strict=True)
+        for line, found, why in zip(lines, values, whys, strict=True):
+            members = list(zip(self._keys, found, strict=True))
             if self._reasons_key is not None and why is not None:
-                tagged = self._with_member(rows.place(i), tagged, self._reasons_key, why)
-            yield tagged + b"\n"
+                members.append((self._reasons_key, [dump(why)]))
+            yield from self._with_members(line, members)
+            yield b"\n"
 
-    def _entity_lines(self, rows: RowBatch, lines: list[bytes], entities: pa.ListArray) -> Iterator[bytes]:
+    def _entity_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:  # noqa: ARG002
         """Give each entity a line; the key stands in it as it does in the line of its row."""
         key = None if self._layout.key is None else Key(self._layout.key)
-        name = dump(self._layout.key_name)
+        name, lines = dump(self._layout.key_name), rows.lines or []
         for i, found in enumerate(json_values(entities)):
             if found:
                 value = str(rows.number(i)) if key is None else key.value_in(lines[i])
                 yield from (f"{{{name}: {value}, {dump(entity)[1:]}\n".encode() for entity in found)
 
-    def _with_member(self, place: str, line: bytes, key: Key, value: Any) -> bytes:
-        """Put a member into a line, at its end or in place of the one of that name."""
-        found = key.values_in(line)
-        if found and not self._replace:
-            raise OutputError(column_exists(f"{self._source_name}, {place}", key.name))
-        return _replaced(line, found, dump(value)) if found else key.appended(line, dump(value))
+    def _with_members(self, line: bytes, members: list[Member]) -> Iterator[bytes]:
+        """Put members into a line: in place of those of their names where these may be replaced, else at its end."""
+        new: list[Member] = []
+        for key, value in members:
+            if self._replace and (found := key.values_in(line)):
+                line = _replaced(line, found, "".join(value))
+            else:
+                new.append((key, value))
+        yield from _appended(line, new)
 
-    def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[str]:
+    def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
         if rows.table is None or self._typed is None:
             raise ValueError("typed rows need their table and the source's schema")
         table = self._typed.placed(rows, entities, reasons)
-        columns = [self._column_values(rows, name, table.column(i)) for i, name in enumerate(table.schema.names)]
+        lists = self._typed.places[: len(self._layout.fields)]
+        keys = [dump(name).encode() + b": " for name in table.schema.names]
+        columns = [
+            dumped_lists(column) if i in lists else map(dumped, self._column_values(rows, name, column))
+            for i, (name, column) in enumerate(zip(table.schema.names, table.columns, strict=True))
+        ]
         for row in zip(*columns, strict=True):
-            yield dump(dict(zip(table.schema.names, row, strict=True))) + "\n"
+            for i, (key, value) in enumerate(zip(keys, row, strict=True)):
+                yield b", " + key if i else b"{" + key
+                yield from map(str.encode, value)
+            yield b"}\n"
 
     def _column_values(self, rows: RowBatch, name: str, column: pa.Array) -> list[Any]:
         try:
@@ -185,18 +194,22 @@ class JsonLinesSink:
             raise OutputError(f"column {name!r} cannot be written as JSON: {err}; write Parquet") from err
 
 
+Member = tuple["Key", Iterable[str]]  # with its value, as JSON in pieces
+
+
 class Key:
     """
-    One key of JSON objects, looked for and put in without touching the rest of the line.
+    One key of JSON objects, looked for without touching the line.
 
     :param name: the key
+    :ivar json: the key as JSON
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._json = dump(name)
+        self.json = dump(name).encode()
         # A plain name can be written in two ways, as it is and with \u escapes; others in more.
-        self._marks = (self._json.encode(), b"\\u") if _PLAIN_NAME.fullmatch(name) else ()
+        self._marks = (self.json, b"\\u") if _PLAIN_NAME.fullmatch(name) else ()
 
     def values_in(self, line: bytes) -> list[tuple[int, int]]:
         """
@@ -218,16 +231,25 @@ class Key:
         found = self.values_in(line)
         return line.decode()[slice(*found[-1])] if found else "null"
 
-    def appended(self, line: bytes, value: str) -> bytes:
-        """
-        Put the key and a value in as the object's last member.
 
-        :param line: a valid JSON object without the key
-        """
-        body, brace, rest = line.rpartition(b"}")
-        body = body.rstrip()
-        comma = "" if body.endswith(b"{") else ", "
-        return body + f"{comma}{self._json}: {value}".encode() + brace + rest
+def _appended(line: bytes, members: Sequence[Member]) -> Iterator[bytes]:
+    """
+    Put members in as an object's last, in pieces.
+
+    :param line: a valid JSON object without their keys
+    """
+    if not members:
+        yield line
+        return
+    body, brace, rest = line.rpartition(b"}")
+    body = body.rstrip()
+    yield body
+    comma = b"" if body.endswith(b"{") else b", "
+    for key, value in members:
+        yield comma + key.json + b": "
+        yield from map(str.encode, value)
+        comma = b", "
+    yield brace + rest
 
 
 def _members(text: str) -> Iterator[tuple[str, int, int]]:
@@ -253,6 +275,19 @@ def _replaced(line: bytes, ranges: list[tuple[int, int]], value: str) -> bytes:
 def _after_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     return match.end() if match else at
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join pieces to some that are worth a call; a large one stays as it is, without a copy."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if size + len(piece) > _WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+        waiting.append(piece)
+        size += len(piece)
+    yield b"".join(waiting)
 
 
 def _check_names(schema: pa.Schema) -> None:

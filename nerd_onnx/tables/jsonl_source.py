@@ -261,14 +261,17 @@ class TypedLinesSource(Closing):
 
 
 def _groups(lines: Iterator[NumberedLine], options: ReadOptions) -> Iterator[list[NumberedLine]]:
-    """Gather lines up to the rows and bytes of a batch."""
+    """Gather lines up to the rows and bytes of a batch; a full one waits for no further line."""
     group: list[NumberedLine] = []
     size = 0
     for number, line in lines:
-        if group and (len(group) >= options.batch_rows or size + len(line) > options.batch_bytes):
+        if group and size + len(line) > options.batch_bytes:
             yield group
             group, size = [], 0
         group.append((number, line))
         size += len(line)
+        if len(group) >= options.batch_rows or size >= options.batch_bytes:
+            yield group
+            group, size = [], 0
     if group:
         yield group

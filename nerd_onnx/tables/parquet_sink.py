@@ -41,6 +41,8 @@ class ParquetSink:
     :param reasons_field: name and type of one more new column, which says why a row has no entities; None for none
     :param scratch: folder for what needs a name before the file is whole; None for the output's own
     :param group_bytes: cut row groups where they pass so many bytes of Arrow data
+    :param text_column: gets no statistics: its least and greatest text tell nobody anything, and finding them takes
+        five times the memory of a long one
     :raises OutputError: when it cannot be written as asked
     """
 
@@ -57,6 +59,7 @@ class ParquetSink:
         reasons_field: pa.Field | None = None,
         scratch: str | None = None,
         group_bytes: int = GROUP_BYTES,
+        text_column: str | None = None,
     ) -> None:
         self._path = path
         self._columns = typed_rows(layout, source_schema, reasons_field, entities_metadata, replace=replace)
@@ -78,6 +81,7 @@ class ParquetSink:
                     self._schema,
                     compression=compression,
                     compression_level=levels,
+                    write_statistics=[path for path in compression if path != text_column],
                     metadata_collector=self._footer,
                 )
         except BaseException:

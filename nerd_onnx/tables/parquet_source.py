@@ -90,10 +90,13 @@ class ParquetSource(Closing):
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
         size = max(1, min(self._options.batch_rows, self._options.batch_bytes // row_bytes))
         try:
-            for batch in self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
-                columns = batch.slice(0, end - self.rows_read).columns
-                yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
-                if self.rows_read >= end:
+            reader = self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False)
+            for batch in reader:
+                last = self.rows_read + batch.num_rows >= end
+                if last:
+                    reader.close()  # it holds the page, which may be as large as the text
+                yield pa.RecordBatch.from_arrays(batch.slice(0, end - self.rows_read).columns, schema=self.schema)
+                if last:
                     return
         except _DAMAGE as err:
             raise InputError(

@@ -51,6 +51,7 @@ def open_sink(
     reasons_field: pa.Field | None = None,
     scratch: str | None = None,
     group_bytes: int = GROUP_BYTES,
+    text_column: str | None = None,
 ) -> Sink:
     """
     Open an output of either format for the rows of a source.
@@ -65,6 +66,7 @@ def open_sink(
     :param reasons_field: name and type of one more new column, which says why a row has no entities; None for none
     :param scratch: folder for what needs a name before the output is whole; None for the output's own
     :param group_bytes: cut Parquet row groups where they pass so many bytes
+    :param text_column: the column that was tagged
     :raises OutputError: when a column or the file exists already, or the system refuses
     :raises ValueError: when Parquet is asked for and the source gives raw lines
     """
@@ -92,4 +94,5 @@ def open_sink(
         reasons_field=reasons_field,
         scratch=scratch,
         group_bytes=group_bytes,
+        text_column=text_column,
     )

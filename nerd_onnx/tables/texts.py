@@ -68,10 +68,19 @@ def first_invalid(texts: pa.Array) -> int | None:
 
 def byte_cuts(texts: pa.Array, batch_bytes: int) -> Iterator[tuple[int, int]]:
     """Cut texts into runs of at most ``batch_bytes`` bytes; a text over that is a run of its own."""
-    ends = np.cumsum(pc.binary_length(texts).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))
+    return cuts(pc.binary_length(texts), batch_bytes)
+
+
+def cuts(sizes: pa.Array, most: int) -> Iterator[tuple[int, int]]:
+    """
+    Cut rows into runs that take at most ``most`` together; a row over that is a run of its own.
+
+    :param sizes: what each row takes, null for nothing. *Shape:* (rows,)
+    """
+    ends = np.cumsum(sizes.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))
     start, before = 0, 0
-    while start < len(texts):
-        stop = max(start + 1, int(np.searchsorted(ends, before + batch_bytes, side="right")))
+    while start < len(ends):
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
         yield start, stop
         start, before = stop, int(ends[stop - 1])
 

@@ -61,14 +61,22 @@ def prose(size: int) -> str:
     return "\n\n".join(sample_texts() * (size // 20_000 + 1))[:size]
 
 
-def test_memory_grows_by_little_with_a_text_and_time_in_proportion(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "bytes_a_byte"), [("parquet", 11), ("jsonl", 10)])
+def test_memory_grows_by_little_with_a_text_and_time_in_proportion(
+    tmp_path: Path, kind: str, bytes_a_byte: int
+) -> None:
+    """Dense entities and two bytes a character: 14 and 39 bytes a byte, were entities made Python objects at once."""
     found = {}
-    for size in (2 * MB, 8 * MB):
-        pq.write_table(pa.table({"text": [prose(size)]}), tmp_path / f"{size}.parquet")
-        found[size] = measured(tmp_path / f"{size}.parquet", tmp_path / f"o{size}.parquet")
-    small, large = found[2 * MB], found[8 * MB]
-    assert large["peak"] - small["peak"] < 30 * 6 * MB  # a hundred times the text, were it encoded at once
-    assert large["cpu_s"] < 4 * 2.5 * small["cpu_s"]  # processor time: no other process counts
+    for size in (4 * MB, 16 * MB):
+        text = "\u0142" + prose(size)  # a letter that makes Python hold two bytes a character
+        if kind == "parquet":
+            pq.write_table(pa.table({"text": [text]}), tmp_path / f"{size}.parquet")
+        else:
+            (tmp_path / f"{size}.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False), "utf-8")
+        found[size] = measured(tmp_path / f"{size}.{kind}", tmp_path / f"o{size}.{kind}")
+    small, large = found.values()
+    assert large["peak"] - small["peak"] < bytes_a_byte * 12 * MB
+    assert large["cpu_s"] < 4 * 2 * small["cpu_s"]  # processor time: no other process counts
 
 
 def test_memory_is_flat_over_many_rows(tmp_path: Path) -> None:
