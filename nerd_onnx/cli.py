@@ -166,7 +166,7 @@ def command(
     tagger = Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
     load_seconds = time.perf_counter() - begin
     if dry_run:
-        _tell_plan(plan(tagger, job), as_json=as_json)
+        _tell_plan({**plan(tagger, job), "engine": choice.engine}, as_json=as_json)
         return
     summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json) and sys.stderr.isatty())
     summary["load_seconds"] = round(load_seconds, 4)

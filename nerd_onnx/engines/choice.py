@@ -81,7 +81,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--workers",
             type=click.IntRange(min=1),
-            help="Most workers of the engine, with --threads processors each.  [default: as files and processors allow]",
+            help="Most workers of the engine, of --threads processors each.  [default: as files and processors allow]",
         ),
         click.option(
             "--engine-address",

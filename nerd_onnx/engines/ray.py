@@ -6,9 +6,8 @@ Comes with ``pip install 'nerd-onnx[ray]'``; every node needs nerd-onnx in its P
 
 from __future__ import annotations
 
+import importlib
 import logging
-import os
-import pickle
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,9 +17,10 @@ import pyarrow as pa
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
 from nerd_onnx.engines.worker import BATCH_ROWS, FileTasks, Outcome, process_tagger, tag_table
-from nerd_onnx.errors import EngineError, MissingExtraError, first_line
+from nerd_onnx.errors import EngineError, MissingExtraError, OptionError, first_line
 from nerd_onnx.tagger import Tagger, TagOptions
 
+_ATTEMPTS = 4  # of a file
 _REACH_S = 10.0
 
 
@@ -50,7 +50,7 @@ def tag(
     :raises MissingExtraError: when Ray is not installed
     :raises NerdError: when model or options are wrong
     """
-    ray = _ray()
+    ray, data = _imported("ray"), _imported("ray.data")
     tagger = Tagger.load(model, **{**options, "threads": cpus_per_worker})  # finds mistakes before any actor starts
     worker_model, archive = for_workers(tagger.bundle, ship=ship_model)
     cpus = int(ray.cluster_resources().get("CPU", 1))
@@ -60,7 +60,7 @@ def tag(
         batch_size=batch_rows,
         fn_constructor_args=(worker_model, tagger.options, _sent(ray, archive), replace_column),
         num_cpus=cpus_per_worker,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers or max(1, cpus // cpus_per_worker)),
+        compute=data.ActorPoolStrategy(min_size=1, max_size=workers or max(1, cpus // cpus_per_worker)),
     )
     tagged.context.execution_options.preserve_order = True
     return tagged
@@ -68,32 +68,38 @@ def tag(
 
 def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterator[Outcome]:
     """
-    Tag files on a pool of actors, and yield what came of each.
+    Tag files, a task each, and yield what came of them.
+
+    Ray's worker processes do task after task, so that each loads the model once.
 
     :param archive: the model to send along
-    :raises EngineError: when Ray gives up
+    :raises EngineError: when Ray cannot be started or reached, or gives up
+    :raises OptionError: when no machine has as many processors as a worker is to have
     """
-    ray = _ray()
+    ray = _imported("ray")
     _start(ray, choice.engine_address)
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-        workers, threads = choice.sizes(len(tasks.jobs), sum(nodes), max(nodes), tasks.options.threads)
-        outcomes = ray.data.from_items(list(range(len(tasks.jobs))), override_num_blocks=len(tasks.jobs)).map_batches(
-            _TagFiles,
-            batch_format="pyarrow",
-            batch_size=1,
-            fn_constructor_args=(tasks.with_threads(threads), _sent(ray, archive)),
-            num_cpus=threads,
-            # An actor that holds more than one file would keep it from the others.
-            compute=ray.data.ActorPoolStrategy(
-                min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=1
-            ),
-        )
-        for row in outcomes.iter_rows():
-            yield pickle.loads(row["outcome"])  # noqa: S301 - made by our own workers
+        _, threads = choice.sizes(len(tasks.jobs), sum(nodes), max(nodes), tasks.options.threads)
+        if threads > max(nodes) > 0:  # Ray would wait for such a machine without end
+            raise OptionError(f"--threads {threads}: the largest machine of this Ray has {max(nodes)} processors")
+        sent = ray.put((tasks.with_threads(threads), _sent(ray, archive)))
+        task = ray.remote(num_cpus=threads, max_retries=_ATTEMPTS - 1)(_tag_file)
+        running: list[Any] = []
+        for number in range(len(tasks.jobs)):
+            if len(running) == choice.workers:
+                done, running = ray.wait(running)
+                yield ray.get(done[0])
+            running.append(task.remote(sent, number))
+        yield from ray.get(running)
     except ray.exceptions.RayError as err:
-        raise EngineError(f"Ray: {first_line(err)}") from err
+        raise EngineError(f"Ray: {first_line(getattr(err, 'cause', None) or err)}") from err
+
+
+def _tag_file(sent: tuple[FileTasks, Any], number: int) -> Outcome:
+    """Tag a file in one of Ray's worker processes."""
+    tasks, archive = sent
+    return tasks.run(number, _fetch(archive))
 
 
 class _TagRows:
@@ -107,27 +113,12 @@ class _TagRows:
         return tag_table(self._tagger, table, replace_column=self._replace_column)
 
 
-class _TagFiles:
-    """A worker for files."""
-
-    def __init__(self, tasks: FileTasks, archive: Any) -> None:
-        self._tasks = tasks
-        self._archive = archive
-
-    def __call__(self, numbers: pa.Table) -> pa.Table:
-        found = [self._tasks.run(number, _fetch(self._archive)) for number in numbers["item"].to_pylist()]
-        return pa.table({"outcome": pa.array([pickle.dumps(outcome) for outcome in found], pa.binary())})
-
-
 def _start(ray: Any, address: str | None) -> None:
     """
     Join a cluster, or start one here, quietly.
 
     :raises EngineError: when it cannot be done
     """
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns, in the driver's terminal, of its own habits
     if ray.is_initialized():
         return
     try:
@@ -166,14 +157,13 @@ def _fetch(archive: Any) -> Callable[[], bytes]:
     return fetch
 
 
-def _ray() -> Any:
+def _imported(name: str) -> Any:
     """
     Import Ray.
 
     :raises MissingExtraError: when it is not installed
     """
     try:
-        import ray.data
+        return importlib.import_module(name)
     except ImportError as err:
         raise MissingExtraError("Ray Data is not installed: pip install 'nerd-onnx[ray]'") from err
-    return ray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -104,6 +105,7 @@ def _stopping() -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         came.append(number)
+        logging.disable()  # what the engines say of being stopped is no news
         raise KeyboardInterrupt
 
     in_main = threading.current_thread() is threading.main_thread()

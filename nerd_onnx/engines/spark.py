@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -127,7 +129,10 @@ def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any
             raise OptionError(f"--workers: {master} takes it from its own settings: --conf spark.executor.instances=")
         if choice.workers:
             builder = builder.config("spark.cores.max", str(choice.workers * threads))
+    handler = signal.getsignal(signal.SIGINT)
     spark = builder.master(master).config("spark.task.cpus", str(threads)).getOrCreate()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handler)  # Spark puts its own there, which ends in a traceback
     return spark, threads
 
 

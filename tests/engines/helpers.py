@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +90,15 @@ class Killed:
     workers: tuple[int, ...]
 
 
-def run_with_kills(output: Path, *arguments: object, kills: int) -> Killed:
+def run_with_kills(
+    output: Path, *arguments: object, kills: int, victim: Callable[[int], int] = lambda worker: worker
+) -> Killed:
     """
     Run the command, and kill workers when they have made a part of a file safe.
 
     :param output: the folder of outputs
     :param kills: after so many they are left alone
+    :param victim: gives the process to kill instead of the one that writes the file
     """
     process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     killed: list[int] = []
@@ -104,11 +107,28 @@ def run_with_kills(output: Path, *arguments: object, kills: int) -> Killed:
         for lock in output.rglob("*.nerd-work/lock"):
             worker = _half_done(lock)
             if worker is not None and worker not in killed and len(killed) < kills:
-                os.kill(worker, signal.SIGKILL)
+                os.kill(victim(worker), signal.SIGKILL)
                 killed.append(worker)
         time.sleep(0.02)
     out, err = process.communicate(timeout=30)
     return Killed(subprocess.CompletedProcess(process.args, process.returncode, out, err), tuple(killed))
+
+
+def stopped_half_done(output: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command, and ask it to stop as Ctrl-C does when a part of a file is safe."""
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(map(_half_done, output.rglob("*.nerd-work/lock"))):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def executor_of(worker: int) -> int:
+    """Give the Java process that a Python worker of Spark belongs to."""
+    while "java" not in _command_line(worker).split(" ", 1)[0]:
+        worker = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+    return worker
 
 
 def _half_done(lock: Path) -> int | None:

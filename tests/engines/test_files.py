@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
-from tests.engines.helpers import corpus, run, run_with_kills, summary
-from tests.faults.helpers import tree
+from tests.engines.helpers import corpus, run, run_with_kills, stopped_half_done, summary
+from tests.faults.helpers import texts, tree, write_parquet
 
 ENGINES = pytest.mark.parametrize("engine", ["ray", "spark"])
 
@@ -56,6 +56,32 @@ def test_killed_workers_are_replaced_and_their_files_gone_on_with(
     assert (killed.done.returncode, tree(output)) == (0, expected)
     assert told["resumed_rows"] >= 20  # ten of each that was killed, at least
     assert told["rows"] == told["written"] == 241
+
+
+@ENGINES
+def test_a_file_that_kills_its_workers_ends_the_run_and_can_be_gone_on_with(engine: str, tmp_path: Path) -> None:
+    source, output = write_parquet(tmp_path / "in.parquet", texts(300)), tmp_path / "out"
+    options = ["--engine", engine, "--chunk-rows", 10, source, f"{output}/"]
+    killed = run_with_kills(output, *options, kills=100)
+    told = summary(killed.done)
+    assert (killed.done.returncode, told["error"], len(killed.workers)) == (1, "engine", 4)
+    assert not (output / "in.parquet").exists()
+    assert summary(run(*options, "--resume"))["resumed_rows"] >= 40
+    assert run(source, tmp_path / "local.parquet").returncode == 0
+    assert (output / "in.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
+
+
+@ENGINES
+def test_a_run_that_is_stopped_is_gone_on_with(engine: str, tmp_path: Path) -> None:
+    source, output, local = corpus(tmp_path / "in", rows=200), tmp_path / "out", tmp_path / "local"
+    options = ["--engine", engine, "--chunk-rows", 10, source, output]
+    stopped = stopped_half_done(output, *options)
+    assert (stopped.returncode, summary(stopped)["error"]) == (130, "interrupted")
+    assert "--resume" in summary(stopped)["message"]
+    told = summary(run(*options, "--resume"))
+    assert told["resumed_rows"] + told["finished_before"] > 0
+    assert run(source, local).returncode == 0
+    assert tree(output) == tree(local)
 
 
 @ENGINES

@@ -16,7 +16,17 @@ import pytest
 from nerd_onnx.engines.spark import tag
 from nerd_onnx.errors import InputError, OptionError, OutputError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
-from tests.engines.helpers import corpus, local_rows, run, standalone, summary, table, worker_killed
+from tests.engines.helpers import (
+    corpus,
+    executor_of,
+    local_rows,
+    run,
+    run_with_kills,
+    standalone,
+    summary,
+    table,
+    worker_killed,
+)
 from tests.faults.helpers import tree
 
 
@@ -105,14 +115,16 @@ def test_mistakes_are_found_before_any_task_runs(spark: Any, tmp_path: Path) -> 
         tag(rows, labels=["planet"])
 
 
-def test_a_standalone_cluster_gives_the_files_of_the_local_run(tmp_path: Path) -> None:
+def test_a_standalone_cluster_that_loses_an_executor_gives_the_files_of_the_local_run(tmp_path: Path) -> None:
     source, local = corpus(tmp_path / "in"), tmp_path / "local"
     assert run(source, local).returncode == 0
     with standalone(tmp_path) as master:
-        done = run("--engine", "spark", "--engine-address", master, source, tmp_path / "out")
-        assert done.returncode == 0, done.stderr
+        options = ["--engine", "spark", "--engine-address", master, "--chunk-rows", 10, source, tmp_path / "out"]
+        killed = run_with_kills(tmp_path / "out", *options, kills=1, victim=executor_of)
+        assert killed.done.returncode == 0, killed.done.stderr
+        assert len(killed.workers) == 1
         assert tree(tmp_path / "out") == tree(local)
-        assert summary(done)["files"] == 4
+        assert summary(killed.done)["rows"] == 241
 
         job = tmp_path / "job.py"
         job.write_text("from nerd_onnx.cli import main\n\nmain()\n")
