@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, replace
 from types import FrameType
 from typing import Any
@@ -39,7 +40,7 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
     begin = time.perf_counter()
     model, archive = for_workers(tagger.bundle, ship=choice.ship_model)
     tasks = FileTasks(model, tagger.options, _jobs_of(job))
-    with _stopping():
+    with _stopping(), redirect_stdout(sys.stderr):  # where Ray tells of workers that died
         outcomes = list(_run_files(choice, tasks, archive))
     failures = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failures:

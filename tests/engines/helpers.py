@@ -66,7 +66,7 @@ def command(*arguments: object) -> list[str]:
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=300, **options)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=900, **options)
 
 
 def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def run_with_kills(
     """
     process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     killed: list[int] = []
-    end = time.monotonic() + 300
+    end = time.monotonic() + 900
     while process.poll() is None and time.monotonic() < end:
         for lock in output.rglob("*.nerd-work/lock"):
             worker = _half_done(lock)
