@@ -185,6 +185,7 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
     else:
         from nerd_onnx.engines.run import tag_on_engine
 
+        sys.stdout = sys.stderr  # where Ray tells of workers that died, also at its own end
         summary = tag_on_engine(choice, tagger, job)
     bundle = tagger.bundle
     model = {"model": bundle.name, "model_sha256": bundle.model_sha256, "kernels": bundle.kernels}

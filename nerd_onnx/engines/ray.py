@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -76,9 +78,9 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
     :raises EngineError: when Ray cannot be started or reached, or gives up
     :raises OptionError: when no machine has as many processors as a worker is to have
     """
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else it tells of workers that died behind the summary
     ray = _imported("ray")
-    _start(ray, choice.engine_address)
-    try:
+    with _cluster(ray, choice.engine_address):
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         _, threads = choice.sizes(len(tasks.jobs), sum(nodes), max(nodes), tasks.options.threads)
         if threads > max(nodes) > 0:  # Ray would wait for such a machine without end
@@ -92,8 +94,6 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
                 yield ray.get(done[0])
             running.append(task.remote(sent, number))
         yield from ray.get(running)
-    except ray.exceptions.RayError as err:
-        raise EngineError(f"Ray: {first_line(getattr(err, 'cause', None) or err)}") from err
 
 
 def _tag_file(sent: tuple[FileTasks, Any], number: int) -> Outcome:
@@ -113,20 +113,25 @@ class _TagRows:
         return tag_table(self._tagger, table, replace_column=self._replace_column)
 
 
-def _start(ray: Any, address: str | None) -> None:
+@contextmanager
+def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     """
-    Join a cluster, or start one here, quietly.
+    Join a cluster, or start one here, quietly, and leave it again: then it has said all that it has to say.
 
-    :raises EngineError: when it cannot be done
+    :raises EngineError: when it cannot be started or reached, or gives up
     """
-    if ray.is_initialized():
-        return
     try:
         if address is not None:
             _check_reachable(address)  # Ray itself tries for minutes
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as err:  # Ray's own, the system's, and where its processes do not come up plain ones
         raise EngineError(f"Ray cannot be started or reached: {first_line(err)}") from err
+    try:
+        yield
+    except ray.exceptions.RayError as err:
+        raise EngineError(f"Ray: {first_line(getattr(err, 'cause', None) or err)}") from err
+    finally:
+        ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from types import FrameType
 from typing import Any
@@ -40,7 +39,7 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
     begin = time.perf_counter()
     model, archive = for_workers(tagger.bundle, ship=choice.ship_model)
     tasks = FileTasks(model, tagger.options, _jobs_of(job))
-    with _stopping(), redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+    with _stopping():
         outcomes = list(_run_files(choice, tasks, archive))
     failures = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failures:
