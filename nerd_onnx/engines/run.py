@@ -16,7 +16,7 @@ from typing import Any
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import for_workers
 from nerd_onnx.engines.worker import FileTasks, Outcome, is_uri
-from nerd_onnx.errors import InterruptedRunError, NerdError
+from nerd_onnx.errors import EngineError, InterruptedRunError, NerdError
 from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.tagger import Tagger
 
@@ -112,7 +112,9 @@ def _stopping() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EngineError) as err:
+        if isinstance(err, EngineError) and not came:
+            raise  # else the signal broke the engine's own conversation
         interrupted = InterruptedRunError(came[0] if came else signal.SIGINT)
         interrupted.args = (f"interrupted; {_GO_ON}",)
         raise interrupted from None
