@@ -2,7 +2,7 @@
 PYTHON ?= .venv-dev/bin/python
 PEERS ?= .venv-peers
 
-.PHONY: setup test soak lint types wheel docs bench peers ci
+.PHONY: setup test soak engines lint types wheel docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -16,6 +16,9 @@ soak:             ## the long forms: kills, every step of the disk protocol, dam
 	NERD_LONG=1 $(PYTHON) -m pytest -q tests/faults/test_crashes.py
 	$(PYTHON) -m tests.faults.fuzz --cases 1000000 --seconds 3600
 	$(PYTHON) -m tests.faults.leaks --minutes 20 --log leaks.json
+
+engines:          ## real Ray and Spark, with workers that are killed; needs the [ray] and [spark] extras and Java
+	$(PYTHON) -m pytest -q -m engines tests/engines
 
 lint:             ## style, import direction, formatting
 	$(PYTHON) -m ruff check .

@@ -12,6 +12,7 @@ import click
 
 from nerd_onnx import __version__
 from nerd_onnx.commands import run_command
+from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.messages import plan, printable, resuming_command, summary_line
 
@@ -20,6 +21,7 @@ _JOB_OPTIONS = (
     *("resume", "chunk_rows", "on_error", "rejects", "max_errors", "retry_rejects", "max_memory", "layout", "key"),
     "work_dir",
 )
+_ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
 _TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column")
 _YES = ("1", "true", "t", "yes", "y", "on")  # what click takes for a set flag
@@ -123,6 +125,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     help="Local folder for the work that --resume needs when OUTPUT is in a store.  [default: ~/.cache/nerd-onnx/work]",
 )
 @click.option("--overwrite-column", is_flag=True, help="Replace an existing column of the new name.")
+@engine_options
 @click.option("--dry-run", is_flag=True, help="Check everything and tell the plan; write nothing.")
 @click.option(
     "--json",
@@ -162,12 +165,15 @@ def command(
       nerd-tag crawl/ tagged/ --on-error skip --rejects rejects.jsonl
       nerd-tag s3://bucket/crawl/ s3://bucket/tagged/ --resume
       zcat posts.jsonl.gz | nerd-tag - - --min-score 0.8 > tagged.jsonl
+      nerd-tag --engine ray crawl/ tagged/
     """  # noqa: D301 - the backspace tells click to keep the lines
     from nerd_onnx.checks import check_job
     from nerd_onnx.job import TagJob
     from nerd_onnx.tagger import Tagger
 
     job = TagJob(list(sources), target, **{name: options[name] for name in _JOB_OPTIONS})
+    choice = EngineChoice(**{name: options[name] for name in _ENGINE_OPTIONS})
+    choice.check(job)
     check_job(job)
     if options["threads"]:
         os.environ.setdefault("RAYON_NUM_THREADS", str(options["threads"]))  # the tokenizer's threads
@@ -176,9 +182,9 @@ def command(
     tagger = Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
     load_seconds = time.perf_counter() - begin
     if dry_run:
-        _tell_plan(plan(tagger, job), as_json=as_json)
+        _tell_plan({**plan(tagger, job), "engine": choice.engine}, as_json=as_json)
         return
-    summary = _tag(tagger, job, show_progress=not (quiet or as_json) and sys.stderr.isatty())
+    summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json) and sys.stderr.isatty())
     summary["load_seconds"] = round(load_seconds, 4)
     if as_json:
         click.echo(json.dumps(summary), err=True)
@@ -188,16 +194,31 @@ def command(
         sys.exit(_REJECTS_CODE)
 
 
-def _tag(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
-    """Tag the files and give the summary; a signal ends the run with its work safe."""
+def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) -> dict[str, Any]:
+    """Tag the files and give the summary, with what made it."""
+    from nerd_onnx.tables.stores import without_secrets
+
+    if choice.is_local:
+        summary = _tag_here(tagger, job, show_progress=show_progress)
+    else:
+        from nerd_onnx.engines.run import tag_on_engine
+
+        sys.stdout = sys.stderr  # where Ray tells of workers that died, also at its own end
+        summary = tag_on_engine(choice, tagger, job)
+    bundle = tagger.bundle
+    model = {"model": bundle.name, "model_sha256": bundle.model_sha256, "kernels": bundle.kernels}
+    return {**summary, "output": without_secrets(job.output), **model}
+
+
+def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
+    """Tag the files in this process; a signal ends the run with its work safe."""
     from nerd_onnx.run import tag_files
     from nerd_onnx.stopping import StopSignals
-    from nerd_onnx.tables.stores import without_secrets
 
     bar = _Bar() if show_progress else None
     try:
         with StopSignals() as signals:
-            summary = tag_files(tagger, job, bar, lambda: signals.number).summary()
+            return tag_files(tagger, job, bar, lambda: signals.number).summary()
     except InterruptedRunError as err:
         if err.safe_rows:
             err.args = (f"{err}; go on with: {resuming_command(sys.argv[1:])}",)
@@ -206,9 +227,6 @@ def _tag(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
         if bar is not None:
             bar.close()
         tagger.close()
-    bundle = tagger.bundle
-    model = {"model": bundle.name, "model_sha256": bundle.model_sha256, "kernels": bundle.kernels}
-    return {**summary, "output": without_secrets(job.output), **model}
 
 
 class _Bar:

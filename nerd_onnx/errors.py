@@ -38,6 +38,10 @@ class OutputError(NerdError):
     code = "output"
 
 
+class BusyError(OutputError):
+    """Another run is at the output."""
+
+
 class ModelError(NerdError):
     """The model folder is missing, incomplete, altered, or of a kind the runtime cannot run."""
 
@@ -72,6 +76,12 @@ class InterruptedRunError(NerdError):
         super().__init__(
             f"interrupted; {safe_rows} rows are safe" if safe_rows else "interrupted; no output was written"
         )
+
+
+class EngineError(NerdError):
+    """Ray or Spark cannot be started or reached, or gave a job up."""
+
+    code = "engine"
 
 
 class TrainingDataError(NerdError):

@@ -10,7 +10,7 @@ import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from nerd_onnx.errors import OutputError
+from nerd_onnx.errors import BusyError, OutputError
 from nerd_onnx.tables.output_place import output_errors, output_name
 from nerd_onnx.tables.rows import Closing
 
@@ -30,7 +30,7 @@ class RunLock(Closing):
 
     :param output: the output, for messages
     :param folder: the work folder; made when it is missing
-    :raises OutputError: when another run holds it, naming that run's process and start time
+    :raises BusyError: when another run holds it, naming that run's process and start time
     """
 
     def __init__(self, output: str, folder: str) -> None:
@@ -60,7 +60,7 @@ class RunLock(Closing):
         except BlockingIOError as err:
             owner = _owner(descriptor)
             os.close(descriptor)
-            raise OutputError(
+            raise BusyError(
                 f"{output_name(output)}: is being written by another run ({owner}); wait for it, or stop it"
             ) from err
         except OSError as err:

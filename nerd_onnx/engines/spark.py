@@ -1,0 +1,208 @@
+"""
+Spark: ``tag(frame)`` maps Arrow batches in the Python workers of the executors, each with one model.
+
+Comes with ``pip install 'nerd-onnx[spark]'`` and needs Java; every executor needs nerd-onnx in its Python.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from nerd_onnx.engines.choice import EngineChoice
+from nerd_onnx.engines.model import WorkerModel, for_workers
+from nerd_onnx.engines.worker import FileTasks, Outcome, process_tagger, tag_table
+from nerd_onnx.errors import EngineError, InputError, MissingExtraError, OptionError, OutputError, first_line
+from nerd_onnx.inference.session import available_cpus
+from nerd_onnx.tables.columns import name_taken
+from nerd_onnx.tagger import Tagger
+
+_QUIET = Path(__file__).with_name("quiet.log4j2.properties")
+_ATTEMPTS = 4  # of a task: what Spark itself takes on a cluster
+_sent: dict[str, tempfile.TemporaryDirectory[str]] = {}  # executors read from there as long as the driver lives
+
+
+def tag(
+    frame: Any,
+    *,
+    model: str | None = None,
+    ship_model: bool = True,
+    cpus_per_task: int = 1,
+    replace_column: bool = False,
+    **options: Any,
+) -> Any:
+    """
+    Add the entities column to a Spark data frame: the rows, bit for bit, that the local run gives.
+
+    :param frame: a ``pyspark.sql.DataFrame`` with the text column; all its columns are kept
+    :param model: as :meth:`Tagger.load` takes it; None for the model inside
+    :param ship_model: send the model along; without, every executor reads it under its path here, from shared storage
+    :param cpus_per_task: threads of a task, as many as ``spark.task.cpus`` says
+    :param replace_column: an existing column of the new name is replaced
+    :param options: ``text_column``, ``column``, ``labels``, ``min_score`` and the like, as :class:`TagOptions` has them
+    :return: the lazy frame; a task whose worker dies is tried again by Spark, in local mode with ``local[N,4]``
+    :raises MissingExtraError: when PySpark is not installed
+    :raises InputError: when the text column is missing
+    :raises OutputError: when the new column exists and may not be replaced
+    :raises NerdError: when model or options are wrong
+    """
+    _pyspark()
+    tagger = Tagger.load(model, **{**options, "threads": cpus_per_task})  # finds mistakes before any task runs
+    schema = _extended(frame, tagger, replace_column=replace_column)
+    worker_model, archive = for_workers(tagger.bundle, ship=ship_model)
+    if archive:
+        _send(_context(frame.sparkSession), worker_model, archive)
+    tag_options = tagger.options
+
+    def tag_rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        worker = process_tagger(worker_model, tag_options, _fetch(worker_model))
+        for batch in batches:
+            yield from tag_table(worker, pa.Table.from_batches([batch]), replace_column=replace_column).to_batches()
+
+    return frame.mapInArrow(tag_rows, schema)
+
+
+def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterator[Outcome]:
+    """
+    Tag files, a task each, and yield what came of them.
+
+    :param archive: the model to send along
+    :raises EngineError: when Spark cannot be started, or gives up
+    """
+    _pyspark()
+    files = len(tasks.jobs)
+    try:
+        spark, threads = _session(choice, files, tasks.options.threads)
+        tasks = tasks.with_threads(threads)
+        if archive:
+            _send(spark.sparkContext, tasks.model, archive)
+
+        def tag_files(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                found = [tasks.run(number, _fetch(tasks.model)) for number in batch.column(0).to_pylist()]
+                column = pa.array([pickle.dumps(outcome) for outcome in found], pa.binary())
+                yield pa.RecordBatch.from_arrays([column], names=["outcome"])
+
+        rows = spark.range(0, files, 1, files).mapInArrow(tag_files, "outcome binary").collect()
+    except _failures() as err:
+        reason = getattr(err, "java_exception", None) or err  # the Python side often says only that there is one
+        raise EngineError(f"Spark: {first_line(reason)}") from err
+    for row in rows:
+        yield pickle.loads(row["outcome"])  # noqa: S301 - made by our own workers
+
+
+def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any, int]:
+    """
+    Start Spark, or join the one that ``spark-submit`` started.
+
+    :return: the session, and the processors of each task
+    :raises OptionError: when the number of workers is not for us to say
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile={_QUIET.as_uri()}")
+    from pyspark import SparkConf
+    from pyspark.sql import SparkSession
+
+    settings = SparkConf()
+    master = choice.engine_address or settings.get("spark.master", None) or "local[*]"
+    builder = SparkSession.builder.appName("nerd-tag").config("spark.ui.showConsoleProgress", "false")
+    builder = builder.config("spark.speculation", "false")  # two tasks would write one file
+    if found := re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master):
+        cpus = available_cpus() if found[1] in (None, "*") else int(found[1])
+        workers, threads = choice.sizes(files, cpus, cpus, threads)
+        master = f"local[{workers * threads},{_ATTEMPTS}]"
+        builder = builder.config("spark.ui.enabled", "false").config("spark.driver.bindAddress", "127.0.0.1")
+        builder = builder.config("spark.driver.host", "127.0.0.1")
+    else:
+        threads = threads or int(settings.get("spark.task.cpus", "1") or 1)
+        if choice.workers and not master.startswith("spark://"):
+            raise OptionError(f"--workers: {master} takes it from its own settings: --conf spark.executor.instances=")
+        if choice.workers:
+            builder = builder.config("spark.cores.max", str(choice.workers * threads))
+    handler = signal.getsignal(signal.SIGINT)
+    spark = builder.master(master).config("spark.task.cpus", str(threads)).getOrCreate()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handler)  # Spark puts its own there, which ends in a traceback
+    return spark, threads
+
+
+def _extended(frame: Any, tagger: Tagger, *, replace_column: bool) -> Any:
+    """Give the schema with the new column, at the end or in place of the one of that name."""
+    from pyspark.sql.pandas.types import from_arrow_type
+    from pyspark.sql.types import StructField, StructType
+
+    name, text_column, names = tagger.options.column, tagger.options.text_column, frame.columns
+    if text_column not in names:
+        raise InputError(f"the frame has no column {text_column!r}; it has: {', '.join(names)}")
+    if name in names and not replace_column:
+        raise OutputError(f"the frame {name_taken(name)}; choose another name, or pass replace_column=True")
+    added = StructField(name, from_arrow_type(tagger.entity_field().type))
+    fields = [added if field.name == name else field for field in frame.schema.fields]
+    return StructType(fields if name in names else [*fields, added])
+
+
+def _context(spark: Any) -> Any:
+    """
+    Give the session's context, through which files are sent.
+
+    :raises OptionError: over Spark Connect, which has none
+    """
+    try:
+        return spark.sparkContext
+    except Exception as err:  # PySpark's error for it changes with its version
+        raise OptionError("over Spark Connect no model can be sent along; pass ship_model=False") from err
+
+
+def _send(context: Any, model: WorkerModel, archive: bytes) -> None:
+    """Send the model along, under a name that no other model has."""
+    name = _archive_name(model)
+    if name not in _sent:
+        _sent[name] = tempfile.TemporaryDirectory(prefix="nerd-")
+        Path(_sent[name].name, name).write_bytes(archive)
+    context.addFile(str(Path(_sent[name].name, name)))
+
+
+def _fetch(model: WorkerModel) -> Callable[[], bytes]:
+    """Give the function that reads, on a worker, the model that was sent along."""
+
+    def fetch() -> bytes:
+        from pyspark import SparkFiles
+
+        return Path(SparkFiles.get(_archive_name(model))).read_bytes()
+
+    return fetch
+
+
+def _archive_name(model: WorkerModel) -> str:
+    return f"nerd-onnx-model-{model.digest}.tar"
+
+
+def _pyspark() -> Any:
+    """
+    Import PySpark.
+
+    :raises MissingExtraError: when it is not installed
+    """
+    try:
+        import pyspark
+    except ImportError as err:
+        raise MissingExtraError("PySpark is not installed: pip install 'nerd-onnx[spark]'") from err
+    return pyspark
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """List what PySpark raises when Spark cannot be started, or gives up."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    return PySparkException, Py4JError

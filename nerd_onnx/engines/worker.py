@@ -1,0 +1,115 @@
+"""What an engine's worker does: one tagger a process, kept from call to call; rows and whole files through it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from nerd_onnx.engines.model import WorkerModel
+from nerd_onnx.errors import BusyError, NerdError
+from nerd_onnx.job import TagJob, TagReport, peak_rss_bytes
+from nerd_onnx.run import tag_files
+from nerd_onnx.stored_models import load_bundle
+from nerd_onnx.tables.output_place import output_errors
+from nerd_onnx.tables.stores import is_uri
+from nerd_onnx.tagger import Tagger, TagOptions
+
+BATCH_ROWS = 1024
+_BUSY_S = 60.0  # an attempt that lost its machine's engine process may live on for some seconds
+_taggers: dict[tuple[WorkerModel, TagOptions], Tagger] = {}
+
+
+def process_tagger(model: WorkerModel, options: TagOptions, fetch: Callable[[], bytes]) -> Tagger:
+    """
+    Give this process's tagger for a model and options, loading it once.
+
+    :param options: their threads are the processors that the engine gives to this process
+    :param fetch: gives the model that was sent along
+    """
+    if (model, options) not in _taggers:
+        os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads or 1))  # the tokenizer's threads
+        _taggers[model, options] = Tagger(load_bundle(model.folder(fetch)), options)
+    return _taggers[model, options]
+
+
+def tag_table(tagger: Tagger, table: pa.Table, *, replace_column: bool) -> pa.Table:
+    """
+    Add the entities column to a table.
+
+    :raises NerdError: as :meth:`Tagger.tag_batch` does
+    """
+    batches = table.to_batches(max_chunksize=BATCH_ROWS) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    return pa.Table.from_batches([tagger.tag_batch(batch, replace_column=replace_column) for batch in batches])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What came of one file.
+
+    :param report: what was done
+    :param error: why it could not be; an error that trying again would not mend
+    :param peak_rss_bytes: the largest resident size of the worker so far
+    """
+
+    report: TagReport
+    error: NerdError | None
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True)
+class FileTasks:
+    """
+    The files of a run, each tagged by one worker just as a local run tags it.
+
+    A worker that takes over from one that died goes on with what that one had made safe.
+
+    :param jobs: one file each
+    """
+
+    model: WorkerModel
+    options: TagOptions
+    jobs: Sequence[TagJob]
+
+    def run(self, number: int, fetch: Callable[[], bytes]) -> Outcome:
+        """
+        Tag a file.
+
+        :param number: which
+        :param fetch: gives the model that was sent along
+        """
+        job = self.jobs[number]
+        report, error = TagReport(), None
+        try:
+            _make_folder(job.output)
+            report = _tagged_alone(process_tagger(self.model, self.options, fetch), job)
+        except NerdError as err:
+            error = err
+        return Outcome(report, error, peak_rss_bytes())
+
+    def with_threads(self, threads: int) -> FileTasks:
+        """Give the same files to workers of so many processors."""
+        return replace(self, options=replace(self.options, threads=threads))
+
+
+def _make_folder(output: str) -> None:
+    """Make the folder of an output."""
+    if not is_uri(output):
+        with output_errors(output):
+            os.makedirs(os.path.dirname(output), exist_ok=True)  # noqa: PTH103, PTH120 - see tables/
+
+
+def _tagged_alone(tagger: Tagger, job: TagJob) -> TagReport:
+    """Tag a file once nobody else is at it: an attempt before this one may still be dying."""
+    end = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return tag_files(tagger, job)
+        except BusyError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.5)
