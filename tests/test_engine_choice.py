@@ -19,7 +19,7 @@ from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
 from nerd_onnx.errors import BusyError, NerdError, OptionError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
-from nerd_onnx.job import TagJob
+from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.tables.work_folder import WorkFolder
 from nerd_onnx.tagger import TagOptions
 from tests.models import SAMPLE
@@ -159,3 +159,13 @@ def test_mistakes_of_a_file_are_told_and_not_raised(tmp_path: Path) -> None:
     assert str(tmp_path / "no") in str(error)
     with pytest.raises(OptionError):
         EngineChoice("local", workers=2)
+
+
+@pytest.mark.parametrize("error", [None, BusyError("a: is busy\nsecond line"), OptionError("x")])
+def test_what_came_of_a_file_travels_as_text(error: NerdError | None) -> None:
+    outcome = worker.Outcome(TagReport(rows=3, written=2, rejected=1, seconds=0.5), error, 7)
+    back = worker.Outcome.from_json(outcome.to_json())
+    assert (back.report, back.peak_rss_bytes) == (outcome.report, 7)
+    assert type(back.error) is type(error)
+    assert str(back.error) == str(error)
+    assert getattr(back.error, "exit_code", 0) == getattr(error, "exit_code", 0)

@@ -7,7 +7,6 @@ Comes with ``pip install 'nerd-onnx[spark]'`` and needs Java; every executor nee
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import signal
 import sys
@@ -90,15 +89,15 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
         def tag_files(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for batch in batches:
                 found = [tasks.run(number, _fetch(tasks.model)) for number in batch.column(0).to_pylist()]
-                column = pa.array([pickle.dumps(outcome) for outcome in found], pa.binary())
+                column = pa.array([outcome.to_json() for outcome in found], pa.string())
                 yield pa.RecordBatch.from_arrays([column], names=["outcome"])
 
-        rows = spark.range(0, files, 1, files).mapInArrow(tag_files, "outcome binary").collect()
+        rows = spark.range(0, files, 1, files).mapInArrow(tag_files, "outcome string").collect()
     except _failures() as err:
         reason = getattr(err, "java_exception", None) or err  # the Python side often says only that there is one
         raise EngineError(f"Spark: {first_line(reason)}") from err
     for row in rows:
-        yield pickle.loads(row["outcome"])  # noqa: S301 - made by our own workers
+        yield Outcome.from_json(row["outcome"])
 
 
 def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any, int]:

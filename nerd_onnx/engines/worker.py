@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
+from nerd_onnx import errors
 from nerd_onnx.engines.model import WorkerModel
 from nerd_onnx.errors import BusyError, NerdError
 from nerd_onnx.job import TagJob, TagReport, peak_rss_bytes
@@ -59,6 +61,22 @@ class Outcome:
     report: TagReport
     error: NerdError | None
     peak_rss_bytes: int
+
+    def to_json(self) -> str:
+        """Write it as text, for engines that carry no objects."""
+        error = self.error and [type(self.error).__name__, str(self.error)]
+        return json.dumps({"report": asdict(self.report), "error": error, "peak_rss_bytes": self.peak_rss_bytes})
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        """Read what :meth:`to_json` wrote; the error has its kind again."""
+        facts = json.loads(text)
+        error = None
+        if facts["error"] is not None:
+            name, message = facts["error"]
+            kind = getattr(errors, name, NerdError)
+            error = kind.__new__(kind, message)
+        return cls(TagReport(**facts["report"]), error, facts["peak_rss_bytes"])
 
 
 @dataclass(frozen=True)
