@@ -6,7 +6,6 @@ Comes with ``pip install 'nerd-onnx[ray]'``; every node needs nerd-onnx in its P
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import socket
@@ -52,7 +51,7 @@ def tag(
     :raises MissingExtraError: when Ray is not installed
     :raises NerdError: when model or options are wrong
     """
-    ray, data = _imported("ray"), _imported("ray.data")
+    ray = _ray()
     tagger = Tagger.load(model, **{**options, "threads": cpus_per_worker})  # finds mistakes before any actor starts
     worker_model, archive = for_workers(tagger.bundle, ship=ship_model)
     cpus = int(ray.cluster_resources().get("CPU", 1))
@@ -62,7 +61,7 @@ def tag(
         batch_size=batch_rows,
         fn_constructor_args=(worker_model, tagger.options, _sent(ray, archive), replace_column),
         num_cpus=cpus_per_worker,
-        compute=data.ActorPoolStrategy(min_size=1, max_size=workers or max(1, cpus // cpus_per_worker)),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers or max(1, cpus // cpus_per_worker)),
     )
     tagged.context.execution_options.preserve_order = True
     return tagged
@@ -79,7 +78,7 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
     :raises OptionError: when no machine has as many processors as a worker is to have
     """
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else it tells of workers that died behind the summary
-    ray = _imported("ray")
+    ray = _ray()
     with _cluster(ray, choice.engine_address):
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         _, threads = choice.sizes(len(tasks.jobs), sum(nodes), max(nodes), tasks.options.threads)
@@ -162,13 +161,14 @@ def _fetch(archive: Any) -> Callable[[], bytes]:
     return fetch
 
 
-def _imported(name: str) -> Any:
+def _ray() -> Any:
     """
-    Import Ray.
+    Import Ray, with its data sets.
 
     :raises MissingExtraError: when it is not installed
     """
     try:
-        return importlib.import_module(name)
+        import ray.data
     except ImportError as err:
         raise MissingExtraError("Ray Data is not installed: pip install 'nerd-onnx[ray]'") from err
+    return ray
