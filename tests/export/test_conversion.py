@@ -21,7 +21,7 @@ from onnx.reference import ReferenceEvaluator
 from nerd_export.config import Target, VerifyLimits
 from nerd_export.conversion.bundle_writer import new_folder
 from nerd_export.conversion.export import ExportRequest, export_bundle
-from nerd_export.conversion.linear import linear_layers, quantizable_layers
+from nerd_export.conversion.linear import linear_layers, plain_name, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
 from nerd_export.conversion.prepare import prepared, split_gemm
 from nerd_export.conversion.quantize import quantize_embeddings, quantize_products, quantized_weight
@@ -43,17 +43,18 @@ def exported(family: str, checkpoint: Callable[..., Path], tmp_path_factory: pyt
     return export_onnx(load_checkpoint(str(checkpoint(family))), tmp_path_factory.mktemp(f"onnx-{family}"))
 
 
-def test_kept_layers_stay_fp32(exported: Path) -> None:
+@pytest.mark.parametrize("written", [str, plain_name])
+def test_kept_layers_stay_fp32(exported: Path, written: Callable[[str], str]) -> None:
     model = prepared(exported)
     first = linear_layers(model.graph)[0].name
-    assert first not in quantize_products(model, keep_fp32=[first])
+    assert first not in quantize_products(model, keep_fp32=[written(first)])
     assert first in [layer.name for layer in linear_layers(model.graph)]
 
 
 def test_an_unknown_layer_to_keep_is_named_with_the_layers_there_are(exported: Path) -> None:
     model = prepared(exported)
     first = linear_layers(model.graph)[0].name
-    with pytest.raises(OptionError, match=f"no layer nonsense; the linear layers are {first}, "):
+    with pytest.raises(OptionError, match=f"no layer nonsense; the linear layers are {plain_name(first)}, "):
         quantize_products(model, keep_fp32=[first, "nonsense"])
 
 

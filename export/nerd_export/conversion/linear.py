@@ -75,13 +75,19 @@ def quantizable_layers(graph: ir.Graph, keep_fp32: Collection[str] = ()) -> list
     """
     List the linear layers to quantize: all but the classifier and those to keep.
 
+    :param keep_fp32: their names, as the graph has them or as :func:`plain_name` writes them
     :raises OptionError: when a name to keep is no layer's
     """
     layers = linear_layers(graph)
-    names = [layer.name for layer in layers]
-    if unknown := [name for name in keep_fp32 if name not in names]:
+    names, kept = [plain_name(layer.name) for layer in layers], set(map(plain_name, keep_fp32))
+    if unknown := sorted(kept - set(names)):
         raise OptionError(f"--keep-fp32: no layer {', '.join(unknown)}; the linear layers are {', '.join(names)}")
-    return [layer for layer in layers if layer.name not in keep_fp32 and not _gives_logits(layer.result)]
+    return [layer for layer in layers if plain_name(layer.name) not in kept and not _gives_logits(layer.result)]
+
+
+def plain_name(name: str) -> str:
+    """Name a layer for people: exporters' slashes are not needed to know it."""
+    return name.strip("/").removesuffix("/MatMul")
 
 
 def _gives_logits(value: ir.Value) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from nerd_export.conversion.linear import plain_name
 from nerd_export.conversion.recipe import EMBEDDINGS, Plan, Workshop
 from nerd_export.conversion.verify import first_of
 from nerd_onnx.errors import NotFiniteError
@@ -76,8 +77,8 @@ def fewest_kept(costs: Sequence[LayerCost], passes: Callable[[Sequence[str]], bo
 
 
 def title(name: str) -> str:
-    """Name a layer for people: exporters' slashes are not needed to know it."""
-    return "word embeddings" if name == EMBEDDINGS else name.strip("/").removesuffix("/MatMul")
+    """Name a layer, or the word embeddings, for people."""
+    return "word embeddings" if name == EMBEDDINGS else plain_name(name)
 
 
 def _logits(model: ir.Model, batches: Sequence[Ints], scratch: Path) -> list[Floats]:
