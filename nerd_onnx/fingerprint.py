@@ -21,6 +21,8 @@ def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "model": bundle.model_sha256,
         "tokenizer": sha256_of(bundle.tokenizer_file),
         "model labels": list(bundle.labels.names),
+        "scheme of the labels": bundle.labels.scheme,
+        "coarse types": dict(bundle.labels.coarse),
         "segment length": bundle.segment_tokens,
         "word rule": bundle.word_rule,
         "kernels of the processor": bundle.kernels,

@@ -51,10 +51,7 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def test_commands(tmp_path: Path) -> None:
-    """Run them in one folder, in their order, with an input of the names that they use."""
-    (tmp_path / "posts.jsonl").write_text(
-        '{"id": "a", "text": "Ada Lovelace was born in London."}\n{"id": "b", "text": null}\n', "utf-8"
-    )
+    """Run them in one folder, in their order."""
     functions = "".join(f"{name}() {{ '{sys.executable}' {how} \"$@\"; }}\n" for name, how in PROGRAMS.items())
     found = blocks("formats.md", "sh")
     assert len(found) == 3

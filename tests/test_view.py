@@ -15,12 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
-from nerd_onnx.errors import InputError, OptionError
+from nerd_onnx.errors import InputError, OptionError, OutputError
 from nerd_onnx.job import TagJob
 from nerd_onnx.run import tag_files
 from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow, sampled, tagged_rows
 from nerd_onnx.tagger import Tagger
+from nerd_onnx.view.cli import command
 from nerd_onnx.view.page import MOST_CHARACTERS, view_page
 from tests.conftest import ROOT
 
@@ -168,3 +170,11 @@ def test_offsets_in_another_unit_are_noticed(tmp_path: Path) -> None:
     path = tagged(tmp_path, "o.jsonl", "utf8")
     with pytest.raises(InputError, match=r"line 2: entity .* name the unit of the offsets with --offset-unit"):
         list(tagged_rows(str(path)))
+
+
+def test_the_page_never_takes_the_place_of_its_input(tmp_path: Path) -> None:
+    source = tmp_path / "v.jsonl"
+    source.write_text('{"text": "a", "entities": []}\n')
+    done = CliRunner().invoke(command, [str(source), str(source), "--overwrite"], standalone_mode=False)
+    assert isinstance(done.exception, OutputError)
+    assert source.read_text() == '{"text": "a", "entities": []}\n'

@@ -154,3 +154,11 @@ def test_no_text_is_one_word(treebank: TextEncoder) -> None:
     words = words_of(treebank, "a." * 5000)
     assert len(words) > 200
     assert "".join(words) == "a." * 5000
+
+
+def test_a_long_run_of_letters_costs_its_length(treebank: TextEncoder) -> None:
+    """Backtracking over it would take hours; the runs that stand between signs stay words."""
+    text = "0f" * 500_000 + " Saint-Pierre " + "ab-" * 200_000 + " x"
+    words = words_of(treebank, text)
+    assert words[:2] == ["0f" * 500_000, "Saint-Pierre"]
+    assert "".join(words) == text.replace(" ", "")

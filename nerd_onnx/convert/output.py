@@ -16,6 +16,7 @@ from nerd_onnx.tables.jsonl_sink import compressor
 from nerd_onnx.tables.output_place import check_place, find, output_errors, output_name
 from nerd_onnx.tables.rows import STANDARD_STREAM
 from nerd_onnx.tables.sources import COMPRESSIONS
+from nerd_onnx.tables.stores import bare, is_uri, local_path
 from nerd_onnx.tables.whole_file import open_target
 
 _LINES = (".jsonl", ".ndjson")
@@ -43,7 +44,7 @@ def write_pieces(path: str, pieces: Iterable[bytes], *, overwrite: bool) -> None
 
 def json_pieces(values: Iterable[dict[str, Any]], path: str) -> Iterator[bytes]:
     """Yield objects as JSON Lines where an output's name asks for them, else as one array."""
-    stem = path.lower()
+    stem = bare(path).lower()
     for suffix in COMPRESSIONS:
         stem = stem.removesuffix(suffix)
     lines = stem.endswith(_LINES)
@@ -64,6 +65,9 @@ def whole_folder(path: str) -> Iterator[Path]:
     """
     if path == STANDARD_STREAM:
         raise OutputError("BRAT needs a folder; give its name instead of -")
+    path = local_path(path)
+    if is_uri(path):
+        raise OutputError(f"{output_name(path)}: BRAT needs a folder on this machine; write it there, and copy it")
     final = os.path.realpath(path)
     with output_errors(path):
         if os.path.isdir(final) and os.listdir(final):  # noqa: PTH112, PTH208

@@ -54,10 +54,11 @@ class WorkerModel:
         return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
-def for_workers(bundle: Bundle, *, ship: bool) -> tuple[WorkerModel, bytes]:
+def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[WorkerModel, bytes]:
     """
     Say where workers find a model, and pack what is to be sent along; the same files give the same bytes.
 
+    :param uri: of its folder, where that is in a store
     :param ship: send its folder along, hub ids too; the model inside is there already
     :return: where, and the archive; empty where nothing is sent
     """
@@ -65,7 +66,7 @@ def for_workers(bundle: Bundle, *, ship: bool) -> tuple[WorkerModel, bytes]:
         return WorkerModel(), b""
     if not ship:
         is_folder = Path(bundle.name).expanduser().exists()
-        return WorkerModel(str(bundle.folder) if is_folder else bundle.name), b""
+        return WorkerModel(uri or (str(bundle.folder) if is_folder else bundle.name)), b""
     buffer, files = io.BytesIO(), []
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path in _needed(bundle):

@@ -53,7 +53,7 @@ def tag(
     """
     ray = _ray()
     tagger = Tagger.load(model, **{**options, "threads": cpus_per_worker})  # finds mistakes before any actor starts
-    worker_model, archive = for_workers(tagger.bundle, ship=ship_model)
+    worker_model, archive = for_workers(tagger.bundle, ship=ship_model, uri=tagger.model_uri)
     cpus = int(ray.cluster_resources().get("CPU", 1))
     tagged = dataset.map_batches(
         _TagRows,

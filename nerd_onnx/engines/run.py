@@ -38,7 +38,7 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
     :raises InterruptedRunError: when it was asked to stop
     """
     begin = time.perf_counter()
-    model, archive = for_workers(tagger.bundle, ship=choice.ship_model)
+    model, archive = for_workers(tagger.bundle, ship=choice.ship_model, uri=tagger.model_uri)
     tasks = FileTasks(model, tagger.options, _jobs_of(job))
     with _stopping():
         outcomes = list(_run_files(choice, tasks, archive))
@@ -68,7 +68,9 @@ def _jobs_of(job: TagJob) -> list[TagJob]:
     """
     pairs = sorted(job.pairs, key=lambda pair: -_size(pair.input))
     paths = [(_absolute(pair.input), _absolute(pair.output)) for pair in pairs]
-    return [replace(job, inputs=[path], output=output, resume=not job.overwrite) for path, output in paths]
+    work_dir = job.work_dir and os.path.abspath(job.work_dir)  # noqa: PTH100 - see tables/
+    alone = replace(job, resume=not job.overwrite, work_dir=work_dir)
+    return [replace(alone, inputs=[path], output=output) for path, output in paths]
 
 
 def _size(path: str) -> int:

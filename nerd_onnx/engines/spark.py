@@ -58,7 +58,7 @@ def tag(
     _pyspark()
     tagger = Tagger.load(model, **{**options, "threads": cpus_per_task})  # finds mistakes before any task runs
     schema = _extended(frame, tagger, replace_column=replace_column)
-    worker_model, archive = for_workers(tagger.bundle, ship=ship_model)
+    worker_model, archive = for_workers(tagger.bundle, ship=ship_model, uri=tagger.model_uri)
     if archive:
         _send(_context(frame.sparkSession), worker_model, archive)
     tag_options = tagger.options

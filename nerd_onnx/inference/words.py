@@ -26,8 +26,8 @@ from nerd_onnx.inference.arrays import Bools, Ints
 WordRule = Literal["pretokens", "treebank"]
 
 # Letters and digits with a sign between them, or letters each with a full stop behind it. Bounded, so that no text is
-# one word.
-_JOINED = re.compile(r"(?:[^\W\d_]\.){2,20}|[^\W_]+(?:[-._/&][^\W_]+){1,20}")
+# one word; possessive and begun at the start of a run, so that it is linear in the length of the text.
+_JOINED = re.compile(r"(?:[^\W\d_]\.){2,20}|(?<![^\W_])[^\W_]++(?:[-._/&][^\W_]++){1,20}")
 
 PROBE = 'a b, (c) "d" \u6771\u4eac\u5e02'  # white space, punctuation on both sides of letters, ideographs
 

@@ -142,10 +142,14 @@ class JsonLinesSink:
         values = zip(*map(dumped_lists, self._layout.columns(entities)), strict=True)
         for line, found, why in zip(lines, values, whys, strict=True):
             members = list(zip(self._keys, found, strict=True))
-            if self._reasons_key is not None and why is not None:
+            if self._reasons_key is not None and (why is not None or self._has_old_reason(line)):
                 members.append((self._reasons_key, [dump(why)]))
             yield from self._with_members(line, members)
             yield b"\n"
+
+    def _has_old_reason(self, line: bytes) -> bool:
+        """Tell whether a line has a reason of an earlier run, which is to be replaced."""
+        return self._replace and self._reasons_key is not None and bool(self._reasons_key.values_in(line))
 
     def _entity_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:  # noqa: ARG002
         """Give each entity a line; the key stands in it as it does in the line of its row."""

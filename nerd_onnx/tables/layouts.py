@@ -57,7 +57,8 @@ class Layout:
     @property
     def facts(self) -> dict[str, str]:
         """What the schema's metadata says of it."""
-        return {"layout": self.name, **({"key": self.key_name} if self.is_long else {})}
+        own = {"key": self.key_name} if self.is_long else {"labels": ",".join(self.labels)} if self.labels else {}
+        return {"layout": self.name, **own}
 
     @property
     def fields(self) -> list[pa.Field]:

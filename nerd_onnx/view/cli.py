@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import PurePath
 from typing import Any, NoReturn
 
 import click
@@ -34,15 +33,18 @@ def command(source: str, target: str | None, **options: Any) -> None:
       nerd-view tagged.parquet
       nerd-view tagged.jsonl.gz look.html --sample --rows 5000
     """  # noqa: D301 - the backspace tells click to keep the lines
-    from nerd_onnx.tables.output_place import output_name
+    from nerd_onnx.tables.output_place import check_output, output_name
     from nerd_onnx.tables.rows import STANDARD_STREAM
+    from nerd_onnx.tables.stores import bare, base_name
     from nerd_onnx.tables.streams import input_name
     from nerd_onnx.tables.tagged_rows import sampled, tagged_rows
     from nerd_onnx.tables.whole_file import write_whole
     from nerd_onnx.view.page import view_page
 
-    target = target or (STANDARD_STREAM if source == STANDARD_STREAM else f"{source}.html")
-    name = input_name(source) if source == STANDARD_STREAM else PurePath(source).name
+    query = source[len(bare(source)) :]
+    target = target or (STANDARD_STREAM if source == STANDARD_STREAM else f"{bare(source)}.html{query}")
+    check_output(source, target, overwrite=options["overwrite"])
+    name = input_name(source) if source == STANDARD_STREAM else base_name(source)
     found = tagged_rows(source, **reading(options))
     wanted = options["rows"]
     rows = sampled(found, wanted, options["seed"]) if options["sample"] else list(itertools.islice(found, wanted))

@@ -19,9 +19,9 @@ from nerd_export.training.checks import Sentence
 from nerd_export.training.distillation import Collator, mixed_loss, with_extras
 from nerd_export.training.examples import Example, write_examples
 from nerd_export.training.features import IGNORED, Features, encode
-from nerd_export.training.teacher import SoftLabels, soft_labels
+from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_export.training.trainer import TrainingData, train
-from nerd_onnx.errors import NerdError
+from nerd_onnx.errors import NerdError, OutputError
 from nerd_onnx.inference.labels import LabelSet
 from tests.models import FINE_LABELS, make_checkpoint, sample_texts
 
@@ -103,6 +103,9 @@ def test_a_teacher_with_another_tokenizer_answers_word_by_word(
     again = soft_labels("gone", examples, features, LABELS, temperature=2.0, folder=tmp_path, note=asked.append)
     np.testing.assert_array_equal(again.table, found.table)  # a resumed run does not ask twice
     assert len(asked) == 1
+    fewer = encode(examples[:3], student, IDS, 60, every_pretoken=True)
+    with pytest.raises(OutputError, match="was made of other examples or by another version; start anew"):
+        soft_labels("gone", examples[:3], fewer, LABELS, temperature=2.0, folder=tmp_path, note=asked.append)
 
 
 def test_a_teacher_of_other_labels_is_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
@@ -195,9 +198,10 @@ def test_the_command_reads_partial_files_and_names_mistakes(checkpoint: Callable
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     for arguments, message in (
-        ((), "partial.jsonl, line 1: tag 0 missing (null); if null means unknown, say --null-tags unknown"),
+        ((), "partial.jsonl, line 1: tag 0 missing (null); only in training may it be unknown (--null-tags unknown)"),
         (("--tier-weight", "P"), "expected TIER=WEIGHT, such as B0=0.8"),
         (("--tier-weight", "P=-1"), "expected TIER=WEIGHT"),
+        (("--null-tags", "unknown", "--tier-weight", "Q=1"), "no sentence is of tier Q; the data has A, P"),
         (("--unlabelled", tmp_path / "whole.jsonl"), "name one with --teacher"),
         (("--null-tags", "unknown", "--teacher", tmp_path / "gone"), "cannot be loaded"),
     ):
@@ -221,3 +225,37 @@ def test_features_leave_unknown_words_without_a_label(checkpoint: Callable[..., 
     assert labels[features.places[0]].tolist() == [IGNORED, IDS["O"], IDS["person-other"]]
     assert features.starts[0] == [0, 4, 8]
     assert features.lost == 0
+
+
+def test_no_batch_of_the_teacher_is_larger_than_it_may_be(
+    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    teacher = make_checkpoint(tmp_path / "teacher", "bert", FINE_LABELS, seed=3)
+    examples = [Example.of_unlabelled(text) for text in [".", *TEXTS[:40], ".", "the war"]]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint("bert"))
+    features = encode(examples, tokenizer, IDS, 60, every_pretoken=True)
+    shapes: list[tuple[int, int]] = []
+    forward = transformers.BertForTokenClassification.forward
+
+    def seen(self: Any, input_ids: Any = None, **arguments: Any) -> Any:
+        shapes.append(tuple(input_ids.shape))
+        return forward(self, input_ids, **arguments)
+
+    monkeypatch.setattr(transformers.BertForTokenClassification, "forward", seen)
+    monkeypatch.setattr("nerd_export.training.teacher._BATCH_TOKENS", 600)
+    soft_labels(str(teacher), examples, features, LABELS, temperature=1.0, folder=tmp_path, note=lambda _: None)
+    assert sum(rows for rows, _ in shapes) == len(examples)
+    assert len(shapes) > 3
+    assert all(rows * tokens <= 600 for rows, tokens in shapes)
+
+
+def test_another_teacher_is_noticed(tmp_path: Path) -> None:
+    teacher = make_checkpoint(tmp_path / "teacher", "bert", FINE_LABELS)
+    before = fingerprint(str(teacher))
+    assert fingerprint(str(teacher)) == before
+    config = json.loads((teacher / "config.json").read_text())
+    config["id2label"]["1"], config["id2label"]["2"] = config["id2label"]["2"], config["id2label"]["1"]
+    (teacher / "config.json").write_text(json.dumps(config))
+    assert fingerprint(str(teacher)) != before

@@ -88,6 +88,12 @@ def test_the_seed_decides(given: list[Sentence]) -> None:
     assert write_examples(given, config) == write_examples(given, config)
 
 
+def test_another_seed_decides_otherwise() -> None:
+    given = [Sentence(("Ada", "n't", f"w{i}"), ("person", "O", "O")) for i in range(40)]
+    one, other = (write_examples(given, TrainConfig(plain_share=0.5, seed=seed)) for seed in (1, 2))
+    assert [e.text for e in one] != [e.text for e in other]
+
+
 @pytest.mark.parametrize("text", ["", " ", "One text. Two sentences 🙂"])
 def test_a_text_without_tags_is_one_doubtful_word(text: str) -> None:
     example = Example.of_unlabelled(text)

@@ -42,6 +42,8 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
             "train_sentences": len(data.train),
             "validation": data.validation_source,
             "validation_sentences": len(data.validation),
+            "unlabelled": data.unlabelled_source,
+            "unlabelled_texts": len(data.unlabelled),
         },
         "labels": list(data.labels.names),
         "coarse": dict(data.labels.coarse),

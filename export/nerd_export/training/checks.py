@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nerd_export.training.corpus import Row, Split
-from nerd_onnx.errors import TrainingDataError
+from nerd_onnx.errors import OptionError, TrainingDataError
 from nerd_onnx.inference.labels import OUTSIDE
 
 _SHOWN = 5
@@ -47,7 +47,7 @@ class Reading:
         """Make a sentence of a row without fault."""
         tags = row.tags or ()
         unknown = frozenset(i for i, tag in enumerate(tags) if tag is None)
-        weight = self.tier_weights.get(row.tier or "", 1.0)
+        weight = self.tier_weights.get(str(row.tier), 1.0)
         return Sentence(tuple(map(str, row.tokens or ())), _names(tags, tag_names), unknown, weight)
 
 
@@ -115,6 +115,20 @@ def sound_sentences(split: Split) -> list[Sentence]:
     return sentences
 
 
+def check_tiers(splits: Sequence[Split], weights: Mapping[str, float]) -> None:
+    """
+    Check that each tier to weigh occurs.
+
+    :raises OptionError: naming those that do not, and those that there are
+    """
+    there = {str(row.tier) for split in splits for row in split.rows if row.tier is not None}
+    if missing := sorted(set(weights) - there):
+        raise OptionError(
+            f"--tier-weight: no sentence is of tier {', '.join(missing)}; the data has "
+            f"{', '.join(sorted(there)) or 'no column tier'}"
+        )
+
+
 def shared_sentences(train: Iterable[Sentence], evaluation: Iterable[Sentence]) -> set[tuple[str, ...]]:
     """Give the word sequences that stand in both splits: evaluated on, they flatter the model."""
     return {s.tokens for s in train} & {s.tokens for s in evaluation}
@@ -140,7 +154,7 @@ def _problem(  # noqa: PLR0911 - one return a fault
         if token is None:
             return f"token {i} missing (null)"
         if tag is None and not null_is_unknown:
-            return f"tag {i} missing (null); if null means unknown, say --null-tags unknown"
+            return f"tag {i} missing (null); only in training may it be unknown (--null-tags unknown)"
         if not isinstance(token, str) or not token.strip():
             return f"token {i} is {token!r}; expected a word"
         fault = None if tag is None else _tag_problem(tag, tag_names, known)

@@ -39,7 +39,7 @@ class Row:
     where: str
     tokens: Sequence[str | None] | None
     tags: Sequence[str | int | None] | None
-    tier: str | None = None
+    tier: object = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,11 @@ def read_hub(dataset: str, config: str, split: str, tag_column: str) -> Split:
             "or --train-file and --validation-file"
         ) from err
     _require_columns(source, data.column_names, tag_column)
-    rows = zip(data[TOKENS_COLUMN], data[tag_column], strict=True)
+    columns = [TOKENS_COLUMN, tag_column, *({TIER_COLUMN} & set(data.column_names))]
+    rows = zip(*(data[name] for name in columns), strict=True)
     return Split(
         source,
-        tuple(Row(f"{source}, row {i}", tokens, tags) for i, (tokens, tags) in enumerate(rows)),
+        tuple(Row(f"{source}, row {i}", *row) for i, row in enumerate(rows)),
         _class_label_names(data.features, tag_column),
     )
 

@@ -7,10 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from nerd_export.config import Level, TrainConfig
-from nerd_export.training.checks import Findings, Reading, Sentence, check_split, shared_sentences, tag_inventory
+from nerd_export.training.checks import (
+    Findings,
+    Reading,
+    Sentence,
+    check_split,
+    check_tiers,
+    shared_sentences,
+    tag_inventory,
+)
 from nerd_export.training.corpus import SPLIT_FILES, TAG_COLUMNS, Split, find_split_file, read_file, read_hub
 from nerd_export.training.trainer import TrainingData
-from nerd_onnx.errors import TrainingDataError
+from nerd_onnx.errors import OptionError, TrainingDataError
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.tables.sources import open_source
 
@@ -59,11 +67,15 @@ def prepare(
     :param drop_shared: leave out of training what stands in validation too
     :param note: receives what was found but does not stop the training
     :raises TrainingDataError: naming file, row and fault
+    :raises OptionError: when a tier to weigh does not occur, or nothing is given to validate on
     """
+    if train_files and validation_file is None and config.dataset == TrainConfig.dataset:
+        raise OptionError("--train-file needs --validation-file too, or --dataset with a validation file")
     train_splits = [_load(config, "train", path, tag_names) for path in train_files or (None,)]
     validation_split = _load(config, "validation", validation_file, tag_names)
     findings = Findings()
     reading = Reading(config.null_tags == "unknown", config.tier_weights)
+    check_tiers(train_splits, config.tier_weights)
     train = [sentence for split in train_splits for sentence in check_split(split, None, findings, reading)]
     inventory = tag_inventory(train)
     validation = check_split(validation_split, inventory, findings)

@@ -14,12 +14,13 @@ import numpy.typing as npt
 from nerd_export.outputs import writing
 from nerd_export.training.examples import Example
 from nerd_export.training.features import Features
-from nerd_onnx.errors import NerdError, first_line
+from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.bundle import longest_input
 from nerd_onnx.inference.labels import LabelSet
 
 _BATCH_TOKENS = 4096
 _FILE = "soft_labels.npy"
+_DECIDING = (".json", ".txt", ".safetensors", ".bin", ".model")
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class SoftLabels:
 
 
 def fingerprint(teacher: str) -> str:
-    """Tell which weights a teacher has, so that a resumed run notices others; a hub id is its own name."""
+    """Tell which teacher it is by its files, so that a resumed run notices another; a hub id is its own name."""
     digest = hashlib.sha256(teacher.encode())
-    for path in sorted(Path(teacher).glob("*.safetensors")):
+    for path in sorted(path for path in Path(teacher).glob("*") if path.suffix in _DECIDING):
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
@@ -66,6 +67,7 @@ def soft_labels(
     :param teacher: hub id or folder of a token classifier with the same labels
     :param temperature: its logits are divided by this before they become probabilities
     :raises NerdError: when it cannot be loaded or knows other labels
+    :raises OutputError: when an earlier start's answers are not of these examples
     """
     counts = np.fromiter(map(len, features.places), dtype=np.int64, count=len(features.places))
     first = np.concatenate([[0], np.cumsum(counts)])
@@ -81,7 +83,10 @@ def soft_labels(
             _fill(table, first, model, examples, features)
             table.flush()
             pending.rename(path)
-    return SoftLabels(np.load(path, mmap_mode="r"), first)
+    found = SoftLabels(np.load(path, mmap_mode="r"), first)
+    if found.table.shape != (first[-1], len(labels.names)):
+        raise OutputError(f"{path}: was made of other examples or by another version; start anew with --overwrite")
+    return found
 
 
 def _fill(
@@ -91,12 +96,12 @@ def _fill(
     examples: Sequence[Example],
     features: Features,
 ) -> None:
-    """Run the teacher over all examples, like lengths together."""
-    order = np.argsort([len(example.text) for example in examples], kind="stable")
+    """Run the teacher over all examples, like lengths together, the longest first."""
+    lengths = model.lengths([example.text for example in examples])
+    order = np.argsort([-length for length in lengths], kind="stable").tolist()
     begin = 0
     while begin < len(order):
-        longest = max(1, features.dataset[int(order[begin])]["length"])
-        rows = order[begin : begin + max(1, _BATCH_TOKENS // longest)].tolist()
+        rows = order[begin : begin + max(1, _BATCH_TOKENS // max(1, lengths[order[begin]]))]
         answers = model.probabilities([examples[i].text for i in rows], [features.starts[i] for i in rows])
         for i, answer in zip(rows, answers, strict=True):
             table[first[i] : first[i + 1]] = answer
@@ -115,6 +120,11 @@ class _Teacher:
             self._model = transformers.AutoModelForTokenClassification.from_pretrained(name).eval()
         except (OSError, ValueError) as err:
             raise NerdError(f"teacher {name!r} cannot be loaded: {first_line(err)} Give --teacher a folder") from err
+        if not self._tokenizer.is_fast or self._tokenizer.pad_token is None:
+            raise NerdError(
+                f"teacher {name!r} has no fast tokenizer (tokenizer.json) with a padding token, which its words are "
+                "found by"
+            )
         known = {label: i for i, label in self._model.config.id2label.items()}
         missing = sorted(set(labels.names) ^ set(known))
         if missing:
@@ -127,6 +137,10 @@ class _Teacher:
         self._longest = longest_input(self._model.config.to_dict(), Path(name))
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Count the tokens of each text, as far as they are read."""
+        return [len(ids) for ids in self._tokenizer(texts, truncation=True, max_length=self._longest)["input_ids"]]
 
     def probabilities(self, texts: list[str], starts: Sequence[Sequence[int]]) -> list[Any]:
         """

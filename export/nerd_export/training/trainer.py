@@ -101,12 +101,12 @@ def train(
     recipe = asdict(config) | data.facts()
     if config.teacher is not None:
         recipe["teacher_sha256"] = fingerprint(config.teacher)
-    _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     transformers.set_seed(config.seed)
     tokenizer, model = load_base(config.model, data.labels)
+    _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     train_set, validation_set, soft = _features(config, data, tokenizer, work, note)
     make = transformers.Trainer
-    if mixes := config.teacher is not None or bool(config.tier_weights):
+    if mixes := config.teacher is not None or bool(config.tier_weights) or config.null_tags == "unknown":
         make = partial(mixing_trainer, soft_share=config.soft_share, temperature=config.temperature)
     trainer = make(
         model=model,
