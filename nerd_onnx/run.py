@@ -18,9 +18,9 @@ from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.fingerprints import difference, file_fingerprint
 from nerd_onnx.tables.finished import check_finished, is_file, was_committed
 from nerd_onnx.tables.journal import Event, Journal
-from nerd_onnx.tables.output_place import output_errors, output_name
+from nerd_onnx.tables.output_place import make_folder_for, output_errors, output_name
 from nerd_onnx.tables.rejects import gathered, rejected_rows
-from nerd_onnx.tables.stores import exists, is_uri
+from nerd_onnx.tables.stores import exists
 from nerd_onnx.tables.streams import input_name
 from nerd_onnx.tables.work_folder import WorkFolder
 from nerd_onnx.tagger import Tagger
@@ -82,7 +82,8 @@ class _Run:
         for pair in self._ordered():
             journal = self._state.journal
             if journal is None or not self._is_done(journal, pair):
-                self._make_folder(pair)
+                if self._state.job.many:
+                    make_folder_for(pair.output)
                 self._keep_part(pair, FileRun(self._state, pair, self._part_of(pair)).run())
             self._state.report.seconds = time.perf_counter() - self._begin
         self._require_one_readable()
@@ -159,11 +160,6 @@ class _Run:
     def _keep_part(self, pair: FilePair, part: str | None) -> None:
         if part is not None:
             self._parts[pair.name] = part
-
-    def _make_folder(self, pair: FilePair) -> None:
-        if self._state.job.many and not is_uri(pair.output):
-            with output_errors(pair.output):
-                os.makedirs(os.path.dirname(pair.output), exist_ok=True)  # noqa: PTH103, PTH120
 
     def _write_rejects(self) -> None:
         """Put the rejects of all files into the one that was asked for; without any, make none."""

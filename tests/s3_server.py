@@ -20,6 +20,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 from xml.sax.saxutils import unescape
 
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 _START_S = 60
 _PIECE_BYTES = 1 << 16
 
@@ -42,8 +43,7 @@ class S3:
 
     def environment(self, address: str | None = None, **more: str) -> dict[str, str]:
         """Give the environment of a process that talks to it, or to a link to it."""
-        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
-        return {**os.environ, **keys, "AWS_ENDPOINT_URL": f"http://{address or self.address}", **more}
+        return {**os.environ, **KEYS, "AWS_ENDPOINT_URL": f"http://{address or self.address}", **more}
 
     def uri(self, key: str) -> str:
         """Name an object as users do."""

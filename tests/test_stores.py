@@ -35,9 +35,8 @@ from nerd_onnx.tables.rows import Source
 from nerd_onnx.tagger import Tagger
 from tests.faults.helpers import in_child, kill, texts, tree, write_lines, write_parquet
 from tests.faults.processes import KILLED, command
-from tests.s3_server import S3, Link, serving
+from tests.s3_server import KEYS, S3, Link, serving
 
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 ROWS = 200
 
 

@@ -71,6 +71,11 @@ class TrainConfig:
     soft_share: float = 0.5
     temperature: float = 1.0
 
+    @property
+    def mixes_losses(self) -> bool:
+        """Whether the model's own loss is not enough: for a teacher, weights, or words whose tag is not known."""
+        return self.teacher is not None or bool(self.tier_weights) or self.null_tags == "unknown"
+
 
 @dataclass(frozen=True)
 class VerifyLimits:

@@ -16,8 +16,7 @@ from nerd_onnx.errors import BusyError, NerdError
 from nerd_onnx.job import TagJob, TagReport, peak_rss_bytes
 from nerd_onnx.run import tag_files
 from nerd_onnx.stored_models import load_bundle
-from nerd_onnx.tables.output_place import output_errors
-from nerd_onnx.tables.stores import is_uri
+from nerd_onnx.tables.output_place import make_folder_for
 from nerd_onnx.tagger import Tagger, TagOptions
 
 BATCH_ROWS = 1024
@@ -103,7 +102,7 @@ class FileTasks:
         job = self.jobs[number]
         report, error = TagReport(), None
         try:
-            _make_folder(job.output)
+            make_folder_for(job.output)
             report = _tagged_alone(process_tagger(self.model, self.options, fetch), job)
         except NerdError as err:
             error = err
@@ -112,13 +111,6 @@ class FileTasks:
     def with_threads(self, threads: int) -> FileTasks:
         """Give the same files to workers of so many processors."""
         return replace(self, options=replace(self.options, threads=threads))
-
-
-def _make_folder(output: str) -> None:
-    """Make the folder of an output."""
-    if not is_uri(output):
-        with output_errors(output):
-            os.makedirs(os.path.dirname(output), exist_ok=True)  # noqa: PTH103, PTH120 - see tables/
 
 
 def _tagged_alone(tagger: Tagger, job: TagJob) -> TagReport:

@@ -13,7 +13,7 @@ from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.tables.output_place import output_name
 from nerd_onnx.tables.rows import STANDARD_STREAM, Format
 from nerd_onnx.tables.sources import COMPRESSIONS, FORMATS, format_of_name
-from nerd_onnx.tables.stores import bare, base_name, exists, files_below, is_folder, is_uri, join
+from nerd_onnx.tables.stores import bare, base_name, exists, files_below, is_folder, is_uri, join, query_of
 from nerd_onnx.tables.streams import input_name
 
 _HIDDEN = (".", "_")  # what Spark, Hive and Arrow pass over in a data set
@@ -126,7 +126,7 @@ def _stored_files(uri: str) -> list[tuple[str, str]]:
     """List the files of a store's folder, or what a glob finds there: both at any depth, hidden ones left out."""
     parts = bare(uri).rstrip("/").split("/")
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    root, wild = "/".join(parts[:fixed]) + uri[len(bare(uri)) :], parts[fixed:]
+    root, wild = "/".join(parts[:fixed]) + query_of(uri), parts[fixed:]
     found = [(join(root, name), name) for name in files_below(root) if _is_meant(name.split("/"), wild)]
     if not found:
         raise InputError(f"{input_name(uri)}: no Parquet or JSON Lines file there, by their names")

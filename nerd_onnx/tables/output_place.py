@@ -149,6 +149,17 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
         raise OutputError(f"{name}: permission denied to write into {output_name(folder)}")
 
 
+def make_folder_for(path: str) -> None:
+    """
+    Make the folder that an output is to lie in; stores have none.
+
+    :raises OutputError: when the system refuses
+    """
+    if not stores.is_uri(path):
+        with output_errors(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+
+
 def _check_store(uri: str) -> None:
     """Check that a store takes files; where the output is here, there is nothing to check."""
     if not stores.is_writable(uri):

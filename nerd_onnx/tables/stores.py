@@ -41,6 +41,11 @@ def bare(path: str) -> str:
     return path.partition("?")[0] if is_uri(path) else path
 
 
+def query_of(path: str) -> str:
+    """Give a URI's query with its question mark, which belongs at the end of any name made of the URI; else nothing."""
+    return path[len(bare(path)) :]
+
+
 def without_password(text: str) -> str:
     """Leave out the key and password of any URI in a text."""
     return _PASSWORD.sub("***@", text)
@@ -53,7 +58,7 @@ def without_secrets(path: str) -> str:
 
 def place_name(uri: str) -> str:
     """Name a file or folder the same with a slash at its end and without, and with any keys."""
-    return without_password(bare(uri).rstrip("/") + uri[len(bare(uri)) :])
+    return without_password(bare(uri).rstrip("/") + query_of(uri))
 
 
 def base_name(path: str) -> str:
@@ -65,7 +70,7 @@ def join(folder: str, name: str) -> str:
     """Name a file below a folder; the query of a URI stays at its end."""
     if not is_uri(folder):
         return os.path.join(folder, name)
-    return f"{bare(folder).rstrip('/')}/{name}{folder[len(bare(folder)) :]}"
+    return f"{bare(folder).rstrip('/')}/{name}{query_of(folder)}"
 
 
 def same(path: str, other: str) -> bool:
@@ -209,7 +214,7 @@ class Place:
         if scheme not in _BUCKETS:
             return cls(*_fsspec_filesystem(uri))
         bucket, _, key = bare(uri).partition("://")[2].partition("/")
-        filesystem, root = _arrow_filesystem(f"{scheme}://{bucket}{uri[len(bare(uri)) :]}")
+        filesystem, root = _arrow_filesystem(f"{scheme}://{bucket}{query_of(uri)}")
         root = root.strip("/")
         return cls(filesystem, "/".join(part for part in (root, key.strip("/")) if part), root)
 

@@ -35,14 +35,13 @@ def command(source: str, target: str | None, **options: Any) -> None:
     """  # noqa: D301 - the backspace tells click to keep the lines
     from nerd_onnx.tables.output_place import check_output, output_name
     from nerd_onnx.tables.rows import STANDARD_STREAM
-    from nerd_onnx.tables.stores import bare, base_name
+    from nerd_onnx.tables.stores import bare, base_name, query_of
     from nerd_onnx.tables.streams import input_name
     from nerd_onnx.tables.tagged_rows import sampled, tagged_rows
     from nerd_onnx.tables.whole_file import write_whole
     from nerd_onnx.view.page import view_page
 
-    query = source[len(bare(source)) :]
-    target = target or (STANDARD_STREAM if source == STANDARD_STREAM else f"{bare(source)}.html{query}")
+    target = target or (STANDARD_STREAM if source == STANDARD_STREAM else f"{bare(source)}.html{query_of(source)}")
     check_output(source, target, overwrite=options["overwrite"])
     name = input_name(source) if source == STANDARD_STREAM else base_name(source)
     found = tagged_rows(source, **reading(options))

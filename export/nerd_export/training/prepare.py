@@ -106,11 +106,11 @@ def _load(config: TrainConfig, split: str, file: Path | None, tag_names: Sequenc
 
 def _texts(path: Path) -> Iterator[str]:
     """Read the texts of a file as ``nerd-tag`` would; empty ones are left out."""
-    source = open_source(
+    with open_source(
         str(path), format=None, text_column="text", typed=True, batch_rows=10_000, batch_bytes=1 << 24, limit=None
-    )
-    for batch in source.batches():
-        yield from filter(None, batch.texts.to_pylist())
+    ) as source:
+        for batch in source.batches():
+            yield from filter(None, batch.texts.to_pylist())
 
 
 def _without_shared(

@@ -106,11 +106,11 @@ def train(
     _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     train_set, validation_set, soft = _features(config, data, tokenizer, work, note)
     make = transformers.Trainer
-    if mixes := config.teacher is not None or bool(config.tier_weights) or config.null_tags == "unknown":
+    if config.mixes_losses:
         make = partial(mixing_trainer, soft_share=config.soft_share, temperature=config.temperature)
     trainer = make(
         model=model,
-        args=_arguments(config, work, remove_unused_columns=not mixes),
+        args=_arguments(config, work),
         train_dataset=train_set,
         eval_dataset=validation_set,
         data_collator=Collator(tokenizer, soft),
@@ -168,7 +168,10 @@ def _features(
         soft = soft_labels(
             config.teacher, examples, train, data.labels, temperature=config.temperature, folder=work, note=note
         )
-    return with_extras(train, [example.weight for example in examples], soft), validation.dataset, soft
+    train_set = train.dataset
+    if config.mixes_losses:
+        train_set = with_extras(train, [example.weight for example in examples], soft)
+    return train_set, validation.dataset, soft
 
 
 def newest_checkpoint(work: Path) -> str | None:
@@ -203,7 +206,7 @@ def epoch_table(log_history: Sequence[dict[str, Any]]) -> list[EpochRow]:
     return rows
 
 
-def _arguments(config: TrainConfig, work: Path, *, remove_unused_columns: bool) -> Any:
+def _arguments(config: TrainConfig, work: Path) -> Any:
     import torch
     import transformers
 
@@ -221,7 +224,7 @@ def _arguments(config: TrainConfig, work: Path, *, remove_unused_columns: bool) 
         warmup_ratio=config.warmup_ratio,
         seed=config.seed,
         gradient_accumulation_steps=config.gradient_accumulation,
-        remove_unused_columns=remove_unused_columns,
+        remove_unused_columns=not config.mixes_losses,
         bf16=config.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         group_by_length=config.group_by_length,
