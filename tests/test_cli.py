@@ -8,7 +8,6 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,16 @@ import pytest
 from nerd_onnx.cli import main
 from nerd_onnx.inference.session import integer_kernels
 from nerd_onnx.messages import printable
+from tests.commands import Run, runner
 from tests.conftest import SHARED
 from tests.models import SAMPLE, sample_texts
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def nerd_tag(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Give a function that runs the command with the tiny model, and gives exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nerd-tag", *map(str, arguments)])
-        if "--model" not in arguments:
-            sys.argv += ["--model", str(tiny_bundle)]
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capfd.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, out, err
-
-    return run
+    run = runner("nerd-tag", main, monkeypatch, capfd)
+    return lambda *arguments: run(*arguments, *(() if "--model" in arguments else ("--model", tiny_bundle)))
 
 
 def process(bundle: Path, *arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,9 +31,8 @@ from nerd_onnx.job import TagJob
 from nerd_onnx.run import tag_files
 from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow, tagged_rows
 from nerd_onnx.tagger import Tagger
+from tests.commands import Run, runner
 from tests.models import SAMPLE
-
-Run = Callable[..., tuple[int, str, str]]
 
 LETTERS = ["Ana", "née", "e\u0301te\u0301", "हिन्दी", "東京", "🙂", "\u200d", "❤️", ".", "-", "_", "'", "#", '"']
 SPACES = [" ", "  ", "\r\n", "\n", "\t", "\u2028", "\x1c", "\x85", "\u00a0", "\x00", "\u200b", "\ufeff"]
@@ -187,16 +185,7 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def nerd_convert(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Give a function that runs the command, and gives exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nerd-convert", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capfd.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, out, err
-
-    return run
+    return runner("nerd-convert", main, monkeypatch, capfd)
 
 
 def test_every_format_of_a_file_says_the_same(nerd_convert: Run, tagged: Path, tmp_path: Path) -> None:

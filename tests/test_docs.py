@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.conftest import ROOT
+from tests.pages import DOCS, blocks, run_blocks
 
 PROGRAMS = {"nerd-tag": "-m nerd_onnx.cli", "nerd-convert": "-m nerd_onnx.convert.cli", "python3": ""}
-
-
-def blocks(name: str, language: str) -> list[str]:
-    """Give the fenced blocks of a page, each after as many empty lines as it has lines before it in the file."""
-    text = (ROOT / "docs" / name).read_text("utf-8")
-    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return ["\n" * text.count("\n", 0, match.start(1)) + match[1] for match in found]
 
 
 def statements(sql: str) -> list[str]:
@@ -36,7 +27,7 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert len(found) == 7
     said = []
     for block in found:
-        exec(compile(block, str(ROOT / "docs" / "python.md"), "exec"), names)  # noqa: S102 - it is our own
+        exec(compile(block, str(DOCS / "python.md"), "exec"), names)  # noqa: S102 - it is our own
         said.append(capsys.readouterr().out)
     names["tagger"].close()
     lists, generators, datasets, polars, duckdb, pandas, arrow = said
@@ -55,16 +46,7 @@ def test_commands(tmp_path: Path) -> None:
     functions = "".join(f"{name}() {{ '{sys.executable}' {how} \"$@\"; }}\n" for name, how in PROGRAMS.items())
     found = blocks("formats.md", "sh")
     assert len(found) == 3
-    for block in found:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", functions + block],  # noqa: S607
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    run_blocks(found, tmp_path, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, before=functions)
     with contextlib.chdir(tmp_path), duckdb.connect() as connection:
         answers = [
             connection.sql(one).fetchall() for (sql,) in [blocks("formats.md", "sql")] for one in statements(sql)
