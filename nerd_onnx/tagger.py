@@ -7,7 +7,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -22,6 +22,7 @@ from nerd_onnx.inference.batching import equal_length_batches
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
+from nerd_onnx.inference.parts import Part, Pending, gathered
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session, available_cpus
 from nerd_onnx.stored_models import load_bundle
@@ -31,70 +32,7 @@ from nerd_onnx.tag_options import Entity, TaggedTexts, TagOptions, checked, text
 
 __all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger"]
 
-PART_CHARACTERS = 1 << 20  # encoded at once: a hundred times as many bytes, and more than a usual batch has
 _LEAST_CAPACITY = 2  # tokens beside the special ones
-
-
-@dataclass(frozen=True)
-class _Part:
-    """
-    Paragraphs on their way through the network. Those that are there several times are tagged once.
-
-    :param row: text of each paragraph. *Shape:* (paragraphs,)
-    :param base: offset of each paragraph in its text. *Shape:* (paragraphs,)
-    :param place: where each stands among the different ones. *Shape:* (paragraphs,)
-    :param encoded: the different ones
-    """
-
-    row: Ints
-    base: Ints
-    place: Ints
-    encoded: EncodedTexts
-    decisions: list[Future[WordDecisions]]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all paragraphs, repeated ones too."""
-        return int(np.diff(self.encoded.text_tokens)[self.place].sum())
-
-    def decided(self) -> list[WordDecisions]:
-        """Wait for the network; when it fails on one batch, those not begun are left."""
-        try:
-            return [future.result() for future in self.decisions]
-        finally:
-            self.cancel()
-
-    def cancel(self) -> None:
-        """Leave the batches that are not begun."""
-        for future in self.decisions:
-            future.cancel()
-
-    def placed(self, spans: Spans) -> Spans:
-        """Turn the entities of the different paragraphs into those of the texts."""
-        first, last = (np.searchsorted(spans.row, self.place, side=side) for side in ("left", "right"))
-        paragraph = np.repeat(np.arange(len(self.place)), last - first)
-        spans, base = spans.select(ragged_arange(first, last)), self.base[paragraph]
-        return replace(spans, row=self.row[paragraph], start=spans.start + base, end=spans.end + base)
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """
-    Texts on their way through the network: one part of them at a time, so that memory does not grow with a text.
-
-    :param part: the first part, under way
-    :param rest: the paragraphs of the others: text, begin and end of each
-    """
-
-    texts: Sequence[str | None]
-    part: _Part
-    rest: Iterator[list[tuple[int, int, int]]]
-    reasons: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def is_long(self) -> bool:
-        """Whether one of the texts is of several parts."""
-        return any(len(text) > PART_CHARACTERS for text in self.texts if text)
 
 
 class Tagger:
@@ -189,7 +127,7 @@ class Tagger:
         """
         start = self._start_lenient if lenient else self._start
         finish = self._finish_lenient if lenient else self._finish
-        under_way: deque[_Pending] = deque()
+        under_way: deque[Pending] = deque()
         try:
             for pending in map(start, batches):
                 under_way.append(pending)
@@ -275,13 +213,13 @@ class Tagger:
         decisions = [future.result() for future in self._submit(texts, encoded)]
         return self._filtered(self._decoder.spans(encoded, decisions))
 
-    def _start(self, texts: Sequence[str | None]) -> _Pending:
+    def _start(self, texts: Sequence[str | None]) -> Pending:
         """Cut texts into paragraphs, and hand the first part of them to the worker threads."""
         ranges = ((i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text))
-        rest = _parts(ranges)
-        return _Pending(texts, self._start_part(texts, next(rest, [])), rest)
+        rest = gathered(ranges)
+        return Pending(texts, self._start_part(texts, next(rest, [])), rest)
 
-    def _start_part(self, texts: Sequence[str | None], ranges: Sequence[tuple[int, int, int]]) -> _Part:
+    def _start_part(self, texts: Sequence[str | None], ranges: Sequence[tuple[int, int, int]]) -> Part:
         """Tokenize paragraphs, and hand their batches to the worker threads."""
         different: dict[str, int] = {}
         rows = [
@@ -290,9 +228,9 @@ class Tagger:
         row, base, place = np.array(rows, dtype=np.int64).reshape(-1, 3).T
         paragraphs_once = list(different)
         encoded = self._encoder.encode(paragraphs_once)
-        return _Part(row, base, place, encoded, self._submit(paragraphs_once, encoded))
+        return Part(row, base, place, encoded, self._submit(paragraphs_once, encoded))
 
-    def _start_lenient(self, texts: Sequence[str | None]) -> _Pending:
+    def _start_lenient(self, texts: Sequence[str | None]) -> Pending:
         """Start texts; when one fails at once, without those that fail alone."""
         try:
             return self._start(texts)
@@ -300,7 +238,7 @@ class Tagger:
             good, reasons = self._without_failing(texts)
             return replace(self._start(good), reasons=reasons)
 
-    def _finish_lenient(self, pending: _Pending) -> TaggedTexts:
+    def _finish_lenient(self, pending: Pending) -> TaggedTexts:
         """Finish texts; when one fails, again without those that fail alone."""
         try:
             return self._finish(pending)
@@ -340,7 +278,7 @@ class Tagger:
         position = encoded.word_token[words] - begin[segment] + len(prefix)
         return self._decoder.decide(words, logits[segment, position])
 
-    def _finish(self, pending: _Pending) -> TaggedTexts:
+    def _finish(self, pending: Pending) -> TaggedTexts:
         """Wait for all parts, the next one under way while one is waited for."""
         under_way, found, tokens = deque([pending.part]), [], 0
         try:
@@ -355,7 +293,7 @@ class Tagger:
         spans = _whole_characters(pending.texts, Spans.concatenate(found))
         return TaggedTexts(pending.texts, spans, tokens, pending.reasons)
 
-    def _finish_part(self, part: _Part) -> Spans:
+    def _finish_part(self, part: Part) -> Spans:
         """Wait for the batches, join their words into entities, and place these in the texts."""
         return self._filtered(part.placed(self._decoder.spans(part.encoded, part.decided())))
 
@@ -371,21 +309,6 @@ class Tagger:
         if self.options.min_score > 0:
             spans = spans.select(spans.score >= np.float32(self.options.min_score))
         return spans
-
-
-def _parts(ranges: Iterable[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
-    """Gather paragraphs up to the characters of a part."""
-    part: list[tuple[int, int, int]] = []
-    size = 0
-    for paragraph in ranges:
-        length = paragraph[2] - paragraph[1]
-        if part and size + length > PART_CHARACTERS:
-            yield part
-            part, size = [], 0
-        part.append(paragraph)
-        size += length
-    if part:
-        yield part
 
 
 def _session(bundle: Bundle) -> Session:
