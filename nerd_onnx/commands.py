@@ -49,17 +49,39 @@ def run_command(command: click.Command, tell: Callable[[str, str], None] | None 
     :param tell: reports a mistake, by its short code and its message; None for one line on standard error
     """
     name = command.name
-    tell = tell or (lambda _, message: click.echo(f"{name}: error: {printable(message)}", err=True))
+    say = tell or (lambda _, message: click.echo(f"{name}: error: {printable(message)}", err=True))
+    run_to_its_end(
+        command,
+        interrupted=f"{name}: interrupted; no output was written",
+        tell_usage=lambda err: say("usage", f"{err.format_message()} ({name} --help lists the options)"),
+        tell_mistake=lambda err: say(err.code, str(err)),
+    )
+
+
+def run_to_its_end(
+    command: click.Command,
+    *,
+    interrupted: str,
+    tell_usage: Callable[[click.ClickException], None],
+    tell_mistake: Callable[[NerdError], None],
+) -> NoReturn:
+    """
+    Run a command and leave the process with the exit code of how it ended.
+
+    :param interrupted: what to say after Ctrl-C
+    :param tell_usage: says what is wrong with the options
+    :param tell_mistake: says what else went wrong
+    """
     try:
         command.main(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo(f"{name}: interrupted; no output was written", err=True)
+        click.echo(interrupted, err=True)
         sys.exit(130)
     except click.ClickException as err:
-        tell("usage", f"{err.format_message()} ({name} --help lists the options)")
+        tell_usage(err)
         sys.exit(err.exit_code)
     except NerdError as err:
-        tell(err.code, str(err))
+        tell_mistake(err)
         sys.exit(err.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no complaint at exit

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from typing import NoReturn
 
 import click
 
-from nerd_onnx.errors import MissingExtraError, NerdError
+from nerd_onnx.commands import run_to_its_end
+from nerd_onnx.errors import MissingExtraError
 
 _EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir", "onnxscript")
 
@@ -39,15 +39,9 @@ def run_command(command: click.Command, when_interrupted: str = "nothing was wri
 
     :param when_interrupted: what Ctrl-C leaves, or what goes on
     """
-    try:
-        command.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo(f"interrupted; {when_interrupted}", err=True)
-        sys.exit(130)
-    except click.ClickException as err:
-        err.show()
-        sys.exit(err.exit_code)
-    except NerdError as err:
-        click.echo(f"error: {err}", err=True)
-        sys.exit(err.exit_code)
-    sys.exit(0)
+    run_to_its_end(
+        command,
+        interrupted=f"interrupted; {when_interrupted}",
+        tell_usage=lambda err: err.show(),
+        tell_mistake=lambda err: click.echo(f"error: {err}", err=True),
+    )
