@@ -10,7 +10,7 @@ from typing import Any
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError, UnreadableFileError
 from nerd_onnx.faults import FaultPolicy
 from nerd_onnx.job import TagJob, TagReport, Totals
-from nerd_onnx.pipeline import limits_of, open_pair_sink, open_pair_source, selected, tagged_batches
+from nerd_onnx.pipeline import TagStream, limits_of, open_pair_sink, open_pair_source, selected, tagged_batches
 from nerd_onnx.tables.chunks import ResultLog
 from nerd_onnx.tables.columns import OTHER_NAME
 from nerd_onnx.tables.file_pairs import FilePair
@@ -67,12 +67,14 @@ class FileRun:
     :param state: the run it belongs to
     :param pair: the file
     :param part: where its rejects go in the scratch folder
+    :param tag_stream: finds the entities of its texts
     """
 
-    def __init__(self, state: RunState, pair: FilePair, part: str) -> None:
+    def __init__(self, state: RunState, pair: FilePair, part: str, tag_stream: TagStream) -> None:
         self._state = state
         self._pair = pair
         self._part_path = part
+        self._tag_stream = tag_stream
         # Rows that can be read only once cannot be gone on with.
         self._journal = None if _is_stream(pair.input) else state.journal
         self._before = Totals()
@@ -193,8 +195,9 @@ class FileRun:
         state = self._state
         limits = limits_of(state.tagger, state.job)
         lenient = state.job.on_error != "fail"
+        batches = self._rows(source, sink)
         try:
-            for rows, results in tagged_batches(state.tagger, self._rows(source, sink), self._log, lenient=lenient):
+            for rows, results in tagged_batches(state.tagger, batches, self._log, self._tag_stream, lenient=lenient):
                 sink.write(*policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
                 limits.check(output_name(self._pair.output))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -25,6 +26,11 @@ BATCH_ROWS = 2048
 def output_format_of(job: TagJob, pair: FilePair) -> Format:
     """Tell an output's format: as asked, by its name, else the input's."""
     return output_format(pair.output, job.output_format, lambda: detect_format(pair.input, job.input_format))
+
+
+def batch_rows_of(job: TagJob) -> int:
+    """Choose how many rows are read at a time: no more than may be lost."""
+    return min(BATCH_ROWS, job.chunk_rows or BATCH_ROWS)
 
 
 def limits_of(tagger: Tagger, job: TagJob) -> Limits:
@@ -57,7 +63,7 @@ def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
         format=job.input_format,
         text_column=tagger.options.text_column,
         typed=output_format_of(job, pair) == "parquet",
-        batch_rows=min(BATCH_ROWS, job.chunk_rows or BATCH_ROWS),
+        batch_rows=batch_rows_of(job),
         batch_bytes=limits.batch,
         line_bytes=limits.line,
         limit=job.limit,
@@ -91,14 +97,22 @@ def open_pair_sink(
     )
 
 
+class TagStream(Protocol):
+    """Tags batch after batch of texts, in order, as :meth:`Tagger.tag_stream` does."""
+
+    def __call__(self, batches: Iterable[Sequence[str | None]], *, lenient: bool) -> Iterator[TaggedTexts]:
+        """Tag them."""
+
+
 def tagged_batches(
-    tagger: Tagger, batches: Iterator[RowBatch], log: ResultLog | None, *, lenient: bool
+    tagger: Tagger, batches: Iterator[RowBatch], log: ResultLog | None, tag_stream: TagStream, *, lenient: bool
 ) -> Iterator[tuple[RowBatch, Results]]:
     """
     Pair each batch of rows with its results: stored ones first, then new ones, which are stored too.
 
     The tagger reads one batch ahead.
 
+    :param tag_stream: finds the entities
     :param log: stores the results; None for rows that cannot be read again
     :param lenient: a text that the model fails on gets a reason instead of ending the run
     :raises OutputError: when what is stored does not fit the rows
@@ -110,7 +124,7 @@ def tagged_batches(
                 raise misfit(log.output)
             yield rows, stored
     waiting: deque[RowBatch] = deque()
-    for results in map(partial(_results, tagger), tagger.tag_stream(_texts(batches, waiting), lenient=lenient)):
+    for results in map(partial(_results, tagger), tag_stream(_texts(batches, waiting), lenient=lenient)):
         if log is not None:
             log.append(results)
         yield waiting.popleft(), results

@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from nerd_onnx.checks import check_job
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError
@@ -14,6 +14,7 @@ from nerd_onnx.file_run import FileRun, OnBatch, RunState, Stop
 from nerd_onnx.fingerprint import facts_of
 from nerd_onnx.job import TagJob, TagReport, Totals
 from nerd_onnx.pipeline import layout_of
+from nerd_onnx.read_ahead import ReadAhead
 from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.fingerprints import difference, file_fingerprint
 from nerd_onnx.tables.finished import check_finished, is_file, was_committed
@@ -79,13 +80,16 @@ class _Run:
 
     def run(self) -> TagReport:
         """Do what is not done yet, and leave nothing but the outputs."""
-        for pair in self._ordered():
-            journal = self._state.journal
-            if journal is None or not self._is_done(journal, pair):
-                if self._state.job.many:
-                    make_folder_for(pair.output)
-                self._keep_part(pair, FileRun(self._state, pair, self._part_of(pair)).run())
-            self._state.report.seconds = time.perf_counter() - self._begin
+        pairs = self._ordered()
+        with closing(ReadAhead(self._state.tagger, self._state.job, pairs, self._is_worth_reading_ahead)) as ahead:
+            for number, pair in enumerate(pairs):
+                journal = self._state.journal
+                if journal is None or not self._is_done(journal, pair):
+                    if self._state.job.many:
+                        make_folder_for(pair.output)
+                    tag_stream = ahead.tag_stream_of(number)
+                    self._keep_part(pair, FileRun(self._state, pair, self._part_of(pair), tag_stream).run())
+                self._state.report.seconds = time.perf_counter() - self._begin
         self._require_one_readable()
         self._write_rejects()
         if self._work is not None:
@@ -113,6 +117,14 @@ class _Run:
                 )
         begun = self._state.journal.progress.unfinished if self._state.journal is not None else None
         return sorted(pairs, key=lambda pair: begun is None or pair.name != begun["name"])
+
+    def _is_worth_reading_ahead(self, pair: FilePair) -> bool:
+        """Tell whether a file is one of several that are tagged whole, and is most likely not done."""
+        state = self._state
+        if len(state.job.pairs) == 1 or state.wanted is not None:
+            return False
+        finished = state.journal is not None and pair.name in state.journal.progress.finished
+        return not finished and (state.overwrites or not exists(pair.output))
 
     def _is_done(self, journal: Journal, pair: FilePair) -> bool:
         """Tell whether an output is finished, by this run or by one before."""

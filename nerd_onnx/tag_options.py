@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from nerd_onnx.errors import OptionError
+from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.tables.columns import OffsetUnit
@@ -82,14 +83,28 @@ class TaggedTexts:
 
     :param texts: the texts as given
     :param spans: their entities
-    :param tokens: tokens the network read, special ones not counted
+    :param text_tokens: tokens of each text that the network read, special ones not counted. *Shape:* (texts,)
     :param reasons: why a text could not be tagged, by its index; its text here is None
     """
 
     texts: Sequence[str | None]
     spans: Spans
-    tokens: int
+    text_tokens: Ints
     reasons: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all texts."""
+        return int(self.text_tokens.sum())
+
+    def taken(self, places: Ints) -> TaggedTexts:
+        """
+        Give the results of some texts, none of which failed.
+
+        :param places: indices of texts, in any order and as often as wanted. *Shape:* (places,)
+        """
+        texts = [self.texts[place] for place in places.tolist()]
+        return TaggedTexts(texts, self.spans.of_rows(places), self.text_tokens[places])
 
     def entities(self, labels: LabelSet) -> list[list[Entity] | None]:
         """

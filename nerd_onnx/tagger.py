@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -117,7 +117,7 @@ class Tagger:
         """Tag texts and give their entities as arrays."""
         return self._finish(self._start(texts))
 
-    def tag_stream(self, batches: Iterable[Sequence[str | None]], *, lenient: bool = False) -> Iterator[TaggedTexts]:
+    def tag_stream(self, batches: Iterable[Sequence[str | None]], *, lenient: bool = False) -> Generator[TaggedTexts]:
         """
         Tag batch after batch, in order; while one is in the network, the next is read and tokenized. No text is held
         longer than its own tagging takes, and a long one is tagged before the next is asked for.
@@ -280,13 +280,14 @@ class Tagger:
 
     def _finish(self, pending: Pending) -> TaggedTexts:
         """Wait for all parts, the next one under way while one is waited for."""
-        under_way, found, tokens = deque([pending.part]), [], 0
+        under_way, found = deque([pending.part]), []
+        tokens = np.zeros(len(pending.texts), np.int64)
         try:
             while under_way:
                 under_way.extend(self._start_part(pending.texts, ranges) for ranges in islice(pending.rest, 1))
                 part = under_way.popleft()
                 found.append(self._finish_part(part))
-                tokens += part.tokens
+                np.add.at(tokens, part.row, part.tokens)
         finally:
             for part in under_way:
                 part.cancel()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nerd_onnx.inference.arrays import Bools, Floats, Ints
+from nerd_onnx.inference.arrays import Bools, Floats, Ints, ragged_arange
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
 
@@ -58,6 +58,15 @@ class Spans:
     def select(self, kept: Bools | Ints) -> Spans:
         """Give only the entities at ``kept``."""
         return Spans(*(getattr(self, name)[kept] for name in ("row", "start", "end", "label", "fine", "score")))
+
+    def of_rows(self, rows: Ints) -> Spans:
+        """
+        Give the entities of some texts, which are then numbered by their place here.
+
+        :param rows: indices of texts, in any order and as often as wanted. *Shape:* (rows,)
+        """
+        first, last = (np.searchsorted(self.row, rows, side=side) for side in ("left", "right"))
+        return replace(self.select(ragged_arange(first, last)), row=np.repeat(np.arange(len(rows)), last - first))
 
     @staticmethod
     def concatenate(parts: Sequence[Spans]) -> Spans:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nerd_onnx.inference.arrays import Ints, ragged_arange
+from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans, WordDecisions
 from nerd_onnx.inference.encoding import EncodedTexts
 
@@ -33,9 +33,9 @@ class Part:
     decisions: list[Future[WordDecisions]]
 
     @property
-    def tokens(self) -> int:
-        """Tokens of all paragraphs, repeated ones too."""
-        return int(np.diff(self.encoded.text_tokens)[self.place].sum())
+    def tokens(self) -> Ints:
+        """Tokens of each paragraph. *Shape:* (paragraphs,)."""
+        return np.diff(self.encoded.text_tokens)[self.place]
 
     def decided(self) -> list[WordDecisions]:
         """Wait for the network; when it fails on one batch, those not begun are left."""
@@ -51,10 +51,9 @@ class Part:
 
     def placed(self, spans: Spans) -> Spans:
         """Turn the entities of the different paragraphs into those of the texts."""
-        first, last = (np.searchsorted(spans.row, self.place, side=side) for side in ("left", "right"))
-        paragraph = np.repeat(np.arange(len(self.place)), last - first)
-        spans, base = spans.select(ragged_arange(first, last)), self.base[paragraph]
-        return replace(spans, row=self.row[paragraph], start=spans.start + base, end=spans.end + base)
+        spans = spans.of_rows(self.place)
+        base = self.base[spans.row]
+        return replace(spans, row=self.row[spans.row], start=spans.start + base, end=spans.end + base)
 
 
 @dataclass(frozen=True)
