@@ -34,7 +34,7 @@ MB = 10**6
 CORPORA = ("wikipedia_sentences.parquet", "novels_paragraphs.parquet", "speeches_and_masc.jsonl.gz")
 WARM_UP = 0.25  # share of the samples, until buffers and heaps have their size
 MOST_GROWTH_BYTES_PER_S = MB / 60
-FILES_A_MINUTE = 1500  # more than are tagged
+FILES_A_MINUTE = 6000  # more than are tagged
 FILE_ROWS = 5
 
 
