@@ -81,7 +81,9 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option("--key", help="Column that is the key in the long layout.  [default: row, its number in its file from 0]")
 @click.option("--labels", help="Keep only these labels, coarse or fine, comma-separated.")
 @click.option(
-    "--min-score", type=click.FloatRange(0, 1), default=0.0, help="Keep only entities with this score or more."
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    help="Keep only entities with this score or more; 0 keeps all.  [default: the model's own, of best F1]",
 )
 @click.option(
     "--precision",

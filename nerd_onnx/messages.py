@@ -79,7 +79,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "model": tagger.bundle.name,
         "quantization": tagger.bundle.quantization,
         "labels": list(tagger.options.labels or tagger.labels.types),
-        "min_score": tagger.options.min_score,
+        "min_score": tagger.min_score,
         "precision": tagger.options.precision,
         "offset_unit": tagger.options.offset_unit,
         "limit": job.limit,

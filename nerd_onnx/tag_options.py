@@ -45,7 +45,8 @@ class TagOptions:
 
     :param batch_tokens: most tokens in one call of the network
     :param threads: calls at the same time; None for one a processor this process may use
-    :param min_score: entities with a lower score are left out
+    :param min_score: entities with a lower score are left out; None for the model's own threshold, from which on F1
+        was best on labelled text, or none where it records none. 0 keeps all
     :param precision: entities are left out whose type had a smaller share of right ones from their score upwards, on
         the text that the model was calibrated on; None keeps all
     :param labels: coarse or fine types to keep; None keeps all
@@ -56,7 +57,7 @@ class TagOptions:
 
     batch_tokens: int = 512
     threads: int | None = None
-    min_score: float = 0.0
+    min_score: float | None = None
     precision: float | None = None
     labels: tuple[str, ...] | None = None
     offset_unit: OffsetUnit = "codepoint"
@@ -68,12 +69,16 @@ class TagOptions:
             raise OptionError(f"the new column cannot be the text column {self.column!r}; choose another name")
         if self.offset_unit not in get_args(OffsetUnit):
             raise OptionError(f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}")
-        if not isinstance(self.min_score, (int, float)) or not 0 <= self.min_score <= 1:
+        if self.min_score is not None and not _is_share(self.min_score):
             raise OptionError(f"min_score is {self.min_score!r}; expected a number from 0 to 1")
         if self.precision is not None and not 0 < self.precision <= 1:
             raise OptionError(f"precision is {self.precision!r}; expected a number above 0 and up to 1")
         if self.batch_tokens < 1 or (self.threads is not None and self.threads < 1):
             raise OptionError(f"batch_tokens is {self.batch_tokens} and threads {self.threads}; expected 1 or more")
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
 @dataclass(frozen=True)

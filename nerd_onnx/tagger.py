@@ -185,6 +185,14 @@ class Tagger:
         of_fine = set(self.labels.type_of_fine_type[fine_types[:-1]].tolist())
         return tuple(name for i, name in enumerate(self.labels.types) if types[i] or i in of_fine)
 
+    @property
+    def min_score(self) -> float:
+        """The least score of entities: as asked; else the model's own, unless thresholds of a precision are asked."""
+        if self.options.min_score is not None:
+            return self.options.min_score
+        calibration = self.bundle.calibration
+        return calibration.f1_threshold if calibration is not None and self.options.precision is None else 0.0
+
     def entity_column(self, tagged: TaggedTexts) -> pa.ListArray:
         """Turn entities into the Arrow column. *Shape:* (texts,)."""
         spans = tagged.spans
@@ -301,14 +309,15 @@ class Tagger:
     def _filtered(self, spans: Spans) -> Spans:
         """Turn scores into probabilities, and keep what the options ask for."""
         if self.bundle.calibration is not None:
-            spans = replace(spans, score=self.bundle.calibration.apply(spans.score, spans.label))
+            probability = self.bundle.calibration.apply(spans.score, spans.border, spans.label)
+            spans = replace(spans, score=probability)
         if self._kept is not None:
             types, fine_types = self._kept
             spans = spans.select(types[spans.label] | fine_types[spans.fine])
         if self._least_scores is not None:
             spans = spans.select(spans.score >= self._least_scores[spans.label])
-        if self.options.min_score > 0:
-            spans = spans.select(spans.score >= np.float32(self.options.min_score))
+        if self.min_score > 0:
+            spans = spans.select(spans.score >= np.float32(self.min_score))
         return spans
 
 

@@ -55,6 +55,36 @@ def test_min_score_counts_the_probability(calibrated: Path) -> None:
     assert 0 < len(kept) < len(whole)
 
 
+def test_the_threshold_of_the_model_holds_unless_another_is_asked(calibrated: Path) -> None:
+    whole = entities(calibrated)
+    middle = float(np.median([entity.score for entity in whole]))
+    description = json.loads((calibrated / "nerd.json").read_text())
+    description["calibration"]["f1_threshold"] = middle
+    (calibrated / "nerd.json").write_text(json.dumps(description))
+    kept = entities(calibrated)
+    assert kept == entities(calibrated, min_score=middle) != whole
+    assert entities(calibrated, min_score=0) == whole
+    least = max(0.0, min(entity.score for entity in whole) - 0.001)
+    assert entities(calibrated, min_score=least) == whole
+    assert len(entities(calibrated, precision=0.75)) > len(kept)  # its thresholds, not the model's
+
+
+def test_borders_count(tiny_bundle: Path, calibrated: Path) -> None:
+    description = json.loads((calibrated / "nerd.json").read_text())
+    description["calibration"]["border_slope"] = 0.5
+    before = entities(calibrated)
+    (calibrated / "nerd.json").write_text(json.dumps(description))
+    tagger = Tagger.load(tiny_bundle)
+    borders = tagger.tag_arrays(sample_texts()).spans.border
+    tagger.close()
+    assert ((borders > 0) & (borders <= 1)).all()
+    assert (borders < 0.9).any()
+    for old, new, border in zip(before, entities(calibrated), borders.astype(np.float64), strict=True):
+        inner = min(border, 1 - 1e-6)
+        odds = np.log(old.score / (1 - old.score)) + 0.5 * np.log(inner / (1 - inner))
+        assert new.score == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-4)
+
+
 def test_precision_takes_the_thresholds_of_each_type(tiny_bundle: Path, calibrated: Path) -> None:
     whole = entities(calibrated)
     assert entities(calibrated, precision=0.75) == [entity for entity in whole if entity.score >= 0.3]
@@ -71,7 +101,16 @@ def test_precision_takes_the_thresholds_of_each_type(tiny_bundle: Path, calibrat
 
 @pytest.mark.parametrize(
     "damage",
-    [{"slope": -1}, {"slope": "x"}, {"offsets": {}}, {"offsets": 3}, {"thresholds": {"a": {}}}, {"slope": 1e999}],
+    [
+        {"slope": -1},
+        {"slope": "x"},
+        {"offsets": {}},
+        {"offsets": 3},
+        {"thresholds": {"a": {}}},
+        {"slope": 1e999},
+        {"border_slope": -1},
+        {"f1_threshold": 2},
+    ],
 )
 def test_a_damaged_calibration_is_a_damaged_bundle(calibrated: Path, damage: dict[str, Any]) -> None:
     description = json.loads((calibrated / "nerd.json").read_text())

@@ -133,6 +133,19 @@ def test_ragged_arange(pairs: list[tuple[int, int]]) -> None:
     assert ragged_arange(begins, ends).tolist() == expected
 
 
+def test_borders_are_as_sure_as_the_words_beside() -> None:
+    sure, doubt, other = np.log([[1e-6, 1 - 2e-6, 1e-6], [0.6, 0.3, 0.1], [0.6, 0.1, 0.3]]).astype(np.float32)
+
+    def borders(logits: list[Floats], words: list[int]) -> list[float]:
+        return [round(float(border), 4) for border in decode(IO, np.stack(logits), words).border]
+
+    assert borders([sure, sure], [2]) == [1.0]
+    assert borders([doubt, sure, doubt], [3]) == [0.49]
+    assert borders([doubt, sure, doubt], [1, 2]) == [0.7]  # words of other texts do not count
+    assert borders([other, sure], [2]) == [1.0]  # doubtful, but of another type
+    assert (decode(BIO, tags(BIO, "B-PER", "B-PER"), [2]).border > 0.95).all()  # an entity of its own is no doubt
+
+
 def test_no_words_give_no_entities() -> None:
     assert len(decode(FINE, np.empty((0, 4), np.float32), [0, 0])) == 0
     assert len(Spans.concatenate([])) == 0

@@ -21,6 +21,8 @@ from nerd_onnx.run import tag_files
 from nerd_onnx.tagger import Tagger
 from tests.faults.helpers import texts, tree, write_lines, write_parquet
 
+_TWO: list[list[str | None]] = [["one"], ["two"]]  # so that there are several files
+
 
 class Counting:
     """A network that counts its calls, and fails where a segment has a token."""
@@ -104,18 +106,18 @@ def test_any_files(
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
     (folder / "in").mkdir()
-    for i, rows in enumerate([*files, ["one"], ["two"]]):
+    for i, rows in enumerate([*files, *_TWO]):
         content = "".join(json.dumps({"text": text}) + "\n" for text in rows)
         (folder / "in" / f"{i}.jsonl").write_text(content or "\n")
     report = tag(tagger, folder / "in", folder / "out", chunk_rows=chunk_rows)
-    alone = [tagger.tag(rows) for rows in [*files, ["one"], ["two"]]]
-    for i, expected in enumerate(alone):
+    rows_of = [*files, *_TWO]
+    for i, rows in enumerate(rows_of):
         lines = (folder / "out" / f"{i}.jsonl").read_text().splitlines()
         found = [json.loads(line)["entities"] for line in lines]
-        wanted = [None if row is None else [(e.start, e.end, e.label) for e in row] for row in expected]
+        wanted = [None if row is None else [(e.start, e.end, e.label) for e in row] for row in tagger.tag(rows)]
         assert wanted == [row and [(e["start"], e["end"], e["label"]) for e in row] for row in found]
-    tokens = tagger.tag_arrays([text for rows in [*files, ["one"], ["two"]] for text in rows]).tokens
-    assert (report.rows, report.tokens) == (sum(map(len, alone)), tokens)
+    tokens = tagger.tag_arrays([text for rows in rows_of for text in rows]).tokens
+    assert (report.rows, report.tokens) == (sum(map(len, rows_of)), tokens)
 
 
 def test_a_file_that_changes_before_its_turn_is_tagged_as_it_is_then(tagger: Tagger, tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ class Bundle:
         record = self.description.get("calibration")
         if record is None:
             return "none"
-        decides = {key: record[key] for key in ("slope", "offsets", "thresholds")}
+        keys = ("slope", "border_slope", "offsets", "f1_threshold", "thresholds")
+        decides = {key: record[key] for key in keys if key in record}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

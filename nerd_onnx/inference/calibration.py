@@ -18,17 +18,23 @@ _EDGE = 1e-6  # scores this near to 0 and 1 are taken for it
 @dataclass(frozen=True)
 class ScoreCalibration:
     """
-    Platt scaling (Platt, 1999), fitted on labelled text: ``sigmoid(slope * logit(score) + offset of the type)``.
+    Platt scaling (Platt, 1999) of two scores, fitted on labelled text:
+    ``sigmoid(slope * logit(score) + border_slope * logit(border) + offset of the type)``.
 
-    :param slope: the same for all types
+    :param slope: of the mean probability of the words, the same for all types
+    :param border_slope: of the probability that the words beside are not of the type, the same for all types
     :param offsets: of each type. *Shape:* (types,)
     :param thresholds: by precision that is wished for: the least score of each type that had it on the labelled text,
         above 1 where none had. *Shape:* (types,) each
+    :param f1_threshold: entities from this probability on had the best F1 on the labelled text; see Lipton et al.,
+        2014, on why it is below one half
     """
 
     slope: float
+    border_slope: float
     offsets: npt.NDArray[np.float64]
     thresholds: Mapping[float, npt.NDArray[np.float64]]
+    f1_threshold: float = 0.0
 
     @classmethod
     def from_description(cls, record: Mapping[str, Any], types: Sequence[str]) -> ScoreCalibration:
@@ -38,23 +44,27 @@ class ScoreCalibration:
         :raises KeyError, TypeError, ValueError: when it is not what the export writes
         """
         offsets = np.array([float(record["offsets"][name]) for name in types])
-        slope = float(record["slope"])
+        slope, border_slope = float(record["slope"]), float(record.get("border_slope", 0.0))
+        f1_threshold = float(record.get("f1_threshold", 0.0))
         thresholds = {
             float(wish): np.array([2.0 if least[name] is None else float(least[name]) for name in types])
             for wish, least in record["thresholds"].items()
         }
-        if not (slope > 0 and np.isfinite(slope) and np.isfinite(offsets).all()):
-            raise ValueError("calibration: slope and offsets must be finite, and the slope above 0")
-        return cls(slope, offsets, thresholds)
+        if not (slope > 0 and border_slope >= 0 and np.isfinite([slope, border_slope, *offsets]).all()):
+            raise ValueError("calibration: slopes and offsets must be finite, and no slope below 0")
+        if not 0 <= f1_threshold <= 1:
+            raise ValueError("calibration: the threshold must lie from 0 to 1")
+        return cls(slope, border_slope, offsets, thresholds, f1_threshold)
 
-    def apply(self, score: Floats, label: Ints) -> Floats:
+    def apply(self, score: Floats, border: Floats, label: Ints) -> Floats:
         """
-        Turn scores into probabilities; of one type, their order stays.
+        Turn scores into probabilities.
 
         :param score: mean word probabilities. *Shape:* (entities,)
+        :param border: probabilities that the words beside are not of the type. *Shape:* (entities,)
         :param label: index of each entity's type. *Shape:* (entities,)
         """
-        logit = self.slope * log_odds(score) + self.offsets[label]
+        logit = self.slope * log_odds(score) + self.border_slope * log_odds(border) + self.offsets[label]
         return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
 
     def least_scores(self, precision: float) -> npt.NDArray[np.float64]:

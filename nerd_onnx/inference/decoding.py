@@ -20,6 +20,8 @@ class WordDecisions:
     :param word: index of each word. *Shape:* (words,)
     :param cls: class it decided for (see :class:`LabelSet`). *Shape:* (words,)
     :param probability: probability of that class: the sum over its labels. *Shape:* (words,)
+    :param rival: likeliest type that it did not decide for (see :class:`LabelSet`). *Shape:* (words,)
+    :param rival_probability: probability of that type. *Shape:* (words,)
     :param inside: positions in ``word`` of those that belong to an entity. *Shape:* (entity words,)
     :param fine: probability of each fine type, for the entity words. *Shape:* (entity words, fine types), or
         (entity words, 0) without a fine level
@@ -28,8 +30,13 @@ class WordDecisions:
     word: Ints
     cls: Ints
     probability: Floats
+    rival: Ints
+    rival_probability: Floats
     inside: Ints
     fine: Floats
+
+
+_COLUMNS = ("row", "start", "end", "label", "fine", "score", "border")
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Spans:
     :param label: index into ``LabelSet.types``. *Shape:* (entities,)
     :param fine: index into ``LabelSet.fine_types``; all -1 without a fine level. *Shape:* (entities,)
     :param score: mean probability of the entity's words for its label, 0 to 1. *Shape:* (entities,)
+    :param border: probability that the words beside it are not of its label, 0 to 1. *Shape:* (entities,)
     """
 
     row: Ints
@@ -51,13 +59,14 @@ class Spans:
     label: Ints
     fine: Ints
     score: Floats
+    border: Floats
 
     def __len__(self) -> int:
         return len(self.row)
 
     def select(self, kept: Bools | Ints) -> Spans:
         """Give only the entities at ``kept``."""
-        return Spans(*(getattr(self, name)[kept] for name in ("row", "start", "end", "label", "fine", "score")))
+        return Spans(*(getattr(self, name)[kept] for name in _COLUMNS))
 
     def of_rows(self, rows: Ints) -> Spans:
         """
@@ -72,14 +81,13 @@ class Spans:
     def concatenate(parts: Sequence[Spans]) -> Spans:
         """Put spans one after the other; no parts make no spans."""
         parts = parts or [Spans.empty()]
-        names = ("row", "start", "end", "label", "fine", "score")
-        return Spans(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+        return Spans(*(np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS))
 
     @staticmethod
     def empty() -> Spans:
         """No entities."""
-        none = np.empty(0, dtype=np.int64)
-        return Spans(none, none, none, none, none, np.empty(0, dtype=np.float32))
+        none, nothing = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        return Spans(none, none, none, none, none, nothing, nothing)
 
 
 class Decoder:
@@ -94,6 +102,7 @@ class Decoder:
     def __init__(self, labels: LabelSet) -> None:
         self.labels = labels
         self._by_class = _Grouping(labels.class_of_label, len(labels.type_of_class))
+        self._by_type = _Grouping(labels.type_of_class, len(labels.types))
         self._by_fine_type = _Grouping(labels.fine_type_of_label, len(labels.fine_types))
 
     def decide(self, words: Ints, logits: Floats) -> WordDecisions:
@@ -107,12 +116,13 @@ class Decoder:
         of_class = self._by_class.sums(probabilities)
         cls = of_class.argmax(axis=1)
         probability = np.take_along_axis(of_class, cls[:, None], axis=1)[:, 0]
+        rival, rival_probability = self._rivals(of_class, self.labels.type_of_class[cls])
         inside = np.flatnonzero(self.labels.type_of_class[cls] >= 0)
         if self.labels.has_fine_level:
             fine = self._by_fine_type.sums(probabilities[inside])
         else:
             fine = np.empty((len(inside), 0), dtype=np.float32)
-        return WordDecisions(words, cls, probability, inside, fine)
+        return WordDecisions(words, cls, probability, rival, rival_probability, inside, fine)
 
     def spans(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Spans:
         """
@@ -122,11 +132,11 @@ class Decoder:
         :param decisions: every word exactly once, in any order
         """
         words = len(encoded.word_token)
-        cls = np.zeros(words, dtype=np.int64)
-        probability = np.zeros(words, dtype=np.float32)
+        cls, rival = np.zeros((2, words), dtype=np.int64)
+        probability, rival_probability = np.zeros((2, words), dtype=np.float32)
         for part in decisions:
-            cls[part.word] = part.cls
-            probability[part.word] = part.probability
+            cls[part.word], probability[part.word] = part.cls, part.probability
+            rival[part.word], rival_probability[part.word] = part.rival, part.rival_probability
         first_of_text = np.zeros(words + 1, dtype=np.bool_)
         first_of_text[encoded.text_words] = True
         inside, opens = self._borders(cls, first_of_text[:words])
@@ -139,6 +149,8 @@ class Decoder:
         label = self.labels.type_of_class[cls[first]]
         length = np.diff(np.append(begin, len(word)))
         score = np.add.reduceat(probability[word].astype(np.float64), begin) / length
+        before = _beside(label, first - 1, ~first_of_text[first], rival, rival_probability)
+        after = _beside(label, last + 1, ~first_of_text[last + 1], rival, rival_probability)
         return Spans(
             row=np.searchsorted(encoded.text_words, first, side="right") - 1,
             start=encoded.word_start[first],
@@ -146,7 +158,22 @@ class Decoder:
             label=label,
             fine=self._fine(decisions, words, word, begin, label),
             score=np.minimum(score, 1.0).astype(np.float32),
+            border=(1 - before) * (1 - after),
         )
+
+    def _rivals(self, of_class: Floats, decided: Ints) -> tuple[Ints, Floats]:
+        """
+        Find the likeliest type of each word beside the one it decided for.
+
+        :param of_class: probability of each class. *Shape:* (words, classes)
+        :param decided: its type, below 0 for none. *Shape:* (words,)
+        :return: index and probability. *Shape:* (words,) each
+        """
+        others = np.array(self._by_type.sums(of_class))
+        typed = np.flatnonzero(decided >= 0)
+        others[typed, decided[typed]] = 0
+        rival = others.argmax(axis=1)
+        return rival, np.take_along_axis(others, rival[:, None], axis=1)[:, 0]
 
     def _borders(self, cls: Ints, first_of_text: Bools) -> tuple[Bools, Bools]:
         """Tell which words are inside an entity, and which of them open one. *Shape:* (words,) both."""
@@ -168,6 +195,17 @@ class Decoder:
         allowed = self.labels.type_of_fine_type[None, :] == label[:, None]
         best: Ints = np.where(allowed, sums, -1.0).argmax(axis=1)
         return best
+
+
+def _beside(label: Ints, word: Ints, is_there: Bools, rival: Ints, rival_probability: Floats) -> Floats:
+    """
+    Give the probability that the words beside entities are of their labels; it is 0 where it is not the rival.
+
+    :param word: the words. *Shape:* (entities,)
+    :param is_there: whether there is such a word in the same text. *Shape:* (entities,)
+    """
+    word = np.where(is_there, word, 0)
+    return np.where(is_there & (rival[word] == label), rival_probability[word], np.float32(0))
 
 
 def softmax(logits: Floats) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from nerd_export.training.evaluation import evaluate
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import DESCRIPTION, Bundle, sha256_of
 from nerd_onnx.inference.session import cpu_features, cpu_target
-from nerd_onnx.tagger import Tagger
+from nerd_onnx.tagger import Tagger, TagOptions
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
     :param splits: labelled data to score on, by name
     """
     tagger = Tagger(bundle)
-    agreed = _agreement(bundle, tagger)
+    agreed = _agreement(bundle)
     neighbours = changed_by_neighbours(bundle, sample_texts())
     rows = [row for name, split in splits.items() for row in _scored(bundle, tagger, name, split)]
     tagger.close()
@@ -109,15 +110,20 @@ def kernels(bundle: Bundle) -> str:
     return products
 
 
-def _agreement(bundle: Bundle, tagger: Tagger) -> float | None:
-    """Compare with the entities recorded at export; None where the sample has changed since, or there is no record."""
+def _agreement(bundle: Bundle) -> float | None:
+    """
+    Compare with the entities recorded at export, of any score; None where the sample has changed since, or there is no
+    record.
+    """
     path = bundle.model_file.parent / EXPECTED
     if EXPECTED not in bundle.description["files"]:
         return None
     recorded = json.loads(path.read_text("utf-8"))
     if recorded["sha256"] != sha256_of(SAMPLE_FILE):
         return None
-    return agreement(as_set(recorded["entities"]), entity_set(tagger.tag_arrays(sample_texts()).spans))
+    with closing(Tagger(bundle, TagOptions(min_score=0))) as tagger:
+        found = entity_set(tagger.tag_arrays(sample_texts()).spans)
+    return agreement(as_set(recorded["entities"]), found)
 
 
 def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any] | None:

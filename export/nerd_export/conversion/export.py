@@ -32,7 +32,6 @@ from nerd_export.conversion.networks import TorchNetwork, segment_batches
 from nerd_export.conversion.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
 from nerd_export.conversion.prepare import prepared
 from nerd_export.conversion.recipe import Plan, Workshop
-from nerd_export.conversion.score_calibration import fitted_calibration
 from nerd_export.conversion.sensitivity import LayerCost, fewest_kept, layer_costs, title
 from nerd_export.conversion.verify import entity_set, sample_texts
 from nerd_export.outputs import writing
@@ -277,8 +276,6 @@ class _Job:
     def _describe(self, bundle: Bundle, original: TorchNetwork, result: ExportResult) -> None:
         """Write what the original finds, the card, and the description with every figure."""
         request, verdict = self._request, result.verdict
-        views = {name: found.views["raw"] for name, found in verdict.found.items()}
-        calibration = fitted_calibration(views, self._labels.types, "validation") if request.dataset else None
         card = bundle_card(
             request.output.name,
             bundle,
@@ -286,7 +283,7 @@ class _Job:
             verdict=verdict,
             repair=result.repair,
             texts=len(self._texts),
-            calibration=calibration,
+            calibration=verdict.calibration,
         )
         notes = f"\n{request.notes.strip()}\n" if request.notes.strip() else ""
         tagger = Tagger(bundle, TagOptions(threads=1), network=original)
@@ -300,7 +297,7 @@ class _Job:
                 self._labels,
                 **self._facts(bundle.description["quantization"], bundle.description["variants"]),
                 verification=_verification(result, request),
-                calibration=calibration,
+                calibration=verdict.calibration,
                 metrics=verdict.metrics,
             )
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
 from nerd_export.conversion.networks import Remembered
+from nerd_export.conversion.score_calibration import fitted_calibration
 from nerd_export.conversion.verify import Comparison, compare, first_of
 from nerd_export.training.bootstrap import Difference, paired_difference
 from nerd_export.training.checks import Sentence
 from nerd_export.training.evaluation import Evaluation, evaluate
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
@@ -89,7 +91,7 @@ class Verdict:
     :param fp32: fp32 ONNX against original, on the same texts
     :param neighbours: texts that got another answer, by way of tagging
     :param sizes: bytes of the original's weights, the fp32 graph, and the bundle's
-    :param found: what the bundle finds in each split
+    :param calibration: what makes probabilities of the bundle's scores, for ``nerd.json``; None where nothing is fitted
     """
 
     comparison: Comparison
@@ -99,7 +101,7 @@ class Verdict:
     sizes: Mapping[str, int]
     speed: Speed | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    found: Mapping[str, Evaluation] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
 
     def faults(self, limits: VerifyLimits) -> list[str]:
         """Say what the limits do not allow; empty for a bundle that passes."""
@@ -155,7 +157,7 @@ class Gate:
         self._fp32, self._texts, self._splits = fp32, texts, splits
         self._original_bytes = original_bytes
         self._fp32_comparison = compare(fp32, self._remembered, texts)
-        self._references: dict[str, tuple[Evaluation, Evaluation]] = {}
+        self._fp32_network = Remembered(Tagger(fp32).network)
 
     def judge(self, bundle: Bundle) -> Verdict:
         """Measure a candidate, as it is on disk."""
@@ -170,14 +172,19 @@ class Gate:
             nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, self._fp32_comparison.entities)
             return Verdict(nothing, self._fp32_comparison, (), {}, sizes)
         neighbours = changed_by_neighbours(bundle, self._texts)
+        network = Remembered(Tagger(bundle).network)
+        calibration = self._calibration(bundle, network)
+        decided = bundle
+        if calibration is not None:
+            fitted = ScoreCalibration.from_description(calibration, bundle.labels.types)
+            decided = replace(bundle, calibration=fitted)
         rows: list[F1Row] = []
-        evaluations: dict[str, Evaluation] = {}
         metrics: dict[str, Any] = {}
         for name, split in self._splits.items():
-            original, fp32 = self._reference(name)
-            found = _evaluated(bundle, split.sentences)
+            original = _evaluated(decided, split.sentences, self._remembered, threads=1)
+            fp32 = _evaluated(decided, split.sentences, self._fp32_network)
+            found = _evaluated(decided, split.sentences, network)
             rows += _rows(name, split, original, fp32, found)
-            evaluations[name] = found
             metrics[name] = {
                 "source": split.source,
                 "original": original.summary(),
@@ -185,8 +192,17 @@ class Gate:
                 "bundle": found.summary(),
             }
         return Verdict(
-            comparison, self._fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics, found=evaluations
+            comparison, self._fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics, calibration=calibration
         )
+
+    def _calibration(self, bundle: Bundle, network: Network) -> dict[str, Any] | None:
+        """Fit the scores of what the candidate finds in the split it is held to; all three forms are decided by it."""
+        fitted_on = next((name for name, split in self._splits.items() if split.gated), None)
+        if fitted_on is None:
+            return None
+        found = {name: _evaluated(bundle, split.sentences, network) for name, split in self._splits.items()}
+        views = {name: evaluation.views["raw"] for name, evaluation in found.items()}
+        return fitted_calibration(views, bundle.labels.types, fitted_on)
 
     def speed(self, candidate: Bundle) -> Speed:
         """Time the three forms of the model on the first of the texts, one after the other in every round."""
@@ -207,19 +223,11 @@ class Gate:
         rates = {name: round(len(texts) / statistics.median(values), 1) for name, values in seconds.items()}
         return Speed(len(texts), **rates)
 
-    def _reference(self, name: str) -> tuple[Evaluation, Evaluation]:
-        """Score original and fp32 graph on a split, once."""
-        if name not in self._references:
-            sentences = self._splits[name].sentences
-            self._references[name] = (
-                _evaluated(self._fp32, sentences, self._remembered),
-                _evaluated(self._fp32, sentences),
-            )
-        return self._references[name]
 
-
-def _evaluated(bundle: Bundle, sentences: Sequence[Sentence], network: Network | None = None) -> Evaluation:
-    tagger = Tagger(bundle, TagOptions(threads=1) if network else None, network=network)
+def _evaluated(
+    bundle: Bundle, sentences: Sequence[Sentence], network: Network, threads: int | None = None
+) -> Evaluation:
+    tagger = Tagger(bundle, TagOptions(threads=threads), network=network)
     try:
         return evaluate(tagger, sentences)
     finally:

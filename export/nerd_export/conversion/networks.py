@@ -43,6 +43,7 @@ class Remembered:
 
     def __init__(self, network: Network, limit_bytes: int = _REMEMBERED_BYTES) -> None:
         self._network = network
+        self.mixes_texts = getattr(network, "mixes_texts", False)
         self._room = limit_bytes
         self._seen: dict[tuple[int, bytes], Floats] = {}
         self._lock = threading.Lock()

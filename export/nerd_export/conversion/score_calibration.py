@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,61 @@ import numpy.typing as npt
 
 from nerd_export.evaluation.measures import calibration, outcomes
 from nerd_export.training.evaluation import View
-from nerd_onnx.inference.arrays import Bools
+from nerd_onnx.inference.arrays import Bools, Floats, Ints
 from nerd_onnx.inference.calibration import ScoreCalibration, log_odds
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 _FOLDS = 5
 _FEWEST = 100  # entities to fit on
 _FEWEST_ABOVE = 10  # entities that must lie above a threshold to believe its precision
-_DIGITS = 6  # of slope and offsets, as they are recorded and used
+_DIGITS = 6  # of slopes and offsets, as they are recorded and used
+
+
+@dataclass(frozen=True)
+class _Found:
+    """
+    Entities found in one view, and what came of them. *Shape:* (entities,) each.
+
+    :param score: mean probability of the words
+    :param border: probability that the words beside are not of the type
+    :param right: whether borders and type are right
+    :param label: index of the type
+    :param row: number of the sentence
+    """
+
+    score: Floats
+    border: Floats
+    right: Bools
+    label: Ints
+    row: Ints
+
+    @classmethod
+    def of(cls, view: View, types: Sequence[str]) -> _Found:
+        place = {name: i for i, name in enumerate(types)}
+        return cls(
+            np.array([score for row in view.certainty for score in row], dtype=np.float32),
+            np.array([border for row in view.borders for border in row], dtype=np.float32),
+            outcomes(view.gold, view.found),
+            np.array([place[span[2]] for found in view.found for span in found], dtype=np.int64),
+            np.array([i for i, found in enumerate(view.found) for _ in found], dtype=np.int64),
+        )
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are right and wrong ones to learn from."""
+        return bool(self.right.any() and not self.right.all())
+
+    def select(self, kept: Bools) -> _Found:
+        return _Found(self.score[kept], self.border[kept], self.right[kept], self.label[kept], self.row[kept])
+
+    def apply(self, fitted: ScoreCalibration) -> Floats:
+        return fitted.apply(self.score, self.border, self.label)
 
 
 def fitted_calibration(views: Mapping[str, View], types: Sequence[str], fitted_on: str) -> dict[str, Any] | None:
     """
-    Fit Platt scaling on the entities found in plain text, with one slope and an offset a type.
+    Fit Platt scaling on the entities found in plain text: a slope for their words, one for their borders, an offset a
+    type. The threshold of best F1 is chosen on probabilities of five folds, each fitted on the other four.
 
     :param views: by split what the bundle found in it, with raw scores, at the level of its labels
     :param types: all types, in the model's order
@@ -30,67 +73,72 @@ def fitted_calibration(views: Mapping[str, View], types: Sequence[str], fitted_o
     :return: the record for ``nerd.json``; None where there are too few entities, or all of them right or wrong
     """
     view = views[fitted_on]
-    scores, right, label, row = _entities(view, types)
-    if len(scores) < _FEWEST or right.all() or not right.any():
+    found = _Found.of(view, types)
+    folds = [found.row % _FOLDS == fold for fold in range(_FOLDS)]
+    if len(found.score) < _FEWEST or not all(found.select(~fold).tells for fold in folds):
         return None
-    slope, offsets = _platt(scores, right, label, len(types))
-    fitted = ScoreCalibration(slope, offsets, {})
-    held_out = np.empty(len(scores), dtype=np.float32)
-    for fold in range(_FOLDS):
-        inside = row % _FOLDS == fold
-        if right[~inside].all() or not right[~inside].any():
-            return None
-        part = ScoreCalibration(*_platt(scores[~inside], right[~inside], label[~inside], len(types)), {})
-        held_out[inside] = part.apply(scores[inside].astype(np.float32), label[inside])
+    held_out = np.empty(len(found.score), dtype=np.float32)
+    for fold in folds:
+        held_out[fold] = found.select(fold).apply(_platt(found.select(~fold), len(types)))
+    fitted = _platt(found, len(types))
     errors = {f"{fitted_on}, {_FOLDS}-fold": _error(view, held_out)}
-    for name, other in views.items():
-        if name != fitted_on:
-            found, _, kinds, _ = _entities(other, types)
-            errors[name] = _error(other, fitted.apply(found.astype(np.float32), kinds))
+    errors |= {name: _error(other, _Found.of(other, types).apply(fitted)) for name, other in views.items()}
+    del errors[fitted_on]
     before = {name: round(calibration(one.gold, one.found, one.certainty).error, 5) for name, one in views.items()}
-    probability = fitted.apply(scores.astype(np.float32), label).astype(np.float64)
+    probability = found.apply(fitted).astype(np.float64)
     return {
-        "method": "Platt scaling of the mean word probability, one slope, an offset a type",
-        "fitted_on": {"split": fitted_on, "entities": len(scores), "counts_as_right": "borders and type, plain text"},
-        "slope": slope,
-        "offsets": dict(zip(types, offsets.tolist(), strict=True)),
+        "method": "Platt scaling of two scores, the mean probability of the words and that of the borders, "
+        "with an offset a type",
+        "fitted_on": {
+            "split": fitted_on,
+            "entities": len(found.score),
+            "counts_as_right": "borders and type, plain text",
+        },
+        "slope": fitted.slope,
+        "border_slope": fitted.border_slope,
+        "offsets": dict(zip(types, fitted.offsets.tolist(), strict=True)),
         "expected_calibration_error": errors,
         "before": before,
+        "f1_threshold": _f1_threshold(held_out, found.right, expected=sum(map(len, view.gold))),
         "thresholds": {
             f"{wish:g}": {
-                name: _least_score(probability[label == i], right[label == i], wish) for i, name in enumerate(types)
+                name: _least_score(probability[found.label == i], found.right[found.label == i], wish)
+                for i, name in enumerate(types)
             }
             for wish in PRECISIONS
         },
     }
 
 
-def _entities(
-    view: View, types: Sequence[str]
-) -> tuple[npt.NDArray[np.float64], Bools, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Give score, outcome, type and sentence of every entity found. *Shape:* (entities,) each."""
-    place = {name: i for i, name in enumerate(types)}
-    scores = np.array([score for row in view.certainty for score in row], dtype=np.float64)
-    right = outcomes(view.gold, view.found)
-    label = np.array([place[span[2]] for found in view.found for span in found], dtype=np.int64)
-    row = np.array([i for i, found in enumerate(view.found) for _ in found], dtype=np.int64)
-    return scores, right, label, row
-
-
-def _platt(
-    scores: npt.NDArray[np.float64], right: Bools, label: npt.NDArray[np.int64], types: int
-) -> tuple[float, npt.NDArray[np.float64]]:
-    """Fit slope and offsets by logistic regression; offsets of rare types are drawn towards the common one."""
+def _platt(found: _Found, types: int) -> ScoreCalibration:
+    """Fit slopes and offsets by logistic regression; offsets of rare types are drawn towards the common one."""
     from sklearn.linear_model import LogisticRegression
 
-    features = np.concatenate([log_odds(scores)[:, None], np.eye(types)[label]], axis=1)
-    model = LogisticRegression(C=10.0, max_iter=1000).fit(features, right)
-    slope = max(float(model.coef_[0, 0]), 1e-3)
-    offsets = np.asarray(model.coef_[0, 1:] + model.intercept_[0], dtype=np.float64)
-    return round(slope, _DIGITS), np.round(offsets, _DIGITS)
+    evidence = np.stack([log_odds(found.score), log_odds(found.border)], axis=1)
+    features = np.concatenate([evidence, np.eye(types)[found.label]], axis=1)
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(features, found.right)
+    if model.coef_[0, 1] < 0:  # borders tell nothing where no two types meet
+        features[:, 1] = 0
+        model = LogisticRegression(C=10.0, max_iter=1000).fit(features, found.right)
+    slope, border_slope = max(float(model.coef_[0, 0]), 1e-3), float(model.coef_[0, 1])
+    offsets = np.asarray(model.coef_[0, 2:] + model.intercept_[0], dtype=np.float64)
+    return ScoreCalibration(round(slope, _DIGITS), round(border_slope, _DIGITS), np.round(offsets, _DIGITS), {})
 
 
-def _error(view: View, probability: npt.NDArray[np.float32]) -> float:
+def _f1_threshold(probability: Floats, right: Bools, *, expected: int) -> float:
+    """
+    Give the probability from which on entities have the best F1, rounded down to the third digit.
+
+    :param probability: of each entity found. *Shape:* (entities,)
+    :param expected: entities that there are
+    """
+    order = np.argsort(-probability, kind="stable")
+    kept = np.arange(1, len(order) + 1)
+    f1 = 2 * np.cumsum(right[order]) / (kept + expected)
+    return float(np.floor(probability[order][int(f1.argmax())] * 1000) / 1000)
+
+
+def _error(view: View, probability: Floats) -> float:
     """Give the expected calibration error of other scores for the same entities."""
     values = iter(probability.tolist())
     certainty = [[next(values) for _ in found] for found in view.found]

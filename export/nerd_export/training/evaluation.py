@@ -35,6 +35,7 @@ class View:
     :param gold: expected entities of each sentence
     :param found: found entities of each sentence; offsets count words or characters, as in ``gold``
     :param certainty: score of each found entity, 0 to 1, in the same order
+    :param borders: probability that the words beside each found entity are not of its type
     :param others: entities found of types that were not asked for; they are in none of these
     """
 
@@ -42,6 +43,7 @@ class View:
     gold: Rows
     found: Rows
     certainty: Sequence[Sequence[float]]
+    borders: Sequence[Sequence[float]]
     others: int = 0
 
     def counts(self) -> Ints:
@@ -104,13 +106,13 @@ def evaluate(
     for level in (False, True) if has_fine else (False,):
         prefix = "fine_" if level else ""
         gold = [_kept(tag_spans(s.tags, scheme, coarse=has_fine and not level), types) for s in sentences]
-        found, certainty = _by_row(given, tagger.labels, len(sentences), fine=level, types=types)
+        found, certainty, borders = _by_row(given, tagger.labels, len(sentences), fine=level, types=types)
         scores = word_scores(_bio(gold, lengths), _bio(found, lengths))
-        of_words[f"{prefix}words"] = View(scores, gold, found, certainty)
+        of_words[f"{prefix}words"] = View(scores, gold, found, certainty, borders)
         placed = [[(t[1][b][0], t[1][e - 1][1], y) for b, e, y in spans] for spans, t in zip(gold, texts, strict=True)]
-        found, certainty = _by_row(raw, tagger.labels, len(sentences), fine=level, types=types)
+        found, certainty, borders = _by_row(raw, tagger.labels, len(sentences), fine=level, types=types)
         of_text[f"{prefix}raw"] = View(
-            span_scores(placed, found), placed, found, certainty, len(raw) - sum(map(len, found))
+            span_scores(placed, found), placed, found, certainty, borders, len(raw) - sum(map(len, found))
         )
     return Evaluation(len(sentences), of_words | of_text)
 
@@ -135,17 +137,19 @@ def _kept(spans: list[Span], types: Collection[str] | None) -> list[Span]:
 
 def _by_row(
     spans: Spans, labels: LabelSet, rows: int, *, fine: bool, types: Collection[str] | None
-) -> tuple[list[list[Span]], list[list[float]]]:
-    """Sort entities of some coarse types into one list a text, named at one level; and their scores."""
+) -> tuple[list[list[Span]], list[list[float]], list[list[float]]]:
+    """Sort entities of some coarse types into one list a text, named at one level; their scores, and their borders'."""
     names, index = (labels.fine_types, spans.fine) if fine else (labels.types, spans.label)
     found: list[list[Span]] = [[] for _ in range(rows)]
     scores: list[list[float]] = [[] for _ in range(rows)]
-    columns = (spans.row, spans.start, spans.end, index, spans.label, spans.score)
-    for row, start, end, name, label, score in zip(*columns, strict=True):
+    borders: list[list[float]] = [[] for _ in range(rows)]
+    columns = (spans.row, spans.start, spans.end, index, spans.label, spans.score, spans.border)
+    for row, start, end, name, label, score, border in zip(*columns, strict=True):
         if types is None or labels.types[label] in types:
             found[row].append((int(start), int(end), names[name]))
             scores[row].append(float(score))
-    return found, scores
+            borders[row].append(float(border))
+    return found, scores, borders
 
 
 def _bio(sentences: Rows, lengths: Sequence[int]) -> list[list[str]]:
