@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,7 @@ def _f1_threshold(probability: Floats, right: Bools, *, expected: int) -> float:
     order = np.argsort(-probability, kind="stable")
     kept = np.arange(1, len(order) + 1)
     f1 = 2 * np.cumsum(right[order]) / (kept + expected)
-    return float(np.floor(probability[order][int(f1.argmax())] * 1000) / 1000)
+    return math.floor(float(probability[order][int(f1.argmax())]) * 1000) / 1000
 
 
 def _error(view: View, probability: Floats) -> float:
