@@ -26,8 +26,8 @@ class ScoreCalibration:
     :param offsets: of each type. *Shape:* (types,)
     :param thresholds: by precision that is wished for: the least score of each type that had it on the labelled text,
         above 1 where none had. *Shape:* (types,) each
-    :param f1_threshold: entities from this probability on had the best F1 on the labelled text; see Lipton et al.,
-        2014, on why it is below one half
+    :param f1_threshold: entities from this probability on had about the best F1 on the labelled text; Lipton et al.,
+        2014, show why it is below one half
     """
 
     slope: float

@@ -141,8 +141,8 @@ def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
         "\n## Scores\n\nA score is the probability that borders and coarse type of an entity are right: "
         f"{calibration['method']}, fitted on {calibration['fitted_on']['entities']:,} entities found in plain text of "
         f"{calibration['fitted_on']['split']}. Expected calibration error: {errors}; without it: {before}. Entities "
-        f"below {calibration['f1_threshold']:.3f} are left out unless `--min-score` says otherwise: so F1 was best on "
-        "the same text, each fifth of it judged by a fit on the others.\n"
+        f"below {calibration['f1_threshold']:.3f} are left out unless `--min-score` says otherwise: so F1 was about "
+        "best on the same text, each fifth of it judged by a fit on the others.\n"
     )
 
 

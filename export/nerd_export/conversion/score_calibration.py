@@ -19,6 +19,7 @@ PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 _FOLDS = 5
 _FEWEST = 100  # entities to fit on
 _FEWEST_ABOVE = 10  # entities that must lie above a threshold to believe its precision
+_FLAT_F1 = 0.003  # so much less than the best F1 is as good; its own 95% interval is several times as wide
 _DIGITS = 6  # of slopes and offsets, as they are recorded and used
 
 
@@ -128,7 +129,10 @@ def _platt(found: _Found, types: int) -> ScoreCalibration:
 
 def _f1_threshold(probability: Floats, right: Bools, *, expected: int) -> float:
     """
-    Give the probability from which on entities have the best F1, rounded down to the third digit.
+    Give the least probability from which on entities have about the best F1, rounded down to the third digit.
+
+    F1 is flat around its best, where a lower threshold costs nothing here, and on text of another kind, on which the
+    model is less sure, keeps many entities.
 
     :param probability: of each entity found. *Shape:* (entities,)
     :param expected: entities that there are
@@ -136,7 +140,8 @@ def _f1_threshold(probability: Floats, right: Bools, *, expected: int) -> float:
     order = np.argsort(-probability, kind="stable")
     kept = np.arange(1, len(order) + 1)
     f1 = 2 * np.cumsum(right[order]) / (kept + expected)
-    return math.floor(float(probability[order][int(f1.argmax())]) * 1000) / 1000
+    last = int(np.flatnonzero(f1 >= f1.max() - _FLAT_F1)[-1])
+    return math.floor(float(probability[order][last]) * 1000) / 1000
 
 
 def _error(view: View, probability: Floats) -> float:
