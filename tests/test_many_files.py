@@ -124,7 +124,7 @@ def test_finished_files_are_never_done_again(tagger: Tagger, data: Path, tmp_pat
     out = tmp_path / "out"
     tag(tagger, [data], out)
     before = {name: (out / name).stat().st_mtime_ns for name in tree(out)}
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match=r"exists already; keep it and do the others with --resume, or make all anew"):
         tag(tagger, [data], out)
     write_parquet(data / "year=2025" / "part-9.parquet", texts(7))
     report = tag(tagger, [data], out, resume=True)
@@ -144,6 +144,8 @@ def test_an_interrupted_folder_keeps_its_finished_files(tagger: Tagger, data: Pa
         tag_files(tagger, TagJob([str(data)], str(out), chunk_rows=10), stop=stop)
     assert caught.value.safe_rows == 52  # batches end with row groups of 12
     assert "year=2024/part-0.parquet" in tree(out)
+    with pytest.raises(OutputError, match=r"out: an unfinished run was found, 52 rows of it safe; go on with --resume"):
+        tag(tagger, [data], out, chunk_rows=10)
     report = tag(tagger, [data], out, resume=True, chunk_rows=10)
     assert (report.files, report.rows, report.resumed_rows) == (4, 100, 52)
     tag(tagger, [data], tmp_path / "whole")

@@ -11,7 +11,7 @@ from typing import Any
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.tables.fingerprints import difference
-from nerd_onnx.tables.journal import JOURNAL_VERSION, Journal, Progress
+from nerd_onnx.tables.journal import JOURNAL_VERSION, Journal, Progress, read_progress
 from nerd_onnx.tables.output_place import output_errors, output_name
 from nerd_onnx.tables.rows import Closing
 from nerd_onnx.tables.run_lock import RunLock
@@ -44,6 +44,24 @@ def work_folder_of(output: str, *, many: bool, stores_folder: str | None = None)
     return os.path.join(folder, f".{name}{_SUFFIX}")
 
 
+def unfinished_run(output: str, *, many: bool, stores_folder: str | None = None) -> Progress | None:
+    """
+    Tell what an unfinished run at an output has done that is worth keeping; None where there is none.
+
+    Nothing is locked or changed. The parameters are those of :func:`work_folder_of`.
+    """
+    progress = read_progress(os.path.join(work_folder_of(output, many=many, stores_folder=stores_folder), _JOURNAL))
+    return progress if progress.header and progress.is_worth_keeping else None
+
+
+def unfinished(output: str, progress: Progress) -> OutputError:
+    """Make the error for a run that would forget an unfinished one."""
+    return OutputError(
+        f"{output_name(output)}: an unfinished run was found, {progress.safe_rows} rows of it safe; go on with "
+        "--resume, or start anew with --overwrite"
+    )
+
+
 class WorkFolder(Closing):
     """
     The work folder of a run: locked, with the journal of what is done.
@@ -72,8 +90,7 @@ class WorkFolder(Closing):
     @property
     def safe_rows(self) -> int:
         """Number of rows that need not be tagged again."""
-        finished = sum(int(facts["totals"]["rows"]) for facts in self.progress.finished.values())
-        return finished + sum(int(chunk["rows"]) for chunk in self.progress.chunks)
+        return self.progress.safe_rows
 
     def begin(self, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Journal:
         """
@@ -117,7 +134,7 @@ class WorkFolder(Closing):
     def _worth_keeping(self) -> bool:
         if self._journal is None:  # not looked at
             return os.path.exists(os.path.join(self.path, _JOURNAL))
-        return bool(self.progress.finished or self.progress.chunks or self.progress.commit)
+        return self.progress.is_worth_keeping
 
     def _make_folders(self, *, many: bool) -> bool:
         """Make the folder of outputs, or of work on stores; tell whether the former was not there."""
@@ -135,10 +152,7 @@ class WorkFolder(Closing):
         if not resume:
             if overwrite:
                 return False
-            raise OutputError(
-                f"{name}: an unfinished run was found, {self.safe_rows} rows of it safe; go on with --resume, "
-                "or start anew with --overwrite"
-            )
+            raise unfinished(self._output, self.progress)
         if header.get("version") != JOURNAL_VERSION:
             raise OutputError(f"{name}: was begun by another version of this program; start anew with --overwrite")
         if changed := difference(header["facts"], facts):
