@@ -88,6 +88,9 @@ def test_what_goes_where(data: Path, tmp_path: Path) -> None:
     assert names([data], out, "jsonl")["year=2024/part-0.parquet"] == "year=2024/part-0.jsonl"
     assert names([data], out, "parquet")["more.jsonl.gz"] == "more.parquet"
     assert names([data / "more.jsonl.gz"], f"{out}/") == {"more.jsonl.gz": "more.jsonl.gz"}
+    assert list(names(several, f"{tmp_path}/o.parquet/")) == list(names(several, out))
+    (tmp_path / "o.parquet").mkdir()
+    assert list(names(several, tmp_path / "o.parquet")) == list(names(several, out))
     single = file_pairs([str(data / "more.jsonl.gz")], str(out), lambda _: None)
     assert single == [FilePair("more.jsonl.gz", str(data / "more.jsonl.gz"), str(out))]
 
@@ -115,8 +118,13 @@ def test_mistakes(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="holds the input"):
         tag(tagger, [data / "year=2024"], data, overwrite=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file"):
+    with pytest.raises(OptionError, match=r"file: is a file; for several files, or a folder, OUTPUT is a folder"):
         tag(tagger, [data], tmp_path / "file")
+    parts = [data / "year=2024" / "part-0.parquet", data / "year=2024" / "part-1.parquet"]
+    for inputs, name in ((parts, "o.parquet"), (parts, "o.jsonl.gz"), ([data], "o.ndjson"), ([f"{data}/*.gz"], "o.pq")):
+        with pytest.raises(OptionError, match=rf"{name}: is named like a file; .*OUTPUT is a folder"):
+            tag(tagger, [*inputs], tmp_path / name)
+        assert not (tmp_path / name).exists()
     assert not out.exists()
 
 
