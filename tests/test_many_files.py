@@ -84,13 +84,14 @@ def test_what_goes_where(data: Path, tmp_path: Path) -> None:
     ]
     assert len(names([f"{data}/**/*.parquet"], out)) == 3
     several = [data / "year=2024" / "part-0.parquet", data / "year=2025" / "part-0.parquet"]
-    assert list(names([*several], out)) == ["year=2024/part-0.parquet", "year=2025/part-0.parquet"]
+    parts_of_years = ["year=2024/part-0.parquet", "year=2025/part-0.parquet"]
+    assert list(names([*several], out)) == parts_of_years
     assert names([data], out, "jsonl")["year=2024/part-0.parquet"] == "year=2024/part-0.jsonl"
     assert names([data], out, "parquet")["more.jsonl.gz"] == "more.parquet"
     assert names([data / "more.jsonl.gz"], f"{out}/") == {"more.jsonl.gz": "more.jsonl.gz"}
-    assert list(names(several, f"{tmp_path}/o.parquet/")) == list(names(several, out))
+    assert list(names([*several], f"{tmp_path}/o.parquet/")) == parts_of_years
     (tmp_path / "o.parquet").mkdir()
-    assert list(names(several, tmp_path / "o.parquet")) == list(names(several, out))
+    assert list(names([*several], tmp_path / "o.parquet")) == parts_of_years
     single = file_pairs([str(data / "more.jsonl.gz")], str(out), lambda _: None)
     assert single == [FilePair("more.jsonl.gz", str(data / "more.jsonl.gz"), str(out))]
 

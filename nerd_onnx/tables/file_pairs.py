@@ -57,8 +57,8 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
         return [FilePair(base_name(inputs[0]), inputs[0], output)]
     if STANDARD_STREAM in (*inputs, output):
         raise OptionError("- is standard input and output; it cannot be used together with several files or a folder")
-    _check_folder(output)
     files = [found for path in _with_common_root(inputs) for found in path]
+    _check_folder(output)
     pairs: dict[str, FilePair] = {}
     for path, name in sorted(files, key=lambda found: found[1]):
         target = join(output, _with_suffix(name, output_suffix(path)))
