@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.commands import run_command
+from nerd_onnx.commands import run_command, settings
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.messages import plan, printable, resuming_command, summary_line
@@ -53,9 +53,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
         raise click.BadParameter(str(err)) from err
 
 
-@click.command("nerd-tag", context_settings={"auto_envvar_prefix": "NERD", "show_default": True})
-@click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
-@click.argument("target", metavar="OUTPUT", type=click.Path())
+@click.command("nerd-tag", context_settings=settings("NERD"))
+@click.argument("paths", metavar="INPUT... OUTPUT", nargs=-1, type=click.Path())
 @click.option("--model", help="Model bundle, Hugging Face or Optimum folder, or hub id.  [default: the one inside]")
 @click.option("--text-column", default="text", help="Column or field to tag.")
 @click.option("--column", default="entities", help="Name of the new column.")
@@ -144,9 +143,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     callback=_version,
     help="Tell versions and processor features.",
 )
-def command(
-    sources: tuple[str, ...], target: str, *, as_json: bool, quiet: bool, dry_run: bool, **options: Any
-) -> None:
+def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool, **options: Any) -> None:
     """
     Add named entities to INPUT and write it to OUTPUT.
 
@@ -171,7 +168,8 @@ def command(
     from nerd_onnx.job import TagJob
     from nerd_onnx.tagger import Tagger
 
-    job = TagJob(list(sources), target, **{name: options[name] for name in _JOB_OPTIONS})
+    *sources, target = _whole(paths)
+    job = TagJob(sources, target, **{name: options[name] for name in _JOB_OPTIONS})
     choice = EngineChoice(**{name: options[name] for name in _ENGINE_OPTIONS})
     choice.check(job)
     check_job(job)
@@ -192,6 +190,13 @@ def command(
         click.echo(summary_line(summary), err=True)
     if summary["rejected"] or summary["refused_files"]:
         sys.exit(_REJECTS_CODE)
+
+
+def _whole(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse fewer paths than one INPUT and the OUTPUT, and name the one that is missing."""
+    if len(paths) > 1:
+        return paths
+    raise click.UsageError(f"Missing argument '{'OUTPUT' if paths else 'INPUT...'}'.")
 
 
 def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) -> dict[str, Any]:

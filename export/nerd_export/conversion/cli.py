@@ -10,17 +10,18 @@ from typing import Any, NoReturn, get_args
 
 import click
 
-from nerd_export.commands import note, require_extra, run_command
+from nerd_export.commands import note, require_extra
 from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, Target, VerifyLimits
 from nerd_export.outputs import require_file, writing
 from nerd_onnx import __version__
+from nerd_onnx.commands import run_command, settings
 from nerd_onnx.errors import InputError, OptionError, VerificationError
 from nerd_onnx.inference.words import WordRule
 
 _LIMITS = VerifyLimits()
 
 
-@click.command("nerd-export", context_settings={"auto_envvar_prefix": "NERD_EXPORT", "show_default": True})
+@click.command("nerd-export", context_settings=settings("NERD_EXPORT"))
 @click.option("--model", help="Hub id or folder of a fine-tuned token classifier.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the bundle.")
 @click.option(

@@ -9,14 +9,15 @@ from typing import Any, NoReturn, get_args
 
 import click
 
-from nerd_export.commands import note, require_extra, run_command
+from nerd_export.commands import note, require_extra
 from nerd_export.config import Level
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
+from nerd_onnx.commands import run_command, settings
 from nerd_onnx.errors import OptionError
 
 
-@click.command("nerd-eval", context_settings={"auto_envvar_prefix": "NERD_EVAL", "show_default": True})
+@click.command("nerd-eval", context_settings=settings("NERD_EVAL"))
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", help="Bundle, folder with ONNX or PyTorch weights, or hub id.  [default: the one inside]")
 @click.option("--against", help="Another model to compare with on the same sentences.")

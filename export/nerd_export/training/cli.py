@@ -10,10 +10,11 @@ from typing import Any, NoReturn, get_args
 
 import click
 
-from nerd_export.commands import note, require_extra, run_command
+from nerd_export.commands import note, require_extra
 from nerd_export.config import Level, NullTags, Precision, TrainConfig
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
+from nerd_onnx.commands import run_command, settings
 from nerd_onnx.errors import OptionError, OutputError
 
 _DEFAULTS = TrainConfig()
@@ -21,7 +22,7 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 _SHARE = click.FloatRange(0, 1)
 
 
-@click.command("nerd-train", context_settings={"auto_envvar_prefix": "NERD_TRAIN", "show_default": True})
+@click.command("nerd-train", context_settings=settings("NERD_TRAIN"))
 @click.option("--model", default=_DEFAULTS.model, help="Hub id or folder of the encoder to start from.")
 @click.option("--dataset", default=_DEFAULTS.dataset, help="Hub id, or a folder with train and validation files.")
 @click.option("--dataset-config", default=_DEFAULTS.dataset_config, help="Configuration of the hub data set.")
@@ -163,4 +164,4 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 def main() -> NoReturn:
     """Entry point of ``nerd-train``."""
-    run_command(train_command, "the same command with --resume goes on")
+    run_command(train_command, when_interrupted="the same command with --resume goes on")
