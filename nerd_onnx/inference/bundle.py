@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.hub import is_hub_id, require_place
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.session import cpu_target, integer_kernels
@@ -124,17 +125,15 @@ def sha256_of(path: Path) -> str:
 def _resolve(model: str) -> Path:
     """Turn a folder or hub id into a folder; only what looks like a hub id and is no folder is fetched."""
     path = Path(model).expanduser()
-    parts = model.split("/")
-    if path.exists() or len(parts) != 2 or not all(parts) or parts[0].startswith((".", "~")):  # noqa: PLR2004
+    if path.exists() or "/" not in model or not is_hub_id(model):
         return path
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as err:
-        raise ModelError(f"{model}: no such folder; to fetch it from the hub: pip install 'nerd-onnx[hub]'") from err
+    require_place(model, "model")
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.onnx", "*.onnx_data", "onnx/*"]))
     except Exception as err:  # huggingface_hub raises many kinds
-        raise ModelError(f"{model}: no such folder, and it cannot be fetched from the hub: {first_line(err)}") from err
+        raise ModelError(f"{model}: cannot be fetched from the hub: {first_line(err)}") from err
 
 
 def _read_described(name: str, folder: Path) -> Bundle:

@@ -16,6 +16,7 @@ from nerd_export.outputs import require_file, writing
 from nerd_onnx import __version__
 from nerd_onnx.commands import run_command, settings
 from nerd_onnx.errors import InputError, OptionError, VerificationError
+from nerd_onnx.hub import require_place
 from nerd_onnx.inference.words import WordRule
 
 _LIMITS = VerifyLimits()
@@ -115,6 +116,8 @@ def export_command(
     files = dict(map(_name_and_file, evaluations))
     if report is not None:
         require_file(report)
+    if dataset is not None:
+        require_place(dataset, "dataset", "--dataset")
     if check is not None:
         if model is not None or output is not None:
             raise OptionError("--check looks at a bundle that is there; leave --model and --output out")
@@ -130,6 +133,7 @@ def export_command(
 def _export(model: str, output: Path, report: Path | None, options: dict[str, Any]) -> None:
     """Export, and print and write what was measured, of a refused bundle too."""
     require_extra("nerd-export")
+    require_place(model, "model", "--model")
     from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
     from nerd_export.conversion.model_card import verdict_table
 

@@ -16,6 +16,7 @@ from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
 from nerd_onnx.commands import run_command, settings
 from nerd_onnx.errors import OptionError, OutputError
+from nerd_onnx.hub import require_place
 
 _DEFAULTS = TrainConfig()
 _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
@@ -122,6 +123,11 @@ def train_command(
     if unlabelled is not None and config.teacher is None:
         raise OptionError("--unlabelled gives text for a teacher to label; name one with --teacher")
     _check_output(output, resume=resume, overwrite=overwrite)
+    require_place(config.model, "model", "--model")
+    if config.teacher is not None:
+        require_place(config.teacher, "model", "--teacher")
+    if not train_files or validation_file is None:
+        require_place(config.dataset, "dataset", "--dataset")
     data = prepare(
         config,
         train_files,
