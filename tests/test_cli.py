@@ -176,6 +176,17 @@ def test_zero_rows_and_zero_row_groups(nerd_tag: Run, tmp_path: Path) -> None:
         assert pq.read_table(tmp_path / f"{name}.out.parquet").num_rows == 0
 
 
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz"])
+def test_a_file_of_0_bytes_has_no_rows(nerd_tag: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    code, _, err = nerd_tag(tmp_path / name, tmp_path / "o.parquet")
+    assert (code, err.startswith("0 rows, 0 entities")) == (0, True)
+    tagged = pq.read_table(tmp_path / "o.parquet")
+    assert (tagged.num_rows, tagged.column_names) == (0, ["text", "entities"])
+    assert nerd_tag(tmp_path / name, tmp_path / "o.jsonl")[0] == 0
+    assert (tmp_path / "o.jsonl").read_bytes() == b""
+
+
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
     """Make every bad input: file, further options, and what the message must say."""
     good = parquet(folder / "good.parquet", text=["Paris"] * 9, n=[1] * 9)

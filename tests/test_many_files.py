@@ -259,7 +259,7 @@ def test_refused_files_count_as_errors_and_not_all_may_be_refused(tagger: Tagger
 
 
 def test_files_that_are_empty_gone_or_lead_nowhere_are_left_out(tagger: Tagger, data: Path, tmp_path: Path) -> None:
-    (data / "aa.jsonl").write_bytes(b"")
+    (data / "aa.parquet").write_bytes(b"")
     (data / "bb.jsonl").symlink_to(tmp_path / "nowhere")
     gone = data / "year=2025/part-0.parquet"
     options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl"), "overwrite": True}
@@ -268,7 +268,7 @@ def test_files_that_are_empty_gone_or_lead_nowhere_are_left_out(tagger: Tagger, 
     job = TagJob([str(data)], str(tmp_path / "out"), **options)
     report = tag_files(tagger, job, lambda *_: gone.unlink(missing_ok=True))
     rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-    assert [reject["file"] for reject in rejects] == ["aa.jsonl", "bb.jsonl", "year=2025/part-0.parquet"]
+    assert [reject["file"] for reject in rejects] == ["aa.parquet", "bb.jsonl", "year=2025/part-0.parquet"]
     assert rejects[2]["reason"].endswith("; an older output was left as it is")
     assert (report.files, report.refused_files) == (3, 3)
     del options["overwrite"]
