@@ -164,7 +164,9 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
       zcat posts.jsonl.gz | nerd-tag - - --min-score 0.8 > tagged.jsonl
       nerd-tag --engine ray crawl/ tagged/
     """  # noqa: D301 - the backspace tells click to keep the lines
+    from nerd_onnx.before import done_before
     from nerd_onnx.checks import check_job
+    from nerd_onnx.engines.run import jobs_of
     from nerd_onnx.job import TagJob
     from nerd_onnx.tagger import Tagger
 
@@ -180,7 +182,8 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
     tagger = Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
     load_seconds = time.perf_counter() - begin
     if dry_run:
-        _tell_plan({**plan(tagger, job), "engine": choice.engine}, as_json=as_json)
+        jobs = [job] if choice.is_local else jobs_of(job)
+        _tell_plan({**plan(tagger, job), **done_before(tagger, jobs), "engine": choice.engine}, as_json=as_json)
         return
     summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json) and sys.stderr.isatty())
     summary["load_seconds"] = round(load_seconds, 4)

@@ -45,6 +45,11 @@ def layout_of(tagger: Tagger, job: TagJob) -> Layout:
     return layout
 
 
+def output_metadata(tagger: Tagger, job: TagJob) -> dict[str, str]:
+    """Give what an output's schema says of what made it."""
+    return tagger.schema_metadata(**layout_of(tagger, job).facts)
+
+
 def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
     """
     Open an input as its output needs it: JSON Lines get types only when they become Parquet.
@@ -75,13 +80,12 @@ def open_pair_sink(
     tagger: Tagger, job: TagJob, pair: FilePair, source: Source, *, overwrite: bool, scratch: str | None
 ) -> Sink:
     """Open an output for the rows of its source."""
-    layout = layout_of(tagger, job)
     return open_sink(
         pair.output,
         format=output_format_of(job, pair),
         source=source,
-        layout=layout,
-        entities_metadata=tagger.schema_metadata(**layout.facts),
+        layout=layout_of(tagger, job),
+        entities_metadata=output_metadata(tagger, job),
         replace=job.overwrite_column,
         overwrite=overwrite,
         reasons_field=reasons_field(job, tagger.options.column),

@@ -62,6 +62,28 @@ def unfinished(output: str, progress: Progress) -> OutputError:
     )
 
 
+def may_go_on(output: str, progress: Progress, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+    """
+    Tell whether a run goes on with an unfinished one; else it forgets it.
+
+    :param facts: what the outputs depend on: model and options
+    :raises OutputError: when it was told neither, or the facts differ
+    """
+    name = output_name(output)
+    if not resume:
+        if overwrite:
+            return False
+        raise unfinished(output, progress)
+    if progress.header.get("version") != JOURNAL_VERSION:
+        raise OutputError(f"{name}: was begun by another version of this program; start anew with --overwrite")
+    if changed := difference(progress.header["facts"], facts):
+        raise OutputError(
+            f"{name}: cannot go on: {changed} changed since the run was begun; put it back, or start anew with "
+            "--overwrite"
+        )
+    return True
+
+
 class WorkFolder(Closing):
     """
     The work folder of a run: locked, with the journal of what is done.
@@ -104,7 +126,10 @@ class WorkFolder(Closing):
         with output_errors(self._output):
             self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
             header = self.progress.header
-            if header and not (self._worth_keeping and self._may_go_on(facts, resume=resume, overwrite=overwrite)):
+            if header and not (
+                self._worth_keeping
+                and may_go_on(self._output, self.progress, facts, resume=resume, overwrite=overwrite)
+            ):
                 self._clear()
                 self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
             if not self.progress.header:
@@ -145,21 +170,6 @@ class WorkFolder(Closing):
             if not many or os.path.isdir(self._output):
                 return False
             os.makedirs(self._output)
-        return True
-
-    def _may_go_on(self, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
-        header, name = self.progress.header, output_name(self._output)
-        if not resume:
-            if overwrite:
-                return False
-            raise unfinished(self._output, self.progress)
-        if header.get("version") != JOURNAL_VERSION:
-            raise OutputError(f"{name}: was begun by another version of this program; start anew with --overwrite")
-        if changed := difference(header["facts"], facts):
-            raise OutputError(
-                f"{name}: cannot go on: {changed} changed since the run was begun; put it back, or start anew with "
-                "--overwrite"
-            )
         return True
 
     def _clear(self) -> None:
