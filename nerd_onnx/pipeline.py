@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Container, Iterator
 from functools import partial
@@ -9,10 +10,12 @@ from functools import partial
 import pyarrow as pa
 
 from nerd_onnx.faults import reasons_field
+from nerd_onnx.fingerprint import options_of
 from nerd_onnx.job import TagJob
 from nerd_onnx.limits import Limits
 from nerd_onnx.tables.chunks import ResultLog, Results, misfit
 from nerd_onnx.tables.file_pairs import FilePair
+from nerd_onnx.tables.finished import OPTIONS_FACT
 from nerd_onnx.tables.layouts import Layout
 from nerd_onnx.tables.rows import Format, RowBatch, Sink
 from nerd_onnx.tables.sinks import open_sink, output_format
@@ -46,8 +49,9 @@ def layout_of(tagger: Tagger, job: TagJob) -> Layout:
 
 
 def output_metadata(tagger: Tagger, job: TagJob) -> dict[str, str]:
-    """Give what an output's schema says of what made it."""
-    return tagger.schema_metadata(**layout_of(tagger, job).facts)
+    """Give what an output's schema says of what made it: see :meth:`Tagger.schema_metadata`, and the options."""
+    options = {**options_of(tagger, job), "--on-error": job.on_error}
+    return tagger.schema_metadata(**layout_of(tagger, job).facts, **{OPTIONS_FACT: json.dumps(options)})
 
 
 def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:

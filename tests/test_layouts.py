@@ -290,7 +290,7 @@ def test_another_layout_is_no_way_to_go_on(
     whole = tmp_path / "whole.parquet"
     run(tagger, source, whole, layout=layout)
     assert output.read_bytes() == whole.read_bytes()
-    with pytest.raises(OutputError, match=r"made by another model or with other options \(nerd_onnx.entities.layout"):
+    with pytest.raises(OutputError, match=r"made with other options: --layout \(was"):
         run(tagger, source, output, layout=other, resume=True, **small)
 
 
