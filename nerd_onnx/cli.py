@@ -266,7 +266,8 @@ def _tell_plan(facts: dict[str, Any], *, as_json: bool) -> None:
         click.echo(json.dumps(facts), err=True)
         return
     for key, value in facts.items():
-        shown = ", ".join(value) if isinstance(value, list) else "unknown" if value is None else value
+        none = "unknown" if key == "rows" else "none"  # what nobody can know yet, and an option that was not given
+        shown = ", ".join(value) if isinstance(value, list) else none if value is None else value
         click.echo(printable(f"{key.replace('_', ' ')}: {shown}"), err=True)
 
 

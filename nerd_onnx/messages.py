@@ -79,6 +79,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "model": tagger.bundle.name,
         "quantization": tagger.bundle.quantization,
         "labels": list(tagger.options.labels or tagger.labels.types),
+        "labels_of_the_model": list(tagger.labels.known),
         "min_score": tagger.options.min_score,
         "precision": tagger.options.precision,
         "offset_unit": tagger.options.offset_unit,

@@ -147,7 +147,13 @@ def test_dry_run_tells_the_plan_and_writes_nothing(nerd_tag: Run, tmp_path: Path
     assert facts["kernels"] == integer_kernels(8)
     assert facts["quantization"] == "per-token int8"
     assert not (tmp_path / "o.parquet").exists()
-    assert "threads:" in nerd_tag(source, tmp_path / "o.parquet", "--dry-run", "--text-column", "body")[2]
+    said = nerd_tag(source, tmp_path / "o.parquet", "--dry-run", "--text-column", "body")[2]
+    assert "threads:" in said
+    assert "\nprecision: none\n" in said
+    assert "\nlimit: none\n" in said
+    assert "unknown" not in said
+    assert "person-actor" in facts["labels_of_the_model"]
+    assert "rows: unknown\n" in nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--dry-run")[2]
 
 
 def test_an_existing_column_is_kept_unless_told(nerd_tag: Run, tmp_path: Path) -> None:
@@ -219,7 +225,11 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
         "no such field": (folder / "nofield.jsonl", [], "no field 'text'; the rows have: body"),
         "truncated gzip": (folder / "cut.jsonl.gz", [], "cut.jsonl.gz"),
         "unknown format": (folder / "noise.bin", [], "--format"),
-        "unknown label": (good, ["--labels", "planet"], "no label planet; it has: location"),
+        "unknown label": (
+            good,
+            ["--labels", "planet"],
+            "no label planet; the coarse ones are: location, person; all 6: nerd-tag --dry-run",
+        ),
         "no label": (good, ["--labels", " , "], "no label is named"),
         "new column is the text": (good, ["--column", "text", "--overwrite-column"], "cannot be the text column"),
         "missing model": (good, ["--model", str(folder / "nomodel")], "no such model folder"),
