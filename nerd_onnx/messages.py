@@ -58,7 +58,8 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
                 known = opened.num_rows
                 taken = next((name for name in new_columns if name in opened.column_names), None)
                 if taken is not None and not job.overwrite_column:
-                    raise OutputError(column_exists(pair.input, taken))
+                    what = "field" if opened.schema is None else "column"
+                    raise OutputError(column_exists(pair.input, taken, what=what))
         except InputError:
             if not job.may_refuse:
                 raise

@@ -107,7 +107,7 @@ def test_scores_have_the_digits_of_a_float32(tmp_path: Path) -> None:
     ],
 )
 def test_field_that_exists(tmp_path: Path, line: str) -> None:
-    assert unfit(tmp_path, '{"text": "b"}\n\n' + line + "\n", ENTITIES) == {1: "already has a column 'entities'"}
+    assert unfit(tmp_path, '{"text": "b"}\n\n' + line + "\n", ENTITIES) == {1: "already has a field 'entities'"}
 
 
 def test_field_that_is_replaced_in_its_place(tmp_path: Path) -> None:

@@ -76,12 +76,18 @@ def test_format_as_asked(write: Writer) -> None:
 
 
 def test_format_unknown(write: Writer) -> None:
-    assert "give --format" in message(write("a.csv", "text\nhello"))
+    assert "give --format" in message(write("a.xls", "text\nhello"))
 
 
 def test_format_pipe_needs_to_be_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "give it with --format" in message(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.csv.gz"])
+def test_csv_is_told_how_to_become_parquet(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("id,text\n1,Paris\n")
+    assert "is CSV by its name, which is not read; make it Parquet, e.g. with DuckDB" in message(tmp_path / name)
 
 
 @pytest.mark.parametrize("typed", [False, True])

@@ -131,7 +131,7 @@ def _long_format(source: str, target: str, asked: Format | None) -> Format:
     from nerd_onnx.tables.sinks import output_format
     from nerd_onnx.tables.sources import detect_format
 
-    return output_format(target, None, lambda: detect_format(source, asked))
+    return output_format(target, None, lambda: detect_format(source, asked), "end it in .parquet or .jsonl")
 
 
 def main() -> NoReturn:

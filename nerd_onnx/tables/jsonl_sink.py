@@ -100,7 +100,9 @@ class JsonLinesSink:
         if rows.lines is None or self._replace:
             return {}
         keys = [*self._keys, *([] if self._reasons_key is None else [self._reasons_key])]
-        return {i: name_taken(key.name) for i, line in enumerate(rows.lines) for key in keys if key.values_in(line)}
+        return {
+            i: name_taken(key.name, "field") for i, line in enumerate(rows.lines) for key in keys if key.values_in(line)
+        }
 
     def finish(self) -> Written:
         """

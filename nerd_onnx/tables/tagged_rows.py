@@ -184,10 +184,15 @@ def _check_column(source: Source, path: str, column: str, format: Format) -> Non
         return  # without rows, where no line could name it
     if column not in names:
         layout = _said(source, column, "layout")
-        other = f"; it was tagged with --layout {layout}, where nested is needed" if layout in ("wide", "long") else ""
+        what = "field" if format == "jsonl" else "column"
+        missing = f"{input_name(path)}: has no {what} {column!r} with entities"
+        if layout in ("wide", "long"):
+            raise InputError(
+                f"{missing}: it was tagged with --layout {layout}, where nested is needed; tag its input once more "
+                "without --layout"
+            )
         raise InputError(
-            f"{input_name(path)}: has no column {column!r} with entities{other}; it has: {', '.join(names)}. Tag it "
-            "first with nerd-tag, or name the column with --column"
+            f"{missing}; it has: {', '.join(names)}. Tag it first with nerd-tag, or name the {what} with --column"
         )
     kind = source.schema.field(column).type if source.schema is not None else pa.null()
     if pa.types.is_null(kind):
