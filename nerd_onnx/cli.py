@@ -185,7 +185,7 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
         jobs = [job] if choice.is_local else jobs_of(job)
         _tell_plan({**plan(tagger, job), **done_before(tagger, jobs), "engine": choice.engine}, as_json=as_json)
         return
-    summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json) and sys.stderr.isatty())
+    summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json))
     summary["load_seconds"] = round(load_seconds, 4)
     if as_json:
         click.echo(json.dumps(summary), err=True)
@@ -220,41 +220,22 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
 
 def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
     """Tag the files in this process; a signal ends the run with its work safe."""
+    from nerd_onnx.progress import progress_on_stderr
     from nerd_onnx.run import tag_files
     from nerd_onnx.stopping import StopSignals
 
-    bar = _Bar() if show_progress else None
+    progress = progress_on_stderr() if show_progress else None
     try:
         with StopSignals() as signals:
-            return tag_files(tagger, job, bar, lambda: signals.number).summary()
+            return tag_files(tagger, job, progress, lambda: signals.number).summary()
     except InterruptedRunError as err:
         if err.safe_rows:
             err.args = (f"{err}; go on with: {resuming_command(sys.argv[1:])}",)
         raise
     finally:
-        if bar is not None:
-            bar.close()
+        if progress is not None:
+            progress.close()
         tagger.close()
-
-
-class _Bar:
-    """The progress bar: rows, rows/s and time left, on a terminal."""
-
-    def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._bar: Any = tqdm(unit="row", unit_scale=True, file=sys.stderr, leave=False, dynamic_ncols=True)
-
-    def __call__(self, report: Any, source: Any) -> None:
-        """Show how far the run is; the end is known by rows, or guessed from the share of bytes read."""
-        share = source.progress()
-        done = report.rows - source.rows_read
-        self._bar.total = done + (source.num_rows or round(source.rows_read / share)) if share else None
-        self._bar.update(report.rows - self._bar.n)
-
-    def close(self) -> None:
-        """Take the bar off the terminal."""
-        self._bar.close()
 
 
 def _label_list(text: str | None) -> tuple[str, ...] | None:
