@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.commands import run_command, settings
+from nerd_onnx.commands import complete_folders, run_command, settings
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.messages import plan, printable, resuming_command, summary_line
@@ -55,7 +55,11 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 
 @click.command("nerd-tag", context_settings=settings("NERD"))
 @click.argument("paths", metavar="INPUT... OUTPUT", nargs=-1, type=click.Path())
-@click.option("--model", help="Model bundle, Hugging Face or Optimum folder, or hub id.  [default: the one inside]")
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    help="Model bundle, Hugging Face or Optimum folder, or hub id.  [default: the one inside]",
+)
 @click.option("--text-column", default="text", help="Column or field to tag.")
 @click.option("--column", default="entities", help="Name of the new column.")
 @click.option(

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from nerd_onnx.errors import NerdError
 from nerd_onnx.messages import printable
@@ -34,6 +35,11 @@ def settings(prefix: str) -> dict[str, Any]:
     :param prefix: of the options' twins in the environment
     """
     return {"auto_envvar_prefix": prefix, "show_default": True, "help_option_names": ["-h", "--help"]}
+
+
+def complete_folders(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Let the shell complete the folders of an option that takes other names too."""
+    return [CompletionItem(typed, type="dir")]
 
 
 def tagged_file_options(function: Callable[..., Any]) -> Callable[..., Any]:

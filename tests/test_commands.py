@@ -82,3 +82,22 @@ def test_the_path_that_is_missing_is_named(
 ) -> None:
     code, _, err = runner("nerd-tag", main, monkeypatch, capfd)(*paths)
     assert (code, err) == (2, f"nerd-tag: error: Missing argument '{missing}'. (nerd-tag --help lists the options)\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("nerd-tag", "--model"),
+        *(("nerd-train", option) for option in ("--model", "--dataset", "--teacher")),
+        *(("nerd-export", option) for option in ("--model", "--check", "--dataset")),
+        *(("nerd-eval", option) for option in ("--model", "--against")),
+    ],
+)
+def test_the_shell_completes_folders(
+    name: str, option: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"_{name.upper().replace('-', '_')}_COMPLETE", "zsh_complete")
+    monkeypatch.setenv("COMP_WORDS", f"{name} {option} my-")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    code, out, _ = run(name, [], monkeypatch, capfd)
+    assert (code, out) == (0, "dir\nmy-\n_\n")

@@ -14,7 +14,7 @@ from nerd_export.commands import note, require_extra
 from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, Target, VerifyLimits
 from nerd_export.outputs import require_file, writing
 from nerd_onnx import __version__
-from nerd_onnx.commands import run_command, settings
+from nerd_onnx.commands import complete_folders, run_command, settings
 from nerd_onnx.errors import InputError, OptionError, VerificationError
 from nerd_onnx.hub import require_place
 from nerd_onnx.inference.words import WordRule
@@ -23,10 +23,11 @@ _LIMITS = VerifyLimits()
 
 
 @click.command("nerd-export", context_settings=settings("NERD_EXPORT"))
-@click.option("--model", help="Hub id or folder of a fine-tuned token classifier.")
+@click.option("--model", shell_complete=complete_folders, help="Hub id or folder of a fine-tuned token classifier.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the bundle.")
 @click.option(
     "--check",
+    shell_complete=complete_folders,
     metavar="BUNDLE",
     help="Instead of exporting, check a bundle on this machine: fingerprints, kernels, entities, neighbours, and F1 "
     "with --dataset or --evaluate. Needs no torch.",
@@ -65,7 +66,9 @@ _LIMITS = VerifyLimits()
     "treebank after nerd-train, else pretokens]",
 )
 @click.option(
-    "--dataset", help="Labelled file, folder with a validation file, or hub id: the bundle must not be worse on it."
+    "--dataset",
+    shell_complete=complete_folders,
+    help="Labelled file, folder with a validation file, or hub id: the bundle must not be worse on it.",
 )
 @click.option(
     "--evaluate",

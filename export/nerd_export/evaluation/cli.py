@@ -13,7 +13,7 @@ from nerd_export.commands import note, require_extra
 from nerd_export.config import Level
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
-from nerd_onnx.commands import run_command, settings
+from nerd_onnx.commands import complete_folders, run_command, settings
 from nerd_onnx.errors import ExistsError, OptionError
 
 _REPORT = ("eval.json", "eval.md", "eval.html")
@@ -21,8 +21,12 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 
 @click.command("nerd-eval", context_settings=settings("NERD_EVAL"))
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", help="Bundle, folder with ONNX or PyTorch weights, or hub id.  [default: the one inside]")
-@click.option("--against", help="Another model to compare with on the same sentences.")
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    help="Bundle, folder with ONNX or PyTorch weights, or hub id.  [default: the one inside]",
+)
+@click.option("--against", shell_complete=complete_folders, help="Another model to compare with on the same sentences.")
 @click.option("--types", help="Coarse types that the files label, comma-separated.  [default: those that occur]")
 @click.option(
     "--level", type=click.Choice(get_args(Level)), help="Levels of a checkpoint's labels.  [default: as trained]"

@@ -14,7 +14,7 @@ from nerd_export.commands import note, require_extra
 from nerd_export.config import Level, NullTags, Precision, TrainConfig
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
-from nerd_onnx.commands import run_command, settings
+from nerd_onnx.commands import complete_folders, run_command, settings
 from nerd_onnx.errors import OptionError, OutputError
 from nerd_onnx.hub import require_place
 
@@ -24,8 +24,18 @@ _SHARE = click.FloatRange(0, 1)
 
 
 @click.command("nerd-train", context_settings=settings("NERD_TRAIN"))
-@click.option("--model", default=_DEFAULTS.model, help="Hub id or folder of the encoder to start from.")
-@click.option("--dataset", default=_DEFAULTS.dataset, help="Hub id, or a folder with train and validation files.")
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    default=_DEFAULTS.model,
+    help="Hub id or folder of the encoder to start from.",
+)
+@click.option(
+    "--dataset",
+    shell_complete=complete_folders,
+    default=_DEFAULTS.dataset,
+    help="Hub id, or a folder with train and validation files.",
+)
 @click.option("--dataset-config", default=_DEFAULTS.dataset_config, help="Configuration of the hub data set.")
 @click.option(
     "--train-file",
@@ -86,7 +96,11 @@ _SHARE = click.FloatRange(0, 1)
     default=_DEFAULTS.nameless_share,
     help="Stretches without an entity to add, as a share of the sentences.",
 )
-@click.option("--teacher", help="Hub id or folder of a fine-tuned model with the same labels, to learn from as well.")
+@click.option(
+    "--teacher",
+    shell_complete=complete_folders,
+    help="Hub id or folder of a fine-tuned model with the same labels, to learn from as well.",
+)
 @click.option(
     "--unlabelled", type=click.Path(path_type=Path), help="Parquet or JSON Lines file of text for the teacher to label."
 )
