@@ -23,6 +23,7 @@ DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
 _JSON_BYTES = 16 << 20
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
+_FORMER_WORD_RULE = "a word of the tokenizer's pre-tokenizer is decided by its first token"
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
 
@@ -164,7 +165,7 @@ def _read_described(name: str, folder: Path) -> Bundle:
             optimized=True,
             quantization=str(description["quantization"]["method"]),
             weight_bits=weight_bits,
-            word_rule=_word_rule(description),
+            word_rule=_word_rule(where, description),
             calibration=_calibration(description, labels),
             description=description,
         )
@@ -172,8 +173,12 @@ def _read_described(name: str, folder: Path) -> Bundle:
         raise ModelError(f"{where}: incomplete or malformed ({err!r}); export the model again") from err
 
 
-def _word_rule(description: Mapping[str, Any]) -> WordRule:
+def _word_rule(where: Path, description: Mapping[str, Any]) -> WordRule:
     rule = description["word_rule"]
+    if rule == _FORMER_WORD_RULE:
+        raise ModelError(
+            f"{where}: was made by an earlier version, which knew one kind of words; export the model again"
+        )
     if rule not in get_args(WordRule):
         raise ValueError(f"word rule {rule!r}")
     return cast("WordRule", rule)
