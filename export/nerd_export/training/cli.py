@@ -50,7 +50,7 @@ _SHARE = click.FloatRange(0, 1)
 @click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
 )
-@click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first sentences.")
+@click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first rows; all tags stay labels.")
 @click.option("--learning-rate", type=_ABOVE_ZERO, default=_DEFAULTS.learning_rate)
 @click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
 @click.option("--eval-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.eval_batch_size)
