@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from nerd_onnx.errors import InputError, OptionError, OutputError
+from nerd_onnx.errors import ExistsError, InputError, OptionError, OutputError
 from nerd_onnx.job import TagJob
 from nerd_onnx.pipeline import output_format_of
 from nerd_onnx.tables.file_pairs import FilePair
@@ -12,6 +12,7 @@ from nerd_onnx.tables.output_place import check_output, output_name
 from nerd_onnx.tables.rows import STANDARD_STREAM
 from nerd_onnx.tables.stores import is_below, is_uri, same
 from nerd_onnx.tables.streams import check_readable, is_stream
+from nerd_onnx.tables.work_folder import unfinished, unfinished_run
 
 
 def check_job(job: TagJob) -> None:
@@ -41,7 +42,23 @@ def _check_output(job: TagJob, pair: FilePair) -> None:
         _check_apart(pair, job.output)
         if not is_uri(pair.output) and not os.path.isdir(os.path.dirname(pair.output)):  # noqa: PTH112, PTH120 - paths are text, see tables/
             return  # it will be made
-    check_output(pair.input, pair.output, overwrite=job.overwrite or job.resume)
+    try:
+        check_output(pair.input, pair.output, overwrite=job.overwrite or job.resume)
+    except ExistsError as err:
+        raise _what_exists(job, pair, err) from None
+
+
+def _what_exists(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
+    """Tell an output of an unfinished run, or one of several files, from a file that only --overwrite concerns."""
+    progress = unfinished_run(job.output, many=job.many, stores_folder=job.work_dir)
+    if progress is not None:
+        return unfinished(job.output, progress)
+    if job.many:
+        return ExistsError(
+            f"{output_name(pair.output)}: exists already; keep it and do the others with --resume, or make all anew "
+            "with --overwrite"
+        )
+    return err
 
 
 def _check_apart(pair: FilePair, output: str) -> None:

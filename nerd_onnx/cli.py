@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.commands import run_command
+from nerd_onnx.commands import complete_folders, run_command, settings
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.messages import plan, printable, resuming_command, summary_line
@@ -53,10 +53,13 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
         raise click.BadParameter(str(err)) from err
 
 
-@click.command("nerd-tag", context_settings={"auto_envvar_prefix": "NERD", "show_default": True})
-@click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
-@click.argument("target", metavar="OUTPUT", type=click.Path())
-@click.option("--model", help="Model bundle, Hugging Face or Optimum folder, or hub id.  [default: the one inside]")
+@click.command("nerd-tag", context_settings=settings("NERD"))
+@click.argument("paths", metavar="INPUT... OUTPUT", nargs=-1, type=click.Path())
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    help="Model bundle, Hugging Face or Optimum folder, or hub id.  [default: the one inside]",
+)
 @click.option("--text-column", default="text", help="Column or field to tag.")
 @click.option("--column", default="entities", help="Name of the new column.")
 @click.option(
@@ -146,9 +149,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     callback=_version,
     help="Tell versions and processor features.",
 )
-def command(
-    sources: tuple[str, ...], target: str, *, as_json: bool, quiet: bool, dry_run: bool, **options: Any
-) -> None:
+def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool, **options: Any) -> None:
     """
     Add named entities to INPUT and write it to OUTPUT.
 
@@ -169,11 +170,14 @@ def command(
       zcat posts.jsonl.gz | nerd-tag - - --min-score 0.8 > tagged.jsonl
       nerd-tag --engine ray crawl/ tagged/
     """  # noqa: D301 - the backspace tells click to keep the lines
+    from nerd_onnx.before import done_before
     from nerd_onnx.checks import check_job
+    from nerd_onnx.engines.run import jobs_of
     from nerd_onnx.job import TagJob
     from nerd_onnx.tagger import Tagger
 
-    job = TagJob(list(sources), target, **{name: options[name] for name in _JOB_OPTIONS})
+    *sources, target = _whole(paths)
+    job = TagJob(sources, target, **{name: options[name] for name in _JOB_OPTIONS})
     choice = EngineChoice(**{name: options[name] for name in _ENGINE_OPTIONS})
     choice.check(job)
     check_job(job)
@@ -184,9 +188,10 @@ def command(
     tagger = Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
     load_seconds = time.perf_counter() - begin
     if dry_run:
-        _tell_plan({**plan(tagger, job), "engine": choice.engine}, as_json=as_json)
+        jobs = [job] if choice.is_local else jobs_of(job)
+        _tell_plan({**plan(tagger, job), **done_before(tagger, jobs), "engine": choice.engine}, as_json=as_json)
         return
-    summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json) and sys.stderr.isatty())
+    summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json))
     summary["load_seconds"] = round(load_seconds, 4)
     if as_json:
         click.echo(json.dumps(summary), err=True)
@@ -194,6 +199,13 @@ def command(
         click.echo(summary_line(summary), err=True)
     if summary["rejected"] or summary["refused_files"]:
         sys.exit(_REJECTS_CODE)
+
+
+def _whole(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse fewer paths than one INPUT and the OUTPUT, and name the one that is missing."""
+    if len(paths) > 1:
+        return paths
+    raise click.UsageError(f"Missing argument '{'OUTPUT' if paths else 'INPUT...'}'.")
 
 
 def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) -> dict[str, Any]:
@@ -214,41 +226,22 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
 
 def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
     """Tag the files in this process; a signal ends the run with its work safe."""
+    from nerd_onnx.progress import progress_on_stderr
     from nerd_onnx.run import tag_files
     from nerd_onnx.stopping import StopSignals
 
-    bar = _Bar() if show_progress else None
+    progress = progress_on_stderr() if show_progress else None
     try:
         with StopSignals() as signals:
-            return tag_files(tagger, job, bar, lambda: signals.number).summary()
+            return tag_files(tagger, job, progress, lambda: signals.number).summary()
     except InterruptedRunError as err:
         if err.safe_rows:
             err.args = (f"{err}; go on with: {resuming_command(sys.argv[1:])}",)
         raise
     finally:
-        if bar is not None:
-            bar.close()
+        if progress is not None:
+            progress.close()
         tagger.close()
-
-
-class _Bar:
-    """The progress bar: rows, rows/s and time left, on a terminal."""
-
-    def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._bar: Any = tqdm(unit="row", unit_scale=True, file=sys.stderr, leave=False, dynamic_ncols=True)
-
-    def __call__(self, report: Any, source: Any) -> None:
-        """Show how far the run is; the end is known by rows, or guessed from the share of bytes read."""
-        share = source.progress()
-        done = report.rows - source.rows_read
-        self._bar.total = done + (source.num_rows or round(source.rows_read / share)) if share else None
-        self._bar.update(report.rows - self._bar.n)
-
-    def close(self) -> None:
-        """Take the bar off the terminal."""
-        self._bar.close()
 
 
 def _label_list(text: str | None) -> tuple[str, ...] | None:
@@ -260,7 +253,8 @@ def _tell_plan(facts: dict[str, Any], *, as_json: bool) -> None:
         click.echo(json.dumps(facts), err=True)
         return
     for key, value in facts.items():
-        shown = ", ".join(value) if isinstance(value, list) else "unknown" if value is None else value
+        none = "unknown" if key == "rows" else "none"  # what nobody can know yet, and an option that was not given
+        shown = ", ".join(value) if isinstance(value, list) else none if value is None else value
         click.echo(printable(f"{key.replace('_', ' ')}: {shown}"), err=True)
 
 

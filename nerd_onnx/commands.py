@@ -1,4 +1,4 @@
-"""How a command ends: a mistake is one line and an exit code, never a traceback."""
+"""What all commands share, and how they end: a mistake is one line and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from nerd_onnx.errors import NerdError
 from nerd_onnx.messages import printable
@@ -27,6 +28,20 @@ _TAGGED_FILE_OPTIONS = (
 )
 
 
+def settings(prefix: str) -> dict[str, Any]:
+    """
+    Give what all commands have in common.
+
+    :param prefix: of the options' twins in the environment
+    """
+    return {"auto_envvar_prefix": prefix, "show_default": True, "help_option_names": ["-h", "--help"]}
+
+
+def complete_folders(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Let the shell complete the folders of an option that takes other names too."""
+    return [CompletionItem(typed, type="dir")]
+
+
 def tagged_file_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say how a tagged file is read."""
     return reduce(lambda wrapped, option: option(wrapped), reversed(_TAGGED_FILE_OPTIONS), function)
@@ -42,46 +57,31 @@ def reading(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def run_command(command: click.Command, tell: Callable[[str, str], None] | None = None) -> NoReturn:
+def run_command(
+    command: click.Command,
+    tell: Callable[[str, str], None] | None = None,
+    *,
+    when_interrupted: str = "no output was written",
+) -> NoReturn:
     """
-    Run a command of the runtime and leave the process.
+    Run a command of either package and leave the process with the exit code of how it ended.
 
     :param tell: reports a mistake, by its short code and its message; None for one line on standard error
+    :param when_interrupted: what Ctrl-C leaves, or what goes on
     """
     name = command.name
     say = tell or (lambda _, message: click.echo(f"{name}: error: {printable(message)}", err=True))
-    run_to_its_end(
-        command,
-        interrupted=f"{name}: interrupted; no output was written",
-        tell_usage=lambda err: say("usage", f"{err.format_message()} ({name} --help lists the options)"),
-        tell_mistake=lambda err: say(err.code, str(err)),
-    )
-
-
-def run_to_its_end(
-    command: click.Command,
-    *,
-    interrupted: str,
-    tell_usage: Callable[[click.ClickException], None],
-    tell_mistake: Callable[[NerdError], None],
-) -> NoReturn:
-    """
-    Run a command and leave the process with the exit code of how it ended.
-
-    :param interrupted: what to say after Ctrl-C
-    :param tell_usage: says what is wrong with the options
-    :param tell_mistake: says what else went wrong
-    """
     try:
-        command.main(standalone_mode=False)
+        command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo(interrupted, err=True)
+        click.echo(f"{name}: interrupted; {when_interrupted}", err=True)
         sys.exit(130)
     except click.ClickException as err:
-        tell_usage(err)
+        message = " ".join(err.format_message().split())  # click puts the choices of a missing option in lines
+        say("usage", f"{message} ({name} --help lists the options)")
         sys.exit(err.exit_code)
     except NerdError as err:
-        tell_mistake(err)
+        say(err.code, str(err))
         sys.exit(err.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no complaint at exit

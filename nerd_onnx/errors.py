@@ -42,6 +42,10 @@ class BusyError(OutputError):
     """Another run is at the output."""
 
 
+class ExistsError(OutputError):
+    """A file stands already where the output is to go."""
+
+
 class ModelError(NerdError):
     """The model folder is missing, incomplete, altered, or of a kind the runtime cannot run."""
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nerd_onnx.before import check_unchanged
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError, UnreadableFileError
 from nerd_onnx.faults import FaultPolicy
 from nerd_onnx.job import TagJob, TagReport, Totals
@@ -14,7 +15,7 @@ from nerd_onnx.pipeline import TagStream, limits_of, open_pair_sink, open_pair_s
 from nerd_onnx.tables.chunks import ResultLog
 from nerd_onnx.tables.columns import OTHER_NAME
 from nerd_onnx.tables.file_pairs import FilePair
-from nerd_onnx.tables.fingerprints import difference, file_fingerprint
+from nerd_onnx.tables.fingerprints import file_fingerprint
 from nerd_onnx.tables.journal import Event, Journal
 from nerd_onnx.tables.output_place import output_name
 from nerd_onnx.tables.rejects import RejectsPart
@@ -107,7 +108,7 @@ class FileRun:
             part.finish()
             rejects = part.path if part.rows else None
             if self._journal is not None:
-                self._check_unchanged(found, while_what="while it was read")
+                check_unchanged(self._pair, found, while_what="while it was read")
                 if self._log is not None and is_uri(self._pair.output):
                     self._log.close_chunk()  # an upload may fail
                 commit = self._commit(found, policy.totals, written, rejects)
@@ -157,19 +158,12 @@ class FileRun:
             return {}
         begun = self._journal.progress.unfinished
         if begun is not None and begun["name"] == self._pair.name:
-            self._check_unchanged(begun["input"], while_what="since the run was begun")
+            check_unchanged(self._pair, begun["input"], while_what="since the run was begun")
             return dict(begun["input"])
         with _reading():
             found = file_fingerprint(self._pair.input)
         self._journal.append("begin", name=self._pair.name, input=found)
         return found
-
-    def _check_unchanged(self, before: Event, *, while_what: str) -> None:
-        if changed := difference(before, file_fingerprint(self._pair.input)):
-            raise InputError(
-                f"{input_name(self._pair.input)}: its {changed} changed {while_what}; put it back, or start anew with "
-                "--overwrite"
-            )
 
     def _open_log(self, journal: Journal) -> ResultLog:
         state = self._state

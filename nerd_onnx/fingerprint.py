@@ -14,9 +14,27 @@ from nerd_onnx.tables.fingerprints import file_fingerprint
 from nerd_onnx.tagger import Tagger
 
 
+def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
+    """Give the options that decide what stands in an output."""
+    options = tagger.options
+    return {
+        "--text-column": options.text_column,
+        "--column": options.column,
+        "--layout": job.layout,
+        "--key": job.key,
+        "--labels": list(options.labels) if options.labels is not None else None,
+        "--min-score": tagger.min_score,
+        "--precision": options.precision,
+        "--offset-unit": options.offset_unit,
+        "--limit": job.limit,
+        "--overwrite-column": job.overwrite_column,
+        "--retry-rejects": job.retry_rejects and file_fingerprint(job.retry_rejects)["head and footer"],
+    }
+
+
 def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     """Give it as plain data; threads and batch sizes are not in it, because no text's entities depend on them."""
-    bundle, options = tagger.bundle, tagger.options
+    bundle = tagger.bundle
     return {
         "model": bundle.model_sha256,
         "tokenizer": sha256_of(bundle.tokenizer_file),
@@ -29,20 +47,10 @@ def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "version of nerd-onnx": __version__,
         "version of onnxruntime": onnxruntime.__version__,
         "version of tokenizers": tokenizers.__version__,
-        "--text-column": options.text_column,
-        "--column": options.column,
-        "--layout": job.layout,
-        "--key": job.key,
-        "--labels": list(options.labels) if options.labels is not None else None,
-        "--min-score": options.min_score,
-        "--precision": options.precision,
         "calibration of scores": bundle.calibration_digest,
-        "--offset-unit": options.offset_unit,
+        **options_of(tagger, job),
         "--format": job.input_format,
         "--output-format": job.output_format,
-        "--limit": job.limit,
-        "--overwrite-column": job.overwrite_column,
         "--chunk-rows": job.chunk_rows,
         "--max-memory": job.max_memory,
-        "--retry-rejects": job.retry_rejects and file_fingerprint(job.retry_rejects)["head and footer"],
     }

@@ -58,7 +58,8 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
                 known = opened.num_rows
                 taken = next((name for name in new_columns if name in opened.column_names), None)
                 if taken is not None and not job.overwrite_column:
-                    raise OutputError(column_exists(pair.input, taken))
+                    what = "field" if opened.schema is None else "column"
+                    raise OutputError(column_exists(pair.input, taken, what=what))
         except InputError:
             if not job.may_refuse:
                 raise
@@ -79,6 +80,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "model": tagger.bundle.name,
         "quantization": tagger.bundle.quantization,
         "labels": list(tagger.options.labels or tagger.labels.types),
+        "labels_of_the_model": list(tagger.labels.known),
         "min_score": tagger.min_score,
         "precision": tagger.options.precision,
         "offset_unit": tagger.options.offset_unit,

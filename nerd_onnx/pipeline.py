@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import partial
@@ -10,10 +11,12 @@ from typing import Protocol
 import pyarrow as pa
 
 from nerd_onnx.faults import reasons_field
+from nerd_onnx.fingerprint import options_of
 from nerd_onnx.job import TagJob
 from nerd_onnx.limits import Limits
 from nerd_onnx.tables.chunks import ResultLog, Results, misfit
 from nerd_onnx.tables.file_pairs import FilePair
+from nerd_onnx.tables.finished import OPTIONS_FACT
 from nerd_onnx.tables.layouts import Layout
 from nerd_onnx.tables.rows import Format, RowBatch, Sink
 from nerd_onnx.tables.sinks import open_sink, output_format
@@ -51,6 +54,12 @@ def layout_of(tagger: Tagger, job: TagJob) -> Layout:
     return layout
 
 
+def output_metadata(tagger: Tagger, job: TagJob) -> dict[str, str]:
+    """Give what an output's schema says of what made it: see :meth:`Tagger.schema_metadata`, and the options."""
+    options = {**options_of(tagger, job), "--on-error": job.on_error}
+    return tagger.schema_metadata(**layout_of(tagger, job).facts, **{OPTIONS_FACT: json.dumps(options)})
+
+
 def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
     """
     Open an input as its output needs it: JSON Lines get types only when they become Parquet.
@@ -81,13 +90,12 @@ def open_pair_sink(
     tagger: Tagger, job: TagJob, pair: FilePair, source: Source, *, overwrite: bool, scratch: str | None
 ) -> Sink:
     """Open an output for the rows of its source."""
-    layout = layout_of(tagger, job)
     return open_sink(
         pair.output,
         format=output_format_of(job, pair),
         source=source,
-        layout=layout,
-        entities_metadata=tagger.schema_metadata(**layout.facts),
+        layout=layout_of(tagger, job),
+        entities_metadata=output_metadata(tagger, job),
         replace=job.overwrite_column,
         overwrite=overwrite,
         reasons_field=reasons_field(job, tagger.options.column),

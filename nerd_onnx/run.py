@@ -8,18 +8,17 @@ import tempfile
 import time
 from contextlib import ExitStack, closing
 
+from nerd_onnx.before import entered, is_finished
 from nerd_onnx.checks import check_job
-from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError
+from nerd_onnx.errors import InputError, InterruptedRunError, NerdError
 from nerd_onnx.file_run import FileRun, OnBatch, RunState, Stop
 from nerd_onnx.fingerprint import facts_of
 from nerd_onnx.job import TagJob, TagReport, Totals
-from nerd_onnx.pipeline import layout_of
 from nerd_onnx.read_ahead import ReadAhead
 from nerd_onnx.tables.file_pairs import FilePair
-from nerd_onnx.tables.fingerprints import difference, file_fingerprint
-from nerd_onnx.tables.finished import check_finished, is_file, was_committed
+from nerd_onnx.tables.finished import is_file, was_committed
 from nerd_onnx.tables.journal import Event, Journal
-from nerd_onnx.tables.output_place import make_folder_for, output_errors, output_name
+from nerd_onnx.tables.output_place import make_folder_for
 from nerd_onnx.tables.rejects import gathered, rejected_rows
 from nerd_onnx.tables.stores import exists
 from nerd_onnx.tables.streams import input_name
@@ -128,36 +127,20 @@ class _Run:
 
     def _is_done(self, journal: Journal, pair: FilePair) -> bool:
         """Tell whether an output is finished, by this run or by one before."""
-        progress = journal.progress
-        begun = progress.unfinished is not None and progress.unfinished["name"] == pair.name
-        if begun and progress.commit is not None and was_committed(pair.output, progress.commit):
-            journal.append(**{**progress.commit, "event": "done"})
-        if pair.name in progress.finished:
-            self._take_finished(pair, progress.finished[pair.name])
+        state, progress = self._state, journal.progress
+        done = entered(pair, progress, state.job.on_error)
+        if done is not None:
+            if pair.name not in progress.finished:
+                journal.append(**{**done, "event": "done"})
+            self._take_finished(pair, done)
             return True
-        with output_errors(pair.output):
-            if self._state.overwrites or not exists(pair.output):
-                return False
-        if begun:
-            raise OutputError(f"{output_name(pair.output)}: was made by another program meanwhile; not overwritten")
-        layout = layout_of(self._state.tagger, self._state.job)
-        check_finished(pair, self._state.tagger.schema_metadata(**layout.facts))
-        self._state.report.finished_before += 1
-        return True
+        if is_finished(state.tagger, state.job, pair, progress, overwrites=state.overwrites):
+            state.report.finished_before += 1
+            return True
+        return False
 
     def _take_finished(self, pair: FilePair, done: Event) -> None:
-        """Count a file that the journal says is done, after checking that it still is what would be made."""
-        on_error = self._state.job.on_error
-        if changed := difference(done["input"], file_fingerprint(pair.input)):
-            raise InputError(
-                f"{input_name(pair.input)}: its {changed} changed after it was tagged; put it back, or start anew with "
-                "--overwrite"
-            )
-        if done["on_error"] != on_error and (done["on_error"], on_error) != ("fail", "skip"):
-            raise OutputError(
-                f"{output_name(pair.output)}: cannot go on: --on-error (was {done['on_error']}, is {on_error}) changed "
-                "since it was finished; put it back, or start anew with --overwrite"
-            )
+        """Count a file that the journal says is done."""
         totals, report = Totals(**done["totals"]), self._state.report
         report.add(totals)
         report.resumed_rows += totals.rows

@@ -356,12 +356,7 @@ def _kept_types(
     if names is None:
         return None
     types, fine_types = tagger.labels.types, tagger.labels.fine_types
-    known = {*types, *fine_types} if tagger.labels.has_fine_level else set(types)
-    if not names:
-        raise OptionError(f"no label is named; the model has: {', '.join(sorted(known))}")
-    unknown = sorted(set(names) - known)
-    if unknown:
-        raise OptionError(f"the model has no label {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
+    tagger.labels.check_known(names)
     fine_kept = [t in names for t in fine_types] if tagger.labels.has_fine_level else [False] * len(fine_types)
     return np.array([t in names for t in types]), np.array([*fine_kept, False])
 

@@ -254,12 +254,12 @@ def test_a_line_that_has_the_field_already_is_rejected_with_its_bytes(
 ) -> None:
     taken = b'{"text": "Rome", "\\u0065ntities": [1]}'
     source = lines_file(tmp_path / "in.jsonl", [GOOD[0], WRONG[0], taken, GOOD[2], WRONG[1]])
-    with pytest.raises(NerdError, match="line 3 already has a column 'entities'"):
+    with pytest.raises(NerdError, match="line 3 already has a field 'entities'"):
         tag(tagger, lines_file(tmp_path / "two.jsonl", [GOOD[0], GOOD[2], taken]), tmp_path / "o.jsonl")
     report = tag(tagger, source, tmp_path / "o.jsonl", on_error=on_error, rejects=str(tmp_path / "r.jsonl"))
     rejects = rows_of(tmp_path / "r.jsonl")
     assert [(reject["row"], reject["line"]) for reject in rejects] == [(1, 2), (2, 3), (4, 5)]
-    assert rejects[1] == {**rejects[1], "reason": "already has a column 'entities'", "raw": taken.decode()}
+    assert rejects[1] == {**rejects[1], "reason": "already has a field 'entities'", "raw": taken.decode()}
     assert (report.rows, report.written, report.rejected) == (5, 2, 3)
     assert [row["text"] for row in rows_of(tmp_path / "o.jsonl")] == (
         ["Paris in France", ""] if on_error == "skip" else ["Paris in France", 7, "", ["Paris"]]
@@ -273,7 +273,7 @@ def test_a_run_that_failed_on_such_a_line_goes_on_without_it(tagger: Tagger, tmp
     lines[25] = b'{"text": "Rome", "entities": []}'
     source = lines_file(tmp_path / "in.jsonl", lines)
     options: dict[str, Any] = {"chunk_rows": 4}
-    with pytest.raises(NerdError, match="line 26 already has a column 'entities'"):
+    with pytest.raises(NerdError, match="line 26 already has a field 'entities'"):
         tag(tagger, source, tmp_path / "o.jsonl", **options)
     options |= {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
     report = tag(tagger, source, tmp_path / "o.jsonl", resume=(tmp_path / ".o.jsonl.nerd-work").exists(), **options)

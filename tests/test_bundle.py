@@ -79,6 +79,16 @@ def test_another_format_version_says_what_to_do(copy: Path) -> None:
         Bundle.load(copy)
 
 
+def test_a_bundle_of_an_earlier_version_is_to_be_exported_again(copy: Path) -> None:
+    former = "a word of the tokenizer's pre-tokenizer is decided by its first token"
+    edit(copy / "nerd.json", lambda d: d.update(word_rule=former))
+    with pytest.raises(ModelError, match=r"nerd\.json: was made by an earlier version.*; export the model again"):
+        Bundle.load(copy)
+    edit(copy / "nerd.json", lambda d: d.update(word_rule="whatever"))
+    with pytest.raises(ModelError, match=r"nerd\.json: incomplete or malformed"):
+        Bundle.load(copy)
+
+
 @pytest.mark.parametrize("key", ["labels", "files", "segment_tokens", "word_rule", "quantization"])
 def test_an_incomplete_description_is_refused(copy: Path, key: str) -> None:
     edit(copy / "nerd.json", lambda d: d.pop(key))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nerd_onnx import progress
 from nerd_onnx.cli import main
 from nerd_onnx.inference.session import integer_kernels
 from nerd_onnx.messages import printable
@@ -147,7 +149,27 @@ def test_dry_run_tells_the_plan_and_writes_nothing(nerd_tag: Run, tmp_path: Path
     assert facts["kernels"] == integer_kernels(8)
     assert facts["quantization"] == "per-token int8"
     assert not (tmp_path / "o.parquet").exists()
-    assert "threads:" in nerd_tag(source, tmp_path / "o.parquet", "--dry-run", "--text-column", "body")[2]
+    said = nerd_tag(source, tmp_path / "o.parquet", "--dry-run", "--text-column", "body")[2]
+    assert "threads:" in said
+    assert "\nprecision: none\n" in said
+    assert "\nlimit: none\n" in said
+    assert "unknown" not in said
+    assert "person-actor" in facts["labels_of_the_model"]
+    assert "rows: unknown\n" in nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--dry-run")[2]
+
+
+def test_a_long_run_without_a_terminal_says_how_far_it_is(
+    nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = [SAMPLE, tmp_path / "o.jsonl", "--chunk-rows", 20, "--overwrite"]
+    assert nerd_tag(*run)[2].count("\n") == 1  # shorter than half a minute: the summary alone
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    *lines, _summary = nerd_tag(*run)[2].splitlines()
+    assert len(lines) > 2
+    assert all(re.fullmatch(r"nerd-tag: [\d,]+ rows, [\d,]+ tokens/s, \d+% of sample\.jsonl", line) for line in lines)
+    assert lines[-1].endswith(" 100% of sample.jsonl")
+    assert nerd_tag(*run, "--quiet")[2] == ""
+    assert nerd_tag(*run, "--json")[2].count("\n") == 1
 
 
 def test_an_existing_column_is_kept_unless_told(nerd_tag: Run, tmp_path: Path) -> None:
@@ -174,6 +196,17 @@ def test_zero_rows_and_zero_row_groups(nerd_tag: Run, tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert nerd_tag(tmp_path / f"{name}.parquet", tmp_path / f"{name}.out.parquet")[0] == 0
         assert pq.read_table(tmp_path / f"{name}.out.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz"])
+def test_a_file_of_0_bytes_has_no_rows(nerd_tag: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    code, _, err = nerd_tag(tmp_path / name, tmp_path / "o.parquet")
+    assert (code, err.startswith("0 rows, 0 entities")) == (0, True)
+    tagged = pq.read_table(tmp_path / "o.parquet")
+    assert (tagged.num_rows, tagged.column_names) == (0, ["text", "entities"])
+    assert nerd_tag(tmp_path / name, tmp_path / "o.jsonl")[0] == 0
+    assert (tmp_path / "o.jsonl").read_bytes() == b""
 
 
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
@@ -208,7 +241,11 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
         "no such field": (folder / "nofield.jsonl", [], "no field 'text'; the rows have: body"),
         "truncated gzip": (folder / "cut.jsonl.gz", [], "cut.jsonl.gz"),
         "unknown format": (folder / "noise.bin", [], "--format"),
-        "unknown label": (good, ["--labels", "planet"], "no label planet; it has: location"),
+        "unknown label": (
+            good,
+            ["--labels", "planet"],
+            "no label planet; the coarse ones are: location, person; all 6: nerd-tag --dry-run",
+        ),
         "no label": (good, ["--labels", " , "], "no label is named"),
         "new column is the text": (good, ["--column", "text", "--overwrite-column"], "cannot be the text column"),
         "missing model": (good, ["--model", str(folder / "nomodel")], "no such model folder"),

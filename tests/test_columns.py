@@ -142,7 +142,10 @@ def test_add_column_keeps_all_else(batch: pa.RecordBatch) -> None:
 
 
 def test_add_column_refuses_to_replace_unasked(batch: pa.RecordBatch) -> None:
-    with pytest.raises(OutputError, match="already has a column 'n'"):
+    with pytest.raises(
+        OutputError,
+        match=r"already has a column 'n'; .*Tagger.load\(column=...\), or replace it with replace_column=True",
+    ):
         add_column(batch, pa.field("n", pa.float64()), pa.array([1.5, 2.5]), {}, replace=False)
 
 

@@ -255,13 +255,13 @@ def test_a_mistake_is_one_line_and_leaves_nothing(nerd_convert: Run, tagged: Pat
         ([tagged, "-", "--to", "brat"], 1, "BRAT needs a folder"),
         ([tagged, tmp_path / "no" / "o", "--to", "brat"], 1, "there is no folder"),
         ([tagged, tmp_path / "o", "--to", "conll", "--key", "id"], 2, "--key goes with --to long"),
-        ([tagged, tmp_path / "o.jsonl", "--to", "long", "--key", "x"], 1, "no column 'x' for --key; it has: id, "),
-        ([tagged, tmp_path / "o.txt", "--to", "long"], 1, "neither Parquet nor JSON Lines by its name"),
+        ([tagged, tmp_path / "o.jsonl", "--to", "long", "--key", "x"], 1, "has no 'x' for --key; it has: id, "),
+        ([tagged, tmp_path / "o.txt", "--to", "long"], 1, "by its name; end it in .parquet or .jsonl"),
         ([tmp_path / "none", tmp_path / "o", "--to", "conll"], 1, "no such file"),
         (
             [tagged.with_name("wide.parquet"), tmp_path / "o", "--to", "conll"],
             1,
-            "it was tagged with --layout wide, where nested is needed",
+            "it was tagged with --layout wide, where nested is needed; tag its input once more without --layout\n",
         ),
         *(
             (

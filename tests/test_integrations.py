@@ -130,7 +130,9 @@ def test_datasets_mistakes(tagger: Tagger) -> None:
     with pytest.raises(TypeError, match=r'use dataset.with_format\("arrow"\)'):
         rows.map(map_function(tagger), batched=True)
     taken = datasets.Dataset.from_dict({"text": ["Anna"], "entities": [1]}).with_format("arrow")
-    with pytest.raises(OutputError, match="already has a column 'entities'"):
+    with pytest.raises(
+        OutputError, match=r"already has a column 'entities'; choose another name, Tagger.load\(column="
+    ):
         taken.map(map_function(tagger), batched=True)
     other = datasets.Dataset.from_dict({"body": ["Anna"]}).with_format("arrow")
     with pytest.raises(InputError, match="the dataset: no column 'text'; it has: body"):

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.tables import jsonl_sink
 from nerd_onnx.tables.json_values import dumped, dumped_lists, json_values
 from nerd_onnx.tables.jsonl_sink import JsonLinesSink
 from nerd_onnx.tables.layouts import Layout
@@ -41,7 +42,7 @@ def tag(folder: Path, content: bytes | str, **options: Any) -> list[bytes]:
     return lines_of(converted(path, folder / "out.jsonl", overwrite=True, **options))
 
 
-def unfit(folder: Path, content: str, field: pa.Field) -> Mapping[int, str]:
+def unfit(folder: Path, content: str, layout: Layout) -> Mapping[int, str]:
     path = folder / "in.jsonl"
     path.write_text(content)
     with (
@@ -50,7 +51,7 @@ def unfit(folder: Path, content: str, field: pa.Field) -> Mapping[int, str]:
             str(folder / "out.jsonl"),
             source_name=str(path),
             source_schema=None,
-            layout=Layout(field),
+            layout=layout,
             replace=False,
             overwrite=True,
         ) as sink,
@@ -107,7 +108,7 @@ def test_scores_have_the_digits_of_a_float32(tmp_path: Path) -> None:
     ],
 )
 def test_field_that_exists(tmp_path: Path, line: str) -> None:
-    assert unfit(tmp_path, '{"text": "b"}\n\n' + line + "\n", ENTITIES) == {1: "already has a column 'entities'"}
+    assert unfit(tmp_path, '{"text": "b"}\n\n' + line + "\n", Layout(ENTITIES)) == {1: "already has a field 'entities'"}
 
 
 def test_field_that_is_replaced_in_its_place(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_any_name(tmp_path: Path, name: str) -> None:
     field = pa.field(name, ENTITIES.type)
     (line,) = tag(tmp_path, '{"text": "abc"}', layout=Layout(field))
     assert json.loads(line)[name][0]["text"] == "abc"
-    assert list(unfit(tmp_path, json.dumps({"text": "a", name: 1}).replace("/", "\\/"), field)) == [0]
+    assert list(unfit(tmp_path, json.dumps({"text": "a", name: 1}).replace("/", "\\/"), Layout(field))) == [0]
 
 
 def test_compressed_outputs_are_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -270,3 +271,29 @@ def test_other_column_of_invalid_utf8(tmp_path: Path) -> None:
         converted(path, tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == [path]
     assert converted(path, tmp_path / "out.parquet").is_file()
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_line_is_read_once_however_many_names_are_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, replace: bool
+) -> None:
+    labels = ["art", "location", "person"]
+    read: list[str] = []
+    members = jsonl_sink._members
+
+    def counted(text: str) -> Any:
+        read.append(text)
+        return members(text)
+
+    monkeypatch.setattr(jsonl_sink, "_members", counted)
+    line = '{"text": "Rome", "person": 1, "art": 2, "person": {"art": 3}}'
+    (tmp_path / "in.jsonl").write_text(line + "\n")
+    layout = Layout(ENTITIES, "wide", labels)
+    if not replace:
+        assert unfit(tmp_path, line + "\n", layout) == {0: "already has a field 'person'"}
+    else:
+        (out,) = lines_of(converted(tmp_path / "in.jsonl", tmp_path / "o.jsonl", layout=layout, replace=True))
+        assert json.loads(out) == {"text": "Rome", "person": json.loads(out)["person"], "art": [], "location": []}
+        assert out.count(b'"person"') == 2
+        assert len(json.loads(out)["person"]) == 1
+    assert read == [line]

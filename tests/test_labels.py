@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nerd_onnx.errors import OptionError
 from nerd_onnx.inference.labels import LabelSet, scheme_of
 
 
@@ -53,3 +54,21 @@ def test_faulty_sets_are_refused() -> None:
         LabelSet(("O", "x", "x"))
     with pytest.raises(ValueError, match="no coarse type"):
         LabelSet(("O", "x"), {"y": "z"})
+
+
+def test_labels_that_are_not_there_are_answered_with_those_much_like_them() -> None:
+    labels = LabelSet.hierarchical(("O", "person-actor", "person-artist/author", "location-GPE", "art-film"))
+    labels.check_known(["person", "location-GPE"])
+    with pytest.raises(OptionError) as caught:
+        labels.check_known(["persn", "art-flim", "location-gpe", "planet"])
+    said = str(caught.value)
+    assert said.startswith(
+        "the model has no label art-flim, location-gpe, persn, planet (do you mean art-film, location-GPE, location, "
+    )
+    assert said.endswith(
+        "; the coarse ones are: art, location, person; all 7: nerd-tag --dry-run, or Tagger.labels.known"
+    )
+    with pytest.raises(OptionError, match=r"^no label is named; the coarse ones are: art"):
+        labels.check_known([])
+    with pytest.raises(OptionError, match=r"^the model has no label planet; it has: location, person$"):
+        LabelSet(("O", "B-person", "I-person", "B-location", "I-location")).check_known(["planet"])

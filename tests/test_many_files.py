@@ -84,10 +84,14 @@ def test_what_goes_where(data: Path, tmp_path: Path) -> None:
     ]
     assert len(names([f"{data}/**/*.parquet"], out)) == 3
     several = [data / "year=2024" / "part-0.parquet", data / "year=2025" / "part-0.parquet"]
-    assert list(names([*several], out)) == ["year=2024/part-0.parquet", "year=2025/part-0.parquet"]
+    parts_of_years = ["year=2024/part-0.parquet", "year=2025/part-0.parquet"]
+    assert list(names([*several], out)) == parts_of_years
     assert names([data], out, "jsonl")["year=2024/part-0.parquet"] == "year=2024/part-0.jsonl"
     assert names([data], out, "parquet")["more.jsonl.gz"] == "more.parquet"
     assert names([data / "more.jsonl.gz"], f"{out}/") == {"more.jsonl.gz": "more.jsonl.gz"}
+    assert list(names([*several], f"{tmp_path}/o.parquet/")) == parts_of_years
+    (tmp_path / "o.parquet").mkdir()
+    assert list(names([*several], tmp_path / "o.parquet")) == parts_of_years
     single = file_pairs([str(data / "more.jsonl.gz")], str(out), lambda _: None)
     assert single == [FilePair("more.jsonl.gz", str(data / "more.jsonl.gz"), str(out))]
 
@@ -115,8 +119,13 @@ def test_mistakes(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="holds the input"):
         tag(tagger, [data / "year=2024"], data, overwrite=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file"):
+    with pytest.raises(OptionError, match=r"file: is a file; for several files, or a folder, OUTPUT is a folder"):
         tag(tagger, [data], tmp_path / "file")
+    parts = [data / "year=2024" / "part-0.parquet", data / "year=2024" / "part-1.parquet"]
+    for inputs, name in ((parts, "o.parquet"), (parts, "o.jsonl.gz"), ([data], "o.ndjson"), ([f"{data}/*.gz"], "o.pq")):
+        with pytest.raises(OptionError, match=rf"{name}: is named like a file; .*OUTPUT is a folder"):
+            tag(tagger, [*inputs], tmp_path / name)
+        assert not (tmp_path / name).exists()
     assert not out.exists()
 
 
@@ -124,7 +133,7 @@ def test_finished_files_are_never_done_again(tagger: Tagger, data: Path, tmp_pat
     out = tmp_path / "out"
     tag(tagger, [data], out)
     before = {name: (out / name).stat().st_mtime_ns for name in tree(out)}
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match=r"exists already; keep it and do the others with --resume, or make all anew"):
         tag(tagger, [data], out)
     write_parquet(data / "year=2025" / "part-9.parquet", texts(7))
     report = tag(tagger, [data], out, resume=True)
@@ -144,6 +153,8 @@ def test_an_interrupted_folder_keeps_its_finished_files(tagger: Tagger, data: Pa
         tag_files(tagger, TagJob([str(data)], str(out), chunk_rows=10), stop=stop)
     assert caught.value.safe_rows == 52  # batches end with row groups of 12
     assert "year=2024/part-0.parquet" in tree(out)
+    with pytest.raises(OutputError, match=r"out: an unfinished run was found, 52 rows of it safe; go on with --resume"):
+        tag(tagger, [data], out, chunk_rows=10)
     report = tag(tagger, [data], out, resume=True, chunk_rows=10)
     assert (report.files, report.rows, report.resumed_rows) == (4, 100, 52)
     tag(tagger, [data], tmp_path / "whole")
@@ -248,7 +259,7 @@ def test_refused_files_count_as_errors_and_not_all_may_be_refused(tagger: Tagger
 
 
 def test_files_that_are_empty_gone_or_lead_nowhere_are_left_out(tagger: Tagger, data: Path, tmp_path: Path) -> None:
-    (data / "aa.jsonl").write_bytes(b"")
+    (data / "aa.parquet").write_bytes(b"")
     (data / "bb.jsonl").symlink_to(tmp_path / "nowhere")
     gone = data / "year=2025/part-0.parquet"
     options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl"), "overwrite": True}
@@ -257,7 +268,7 @@ def test_files_that_are_empty_gone_or_lead_nowhere_are_left_out(tagger: Tagger, 
     job = TagJob([str(data)], str(tmp_path / "out"), **options)
     report = tag_files(tagger, job, lambda *_: gone.unlink(missing_ok=True))
     rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-    assert [reject["file"] for reject in rejects] == ["aa.jsonl", "bb.jsonl", "year=2025/part-0.parquet"]
+    assert [reject["file"] for reject in rejects] == ["aa.parquet", "bb.jsonl", "year=2025/part-0.parquet"]
     assert rejects[2]["reason"].endswith("; an older output was left as it is")
     assert (report.files, report.refused_files) == (3, 3)
     del options["overwrite"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -191,7 +192,9 @@ def test_a_finished_output_is_left_alone(tagger: Tagger, tiny_bundle: Path, sour
     report = tag_files(tagger, job(source, output, resume=True))
     assert (report.finished_before, report.rows) == (1, 0)
     assert output.stat().st_mtime_ns == before
-    with pytest.raises(OutputError, match="made by another model or with other options"):
+    with pytest.raises(
+        OutputError, match=r"made with other options: --offset-unit \(was codepoint, is utf16\); make it"
+    ):
         tag_files(Tagger.load(tiny_bundle, offset_unit="utf16"), job(source, output, resume=True))
     os.utime(output, (1, 1))
     with pytest.raises(OutputError, match="is older than its input"):
@@ -200,6 +203,45 @@ def test_a_finished_output_is_left_alone(tagger: Tagger, tiny_bundle: Path, sour
     with pytest.raises(OutputError, match="no whole Parquet file"):
         tag_files(tagger, job(source, output, resume=True))
     assert list(output.parent.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(
+    ("options", "of_tagger", "named"),
+    [
+        ({"limit": 299}, {}, r"--limit \(was not given, is 299\)"),
+        ({"on_error": "null"}, {}, r"--on-error \(was fail, is null\)"),
+        ({"overwrite_column": True}, {}, r"--overwrite-column \(was False, is True\)"),
+        ({}, {"min_score": 0.5}, r"--min-score \(was 0\.0, is 0\.5\)"),
+    ],
+)
+def test_a_finished_output_of_other_options_is_refused(
+    tagger: Tagger,
+    tiny_bundle: Path,
+    source: Path,
+    output: Path,
+    options: dict[str, Any],
+    of_tagger: dict[str, Any],
+    named: str,
+) -> None:
+    tag_files(tagger, job(source, output))
+    before = output.read_bytes()
+    other = Tagger.load(tiny_bundle, **of_tagger)
+    with pytest.raises(OutputError, match=rf"is there, but was made with other options: {named}; make it anew"):
+        tag_files(other, job(source, output, resume=True, **options))
+    assert output.read_bytes() == before
+    table = pq.read_table(output)
+    facts = {key: value for key, value in table.schema.metadata.items() if not key.endswith(b".options")}
+    pq.write_table(table.replace_schema_metadata(facts), output)  # as earlier versions wrote it
+    assert tag_files(other, job(source, output, resume=True, **options)).finished_before == 1
+
+
+def test_what_went_well_strictly_is_finished_for_a_milder_view(tagger: Tagger, source: Path, output: Path) -> None:
+    tag_files(tagger, job(source, output))
+    milder = {"on_error": "skip", "rejects": str(output.with_name("r.jsonl"))}
+    assert tag_files(tagger, job(source, output, resume=True, **milder)).finished_before == 1
+    tag_files(tagger, job(source, output, overwrite=True, **milder))
+    with pytest.raises(OutputError, match=r"--on-error \(was skip, is fail\)"):
+        tag_files(tagger, job(source, output, resume=True))
 
 
 def test_an_input_that_changes_while_it_is_read(tagger: Tagger, source: Path, output: Path) -> None:

@@ -28,6 +28,7 @@ from tests.tables_io import (
     all_texts,
     corpus,
     message,
+    opened,
     parquet_bytes,
     read,
     writer,
@@ -75,7 +76,7 @@ def test_format_as_asked(write: Writer) -> None:
 
 
 def test_format_unknown(write: Writer) -> None:
-    assert "give --format" in message(write("a.csv", "text\nhello"))
+    assert "give --format" in message(write("a.xls", "text\nhello"))
 
 
 def test_format_pipe_needs_to_be_told(tmp_path: Path) -> None:
@@ -83,13 +84,30 @@ def test_format_pipe_needs_to_be_told(tmp_path: Path) -> None:
     assert "give it with --format" in message(tmp_path / "pipe")
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.csv.gz"])
+def test_csv_is_told_how_to_become_parquet(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("id,text\n1,Paris\n")
+    assert "is CSV by its name, which is not read; make it Parquet, e.g. with DuckDB" in message(tmp_path / name)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.ndjson.zst"])
+def test_a_file_without_a_line_is_one_without_rows(tmp_path: Path, name: str, *, typed: bool) -> None:
+    (tmp_path / name).touch()
+    assert read(tmp_path / name, typed=typed) == []
+    with opened(tmp_path / name, typed=typed) as source:
+        assert source.schema == (pa.schema([("text", pa.string())]) if typed else None)
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.jsonl.gz", "a"])
 def test_file_missing_folder_and_empty(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     assert "no such file" in message(path)
-    path.write_bytes(b"")
-    assert "the file is empty (0 bytes)" in message(path)
-    path.unlink()
+    if "jsonl" not in name:
+        path.write_bytes(b"")
+        said = "the file is empty (0 bytes)" if name == "a.parquet" else "neither its name nor its first bytes tell"
+        assert said in message(path)
+        path.unlink()
     path.mkdir()
     assert "is a directory" in message(path)
 
@@ -235,8 +253,6 @@ def test_name_that_is_not_utf8(tmp_path: Path, suffix: str) -> None:
     assert all_texts(read(path, typed=True)) == ["a", None]
     assert f"{SHOWN_NAME}{suffix}: no " in message(path, text_column="body")
     path.write_bytes(b"?")
-    assert SHOWN_NAME + suffix in message(path)
-    path.write_bytes(b"")
     assert SHOWN_NAME + suffix in message(path)
     path.unlink()
     assert f"{SHOWN_NAME}{suffix}: no such file" in message(path)

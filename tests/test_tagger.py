@@ -207,7 +207,7 @@ def test_min_score_and_labels_only_leave_out(model: Path, tagger: Tagger) -> Non
 
 
 def test_unknown_label_is_refused_and_the_known_are_named(model: Path) -> None:
-    with pytest.raises(OptionError, match=r"no label nobody; it has: .*person"):
+    with pytest.raises(OptionError, match=r"no label nobody; the coarse ones are: .*person"):
         Tagger.load(model, labels=("nobody",))
 
 

@@ -152,6 +152,12 @@ def test_the_command_writes_beside_its_input_and_never_over_a_file(tmp_path: Pat
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
 
 
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_file_without_rows_is_one_without_entities(tmp_path: Path, *, typed: bool) -> None:
+    (tmp_path / "t.jsonl").touch()
+    assert list(tagged_rows(str(tmp_path / "t.jsonl"), typed=typed)) == []
+
+
 @pytest.mark.parametrize(
     "entity",
     ["null", "7", '{"start": "0", "end": 1, "label": "p"}', '{"start": 0, "end": 1, "label": "p", "score": "high"}'],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.commands import reading, run_command, tagged_file_options
+from nerd_onnx.commands import reading, run_command, settings, tagged_file_options
 from nerd_onnx.errors import OptionError
 from nerd_onnx.messages import printable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # loading them takes time that --help has not
 _FORMATS = ("conll", "brat", "label-studio", "displacy", "spacy", "long")
 
 
-@click.command("nerd-convert", context_settings={"auto_envvar_prefix": "NERD_CONVERT", "show_default": True})
+@click.command("nerd-convert", context_settings=settings("NERD_CONVERT"))
 @click.argument("source", metavar="INPUT", type=click.Path())
 @click.argument("target", metavar="OUTPUT", type=click.Path())
 @click.option("--to", "kind", type=click.Choice(_FORMATS), required=True, help="Format of OUTPUT.")
@@ -131,7 +131,7 @@ def _long_format(source: str, target: str, asked: Format | None) -> Format:
     from nerd_onnx.tables.sinks import output_format
     from nerd_onnx.tables.sources import detect_format
 
-    return output_format(target, None, lambda: detect_format(source, asked))
+    return output_format(target, None, lambda: detect_format(source, asked), "end it in .parquet or .jsonl")
 
 
 def main() -> NoReturn:

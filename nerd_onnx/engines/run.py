@@ -39,7 +39,7 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
     """
     begin = time.perf_counter()
     model, archive = for_workers(tagger.bundle, ship=choice.ship_model, uri=tagger.model_uri)
-    tasks = FileTasks(model, tagger.options, _jobs_of(job))
+    tasks = FileTasks(model, tagger.options, jobs_of(job))
     with _stopping():
         outcomes = list(_run_files(choice, tasks, archive))
     failures = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -59,7 +59,7 @@ def _run_files(choice: EngineChoice, tasks: FileTasks, archive: bytes) -> Iterat
     return run_files(tasks, archive, choice)
 
 
-def _jobs_of(job: TagJob) -> list[TagJob]:
+def jobs_of(job: TagJob) -> list[TagJob]:
     """
     Make a job of each file, the largest first: it would be waited for at the end.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.hub import is_hub_id, require_place
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.session import cpu_target, integer_kernels
@@ -22,6 +23,7 @@ DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
 _JSON_BYTES = 16 << 20
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
+_FORMER_WORD_RULE = "a word of the tokenizer's pre-tokenizer is decided by its first token"
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
 
@@ -125,17 +127,15 @@ def sha256_of(path: Path) -> str:
 def _resolve(model: str) -> Path:
     """Turn a folder or hub id into a folder; only what looks like a hub id and is no folder is fetched."""
     path = Path(model).expanduser()
-    parts = model.split("/")
-    if path.exists() or len(parts) != 2 or not all(parts) or parts[0].startswith((".", "~")):  # noqa: PLR2004
+    if path.exists() or "/" not in model or not is_hub_id(model):
         return path
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as err:
-        raise ModelError(f"{model}: no such folder; to fetch it from the hub: pip install 'nerd-onnx[hub]'") from err
+    require_place(model, "model")
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.onnx", "*.onnx_data", "onnx/*"]))
     except Exception as err:  # huggingface_hub raises many kinds
-        raise ModelError(f"{model}: no such folder, and it cannot be fetched from the hub: {first_line(err)}") from err
+        raise ModelError(f"{model}: cannot be fetched from the hub: {first_line(err)}") from err
 
 
 def _read_described(name: str, folder: Path) -> Bundle:
@@ -166,7 +166,7 @@ def _read_described(name: str, folder: Path) -> Bundle:
             optimized=True,
             quantization=str(description["quantization"]["method"]),
             weight_bits=weight_bits,
-            word_rule=_word_rule(description),
+            word_rule=_word_rule(where, description),
             calibration=_calibration(description, labels),
             description=description,
         )
@@ -174,8 +174,12 @@ def _read_described(name: str, folder: Path) -> Bundle:
         raise ModelError(f"{where}: incomplete or malformed ({err!r}); export the model again") from err
 
 
-def _word_rule(description: Mapping[str, Any]) -> WordRule:
+def _word_rule(where: Path, description: Mapping[str, Any]) -> WordRule:
     rule = description["word_rule"]
+    if rule == _FORMER_WORD_RULE:
+        raise ModelError(
+            f"{where}: was made by an earlier version, which knew one kind of words; export the model again"
+        )
     if rule not in get_args(WordRule):
         raise ValueError(f"word rule {rule!r}")
     return cast("WordRule", rule)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from nerd_onnx.errors import OptionError
 
 Scheme = Literal["IO", "IOB1", "IOB2", "BILOU"]
 
@@ -105,6 +108,32 @@ class LabelSet:
     def types(self) -> tuple[str, ...]:
         """Entity types that become an entity's label: the coarse ones where the model has two levels."""
         return tuple(dict.fromkeys(self.coarse.get(t, t) for t in self.fine_types))
+
+    @cached_property
+    def known(self) -> tuple[str, ...]:
+        """All entity types, coarse and fine, in alphabetical order."""
+        return tuple(sorted({*self.types, *self.fine_types}))
+
+    def check_known(self, names: Collection[str]) -> None:
+        """
+        Check that labels to keep are there.
+
+        :raises OptionError: when none is named or one is not known; it names those that are much like it
+        """
+        unknown = sorted(set(names) - set(self.known))
+        if names and not unknown:
+            return
+        by_lower = {name.lower(): name for name in self.known}
+        near = dict.fromkeys(by_lower[found] for name in unknown for found in get_close_matches(name.lower(), by_lower))
+        meant = f" (do you mean {', '.join(near)}?)" if near else ""
+        said = f"the model has no label {', '.join(unknown)}{meant}" if names else "no label is named"
+        types = ", ".join(sorted(self.types))
+        if self.has_fine_level:
+            raise OptionError(
+                f"{said}; the coarse ones are: {types}; all {len(self.known)}: nerd-tag --dry-run, or "
+                "Tagger.labels.known"
+            )
+        raise OptionError(f"{said}; it has: {types}")
 
     @cached_property
     def _classes(self) -> tuple[tuple[str, str], ...]:

@@ -42,6 +42,6 @@ def _with_entities(tagger: Tagger, facts: Mapping[str, str], batch: pa.Table) ->
         raise ModelError(f"{tagger.bundle.name}: changed since map_function() was called; call it again")
     field = tagger.entity_field()
     if field.name in batch.column_names:
-        raise OutputError(column_exists("the dataset", field.name))
+        raise OutputError(column_exists("the dataset", field.name, "choose another name, Tagger.load(column=...)"))
     place = find_text_column("the dataset", batch.schema, tagger.options.text_column)
     return batch.append_column(field, entities_of(tagger, batch.column(place)))

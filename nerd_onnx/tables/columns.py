@@ -15,6 +15,7 @@ from nerd_onnx.tables.texts import find_text_column, first_invalid, plain_texts
 OffsetUnit = Literal["codepoint", "utf8", "utf16"]
 
 OTHER_NAME = "choose another name (--column), or replace it (--overwrite-column)"
+OTHER_ARGUMENT = "choose another name, Tagger.load(column=...), or replace it with replace_column=True"
 METADATA_PREFIX = "nerd_onnx"
 _INT32_MAX = 2**31 - 1
 _WINDOW_CHARACTERS = 1 << 20
@@ -112,16 +113,17 @@ def add_column(
     :param replace: whether a column of that name may be replaced
     :raises OutputError: when there is one and it may not
     """
-    schema, place = extended_schema(batch.schema, field, metadata, replace=replace)
+    schema, place = extended_schema(batch.schema, field, metadata, replace=replace, remedy=OTHER_ARGUMENT)
     return place_column(batch, column, schema, place)
 
 
 def extended_schema(
-    schema: pa.Schema, field: pa.Field, metadata: Mapping[str, str], *, replace: bool
+    schema: pa.Schema, field: pa.Field, metadata: Mapping[str, str], *, replace: bool, remedy: str = OTHER_NAME
 ) -> tuple[pa.Schema, int]:
     """
     Give a schema with the field added or replaced and the metadata joined to its own, and the field's index.
 
+    :param remedy: what to do where the column exists, for the message
     :raises OutputError: when the column exists and may not be replaced, or exists twice
     """
     joined = {**(schema.metadata or {}), **{key.encode(): value.encode() for key, value in metadata.items()}}
@@ -129,11 +131,9 @@ def extended_schema(
     if not found:
         return schema.append(field).with_metadata(joined), len(schema)
     if not replace:
-        raise OutputError(column_exists("the input", field.name))
+        raise OutputError(column_exists("the input", field.name, remedy))
     if len(found) > 1:
-        raise OutputError(
-            f"{len(found)} columns are named {field.name!r}; rename them, or choose another name (--column)"
-        )
+        raise OutputError(f"{len(found)} columns are named {field.name!r}; rename them, or the new one")
     return schema.set(found[0], field).with_metadata(joined), found[0]
 
 
@@ -144,14 +144,18 @@ def place_column(batch: pa.RecordBatch, column: pa.Array, schema: pa.Schema, pla
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def column_exists(where: str, name: str) -> str:
+def column_exists(where: str, name: str, remedy: str = OTHER_NAME, what: str = "column") -> str:
     """Say that the new column's name is taken, and what to do."""
-    return f"{where} {name_taken(name)}; {OTHER_NAME}"
+    return f"{where} {name_taken(name, what)}; {remedy}"
 
 
-def name_taken(name: str) -> str:
-    """Say of some rows that the new column's name is taken."""
-    return f"already has a column {name!r}"
+def name_taken(name: str, what: str = "column") -> str:
+    """
+    Say of some rows that the new column's name is taken.
+
+    :param what: a column, or the field of lines
+    """
+    return f"already has a {what} {name!r}"
 
 
 def _check_rows(row: Ints, no_text: npt.NDArray[np.bool_]) -> None:

@@ -58,6 +58,7 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
     if STANDARD_STREAM in (*inputs, output):
         raise OptionError("- is standard input and output; it cannot be used together with several files or a folder")
     files = [found for path in _with_common_root(inputs) for found in path]
+    _check_folder(output)
     pairs: dict[str, FilePair] = {}
     for path, name in sorted(files, key=lambda found: found[1]):
         target = join(output, _with_suffix(name, output_suffix(path)))
@@ -68,6 +69,18 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
             )
         pairs[target] = FilePair(name, path, target)
     return list(pairs.values())
+
+
+def _check_folder(output: str) -> None:
+    """Refuse as a folder of outputs what is a file, or is named like one and is not there."""
+    name, is_there = output_name(output), is_folder(output)
+    if not is_there and not is_uri(output) and os.path.lexists(output.rstrip(os.sep)):
+        raise OptionError(f"{name}: is a file; for several files, or a folder, OUTPUT is a folder; give another name")
+    if not is_there and format_of_name(output) is not None and not bare(output).endswith(("/", os.sep)):
+        raise OptionError(
+            f"{name}: is named like a file; for several files, or a folder, OUTPUT is a folder; give a folder's name, "
+            "or put a slash behind this one"
+        )
 
 
 def _with_common_root(inputs: Sequence[str]) -> Iterator[list[tuple[str, str]]]:

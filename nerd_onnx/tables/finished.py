@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.tables.file_pairs import FilePair
+from nerd_onnx.tables.fingerprints import difference
 from nerd_onnx.tables.journal import Event
 from nerd_onnx.tables.output_place import find, is_device, output_errors, output_name
 from nerd_onnx.tables.rows import STANDARD_STREAM
@@ -18,6 +20,7 @@ from nerd_onnx.tables.stores import is_uri
 from nerd_onnx.tables.streams import input_name, open_bytes
 from nerd_onnx.tables.uploads import holds
 
+OPTIONS_FACT = "options"  # of the schema's metadata: those that decide what stands in the file, as JSON
 _FOOTER_BYTES = 1 << 20
 _S = 10**9  # in nanoseconds
 
@@ -58,12 +61,34 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
             found = pq.read_schema(file).metadata or {}
     except (pa.ArrowException, OSError, InputError) as err:
         raise OutputError(f"{name}: is there, but is no whole Parquet file; make it anew with --overwrite") from err
-    for key, value in metadata.items():
-        if found.get(key.encode()) != value.encode():
+    for key, value in sorted(metadata.items(), key=lambda fact: not _is_options(fact[0])):
+        said = found.get(key.encode())
+        if _is_options(key):
+            changed = None if said is None else _other_option(said, value)  # earlier versions did not say them
+            if changed:
+                raise OutputError(
+                    f"{name}: is there, but was made with other options: {changed}; make it anew with --overwrite"
+                )
+        elif said != value.encode():
             raise OutputError(
                 f"{name}: is there, but was made by another model or with other options ({key} differs); make it anew "
                 "with --overwrite"
             )
+
+
+def _is_options(key: str) -> bool:
+    return key.endswith(f".{OPTIONS_FACT}")
+
+
+def _other_option(said: bytes, wanted: str) -> str | None:
+    """Name the first option that differs; what was finished without a bad row is as one that leaves them out."""
+    try:
+        was, now = json.loads(said), json.loads(wanted)
+        if (was["--on-error"], now["--on-error"]) == ("fail", "skip"):
+            was["--on-error"] = "skip"
+        return difference(was, now)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "those that it records cannot be read"
 
 
 def _is_older(pair: FilePair) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +35,17 @@ class Progress:
     chunks: list[Event] = field(default_factory=list)
     commit: Event | None = None
     rejects: Event | None = None
+
+    @property
+    def safe_rows(self) -> int:
+        """Number of rows that need not be tagged again."""
+        finished = sum(int(facts["totals"]["rows"]) for facts in self.finished.values())
+        return finished + sum(int(chunk["rows"]) for chunk in self.chunks)
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether something is done that another run need not do again."""
+        return bool(self.finished or self.chunks or self.commit)
 
     def take(self, event: Event) -> None:
         """Take one more line into account."""
@@ -79,7 +90,7 @@ class Journal(Closing):
         self._file = open(path, "ab+")  # noqa: SIM115 - closed by close()
         try:
             self._file.seek(0)
-            self._file.truncate(self._read())
+            self._file.truncate(_take_lines(self._file, self.progress))
         except BaseException:
             self._file.close()
             raise
@@ -98,15 +109,24 @@ class Journal(Closing):
         with suppress(OSError):
             self._file.close()
 
-    def _read(self) -> int:
-        """Read the whole lines, and give the bytes they take."""
-        size = 0
-        for line in self._file:
-            try:
-                if not line.endswith(b"\n"):
-                    break
-                self.progress.take(json.loads(line))
-            except (ValueError, KeyError, TypeError):
+
+def read_progress(path: str) -> Progress:
+    """Read what a journal tells, and leave it as it is; of one that is not there or cannot be read, nothing."""
+    progress = Progress()
+    with suppress(OSError), open(path, "rb") as file:
+        _take_lines(file, progress)
+    return progress
+
+
+def _take_lines(lines: Iterable[bytes], progress: Progress) -> int:
+    """Take the whole lines into account, and give the bytes they take."""
+    size = 0
+    for line in lines:
+        try:
+            if not line.endswith(b"\n"):
                 break
-            size += len(line)
-        return size
+            progress.take(json.loads(line))
+        except (ValueError, KeyError, TypeError):
+            break
+        size += len(line)
+    return size

@@ -66,6 +66,7 @@ class JsonLinesSink:
         self._layout = layout
         self._keys = [Key(field.name) for field in layout.fields]
         self._reasons_key = None if reasons_field is None else Key(reasons_field.name)
+        self._new_keys = [*self._keys, *([] if self._reasons_key is None else [self._reasons_key])]
         self._replace = replace
         self._rows = 0
         self._written: Written | None = None
@@ -99,8 +100,8 @@ class JsonLinesSink:
         """Tell which lines have a field of the new name already, where it may not be replaced."""
         if rows.lines is None or self._replace:
             return {}
-        keys = [*self._keys, *([] if self._reasons_key is None else [self._reasons_key])]
-        return {i: name_taken(key.name) for i, line in enumerate(rows.lines) for key in keys if key.values_in(line)}
+        found = ((i, values_of(self._new_keys, line)) for i, line in enumerate(rows.lines))
+        return {i: name_taken(next(iter(values)), "field") for i, values in found if values}
 
     def finish(self) -> Written:
         """
@@ -141,15 +142,12 @@ class JsonLinesSink:
         whys = [None] * len(lines) if reasons is None else reasons.to_pylist()
         values = zip(*map(dumped_lists, self._layout.columns(entities)), strict=True)
         for line, found, why in zip(lines, values, whys, strict=True):
-            members = list(zip(self._keys, found, strict=True))
-            if self._reasons_key is not None and (why is not None or self._has_old_reason(line)):
+            members: list[Member] = list(zip(self._keys, found, strict=True))
+            old = values_of(self._new_keys, line) if self._replace else {}
+            if self._reasons_key is not None and (why is not None or self._reasons_key.name in old):
                 members.append((self._reasons_key, [dump(why)]))
-            yield from self._with_members(line, members)
+            yield from _with_members(line, members, old)
             yield b"\n"
-
-    def _has_old_reason(self, line: bytes) -> bool:
-        """Tell whether a line has a reason of an earlier run, which is to be replaced."""
-        return self._replace and self._reasons_key is not None and bool(self._reasons_key.values_in(line))
 
     def _entity_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:  # noqa: ARG002
         """Give each entity a line; the key stands in it as it does in the line of its row."""
@@ -159,16 +157,6 @@ class JsonLinesSink:
             if found:
                 value = str(rows.number(i)) if key is None else key.value_in(lines[i])
                 yield from (f"{{{name}: {value}, {dump(entity)[1:]}\n".encode() for entity in found)
-
-    def _with_members(self, line: bytes, members: list[Member]) -> Iterator[bytes]:
-        """Put members into a line: in place of those of their names where these may be replaced, else at its end."""
-        new: list[Member] = []
-        for key, value in members:
-            if self._replace and (found := key.values_in(line)):
-                line = _replaced(line, found, "".join(value))
-            else:
-                new.append((key, value))
-        yield from _appended(line, new)
 
     def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
         if rows.table is None or self._typed is None:
@@ -215,16 +203,9 @@ class Key:
         # A plain name can be written in two ways, as it is and with \u escapes; others in more.
         self._marks = (self.json, b"\\u") if _PLAIN_NAME.fullmatch(name) else ()
 
-    def values_in(self, line: bytes) -> list[tuple[int, int]]:
-        """
-        Find the values of the key at the top of an object, as ranges of characters; mostly none, found cheaply.
-
-        :param line: a valid JSON object
-        """
-        if self._marks and not any(mark in line for mark in self._marks):
-            return []
-        text = line.decode()
-        return [(start, end) for key, start, end in _members(text) if key == self.name]
+    def may_be_in(self, line: bytes) -> bool:
+        """Tell cheaply whether the key can stand in a line; mostly it does not."""
+        return not self._marks or any(mark in line for mark in self._marks)
 
     def value_in(self, line: bytes) -> str:
         """
@@ -232,8 +213,38 @@ class Key:
 
         :param line: a valid JSON object
         """
-        found = self.values_in(line)
-        return line.decode()[slice(*found[-1])] if found else "null"
+        found = values_of([self], line)
+        return line.decode()[slice(*found[self.name][-1])] if found else "null"
+
+
+def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int]]]:
+    """
+    Find the values of keys at the top of an object, as ranges of characters; the line is read once at most.
+
+    :param line: a valid JSON object
+    :return: by the names of those that are there
+    """
+    wanted = {key.name for key in keys if key.may_be_in(line)}
+    found: dict[str, list[tuple[int, int]]] = {}
+    for name, start, end in _members(line.decode()) if wanted else ():
+        if name in wanted:
+            found.setdefault(name, []).append((start, end))
+    return found
+
+
+def _with_members(line: bytes, members: list[Member], old: Mapping[str, list[tuple[int, int]]]) -> Iterator[bytes]:
+    """
+    Put members into a line, at its end, or in place of old ones of their names.
+
+    :param old: where these stand
+    """
+    places: list[tuple[int, int, str]] = []
+    for key, value in members:
+        if key.name in old:
+            text = "".join(value)
+            places += [(start, end, text) for start, end in old[key.name]]
+    new = [(key, value) for key, value in members if key.name not in old]
+    yield from _appended(_replaced(line, places) if places else line, new)
 
 
 def _appended(line: bytes, members: Sequence[Member]) -> Iterator[bytes]:
@@ -269,9 +280,9 @@ def _members(text: str) -> Iterator[tuple[str, int, int]]:
             at = _after_space(text, at + 1)
 
 
-def _replaced(line: bytes, ranges: list[tuple[int, int]], value: str) -> bytes:
+def _replaced(line: bytes, places: list[tuple[int, int, str]]) -> bytes:
     text = line.decode()
-    for start, end in reversed(ranges):
+    for start, end, value in sorted(places, reverse=True):
         text = text[:start] + value + text[end:]
     return text.encode()
 

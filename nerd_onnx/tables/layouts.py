@@ -112,7 +112,7 @@ class Layout:
         names = list(source.column_names)
         if not self.is_long or self.key is None or names.count(self.key) == 1 or not names or source.num_rows == 0:
             return
-        found = f"{names.count(self.key)} columns" if self.key in names else "no column"
+        found = f"has {names.count(self.key)} columns" if self.key in names else "has no"
         more = f" and {len(names) - KEYS_SHOWN} more" if len(names) > KEYS_SHOWN else ""
         raise InputError(
             f"{input_name(source.path)}: {found} {self.key!r} for --key; it has: {', '.join(names[:KEYS_SHOWN])}{more}"

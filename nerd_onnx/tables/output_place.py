@@ -13,7 +13,7 @@ from typing import IO, Any, TextIO, cast
 
 import pyarrow as pa
 
-from nerd_onnx.errors import OutputError, first_line
+from nerd_onnx.errors import ExistsError, OutputError, first_line
 from nerd_onnx.tables import stores
 from nerd_onnx.tables.rows import STANDARD_STREAM, shown
 
@@ -131,7 +131,8 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
     Check that a file may be made, or replaced, at a path.
 
     :param found: what stands there
-    :raises OutputError: when it may not
+    :raises ExistsError: when a file is there, and ``overwrite`` is off
+    :raises OutputError: when it may not for another reason
     """
     name = output_name(path)
     if found is not None and stat.S_ISDIR(found.st_mode):
@@ -139,7 +140,7 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
     if found is not None and is_device(found):
         return
     if found is not None and not overwrite:
-        raise OutputError(f"{name}: exists already; give another name, or --overwrite")
+        raise ExistsError(f"{name}: exists already; give another name, or --overwrite")
     if stores.is_uri(path):
         return
     folder = os.path.dirname(os.path.realpath(path))

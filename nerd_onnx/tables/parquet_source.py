@@ -181,8 +181,11 @@ def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:
 
 
 def _check_footer(file: io.RawIOBase | pa.NativeFile, name: str) -> None:
-    """Refuse a footer that takes gigabytes once it is read, before it is."""
-    if file.seek(0, os.SEEK_END) < _FOOTER_END:
+    """Refuse a file without one, and a footer that takes gigabytes once it is read, before it is."""
+    length = file.seek(0, os.SEEK_END)
+    if length == 0:
+        raise InputError(f"{name}: the file is empty (0 bytes), which Parquet never is; make it anew")
+    if length < _FOOTER_END:
         return
     file.seek(-_FOOTER_END, os.SEEK_END)
     size, magic = struct.unpack("<I4s", file.read(_FOOTER_END))

@@ -20,13 +20,16 @@ from nerd_onnx.tables.streams import input_name
 __all__ = ["Sink", "check_output", "open_sink", "output_format"]
 
 
-def output_format(path: str, asked: Format | None, source_format: Callable[[], Format]) -> Format:
+def output_format(
+    path: str, asked: Format | None, source_format: Callable[[], Format], remedy: str = "give --output-format"
+) -> Format:
     """
     Tell an output's format: as asked, else by its suffix, else the input's.
 
     :param path: a file, or ``-`` for standard output
     :param asked: the format the user named, if any
     :param source_format: tells the input's; called only for standard output and for names without a suffix
+    :param remedy: what to do where it cannot be told, for the message
     :raises OutputError: when the name has a suffix of another kind
     """
     if asked is not None:
@@ -35,7 +38,7 @@ def output_format(path: str, asked: Format | None, source_format: Callable[[], F
     if named is not None:
         return named
     if PurePath(bare(path)).suffix:
-        raise OutputError(f"{output_name(path)}: neither Parquet nor JSON Lines by its name; give --output-format")
+        raise OutputError(f"{output_name(path)}: neither Parquet nor JSON Lines by its name; {remedy}")
     return source_format()
 
 

@@ -30,6 +30,7 @@ FORMATS: dict[str, Format] = {
     ".json": "jsonl",
 }
 COMPRESSIONS = (".gz", ".zst")
+_TABLES_OF_TEXT = (".csv", ".tsv")
 _HEAD_BYTES = 4096
 
 
@@ -56,6 +57,11 @@ def detect_format(path: str, asked: Format | None) -> Format:
     known = None if path == STANDARD_STREAM else format_of_name(path)
     if known is not None:
         return known
+    if any(suffix.lower() in _TABLES_OF_TEXT for suffix in PurePath(bare(path)).suffixes[-2:]):
+        raise InputError(
+            f"{input_name(path)}: is CSV by its name, which is not read; make it Parquet, e.g. with DuckDB: "
+            "COPY (FROM 'in.csv') TO 'in.parquet', or with pyarrow's csv.read_csv and parquet.write_table"
+        )
     head = read_head(path, _HEAD_BYTES)
     if head.startswith(PARQUET_MAGIC):
         return "parquet"

@@ -20,6 +20,8 @@ _URI = re.compile(r"([a-z][a-z0-9+.:-]+)://", re.IGNORECASE)
 _LOCAL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 _PASSWORD = re.compile(r"(?<=://)[^/@]*:(?!\d+/)[^@]*@")  # a port is none
 _BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")  # pyarrow's own; what follows the bucket is a key, taken as it stands
+_EXTRA_SCHEMES = ("hf", "http", "https")  # whose packages come with the extra [stores]
+_UNREACHABLE = ("ConnectionError", "Timeout", "TransportError")  # of Python, requests and httpx
 _HADOOP = ("hdfs", "viewfs")
 _READ_ONLY = ("http://", "https://")
 _VERSIONS = ("etag", "generation", "version_id", "blob_id", "mtime", "last_modified", "created")
@@ -255,9 +257,12 @@ def _fsspec_filesystem(uri: str) -> tuple[Any, str]:
 
     try:
         from fsspec.core import url_to_fs
+
+        filesystem, path = url_to_fs(uri)
     except ImportError as err:
-        raise StoreError(f"{without_secrets(uri)}: needs fsspec; pip install 'nerd-onnx[stores]'") from err
-    filesystem, path = url_to_fs(uri)
+        scheme = uri.partition("://")[0].lower()
+        extra = "pip install 'nerd-onnx[stores]'" if scheme in _EXTRA_SCHEMES else first_line(err)
+        raise StoreError(f"{without_secrets(uri)}: a package that {scheme}:// needs is missing: {extra}") from err
     return PyFileSystem(FSSpecHandler(filesystem)), path
 
 
@@ -269,7 +274,8 @@ def _store_errors(uri: str) -> Iterator[None]:
     except (FileNotFoundError, NerdError):
         raise
     except Exception as err:
-        reason = without_password(first_line(err))
+        unreachable = any(kind.__name__ in _UNREACHABLE for kind in type(err).__mro__)
+        reason = "it cannot be reached; is there a network?" if unreachable else without_password(first_line(err))
         raise StoreError(f"{without_secrets(uri)}: its store cannot be read: {reason}") from err
 
 

@@ -45,9 +45,9 @@ def is_stream(path: str) -> bool:
 
 def check_readable(path: str) -> None:
     """
-    Check that an input is there, is no folder and holds something.
+    Check that an input is there and is no folder.
 
-    :raises InputError: when it is missing, a folder, an empty file, a closed standard input, or may not be read
+    :raises InputError: when it is missing, a folder, a closed standard input, or may not be read
     """
     if path == STANDARD_STREAM:
         _standard_input()
@@ -55,8 +55,6 @@ def check_readable(path: str) -> None:
     found = _stat(path)
     if stat.S_ISDIR(found.st_mode):
         raise InputError(f"{input_name(path)}: is a directory; expected one Parquet or JSON Lines file")
-    if stat.S_ISREG(found.st_mode) and found.st_size == 0:
-        raise InputError(f"{input_name(path)}: the file is empty (0 bytes); expected Parquet or JSON Lines")
     if not is_uri(path) and not os.access(path, os.R_OK):
         raise InputError(f"{input_name(path)}: cannot be read: permission denied")
 

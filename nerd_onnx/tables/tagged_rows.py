@@ -97,7 +97,7 @@ class TaggedFile(Closing):
         )
         try:
             self._unit = _unit(self.source, path, column, unit)
-            _check_column(self.source, path, column)
+            _check_column(self.source, path, column, self.format)
         except BaseException:
             self.close()
             raise
@@ -178,14 +178,21 @@ def _said(source: Source, column: str, fact: str) -> str:
     return said.decode(errors="replace")
 
 
-def _check_column(source: Source, path: str, column: str) -> None:
+def _check_column(source: Source, path: str, column: str, format: Format) -> None:  # noqa: A002 - the option's name
     names = list(source.column_names)
+    if format == "jsonl" and (source.num_rows == 0 or not names):
+        return  # without rows, where no line could name it
     if column not in names:
         layout = _said(source, column, "layout")
-        other = f"; it was tagged with --layout {layout}, where nested is needed" if layout in ("wide", "long") else ""
+        what = "field" if format == "jsonl" else "column"
+        missing = f"{input_name(path)}: has no {what} {column!r} with entities"
+        if layout in ("wide", "long"):
+            raise InputError(
+                f"{missing}: it was tagged with --layout {layout}, where nested is needed; tag its input once more "
+                "without --layout"
+            )
         raise InputError(
-            f"{input_name(path)}: has no column {column!r} with entities{other}; it has: {', '.join(names)}. Tag it "
-            "first with nerd-tag, or name the column with --column"
+            f"{missing}; it has: {', '.join(names)}. Tag it first with nerd-tag, or name the {what} with --column"
         )
     kind = source.schema.field(column).type if source.schema is not None else pa.null()
     if pa.types.is_null(kind):

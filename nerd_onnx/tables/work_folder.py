@@ -11,7 +11,7 @@ from typing import Any
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.tables.fingerprints import difference
-from nerd_onnx.tables.journal import JOURNAL_VERSION, Journal, Progress
+from nerd_onnx.tables.journal import JOURNAL_VERSION, Journal, Progress, read_progress
 from nerd_onnx.tables.output_place import output_errors, output_name
 from nerd_onnx.tables.rows import Closing
 from nerd_onnx.tables.run_lock import RunLock
@@ -44,6 +44,46 @@ def work_folder_of(output: str, *, many: bool, stores_folder: str | None = None)
     return os.path.join(folder, f".{name}{_SUFFIX}")
 
 
+def unfinished_run(output: str, *, many: bool, stores_folder: str | None = None) -> Progress | None:
+    """
+    Tell what an unfinished run at an output has done that is worth keeping; None where there is none.
+
+    Nothing is locked or changed. The parameters are those of :func:`work_folder_of`.
+    """
+    progress = read_progress(os.path.join(work_folder_of(output, many=many, stores_folder=stores_folder), _JOURNAL))
+    return progress if progress.header and progress.is_worth_keeping else None
+
+
+def unfinished(output: str, progress: Progress) -> OutputError:
+    """Make the error for a run that would forget an unfinished one."""
+    return OutputError(
+        f"{output_name(output)}: an unfinished run was found, {progress.safe_rows} rows of it safe; go on with "
+        "--resume, or start anew with --overwrite"
+    )
+
+
+def may_go_on(output: str, progress: Progress, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+    """
+    Tell whether a run goes on with an unfinished one; else it forgets it.
+
+    :param facts: what the outputs depend on: model and options
+    :raises OutputError: when it was told neither, or the facts differ
+    """
+    name = output_name(output)
+    if not resume:
+        if overwrite:
+            return False
+        raise unfinished(output, progress)
+    if progress.header.get("version") != JOURNAL_VERSION:
+        raise OutputError(f"{name}: was begun by another version of this program; start anew with --overwrite")
+    if changed := difference(progress.header["facts"], facts):
+        raise OutputError(
+            f"{name}: cannot go on: {changed} changed since the run was begun; put it back, or start anew with "
+            "--overwrite"
+        )
+    return True
+
+
 class WorkFolder(Closing):
     """
     The work folder of a run: locked, with the journal of what is done.
@@ -72,8 +112,7 @@ class WorkFolder(Closing):
     @property
     def safe_rows(self) -> int:
         """Number of rows that need not be tagged again."""
-        finished = sum(int(facts["totals"]["rows"]) for facts in self.progress.finished.values())
-        return finished + sum(int(chunk["rows"]) for chunk in self.progress.chunks)
+        return self.progress.safe_rows
 
     def begin(self, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Journal:
         """
@@ -87,7 +126,10 @@ class WorkFolder(Closing):
         with output_errors(self._output):
             self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
             header = self.progress.header
-            if header and not (self._worth_keeping and self._may_go_on(facts, resume=resume, overwrite=overwrite)):
+            if header and not (
+                self._worth_keeping
+                and may_go_on(self._output, self.progress, facts, resume=resume, overwrite=overwrite)
+            ):
                 self._clear()
                 self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
             if not self.progress.header:
@@ -117,7 +159,7 @@ class WorkFolder(Closing):
     def _worth_keeping(self) -> bool:
         if self._journal is None:  # not looked at
             return os.path.exists(os.path.join(self.path, _JOURNAL))
-        return bool(self.progress.finished or self.progress.chunks or self.progress.commit)
+        return self.progress.is_worth_keeping
 
     def _make_folders(self, *, many: bool) -> bool:
         """Make the folder of outputs, or of work on stores; tell whether the former was not there."""
@@ -128,24 +170,6 @@ class WorkFolder(Closing):
             if not many or os.path.isdir(self._output):
                 return False
             os.makedirs(self._output)
-        return True
-
-    def _may_go_on(self, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
-        header, name = self.progress.header, output_name(self._output)
-        if not resume:
-            if overwrite:
-                return False
-            raise OutputError(
-                f"{name}: an unfinished run was found, {self.safe_rows} rows of it safe; go on with --resume, "
-                "or start anew with --overwrite"
-            )
-        if header.get("version") != JOURNAL_VERSION:
-            raise OutputError(f"{name}: was begun by another version of this program; start anew with --overwrite")
-        if changed := difference(header["facts"], facts):
-            raise OutputError(
-                f"{name}: cannot go on: {changed} changed since the run was begun; put it back, or start anew with "
-                "--overwrite"
-            )
         return True
 
     def _clear(self) -> None:

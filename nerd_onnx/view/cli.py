@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.commands import reading, run_command, tagged_file_options
+from nerd_onnx.commands import reading, run_command, settings, tagged_file_options
 from nerd_onnx.messages import printable
 
 
-@click.command("nerd-view", context_settings={"auto_envvar_prefix": "NERD_VIEW", "show_default": True})
+@click.command("nerd-view", context_settings=settings("NERD_VIEW"))
 @click.argument("source", metavar="INPUT", type=click.Path())
 @click.argument("target", metavar="[OUTPUT]", required=False, type=click.Path())
 @click.option("--rows", type=click.IntRange(min=1), default=2000, help="Most rows to show.")

@@ -16,7 +16,7 @@ from nerd_export.evaluation.cli import eval_command
 from nerd_export.evaluation.result import read_labelled, score
 from nerd_export.evaluation.subject import open_subject
 from nerd_export.training.scoring import span_scores
-from nerd_onnx.errors import NerdError, OptionError, TrainingDataError
+from nerd_onnx.errors import NerdError, OptionError, OutputError, TrainingDataError
 from nerd_onnx.tagger import Tagger
 from tests.export.bundles import silent
 
@@ -114,6 +114,15 @@ def test_a_checkpoint_and_its_bundle_are_compared(
         assert report["against"]["files"][0]["views"][view]["f1"] == recorded["original"][recorded_view]["f1"]
     difference = report["difference"][0]["raw"]
     assert difference["low"] <= difference["value"] <= difference["high"]
+
+
+def test_a_report_that_is_there_is_kept_unless_told(real: Path, tmp_path: Path) -> None:
+    (tmp_path / "eval.md").write_text("mine")
+    with pytest.raises(OutputError, match=r"eval\.md: exists already; give another folder, or --overwrite"):
+        evaluated(real, "--output", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["eval.md"]
+    assert evaluated(real, "--output", tmp_path, "--overwrite")[0] == 0
+    assert (tmp_path / "eval.md").read_text() != "mine"
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

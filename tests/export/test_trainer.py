@@ -62,6 +62,8 @@ def test_the_card_names_the_epoch_whose_weights_are_kept(tmp_path: Path, f1: tup
         (replace(DATA, train=(SENTENCES[0], Sentence(("Oslo",), ("O",)))), "another train_sha256;"),
         (replace(DATA, train=(SENTENCES[0], Sentence(("Rome",), ("person",)))), "another train_sha256;"),
         (replace(DATA, labels=LabelSet(("O", "person", "x"))), "another labels;"),
+        (replace(DATA, unlabelled=("Rome fell.",)), "another unlabelled_sha256;"),
+        (replace(DATA, unlabelled_source="u.jsonl"), "another unlabelled_source;"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, other: TrainingData, named: str) -> None:
@@ -74,6 +76,20 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, other: TrainingDat
     with pytest.raises(OutputError, match="another seed;"):
         _claim_work_folder(work, RECIPE | {"seed": 7}, resume=True, overwrite=False)
     assert (work / "checkpoint-5").is_dir()
+
+
+def test_a_run_is_not_resumed_with_another_teacher(tmp_path: Path) -> None:
+    """The teacher's folder keeps its name; a file in it is another one."""
+    make_checkpoint(tmp_path / "base", "bert", None)
+    teacher = make_checkpoint(tmp_path / "teacher", "bert", ("O", "person"))
+    config = TrainConfig(model=str(tmp_path / "base"), teacher=str(teacher), max_tokens=22, epochs=1)
+    work = tmp_path / "run" / "checkpoints"
+    train(config, DATA, tmp_path / "run", resume=False, overwrite=False, note=lambda _: None)
+    before = json.loads((work / "recipe.json").read_text())["teacher_sha256"]
+    make_checkpoint(teacher, "bert", ("O", "person"), seed=7)
+    with pytest.raises(OutputError, match="another teacher_sha256;"):
+        train(config, DATA, tmp_path / "run", resume=True, overwrite=False, note=lambda _: None)
+    assert json.loads((work / "recipe.json").read_text())["teacher_sha256"] == before
 
 
 @pytest.mark.parametrize("recipe", [None, "", '{"seed": ', "[1]"])

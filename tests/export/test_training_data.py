@@ -189,3 +189,23 @@ def test_fine_level_gives_two_levels(tmp_path: Path) -> None:
     data, _ = ready(tmp_path, "fine")
     assert data.labels.names == ("O", "person-actor")
     assert data.labels.types == ("person",)
+
+
+def test_rows_beyond_the_first_are_not_looked_at_but_for_their_labels(tmp_path: Path) -> None:
+    bad = {"tokens": ["a"], "ner_tags": []}
+    write_jsonl(tmp_path / "a.jsonl", ROWS[:1])
+    write_jsonl(tmp_path / "b.jsonl", [ROWS[1], bad, {"tokens": ["Everest"], "ner_tags": ["mountain"]}])
+    write_jsonl(tmp_path / "c.jsonl", [bad])
+    validation = write_jsonl(tmp_path / "v.jsonl", [{"tokens": ["K2"], "ner_tags": ["mountain"]}])
+    files = [tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl")]
+
+    def first(rows: int) -> TrainingData:
+        config = TrainConfig(max_train_samples=rows)
+        return prepare(config, files, validation, None, drop_bad_rows=False, drop_shared=False, note=lambda _: None)
+
+    assert list(first(1).train) == EXPECTED[:1]
+    data = first(2)
+    assert list(data.train) == EXPECTED
+    assert "mountain" in data.labels.names
+    with pytest.raises(TrainingDataError, match=r"1 problem\(s\): .*b\.jsonl, line 2: 1 tokens but 0 tags"):
+        first(3)

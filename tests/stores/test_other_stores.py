@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +22,7 @@ from nerd_onnx.stored_models import load_bundle
 from nerd_onnx.tables import uploads
 from nerd_onnx.tagger import Tagger
 from tests.faults.helpers import in_child, kill, tree
-from tests.faults.processes import KILLED
+from tests.faults.processes import KILLED, command
 from tests.stores.helpers import ROWS
 
 
@@ -98,3 +102,36 @@ def test_inputs_over_http(tagger: Tagger, data: Path, tmp_path: Path, job: Calla
         web.shutdown()
     tag_files(tagger, job(str(tmp_path / "p.jsonl")))
     assert (tmp_path / "o.jsonl").read_bytes() == (tmp_path / "p.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("missing", "uri"),
+    [
+        ("fsspec.core", "hf://datasets/us/x/a.jsonl"),
+        ("huggingface_hub", "hf://us/x/a.jsonl"),
+        ("aiohttp", "http://x/a"),
+    ],
+)
+def test_a_package_that_is_missing_is_said(missing: str, uri: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from nerd_onnx.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, uri, str(tmp_path / "o.jsonl")], capture_output=True, text=True, check=False
+    )
+    scheme = uri.partition(":")[0]
+    said = f"{uri}: a package that {scheme}:// needs is missing: pip install 'nerd-onnx[stores]'"
+    assert (done.returncode, done.stderr) == (1, f"nerd-tag: error: {said}\n")
+
+
+def test_a_hub_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
+    uri = "hf://datasets/us/x/a.jsonl"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        closed = taken.getsockname()[1]
+    done = subprocess.run(
+        command(uri, tmp_path / "o.jsonl"),
+        env={**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{closed}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"{uri}: its store cannot be read: it cannot be reached; is there a network?"
+    assert (done.returncode, done.stderr) == (1, f"nerd-tag: error: {said}\n")

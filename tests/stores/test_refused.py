@@ -23,7 +23,7 @@ from tests.stores.helpers import Run, events, fail, journals, start, wait_until
 
 
 def test_what_is_not_there(s3: S3, run: Run, tagger: Tagger, data: Path, tmp_path: Path) -> None:
-    s3.put("empty.jsonl", b"")
+    s3.put("empty.parquet", b"")
     s3.put("a.jsonl", (data / "a.jsonl").read_bytes())
     here, there = str(data / "a.parquet"), str(tmp_path / "o.parquet")
     for source, target, said in [
@@ -39,7 +39,7 @@ def test_what_is_not_there(s3: S3, run: Run, tagger: Tagger, data: Path, tmp_pat
             there,
             "s3://corpora/x.parquet: its store cannot be read: Unexpected query parameter",
         ),
-        (s3.uri("empty.jsonl"), there, "s3://corpora/empty.jsonl: the file is empty"),
+        (s3.uri("empty.parquet"), there, "s3://corpora/empty.parquet: the file is empty"),
         (s3.uri("a.jsonl"), s3.uri("a.jsonl"), "s3://corpora/a.jsonl: is the input itself"),
         (s3.uri(""), s3.uri(""), "s3://corpora/: holds the input s3://corpora/a.jsonl"),
     ]:
@@ -52,7 +52,7 @@ def test_what_is_not_there(s3: S3, run: Run, tagger: Tagger, data: Path, tmp_pat
         link.cut()
         done = run(s3.uri("a.jsonl"), s3.uri("o.jsonl"), environment=s3.environment(link.address))
         fail(done, "s3://corpora/a.jsonl: its store cannot be read: ", "NETWORK_CONNECTION")
-    assert s3.keys() == ["a.jsonl", "empty.jsonl"]
+    assert s3.keys() == ["a.jsonl", "empty.parquet"]
 
 
 def test_wrong_keys_are_one_line_without_them(data: Path, run: Run, tmp_path: Path) -> None:

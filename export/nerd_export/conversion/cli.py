@@ -10,21 +10,24 @@ from typing import Any, NoReturn, get_args
 
 import click
 
-from nerd_export.commands import note, require_extra, run_command
+from nerd_export.commands import note, require_extra
 from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, Target, VerifyLimits
 from nerd_export.outputs import require_file, writing
 from nerd_onnx import __version__
+from nerd_onnx.commands import complete_folders, run_command, settings
 from nerd_onnx.errors import InputError, OptionError, VerificationError
+from nerd_onnx.hub import require_place
 from nerd_onnx.inference.words import WordRule
 
 _LIMITS = VerifyLimits()
 
 
-@click.command("nerd-export", context_settings={"auto_envvar_prefix": "NERD_EXPORT", "show_default": True})
-@click.option("--model", help="Hub id or folder of a fine-tuned token classifier.")
+@click.command("nerd-export", context_settings=settings("NERD_EXPORT"))
+@click.option("--model", shell_complete=complete_folders, help="Hub id or folder of a fine-tuned token classifier.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the bundle.")
 @click.option(
     "--check",
+    shell_complete=complete_folders,
     metavar="BUNDLE",
     help="Instead of exporting, check a bundle on this machine: fingerprints, kernels, entities, neighbours, and F1 "
     "with --dataset or --evaluate. Needs no torch.",
@@ -63,7 +66,9 @@ _LIMITS = VerifyLimits()
     "treebank after nerd-train, else pretokens]",
 )
 @click.option(
-    "--dataset", help="Labelled file, folder with a validation file, or hub id: the bundle must not be worse on it."
+    "--dataset",
+    shell_complete=complete_folders,
+    help="Labelled file, folder with a validation file, or hub id: the bundle must not be worse on it.",
 )
 @click.option(
     "--evaluate",
@@ -114,6 +119,8 @@ def export_command(
     files = dict(map(_name_and_file, evaluations))
     if report is not None:
         require_file(report)
+    if dataset is not None:
+        require_place(dataset, "dataset", "--dataset")
     if check is not None:
         if model is not None or output is not None:
             raise OptionError("--check looks at a bundle that is there; leave --model and --output out")
@@ -129,6 +136,7 @@ def export_command(
 def _export(model: str, output: Path, report: Path | None, options: dict[str, Any]) -> None:
     """Export, and print and write what was measured, of a refused bundle too."""
     require_extra("nerd-export")
+    require_place(model, "model", "--model")
     from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
     from nerd_export.conversion.model_card import verdict_table
 

@@ -9,23 +9,31 @@ from typing import Any, NoReturn, get_args
 
 import click
 
-from nerd_export.commands import note, require_extra, run_command
+from nerd_export.commands import note, require_extra
 from nerd_export.config import Level
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
-from nerd_onnx.errors import OptionError
+from nerd_onnx.commands import complete_folders, run_command, settings
+from nerd_onnx.errors import ExistsError, OptionError
+
+_REPORT = ("eval.json", "eval.md", "eval.html")
 
 
-@click.command("nerd-eval", context_settings={"auto_envvar_prefix": "NERD_EVAL", "show_default": True})
+@click.command("nerd-eval", context_settings=settings("NERD_EVAL"))
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", help="Bundle, folder with ONNX or PyTorch weights, or hub id.  [default: the one inside]")
-@click.option("--against", help="Another model to compare with on the same sentences.")
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    help="Bundle, folder with ONNX or PyTorch weights, or hub id.  [default: the one inside]",
+)
+@click.option("--against", shell_complete=complete_folders, help="Another model to compare with on the same sentences.")
 @click.option("--types", help="Coarse types that the files label, comma-separated.  [default: those that occur]")
 @click.option(
     "--level", type=click.Choice(get_args(Level)), help="Levels of a checkpoint's labels.  [default: as trained]"
 )
 @click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
+@click.option("--overwrite", is_flag=True, help="Replace a report that is there.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def eval_command(
     *,
@@ -36,6 +44,7 @@ def eval_command(
     level: Level | None,
     errors: int,
     output: Path | None,
+    overwrite: bool,
 ) -> None:
     """
     Score a model on labelled FILEs: Parquet or JSON Lines with tokens and ner_tags (fine_ner_tags), or CoNLL columns.
@@ -57,7 +66,7 @@ def eval_command(
     from nerd_export.report.markdown import markdown
 
     if output is not None:
-        require_folder(output)
+        _check_output(output, overwrite=overwrite)
     wanted = None if types is None else [name.strip() for name in types.split(",") if name.strip()]
     if wanted == []:
         raise OptionError("--types: names no type")
@@ -86,6 +95,14 @@ def eval_command(
             (output / "eval.md").write_text(text, "utf-8")
             (output / "eval.html").write_text(page("Evaluation", parts), "utf-8")
     click.echo(text)
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse before any work a folder that cannot be written, or that holds a report."""
+    require_folder(output)
+    for name in _REPORT:
+        if (output / name).exists() and not overwrite:
+            raise ExistsError(f"{output / name}: exists already; give another folder, or --overwrite")
 
 
 def main() -> NoReturn:

@@ -10,20 +10,32 @@ from typing import Any, NoReturn, get_args
 
 import click
 
-from nerd_export.commands import note, require_extra, run_command
+from nerd_export.commands import note, require_extra
 from nerd_export.config import Level, NullTags, Precision, TrainConfig
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
+from nerd_onnx.commands import complete_folders, run_command, settings
 from nerd_onnx.errors import OptionError, OutputError
+from nerd_onnx.hub import require_place
 
 _DEFAULTS = TrainConfig()
 _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 _SHARE = click.FloatRange(0, 1)
 
 
-@click.command("nerd-train", context_settings={"auto_envvar_prefix": "NERD_TRAIN", "show_default": True})
-@click.option("--model", default=_DEFAULTS.model, help="Hub id or folder of the encoder to start from.")
-@click.option("--dataset", default=_DEFAULTS.dataset, help="Hub id, or a folder with train and validation files.")
+@click.command("nerd-train", context_settings=settings("NERD_TRAIN"))
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    default=_DEFAULTS.model,
+    help="Hub id or folder of the encoder to start from.",
+)
+@click.option(
+    "--dataset",
+    shell_complete=complete_folders,
+    default=_DEFAULTS.dataset,
+    help="Hub id, or a folder with train and validation files.",
+)
 @click.option("--dataset-config", default=_DEFAULTS.dataset_config, help="Configuration of the hub data set.")
 @click.option(
     "--train-file",
@@ -38,7 +50,7 @@ _SHARE = click.FloatRange(0, 1)
 @click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
 )
-@click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first sentences.")
+@click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first rows; all tags stay labels.")
 @click.option("--learning-rate", type=_ABOVE_ZERO, default=_DEFAULTS.learning_rate)
 @click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
 @click.option("--eval-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.eval_batch_size)
@@ -84,7 +96,11 @@ _SHARE = click.FloatRange(0, 1)
     default=_DEFAULTS.nameless_share,
     help="Stretches without an entity to add, as a share of the sentences.",
 )
-@click.option("--teacher", help="Hub id or folder of a fine-tuned model with the same labels, to learn from as well.")
+@click.option(
+    "--teacher",
+    shell_complete=complete_folders,
+    help="Hub id or folder of a fine-tuned model with the same labels, to learn from as well.",
+)
 @click.option(
     "--unlabelled", type=click.Path(path_type=Path), help="Parquet or JSON Lines file of text for the teacher to label."
 )
@@ -121,6 +137,11 @@ def train_command(
     if unlabelled is not None and config.teacher is None:
         raise OptionError("--unlabelled gives text for a teacher to label; name one with --teacher")
     _check_output(output, resume=resume, overwrite=overwrite)
+    require_place(config.model, "model", "--model")
+    if config.teacher is not None:
+        require_place(config.teacher, "model", "--teacher")
+    if not train_files or validation_file is None:
+        require_place(config.dataset, "dataset", "--dataset")
     data = prepare(
         config,
         train_files,
@@ -163,4 +184,4 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 def main() -> NoReturn:
     """Entry point of ``nerd-train``."""
-    run_command(train_command, "the same command with --resume goes on")
+    run_command(train_command, when_interrupted="the same command with --resume goes on")

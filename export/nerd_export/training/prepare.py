@@ -76,8 +76,9 @@ def prepare(
     findings = Findings()
     reading = Reading(config.null_tags == "unknown", config.tier_weights)
     check_tiers(train_splits, config.tier_weights)
-    train = [sentence for split in train_splits for sentence in check_split(split, None, findings, reading)]
-    inventory = tag_inventory(train)
+    used, unused = _parted(train_splits, config.max_train_samples)
+    train = [sentence for split in used for sentence in check_split(split, None, findings, reading)]
+    inventory = tag_inventory([*train, *_sound(unused, reading)])
     validation = check_split(validation_split, inventory, findings)
     if drop_bad_rows and train and validation:
         findings.notes.extend(f"left out: {problem}" for problem in findings.problems)
@@ -88,7 +89,7 @@ def prepare(
         note(text)
     labels = LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
     return TrainingData(
-        train[: config.max_train_samples],
+        train,
         validation,
         labels,
         ", ".join(split.source for split in train_splits),
@@ -102,6 +103,24 @@ def _load(config: TrainConfig, split: str, file: Path | None, tag_names: Sequenc
     """Read one split, and give its integer tags the names that its file does not store."""
     found = load_split(config.dataset, config.dataset_config, split, config.level, file)
     return found if found.tag_names or tag_names is None else replace(found, tag_names=tuple(tag_names))
+
+
+def _parted(splits: Sequence[Split], most: int | None) -> tuple[list[Split], list[Split]]:
+    """Part the first rows of all splits, which are trained on, from those that are not looked at further."""
+    used, unused = [], []
+    for split in splits:
+        rows = split.rows[:most]
+        if rows or not split.rows:
+            used.append(replace(split, rows=rows))
+        unused.append(replace(split, rows=split.rows[len(rows) :]))
+        most = None if most is None else most - len(rows)
+    return used, unused
+
+
+def _sound(splits: Sequence[Split], reading: Reading) -> Iterator[Sentence]:
+    """Give the faultless sentences of rows that are not trained on: their tags are labels of the model all the same."""
+    for split in splits:
+        yield from check_split(split, None, Findings(), reading)
 
 
 def _texts(path: Path) -> Iterator[str]:

@@ -1,0 +1,114 @@
+"""What is there from runs before: told apart, checked and counted. Nothing is changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.fingerprint import facts_of
+from nerd_onnx.job import TagJob
+from nerd_onnx.pipeline import output_metadata
+from nerd_onnx.tables.file_pairs import FilePair
+from nerd_onnx.tables.fingerprints import difference, file_fingerprint
+from nerd_onnx.tables.finished import check_finished, is_file, was_committed
+from nerd_onnx.tables.journal import Event, Progress
+from nerd_onnx.tables.output_place import output_errors, output_name
+from nerd_onnx.tables.rejects import rejected_rows
+from nerd_onnx.tables.stores import exists
+from nerd_onnx.tables.streams import input_name
+from nerd_onnx.tables.work_folder import may_go_on, unfinished_run
+from nerd_onnx.tagger import Tagger
+
+
+def entered(pair: FilePair, progress: Progress, on_error: str) -> Event | None:
+    """
+    Give what a journal says of a finished file, also of one that got its name as the run died; None for others.
+
+    :raises InputError: when the input changed since
+    :raises OutputError: when bad rows were looked at in another way
+    """
+    done = progress.finished.get(pair.name)
+    if done is None and is_begun(pair, progress) and was_committed(pair.output, progress.commit):
+        done = progress.commit
+    if done is None:
+        return None
+    check_unchanged(pair, done["input"], while_what="after it was tagged")
+    if done["on_error"] != on_error and (done["on_error"], on_error) != ("fail", "skip"):
+        raise OutputError(
+            f"{output_name(pair.output)}: cannot go on: --on-error (was {done['on_error']}, is {on_error}) changed "
+            "since it was finished; put it back, or start anew with --overwrite"
+        )
+    return done
+
+
+def is_finished(tagger: Tagger, job: TagJob, pair: FilePair, progress: Progress, *, overwrites: bool) -> bool:
+    """
+    Tell whether an output, of which the journal says nothing, was finished by an earlier run.
+
+    :param overwrites: the run may replace outputs
+    :raises OutputError: when it is not what this run would make
+    """
+    with output_errors(pair.output):
+        if overwrites or not exists(pair.output):
+            return False
+    if is_begun(pair, progress):
+        raise OutputError(f"{output_name(pair.output)}: was made by another program meanwhile; not overwritten")
+    check_finished(pair, output_metadata(tagger, job))
+    return True
+
+
+def is_begun(pair: FilePair, progress: Progress) -> bool:
+    """Tell whether a file is the one that was under way when the run died."""
+    return progress.unfinished is not None and progress.unfinished["name"] == pair.name
+
+
+def check_unchanged(pair: FilePair, before: Mapping[str, Any], *, while_what: str) -> None:
+    """
+    Check that an input is what it was.
+
+    :param before: its fingerprint
+    :raises InputError: naming what differs
+    """
+    if changed := difference(before, file_fingerprint(pair.input)):
+        raise InputError(
+            f"{input_name(pair.input)}: its {changed} changed {while_what}; put it back, or start anew with --overwrite"
+        )
+
+
+def done_before(tagger: Tagger, jobs: Sequence[TagJob]) -> dict[str, int]:
+    """
+    Count what runs would go on with: rows that need not be tagged again, and files that are finished.
+
+    :raises NerdError: what the runs would raise because of changed inputs, model or options
+    """
+    rows = files = 0
+    for job in jobs:
+        if not (job.many or is_file(job.pairs[0].output)):
+            continue  # a stream is gone after its run
+        progress = _progress(tagger, job)
+        rows += progress.safe_rows
+        overwrites = bool(progress.header.get("overwrite", job.overwrite))
+        for pair in _wanted(job):
+            done = entered(pair, progress, job.on_error)
+            if done is not None or is_finished(tagger, job, pair, progress, overwrites=overwrites):
+                files += 1
+            elif progress.unfinished is not None and is_begun(pair, progress):
+                check_unchanged(pair, progress.unfinished["input"], while_what="since the run was begun")
+    return {"safe_rows": rows, "finished_files": files}
+
+
+def _progress(tagger: Tagger, job: TagJob) -> Progress:
+    """Read what an unfinished run did that this one would go on with."""
+    found = unfinished_run(job.output, many=job.many, stores_folder=job.work_dir)
+    goes_on = found is not None and may_go_on(
+        job.output, found, facts_of(tagger, job), resume=job.resume, overwrite=job.overwrite
+    )
+    return found if found is not None and goes_on else Progress()
+
+
+def _wanted(job: TagJob) -> Sequence[FilePair]:
+    if job.retry_rejects is None:
+        return job.pairs
+    names = rejected_rows(job.retry_rejects)
+    return [pair for pair in job.pairs if pair.name in names]

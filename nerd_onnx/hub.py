@@ -1,0 +1,74 @@
+"""Names that are a folder here or an id on the hub: told apart in one place, before anything is fetched."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from nerd_onnx.errors import ModelError, NerdError, TrainingDataError
+
+Kind = Literal["model", "dataset"]
+
+_PART = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_ID = re.compile(rf"(?:{_PART}/)?{_PART}")
+_ASK_S = 5.0
+_NAMES: dict[Kind, tuple[str, type[NerdError]]] = {
+    "model": ("model", ModelError),
+    "dataset": ("data set", TrainingDataError),
+}
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether a name can be that of something on the hub: ``owner/name``, or a name alone."""
+    return _ID.fullmatch(name) is not None
+
+
+def require_place(name: str, kind: Kind, option: str = "") -> None:
+    """
+    Check that a name is that of a folder or file here, or of something on the hub, which is asked once and shortly.
+
+    What the hub's cache holds is not asked for: it can be used without a network.
+
+    :param option: that gave the name, for the message
+    :raises ModelError: when a model is in neither place; it says both readings
+    :raises TrainingDataError: when a data set is
+    """
+    if Path(name).exists():
+        return
+    what, error = _NAMES[kind]
+    shown = f"{option} {name}".lstrip()
+    if not is_hub_id(name):
+        raise error(f"{shown}: no such folder; give one that is there, or a hub id (owner/name)")
+    try:
+        reason = None if _is_cached(name, kind) else _refusal(name, kind)
+    except ImportError:
+        raise error(f"{shown}: no such folder; to fetch it from the hub: pip install 'nerd-onnx[hub]'") from None
+    if reason is not None:
+        raise error(f"{shown}: no such folder here, and as a {what} of the hub {reason}; give a folder that is there")
+
+
+def _is_cached(name: str, kind: Kind) -> bool:
+    """Tell whether an earlier use left something of it here."""
+    from huggingface_hub import constants
+
+    home = os.environ.get("HF_DATASETS_CACHE", os.path.join(constants.HF_HOME, "datasets"))  # noqa: PTH118
+    places = [Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}"]
+    if kind == "dataset":
+        places.append(Path(home) / name.replace("/", "___"))
+    return any(place.is_dir() for place in places)
+
+
+def _refusal(name: str, kind: Kind) -> str | None:
+    """Ask the hub whether it has it; None where it has, else why it cannot be taken from there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        HfApi().repo_info(name, repo_type=kind, timeout=_ASK_S)
+    except RepositoryNotFoundError:
+        return "it is not there, or private (HF_TOKEN)"
+    except Exception as err:  # noqa: BLE001 - huggingface_hub and what it sends with raise many kinds
+        return f"it cannot be looked up ({type(err).__name__})"
+    return None

@@ -1,0 +1,128 @@
+"""Names that may be a folder or an id on the hub: mistyped ones are told at once, and the hub is asked once."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NoReturn
+
+import huggingface_hub.constants
+import pytest
+
+from nerd_export.conversion.cli import main as nerd_export
+from nerd_export.evaluation.cli import main as nerd_eval
+from nerd_export.training.cli import main as nerd_train
+from nerd_onnx import hub
+from nerd_onnx.cli import main as nerd_tag
+from nerd_onnx.errors import ModelError, TrainingDataError
+from nerd_onnx.hub import is_hub_id, require_place
+from tests.commands import runner
+from tests.models import SAMPLE
+
+PATHS = ("./no-such", "no/such/folder", "/no/such", "~/no-such", "../no-such", "no-such/", "my model", "a//b")
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """Knows one model, and remembers what it is asked."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        known = self.path == "/api/models/us/tiny"
+        body = json.dumps({"id": "us/tiny"} if known else {"error": "Repository not found"}).encode()
+        self.send_response(200 if known else 404)
+        if not known:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """Put a server in the hub's place. :return: the paths it is asked for"""
+    _Hub.asked = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield _Hub.asked
+        server.shutdown()
+
+
+def test_what_can_be_an_id() -> None:
+    assert all(map(is_hub_id, ("bert-base-uncased", "DFKI-SLT/few-nerd", "us/m_1.5")))
+    assert not any(map(is_hub_id, PATHS))
+
+
+def test_the_hub_is_asked_once_for_what_is_not_here(asked: list[str], tmp_path: Path) -> None:
+    require_place(str(tmp_path), "model")
+    for path in PATHS:
+        with pytest.raises(ModelError, match="no such folder; give one that is there, or a hub id"):
+            require_place(path, "model")
+    assert asked == []
+    require_place("us/tiny", "model")
+    with pytest.raises(
+        ModelError,
+        match=r"^--model us/tyni: no such folder here, and as a model of the hub it is not there, or private",
+    ):
+        require_place("us/tyni", "model", "--model")
+    with pytest.raises(TrainingDataError, match="as a data set of the hub it is not there"):
+        require_place("us/tiny", "dataset")
+    assert asked == ["/api/models/us/tiny", "/api/models/us/tyni", "/api/datasets/us/tiny"]
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hub, "_ASK_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        begin = time.monotonic()
+        with pytest.raises(ModelError, match=r"as a model of the hub it cannot be looked up \(\w*Timeout\)"):
+            require_place("us/tiny", "model")
+        assert time.monotonic() - begin < 5
+        (tmp_path / "cache" / "models--us--tiny").mkdir(parents=True)
+        require_place("us/tiny", "model")  # it may be used without a network
+
+
+@pytest.mark.parametrize(
+    ("name", "main", "arguments"),
+    [
+        ("nerd-tag", nerd_tag, [SAMPLE, "o.jsonl", "--model", "WRONG"]),
+        ("nerd-train", nerd_train, ["--output", "o", "--model", "WRONG"]),
+        ("nerd-train", nerd_train, ["--output", "o", "--model", ".", "--teacher", "WRONG"]),
+        ("nerd-train", nerd_train, ["--output", "o", "--model", ".", "--dataset", "WRONG"]),
+        ("nerd-export", nerd_export, ["--output", "o", "--model", "WRONG"]),
+        ("nerd-export", nerd_export, ["--output", "o", "--model", ".", "--dataset", "WRONG"]),
+        ("nerd-export", nerd_export, ["--check", "WRONG"]),
+        ("nerd-eval", nerd_eval, ["data.jsonl", "--model", "WRONG"]),
+    ],
+)
+@pytest.mark.parametrize(("wrong", "requests"), [("./no-such", 0), ("us/tyni", 1)])
+def test_each_option_that_takes_either(
+    name: str,
+    main: Callable[[], NoReturn],
+    arguments: list[object],
+    wrong: str,
+    requests: int,
+    asked: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.jsonl").write_text('{"tokens": ["a"], "ner_tags": ["O"]}\n')
+    run = runner(name, main, monkeypatch, capfd)
+    code, _, err = run(*(wrong if argument == "WRONG" else argument for argument in arguments))
+    assert (code, err.count("\n"), len(asked)) == (1, 1, requests)
+    assert err.startswith(f"{name}: error: ")
+    assert f"{Path(wrong).name}: no such " in err
