@@ -81,7 +81,8 @@ def timed(setting: Setting, source: Path, output: Path) -> Run:
     begin = time.perf_counter()
     # taskset, not a function before exec: the engines' own processes are to be held too.
     held = ["taskset", "--cpu-list", ",".join(map(str, allowed)), *command]
-    done = subprocess.run(held, capture_output=True, text=True, check=False)
+    here = {**os.environ, "RAY_ADDRESS": "local"}  # not a Ray that runs on this machine already
+    done = subprocess.run(held, capture_output=True, text=True, check=False, env=here)
     seconds = time.perf_counter() - begin
     said = done.stderr.strip().splitlines()
     if done.returncode != 0:
