@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -129,11 +130,15 @@ class FileTasks:
 
 
 def _tagged_alone(tagger: Tagger, job: TagJob) -> TagReport:
-    """Tag a file once nobody else is at it: an attempt before this one may still be dying."""
-    end = time.monotonic() + _BUSY_S
+    """
+    Tag a file once nobody else is at it: an attempt before this one may still be dying.
+
+    A process whose parent died belongs to no engine any more: another attempt waits for its file. So it stops.
+    """
+    end, parent = time.monotonic() + _BUSY_S, os.getppid()
     while True:
         try:
-            return tag_files(tagger, job)
+            return tag_files(tagger, job, stop=lambda: None if os.getppid() == parent else signal.SIGTERM)
         except BusyError:
             if time.monotonic() > end:
                 raise

@@ -47,7 +47,7 @@ def run_with_kills(
         while len(killed) < kills and process.poll() is None:
             for worker in _stopped_workers(output):
                 if worker not in killed and len(killed) < kills:
-                    os.kill(victim(worker), signal.SIGKILL)
+                    _kill(victim(worker))
                     killed.append(worker)
                 _signal(worker, signal.SIGCONT)
             time.sleep(0.02)
@@ -136,8 +136,7 @@ def _stopped_workers(output: Path) -> Iterator[int]:
         worker = _half_done(lock)
         if worker is not None:
             _signal(worker, signal.SIGSTOP)
-            while _stat(worker)[0] not in "TXZ":
-                time.sleep(0.001)
+            _wait_for(worker, "TXZ")
             if _half_done(lock) == worker:
                 yield worker
             else:
@@ -160,6 +159,18 @@ def _half_done(lock: Path) -> int | None:
     except (OSError, ValueError, KeyError):
         return None
     return worker
+
+
+def _kill(pid: int) -> None:
+    """Kill a process, and wait until it is dead."""
+    os.kill(pid, signal.SIGKILL)
+    _wait_for(pid, "XZ")
+
+
+def _wait_for(pid: int, states: str) -> None:
+    """Wait until the system says that a process is in one of these states."""
+    while _stat(pid)[0] not in states:
+        time.sleep(0.001)
 
 
 def _signal(pid: int, number: int) -> None:
