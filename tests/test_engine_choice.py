@@ -164,8 +164,8 @@ def _abandon(tasks: worker.FileTasks, told: str, journal: Path) -> None:
 
 
 def test_a_worker_whose_engine_died_stops_and_another_goes_on(tmp_path: Path) -> None:
-    source, output = write_lines(tmp_path / "in.jsonl", texts(1000)), tmp_path / "out.jsonl"
-    job = TagJob([str(source)], str(output), resume=True, chunk_rows=10)
+    source, output = write_lines(tmp_path / "in.jsonl", texts(600)), tmp_path / "out.jsonl"
+    job = TagJob([str(source)], str(output), resume=True, chunk_rows=50)
     tasks = worker.FileTasks(WorkerModel(), TagOptions(threads=1), [job])
     told = tmp_path / "told.json"
     journal = work_folder(output) / "journal.jsonl"
@@ -177,7 +177,7 @@ def test_a_worker_whose_engine_died_stops_and_another_goes_on(tmp_path: Path) ->
         time.sleep(0.01)
     assert isinstance(worker.Outcome.from_json(told.read_text()).error, InterruptedRunError)
     assert outcome.error is None
-    assert 10 <= outcome.report.resumed_rows < outcome.report.rows == 1000
+    assert 50 <= outcome.report.resumed_rows < outcome.report.rows == 600
 
 
 def test_mistakes_of_a_file_are_told_and_not_raised(tmp_path: Path) -> None:

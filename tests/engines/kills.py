@@ -67,6 +67,7 @@ def machine_of(worker: int) -> int:
     """Give the process that stands for the machine of a worker: Spark's executor, or Ray's raylet."""
     while not _command_line(worker).split(" ", 1)[0].endswith(("/java", "/raylet")):
         worker = int(_stat(worker)[1])
+        assert worker > 1, "its engine is gone already"
     return worker
 
 
