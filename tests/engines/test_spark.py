@@ -107,10 +107,10 @@ def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(spark: Any, tm
     source = frame(spark, rows, tmp_path / "in")
     tasks = Tasks(spark.sparkContext)
     found = tag(source)
-    with workers_killed("pyspark.daemon", when=lambda: tasks.done == 1) as killed:
+    with workers_killed("pyspark.daemon", when=lambda: 0 < tasks.done < 3) as killed:
         rows_found = taken(found)
     assert len(killed) == 2
-    assert tasks.failed in {1, 2}
+    assert tasks.failed in {1, 2}  # one may have been between two tasks
     assert rows_found == local_rows(rows, tmp_path)
 
 
