@@ -81,7 +81,8 @@ def timed(setting: Setting, source: Path, output: Path) -> Run:
     begin = time.perf_counter()
     # taskset, not a function before exec: the engines' own processes are to be held too.
     held = ["taskset", "--cpu-list", ",".join(map(str, allowed)), *command]
-    done = subprocess.run(held, capture_output=True, text=True, check=False)
+    here = {**os.environ, "RAY_ADDRESS": "local"}  # not a Ray that runs on this machine already
+    done = subprocess.run(held, capture_output=True, text=True, check=False, env=here)
     seconds = time.perf_counter() - begin
     said = done.stderr.strip().splitlines()
     if done.returncode != 0:
@@ -90,19 +91,19 @@ def timed(setting: Setting, source: Path, output: Path) -> Run:
 
 
 def line(setting: Setting, starts: Sequence[Run], wholes: Sequence[Run]) -> dict[str, Any]:
-    """Sum the runs of a setting up: medians."""
+    """Sum the runs of a setting up: medians. A speed is None where a run took no longer than starting."""
     start_s = statistics.median(run.seconds for run in starts)
     whole_s = statistics.median(run.seconds for run in wholes)
     tokens = wholes[0].tokens - starts[0].tokens
-    rates = [tokens / max(run.seconds - start_s, 1e-9) for run in wholes]
+    rates = [tokens / (run.seconds - start_s) for run in wholes if run.seconds > start_s]
     return {
         "engine": setting.engine,
         "processors": setting.processors,
         "start_s": round(start_s, 2),
         "whole_s": round(whole_s, 2),
-        "tokens_per_s": round(statistics.median(rates)),
-        "lowest_tokens_per_s": round(min(rates)),
-        "highest_tokens_per_s": round(max(rates)),
+        "tokens_per_s": round(statistics.median(rates)) if len(rates) == len(wholes) else None,
+        "lowest_tokens_per_s": round(min(rates, default=0)),
+        "highest_tokens_per_s": round(max(rates, default=0)),
     }
 
 
@@ -110,13 +111,13 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     """Write the lines as Markdown, each engine's first one as what the others are compared with."""
     rows = ["| engine | processors | start, s | tokens/s after it | times one processor |", "|---|---|---|---|---|"]
     for found in lines:
-        first = next(one for one in lines if one["engine"] == found["engine"])
-        times = found["tokens_per_s"] / first["tokens_per_s"]
-        spread = f"{found['lowest_tokens_per_s']:,} to {found['highest_tokens_per_s']:,}"
-        rows.append(
-            f"| {found['engine']} | {found['processors']} | {found['start_s']:.1f} | {found['tokens_per_s']:,} "
-            f"({spread}) | {times:.2f} |"
-        )
+        first = next(one for one in lines if one["engine"] == found["engine"])["tokens_per_s"]
+        speed, times = "too few rows to tell", "-"
+        if found["tokens_per_s"]:
+            spread = f"{found['lowest_tokens_per_s']:,} to {found['highest_tokens_per_s']:,}"
+            speed = f"{found['tokens_per_s']:,} ({spread})"
+            times = f"{found['tokens_per_s'] / first:.2f}" if first else "-"
+        rows.append(f"| {found['engine']} | {found['processors']} | {found['start_s']:.1f} | {speed} | {times} |")
     return "\n".join(rows)
 
 

@@ -17,11 +17,13 @@ import pytest
 from nerd_onnx.engines import worker
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
-from nerd_onnx.errors import BusyError, NerdError, OptionError
+from nerd_onnx.errors import BusyError, InterruptedRunError, NerdError, OptionError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.tables.work_folder import WorkFolder
 from nerd_onnx.tagger import TagOptions
+from tests.faults.helpers import texts, write_lines
+from tests.faults.processes import work_folder
 from tests.models import SAMPLE
 
 
@@ -147,6 +149,35 @@ def test_a_worker_waits_for_an_attempt_that_is_still_dying(tmp_path: Path, monke
     assert outcome.error is None
     assert outcome.report.files == 1
     assert Path(output).is_file()
+
+
+def _tag_and_tell(tasks: worker.FileTasks, told: str) -> None:
+    Path(f"{told}.part").write_text(tasks.run(0, pytest.fail).to_json())
+    Path(f"{told}.part").rename(told)
+
+
+def _abandon(tasks: worker.FileTasks, told: str, journal: Path) -> None:
+    multiprocessing.get_context("spawn").Process(target=_tag_and_tell, args=(tasks, told)).start()
+    while not journal.is_file() or b'"chunk"' not in journal.read_bytes():
+        time.sleep(0.01)
+    os._exit(0)
+
+
+def test_a_worker_whose_engine_died_stops_and_another_goes_on(tmp_path: Path) -> None:
+    source, output = write_lines(tmp_path / "in.jsonl", texts(600)), tmp_path / "out.jsonl"
+    job = TagJob([str(source)], str(output), resume=True, chunk_rows=50)
+    tasks = worker.FileTasks(WorkerModel(), TagOptions(threads=1), [job])
+    told = tmp_path / "told.json"
+    journal = work_folder(output) / "journal.jsonl"
+    engine = multiprocessing.get_context("spawn").Process(target=_abandon, args=(tasks, str(told), journal))
+    engine.start()
+    engine.join()
+    outcome = tasks.run(0, pytest.fail)  # waits for it
+    while not told.is_file():
+        time.sleep(0.01)
+    assert isinstance(worker.Outcome.from_json(told.read_text()).error, InterruptedRunError)
+    assert outcome.error is None
+    assert 50 <= outcome.report.resumed_rows < outcome.report.rows == 600
 
 
 def test_mistakes_of_a_file_are_told_and_not_raised(tmp_path: Path) -> None:

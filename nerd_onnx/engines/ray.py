@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
-from nerd_onnx.engines.worker import BATCH_ROWS, FileTasks, Outcome, process_tagger, tag_table
+from nerd_onnx.engines.worker import BATCH_ROWS, FileTasks, Outcome, check_columns, process_tagger, tag_table
 from nerd_onnx.errors import EngineError, MissingExtraError, OptionError, first_line
 from nerd_onnx.tagger import Tagger, TagOptions
 
@@ -49,10 +49,12 @@ def tag(
     :param options: ``text_column``, ``column``, ``labels``, ``min_score`` and the like, as :class:`TagOptions` has them
     :return: the lazy data set; an actor that dies is replaced by Ray, and its blocks are tagged again
     :raises MissingExtraError: when Ray is not installed
-    :raises NerdError: when model or options are wrong
+    :raises NerdError: when model, options or, where they are known by now, the names of columns are wrong
     """
-    ray = _ray()
+    ray = _ray(data_sets=True)
     tagger = Tagger.load(model, **{**options, "threads": cpus_per_worker})  # finds mistakes before any actor starts
+    if (schema := dataset.schema(fetch_if_missing=False)) is not None:
+        check_columns(schema.names, tagger.options, replace_column=replace_column)
     worker_model, archive = for_workers(tagger.bundle, ship=ship_model, uri=tagger.model_uri)
     cpus = int(ray.cluster_resources().get("CPU", 1))
     tagged = dataset.map_batches(
@@ -122,7 +124,7 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     try:
         if address is not None:
             _check_reachable(address)  # Ray itself tries for minutes
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as err:  # Ray's own, the system's, and where its processes do not come up plain ones
         raise EngineError(f"Ray cannot be started or reached: {first_line(err)}") from err
     try:
@@ -161,14 +163,18 @@ def _fetch(archive: Any) -> Callable[[], bytes]:
     return fetch
 
 
-def _ray() -> Any:
+def _ray(*, data_sets: bool = False) -> Any:
     """
-    Import Ray, with its data sets.
+    Import Ray.
 
+    :param data_sets: and Ray Data, which takes longer
     :raises MissingExtraError: when it is not installed
     """
     try:
-        import ray.data
+        import ray
+
+        if data_sets:
+            import ray.data
     except ImportError as err:
         raise MissingExtraError("Ray Data is not installed: pip install 'nerd-onnx[ray]'") from err
     return ray

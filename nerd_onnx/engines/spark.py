@@ -20,10 +20,9 @@ import pyarrow as pa
 
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
-from nerd_onnx.engines.worker import FileTasks, Outcome, process_tagger, tag_table
-from nerd_onnx.errors import EngineError, InputError, MissingExtraError, OptionError, OutputError, first_line
+from nerd_onnx.engines.worker import FileTasks, Outcome, check_columns, process_tagger, tag_table
+from nerd_onnx.errors import EngineError, MissingExtraError, OptionError, first_line
 from nerd_onnx.inference.session import available_cpus
-from nerd_onnx.tables.columns import name_taken
 from nerd_onnx.tagger import Tagger
 
 _QUIET = Path(__file__).with_name("quiet.log4j2.properties")
@@ -36,7 +35,7 @@ def tag(
     *,
     model: str | None = None,
     ship_model: bool = True,
-    cpus_per_task: int = 1,
+    cpus_per_task: int | None = None,
     replace_column: bool = False,
     **options: Any,
 ) -> Any:
@@ -46,7 +45,7 @@ def tag(
     :param frame: a ``pyspark.sql.DataFrame`` with the text column; all its columns are kept
     :param model: as :meth:`Tagger.load` takes it; None for the model inside
     :param ship_model: send the model along; without, every executor reads it under its path here, from shared storage
-    :param cpus_per_task: threads of a task, as many as ``spark.task.cpus`` says
+    :param cpus_per_task: threads of a task; None for as many as ``spark.task.cpus`` says
     :param replace_column: an existing column of the new name is replaced
     :param options: ``text_column``, ``column``, ``labels``, ``min_score`` and the like, as :class:`TagOptions` has them
     :return: the lazy frame; a task whose worker dies is tried again by Spark, in local mode with ``local[N,4]``
@@ -56,7 +55,8 @@ def tag(
     :raises NerdError: when model or options are wrong
     """
     _pyspark()
-    tagger = Tagger.load(model, **{**options, "threads": cpus_per_task})  # finds mistakes before any task runs
+    threads = cpus_per_task or int(frame.sparkSession.conf.get("spark.task.cpus", "1"))
+    tagger = Tagger.load(model, **{**options, "threads": threads})  # finds mistakes before any task runs
     schema = _extended(frame, tagger, replace_column=replace_column)
     worker_model, archive = for_workers(tagger.bundle, ship=ship_model, uri=tagger.model_uri)
     if archive:
@@ -140,11 +140,8 @@ def _extended(frame: Any, tagger: Tagger, *, replace_column: bool) -> Any:
     from pyspark.sql.pandas.types import from_arrow_type
     from pyspark.sql.types import StructField, StructType
 
-    name, text_column, names = tagger.options.column, tagger.options.text_column, frame.columns
-    if text_column not in names:
-        raise InputError(f"the frame has no column {text_column!r}; it has: {', '.join(names)}")
-    if name in names and not replace_column:
-        raise OutputError(f"the frame {name_taken(name)}; choose another name, or pass replace_column=True")
+    name, names = tagger.options.column, frame.columns
+    check_columns(names, tagger.options, replace_column=replace_column)
     added = StructField(name, from_arrow_type(tagger.entity_field().type))
     fields = [added if field.name == name else field for field in frame.schema.fields]
     return StructType(fields if name in names else [*fields, added])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,10 +13,11 @@ import pyarrow as pa
 
 from nerd_onnx import errors
 from nerd_onnx.engines.model import WorkerModel
-from nerd_onnx.errors import BusyError, NerdError
+from nerd_onnx.errors import BusyError, InputError, NerdError, OutputError
 from nerd_onnx.job import TagJob, TagReport, peak_rss_bytes
 from nerd_onnx.run import tag_files
 from nerd_onnx.stored_models import load_bundle
+from nerd_onnx.tables.columns import name_taken
 from nerd_onnx.tables.output_place import make_folder_for
 from nerd_onnx.tagger import Tagger, TagOptions
 
@@ -35,6 +37,20 @@ def process_tagger(model: WorkerModel, options: TagOptions, fetch: Callable[[], 
         os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads or 1))  # the tokenizer's threads
         _taggers[model, options] = Tagger(load_bundle(model.folder(fetch)), options)
     return _taggers[model, options]
+
+
+def check_columns(names: Sequence[str], options: TagOptions, *, replace_column: bool) -> None:
+    """
+    Find mistakes in the names of columns before any worker starts.
+
+    :param names: those of the rows
+    :raises InputError: when the text column is missing
+    :raises OutputError: when the new column exists and may not be replaced
+    """
+    if options.text_column not in names:
+        raise InputError(f"the data has no column {options.text_column!r}; it has: {', '.join(names)}")
+    if options.column in names and not replace_column:
+        raise OutputError(f"the data {name_taken(options.column)}; choose another name, or pass replace_column=True")
 
 
 def tag_table(tagger: Tagger, table: pa.Table, *, replace_column: bool) -> pa.Table:
@@ -114,11 +130,15 @@ class FileTasks:
 
 
 def _tagged_alone(tagger: Tagger, job: TagJob) -> TagReport:
-    """Tag a file once nobody else is at it: an attempt before this one may still be dying."""
-    end = time.monotonic() + _BUSY_S
+    """
+    Tag a file once nobody else is at it: an attempt before this one may still be dying.
+
+    A process whose parent died belongs to no engine any more: another attempt waits for its file. So it stops.
+    """
+    end, parent = time.monotonic() + _BUSY_S, os.getppid()
     while True:
         try:
-            return tag_files(tagger, job)
+            return tag_files(tagger, job, stop=lambda: None if os.getppid() == parent else signal.SIGTERM)
         except BusyError:
             if time.monotonic() > end:
                 raise

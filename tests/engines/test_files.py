@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
-from tests.engines.helpers import corpus, run, run_with_kills, stopped_half_done, summary
+from tests.engines.helpers import corpus, run, summary
+from tests.engines.kills import run_with_kills, stopped_half_done
 from tests.faults.helpers import texts, tree, write_parquet
+from tests.s3_server import serving
 
 ENGINES = pytest.mark.parametrize("engine", ["ray", "spark"])
 
@@ -111,6 +113,20 @@ def test_a_model_folder_is_sent_along_or_read_in_place(
     shutil.copytree(DEFAULT_FOLDER, model)
     assert run("--engine", engine, "--model", model, sending, source / "a.parquet", output).returncode == 0
     assert output.read_bytes() == expected["a.parquet"]
+
+
+@ENGINES
+def test_files_and_model_of_a_store(engine: str, source: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as s3:
+        for folder, files in (("in", tree(source)), ("model", tree(DEFAULT_FOLDER))):
+            for name, content in files.items():
+                s3.put(f"{folder}/{name}", content)
+        options = ["--engine", engine, "--model", s3.uri("model"), "--no-ship-model", s3.uri("in/"), s3.uri("out/")]
+        environment = s3.environment(XDG_CACHE_HOME=str(tmp_path / "cache"))
+        done = run(*options, env=environment)
+        assert (done.returncode, s3.tree("out/")) == (0, expected), done.stderr
+        told = summary(run(*options, "--resume", env=environment))
+        assert (told["finished_before"], told["rows"]) == (4, 0)
 
 
 @ENGINES

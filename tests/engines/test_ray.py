@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.engines.ray import tag
-from nerd_onnx.errors import OptionError
+from nerd_onnx.errors import InputError, OptionError, OutputError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
-from tests.engines.helpers import local_rows, table, worker_killed
+from tests.engines.helpers import local_rows, table
+from tests.engines.kills import kill_workers
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +51,14 @@ def test_read_and_written_by_ray_with_the_file_of_each_row(ray: Any, tmp_path: P
     assert written == local_rows(rows, tmp_path)
 
 
-def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(ray: Any, tmp_path: Path) -> None:
+def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(ray: Any, tmp_path: Path) -> None:
     rows = table(1000)
-    found = tag(parts(ray, rows, 125), workers=2, batch_rows=50)
-    with worker_killed("ray::MapWorker") as killed:
-        taken = found.take_all()
-    assert len(killed) == 1
+    found = tag(parts(ray, rows, 50), workers=2, batch_rows=50)
+    blocks = iter(found.iter_batches(batch_size=None, batch_format="pyarrow"))
+    first = next(blocks)
+    assert len(kill_workers("ray::MapWorker")) in {1, 2}  # as many as the pool has by now
+    taken = [row for block in (first, *blocks) for row in block.to_pylist()]
+    assert len(first) == 50
     assert taken == local_rows(rows, tmp_path)
 
 
@@ -69,5 +72,9 @@ def test_a_model_is_sent_along(ray: Any, tmp_path: Path) -> None:
 
 def test_mistakes_are_found_before_any_worker_starts(ray: Any) -> None:
     rows = parts(ray, table(10))
+    with pytest.raises(InputError, match="no column 'body'; it has: key, text, part"):
+        tag(rows, text_column="body")
+    with pytest.raises(OutputError, match="already has a column 'key'"):
+        tag(rows, column="key")
     with pytest.raises(OptionError, match="the model has no label planet"):
         tag(rows, labels=["planet"])
