@@ -11,7 +11,7 @@ from nerd_onnx.errors import ModelError, NerdError, TrainingDataError
 
 Kind = Literal["model", "dataset"]
 
-_PART = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _ID = re.compile(rf"(?:{_PART}/)?{_PART}")
 _ASK_S = 5.0
 _NAMES: dict[Kind, tuple[str, type[NerdError]]] = {

@@ -76,11 +76,27 @@ def test_the_model_inside_is_scored_both_ways_on_both_levels(real: Path, tmp_pat
     assert (tmp_path / "report" / "eval.md").read_text() == text.removesuffix("\n")
 
 
+def test_the_threshold_of_the_model_is_said_and_may_be_another(real: Path) -> None:
+    recalls = []
+    for options, said in (
+        ((), "entities with a score of 0.265 or more"),
+        (("--min-score", "0"), "all entities"),
+        (("--min-score", "0.9"), "entities with a score of 0.9 or more"),
+    ):
+        code, text = evaluated(real, *options, "--errors", "0")
+        assert code == 0
+        assert f"`default` (per-token int8, {said})" in text
+        row = next(line for line in text.splitlines() if line.startswith("| raw text, coarse"))
+        recalls.append(float(row.split("|")[3]))
+    own, of_all, of_sure = recalls
+    assert of_sure < own <= of_all
+
+
 def test_predictions_of_types_that_a_file_does_not_label_are_dropped(tmp_path: Path) -> None:
     tokens = ["Angela", "Merkel", "met", "Barack", "Obama", "in", "Berlin", "."]
     bio = ["B-person", "I-person", "O", "B-person", "I-person", "O", "O", "O"]
     people = lines(tmp_path / "people.jsonl", [{"tokens": tokens, "ner_tags": bio}])
-    with open_subject(None, None, silent) as tagger:
+    with open_subject(None, None, None, silent) as tagger:
         labelled = read_labelled(people, tagger.labels, None, silent)
         assert (labelled.scheme, labelled.fine) == ("IOB2", False)
         assert labelled.types == frozenset({"person"})

@@ -31,6 +31,11 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 @click.option(
     "--level", type=click.Choice(get_args(Level)), help="Levels of a checkpoint's labels.  [default: as trained]"
 )
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    help="Score only entities with this score or more; 0 keeps all.  [default: each model's own threshold]",
+)
 @click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
 @click.option("--overwrite", is_flag=True, help="Replace a report that is there.")
@@ -42,6 +47,7 @@ def eval_command(
     against: str | None,
     types: str | None,
     level: Level | None,
+    min_score: float | None,
     errors: int,
     output: Path | None,
     overwrite: bool,
@@ -75,10 +81,11 @@ def eval_command(
     for role, name in (("model", model), ("against", against)):
         if role == "against" and name is None:
             continue
-        with open_subject(name, level, note) as tagger:
+        with open_subject(name, level, min_score, note) as tagger:
             labelled = [read_labelled(path, tagger.labels, wanted, note) for path in files]
             results[role] = [score(tagger, one) for one in labelled]
-            facts[role] = {"name": name or "default", "quantization": tagger.bundle.quantization}
+            quantization, least = tagger.bundle.quantization, tagger.min_score
+            facts[role] = {"name": name or "default", "quantization": quantization, "min_score": least}
     others = results["against"]
     differences = [one.against(others[i]) if others else {} for i, one in enumerate(results["model"])]
     parts = sections(facts, results["model"], differences, errors)

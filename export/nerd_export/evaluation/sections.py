@@ -23,18 +23,22 @@ def sections(
     """
     Say what was measured.
 
-    :param facts: ``model`` and ``against``, each with ``name`` and ``quantization``
+    :param facts: ``model`` and ``against``, each with ``name``, ``quantization`` and ``min_score``
     :param results: of each file
     :param differences: to the model it is compared with, by view, in the same order; empty mappings for none
     :param errors: sentences with errors to show of each file
     """
     model, other = facts["model"], facts.get("against")
-    about = f"Model `{model['name']}` ({model['quantization']})"
-    about += f", compared with `{other['name']}` ({other['quantization']})." if other else "."
+    about = f"Model {_named(model)}" + (f", compared with {_named(other)}." if other else ".")
     found = [Section("", [about, _how()])]
     for result, difference in zip(results, differences, strict=True):
         found += _file(result, difference, other["name"] if other else "", errors)
     return found
+
+
+def _named(model: Mapping[str, Any]) -> str:
+    least = f"entities with a score of {model['min_score']:.3g} or more" if model["min_score"] else "all entities"
+    return f"`{model['name']}` ({model['quantization']}, {least})"
 
 
 def _how() -> str:

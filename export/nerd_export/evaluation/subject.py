@@ -9,26 +9,33 @@ from tempfile import TemporaryDirectory
 
 from nerd_export.config import SEGMENT_TOKENS, Level
 from nerd_onnx.inference.bundle import Bundle, longest_input
+from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 @contextmanager
-def open_subject(model: str | None, level: Level | None, tell: Callable[[str], None]) -> Iterator[Tagger]:
+def open_subject(
+    model: str | None, level: Level | None, min_score: float | None, tell: Callable[[str], None]
+) -> Iterator[Tagger]:
     """
     Load a model, whatever it is.
 
     :param model: a bundle, a folder with ONNX, a folder with PyTorch weights, or a hub id; None for the model inside
     :param level: whether a checkpoint's labels have two levels; None for what nerd-train recorded
+    :param min_score: see :class:`TagOptions`
     :param tell: receives what the user should know
     :raises ModelError: when it cannot be loaded
     """
     if model is not None and _is_checkpoint(Path(model)):
-        with TemporaryDirectory() as scratch, closing(_checkpoint_tagger(model, level, Path(scratch), tell)) as tagger:
-            yield tagger
+        with TemporaryDirectory() as scratch:
+            bundle, network = _checkpoint(model, level, Path(scratch), tell)
+            # One call at a time: PyTorch takes all processors for it.
+            with closing(Tagger(bundle, TagOptions(threads=1, min_score=min_score), network)) as tagger:
+                yield tagger
     else:
-        with closing(Tagger.load(model)) as tagger:
+        with closing(Tagger.load(model, min_score=min_score)) as tagger:
             yield tagger
 
 
@@ -37,7 +44,7 @@ def _is_checkpoint(folder: Path) -> bool:
     return not (folder / "nerd.json").is_file() and any((folder / name).is_file() for name in _WEIGHTS)
 
 
-def _checkpoint_tagger(model: str, level: Level | None, scratch: Path, tell: Callable[[str], None]) -> Tagger:
+def _checkpoint(model: str, level: Level | None, scratch: Path, tell: Callable[[str], None]) -> tuple[Bundle, Network]:
     from nerd_export.conversion.lineage import checkpoint_labels, training_record, usual_word_rule
     from nerd_export.conversion.networks import TorchNetwork
     from nerd_export.conversion.onnx_export import load_checkpoint
@@ -58,5 +65,4 @@ def _checkpoint_tagger(model: str, level: Level | None, scratch: Path, tell: Cal
         model_sha256="",
         quantization="PyTorch fp32",
     )
-    # One call at a time: PyTorch takes all processors for it.
-    return Tagger(bundle, TagOptions(threads=1), network=TorchNetwork(checkpoint.model))
+    return bundle, TorchNetwork(checkpoint.model)
