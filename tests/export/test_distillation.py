@@ -203,7 +203,7 @@ def test_the_command_reads_partial_files_and_names_mistakes(checkpoint: Callable
         (("--tier-weight", "P=-1"), "expected TIER=WEIGHT"),
         (("--null-tags", "unknown", "--tier-weight", "Q=1"), "no sentence is of tier Q; the data has A, P"),
         (("--unlabelled", tmp_path / "whole.jsonl"), "name one with --teacher"),
-        (("--null-tags", "unknown", "--teacher", tmp_path / "gone"), "cannot be loaded"),
+        (("--null-tags", "unknown", "--teacher", tmp_path / "gone"), "no such folder; give one that is there"),
     ):
         done = run(*arguments)
         assert done.returncode in (1, 2)

@@ -114,8 +114,8 @@ def test_without_the_extra_each_command_names_it(tmp_path: Path) -> None:
 
 def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
     for code, arguments, message in (
-        (TRAIN, ["--dataset", tmp_path, "--output", tmp_path / "o"], "no train file"),
-        (EXPORT, ["--model", tmp_path / "gone", "--output", tmp_path / "o"], "cannot be loaded as a checkpoint"),
+        (TRAIN, ["--model", tmp_path, "--dataset", tmp_path, "--output", tmp_path / "o"], "no train file"),
+        (EXPORT, ["--model", tmp_path / "gone", "--output", tmp_path / "o"], "no such folder; give one that is there"),
         (EXPORT, ["--model", tmp_path, "--output", tmp_path / "o", "--evaluate", "x"], "expected NAME=FILE"),
     ):
         done = run(code, *arguments)
