@@ -22,7 +22,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--column": options.column,
         "--layout": job.layout,
         "--key": job.key,
-        "--labels": list(options.labels) if options.labels is not None else None,
+        "--labels": sorted(set(options.labels)) if options.labels is not None else None,
         "--min-score": tagger.min_score,
         "--precision": options.precision,
         "--offset-unit": options.offset_unit,

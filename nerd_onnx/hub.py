@@ -13,7 +13,7 @@ Kind = Literal["model", "dataset"]
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _ID = re.compile(rf"(?:{_PART}/)?{_PART}")
-_ASK_S = 5.0
+_ASK_S = 10.0
 _NAMES: dict[Kind, tuple[str, type[NerdError]]] = {
     "model": ("model", ModelError),
     "dataset": ("data set", TrainingDataError),
@@ -53,11 +53,15 @@ def _is_cached(name: str, kind: Kind) -> bool:
     """Tell whether an earlier use left something of it here."""
     from huggingface_hub import constants
 
-    home = os.environ.get("HF_DATASETS_CACHE", os.path.join(constants.HF_HOME, "datasets"))  # noqa: PTH118
-    places = [Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}"]
-    if kind == "dataset":
-        places.append(Path(home) / name.replace("/", "___"))
-    return any(place.is_dir() for place in places)
+    if (Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}").is_dir():
+        return True
+    home = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME, "datasets")))
+    return kind == "dataset" and home.is_dir() and _plain(name) in {_plain(place.name) for place in home.iterdir()}
+
+
+def _plain(name: str) -> str:
+    """Leave out what the datasets package puts into names of its cache: ``us/FewNERD`` is ``us___few_nerd`` there."""
+    return re.sub("[/_]", "", name).lower()
 
 
 def _refusal(name: str, kind: Kind) -> str | None:

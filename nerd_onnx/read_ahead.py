@@ -84,7 +84,9 @@ class ReadAhead:
         group = _Group()
         for number, pair in enumerate(self._pairs):
             found = self._texts_of(pair)
-            if found is None:
+            if found is None:  # its turn comes first: a folder of such files would be read to its end
+                yield self._begin(group, end=number + 1)
+                group = _Group()
                 continue
             if group.names and not self._fits(group.rows + len(found), group.size + found.nbytes):
                 yield self._begin(group, end=number)

@@ -146,6 +146,10 @@ def test_borders_are_as_sure_as_the_words_beside() -> None:
     assert (decode(BIO, tags(BIO, "B-PER", "B-PER"), [2]).border > 0.95).all()  # an entity of its own is no doubt
 
 
+def test_a_model_that_knows_nothing_but_outside_finds_nothing() -> None:
+    assert len(decode(LabelSet(("O",)), np.zeros((3, 1), np.float32), [3])) == 0
+
+
 def test_no_words_give_no_entities() -> None:
     assert len(decode(FINE, np.empty((0, 4), np.float32), [0, 0])) == 0
     assert len(Spans.concatenate([])) == 0

@@ -94,6 +94,15 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monkey
         require_place("us/tiny", "model")  # it may be used without a network
 
 
+def test_a_data_set_of_the_cache_is_not_asked_for(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    (tmp_path / "datasets" / "us___few_nerd").mkdir(parents=True)  # as the datasets package names it
+    require_place("us/FewNERD", "dataset")
+    assert asked == []
+
+
 @pytest.mark.parametrize(
     ("name", "main", "arguments"),
     [

@@ -13,11 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nerd_onnx import read_ahead
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.inference.arrays import Floats, Ints
 from nerd_onnx.inference.session import Network
 from nerd_onnx.job import TagJob, TagReport
+from nerd_onnx.pipeline import open_pair_source
 from nerd_onnx.run import tag_files
+from nerd_onnx.tables.file_pairs import FilePair
+from nerd_onnx.tables.rows import Source
 from nerd_onnx.tagger import Tagger
 from tests.faults.helpers import texts, tree, write_lines, write_parquet
 
@@ -94,6 +98,27 @@ def test_files_of_all_kinds_give_what_they_give_alone(tagger: Tagger, tmp_path: 
         alone.parent.mkdir(exist_ok=True)
         tag(tagger, folder / name, alone, rejects=str(tmp_path / f"{name}.rejects"), **options)
         assert found == alone.read_bytes(), name
+
+
+def test_a_folder_is_not_read_to_its_end_before_anything_is_written(
+    tagger: Tagger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(40):
+        write_lines(folder / f"{i:03}.jsonl", [f"Anna {n}" for n in range(60)] if i % 2 else [""])
+    opened: list[str] = []
+
+    def opening(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
+        opened.append(pair.name)
+        return open_pair_source(tagger, job, pair)
+
+    monkeypatch.setattr(read_ahead, "open_pair_source", opening)
+    first: list[int] = []
+    job = TagJob([str(folder)], str(tmp_path / "out"), chunk_rows=20)  # most files are more than a batch
+    tag_files(tagger, job, lambda *_: first.append(len(opened)))
+    assert first[0] <= 5
+    assert len(opened) == 40
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

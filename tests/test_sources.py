@@ -90,6 +90,14 @@ def test_csv_is_told_how_to_become_parquet(tmp_path: Path, name: str) -> None:
     assert "is CSV by its name, which is not read; make it Parquet, e.g. with DuckDB" in message(tmp_path / name)
 
 
+def test_only_the_last_suffix_is_that_of_csv(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.bak").write_text('{"text": "Paris"}\n')
+    (batch,) = read(tmp_path / "a.csv.bak")
+    assert batch.texts.to_pylist() == ["Paris"]
+    (tmp_path / "a.txt").touch()
+    assert "is empty, and neither its name nor its first bytes tell" in message(tmp_path / "a.txt")
+
+
 @pytest.mark.parametrize("typed", [False, True])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.ndjson.zst"])
 def test_a_file_without_a_line_is_one_without_rows(tmp_path: Path, name: str, *, typed: bool) -> None:

@@ -169,6 +169,8 @@ class Decoder:
         :param decided: its type, below 0 for none. *Shape:* (words,)
         :return: index and probability. *Shape:* (words,) each
         """
+        if not self.labels.types:
+            return np.zeros(len(decided), np.int64), np.zeros(len(decided), np.float32)
         others = np.array(self._by_type.sums(of_class))
         typed = np.flatnonzero(decided >= 0)
         others[typed, decided[typed]] = 0

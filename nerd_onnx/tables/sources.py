@@ -36,11 +36,17 @@ _HEAD_BYTES = 4096
 
 def format_of_name(path: str) -> Format | None:
     """Tell the format by the suffix, a compression suffix aside; None for others."""
+    found = FORMATS.get(_suffix(path))
+    is_compressed = PurePath(bare(path)).suffix.lower() in COMPRESSIONS
+    return None if is_compressed and found != "jsonl" else found
+
+
+def _suffix(path: str) -> str:
+    """Give the last suffix of a name in lower case, the one before it where that tells a compression; or nothing."""
     suffixes = [suffix.lower() for suffix in PurePath(bare(path)).suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
-        return "jsonl" if suffixes and FORMATS.get(suffixes[-1]) == "jsonl" else None
-    return FORMATS.get(suffixes[-1]) if suffixes else None
+    return suffixes[-1] if suffixes else ""
 
 
 def detect_format(path: str, asked: Format | None) -> Format:
@@ -57,10 +63,11 @@ def detect_format(path: str, asked: Format | None) -> Format:
     known = None if path == STANDARD_STREAM else format_of_name(path)
     if known is not None:
         return known
-    if any(suffix.lower() in _TABLES_OF_TEXT for suffix in PurePath(bare(path)).suffixes[-2:]):
+    if _suffix(path) in _TABLES_OF_TEXT:
         raise InputError(
             f"{input_name(path)}: is CSV by its name, which is not read; make it Parquet, e.g. with DuckDB: "
-            "COPY (FROM 'in.csv') TO 'in.parquet', or with pyarrow's csv.read_csv and parquet.write_table"
+            "COPY (FROM 'in.csv') TO 'in.parquet', or with pyarrow's csv.read_csv and parquet.write_table. If it is "
+            "something else, give --format"
         )
     head = read_head(path, _HEAD_BYTES)
     if head.startswith(PARQUET_MAGIC):
@@ -70,7 +77,8 @@ def detect_format(path: str, asked: Format | None) -> Format:
     if head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{"):
         return "jsonl"
     raise InputError(
-        f"{input_name(path)}: neither its name nor its first bytes tell Parquet or JSON Lines; give --format"
+        f"{input_name(path)}: {'' if head else 'is empty, and '}neither its name nor its first bytes tell Parquet or "
+        "JSON Lines; give --format"
     )
 
 

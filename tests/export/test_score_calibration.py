@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nerd_export.conversion.score_calibration import PRECISIONS, fitted_calibration
+from nerd_export.conversion.score_calibration import PRECISIONS, _f1_threshold, fitted_calibration
 from nerd_export.evaluation.measures import calibration
 from nerd_export.training.evaluation import View
 from nerd_export.training.scoring import Scores
@@ -89,6 +89,14 @@ def test_the_threshold_is_that_of_the_best_f1_also_on_other_text() -> None:
     assert f1(fitted.f1_threshold) > f1(0.0) + 0.01
     # Lipton et al., 2014: the best threshold is half of the best F1; this one is the least that is about as good.
     assert best / 2 - 0.12 < fitted.f1_threshold < best / 2 + 0.01
+
+
+def test_the_threshold_does_not_fall_among_equal_scores() -> None:
+    probability = np.array([0.9] * 4 + [0.5] * 10, dtype=np.float32)
+    right = np.array([True] * 4 + [True] + [False] * 9)
+    assert (
+        _f1_threshold(probability, right, expected=5) == 0.899
+    )  # rounded down; 8/9 of F1; with all of the others 10/19
 
 
 def test_borders_that_tell_nothing_have_no_say() -> None:

@@ -18,13 +18,13 @@ Found = list[list[Entity] | None]
 
 def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Network | None = None) -> dict[str, Any]:
     """
-    Tag texts together, then in every other way, and compare entities and scores exactly.
+    Tag texts together, then in every other way, and compare all entities and their scores exactly.
 
     :param seed: of the order in which texts are shuffled
     :param network: runs instead of the bundle's own
     :return: ``texts``, ``entities``, and ``changed``: by way of tagging, the texts that got another answer
     """
-    reference = Tagger(bundle, network=network)
+    reference = Tagger(bundle, TagOptions(min_score=0), network)
     network = reference.network
     expected = reference.tag(texts)
     order = list(range(len(texts)))
@@ -34,11 +34,11 @@ def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Ne
         "shuffled": _differences(expected, _shuffled(reference, texts, order)),
     }
     for tokens in (64, 2048):
-        tagger = Tagger(bundle, TagOptions(batch_tokens=tokens), network=network)
+        tagger = Tagger(bundle, TagOptions(batch_tokens=tokens, min_score=0), network)
         changed[f"--batch-tokens {tokens}"] = _differences(expected, _shuffled(tagger, texts, order))
         tagger.close()
     for threads in (1, 3):
-        tagger = Tagger(bundle, TagOptions(threads=threads), network=network)
+        tagger = Tagger(bundle, TagOptions(threads=threads, min_score=0), network)
         changed[f"--threads {threads}"] = _differences(expected, tagger.tag(texts))
         tagger.close()
     reference.close()

@@ -137,11 +137,9 @@ def _f1_threshold(probability: Floats, right: Bools, *, expected: int) -> float:
     :param probability: of each entity found. *Shape:* (entities,)
     :param expected: entities that there are
     """
-    order = np.argsort(-probability, kind="stable")
-    kept = np.arange(1, len(order) + 1)
-    f1 = 2 * np.cumsum(right[order]) / (kept + expected)
-    last = int(np.flatnonzero(f1 >= f1.max() - _FLAT_F1)[-1])
-    return math.floor(float(probability[order][last]) * 1000) / 1000
+    least, right_above, kept = _above(probability, right)
+    f1 = 2 * right_above / (kept + expected)
+    return math.floor(float(least[f1 >= f1.max() - _FLAT_F1][-1]) * 1000) / 1000
 
 
 def _error(view: View, probability: Floats) -> float:
@@ -153,8 +151,19 @@ def _error(view: View, probability: Floats) -> float:
 
 def _least_score(probability: npt.NDArray[np.float64], right: Bools, wish: float) -> float | None:
     """Give the lowest threshold above which so large a share is right; None where there is none."""
+    least, right_above, kept = _above(probability, right)
+    good = least[(right_above / kept >= wish) & (kept >= _FEWEST_ABOVE)]
+    return float(good[-1]) if len(good) else None
+
+
+def _above(
+    probability: npt.NDArray[np.floating[Any]], right: Bools
+) -> tuple[npt.NDArray[np.floating[Any]], Ints, Ints]:
+    """
+    Count what each threshold keeps, from the highest to the lowest: the different probabilities, and how many of the
+    entities from there on are right, and how many there are. *Shape:* (different probabilities,) each.
+    """
     order = np.argsort(-probability, kind="stable")
-    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    last_of_score = np.append(probability[order][1:] != probability[order][:-1], True)
-    good = np.flatnonzero((share >= wish) & last_of_score & (np.arange(1, len(order) + 1) >= _FEWEST_ABOVE))
-    return float(probability[order][good[-1]]) if len(good) else None
+    ranked = probability[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
+    return ranked[last], np.cumsum(right[order], dtype=np.int64)[last], last + 1

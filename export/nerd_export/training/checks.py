@@ -70,7 +70,7 @@ class Findings:
         if self.problems:
             raise TrainingDataError(
                 f"the labelled data has {len(self.problems)} problem(s): {_first(self.problems)}. "
-                "Correct the rows, or leave them out with --drop-bad-rows"
+                "Correct the rows, or leave them out (nerd-train has --drop-bad-rows)"
             )
 
 
