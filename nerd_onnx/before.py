@@ -29,7 +29,7 @@ def entered(pair: FilePair, progress: Progress, on_error: str) -> Event | None:
     :raises OutputError: when bad rows were looked at in another way
     """
     done = progress.finished.get(pair.name)
-    if done is None and is_begun(pair, progress) and was_committed(pair.output, progress.commit):
+    if done is None and progress.begun(pair.name) and was_committed(pair.output, progress.commit):
         done = progress.commit
     if done is None:
         return None
@@ -42,25 +42,21 @@ def entered(pair: FilePair, progress: Progress, on_error: str) -> Event | None:
     return done
 
 
-def is_finished(tagger: Tagger, job: TagJob, pair: FilePair, progress: Progress, *, overwrites: bool) -> bool:
+def is_finished(pair: FilePair, progress: Progress, metadata: Mapping[str, str], *, overwrites: bool) -> bool:
     """
     Tell whether an output, of which the journal says nothing, was finished by an earlier run.
 
+    :param metadata: what this run would say of it, see :func:`output_metadata`
     :param overwrites: the run may replace outputs
     :raises OutputError: when it is not what this run would make
     """
     with output_errors(pair.output):
         if overwrites or not exists(pair.output):
             return False
-    if is_begun(pair, progress):
+    if progress.begun(pair.name):
         raise OutputError(f"{output_name(pair.output)}: was made by another program meanwhile; not overwritten")
-    check_finished(pair, output_metadata(tagger, job))
+    check_finished(pair, metadata)
     return True
-
-
-def is_begun(pair: FilePair, progress: Progress) -> bool:
-    """Tell whether a file is the one that was under way when the run died."""
-    return progress.unfinished is not None and progress.unfinished["name"] == pair.name
 
 
 def check_unchanged(pair: FilePair, before: Mapping[str, Any], *, while_what: str) -> None:
@@ -89,12 +85,13 @@ def done_before(tagger: Tagger, jobs: Sequence[TagJob]) -> dict[str, int]:
         progress = _progress(tagger, job)
         rows += progress.safe_rows
         overwrites = bool(progress.header.get("overwrite", job.overwrite))
+        metadata = output_metadata(tagger, job)
         for pair in _wanted(job):
             done = entered(pair, progress, job.on_error)
-            if done is not None or is_finished(tagger, job, pair, progress, overwrites=overwrites):
+            if done is not None or is_finished(pair, progress, metadata, overwrites=overwrites):
                 files += 1
-            elif progress.unfinished is not None and is_begun(pair, progress):
-                check_unchanged(pair, progress.unfinished["input"], while_what="since the run was begun")
+            elif begun := progress.begun(pair.name):
+                check_unchanged(pair, begun["input"], while_what="since the run was begun")
     return {"safe_rows": rows, "finished_files": files}
 
 

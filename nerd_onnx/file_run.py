@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from nerd_onnx.before import check_unchanged
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError, UnreadableFileError
 from nerd_onnx.faults import FaultPolicy
 from nerd_onnx.job import TagJob, TagReport, Totals
-from nerd_onnx.pipeline import TagStream, limits_of, open_pair_sink, open_pair_source, selected, tagged_batches
+from nerd_onnx.pipeline import (
+    TagStream,
+    limits_of,
+    open_pair_sink,
+    open_pair_source,
+    output_metadata,
+    selected,
+    tagged_batches,
+)
 from nerd_onnx.tables.chunks import ResultLog
 from nerd_onnx.tables.columns import OTHER_NAME
 from nerd_onnx.tables.file_pairs import FilePair
@@ -54,6 +63,11 @@ class RunState:
     on_batch: OnBatch | None = None
     stop: Stop | None = None
     refusal: str = ""
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """What the outputs' schemas say of what made them."""
+        return output_metadata(self.tagger, self.job)
 
     @property
     def overwrites(self) -> bool:
@@ -156,8 +170,8 @@ class FileRun:
         """Enter the file in the journal, or check that it is the one that was begun."""
         if self._journal is None:
             return {}
-        begun = self._journal.progress.unfinished
-        if begun is not None and begun["name"] == self._pair.name:
+        begun = self._journal.progress.begun(self._pair.name)
+        if begun is not None:
             check_unchanged(self._pair, begun["input"], while_what="since the run was begun")
             return dict(begun["input"])
         with _reading():
@@ -181,7 +195,13 @@ class FileRun:
     def _open_sink(self, source: Source) -> Sink:
         state = self._state
         return open_pair_sink(
-            state.tagger, state.job, self._pair, source, overwrite=state.overwrites, scratch=state.scratch
+            state.tagger,
+            state.job,
+            self._pair,
+            source,
+            state.metadata,
+            overwrite=state.overwrites,
+            scratch=state.scratch,
         )
 
     def _write(self, source: Source, sink: Sink, policy: FaultPolicy) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -87,15 +87,26 @@ def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
 
 
 def open_pair_sink(
-    tagger: Tagger, job: TagJob, pair: FilePair, source: Source, *, overwrite: bool, scratch: str | None
+    tagger: Tagger,
+    job: TagJob,
+    pair: FilePair,
+    source: Source,
+    metadata: Mapping[str, str],
+    *,
+    overwrite: bool,
+    scratch: str | None,
 ) -> Sink:
-    """Open an output for the rows of its source."""
+    """
+    Open an output for the rows of its source.
+
+    :param metadata: joins that of its schema, see :func:`output_metadata`
+    """
     return open_sink(
         pair.output,
         format=output_format_of(job, pair),
         source=source,
         layout=layout_of(tagger, job),
-        entities_metadata=output_metadata(tagger, job),
+        entities_metadata=metadata,
         replace=job.overwrite_column,
         overwrite=overwrite,
         reasons_field=reasons_field(job, tagger.options.column),

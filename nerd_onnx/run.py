@@ -114,8 +114,8 @@ class _Run:
                     f"{input_name(self._state.job.retry_rejects or '')}: names no row of the input; "
                     f"it names {', '.join(map(input_name, self._state.wanted)) or 'nothing'}"
                 )
-        begun = self._state.journal.progress.unfinished if self._state.journal is not None else None
-        return sorted(pairs, key=lambda pair: begun is None or pair.name != begun["name"])
+        journal = self._state.journal
+        return sorted(pairs, key=lambda pair: journal is None or journal.progress.begun(pair.name) is None)
 
     def _is_worth_reading_ahead(self, pair: FilePair) -> bool:
         """Tell whether a file is one of several that are tagged whole, and is most likely not done."""
@@ -134,7 +134,7 @@ class _Run:
                 journal.append(**{**done, "event": "done"})
             self._take_finished(pair, done)
             return True
-        if is_finished(state.tagger, state.job, pair, progress, overwrites=state.overwrites):
+        if is_finished(pair, progress, state.metadata, overwrites=state.overwrites):
             state.report.finished_before += 1
             return True
         return False

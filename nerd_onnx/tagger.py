@@ -30,7 +30,7 @@ from nerd_onnx.tables.columns import add_column, entities_array, entities_type, 
 from nerd_onnx.tables.stores import is_uri
 from nerd_onnx.tag_options import Entity, TaggedTexts, TagOptions, checked, text_batches
 
-__all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger"]
+__all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger", "open_network"]
 
 _LEAST_CAPACITY = 2  # tokens beside the special ones
 
@@ -54,7 +54,7 @@ class Tagger:
         self.options = options or TagOptions()
         self.threads = self.options.threads or available_cpus()
         self._encoder = TextEncoder(bundle.tokenizer_file, bundle.word_rule)
-        self.network: Network = network or _session(bundle)
+        self.network: Network = network or open_network(bundle)
         self._decoder = Decoder(bundle.labels)
         self._kept = _kept_types(self.options.labels, self)
         self._least_scores = _least_scores(self.options.precision, bundle)
@@ -321,8 +321,12 @@ class Tagger:
         return spans
 
 
-def _session(bundle: Bundle) -> Session:
-    """Open the bundle's network and check that it scores as many labels as are named."""
+def open_network(bundle: Bundle) -> Session:
+    """
+    Open the bundle's network, and check that it scores as many labels as are named.
+
+    :raises ModelError: when it does not, or cannot be run
+    """
     session = Session(bundle.model_file, optimized=bundle.optimized, exact=bundle.may_saturate)
     if session.labels is not None and session.labels != len(bundle.labels.names):
         raise ModelError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from nerd_onnx.tagger import Tagger
 from tests.models import FINE_LABELS, make_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,3 +38,11 @@ def tiny_bundle(checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPa
     request = ExportRequest(str(checkpoint("bert")), output, level="fine", segment_tokens=48, limits=limits)
     export_bundle(request, lambda _: None)
     return output
+
+
+@pytest.fixture(scope="session")
+def tagger(tiny_bundle: Path) -> Iterator[Tagger]:
+    """Load the small model: labels location and person, with fine ones."""
+    tagger = Tagger.load(tiny_bundle)
+    yield tagger
+    tagger.close()

@@ -27,12 +27,6 @@ BROKEN = [b'{"text": ', b"[1]", b'{"text": "\xff"}', b"[" * 100_000]
 WRONG = [b'{"text": 7}', b'{"text": ["Paris"], "n": 4}']
 
 
-@pytest.fixture(scope="module")
-def tagger(tiny_bundle: Path) -> Tagger:
-    """Load the small model."""
-    return Tagger.load(tiny_bundle)
-
-
 def tag(tagger: Tagger, source: Path, output: Path, **options: Any) -> TagReport:
     return tag_files(tagger, TagJob([str(source)], str(output), **options))
 

@@ -12,20 +12,14 @@ import pytest
 
 from nerd_onnx.before import done_before
 from nerd_onnx.cli import main
-from nerd_onnx.errors import InterruptedRunError, NerdError, OutputError
+from nerd_onnx.errors import NerdError, OutputError
 from nerd_onnx.job import TagJob
 from nerd_onnx.run import tag_files
 from nerd_onnx.tables.run_lock import RunLock
 from nerd_onnx.tagger import Tagger
 from tests.commands import runner
-from tests.faults.helpers import texts, write_lines, write_parquet
+from tests.faults.helpers import interrupt, texts, write_lines, write_parquet
 from tests.faults.processes import work_folder
-
-
-@pytest.fixture(scope="module")
-def tagger(tiny_bundle: Path) -> Tagger:
-    """Load the small model."""
-    return Tagger.load(tiny_bundle)
 
 
 @pytest.fixture
@@ -40,17 +34,6 @@ def source(tmp_path: Path) -> Path:
 
 def job(source: Path, output: Path, **options: Any) -> TagJob:
     return TagJob([str(source)], str(output), **{"chunk_rows": 20, **options})
-
-
-def interrupt(tagger: Tagger, work: TagJob, batches: int) -> None:
-    left = [batches]
-
-    def stop() -> int | None:
-        left[0] -= 1
-        return 15 if left[0] <= 0 else None
-
-    with pytest.raises(InterruptedRunError):
-        tag_files(tagger, work, stop=stop)
 
 
 def standing(folder: Path) -> dict[str, tuple[bytes, int]]:

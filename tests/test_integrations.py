@@ -33,12 +33,6 @@ TEXTS: list[str | None] = [None, *("" for _ in range(1500)), *sample_texts(), "ð
 
 
 @pytest.fixture(scope="module")
-def tagger(tiny_bundle: Path) -> Tagger:
-    """Load the small model."""
-    return Tagger.load(tiny_bundle)
-
-
-@pytest.fixture(scope="module")
 def expected(tagger: Tagger) -> list[Any]:
     """Give the rows of the new column, tagged at once."""
     rows: list[Any] = tagger.tag_batch(pa.RecordBatch.from_pydict({"text": TEXTS})).column("entities").to_pylist()

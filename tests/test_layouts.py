@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerd_onnx.errors import InputError, NerdError, OptionError, OutputError
+from nerd_onnx.errors import InputError, OptionError, OutputError
 from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.messages import plan
 from nerd_onnx.run import tag_files
@@ -23,6 +23,7 @@ from nerd_onnx.tables.columns import entities_type
 from nerd_onnx.tables.layouts import EntityRows, Layout
 from nerd_onnx.tables.rows import RowBatch
 from nerd_onnx.tagger import Tagger
+from tests.faults.helpers import interrupt
 from tests.models import sample_texts
 
 LABELS = ["person", "location"]
@@ -38,12 +39,6 @@ ENTITY = st.fixed_dictionaries(
     }
 )
 ROWS = st.lists(st.none() | st.lists(ENTITY, max_size=3), max_size=6)
-
-
-@pytest.fixture(scope="module")
-def tagger(tiny_bundle: Path) -> Tagger:
-    """Load the small model: labels location and person, with fine ones."""
-    return Tagger.load(tiny_bundle)
 
 
 @pytest.fixture
@@ -274,16 +269,10 @@ def test_reasons_stand_beside_wide_columns(tagger: Tagger, tmp_path: Path) -> No
 def test_another_layout_is_no_way_to_go_on(
     tagger: Tagger, source: Path, tmp_path: Path, layout: Any, other: Any
 ) -> None:
-    left = [2]
-
-    def stop() -> int | None:
-        left[0] -= 1
-        return 15 if left[0] == 0 else None
-
     output = tmp_path / "out.parquet"
     small: dict[str, Any] = {"chunk_rows": 10, "overwrite": False}
-    with pytest.raises(NerdError, match="rows are safe"):
-        tag_files(tagger, TagJob([str(source)], str(output), layout=layout, **small), stop=stop)
+    stopped = interrupt(tagger, TagJob([str(source)], str(output), layout=layout, **small), 2)
+    assert "rows are safe" in str(stopped)
     with pytest.raises(OutputError, match=rf"cannot go on: --layout \(was {layout}, is {other}\) changed"):
         run(tagger, source, output, layout=other, resume=True, **small)
     assert run(tagger, source, output, layout=layout, resume=True, **small).resumed_rows > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,7 @@ from nerd_onnx.run import tag_files
 from nerd_onnx.tables.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
 from nerd_onnx.tables.rows import Format
 from nerd_onnx.tagger import Tagger, TagOptions
-from tests.faults.helpers import texts, tree, write_lines, write_parquet
-
-
-@pytest.fixture(scope="module")
-def tagger(tiny_bundle: Path) -> Tagger:
-    """Load the small model."""
-    return Tagger.load(tiny_bundle)
+from tests.faults.helpers import interrupt, texts, tree, write_lines, write_parquet
 
 
 @pytest.fixture
@@ -143,15 +138,9 @@ def test_finished_files_are_never_done_again(tagger: Tagger, data: Path, tmp_pat
 
 
 def test_an_interrupted_folder_keeps_its_finished_files(tagger: Tagger, data: Path, tmp_path: Path) -> None:
-    out, left = tmp_path / "out", [8]
-
-    def stop() -> int | None:
-        left[0] -= 1
-        return 2 if left[0] <= 0 else None
-
-    with pytest.raises(InterruptedRunError) as caught:
-        tag_files(tagger, TagJob([str(data)], str(out), chunk_rows=10), stop=stop)
-    assert caught.value.safe_rows == 52  # batches end with row groups of 12
+    out = tmp_path / "out"
+    stopped = interrupt(tagger, TagJob([str(data)], str(out), chunk_rows=10), 8, signal.SIGINT)
+    assert stopped.safe_rows == 52  # batches end with row groups of 12
     assert "year=2024/part-0.parquet" in tree(out)
     with pytest.raises(OutputError, match=r"out: an unfinished run was found, 52 rows of it safe; go on with --resume"):
         tag(tagger, [data], out, chunk_rows=10)
@@ -162,14 +151,7 @@ def test_an_interrupted_folder_keeps_its_finished_files(tagger: Tagger, data: Pa
 
 
 def test_a_finished_input_that_changed_is_refused(tagger: Tagger, data: Path, tmp_path: Path) -> None:
-    left = [5]
-
-    def stop() -> int | None:
-        left[0] -= 1
-        return 2 if left[0] <= 0 else None
-
-    with pytest.raises(InterruptedRunError):
-        tag_files(tagger, TagJob([str(data)], str(tmp_path / "out"), chunk_rows=10), stop=stop)
+    interrupt(tagger, TagJob([str(data)], str(tmp_path / "out"), chunk_rows=10), 5, signal.SIGINT)
     write_lines(data / "more.jsonl.gz", texts(11))
     with pytest.raises(InputError, match=r"more\.jsonl\.gz: its size .* changed after it was tagged"):
         tag(tagger, [data], tmp_path / "out", resume=True, chunk_rows=10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,14 +41,6 @@ class Counting:
         if self._bad is not None and (ids == self._bad).any():
             raise RuntimeError("no kernel for this")
         return self._network.logits(ids)
-
-
-@pytest.fixture(scope="module")
-def tagger(tiny_bundle: Path) -> Iterator[Tagger]:
-    """Load the small model."""
-    tagger = Tagger.load(tiny_bundle)
-    yield tagger
-    tagger.close()
 
 
 def tag(tagger: Tagger, source: Path, output: Path, **options: Any) -> TagReport:

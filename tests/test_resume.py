@@ -14,20 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError
+from nerd_onnx.errors import InputError, NerdError, OutputError
 from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.run import tag_files
 from nerd_onnx.tagger import Tagger
-from tests.faults.helpers import texts, tree, write_lines, write_parquet
+from tests.faults.helpers import interrupt, texts, tree, write_lines, write_parquet
 from tests.faults.processes import work_folder
 
 STOPPED_AFTER = 5  # batches of 20 rows
-
-
-@pytest.fixture(scope="module")
-def tagger(tiny_bundle: Path) -> Tagger:
-    """Load the small model."""
-    return Tagger.load(tiny_bundle)
 
 
 @pytest.fixture
@@ -48,19 +42,6 @@ def job(source: Path, output: Path, **options: Any) -> TagJob:
     return TagJob([str(source)], str(output), **{"chunk_rows": 20, **options})
 
 
-def interrupt(tagger: Tagger, work: TagJob, batches: int = STOPPED_AFTER) -> None:
-    """Run until some batches are written, then stop as by a signal."""
-    left = [batches]
-
-    def stop() -> int | None:
-        left[0] -= 1
-        return 15 if left[0] <= 0 else None
-
-    with pytest.raises(InterruptedRunError) as caught:
-        tag_files(tagger, work, stop=stop)
-    assert caught.value.exit_code == 143
-
-
 def whole(tagger: Tagger, source: Path, folder: Path, **options: Any) -> bytes:
     output = folder / f"whole{source.suffix}"
     tag_files(tagger, job(source, output, overwrite=True, **options))
@@ -70,14 +51,14 @@ def whole(tagger: Tagger, source: Path, folder: Path, **options: Any) -> bytes:
 def test_an_unfinished_run_is_neither_forgotten_nor_gone_on_with_untold(
     tagger: Tagger, source: Path, output: Path, tmp_path: Path
 ) -> None:
-    interrupt(tagger, job(source, output))
+    interrupt(tagger, job(source, output), STOPPED_AFTER)
     with pytest.raises(OutputError, match=r"an unfinished run was found, 100 rows of it safe; go on with --resume, or"):
         tag_files(tagger, job(source, output))
     report = tag_files(tagger, job(source, output, resume=True))
     assert (report.rows, report.resumed_rows) == (300, 100)
     assert output.read_bytes() == whole(tagger, source, tmp_path)
     assert list(output.parent.iterdir()) == [output]
-    interrupt(tagger, job(source, output, overwrite=True))
+    interrupt(tagger, job(source, output, overwrite=True), STOPPED_AFTER)
     assert tag_files(tagger, job(source, output, overwrite=True)).resumed_rows == 0
     assert list(output.parent.iterdir()) == [output]
 
@@ -86,14 +67,14 @@ def test_going_on_keeps_the_leave_to_overwrite(tagger: Tagger, source: Path, out
     output.write_text("old")
     with pytest.raises(OutputError, match="exists already"):
         tag_files(tagger, job(source, output))
-    interrupt(tagger, job(source, output, overwrite=True))
+    interrupt(tagger, job(source, output, overwrite=True), STOPPED_AFTER)
     assert output.read_text() == "old"
     assert tag_files(tagger, job(source, output, resume=True)).resumed_rows == 100
     assert output.read_bytes().startswith(b"PAR1")
 
 
 def test_a_file_made_meanwhile_is_not_overwritten(tagger: Tagger, source: Path, output: Path) -> None:
-    interrupt(tagger, job(source, output))
+    interrupt(tagger, job(source, output), STOPPED_AFTER)
     output.write_text("theirs")
     with pytest.raises(OutputError, match="was made by another program meanwhile"):
         tag_files(tagger, job(source, output, resume=True))
@@ -118,7 +99,7 @@ def _flip_last_byte_but_keep_the_time(path: Path) -> None:
 def test_a_changed_input_is_refused(
     tagger: Tagger, source: Path, output: Path, change: Callable[[Path], object], named: str
 ) -> None:
-    interrupt(tagger, job(source, output))
+    interrupt(tagger, job(source, output), STOPPED_AFTER)
     change(source)
     with pytest.raises(InputError, match=rf"a\.parquet: its {named} \(was .*\) changed since the run was begun"):
         tag_files(tagger, job(source, output, resume=True))
@@ -137,7 +118,7 @@ def test_a_changed_input_is_refused(
 def test_a_changed_option_is_refused(
     tagger: Tagger, source: Path, output: Path, options: dict[str, Any], named: str
 ) -> None:
-    interrupt(tagger, job(source, output))
+    interrupt(tagger, job(source, output), STOPPED_AFTER)
     with pytest.raises(OutputError, match=f"cannot go on: {named}"):
         tag_files(tagger, job(source, output, resume=True, **options))
 
@@ -149,7 +130,7 @@ def test_a_changed_option_is_refused(
 def test_a_changed_option_of_the_tagger_is_refused(
     tagger: Tagger, tiny_bundle: Path, source: Path, output: Path, options: dict[str, Any], named: str
 ) -> None:
-    interrupt(tagger, job(source, output))
+    interrupt(tagger, job(source, output), STOPPED_AFTER)
     with pytest.raises(OutputError, match=f"cannot go on: {named}"):
         tag_files(Tagger.load(tiny_bundle, **options), job(source, output, resume=True))
 
@@ -157,7 +138,7 @@ def test_a_changed_option_of_the_tagger_is_refused(
 def test_threads_and_batches_may_change(
     tagger: Tagger, tiny_bundle: Path, source: Path, output: Path, tmp_path: Path
 ) -> None:
-    interrupt(tagger, job(source, output))
+    interrupt(tagger, job(source, output), STOPPED_AFTER)
     other = Tagger.load(tiny_bundle, threads=3, batch_tokens=33)
     assert tag_files(other, job(source, output, resume=True)).resumed_rows == 100
     other.close()
@@ -165,7 +146,7 @@ def test_threads_and_batches_may_change(
 
 
 def test_another_model_is_refused(tagger: Tagger, source: Path, output: Path) -> None:
-    interrupt(tagger, job(source, output))
+    interrupt(tagger, job(source, output), STOPPED_AFTER)
     with pytest.raises(OutputError, match="cannot go on: model "):
         tag_files(Tagger.load(), job(source, output, resume=True))
 
@@ -256,7 +237,7 @@ def test_an_input_that_changes_while_it_is_read(tagger: Tagger, source: Path, ou
 def test_a_damaged_chunk_is_done_again(tagger: Tagger, source: Path, output: Path, tmp_path: Path) -> None:
     expected = whole(tagger, source, tmp_path)
     for damage in ("flip", "cut", "remove"):
-        interrupt(tagger, job(source, output))
+        interrupt(tagger, job(source, output), STOPPED_AFTER)
         chunk = work_folder(output) / "chunk-000002.arrow"
         content = chunk.read_bytes()
         if damage == "remove":
@@ -278,7 +259,7 @@ def test_any_remains_of_a_journal_give_the_same_bytes_or_a_refusal(
     folder = tmp_path_factory.mktemp("journal")
     source = write_lines(folder / "a.jsonl", texts(120))
     output = folder / "o.jsonl"
-    interrupt(tagger, job(source, output), batches=4)
+    interrupt(tagger, job(source, output), 4)
     journal = work_folder(output) / "journal.jsonl"
     content = journal.read_bytes()
     cut = data.draw(st.integers(0, len(content)), "cut")
@@ -292,7 +273,7 @@ def test_any_remains_of_a_journal_give_the_same_bytes_or_a_refusal(
 
 
 def test_a_journal_of_another_version_is_refused(tagger: Tagger, source: Path, output: Path) -> None:
-    interrupt(tagger, job(source, output))
+    interrupt(tagger, job(source, output), STOPPED_AFTER)
     journal = work_folder(output) / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     header = json.loads(lines[0])
@@ -311,7 +292,7 @@ def test_somebody_elses_work_folder_is_refused(tagger: Tagger, source: Path, out
 
 def test_long_names(tagger: Tagger, source: Path, tmp_path: Path) -> None:
     output = tmp_path / ("n" * 240 + ".parquet")
-    interrupt(tagger, job(source, output))
+    interrupt(tagger, job(source, output), STOPPED_AFTER)
     tag_files(tagger, job(source, output, resume=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", output.name]
 

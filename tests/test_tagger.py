@@ -21,6 +21,7 @@ from nerd_onnx import Entity, Tagger, TagOptions
 from nerd_onnx.errors import InputError, ModelError, OptionError, OutputError
 from nerd_onnx.inference.arrays import Floats, Ints
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
+from nerd_onnx.tagger import open_network
 from tests.models import sample_texts
 
 SCRIPTS = st.sampled_from(
@@ -128,7 +129,7 @@ def test_repeated_texts_run_through_the_network_once(model: Path) -> None:
 
     class Counted:
         def __init__(self) -> None:
-            self.network = Tagger(bundle).network
+            self.network = open_network(bundle)
 
         def logits(self, ids: Ints) -> Floats:
             calls.append(ids.size)

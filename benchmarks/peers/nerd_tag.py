@@ -24,10 +24,10 @@ class NerdTag(Peer):
         """Load the network as the command does, for what the command does not measure."""
         from benchmarks.peers.networks import NetworkEngine, size_of
         from nerd_onnx.inference.bundle import Bundle
-        from nerd_onnx.tagger import Tagger, TagOptions
+        from nerd_onnx.tagger import TagOptions, open_network
 
         bundle = Bundle.load(getattr(sources, self.bundle))
-        network = Tagger(bundle).network
+        network = open_network(bundle)
         setup = {"calls": sources.threads, "batch_tokens": TagOptions().batch_tokens}
         return NetworkEngine(bundle.model_file.parent, lambda _: network, [setup], size_of(bundle.model_file))
 

@@ -17,7 +17,7 @@ from nerd_onnx.errors import BusyError, InputError, NerdError, OutputError
 from nerd_onnx.job import TagJob, TagReport, peak_rss_bytes
 from nerd_onnx.run import tag_files
 from nerd_onnx.stored_models import load_bundle
-from nerd_onnx.tables.columns import name_taken
+from nerd_onnx.tables.columns import column_exists
 from nerd_onnx.tables.output_place import make_folder_for
 from nerd_onnx.tagger import Tagger, TagOptions
 
@@ -50,7 +50,8 @@ def check_columns(names: Sequence[str], options: TagOptions, *, replace_column: 
     if options.text_column not in names:
         raise InputError(f"the data has no column {options.text_column!r}; it has: {', '.join(names)}")
     if options.column in names and not replace_column:
-        raise OutputError(f"the data {name_taken(options.column)}; choose another name, or pass replace_column=True")
+        remedy = "choose another name, or pass replace_column=True"
+        raise OutputError(column_exists("the data", options.column, remedy))
 
 
 def tag_table(tagger: Tagger, table: pa.Table, *, replace_column: bool) -> pa.Table:

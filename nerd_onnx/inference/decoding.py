@@ -116,8 +116,9 @@ class Decoder:
         of_class = self._by_class.sums(probabilities)
         cls = of_class.argmax(axis=1)
         probability = np.take_along_axis(of_class, cls[:, None], axis=1)[:, 0]
-        rival, rival_probability = self._rivals(of_class, self.labels.type_of_class[cls])
-        inside = np.flatnonzero(self.labels.type_of_class[cls] >= 0)
+        decided = self.labels.type_of_class[cls]
+        rival, rival_probability = self._rivals(of_class, decided)
+        inside = np.flatnonzero(decided >= 0)
         if self.labels.has_fine_level:
             fine = self._by_fine_type.sums(probabilities[inside])
         else:
@@ -171,7 +172,7 @@ class Decoder:
         """
         if not self.labels.types:
             return np.zeros(len(decided), np.int64), np.zeros(len(decided), np.float32)
-        others = np.array(self._by_type.sums(of_class))
+        others = self._by_type.sums(of_class)
         typed = np.flatnonzero(decided >= 0)
         others[typed, decided[typed]] = 0
         rival = others.argmax(axis=1)
@@ -232,7 +233,7 @@ class _Grouping:
         self._one_to_one = bool((sizes == 1).all())
 
     def sums(self, values: Floats) -> Floats:
-        """Sum each row's columns by group. *Shape:* (rows, columns) to (rows, groups)."""
+        """Sum each row's columns by group, into a new array. *Shape:* (rows, columns) to (rows, groups)."""
         sorted_values = values[:, self._columns]
         if self._one_to_one or not len(values):
             return sorted_values[:, : len(self._begins)]

@@ -61,23 +61,20 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
             found = pq.read_schema(file).metadata or {}
     except (pa.ArrowException, OSError, InputError) as err:
         raise OutputError(f"{name}: is there, but is no whole Parquet file; make it anew with --overwrite") from err
-    for key, value in sorted(metadata.items(), key=lambda fact: not _is_options(fact[0])):
+    options = {key: value for key, value in metadata.items() if key.endswith(f".{OPTIONS_FACT}")}
+    for key, value in options.items():
         said = found.get(key.encode())
-        if _is_options(key):
-            changed = None if said is None else _other_option(said, value)  # earlier versions did not say them
-            if changed:
-                raise OutputError(
-                    f"{name}: is there, but was made with other options: {changed}; make it anew with --overwrite"
-                )
-        elif said != value.encode():
+        changed = None if said is None else _other_option(said, value)  # earlier versions did not say them
+        if changed:
+            raise OutputError(
+                f"{name}: is there, but was made with other options: {changed}; make it anew with --overwrite"
+            )
+    for key, value in metadata.items():
+        if key not in options and found.get(key.encode()) != value.encode():
             raise OutputError(
                 f"{name}: is there, but was made by another model or with other options ({key} differs); make it anew "
                 "with --overwrite"
             )
-
-
-def _is_options(key: str) -> bool:
-    return key.endswith(f".{OPTIONS_FACT}")
 
 
 def _other_option(said: bytes, wanted: str) -> str | None:

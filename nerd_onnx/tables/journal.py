@@ -47,6 +47,10 @@ class Progress:
         """Whether something is done that another run need not do again."""
         return bool(self.finished or self.chunks or self.commit)
 
+    def begun(self, name: str) -> Event | None:
+        """Give what is said of an input where it is the one that was under way; None for others."""
+        return self.unfinished if self.unfinished is not None and self.unfinished["name"] == name else None
+
     def take(self, event: Event) -> None:
         """Take one more line into account."""
         kind = event["event"]

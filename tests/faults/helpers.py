@@ -14,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from nerd_onnx.errors import NerdError
+from nerd_onnx.errors import InterruptedRunError, NerdError
 from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.run import tag_files
 from nerd_onnx.tagger import Tagger
@@ -112,6 +113,24 @@ def job(inputs: Path | list[Path], output: Path, **options: Any) -> TagJob:
     """Make a job with small chunks."""
     paths = inputs if isinstance(inputs, list) else [inputs]
     return TagJob([str(path) for path in paths], str(output), **{"chunk_rows": 40, **options})
+
+
+def interrupt(tagger: Tagger, work: TagJob, batches: int, number: int = signal.SIGTERM) -> InterruptedRunError:
+    """
+    Run until some batches are written, then stop as by a signal.
+
+    :return: what the run ended in
+    """
+    left = [batches]
+
+    def stop() -> int | None:
+        left[0] -= 1
+        return number if left[0] <= 0 else None
+
+    with pytest.raises(InterruptedRunError) as caught:
+        tag_files(tagger, work, stop=stop)
+    assert caught.value.exit_code == 128 + number
+    return caught.value
 
 
 def steps_of(tagger: Tagger, inputs: Path | list[Path], output: Path, **options: Any) -> int:

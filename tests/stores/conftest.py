@@ -11,7 +11,6 @@ import pytest
 
 from nerd_onnx.job import TagJob
 from nerd_onnx.tables import stores
-from nerd_onnx.tagger import Tagger
 from tests.faults.helpers import texts, write_lines, write_parquet
 from tests.faults.processes import command
 from tests.s3_server import KEYS, S3, serving
@@ -49,12 +48,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write = write_lines if name.endswith("jsonl") else write_parquet
         write(folder / "set" / name, rows[part * 30 :][:30])
     return folder
-
-
-@pytest.fixture(scope="session")
-def tagger(tiny_bundle: Path) -> Tagger:
-    """Load the small model."""
-    return Tagger.load(tiny_bundle)
 
 
 @pytest.fixture

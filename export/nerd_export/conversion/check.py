@@ -15,7 +15,7 @@ from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE, agreement, as_s
 from nerd_export.training.evaluation import evaluate
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import DESCRIPTION, Bundle, sha256_of
-from nerd_onnx.inference.session import cpu_features, cpu_target
+from nerd_onnx.inference.session import Network, cpu_features, cpu_target
 from nerd_onnx.tagger import Tagger, TagOptions
 
 
@@ -66,7 +66,7 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
     :param splits: labelled data to score on, by name
     """
     tagger = Tagger(bundle)
-    agreed = _agreement(bundle)
+    agreed = _agreement(bundle, tagger.network)
     neighbours = changed_by_neighbours(bundle, sample_texts())
     rows = [row for name, split in splits.items() for row in _scored(bundle, tagger, name, split)]
     tagger.close()
@@ -110,7 +110,7 @@ def kernels(bundle: Bundle) -> str:
     return products
 
 
-def _agreement(bundle: Bundle) -> float | None:
+def _agreement(bundle: Bundle, network: Network) -> float | None:
     """
     Compare with the entities recorded at export, of any score; None where the sample has changed since, or there is no
     record.
@@ -121,7 +121,7 @@ def _agreement(bundle: Bundle) -> float | None:
     recorded = json.loads(path.read_text("utf-8"))
     if recorded["sha256"] != sha256_of(SAMPLE_FILE):
         return None
-    with closing(Tagger(bundle, TagOptions(min_score=0))) as tagger:
+    with closing(Tagger(bundle, TagOptions(min_score=0), network)) as tagger:
         found = entity_set(tagger.tag_arrays(sample_texts()).spans)
     return agreement(as_set(recorded["entities"]), found)
 

@@ -20,7 +20,7 @@ from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.session import Network
-from nerd_onnx.tagger import Tagger, TagOptions
+from nerd_onnx.tagger import Tagger, TagOptions, open_network
 
 VIEWS = {
     "words": "given words, coarse",
@@ -157,7 +157,7 @@ class Gate:
         self._fp32, self._texts, self._splits = fp32, texts, splits
         self._original_bytes = original_bytes
         self._fp32_comparison = compare(fp32, self._remembered, texts)
-        self._fp32_network = Remembered(Tagger(fp32).network)
+        self._fp32_network = Remembered(open_network(fp32))
 
     def judge(self, bundle: Bundle) -> Verdict:
         """Measure a candidate, as it is on disk."""
@@ -172,7 +172,7 @@ class Gate:
             nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, self._fp32_comparison.entities)
             return Verdict(nothing, self._fp32_comparison, (), {}, sizes)
         neighbours = changed_by_neighbours(bundle, self._texts)
-        network = Remembered(Tagger(bundle).network)
+        network = Remembered(open_network(bundle))
         calibration = self._calibration(bundle, network)
         decided = bundle
         if calibration is not None:

@@ -84,8 +84,8 @@ def fitted_calibration(views: Mapping[str, View], types: Sequence[str], fitted_o
         held_out[fold] = found.select(fold).apply(_platt(found.select(~fold), len(types)))
     fitted = _platt(found, len(types))
     errors = {f"{fitted_on}, {_FOLDS}-fold": _error(view, held_out)}
-    errors |= {name: _error(other, _Found.of(other, types).apply(fitted)) for name, other in views.items()}
-    del errors[fitted_on]
+    others = {name: other for name, other in views.items() if name != fitted_on}
+    errors |= {name: _error(other, _Found.of(other, types).apply(fitted)) for name, other in others.items()}
     before = {name: round(calibration(one.gold, one.found, one.certainty).error, 5) for name, one in views.items()}
     probability = found.apply(fitted).astype(np.float64)
     return {
