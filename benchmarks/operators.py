@@ -14,12 +14,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import numpy as np
 import pyarrow.parquet as pq
 
 from nerd_export.conversion.networks import segment_batches
-from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import session_options
 
 _RUNS = 3
@@ -57,10 +56,10 @@ def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
             "seconds": sum(seconds[kind] for kind in rest),
             "nodes": sum(len(nodes[kind]) for kind in rest),
         }
-    return {"operators": shown, "tokens": _RUNS * sum(ids.size for ids in batches)}
+    return {"operators": shown, "tokens": _RUNS * sum(batch.ids.size for batch in batches)}
 
 
-def _profiled(bundle: Bundle, batches: Sequence[Ints], scratch: Path) -> Path:
+def _profiled(bundle: Bundle, batches: Sequence[EncodedBatch], scratch: Path) -> Path:
     """Run all batches with profiling on, once to warm up and then as often as counts. :return: the profile"""
     import onnxruntime
 
@@ -70,9 +69,9 @@ def _profiled(bundle: Bundle, batches: Sequence[Ints], scratch: Path) -> Path:
     session = onnxruntime.InferenceSession(str(bundle.model_file), options, providers=["CPUExecutionProvider"])
     names = {node.name for node in session.get_inputs()}
     for _ in range(1 + _RUNS):
-        for ids in batches:
-            feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            session.run(None, {name: feed[name] for name in names})
+        for batch in batches:
+            inputs = batch.inputs()
+            session.run(None, {name: inputs[name] for name in names})
     return Path(session.end_profiling())
 
 

@@ -43,6 +43,7 @@ def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "coarse types": dict(bundle.labels.coarse),
         "segment length": bundle.segment_tokens,
         "word rule": bundle.word_rule,
+        "letter case": bundle.letter_case,
         "kernels of the processor": bundle.kernels,
         "version of nerd-onnx": __version__,
         "version of onnxruntime": onnxruntime.__version__,

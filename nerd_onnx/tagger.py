@@ -53,7 +53,7 @@ class Tagger:
         self.labels = bundle.labels
         self.options = options or TagOptions()
         self.threads = self.options.threads or available_cpus()
-        self._encoder = TextEncoder(bundle.tokenizer_file, bundle.word_rule)
+        self._encoder = TextEncoder(bundle.tokenizer_file, bundle.word_rule, letter_case=bundle.letter_case)
         self.network: Network = network or open_network(bundle)
         self._decoder = Decoder(bundle.labels)
         self._kept = _kept_types(self.options.labels, self)
@@ -274,16 +274,11 @@ class Tagger:
     def _decide(self, encoded: EncodedTexts, segments: Segments, batch: Ints) -> WordDecisions:
         """Run one batch of segments of one length, and decide the words that are theirs."""
         begin, word_begin, word_end = segments.token_begin[batch], segments.word_begin[batch], segments.word_end[batch]
-        prefix, suffix = self._encoder.prefix, self._encoder.suffix
         length = int(segments.token_end[batch[0]] - begin[0])
-        ids = np.empty((len(batch), len(prefix) + length + len(suffix)), dtype=np.int64)
-        ids[:, : len(prefix)] = prefix
-        ids[:, len(prefix) : len(prefix) + length] = encoded.ids[begin[:, None] + np.arange(length)]
-        ids[:, len(prefix) + length :] = suffix
-        logits = self.network.logits(ids)
+        logits = self.network.logits(self._encoder.batch(encoded, begin, length))
         words = ragged_arange(word_begin, word_end)
         segment = np.repeat(np.arange(len(batch)), word_end - word_begin)
-        position = encoded.word_token[words] - begin[segment] + len(prefix)
+        position = encoded.word_token[words] - begin[segment] + len(self._encoder.prefix)
         return self._decoder.decide(words, logits[segment, position])
 
     def _finish(self, pending: Pending) -> TaggedTexts:
@@ -331,6 +326,11 @@ def open_network(bundle: Bundle) -> Session:
     if session.labels is not None and session.labels != len(bundle.labels.names):
         raise ModelError(
             f"{bundle.model_file}: scores {session.labels} labels, but the folder names {len(bundle.labels.names)}"
+        )
+    if bundle.letter_case and "token_type_ids" not in session.inputs:
+        raise ModelError(
+            f"{bundle.model_file}: was trained to see letter case through token_type_ids, but lacks this input; "
+            "export it again with nerd-export"
         )
     return session
 

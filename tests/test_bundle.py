@@ -73,23 +73,22 @@ def test_a_path_out_of_the_folder_is_refused(copy: Path) -> None:
         Bundle.load(copy)
 
 
-def test_another_format_version_says_what_to_do(copy: Path) -> None:
-    edit(copy / "nerd.json", lambda d: d.update(format_version=99))
-    with pytest.raises(ModelError, match=r"format version 99.*export the model again"):
+@pytest.mark.parametrize("version", [1, 99])
+def test_another_format_version_says_what_to_do(copy: Path, version: int) -> None:
+    edit(copy / "nerd.json", lambda d: d.update(format_version=version))
+    with pytest.raises(ModelError, match=rf"format version {version}.*export the model again"):
         Bundle.load(copy)
 
 
-def test_a_bundle_of_an_earlier_version_is_to_be_exported_again(copy: Path) -> None:
-    former = "a word of the tokenizer's pre-tokenizer is decided by its first token"
-    edit(copy / "nerd.json", lambda d: d.update(word_rule=former))
-    with pytest.raises(ModelError, match=r"nerd\.json: was made by an earlier version.*; export the model again"):
-        Bundle.load(copy)
-    edit(copy / "nerd.json", lambda d: d.update(word_rule="whatever"))
+@pytest.mark.parametrize("value", ["whatever", None, 1])
+@pytest.mark.parametrize("key", ["word_rule", "letter_case"])
+def test_values_that_no_version_writes_are_refused(copy: Path, key: str, value: object) -> None:
+    edit(copy / "nerd.json", lambda d: d.update({key: value}))
     with pytest.raises(ModelError, match=r"nerd\.json: incomplete or malformed"):
         Bundle.load(copy)
 
 
-@pytest.mark.parametrize("key", ["labels", "files", "segment_tokens", "word_rule", "quantization"])
+@pytest.mark.parametrize("key", ["labels", "files", "segment_tokens", "word_rule", "letter_case", "quantization"])
 def test_an_incomplete_description_is_refused(copy: Path, key: str) -> None:
     edit(copy / "nerd.json", lambda d: d.pop(key))
     with pytest.raises(ModelError, match=r"nerd\.json: incomplete or malformed"):

@@ -142,7 +142,7 @@ def test_borders_are_as_sure_as_the_words_beside() -> None:
     assert borders([sure, sure], [2]) == [1.0]
     assert borders([doubt, sure, doubt], [3]) == [0.49]
     assert borders([doubt, sure, doubt], [1, 2]) == [0.7]  # words of other texts do not count
-    assert borders([other, sure], [2]) == [1.0]  # doubtful, but of another type
+    assert borders([other, sure], [2]) == [0.9]  # doubtful, but rather of another type
     assert (decode(BIO, tags(BIO, "B-PER", "B-PER"), [2]).border > 0.95).all()  # an entity of its own is no doubt
 
 

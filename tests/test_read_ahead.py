@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from nerd_onnx import read_ahead
 from nerd_onnx.errors import InterruptedRunError
-from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.arrays import Floats
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Network
 from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.pipeline import open_pair_source
@@ -35,12 +36,12 @@ class Counting:
         self._bad = bad
         self.calls = 0
 
-    def logits(self, ids: Ints) -> Floats:
+    def logits(self, batch: EncodedBatch) -> Floats:
         """Score."""
         self.calls += 1
-        if self._bad is not None and (ids == self._bad).any():
+        if self._bad is not None and (batch.ids == self._bad).any():
             raise RuntimeError("no kernel for this")
-        return self._network.logits(ids)
+        return self._network.logits(batch)
 
 
 def tag(tagger: Tagger, source: Path, output: Path, **options: Any) -> TagReport:

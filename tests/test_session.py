@@ -11,6 +11,7 @@ import pytest
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference import session as module
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Session, available_cpus, cpu_features
 
 
@@ -83,7 +84,7 @@ def make_model(
 def test_a_network_scores_ids(tmp_path: Path) -> None:
     session = Session(make_model(tmp_path / "m.onnx", ["input_ids", "attention_mask"]), optimized=False)
     assert session.labels == 2
-    np.testing.assert_array_equal(session.logits(np.array([[3, 0]])), [[[6, 7], [0, 1]]])
+    np.testing.assert_array_equal(session.logits(EncodedBatch(np.array([[3, 0]]))), [[[6, 7], [0, 1]]])
 
 
 @pytest.mark.parametrize("inputs", [["input_ids", "pixel_values"], ["ids"]])
@@ -106,10 +107,10 @@ def test_what_is_no_token_classifier_is_refused(tmp_path: Path) -> None:
 def test_failures_while_running_are_model_errors(tmp_path: Path) -> None:
     session = Session(make_model(tmp_path / "m.onnx", ["input_ids"]), optimized=False)
     with pytest.raises(ModelError, match="fails on 2 tokens"):
-        session.logits(np.array([[1, 99]]))
+        session.logits(EncodedBatch(np.array([[1, 99]])))
     nan = Session(make_model(tmp_path / "n.onnx", ["input_ids"], first=float("nan")), optimized=False)
     with pytest.raises(ModelError, match="not finite"):
-        nan.logits(np.array([[0]]))
+        nan.logits(EncodedBatch(np.array([[0]])))
 
 
 def test_dynamic_quantization_of_whole_batches_is_noticed(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from nerd_onnx import Entity, Tagger, TagOptions
 from nerd_onnx.errors import InputError, ModelError, OptionError, OutputError
-from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.tagger import open_network
 from tests.models import sample_texts
 
@@ -131,9 +132,9 @@ def test_repeated_texts_run_through_the_network_once(model: Path) -> None:
         def __init__(self) -> None:
             self.network = open_network(bundle)
 
-        def logits(self, ids: Ints) -> Floats:
-            calls.append(ids.size)
-            return self.network.logits(ids)
+        def logits(self, batch: EncodedBatch) -> Floats:
+            calls.append(batch.ids.size)
+            return self.network.logits(batch)
 
     tagger = Tagger(bundle, TagOptions(threads=1), network=Counted())
     first, second = sample_texts()[:2]
@@ -249,7 +250,8 @@ def test_texts_that_change_each_other_go_alone(tiny_bundle: Path) -> None:
 
         mixes_texts = True
 
-        def logits(self, ids: Ints) -> Floats:
+        def logits(self, batch: EncodedBatch) -> Floats:
+            ids = batch.ids
             return np.repeat((ids % 5 == np.arange(5)[:, None, None]).transpose(1, 2, 0), 1, 0) * np.float32(ids.max())
 
     mixing = Tagger(Bundle.load(tiny_bundle), network=Mixing())

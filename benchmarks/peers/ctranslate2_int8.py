@@ -73,14 +73,15 @@ class _Network:
         arrays = np.load(head)
         self._weight, self._bias = arrays["weight"], arrays["bias"]
 
-    def logits(self, ids: Any) -> Any:
+    def logits(self, batch: Any) -> Any:
         """Score a batch."""
         import ctranslate2
         import numpy as np
 
-        lengths = np.full(len(ids), ids.shape[1], dtype=np.int32)
+        lengths = np.full(len(batch.ids), batch.ids.shape[1], dtype=np.int32)
         found = self._encoder.forward_batch(
-            ctranslate2.StorageView.from_array(np.ascontiguousarray(ids, dtype=np.int32)),
+            ctranslate2.StorageView.from_array(np.ascontiguousarray(batch.ids, dtype=np.int32)),
             ctranslate2.StorageView.from_array(lengths),
+            token_type_ids=None if batch.types is None else batch.types.tolist(),
         )
         return np.asarray(found.last_hidden_state) @ self._weight + self._bias

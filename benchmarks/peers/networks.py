@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.peers.peer import Setup
-from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Network
 from nerd_onnx.job import TagJob
 from nerd_onnx.run import tag_files
@@ -91,8 +92,8 @@ class NetworkEngine:
         return {
             "seconds": seconds,
             "tokens": tokens,
-            "positions": sum(ids.size for ids in recorder.batches),
-            "squares": sum(ids.size * ids.shape[1] for ids in recorder.batches),
+            "positions": sum(batch.ids.size for batch in recorder.batches),
+            "squares": sum(batch.ids.size * batch.ids.shape[1] for batch in recorder.batches),
         }
 
     def _tagger_of(self, network: Network, calls: int | None = None) -> Tagger:
@@ -109,9 +110,9 @@ class AsGiven:
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    def logits(self, ids: Ints) -> Floats:
+    def logits(self, batch: EncodedBatch) -> Floats:
         """Score a batch."""
-        return self._network.logits(ids)
+        return self._network.logits(batch)
 
 
 class Recorder:
@@ -119,12 +120,12 @@ class Recorder:
 
     def __init__(self, labels: int) -> None:
         self._labels = labels
-        self.batches: list[Ints] = []
+        self.batches: list[EncodedBatch] = []
 
-    def logits(self, ids: Ints) -> Floats:
+    def logits(self, batch: EncodedBatch) -> Floats:
         """Remember a batch."""
-        self.batches.append(ids)
-        return np.zeros((*ids.shape, self._labels), dtype=np.float32)
+        self.batches.append(batch)
+        return np.zeros((*batch.ids.shape, self._labels), dtype=np.float32)
 
 
 def side_by_side(threads: int) -> list[Setup]:

@@ -72,7 +72,7 @@ def encoded_texts(sources: Sources, count: int) -> list[Any]:
     """
     Tokenize calibration texts with their special tokens.
 
-    :return: token ids of each. *Shape:* (1, tokens) each
+    :return: :class:`nerd_onnx.inference.encoding.EncodedBatch` of one text each
     """
     import numpy as np
     import pyarrow.parquet as pq
@@ -81,26 +81,23 @@ def encoded_texts(sources: Sources, count: int) -> list[Any]:
     from nerd_onnx.inference.encoding import TextEncoder
 
     bundle = Bundle.load(sources.bundle)
-    encoder = TextEncoder(bundle.tokenizer_file)
+    encoder = TextEncoder(bundle.tokenizer_file, letter_case=bundle.letter_case)
     texts = pq.read_table(sources.calibration, columns=["text"])["text"].to_pylist()[:count]
     most = bundle.segment_tokens - len(encoder.prefix) - len(encoder.suffix)
     encoded = encoder.encode(texts)
-    parts = [encoded.ids[a:b][:most] for a, b in zip(encoded.text_tokens, encoded.text_tokens[1:], strict=False)]
-    return [np.concatenate([encoder.prefix, part, encoder.suffix])[None] for part in parts if len(part)]
+    counts = np.minimum(np.diff(encoded.text_tokens), most).tolist()
+    places = zip(encoded.text_tokens, counts, strict=False)
+    return [encoder.batch(encoded, np.array([first]), count) for first, count in places if count]
 
 
 class _Reader:
     """Feeds calibration batches to onnxruntime's calibrator."""
 
     def __init__(self, model_file: Path, batches: list[Any]) -> None:
-        import numpy as np
         import onnx
 
         names = {value.name for value in onnx.load(model_file, load_external_data=False).graph.input}
-        fills = {"attention_mask": np.ones_like, "token_type_ids": np.zeros_like}
-        self._feeds = iter(
-            [{"input_ids": ids} | {name: fills[name](ids) for name in names & set(fills)} for ids in batches]
-        )
+        self._feeds = iter([{name: batch.inputs()[name] for name in names} for batch in batches])
 
     def get_next(self) -> dict[str, Any] | None:
         """Give the next batch, None at the end."""

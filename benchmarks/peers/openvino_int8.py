@@ -29,7 +29,7 @@ class OpenVino(Peer):
 
         model = openvino.convert_model(Path(sources.exported or "") / "model.onnx")
         names = [port.get_any_name() for port in model.inputs]
-        batches = [_feed(names, ids) for ids in encoded_texts(sources, CALIBRATION_TEXTS)]
+        batches = [_feed(names, batch) for batch in encoded_texts(sources, CALIBRATION_TEXTS)]
         quantized = nncf.quantize(
             model,
             nncf.Dataset(batches),
@@ -79,20 +79,18 @@ class _Network:
         self._names = [port.get_any_name() for port in compiled.inputs]
         self._local = threading.local()
 
-    def logits(self, ids: Any) -> Any:
+    def logits(self, batch: Any) -> Any:
         """Score a batch."""
         import numpy as np
 
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()
-        result = request.infer(_feed(self._names, ids), share_inputs=True)[0]
+        result = request.infer(_feed(self._names, batch), share_inputs=True)[0]
         return np.asarray(result, dtype=np.float32)
 
 
-def _feed(names: list[str], ids: Any) -> dict[str, Any]:
-    """Make the inputs of a batch without padding."""
-    import numpy as np
-
-    fills = {"attention_mask": np.ones_like, "token_type_ids": np.zeros_like}
-    return {"input_ids": ids} | {name: fills[name](ids) for name in names if name in fills}
+def _feed(names: list[str], batch: Any) -> dict[str, Any]:
+    """Take the inputs that a model wants."""
+    inputs = batch.inputs()
+    return {name: inputs[name] for name in names}

@@ -124,7 +124,7 @@ def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         "are kept, whatever their scores. Labels changed: share of the words of raw text that get another label than "
         "from PyTorch. Order: texts of the first "
         f"{scores['shuffled_texts']:,} whose entities change when the texts are shuffled. Peers with a pipeline or a "
-        "tagger of their own decode in their own way."
+        "tagger of their own decode in their own way, and pipelines tell no model letter case."
     )
     levels = [level for level in VIEWS if any(level in one["f1"] for one in scores["peers"].values())]
     rows = [

@@ -33,9 +33,12 @@ class TrainConfig:
     :param tier_weights: weight in the loss of the sentences of a tier, by the data's column ``tier``
     :param plain_share: share of sentences written as plain text, as people write, instead of words between spaces
     :param lower_share: share of sentences in lower case
+    :param upper_share: share of sentences in capitals
+    :param title_share: share of sentences in which each word begins with a capital, as in headlines
     :param cut_share: share of sentences of which a fragment is taken
     :param join_share: share of sentences that get the next one behind them
     :param nameless_share: stretches without an entity that are added, as a share of the sentences
+    :param letter_case: the model is told each word's case through its token types, see :mod:`letter_case`
     :param teacher: hub id or folder of a fine-tuned classifier with the same labels, to learn from as well
     :param soft_share: the teacher's share of the loss, 0 to 1
     :param temperature: softens the teacher's probabilities
@@ -64,9 +67,12 @@ class TrainConfig:
     tier_weights: Mapping[str, float] = field(default_factory=dict)
     plain_share: float = 0.0
     lower_share: float = 0.0
+    upper_share: float = 0.0
+    title_share: float = 0.0
     cut_share: float = 0.0
     join_share: float = 0.0
     nameless_share: float = 0.0
+    letter_case: bool = False
     teacher: str | None = None
     soft_share: float = 0.5
     temperature: float = 1.0

@@ -17,13 +17,12 @@ from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.session import cpu_target, integer_kernels
 from nerd_onnx.inference.words import WordRule
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION = "nerd.json"
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
 _JSON_BYTES = 16 << 20
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
-_FORMER_WORD_RULE = "a word of the tokenizer's pre-tokenizer is decided by its first token"
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
 
@@ -44,6 +43,7 @@ class Bundle:
     :param quantization: how it was quantized; ``none`` for fp32, ``unknown`` for foreign folders
     :param weight_bits: bits of a weight in integer products, None where there are none or nobody said
     :param word_rule: what a word is, see :mod:`words`
+    :param letter_case: the network sees letter case, see :mod:`letter_case`
     :param calibration: what turns scores into probabilities; None where nothing was fitted
     :param description: all of ``nerd.json``; empty for foreign folders
     """
@@ -59,6 +59,7 @@ class Bundle:
     quantization: str = "unknown"
     weight_bits: int | None = None
     word_rule: WordRule = "pretokens"
+    letter_case: bool = False
     calibration: ScoreCalibration | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
 
@@ -166,7 +167,8 @@ def _read_described(name: str, folder: Path) -> Bundle:
             optimized=True,
             quantization=str(description["quantization"]["method"]),
             weight_bits=weight_bits,
-            word_rule=_word_rule(where, description),
+            word_rule=_word_rule(description),
+            letter_case=_flag(description, "letter_case"),
             calibration=_calibration(description, labels),
             description=description,
         )
@@ -174,15 +176,18 @@ def _read_described(name: str, folder: Path) -> Bundle:
         raise ModelError(f"{where}: incomplete or malformed ({err!r}); export the model again") from err
 
 
-def _word_rule(where: Path, description: Mapping[str, Any]) -> WordRule:
+def _word_rule(description: Mapping[str, Any]) -> WordRule:
     rule = description["word_rule"]
-    if rule == _FORMER_WORD_RULE:
-        raise ModelError(
-            f"{where}: was made by an earlier version, which knew one kind of words; export the model again"
-        )
     if rule not in get_args(WordRule):
         raise ValueError(f"word rule {rule!r}")
     return cast("WordRule", rule)
+
+
+def _flag(description: Mapping[str, Any], key: str) -> bool:
+    value = description[key]
+    if not isinstance(value, bool):
+        raise TypeError(f"{key} {value!r}")
+    return value
 
 
 def _calibration(description: Mapping[str, Any], labels: LabelSet) -> ScoreCalibration | None:
@@ -252,6 +257,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
         labels=labels,
         segment_tokens=min(SEGMENT_TOKENS, longest_input(config, folder)),
         model_sha256=_fingerprint(model_file),
+        letter_case=sees_case(config),
     )
 
 
@@ -280,6 +286,11 @@ def _find_onnx(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     raise ModelError(f"{folder}: several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx")
+
+
+def sees_case(config: Mapping[str, Any]) -> bool:
+    """Tell from a checkpoint's ``config.json`` whether its network sees letter case; nerd-train writes it there."""
+    return config.get("letter_case") is True
 
 
 def longest_input(config: Mapping[str, Any], folder: Path) -> int:

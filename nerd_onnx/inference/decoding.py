@@ -20,8 +20,8 @@ class WordDecisions:
     :param word: index of each word. *Shape:* (words,)
     :param cls: class it decided for (see :class:`LabelSet`). *Shape:* (words,)
     :param probability: probability of that class: the sum over its labels. *Shape:* (words,)
-    :param rival: likeliest type that it did not decide for (see :class:`LabelSet`). *Shape:* (words,)
-    :param rival_probability: probability of that type. *Shape:* (words,)
+    :param of_others: probability of each type that it did not decide for, 0 for its own: a word beside of the same type
+        is an entity of its own. *Shape:* (words, types)
     :param inside: positions in ``word`` of those that belong to an entity. *Shape:* (entity words,)
     :param fine: probability of each fine type, for the entity words. *Shape:* (entity words, fine types), or
         (entity words, 0) without a fine level
@@ -30,8 +30,7 @@ class WordDecisions:
     word: Ints
     cls: Ints
     probability: Floats
-    rival: Ints
-    rival_probability: Floats
+    of_others: Floats
     inside: Ints
     fine: Floats
 
@@ -117,13 +116,14 @@ class Decoder:
         cls = of_class.argmax(axis=1)
         probability = np.take_along_axis(of_class, cls[:, None], axis=1)[:, 0]
         decided = self.labels.type_of_class[cls]
-        rival, rival_probability = self._rivals(of_class, decided)
         inside = np.flatnonzero(decided >= 0)
+        of_others = self._by_type.sums(of_class)
+        of_others[inside, decided[inside]] = 0
         if self.labels.has_fine_level:
             fine = self._by_fine_type.sums(probabilities[inside])
         else:
             fine = np.empty((len(inside), 0), dtype=np.float32)
-        return WordDecisions(words, cls, probability, rival, rival_probability, inside, fine)
+        return WordDecisions(words, cls, probability, of_others, inside, fine)
 
     def spans(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Spans:
         """
@@ -133,11 +133,10 @@ class Decoder:
         :param decisions: every word exactly once, in any order
         """
         words = len(encoded.word_token)
-        cls, rival = np.zeros((2, words), dtype=np.int64)
-        probability, rival_probability = np.zeros((2, words), dtype=np.float32)
+        cls, probability = np.zeros(words, dtype=np.int64), np.zeros(words, dtype=np.float32)
+        of_others = np.zeros((words, len(self.labels.types)), dtype=np.float32)
         for part in decisions:
-            cls[part.word], probability[part.word] = part.cls, part.probability
-            rival[part.word], rival_probability[part.word] = part.rival, part.rival_probability
+            cls[part.word], probability[part.word], of_others[part.word] = part.cls, part.probability, part.of_others
         first_of_text = np.zeros(words + 1, dtype=np.bool_)
         first_of_text[encoded.text_words] = True
         inside, opens = self._borders(cls, first_of_text[:words])
@@ -150,8 +149,8 @@ class Decoder:
         label = self.labels.type_of_class[cls[first]]
         length = np.diff(np.append(begin, len(word)))
         score = np.add.reduceat(probability[word].astype(np.float64), begin) / length
-        before = _beside(label, first - 1, ~first_of_text[first], rival, rival_probability)
-        after = _beside(label, last + 1, ~first_of_text[last + 1], rival, rival_probability)
+        before = _beside(label, first - 1, ~first_of_text[first], of_others)
+        after = _beside(label, last + 1, ~first_of_text[last + 1], of_others)
         return Spans(
             row=np.searchsorted(encoded.text_words, first, side="right") - 1,
             start=encoded.word_start[first],
@@ -161,22 +160,6 @@ class Decoder:
             score=np.minimum(score, 1.0).astype(np.float32),
             border=(1 - before) * (1 - after),
         )
-
-    def _rivals(self, of_class: Floats, decided: Ints) -> tuple[Ints, Floats]:
-        """
-        Find the likeliest type of each word beside the one it decided for.
-
-        :param of_class: probability of each class. *Shape:* (words, classes)
-        :param decided: its type, below 0 for none. *Shape:* (words,)
-        :return: index and probability. *Shape:* (words,) each
-        """
-        if not self.labels.types:
-            return np.zeros(len(decided), np.int64), np.zeros(len(decided), np.float32)
-        others = self._by_type.sums(of_class)
-        typed = np.flatnonzero(decided >= 0)
-        others[typed, decided[typed]] = 0
-        rival = others.argmax(axis=1)
-        return rival, np.take_along_axis(others, rival[:, None], axis=1)[:, 0]
 
     def _borders(self, cls: Ints, first_of_text: Bools) -> tuple[Bools, Bools]:
         """Tell which words are inside an entity, and which of them open one. *Shape:* (words,) both."""
@@ -200,15 +183,15 @@ class Decoder:
         return best
 
 
-def _beside(label: Ints, word: Ints, is_there: Bools, rival: Ints, rival_probability: Floats) -> Floats:
+def _beside(label: Ints, word: Ints, is_there: Bools, of_others: Floats) -> Floats:
     """
-    Give the probability that the words beside entities are of their labels; it is 0 where it is not the rival.
+    Give the probability that the words beside entities are of their labels, 0 where there is none.
 
     :param word: the words. *Shape:* (entities,)
     :param is_there: whether there is such a word in the same text. *Shape:* (entities,)
+    :param of_others: see :class:`WordDecisions`. *Shape:* (words, types)
     """
-    word = np.where(is_there, word, 0)
-    return np.where(is_there & (rival[word] == label), rival_probability[word], np.float32(0))
+    return np.where(is_there, of_others[np.where(is_there, word, 0), label], np.float32(0))
 
 
 def softmax(logits: Floats) -> Floats:

@@ -12,9 +12,28 @@ from tokenizers import Tokenizer
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.arrays import Bools, Ints
+from nerd_onnx.inference.letter_case import token_cases, word_openings
 from nerd_onnx.inference.words import PROBE, WordRule, joined_words, split_at_borders, splits_words
 
 _SURROGATES = dict.fromkeys(range(55296, 57344), "�")
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """
+    Segments of one length, as a network takes them.
+
+    :param ids: vocabulary ids, special ones included. *Shape:* (batch, tokens)
+    :param types: token types, see :mod:`letter_case`; None where all are 0. *Shape:* (batch, tokens)
+    """
+
+    ids: Ints
+    types: Ints | None = None
+
+    def inputs(self) -> dict[str, Ints]:
+        """Give all that a network may take, by the names that exporters use; nothing is padding."""
+        types = np.zeros_like(self.ids) if self.types is None else self.types
+        return {"input_ids": self.ids, "attention_mask": np.ones_like(self.ids), "token_type_ids": types}
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,7 @@ class EncodedTexts:
     :param word_start: character offset of each word in its text. *Shape:* (words,)
     :param word_end: one past the word's last character. *Shape:* (words,)
     :param text_words: first word of each text, and the total at the end. *Shape:* (texts + 1,)
+    :param types: type of each token, see :mod:`letter_case`; None where all are 0. *Shape:* (tokens,)
     """
 
     ids: Ints
@@ -41,6 +61,7 @@ class EncodedTexts:
     word_start: Ints
     word_end: Ints
     text_words: Ints
+    types: Ints | None = None
 
     def with_words(self, words: Sequence[Ints]) -> EncodedTexts:
         """
@@ -74,10 +95,12 @@ class TextEncoder:
 
     :param tokenizer_file: the file to read
     :param word_rule: whether words are joined as treebanks do
+    :param letter_case: whether tokens get types, which tell letter case
     :raises ModelError: when it cannot be read, or adds special tokens other than before and after the text
     """
 
-    def __init__(self, tokenizer_file: Path, word_rule: WordRule = "pretokens") -> None:
+    def __init__(self, tokenizer_file: Path, word_rule: WordRule = "pretokens", *, letter_case: bool = False) -> None:
+        self._letter_case = letter_case
         self._word_rule: WordRule = "pretokens"  # until it is known what the tokenizer's own words are
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -121,7 +144,8 @@ class TextEncoder:
         words = np.fromiter(
             (-1 if w is None else w for e in encodings for w in e.word_ids), dtype=np.int64, count=total
         )
-        opens = _opens(words, text_tokens)
+        types = token_cases(readable, words, offsets, text_tokens) if self._letter_case else None
+        opens = word_openings(words, text_tokens)
         if not self._splits_words:
             offsets, borders = split_at_borders(readable, offsets, text_tokens, words)
             opens |= borders
@@ -138,7 +162,25 @@ class TextEncoder:
             word_start=offsets[word_token, 0],
             word_end=word_end,
             text_words=np.searchsorted(word_token, text_tokens),
+            types=types,
         )
+
+    def batch(self, encoded: EncodedTexts, begin: Ints, length: int) -> EncodedBatch:
+        """
+        Cut segments of one length out of texts, and put the special tokens around them, whose type is 0.
+
+        :param begin: first token of each segment. *Shape:* (batch,)
+        :param length: tokens of each
+        """
+        tokens = begin[:, None] + np.arange(length)
+        inside = slice(len(self.prefix), len(self.prefix) + length)
+        ids = np.empty((len(begin), len(self.prefix) + length + len(self.suffix)), dtype=np.int64)
+        ids[:, : inside.start], ids[:, inside], ids[:, inside.stop :] = self.prefix, encoded.ids[tokens], self.suffix
+        types = None
+        if encoded.types is not None:
+            types = np.zeros_like(ids)
+            types[:, inside] = encoded.types[tokens]
+        return EncodedBatch(ids, types)
 
 
 def word_ranges(words: Sequence[str]) -> Ints:
@@ -146,14 +188,6 @@ def word_ranges(words: Sequence[str]) -> Ints:
     lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
     ends = np.cumsum(lengths + 1) - 1
     return np.stack([ends - lengths, ends], axis=1)
-
-
-def _opens(words: Ints, text_tokens: Ints) -> Bools:
-    """Tell which tokens open a word, as the pre-tokenizer sees it. *Shape:* (tokens,)."""
-    opens = np.ones(len(words), dtype=np.bool_)
-    opens[1:] = words[1:] != words[:-1]
-    opens[text_tokens[:-1][text_tokens[:-1] < len(words)]] = True
-    return opens
 
 
 def _words(words: Ints, opens: Bools, offsets: Ints) -> tuple[Ints, Ints]:

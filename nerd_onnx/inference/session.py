@@ -13,7 +13,8 @@ import numpy as np
 import onnxruntime as ort
 
 from nerd_onnx.errors import ModelError, NotFiniteError, first_line
-from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.arrays import Floats
+from nerd_onnx.inference.encoding import EncodedBatch
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
@@ -23,13 +24,12 @@ _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp"
 
 
 class Network(Protocol):
-    """Anything that scores token ids: an onnxruntime session, or in verification the PyTorch original."""
+    """Anything that scores tokens: an onnxruntime session, or in verification the PyTorch original."""
 
-    def logits(self, ids: Ints) -> Floats:
+    def logits(self, batch: EncodedBatch) -> Floats:
         """
-        Score a batch of segments of one length; safe to call from several threads at once.
+        Score segments of one length; safe to call from several threads at once.
 
-        :param ids: vocabulary ids, special ones included. *Shape:* (batch, tokens)
         :return: *Shape:* (batch, tokens, labels)
         """
         ...
@@ -81,17 +81,14 @@ class Session:
         self.labels: int | None = shape[-1] if shape and isinstance(shape[-1], int) else None
         self.mixes_texts = _mixes_texts(model_file)
 
-    def logits(self, ids: Ints) -> Floats:
+    def logits(self, batch: EncodedBatch) -> Floats:
         """Score a batch; see :class:`Network`."""
-        feed = {"input_ids": ids.astype(self._types["input_ids"], copy=False)}
-        if "attention_mask" in self._types:
-            feed["attention_mask"] = np.ones(ids.shape, dtype=self._types["attention_mask"])
-        if "token_type_ids" in self._types:
-            feed["token_type_ids"] = np.zeros(ids.shape, dtype=self._types["token_type_ids"])
+        inputs = batch.inputs()
+        feed = {name: inputs[name].astype(kind, copy=False) for name, kind in self._types.items()}
         try:
             result = self._session.run([self._output], feed)[0]
         except Exception as err:
-            raise ModelError(f"{self._name}: fails on {ids.shape[1]} tokens: {first_line(err)}") from err
+            raise ModelError(f"{self._name}: fails on {batch.ids.shape[1]} tokens: {first_line(err)}") from err
         if not np.isfinite(result).all():
             raise NotFiniteError(f"{self._name}: gives logits that are not finite; the model is damaged")
         return np.asarray(result, dtype=np.float32)

@@ -23,9 +23,9 @@ from benchmarks.workloads import KINDS, LONGEST_ROW_TOKENS, Workload, build_work
 from nerd_export.conversion.check import recorded_scores
 from nerd_export.conversion.neighbours import neighbour_check
 from nerd_export.conversion.verify import sample_texts
-from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.encoding import TextEncoder
+from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
 from tests.benchmarks.helpers import failed, scores
 
@@ -104,9 +104,9 @@ class BatchScaled:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def logits(self, ids: Ints) -> Floats:
+    def logits(self, batch: EncodedBatch) -> Floats:
         """Round to steps of one scale for the whole batch."""
-        logits = self._session.logits(ids)
+        logits = self._session.logits(batch)
         step = np.abs(logits).max() / 127
         rounded: Floats = (np.round(logits / step) * step).astype(np.float32)
         return rounded

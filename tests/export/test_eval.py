@@ -79,7 +79,7 @@ def test_the_model_inside_is_scored_both_ways_on_both_levels(real: Path, tmp_pat
 def test_the_threshold_of_the_model_is_said_and_may_be_another(real: Path) -> None:
     recalls = []
     for options, said in (
-        ((), "entities with a score of 0.265 or more"),
+        ((), f"entities with a score of {Tagger.load().min_score:g} or more"),
         (("--min-score", "0"), "all entities"),
         (("--min-score", "0.9"), "entities with a score of 0.9 or more"),
     ):

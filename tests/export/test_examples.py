@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -80,6 +81,37 @@ def test_lower_case_moves_no_tag() -> None:
     (example,) = write_examples([sentence], TrainConfig(lower_share=1.0))
     assert [example.text[a:b] for a, b in example.spans] == ["i\u0307stanbul", "and", "rome"]
     assert example.tags == ["location", "O", "location"]
+
+
+def test_capitals_and_headlines_are_written_by_their_shares() -> None:
+    sentence = Sentence(("the", "iPhone", "of", "straße"), ("O", "product", "O", "location"))
+    config = TrainConfig(upper_share=0.3, title_share=0.2, lower_share=0.1)
+    examples = write_examples([sentence] * 1000, config)
+    forms = Counter(example.text for example in examples)
+    assert set(forms) == {
+        "the iPhone of straße",
+        "THE IPHONE OF STRASSE",
+        "The IPhone Of Straße",
+        "the iphone of straße",
+    }
+    assert 0.22 < forms["THE IPHONE OF STRASSE"] / 1000 < 0.32  # a tenth of its share is in lower case
+    assert 0.14 < forms["The IPhone Of Straße"] / 1000 < 0.22
+    assert all([e.text[a:b] for a, b in e.spans] == e.text.split() for e in examples)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        ("lower_share", "they don't say it's (a well-known) play"),
+        ("upper_share", "THEY DON'T SAY IT'S (A WELL-KNOWN) PLAY"),
+        ("title_share", "They Don't Say It's (A Well-known) Play"),
+    ],
+)
+def test_plain_text_in_another_case_is_joined_as_people_write(share: str, text: str) -> None:
+    words = ("They", "do", "n't", "say", "it", "'s", "-LRB-", "a", "well", "-known", "-RRB-", "play")
+    config = TrainConfig(plain_share=1.0, **{share: 1.0})  # type: ignore[arg-type]
+    examples = write_examples([Sentence(words, ("O",) * 12)] * 20, config)
+    assert {example.text.replace("\u2019", "'") for example in examples} == {text}
 
 
 @given(st.lists(sentences(), min_size=1, max_size=8))

@@ -21,6 +21,7 @@ from nerd_export.conversion.quantize import (
     quantize_products,
     quantize_weights,
 )
+from nerd_onnx.inference.encoding import EncodedBatch
 from tests.models import FAMILIES, FINE_LABELS
 
 # Mean logit difference from PyTorch in units of the logits' standard deviation, as measured on these models, with room.
@@ -98,7 +99,7 @@ def test_each_recipe_is_close_and_a_text_never_sees_its_neighbours(
     assert len(layers) == len(linear_layers(model.graph)) - 1  # all but the classifier
     if recipe == "int8-static":
         sources = [layer.source_name for layer in quantizable_layers(model.graph)]
-        batches = [np.random.default_rng(seed).integers(5, 500, (6, 60)) for seed in range(4)]
+        batches = [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(4)]
         assert quantize_products(model, calibrated_ranges(model, sources, batches, tmp_path)) == layers
     elif recipe == "int8-weights":
         assert quantize_weights(model) == layers

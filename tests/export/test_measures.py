@@ -15,6 +15,7 @@ from nerd_export.conversion.networks import Remembered, segment_batches
 from nerd_export.conversion.sensitivity import LayerCost, fewest_kept
 from nerd_export.training.bootstrap import micro_f1, paired_difference
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.encoding import EncodedBatch
 from tests.export.bundles import TEXTS
 
 
@@ -83,19 +84,31 @@ def test_the_best_range_clips_a_lone_outlier_and_keeps_the_rest() -> None:
 
 def test_batches_are_the_runtimes_own_and_remembered_logits_are_the_networks(fp32: Path) -> None:
     batches = segment_batches(Bundle.load(fp32), TEXTS)
-    assert len({ids.shape[1] for ids in batches}) > 5
-    assert segment_batches(Bundle.load(fp32), TEXTS)[3].tolist() == batches[3].tolist()
+    assert len({batch.ids.shape[1] for batch in batches}) > 5
+    assert segment_batches(Bundle.load(fp32), TEXTS)[3].ids.tolist() == batches[3].ids.tolist()
 
     class Counting:
         calls = 0
 
-        def logits(self, ids: Any) -> Any:
+        def logits(self, batch: EncodedBatch) -> Any:
             self.calls += 1
-            return np.full((*ids.shape, 2), ids.sum(), dtype=np.float32)
+            return np.full((*batch.ids.shape, 2), sum(a.sum() for a in batch.inputs().values()), dtype=np.float32)
 
     network = Counting()
-    remembered = Remembered(network, limit_bytes=batches[0].size * 8)
+    remembered = Remembered(network, limit_bytes=batches[0].ids.size * 8)
     for _ in range(2):
-        for ids in batches[:2]:
-            assert (remembered.logits(ids) == ids.sum()).all()
+        for batch in batches[:2]:
+            assert (remembered.logits(batch) == Counting().logits(batch)).all()
     assert network.calls == 3  # the second batch found no room
+
+
+def test_batches_that_differ_in_case_alone_are_remembered_apart() -> None:
+    class Types:
+        def logits(self, batch: EncodedBatch) -> Any:
+            return batch.inputs()["token_type_ids"].astype(np.float32)[..., None]
+
+    ids = np.array([[2, 5, 6, 3]])
+    remembered = Remembered(Types())
+    for types in (None, np.zeros_like(ids), np.array([[0, 1, 3, 0]])):
+        batch = EncodedBatch(ids, types)
+        assert (remembered.logits(batch)[..., 0] == batch.inputs()["token_type_ids"]).all()

@@ -49,6 +49,7 @@ def test_the_card_names_the_epoch_whose_weights_are_kept(tmp_path: Path, f1: tup
     for entry in evaluations(*f1):
         log.append(entry)
         callback.on_evaluate(None, SimpleNamespace(log_history=log), None, model=saver, processing_class=saver)
+    (tmp_path / "config.json").write_text("{}")
     write_card(tmp_path, TrainConfig(), DATA, epoch_table(log), "nerd-train")
     named = json.loads((tmp_path / "training.json").read_text("utf-8"))["best"]["step"]
     assert named == int((tmp_path / "best" / "step").read_text()) == expected
@@ -75,6 +76,11 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, other: TrainingDat
         _claim_work_folder(work, asdict(TrainConfig()) | other.facts(), resume=True, overwrite=False)
     with pytest.raises(OutputError, match="another seed;"):
         _claim_work_folder(work, RECIPE | {"seed": 7}, resume=True, overwrite=False)
+    former = {key: value for key, value in RECIPE.items() if key not in ("letter_case", "upper_share")}
+    (work / "recipe.json").write_text(json.dumps(former))  # begun before there were these options
+    _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
+    with pytest.raises(OutputError, match="used another letter_case;"):
+        _claim_work_folder(work, RECIPE | {"letter_case": True}, resume=True, overwrite=False)
     assert (work / "checkpoint-5").is_dir()
 
 

@@ -27,7 +27,7 @@ import zstandard
 
 from nerd_onnx.errors import NerdError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
-from nerd_onnx.inference.encoding import TextEncoder
+from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
 from nerd_onnx.job import peak_rss_bytes
 from nerd_onnx.tables.sources import Format, open_source
@@ -110,7 +110,7 @@ def small_graph() -> bytes:
 
 def read_graph(path: Path, _: random.Random) -> None:
     """Load a network, and run it where that goes well."""
-    Session(path, optimized=False).logits(np.array([[1, 2, 3]], dtype=np.int64))
+    Session(path, optimized=False).logits(EncodedBatch(np.array([[1, 2, 3]], dtype=np.int64)))
 
 
 def read_table(path: Path, rng: random.Random) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.tagger import Tagger, TagOptions
 
 
@@ -22,9 +23,9 @@ class QuickNetwork:
         self._scores = np.random.default_rng(3).random((1000, labels), dtype=np.float32) * 3
         self._scores[:950, 0] += 9  # most tokens stand outside
 
-    def logits(self, ids: Ints) -> Floats:
+    def logits(self, batch: EncodedBatch) -> Floats:
         """Score a batch. *Shape:* (batch, tokens, labels)"""
-        found: Floats = self._scores[ids % 1000]
+        found: Floats = self._scores[batch.ids % 1000]
         return found
 
 

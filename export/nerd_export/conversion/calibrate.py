@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from nerd_export.conversion.quantize import ActivationRange
-from nerd_onnx.inference.arrays import Ints
+from nerd_onnx.inference.encoding import EncodedBatch
 
 _BINS = 2048  # on either side of zero
 _STEPS = 255
@@ -62,14 +62,14 @@ class Histogram:
 
 
 def calibrated_ranges(
-    model: ir.Model, names: Sequence[str], batches: Iterable[Ints], scratch: Path
+    model: ir.Model, names: Sequence[str], batches: Iterable[EncodedBatch], scratch: Path
 ) -> Mapping[str, ActivationRange]:
     """
     Run a network on real batches and choose the range of each named activation.
 
     :param model: the fp32 graph; it is not changed
     :param names: names of values in the graph
-    :param batches: token ids of real segments, all of one length in a batch. *Shape:* (batch, tokens) each
+    :param batches: real segments
     :param scratch: folder for the graph that gives its activations
     """
     histograms = {name: Histogram() for name in dict.fromkeys(names)}
@@ -82,9 +82,9 @@ def calibrated_ranges(
             observed.graph.outputs.append(values[name])
     ir.save(observed, scratch / "observed.onnx")
     session = ort.InferenceSession(str(scratch / "observed.onnx"), providers=["CPUExecutionProvider"])
-    for ids in batches:
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        feed = {node.name: feed[node.name] for node in session.get_inputs()}
+    for batch in batches:
+        inputs = batch.inputs()
+        feed = {node.name: inputs[node.name] for node in session.get_inputs()}
         for name, found in zip(histograms, session.run(list(histograms), feed), strict=True):
             histograms[name].add(found)
     return {name: histogram.best_range() for name, histogram in histograms.items()}

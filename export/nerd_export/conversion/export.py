@@ -36,8 +36,8 @@ from nerd_export.conversion.sensitivity import LayerCost, fewest_kept, layer_cos
 from nerd_export.conversion.verify import entity_set, sample_texts
 from nerd_export.outputs import writing
 from nerd_onnx.errors import OptionError, VerificationError
-from nerd_onnx.inference.arrays import Ints
-from nerd_onnx.inference.bundle import Bundle, longest_input
+from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.session import cpu_target
 from nerd_onnx.inference.words import WordRule
@@ -166,8 +166,8 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
     labels = checkpoint_labels(checkpoint.names, request.level, training)
     splits = labelled_splits(request.dataset, request.evaluations, labels, tell)
     with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
-        job = _Job(request, labels, training, folder=folder, scratch=Path(scratch), tell=tell)
-        return job.run(checkpoint, splits)
+        job = _Job(request, checkpoint, labels, training, folder=folder, scratch=Path(scratch), tell=tell)
+        return job.run(splits)
 
 
 class _Job:
@@ -176,6 +176,7 @@ class _Job:
     def __init__(
         self,
         request: ExportRequest,
+        checkpoint: Checkpoint,
         labels: LabelSet,
         training: Mapping[str, Any],
         *,
@@ -183,19 +184,21 @@ class _Job:
         scratch: Path,
         tell: Callable[[str], None],
     ) -> None:
-        self._request, self._labels = request, labels
+        self._request, self._checkpoint, self._labels = request, checkpoint, labels
         self._folder, self._scratch, self._tell = folder, scratch, tell
         self._texts = sample_texts() if request.texts is None else request.texts
         self._exported = scratch / "onnx"
         self._lineage = _lineage(request, training)
         self._word_rule = request.word_rule or usual_word_rule(training)
+        self._letter_case = sees_case(checkpoint.model.config.to_dict())
 
-    def run(self, checkpoint: Checkpoint, splits: Mapping[str, LabelledSplit]) -> ExportResult:
+    def run(self, splits: Mapping[str, LabelledSplit]) -> ExportResult:
         """Do it all; what is in the folder at the end is the bundle."""
+        checkpoint = self._checkpoint
         self._tell(f"exporting {self._request.model} with optimum, opset {OPSET}")
         exported = export_onnx(checkpoint, self._exported)
         _require_positions(self._request.segment_tokens, self._exported)
-        graph = prepared(exported)
+        graph = prepared(exported, letter_case=self._letter_case)
         fp32 = self._write_fp32(graph)
         batches = segment_batches(fp32, self._texts)
         workshop, original = Workshop(graph, batches), TorchNetwork(checkpoint.model)
@@ -254,7 +257,14 @@ class _Job:
         return next((found for found in verdicts if found.faults(self._request.limits)), verdicts[0])
 
     def _repaired(
-        self, gate: Gate, workshop: Workshop, plan: Plan, batches: Sequence[Ints], *, refused: Bundle, verdict: Verdict
+        self,
+        gate: Gate,
+        workshop: Workshop,
+        plan: Plan,
+        batches: Sequence[EncodedBatch],
+        *,
+        refused: Bundle,
+        verdict: Verdict,
     ) -> tuple[Bundle, Verdict, Repair]:
         """Keep the layers that cost most in fp32 until the gate passes; without success, give what failed."""
         faults = verdict.faults(self._request.limits)
@@ -305,6 +315,7 @@ class _Job:
         return {
             "segment_tokens": self._request.segment_tokens,
             "word_rule": self._word_rule,
+            "letter_case": self._letter_case,
             "opset": OPSET,
             "quantization": quantization,
             "variants": variants or [{"file": "model.onnx", "targets": list(WEIGHT_BITS), "weight_bits": None}],

@@ -47,7 +47,7 @@ nerd-tag --model {name} input.parquet output.parquet
 ```
 
 transformers runs it as well, through optimum: `ORTModelForTokenClassification.from_pretrained("{name}")` in a
-`token-classification` pipeline.
+`token-classification` pipeline.{_case_note(bundle)}
 
 ## Against its PyTorch original
 
@@ -63,6 +63,16 @@ Exported and measured on {_machine()} with {_versions(lineage)}.
 `nerd.json` holds the recipe, labels, all figures, the versions and a fingerprint of every file;
 `nerd-export --check {name}` measures again on your machine.
 """
+
+
+def _case_note(bundle: Bundle) -> str:
+    """Say what other programs leave out."""
+    if not bundle.letter_case:
+        return ""
+    return (
+        " There every text is as if in lower case, and less is\nfound: `nerd-tag` tells the model letter case through "
+        "`token_type_ids` (of each word: 0 no capital, 1 one in\nfront, 2 capitals only, 3 other), which stay 0 there."
+    )
 
 
 def verdict_table(verdict: Verdict) -> str:

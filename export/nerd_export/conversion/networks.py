@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
@@ -22,13 +23,16 @@ class TorchNetwork:
     def __init__(self, model: Any) -> None:
         self._model = model.eval()
 
-    def logits(self, ids: Ints) -> Floats:
-        """Score a batch of segments of one length. *Shape:* (batch, tokens) to (batch, tokens, labels)."""
+    def logits(self, batch: EncodedBatch) -> Floats:
+        """Score segments of one length; see :class:`Network`."""
         import torch
 
+        inputs = batch.inputs()
+        if batch.types is None:  # many a model takes none
+            del inputs["token_type_ids"]
         with torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(ids))
-            result: Floats = self._model(input_ids=batch, attention_mask=torch.ones_like(batch)).logits.float().numpy()
+            tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in inputs.items()}
+            result: Floats = self._model(**tensors).logits.float().numpy()
             return result
 
 
@@ -45,15 +49,15 @@ class Remembered:
         self._network = network
         self.mixes_texts = getattr(network, "mixes_texts", False)
         self._room = limit_bytes
-        self._seen: dict[tuple[int, bytes], Floats] = {}
+        self._seen: dict[tuple[int, bytes, bytes], Floats] = {}
         self._lock = threading.Lock()
 
-    def logits(self, ids: Ints) -> Floats:
+    def logits(self, batch: EncodedBatch) -> Floats:
         """Score a batch, or give what it got before; see :class:`Network`."""
-        key = ids.shape[1], ids.tobytes()
+        key = batch.ids.shape[1], batch.ids.tobytes(), b"" if batch.types is None else batch.types.tobytes()
         found = self._seen.get(key)
         if found is None:
-            found = self._network.logits(ids)
+            found = self._network.logits(batch)
             with self._lock:
                 if found.nbytes <= self._room:
                     self._room -= found.nbytes
@@ -71,15 +75,15 @@ class Observed:
         self.changed = 0
         self.tokens = 0
 
-    def logits(self, ids: Ints) -> Floats:
+    def logits(self, batch: EncodedBatch) -> Floats:
         """Score a batch with both; see :class:`Network`."""
-        expected, found = self._original.logits(ids), self._exported.logits(ids)
+        expected, found = self._original.logits(batch), self._exported.logits(batch)
         difference = float(np.abs(expected - found).max())
         changed = int((expected.argmax(-1) != found.argmax(-1)).sum())
         with self._lock:
             self.largest = float(np.fmax(self.largest, difference)) if np.isfinite(difference) else float("inf")
             self.changed += changed
-            self.tokens += ids.size
+            self.tokens += batch.ids.size
         return expected
 
 
@@ -88,19 +92,15 @@ class _Recorder:
 
     def __init__(self, labels: int) -> None:
         self._labels = labels
-        self.batches: list[Ints] = []
+        self.batches: list[EncodedBatch] = []
 
-    def logits(self, ids: Ints) -> Floats:
-        self.batches.append(ids.copy())
-        return np.zeros((*ids.shape, self._labels), dtype=np.float32)
+    def logits(self, batch: EncodedBatch) -> Floats:
+        self.batches.append(batch)
+        return np.zeros((*batch.ids.shape, self._labels), dtype=np.float32)
 
 
-def segment_batches(bundle: Bundle, texts: Sequence[str]) -> list[Ints]:
-    """
-    Give the batches that the runtime makes of some texts, the same ones in the same order every time.
-
-    :return: token ids, special ones included. *Shape:* (batch, tokens) each
-    """
+def segment_batches(bundle: Bundle, texts: Sequence[str]) -> list[EncodedBatch]:
+    """Give the batches that the runtime makes of some texts, the same ones in the same order every time."""
     recorder = _Recorder(len(bundle.labels.names))
     tagger = Tagger(bundle, TagOptions(threads=1), network=recorder)
     try:

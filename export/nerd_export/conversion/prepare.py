@@ -1,9 +1,9 @@
 """
 Bring an exported encoder into the form that runs fastest on a CPU, without changing what it computes.
 
-Constants are folded, token types (always zero for one text) become the constant they are, the scale of attention scores
-moves into the weights of the queries, and attention is rewritten (:mod:`attention`). The attention mask stays an input:
-padded batches, as other programs make them, keep their meaning, and adding it costs 1 to 3% of the time.
+Constants are folded, token types become the constant they are unless they tell letter case, the scale of attention
+scores moves into the weights of the queries, and attention is rewritten (:mod:`attention`). The attention mask stays an
+input: padded batches, as other programs make them, keep their meaning, and adding it costs 1 to 3% of the time.
 """
 
 from __future__ import annotations
@@ -18,19 +18,28 @@ from onnxscript import optimizer
 
 from nerd_export.conversion.attention import move_scale_into_weights, rewrite_attention
 from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, nodes_of, tidy
+from nerd_onnx.errors import ModelError
 
 _LARGEST_FOLDED = 1 << 28  # bytes; weights that an exporter left transposed are constants too
 
 
-def prepared(model_file: Path) -> ir.Model:
+def prepared(model_file: Path, *, letter_case: bool = False) -> ir.Model:
     """
-    Load a graph as optimum exports it, with constants folded and no token types.
+    Load a graph as optimum exports it, with constants folded.
 
     :param model_file: inputs are input_ids and attention_mask, and perhaps token_type_ids
-    :return: a model whose inputs are input_ids and attention_mask
+    :param letter_case: the network sees letter case
+    :return: a model whose inputs are input_ids and attention_mask, and token_type_ids where these tell letter case
+    :raises ModelError: when the network is to see letter case, and the graph lacks its input
     """
     model = ir.load(model_file)
-    drop_token_types(model.graph)
+    if not letter_case:
+        drop_token_types(model.graph)
+    elif "token_type_ids" not in {value.name for value in model.graph.inputs}:
+        raise ModelError(
+            "the checkpoint's config.json says letter_case, but optimum exports this architecture without "
+            "token_type_ids, which tell it; train without --letter-case, or another encoder, such as BERT"
+        )
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

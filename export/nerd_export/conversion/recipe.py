@@ -19,7 +19,7 @@ from nerd_export.conversion.quantize import (
     quantize_products,
     quantize_weights,
 )
-from nerd_onnx.inference.arrays import Ints
+from nerd_onnx.inference.encoding import EncodedBatch
 
 EMBEDDINGS = "embeddings"  # the word embeddings, where the layers to keep are named
 _METHODS = {
@@ -73,10 +73,10 @@ class Workshop:
     Makes graphs from one fp32 graph, which stays as it is.
 
     :param fp32: the prepared graph
-    :param batches: token ids of real segments, for fixed activation ranges. *Shape:* (batch, tokens) each
+    :param batches: real segments, for fixed activation ranges
     """
 
-    def __init__(self, fp32: ir.Model, batches: Sequence[Ints]) -> None:
+    def __init__(self, fp32: ir.Model, batches: Sequence[EncodedBatch]) -> None:
         self._fp32 = fp32
         self._batches = batches
         self._ranges: Mapping[str, ActivationRange] | None = None

@@ -13,7 +13,8 @@ from nerd_export.conversion.linear import plain_name
 from nerd_export.conversion.recipe import EMBEDDINGS, Plan, Workshop
 from nerd_export.conversion.verify import first_of
 from nerd_onnx.errors import NotFiniteError
-from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.arrays import Floats
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Session
 
 _TOKENS = 2_000  # enough to rank layers by
@@ -32,15 +33,15 @@ class LayerCost:
     error: float
 
 
-def layer_costs(workshop: Workshop, plan: Plan, batches: Sequence[Ints], scratch: Path) -> list[LayerCost]:
+def layer_costs(workshop: Workshop, plan: Plan, batches: Sequence[EncodedBatch], scratch: Path) -> list[LayerCost]:
     """
     Quantize each layer alone and measure what it does to the logits, the worst first.
 
     :param plan: says which layers there are to quantize, and how
-    :param batches: token ids of real segments. *Shape:* (batch, tokens) each
+    :param batches: real segments
     :param scratch: folder for the graphs
     """
-    sample = first_of(batches, lambda ids: ids.size, _TOKENS)
+    sample = first_of(batches, lambda batch: batch.ids.size, _TOKENS)
     expected = _logits(workshop.build(Plan("none", "fp32"))[0], sample, scratch)
     spread = float(np.concatenate([found.ravel() for found in expected]).var()) or 1.0
     names = workshop.names(plan)
@@ -81,10 +82,10 @@ def title(name: str) -> str:
     return "word embeddings" if name == EMBEDDINGS else plain_name(name)
 
 
-def _logits(model: ir.Model, batches: Sequence[Ints], scratch: Path) -> list[Floats]:
+def _logits(model: ir.Model, batches: Sequence[EncodedBatch], scratch: Path) -> list[Floats]:
     ir.save(model, scratch / "layer.onnx")
     session = Session(scratch / "layer.onnx", optimized=True)
     try:
-        return [session.logits(ids) for ids in batches]
+        return [session.logits(batch) for batch in batches]
     except NotFiniteError:
-        return [np.full((*ids.shape, 1), np.nan, dtype=np.float32) for ids in batches]
+        return [np.full((*batch.ids.shape, 1), np.nan, dtype=np.float32) for batch in batches]

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nerd_export.config import SEGMENT_TOKENS, Level
-from nerd_onnx.inference.bundle import Bundle, longest_input
+from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
@@ -61,6 +61,7 @@ def _checkpoint(model: str, level: Level | None, scratch: Path, tell: Callable[[
         tokenizer_file=scratch / "tokenizer.json",
         labels=checkpoint_labels(checkpoint.names, level, training),
         word_rule=usual_word_rule(training),
+        letter_case=sees_case(config),
         segment_tokens=min(SEGMENT_TOKENS, longest_input(config, scratch)),
         model_sha256="",
         quantization="PyTorch fp32",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from nerd_export.config import TrainConfig
 from nerd_export.training.trainer import STATE_FILE, EpochRow, TrainingData
+from nerd_onnx.inference.bundle import sees_case
 
 _HEAD = "| Training loss | Epoch | Step | Validation loss | Precision | Recall | F1 | Accuracy |"
 _RULE = "|---|---|---|---|---|---|---|---|"
@@ -34,6 +35,8 @@ def markdown_table(rows: Sequence[EpochRow]) -> str:
 def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], command: str) -> None:
     """Write ``training.json`` (everything, for export) and ``README.md`` (the same, for people)."""
     best = max(table, key=lambda row: row.f1)
+    found = json.loads((output / "config.json").read_text("utf-8"))
+    config = replace(config, letter_case=sees_case(found))  # asked for, or known from the model before
     record = {
         "recipe": asdict(config),
         "command": command,
@@ -77,7 +80,7 @@ Best epoch by validation F1: **{best.f1:.4f}** at epoch {best.epoch:.2f}, on {le
 Learning rate {config.learning_rate:g}, train batch {config.train_batch_size}, eval batch {config.eval_batch_size},
 {config.epochs:g} epochs, Adam betas {config.adam_beta1:g}/{config.adam_beta2:g} epsilon {config.adam_epsilon:g}, linear
 schedule, warmup ratio {config.warmup_ratio:g}, seed {config.seed}, {config.precision}, at most
-{config.max_tokens} tokens.
+{config.max_tokens} tokens.{_case_note(config)}
 
 ```
 {command}
@@ -87,6 +90,15 @@ schedule, warmup ratio {config.warmup_ratio:g}, seed {config.seed}, {config.prec
 
 {", ".join(f"`{name}`" for name in data.labels.names)}
 """
+
+
+def _case_note(config: TrainConfig) -> str:
+    if not config.letter_case:
+        return ""
+    return (
+        " It sees letter case: `token_type_ids` are 0 for words without a capital, 1 with one in front,\n"
+        "2 in capitals, 3 for others."
+    )
 
 
 def _loss(value: float | None) -> str:

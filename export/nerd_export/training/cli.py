@@ -87,7 +87,16 @@ _SHARE = click.FloatRange(0, 1)
     help="Weight in the loss of sentences whose column tier says so; may be repeated.",
 )
 @click.option("--plain-share", type=_SHARE, default=_DEFAULTS.plain_share, help="Share written as people write.")
-@click.option("--lower-share", type=_SHARE, default=_DEFAULTS.lower_share, help="Share written in lower case.")
+@click.option(
+    "--lower-share",
+    type=_SHARE,
+    default=_DEFAULTS.lower_share,
+    help="Share written in lower case; drawn first.",
+)
+@click.option("--upper-share", type=_SHARE, default=_DEFAULTS.upper_share, help="Share written in capitals.")
+@click.option(
+    "--title-share", type=_SHARE, default=_DEFAULTS.title_share, help="Share with a capital at each word, as headlines."
+)
 @click.option("--cut-share", type=_SHARE, default=_DEFAULTS.cut_share, help="Share cut to a fragment.")
 @click.option("--join-share", type=_SHARE, default=_DEFAULTS.join_share, help="Share with the next one behind it.")
 @click.option(
@@ -95,6 +104,11 @@ _SHARE = click.FloatRange(0, 1)
     type=_SHARE,
     default=_DEFAULTS.nameless_share,
     help="Stretches without an entity to add, as a share of the sentences.",
+)
+@click.option(
+    "--letter-case",
+    is_flag=True,
+    help="Tell the model each word's case through its token types; for uncased vocabularies of BERT's kind.",
 )
 @click.option(
     "--teacher",
@@ -134,6 +148,8 @@ def train_command(
     from nerd_export.training.trainer import train
 
     config = TrainConfig(**recipe, tier_weights=_weights(tier_weights))
+    if config.upper_share + config.title_share > 1:
+        raise OptionError("--upper-share and --title-share make more than all sentences; give shares that add up to 1")
     if unlabelled is not None and config.teacher is None:
         raise OptionError("--unlabelled gives text for a teacher to label; name one with --teacher")
     _check_output(output, resume=resume, overwrite=overwrite)

@@ -12,7 +12,7 @@ from typing import Any
 from nerd_export.training.features import IGNORED, Features
 from nerd_export.training.teacher import SoftLabels
 
-_MODEL_COLUMNS = ("input_ids", "attention_mask", "labels")
+_MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "labels")
 
 
 def with_extras(features: Features, weights: Sequence[float], soft: SoftLabels | None) -> Any:
@@ -46,7 +46,7 @@ class Collator:
         """
         import torch
 
-        batch = dict(self._pad([{name: row[name] for name in _MODEL_COLUMNS} for row in rows]))
+        batch = dict(self._pad([{name: row[name] for name in _MODEL_COLUMNS if name in row} for row in rows]))
         if "weight" in rows[0]:
             batch["weight"] = torch.tensor([row["weight"] for row in rows])
         if self._soft is not None and "example" in rows[0]:

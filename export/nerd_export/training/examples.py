@@ -7,14 +7,14 @@ text, headlines, paragraphs, lower case, and much in which nobody is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nerd_export.config import TrainConfig
 from nerd_export.training.checks import Sentence
-from nerd_export.training.plain_text import CURLY, STRAIGHT, plain_text
+from nerd_export.training.plain_text import CURLY, STRAIGHT, joins_what_is_before, plain_text
 from nerd_onnx.inference.encoding import word_ranges
 from nerd_onnx.inference.labels import OUTSIDE
 
@@ -66,10 +66,13 @@ def write_examples(sentences: Sequence[Sentence], config: TrainConfig) -> list[E
     draws = random.random((len(sentences), len(shares))) < np.array(shares)
     followers = [*sentences[1:], *sentences[:1]]
     examples = []
-    for sentence, follower, (cut, join, lower, plain) in zip(sentences, followers, draws.tolist(), strict=True):
+    capitals = _capitals(len(sentences), config)
+    for sentence, follower, (cut, join, lower, plain), capital in zip(
+        sentences, followers, draws.tolist(), capitals, strict=True
+    ):
         written = _cut(sentence, random) if cut else sentence
         written = _joined(written, follower) if join else written
-        written = _lowered(written) if lower else written
+        written = _recased(written, str.lower if lower else capital)
         examples.append(_example(written, random) if plain else Example.of_words(written))
     wanted = round(config.nameless_share * len(sentences))
     pool = [stretch for sentence in sentences for stretch in _nameless(sentence)] if wanted else []
@@ -97,8 +100,20 @@ def _joined(first: Sentence, second: Sentence) -> Sentence:
     return Sentence(first.tokens + second.tokens, first.tags + second.tags, unknown, weight)
 
 
-def _lowered(sentence: Sentence) -> Sentence:
-    return replace(sentence, tokens=tuple(token.lower() for token in sentence.tokens))
+def _capitals(count: int, config: TrainConfig) -> list[Callable[[str], str]]:
+    """Draw for each sentence how its words are written: in capitals, as in headlines, or as they are."""
+    draws = np.random.default_rng([config.seed, 1]).random(count)  # its own stream: the others' stays as it was
+    borders = (config.upper_share, config.upper_share + config.title_share)
+    ways: tuple[Callable[[str], str], ...] = (str.upper, _title, str)
+    return [ways[place] for place in np.searchsorted(borders, draws, side="right")]
+
+
+def _title(word: str) -> str:
+    return word if joins_what_is_before(word) else word[:1].upper() + word[1:]
+
+
+def _recased(sentence: Sentence, write: Callable[[str], str]) -> Sentence:
+    return replace(sentence, tokens=tuple(map(write, sentence.tokens)))
 
 
 def _nameless(sentence: Sentence) -> Iterator[Sentence]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nerd_export.letter_case import token_types
 from nerd_export.training.examples import Example
 
 IGNORED = -100  # torch's cross entropy leaves this target out
@@ -61,7 +62,8 @@ class Features:
     """
     What the Trainer learns from.
 
-    :param dataset: a ``datasets.Dataset`` of input_ids, attention_mask, labels and length, a row an example
+    :param dataset: a ``datasets.Dataset`` of input_ids, attention_mask, labels and length, and token_type_ids for a
+        model that sees letter case, a row an example
     :param places: tokens of each row that are decided: the first pieces of words
     :param starts: the first character of each of those in the text, white space left aside
     :param lost: words without a piece, because they have none or stand beyond the longest sentence
@@ -74,7 +76,13 @@ class Features:
 
 
 def encode(
-    examples: Sequence[Example], tokenizer: Any, ids: Mapping[str, int], max_tokens: int, *, every_pretoken: bool
+    examples: Sequence[Example],
+    tokenizer: Any,
+    ids: Mapping[str, int],
+    max_tokens: int,
+    *,
+    every_pretoken: bool,
+    letter_case: bool = False,
 ) -> Features:
     """
     Encode examples for the Trainer; words whose tag is not known are decided, but have no label.
@@ -82,11 +90,13 @@ def encode(
     :param tokenizer: a fast Hugging Face tokenizer
     :param ids: label id of each tag
     :param max_tokens: longest example in tokens; the rest is left out
+    :param letter_case: the model takes each word's case as token types
     """
     import datasets
 
+    texts = [example.text for example in examples]
     encoded = tokenizer(
-        [example.text for example in examples],
+        texts,
         truncation=True,
         max_length=max_tokens,
         return_offsets_mapping=True,
@@ -111,4 +121,6 @@ def encode(
         "labels": labels,
         "length": [len(row) for row in labels],
     }
+    if letter_case:
+        columns["token_type_ids"] = token_types(texts, encoded, tokenizer)
     return Features(datasets.Dataset.from_dict(columns), places, starts, lost)

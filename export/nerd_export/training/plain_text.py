@@ -14,9 +14,15 @@ _BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{
 STRAIGHT, CURLY = '""\'', "\u201c\u201d\u2019"
 _QUOTES = frozenset({"``", "''", '"'})
 _NO_SPACE_BEFORE = re.compile(
-    r"[.,;:!?%)\]}\u2019\u201d\u00bb\u2026]+|\.\.\.|n't|n\u2019t|['\u2019](?:s|re|ve|ll|d|m|S)?|[-\u2013\u2014]\w.*"
+    r"[.,;:!?%)\]}\u2019\u201d\u00bb\u2026]+|\.\.\.|n't|n\u2019t|['\u2019](?:s|re|ve|ll|d|m)?|[-\u2013\u2014]\w.*",
+    re.IGNORECASE,
 )
 _NO_SPACE_AFTER = re.compile(r"[(\[{$\u00a3\u20ac#\u2018\u201c\u00ab]+")
+
+
+def joins_what_is_before(word: str) -> bool:
+    """Tell whether a treebank word is written without a space before it: punctuation, or the end of a contraction."""
+    return _NO_SPACE_BEFORE.fullmatch(word) is not None
 
 
 def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[tuple[int, int]]]:
@@ -35,9 +41,9 @@ def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[
     glue = True  # nothing stands before the first word
     quoted = False
     for word in words:
-        surface = quotes[quoted] if word in _QUOTES else _BRACKETS.get(word, word).replace("'", quotes[2])
+        surface = quotes[quoted] if word in _QUOTES else _BRACKETS.get(word.upper(), word).replace("'", quotes[2])
         closing = word in _QUOTES and quoted
-        if not (glue or closing or (word not in _QUOTES and _NO_SPACE_BEFORE.fullmatch(surface))):
+        if not (glue or closing or (word not in _QUOTES and joins_what_is_before(surface))):
             parts.append(" ")
             length += 1
         parts.append(surface)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nerd_export.letter_case import token_types
 from nerd_export.outputs import writing
 from nerd_export.training.examples import Example
 from nerd_export.training.features import Features
 from nerd_onnx.errors import NerdError, OutputError, first_line
-from nerd_onnx.inference.bundle import longest_input
+from nerd_onnx.inference.bundle import longest_input, sees_case
 from nerd_onnx.inference.labels import LabelSet
 
 _BATCH_TOKENS = 4096
@@ -133,7 +134,10 @@ class _Teacher:
                 "a teacher must be trained for the same ones"
             )
         self._order = torch.tensor([known[label] for label in labels.names])
+        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # it would advise against
+        self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
         self._temperature = temperature
+        self._sees_case = sees_case(self._model.config.to_dict())
         self._longest = longest_input(self._model.config.to_dict(), Path(name))
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
@@ -153,14 +157,16 @@ class _Teacher:
 
         encoded = self._tokenizer(
             texts,
-            padding=True,
             truncation=True,
             max_length=self._longest,
             return_offsets_mapping=True,
-            return_tensors="pt",
+            return_token_type_ids=False,
         )
-        offsets = encoded.pop("offset_mapping").numpy()
-        accepted = {k: v.to(self._device) for k, v in encoded.items() if k in ("input_ids", "attention_mask")}
+        if self._sees_case:
+            encoded["token_type_ids"] = token_types(texts, encoded, self._tokenizer)
+        offsets = [np.array(row, dtype=np.int64).reshape(-1, 2) for row in encoded.pop("offset_mapping")]
+        padded = self._tokenizer.pad(encoded, return_tensors="pt")
+        accepted = {k: v.to(self._device) for k, v in padded.items()}
         with torch.inference_mode():
             logits = self._model(**accepted).logits[..., self._order.to(self._device)].float()
             table = (logits / self._temperature).softmax(-1).cpu().numpy()

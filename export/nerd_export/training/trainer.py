@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nerd_export.config import TrainConfig
+from nerd_export.letter_case import with_letter_case
 from nerd_export.outputs import writing
 from nerd_export.training.checks import Sentence
 from nerd_export.training.distillation import Collator, mixing_trainer, with_extras
@@ -21,6 +22,7 @@ from nerd_export.training.features import encode
 from nerd_export.training.metrics import Decisions, Metrics
 from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_onnx.errors import NerdError, OutputError, first_line
+from nerd_onnx.inference.bundle import sees_case
 from nerd_onnx.inference.labels import LabelSet
 
 CHECKPOINTS = "checkpoints"
@@ -103,8 +105,12 @@ def train(
         recipe["teacher_sha256"] = fingerprint(config.teacher)
     transformers.set_seed(config.seed)
     tokenizer, model = load_base(config.model, data.labels)
+    if config.letter_case:
+        with_letter_case(model, config.model)
     _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
-    train_set, validation_set, soft = _features(config, data, tokenizer, work, note)
+    train_set, validation_set, soft = _features(
+        config, data, tokenizer, work, note, letter_case=sees_case(model.config.to_dict())
+    )
     make = transformers.Trainer
     if config.mixes_losses:
         make = partial(mixing_trainer, soft_share=config.soft_share, temperature=config.temperature)
@@ -150,14 +156,21 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
 
 
 def _features(
-    config: TrainConfig, data: TrainingData, tokenizer: Any, work: Path, note: Callable[[str], None]
+    config: TrainConfig,
+    data: TrainingData,
+    tokenizer: Any,
+    work: Path,
+    note: Callable[[str], None],
+    *,
+    letter_case: bool,
 ) -> tuple[Any, Any, SoftLabels | None]:
     """Encode both splits, tell how many of their words could not be, and ask the teacher if there is one."""
     ids = {name: i for i, name in enumerate(data.labels.names)}
     examples = write_examples(data.train, config) + [Example.of_unlabelled(text) for text in data.unlabelled]
     known = [Example.of_words(sentence) for sentence in data.validation]
-    train = encode(examples, tokenizer, ids, config.max_tokens, every_pretoken=True)
-    validation = encode(known, tokenizer, ids, config.max_tokens, every_pretoken=False)
+    encoded = partial(encode, tokenizer=tokenizer, ids=ids, max_tokens=config.max_tokens, letter_case=letter_case)
+    train = encoded(examples, every_pretoken=True)
+    validation = encoded(known, every_pretoken=False)
     beyond = f"stand beyond {config.max_tokens} tokens or have no piece"
     if train.lost:
         note(f"{train.lost} training word(s) {beyond}; left out")
@@ -244,12 +257,13 @@ def _arguments(config: TrainConfig, work: Path) -> Any:
 def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Record recipe and data beside the checkpoints; refuse to resume another run. Only ``overwrite`` deletes."""
     wanted = json.loads(json.dumps(recipe))
+    defaults = asdict(TrainConfig())  # what a run did that was begun before an option was there
     if overwrite:
         with writing(work):
             if work.exists():
                 shutil.rmtree(work)
     elif resume and (found := _recorded(work / RECIPE)) is not None:
-        differing = [key for key in wanted if wanted[key] != found.get(key)]
+        differing = [key for key in wanted if wanted[key] != found.get(key, defaults.get(key))]
         if differing:
             raise OutputError(
                 f"{work}: the run to resume used another {', '.join(differing)}; give the same options and data, "
