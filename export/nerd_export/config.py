@@ -31,6 +31,7 @@ class TrainConfig:
     :param gradient_accumulation: batches added up before a step
     :param null_tags: whether a null tag is a fault or one that is not known and left out of the loss
     :param tier_weights: weight in the loss of the sentences of a tier, by the data's column ``tier``
+    :param forms: times that each sentence is written, in forms that the shares below draw anew; an epoch goes over all
     :param plain_share: share of sentences written as plain text, as people write, instead of words between spaces
     :param lower_share: share of sentences in lower case
     :param upper_share: share of sentences in capitals
@@ -39,6 +40,7 @@ class TrainConfig:
     :param join_share: share of sentences that get the next one behind them
     :param nameless_share: stretches without an entity that are added, as a share of the sentences
     :param letter_case: the model is told each word's case through its token types, see :mod:`letter_case`
+    :param coarse_share: share of the coarse types in the loss of the labels, which is of the fine ones otherwise
     :param teacher: hub id or folder of a fine-tuned classifier with the same labels, to learn from as well
     :param soft_share: the teacher's share of the loss, 0 to 1
     :param temperature: softens the teacher's probabilities
@@ -65,6 +67,7 @@ class TrainConfig:
     gradient_accumulation: int = 1
     null_tags: NullTags = "refuse"
     tier_weights: Mapping[str, float] = field(default_factory=dict)
+    forms: int = 1
     plain_share: float = 0.0
     lower_share: float = 0.0
     upper_share: float = 0.0
@@ -73,14 +76,16 @@ class TrainConfig:
     join_share: float = 0.0
     nameless_share: float = 0.0
     letter_case: bool = False
+    coarse_share: float = 0.0
     teacher: str | None = None
     soft_share: float = 0.5
     temperature: float = 1.0
 
     @property
     def mixes_losses(self) -> bool:
-        """Whether the model's own loss is not enough: for a teacher, weights, or words whose tag is not known."""
-        return self.teacher is not None or bool(self.tier_weights) or self.null_tags == "unknown"
+        """Whether the model's own loss is not enough: for a teacher, weights, coarse types, or words without a tag."""
+        asked = self.teacher is not None or bool(self.tier_weights) or self.coarse_share > 0
+        return asked or self.null_tags == "unknown"
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from nerd_export.config import TrainConfig
+from nerd_export.config import Precision, TrainConfig
 from nerd_export.training.checks import Sentence
-from nerd_export.training.distillation import Collator, mixed_loss, with_extras
+from nerd_export.training.distillation import Collator, Mix, mixed_loss, with_extras
 from nerd_export.training.examples import Example, write_examples
 from nerd_export.training.features import IGNORED, Features, encode
 from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
@@ -42,9 +42,9 @@ def batch(seed: int = 0) -> tuple[Any, Any]:
 def test_the_loss_is_torchs_where_nothing_is_mixed() -> None:
     logits, labels = batch()
     expected = cross_entropy(logits.reshape(-1, 5), labels.reshape(-1), ignore_index=IGNORED)
-    assert mixed_loss(logits, labels, None, None, soft_share=0.5, temperature=2.0) == pytest.approx(float(expected))
+    assert mixed_loss(logits, labels, None, None, Mix(0.5, 2.0)) == pytest.approx(float(expected))
     ones = torch.ones(3)
-    assert mixed_loss(logits, labels, ones, None, soft_share=0.5, temperature=2.0) == pytest.approx(float(expected))
+    assert mixed_loss(logits, labels, ones, None, Mix(0.5, 2.0)) == pytest.approx(float(expected))
 
 
 def test_a_sure_teacher_says_what_labels_say() -> None:
@@ -52,9 +52,9 @@ def test_a_sure_teacher_says_what_labels_say() -> None:
     sure = torch.zeros(3, 7, 5)
     for row, column in (labels != IGNORED).nonzero().tolist():
         sure[row, column, labels[row, column]] = 1
-    plain = float(mixed_loss(logits, labels, None, None, soft_share=0.0, temperature=1.0))
+    plain = float(mixed_loss(logits, labels, None, None, Mix(0.0, 1.0)))
     for share in (0.0, 0.3, 1.0):
-        mixed = mixed_loss(logits, labels, None, sure, soft_share=share, temperature=1.0)
+        mixed = mixed_loss(logits, labels, None, sure, Mix(share, 1.0))
         assert float(mixed) == pytest.approx(plain, rel=1e-6)
 
 
@@ -65,12 +65,38 @@ def test_a_sentence_without_weight_teaches_nothing_and_an_unknown_word_only_what
     labels[1, 2] = labels[2, 3] = IGNORED
     logits.requires_grad_()
     weight = torch.tensor([0.0, 1.0, 0.5])
-    mixed_loss(logits, labels, weight, soft, soft_share=0.4, temperature=2.0).backward()
+    mixed_loss(logits, labels, weight, soft, Mix(0.4, 2.0)).backward()
     moved = logits.grad.abs().sum(-1) > 0
     assert not moved[0].any()
     assert not moved[1, 2]
     assert moved[2].all()
     assert int(moved.sum()) == 13
+
+
+def test_coarse_types_count_by_the_sums_of_their_fine_ones() -> None:
+    logits, labels = batch()
+    classes = [0, 1, 1, 2, 2]
+    summed = torch.stack(
+        [logits.softmax(-1)[..., [i for i, c in enumerate(classes) if c == k]].sum(-1) for k in range(3)]
+    )
+    known = labels != IGNORED
+    right = torch.tensor(classes)[labels.where(known, 0)]
+    of_right = summed.gather(0, right[None])[0]
+    fine = float(mixed_loss(logits, labels, None, None, Mix()))
+    coarse = float(-of_right.log()[known].mean())
+    for share in (0.0, 0.3, 1.0):
+        mixed = float(mixed_loss(logits, labels, None, None, Mix(coarse_share=share, class_of_label=classes)))
+        assert mixed == pytest.approx((1 - share) * fine + share * coarse, rel=1e-5)
+
+
+def test_a_loss_of_coarse_types_alone_leaves_fine_ones_of_one_type_as_they_are() -> None:
+    logits, labels = batch()
+    logits = logits.requires_grad_()
+    mixed_loss(logits, labels, None, None, Mix(coarse_share=1.0, class_of_label=[0, 1, 1, 2, 2])).backward()
+    shares = logits.detach().softmax(-1)
+    assert logits.grad.isfinite().all()
+    assert not logits.grad[labels == IGNORED].any()
+    torch.testing.assert_close(logits.grad[..., 1] * shares[..., 2], logits.grad[..., 2] * shares[..., 1])
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet", "roberta", "xlm-roberta"])
@@ -203,15 +229,20 @@ def test_the_command_reads_partial_files_and_names_mistakes(checkpoint: Callable
         (("--tier-weight", "P=-1"), "expected TIER=WEIGHT"),
         (("--null-tags", "unknown", "--tier-weight", "Q=1"), "no sentence is of tier Q; the data has A, P"),
         (("--unlabelled", tmp_path / "whole.jsonl"), "name one with --teacher"),
+        (("--level", "coarse", "--coarse-share", "0.3"), "--coarse-share is for --level fine"),
         (("--null-tags", "unknown", "--teacher", tmp_path / "gone"), "no such folder; give one that is there"),
     ):
         done = run(*arguments)
         assert done.returncode in (1, 2)
         assert message in done.stderr
         assert "Traceback" not in done.stderr
-    done = run("--null-tags", "unknown", "--tier-weight", "P=0.5", "--nameless-share", 0.5, "--plain-share", 0.5)
+    done = run(
+        *("--null-tags", "unknown", "--tier-weight", "P=0.5", "--nameless-share", 0.5, "--plain-share", 0.5),
+        *("--forms", 3, "--coarse-share", 0.3),
+    )
     assert done.returncode == 0, done.stderr
     recipe = json.loads((tmp_path / "run" / "training.json").read_text())["recipe"]
+    assert (recipe["forms"], recipe["coarse_share"]) == (3, 0.3)
     assert (recipe["null_tags"], recipe["tier_weights"], recipe["plain_share"]) == ("unknown", {"P": 0.5}, 0.5)
 
 
@@ -245,10 +276,42 @@ def test_no_batch_of_the_teacher_is_larger_than_it_may_be(
 
     monkeypatch.setattr(transformers.BertForTokenClassification, "forward", seen)
     monkeypatch.setattr("nerd_export.training.teacher._BATCH_TOKENS", 600)
-    soft_labels(str(teacher), examples, features, LABELS, temperature=1.0, folder=tmp_path, note=lambda _: None)
+    soft_labels(
+        str(teacher),
+        examples,
+        features,
+        LABELS,
+        temperature=1.0,
+        precision="fp32",
+        folder=tmp_path,
+        note=lambda _: None,
+    )
     assert sum(rows for rows, _ in shapes) == len(examples)
     assert len(shapes) > 3
     assert all(rows * tokens <= 600 for rows, tokens in shapes)
+
+
+def test_a_teacher_in_bfloat16_says_about_the_same(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    import transformers
+
+    teacher = make_checkpoint(tmp_path / "teacher", "bert", FINE_LABELS, seed=3)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint("bert"))
+    examples = [Example.of_unlabelled(text) for text in TEXTS[:20]]
+    features = encode(examples, tokenizer, IDS, 60, every_pretoken=True)
+    tables = []
+    for precision in get_args(Precision):
+        (tmp_path / precision).mkdir()
+        found = soft_labels(
+            *(str(teacher), examples, features, LABELS),
+            temperature=1.0,
+            precision=precision,
+            folder=tmp_path / precision,
+            note=lambda _: None,
+        )
+        tables.append(np.asarray(found.table, dtype=np.float32))
+    fp32, bf16 = tables
+    assert not np.array_equal(fp32, bf16)
+    np.testing.assert_allclose(fp32, bf16, atol=0.02)
 
 
 def test_another_teacher_is_noticed(tmp_path: Path) -> None:

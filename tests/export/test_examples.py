@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
@@ -124,6 +125,18 @@ def test_another_seed_decides_otherwise() -> None:
     given = [Sentence(("Ada", "n't", f"w{i}"), ("person", "O", "O")) for i in range(40)]
     one, other = (write_examples(given, TrainConfig(plain_share=0.5, seed=seed)) for seed in (1, 2))
     assert [e.text for e in one] != [e.text for e in other]
+
+
+def test_each_form_is_drawn_anew_and_the_first_stays_as_it_is() -> None:
+    given = [Sentence(("Ada", "n't", f"w{i}", "in", "Rome"), ("person", "O", "O", "O", "location")) for i in range(60)]
+    config = TrainConfig(plain_share=0.5, cut_share=0.2, join_share=0.2, upper_share=0.3, nameless_share=0.1)
+    alone = write_examples(given, config)
+    thrice = write_examples(given, replace(config, forms=3))
+    assert thrice[: len(alone)] == alone
+    size = len(alone)
+    assert len(thrice) == 3 * size
+    forms = [[example.text for example in thrice[i * size : (i + 1) * size]] for i in range(3)]
+    assert all(0.2 < sum(a != b for a, b in zip(*two, strict=True)) / size < 1 for two in combinations(forms, 2))
 
 
 @pytest.mark.parametrize("text", ["", " ", "One text. Two sentences 🙂"])

@@ -86,6 +86,12 @@ _SHARE = click.FloatRange(0, 1)
     metavar="TIER=WEIGHT",
     help="Weight in the loss of sentences whose column tier says so; may be repeated.",
 )
+@click.option(
+    "--forms",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.forms,
+    help="Times each sentence is written, in forms that the shares draw anew; an epoch goes over all.",
+)
 @click.option("--plain-share", type=_SHARE, default=_DEFAULTS.plain_share, help="Share written as people write.")
 @click.option(
     "--lower-share",
@@ -109,6 +115,12 @@ _SHARE = click.FloatRange(0, 1)
     "--letter-case",
     is_flag=True,
     help="Tell the model each word's case through its token types; for uncased vocabularies of BERT's kind.",
+)
+@click.option(
+    "--coarse-share",
+    type=_SHARE,
+    default=_DEFAULTS.coarse_share,
+    help="The coarse types' share of the labels' loss, with --level fine.",
 )
 @click.option(
     "--teacher",
@@ -150,6 +162,8 @@ def train_command(
     config = TrainConfig(**recipe, tier_weights=_weights(tier_weights))
     if config.upper_share + config.title_share > 1:
         raise OptionError("--upper-share and --title-share make more than all sentences; give shares that add up to 1")
+    if config.coarse_share and config.level != "fine":
+        raise OptionError("--coarse-share is for --level fine, which has coarse types beside its own")
     if unlabelled is not None and config.teacher is None:
         raise OptionError("--unlabelled gives text for a teacher to label; name one with --teacher")
     _check_output(output, resume=resume, overwrite=overwrite)

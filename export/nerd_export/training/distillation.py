@@ -1,5 +1,6 @@
 """
-The loss beyond the plain one: sentences weigh differently, and words learn from a teacher as well.
+The loss beyond the plain one: sentences weigh differently, coarse types count of themselves, and words learn from a
+teacher as well.
 
 The published recipe needs none of this and runs on transformers' Trainer as it is.
 """
@@ -7,6 +8,7 @@ The published recipe needs none of this and runs on transformers' Trainer as it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nerd_export.training.features import IGNORED, Features
@@ -59,9 +61,25 @@ class Collator:
         return batch
 
 
-def mixed_loss(
-    logits: Any, labels: Any, weight: Any | None, soft: Any | None, *, soft_share: float, temperature: float
-) -> Any:
+@dataclass(frozen=True)
+class Mix:
+    """
+    What the loss is made of.
+
+    :param soft_share: of the teacher's part, 0 to 1; it is multiplied by the square of ``temperature``, which keeps
+        its gradients' size
+    :param temperature: the logits are divided by it where they are compared with the teacher's probabilities
+    :param coarse_share: of the coarse types in the part of the labels, 0 to 1: the rest is of the labels as they are
+    :param class_of_label: coarse class of each label, which its probability counts for. *Shape:* (labels,)
+    """
+
+    soft_share: float = 0.0
+    temperature: float = 1.0
+    coarse_share: float = 0.0
+    class_of_label: Sequence[int] = ()
+
+
+def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, mix: Mix) -> Any:
     """
     Mix the cross entropy against the labels with that against a teacher's probabilities (Hinton et al., 2015).
 
@@ -71,8 +89,6 @@ def mixed_loss(
     :param labels: ids, or ``IGNORED`` where none is known. *Shape:* (batch, tokens)
     :param weight: of each example; None for 1. *Shape:* (batch,)
     :param soft: the teacher's probabilities, zeros where it said nothing; None for no teacher. *Shape:* as ``logits``
-    :param soft_share: of the teacher's part, 0 to 1; it is multiplied by the square of ``temperature``, which keeps
-        its gradients' size
     :return: a scalar tensor
     """
     import torch
@@ -82,12 +98,29 @@ def mixed_loss(
     each = torch.ones(len(logits), device=logits.device) if weight is None else weight.to(logits.dtype)
     weights = each[:, None].expand(labels.shape)
     hard = cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    if mix.coarse_share:
+        hard = (1 - mix.coarse_share) * hard + mix.coarse_share * _coarse_loss(logits, labels, mix.class_of_label)
     loss = _mean(hard, weights * (labels != IGNORED))
     if soft is None:
         return loss
-    distance = -(soft * log_softmax(logits / temperature, dim=-1)).sum(-1)
+    distance = -(soft * log_softmax(logits / mix.temperature, dim=-1)).sum(-1)
     teacher = _mean(distance, weights * (soft.sum(-1) > 0))
-    return (1 - soft_share) * loss + soft_share * temperature**2 * teacher
+    return (1 - mix.soft_share) * loss + mix.soft_share * mix.temperature**2 * teacher
+
+
+def _coarse_loss(logits: Any, labels: Any, class_of_label: Sequence[int]) -> Any:
+    """
+    Give the cross entropy of the coarse classes, whose probabilities are the sums that the runtime decides by.
+
+    :return: 0 where no label is known. *Shape:* (batch, tokens)
+    """
+    import torch
+
+    classes = torch.tensor(class_of_label, device=logits.device)
+    known = labels != IGNORED
+    of_class = classes[None, None, :] == classes[labels.where(known, 0)][..., None]
+    of_right = logits.masked_fill(~of_class, float("-inf")).logsumexp(-1)
+    return (logits.logsumexp(-1) - of_right) * known
 
 
 def _mean(values: Any, weights: Any) -> Any:
@@ -95,7 +128,7 @@ def _mean(values: Any, weights: Any) -> Any:
     return (values * weights).sum() / total.clamp(min=1e-9)
 
 
-def mixing_trainer(*, soft_share: float, temperature: float, **arguments: Any) -> Any:
+def mixing_trainer(mix: Mix, **arguments: Any) -> Any:
     """
     Make a Trainer that learns with :func:`mixed_loss`.
 
@@ -109,9 +142,7 @@ def mixing_trainer(*, soft_share: float, temperature: float, **arguments: Any) -
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # noqa: FBT001, FBT002 - the Trainer's signature
             weight, soft = inputs.pop("weight", None), inputs.pop("soft", None)
             outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
-            loss = mixed_loss(
-                outputs.logits, inputs["labels"], weight, soft, soft_share=soft_share, temperature=temperature
-            )
+            loss = mixed_loss(outputs.logits, inputs["labels"], weight, soft, mix)
             return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 
     trainer = MixingTrainer(**arguments)

@@ -57,16 +57,23 @@ class Example:
 
 def write_examples(sentences: Sequence[Sentence], config: TrainConfig) -> list[Example]:
     """
-    Write each sentence once, in a form drawn by the shares that ``config`` gives, and add stretches without names.
+    Write each sentence ``config.forms`` times, in forms drawn by the shares that ``config`` gives, and add stretches
+    without names.
 
-    The same sentences and seed give the same examples.
+    The same sentences and seed give the same examples; the first form does not depend on how many there are.
     """
-    random = np.random.default_rng(config.seed)
+    seeds = [[config.seed], *([config.seed, 2, form] for form in range(1, config.forms))]
+    return [example for seed in seeds for example in _written(sentences, config, seed)]
+
+
+def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]) -> list[Example]:
+    """Write each sentence once. :param seed: of the draws."""
+    random = np.random.default_rng(seed)
     shares = (config.cut_share, config.join_share, config.lower_share, config.plain_share)
     draws = random.random((len(sentences), len(shares))) < np.array(shares)
     followers = [*sentences[1:], *sentences[:1]]
     examples = []
-    capitals = _capitals(len(sentences), config)
+    capitals = _capitals(len(sentences), config, seed)
     for sentence, follower, (cut, join, lower, plain), capital in zip(
         sentences, followers, draws.tolist(), capitals, strict=True
     ):
@@ -100,9 +107,9 @@ def _joined(first: Sentence, second: Sentence) -> Sentence:
     return Sentence(first.tokens + second.tokens, first.tags + second.tags, unknown, weight)
 
 
-def _capitals(count: int, config: TrainConfig) -> list[Callable[[str], str]]:
+def _capitals(count: int, config: TrainConfig, seed: list[int]) -> list[Callable[[str], str]]:
     """Draw for each sentence how its words are written: in capitals, as in headlines, or as they are."""
-    draws = np.random.default_rng([config.seed, 1]).random(count)  # its own stream: the others' stays as it was
+    draws = np.random.default_rng([*seed, 1]).random(count)  # its own stream: the others' stays as it was
     borders = (config.upper_share, config.upper_share + config.title_share)
     ways: tuple[Callable[[str], str], ...] = (str.upper, _title, str)
     return [ways[place] for place in np.searchsorted(borders, draws, side="right")]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nerd_export.config import Precision
 from nerd_export.letter_case import token_types
 from nerd_export.outputs import writing
 from nerd_export.training.examples import Example
@@ -57,6 +58,7 @@ def soft_labels(
     labels: LabelSet,
     *,
     temperature: float,
+    precision: Precision = "fp32",
     folder: Path,
     note: Callable[[str], None],
 ) -> SoftLabels:
@@ -67,6 +69,7 @@ def soft_labels(
 
     :param teacher: hub id or folder of a token classifier with the same labels
     :param temperature: its logits are divided by this before they become probabilities
+    :param precision: of its matrix products
     :raises NerdError: when it cannot be loaded or knows other labels
     :raises OutputError: when an earlier start's answers are not of these examples
     """
@@ -74,7 +77,7 @@ def soft_labels(
     first = np.concatenate([[0], np.cumsum(counts)])
     path = folder / _FILE
     if not path.exists():
-        model = _Teacher(teacher, labels, temperature)
+        model = _Teacher(teacher, labels, temperature, precision)
         note(f"the teacher labels {len(examples)} texts with {first[-1]} words; this is done once")
         pending = path.with_suffix(".writing")
         with writing(folder):
@@ -112,7 +115,7 @@ def _fill(
 class _Teacher:
     """A token classifier that is only asked."""
 
-    def __init__(self, name: str, labels: LabelSet, temperature: float) -> None:
+    def __init__(self, name: str, labels: LabelSet, temperature: float, precision: Precision) -> None:
         import torch
         import transformers
 
@@ -136,7 +139,7 @@ class _Teacher:
         self._order = torch.tensor([known[label] for label in labels.names])
         self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # it would advise against
         self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
-        self._temperature = temperature
+        self._temperature, self._precision = temperature, precision
         self._sees_case = sees_case(self._model.config.to_dict())
         self._longest = longest_input(self._model.config.to_dict(), Path(name))
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -167,7 +170,8 @@ class _Teacher:
         offsets = [np.array(row, dtype=np.int64).reshape(-1, 2) for row in encoded.pop("offset_mapping")]
         padded = self._tokenizer.pad(encoded, return_tensors="pt")
         accepted = {k: v.to(self._device) for k, v in padded.items()}
-        with torch.inference_mode():
+        mixed = torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._precision == "bf16")
+        with torch.inference_mode(), mixed:
             logits = self._model(**accepted).logits[..., self._order.to(self._device)].float()
             table = (logits / self._temperature).softmax(-1).cpu().numpy()
         return [_at(places, answers, wanted) for places, answers, wanted in zip(offsets, table, starts, strict=True)]

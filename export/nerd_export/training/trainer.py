@@ -16,7 +16,7 @@ from nerd_export.config import TrainConfig
 from nerd_export.letter_case import with_letter_case
 from nerd_export.outputs import writing
 from nerd_export.training.checks import Sentence
-from nerd_export.training.distillation import Collator, mixing_trainer, with_extras
+from nerd_export.training.distillation import Collator, Mix, mixing_trainer, with_extras
 from nerd_export.training.examples import Example, write_examples
 from nerd_export.training.features import encode
 from nerd_export.training.metrics import Decisions, Metrics
@@ -113,7 +113,8 @@ def train(
     )
     make = transformers.Trainer
     if config.mixes_losses:
-        make = partial(mixing_trainer, soft_share=config.soft_share, temperature=config.temperature)
+        classes = data.labels.class_of_label.tolist()
+        make = partial(mixing_trainer, Mix(config.soft_share, config.temperature, config.coarse_share, classes))
     trainer = make(
         model=model,
         args=_arguments(config, work),
@@ -179,7 +180,14 @@ def _features(
     soft = None
     if config.teacher is not None:
         soft = soft_labels(
-            config.teacher, examples, train, data.labels, temperature=config.temperature, folder=work, note=note
+            config.teacher,
+            examples,
+            train,
+            data.labels,
+            temperature=config.temperature,
+            precision=config.precision,
+            folder=work,
+            note=note,
         )
     train_set = train.dataset
     if config.mixes_losses:
