@@ -20,7 +20,8 @@ from nerd_onnx.errors import ModelError, OptionError, first_line
 from nerd_onnx.inference.arrays import Ints, ragged_arange
 from nerd_onnx.inference.batching import equal_length_batches
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions
+from nerd_onnx.inference.candidates import Candidates
+from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions, texts_of
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.parts import Part, Pending, gathered
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
@@ -55,7 +56,7 @@ class Tagger:
         self.threads = self.options.threads or available_cpus()
         self._encoder = TextEncoder(bundle.tokenizer_file, bundle.word_rule, letter_case=bundle.letter_case)
         self.network: Network = network or open_network(bundle)
-        self._decoder = Decoder(bundle.labels)
+        self._decoder = Decoder(bundle.labels, bundle.calibration)
         self._kept = _kept_types(self.options.labels, self)
         self._least_scores = _least_scores(self.options.precision, bundle)
         self._capacity = bundle.segment_tokens - len(self._encoder.prefix) - len(self._encoder.suffix)
@@ -218,8 +219,25 @@ class Tagger:
         """
         texts = [" ".join(words) for words in sentences]
         encoded = self._encoder.encode(texts).with_words([word_ranges(words) for words in sentences])
-        decisions = [future.result() for future in self._submit(texts, encoded)]
-        return self._filtered(self._decoder.spans(encoded, decisions))
+        return self._filtered(self._decoder.spans(encoded, self._decided(texts, encoded)))
+
+    def candidates(self, texts: Sequence[str]) -> tuple[Candidates, Spans]:
+        """
+        Give all that may be an entity, before anything is chosen; a calibration is fitted on it.
+
+        :param texts: a paragraph each
+        :return: what is known of them, and where they stand, with their mean probability as the score
+        """
+        encoded = self._encoder.encode(texts)
+        found = self._decoder.candidates(encoded, self._decided(texts, encoded))
+        return found, Spans(
+            row=texts_of(encoded, found.first),
+            start=encoded.word_start[found.first],
+            end=encoded.word_end[found.last],
+            label=found.label,
+            fine=np.full(len(found), -1),
+            score=found.mean,
+        )
 
     def _start(self, texts: Sequence[str | None]) -> Pending:
         """Cut texts into paragraphs, and hand the first part of them to the worker threads."""
@@ -264,6 +282,10 @@ class Tagger:
                 good[i], reasons[i] = None, first_line(err)
         return good, reasons
 
+    def _decided(self, texts: Sequence[str], encoded: EncodedTexts) -> list[WordDecisions]:
+        """Run texts through the network and wait for it."""
+        return [future.result() for future in self._submit(texts, encoded)]
+
     def _submit(self, texts: Sequence[str], encoded: EncodedTexts) -> list[Future[WordDecisions]]:
         """Cut tokens into segments and batches, one call of the network each."""
         segments = cut_segments(texts, encoded, self._capacity)
@@ -302,10 +324,7 @@ class Tagger:
         return self._filtered(part.placed(self._decoder.spans(part.encoded, part.decided())))
 
     def _filtered(self, spans: Spans) -> Spans:
-        """Turn scores into probabilities, and keep what the options ask for."""
-        if self.bundle.calibration is not None:
-            probability = self.bundle.calibration.apply(spans.score, spans.border, spans.label)
-            spans = replace(spans, score=probability)
+        """Keep what the options ask for."""
         if self._kept is not None:
             types, fine_types = self._kept
             spans = spans.select(types[spans.label] | fine_types[spans.fine])

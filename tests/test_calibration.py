@@ -13,12 +13,14 @@ import pytest
 from nerd_onnx import Tagger
 from nerd_onnx.errors import ModelError, OptionError
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.calibration import EVIDENCE, log_odds
+from nerd_onnx.inference.candidates import choose
 from tests.models import sample_texts
 
 
 @pytest.fixture
 def calibrated(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """Give the tiny bundle a calibration: scores of persons are halved in odds, and locations never reach 0.9."""
+    """Give the tiny bundle a calibration: persons are half as likely in odds, and locations never reach 0.9."""
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "calibrated"))
     description = json.loads((folder / "nerd.json").read_text())
     types = Bundle.load(folder).labels.types
@@ -27,7 +29,14 @@ def calibrated(tiny_bundle: Path, tmp_path: Path) -> Path:
         "0.8": dict.fromkeys(types, 0.3),
         "0.9": {name: None if name == "location" else 0.4 for name in types},
     }
-    description["calibration"] = {"slope": 0.5, "offsets": offsets, "thresholds": thresholds}
+    evidence = dict.fromkeys(EVIDENCE, 0.0)
+    description["calibration"] = {
+        "slopes": evidence | {"mean": 0.5},
+        "shares": evidence,
+        "word_slope": 0.0,
+        "offsets": offsets,
+        "thresholds": thresholds,
+    }
     (folder / "nerd.json").write_text(json.dumps(description))
     return folder
 
@@ -39,12 +48,34 @@ def entities(model: Path, **options: Any) -> list[Any]:
     return found
 
 
-def test_scores_are_turned_into_probabilities_and_nothing_else_changes(tiny_bundle: Path, calibrated: Path) -> None:
-    before, after = entities(tiny_bundle), entities(calibrated)
-    assert [(e.start, e.end, e.label) for e in before] == [(e.start, e.end, e.label) for e in after]
-    for old, new in zip(before, after, strict=True):
-        odds = 0.5 * np.log(old.score / (1 - old.score)) + (-0.7 if old.label == "person" else 0.1)
-        assert new.score == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
+def test_entities_are_the_likeliest_candidates_with_their_probabilities(calibrated: Path) -> None:
+    tagger = Tagger.load(calibrated, min_score=0)
+    texts = [text.replace("\n", " ") for text in sample_texts()]
+    candidates, spans = tagger.candidates(texts)
+    assert tagger.bundle.calibration is not None
+    probability = tagger.bundle.calibration.apply(candidates)
+    odds = 0.5 * log_odds(candidates.mean.astype(np.float64)) + np.where(
+        np.array(tagger.labels.types)[candidates.label] == "person", -0.7, 0.1
+    )
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-odds)), atol=1e-9)
+    chosen = choose(candidates, probability)
+    found = tagger.tag_arrays(texts).spans
+    tagger.close()
+    assert 50 < len(chosen) < len(candidates)
+    for column in ("row", "start", "label"):
+        np.testing.assert_array_equal(getattr(found, column), getattr(spans, column)[chosen])
+    np.testing.assert_array_equal(found.score, probability[chosen].astype(np.float32))
+    assert all(found.end - spans.end[chosen] <= 2)  # accents that tokenizers drop
+
+
+def test_without_its_calibration_a_bundle_decides_word_by_word(tiny_bundle: Path, calibrated: Path) -> None:
+    plain, judged = Bundle.load(tiny_bundle), Bundle.load(calibrated)
+    answers = []
+    for bundle in (plain, judged, judged.uncalibrated()):
+        tagger = Tagger(bundle)
+        answers.append(tagger.tag(sample_texts()))
+        tagger.close()
+    assert answers[0] == answers[2] != answers[1]
 
 
 def test_min_score_counts_the_probability(calibrated: Path) -> None:
@@ -69,22 +100,6 @@ def test_the_threshold_of_the_model_holds_unless_another_is_asked(calibrated: Pa
     assert len(entities(calibrated, precision=0.75)) > len(kept)  # its thresholds, not the model's
 
 
-def test_borders_count(tiny_bundle: Path, calibrated: Path) -> None:
-    description = json.loads((calibrated / "nerd.json").read_text())
-    description["calibration"]["border_slope"] = 0.5
-    before = entities(calibrated)
-    (calibrated / "nerd.json").write_text(json.dumps(description))
-    tagger = Tagger.load(tiny_bundle)
-    borders = tagger.tag_arrays(sample_texts()).spans.border
-    tagger.close()
-    assert ((borders > 0) & (borders <= 1)).all()
-    assert (borders < 0.9).any()
-    for old, new, border in zip(before, entities(calibrated), borders.astype(np.float64), strict=True):
-        inner = min(border, 1 - 1e-6)
-        odds = np.log(old.score / (1 - old.score)) + 0.5 * np.log(inner / (1 - inner))
-        assert new.score == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-4)
-
-
 def test_precision_takes_the_thresholds_of_each_type(tiny_bundle: Path, calibrated: Path) -> None:
     whole = entities(calibrated)
     assert entities(calibrated, precision=0.75) == [entity for entity in whole if entity.score >= 0.3]
@@ -102,13 +117,14 @@ def test_precision_takes_the_thresholds_of_each_type(tiny_bundle: Path, calibrat
 @pytest.mark.parametrize(
     "damage",
     [
-        {"slope": -1},
-        {"slope": "x"},
+        {"slopes": {}},
+        {"slopes": 3},
+        {"shares": {"mean": "x", "least": 1, "before": 1, "after": 1}},
+        {"word_slope": None},
         {"offsets": {}},
         {"offsets": 3},
         {"thresholds": {"a": {}}},
-        {"slope": 1e999},
-        {"border_slope": -1},
+        {"word_slope": 1e999},
         {"f1_threshold": 2},
     ],
 )

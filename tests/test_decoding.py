@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.inference.arrays import Floats, ragged_arange
+from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.decoding import Decoder, Spans, softmax
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
@@ -28,8 +31,16 @@ def encoded(words: list[int]) -> EncodedTexts:
     )
 
 
-def decode(labels: LabelSet, logits: Floats, words: list[int], parts: int = 1) -> Spans:
-    decoder = Decoder(labels)
+def plainly(labels: LabelSet) -> ScoreCalibration:
+    """Give a calibration that goes by the mean probability of the words alone."""
+    slopes, nothing = (1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)
+    return ScoreCalibration(slopes, nothing, 0.0, np.zeros(len(labels.types)), {})
+
+
+def decode(
+    labels: LabelSet, logits: Floats, words: list[int], parts: int = 1, calibration: ScoreCalibration | None = None
+) -> Spans:
+    decoder = Decoder(labels, calibration)
     order = np.random.default_rng(0).permutation(len(logits))
     decisions = [decoder.decide(part, logits[part]) for part in np.array_split(order, parts)]
     return decoder.spans(encoded(words), decisions)
@@ -133,23 +144,36 @@ def test_ragged_arange(pairs: list[tuple[int, int]]) -> None:
     assert ragged_arange(begins, ends).tolist() == expected
 
 
-def test_borders_are_as_sure_as_the_words_beside() -> None:
-    sure, doubt, other = np.log([[1e-6, 1 - 2e-6, 1e-6], [0.6, 0.3, 0.1], [0.6, 0.1, 0.3]]).astype(np.float32)
-
-    def borders(logits: list[Floats], words: list[int]) -> list[float]:
-        return [round(float(border), 4) for border in decode(IO, np.stack(logits), words).border]
-
-    assert borders([sure, sure], [2]) == [1.0]
-    assert borders([doubt, sure, doubt], [3]) == [0.49]
-    assert borders([doubt, sure, doubt], [1, 2]) == [0.7]  # words of other texts do not count
-    assert borders([other, sure], [2]) == [0.9]  # doubtful, but rather of another type
-    assert (decode(BIO, tags(BIO, "B-PER", "B-PER"), [2]).border > 0.95).all()  # an entity of its own is no doubt
+@given(st.sampled_from([BIO, BILOU, IO, FINE]), st.lists(st.integers(0, 8), max_size=40), st.integers(1, 5))
+@settings(deadline=None)
+def test_sure_words_make_the_same_entities_with_and_without_calibration(
+    labels: LabelSet, choice: list[int], parts: int
+) -> None:
+    logits = 3 * tags(labels, *(labels.names[k % len(labels.names)] for k in choice))
+    plain, judged = (decode(labels, logits, [len(choice)], parts, c) for c in (None, plainly(labels)))
+    for column in ("row", "start", "end", "label", "fine"):
+        np.testing.assert_array_equal(getattr(judged, column), getattr(plain, column))
 
 
-def test_a_model_that_knows_nothing_but_outside_finds_nothing() -> None:
-    assert len(decode(LabelSet(("O",)), np.zeros((3, 1), np.float32), [3])) == 0
+def test_of_two_ways_to_read_an_entity_the_likelier_one_is_taken() -> None:
+    logits = np.log(np.array([[0.08, 0.9, 0.02], [0.5, 0.45, 0.05], [0.08, 0.9, 0.02], [0.35, 0.05, 0.6]], np.float32))
+    assert shown(IO, decode(IO, logits, [4])) == [(0, 1, "PER"), (2, 3, "PER"), (3, 4, "LOC")]
+    sure_of_borders = replace(plainly(IO), shares=(0.0, 0.0, 4.0, 4.0), offsets=np.full(2, -8.0))
+    assert shown(IO, decode(IO, logits, [4], calibration=sure_of_borders)) == [(0, 3, "PER"), (3, 4, "LOC")]
 
 
-def test_no_words_give_no_entities() -> None:
-    assert len(decode(FINE, np.empty((0, 4), np.float32), [0, 0])) == 0
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_model_that_knows_nothing_but_outside_finds_nothing(calibrated: bool) -> None:  # noqa: FBT001
+    outside = LabelSet(("O",))
+    assert (
+        len(decode(outside, np.zeros((3, 1), np.float32), [3], calibration=plainly(outside) if calibrated else None))
+        == 0
+    )
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_no_words_give_no_entities(calibrated: bool) -> None:  # noqa: FBT001
+    calibration = plainly(FINE) if calibrated else None
+    assert len(decode(FINE, np.empty((0, 4), np.float32), [0, 0], calibration=calibration)) == 0
+    assert len(decode(FINE, tags(FINE, "O", "O"), [2], calibration=calibration)) == 0
     assert len(Spans.concatenate([])) == 0

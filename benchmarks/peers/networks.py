@@ -97,11 +97,9 @@ class NetworkEngine:
         }
 
     def _tagger_of(self, network: Network, calls: int | None = None) -> Tagger:
-        # Every entity, whatever its score: networks are compared here, not the threshold that ours has.
-        options = TagOptions(
-            batch_tokens=self._setup["batch_tokens"], threads=calls or self._setup["calls"], min_score=0
-        )
-        return Tagger(self._bundle, options, network=network)
+        # Each word decided for itself: networks are compared here, not what ours was calibrated to.
+        options = TagOptions(batch_tokens=self._setup["batch_tokens"], threads=calls or self._setup["calls"])
+        return Tagger(self._bundle.uncalibrated(), options, network=network)
 
 
 class AsGiven:

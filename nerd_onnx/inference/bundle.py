@@ -44,7 +44,7 @@ class Bundle:
     :param weight_bits: bits of a weight in integer products, None where there are none or nobody said
     :param word_rule: what a word is, see :mod:`words`
     :param letter_case: the network sees letter case, see :mod:`letter_case`
-    :param calibration: what turns scores into probabilities; None where nothing was fitted
+    :param calibration: what tells how likely a candidate is right; None where nothing was fitted
     :param description: all of ``nerd.json``; empty for foreign folders
     """
 
@@ -68,13 +68,17 @@ class Bundle:
         """How this processor computes the model's products; a foreign folder does not tell if it has 8-bit ones."""
         return "as the ONNX file says" if self.quantization == "unknown" else integer_kernels(self.weight_bits)
 
+    def uncalibrated(self) -> Bundle:
+        """Give the same network with each word decided for itself, as models are whose scores nobody fitted."""
+        return replace(self, calibration=None)
+
     @cached_property
     def calibration_digest(self) -> str:
         """Fingerprint of what decides scores and thresholds besides the graph; ``none`` without."""
         record = self.description.get("calibration")
         if record is None:
             return "none"
-        keys = ("slope", "border_slope", "offsets", "f1_threshold", "thresholds")
+        keys = ("slopes", "shares", "word_slope", "offsets", "f1_threshold", "thresholds")
         decides = {key: record[key] for key in keys if key in record}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Scores that mean what they say: mean probabilities of words become shares of entities that are right."""
+"""Scores that mean what they say: what is known of a candidate becomes the share of such candidates that is right."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from nerd_onnx.errors import OptionError
-from nerd_onnx.inference.arrays import Floats, Ints
+from nerd_onnx.inference.candidates import Candidates
 
-_EDGE = 1e-6  # scores this near to 0 and 1 are taken for it
+Doubles = npt.NDArray[np.float64]
+
+EVIDENCE = ("mean", "least", "before", "after")  # of a candidate; all are probabilities
+_EDGE = 1e-6  # probabilities this near to 0 and 1 are taken for it
 
 
 @dataclass(frozen=True)
 class ScoreCalibration:
     """
-    Platt scaling (Platt, 1999) of two scores, fitted on labelled text:
-    ``sigmoid(slope * logit(score) + border_slope * logit(border) + offset of the type)``.
+    Logistic regression on what is known of a candidate, fitted on labelled text: Platt scaling (Platt, 1999) of several
+    probabilities, ``sigmoid(sum over evidence of slope * log odds + share * probability, plus word_slope * log(words)
+    plus the offset of the type)``.
 
-    :param slope: of the mean probability of the words, the same for all types
-    :param border_slope: of the probability that the words beside are not of the type, the same for all types
+    :param slopes: of the log odds of :data:`EVIDENCE`, in its order
+    :param shares: of the probabilities themselves, in the same order
+    :param word_slope: of the logarithm of the number of words
     :param offsets: of each type. *Shape:* (types,)
     :param thresholds: by precision that is wished for: the least score of each type that had it on the labelled text,
         above 1 where none had. *Shape:* (types,) each
@@ -30,10 +35,11 @@ class ScoreCalibration:
         2014, show why it is below one half
     """
 
-    slope: float
-    border_slope: float
-    offsets: npt.NDArray[np.float64]
-    thresholds: Mapping[float, npt.NDArray[np.float64]]
+    slopes: tuple[float, ...]
+    shares: tuple[float, ...]
+    word_slope: float
+    offsets: Doubles
+    thresholds: Mapping[float, Doubles]
     f1_threshold: float = 0.0
 
     @classmethod
@@ -44,30 +50,28 @@ class ScoreCalibration:
         :raises KeyError, TypeError, ValueError: when it is not what the export writes
         """
         offsets = np.array([float(record["offsets"][name]) for name in types])
-        slope, border_slope = float(record["slope"]), float(record.get("border_slope", 0.0))
+        slopes, shares = (tuple(float(record[key][name]) for name in EVIDENCE) for key in ("slopes", "shares"))
+        word_slope = float(record["word_slope"])
         f1_threshold = float(record.get("f1_threshold", 0.0))
         thresholds = {
             float(wish): np.array([2.0 if least[name] is None else float(least[name]) for name in types])
             for wish, least in record["thresholds"].items()
         }
-        if not (slope > 0 and border_slope >= 0 and np.isfinite([slope, border_slope, *offsets]).all()):
-            raise ValueError("calibration: slopes and offsets must be finite, and no slope below 0")
+        if not np.isfinite([*slopes, *shares, word_slope, *offsets]).all():
+            raise ValueError("calibration: slopes, shares and offsets must be finite")
         if not 0 <= f1_threshold <= 1:
             raise ValueError("calibration: the threshold must lie from 0 to 1")
-        return cls(slope, border_slope, offsets, thresholds, f1_threshold)
+        return cls(slopes, shares, word_slope, offsets, thresholds, f1_threshold)
 
-    def apply(self, score: Floats, border: Floats, label: Ints) -> Floats:
-        """
-        Turn scores into probabilities.
+    def apply(self, candidates: Candidates) -> Doubles:
+        """Give the probability that each candidate is right, in borders and type. *Shape:* (candidates,)."""
+        logit = self.offsets[candidates.label] + self.word_slope * np.log(candidates.words.astype(np.float64))
+        for name, slope, share in zip(EVIDENCE, self.slopes, self.shares, strict=True):
+            probability = getattr(candidates, name).astype(np.float64)
+            logit = logit + slope * log_odds(probability) + share * probability
+        return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float64)
 
-        :param score: mean word probabilities. *Shape:* (entities,)
-        :param border: probabilities that the words beside are not of the type. *Shape:* (entities,)
-        :param label: index of each entity's type. *Shape:* (entities,)
-        """
-        logit = self.slope * log_odds(score) + self.border_slope * log_odds(border) + self.offsets[label]
-        return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
-
-    def least_scores(self, precision: float) -> npt.NDArray[np.float64]:
+    def least_scores(self, precision: float) -> Doubles:
         """
         Give the least score of each type for a precision that is wished for. *Shape:* (types,).
 
@@ -81,7 +85,7 @@ class ScoreCalibration:
         raise OptionError(f"--precision {precision:g}: the model records thresholds up to {highest:g}; give less")
 
 
-def log_odds(score: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    """Give ``log(score / (1 - score))``, bounded at the edges. *Shape:* as given."""
-    inner = np.clip(score.astype(np.float64), _EDGE, 1 - _EDGE)
+def log_odds(probability: Doubles) -> Doubles:
+    """Give ``log(p / (1 - p))``, bounded at the edges. *Shape:* as given."""
+    inner = np.clip(probability, _EDGE, 1 - _EDGE)
     return np.asarray(np.log(inner / (1 - inner)), dtype=np.float64)

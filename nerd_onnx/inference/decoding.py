@@ -1,4 +1,4 @@
-"""Logits to entities: per word, vectorised, and row by row, so that no text's result depends on another's."""
+"""Logits to entities: vectorised, and each by itself, so that no text's result depends on another's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nerd_onnx.inference.arrays import Bools, Floats, Ints, ragged_arange
+from nerd_onnx.inference.calibration import ScoreCalibration
+from nerd_onnx.inference.candidates import LEVELS, Candidates, choose, find_candidates
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
 
@@ -20,22 +22,26 @@ class WordDecisions:
     :param word: index of each word. *Shape:* (words,)
     :param cls: class it decided for (see :class:`LabelSet`). *Shape:* (words,)
     :param probability: probability of that class: the sum over its labels. *Shape:* (words,)
-    :param of_others: probability of each type that it did not decide for, 0 for its own: a word beside of the same type
-        is an entity of its own. *Shape:* (words, types)
-    :param inside: positions in ``word`` of those that belong to an entity. *Shape:* (entity words,)
-    :param fine: probability of each fine type, for the entity words. *Shape:* (entity words, fine types), or
+    :param of_type: probability of each type. *Shape:* (words, types)
+    :param inside: positions in ``word`` of those that may belong to an entity. *Shape:* (entity words,)
+    :param fine: probability of each fine type, for those words. *Shape:* (entity words, fine types), or
         (entity words, 0) without a fine level
+    :param opens: whether, in an entity of a type, the word would open it. *Shape:* (words, types), or (words, 0) where
+        labels do not tell borders
+    :param closes: whether it would close it. *Shape:* as ``opens``
     """
 
     word: Ints
     cls: Ints
     probability: Floats
-    of_others: Floats
+    of_type: Floats
     inside: Ints
     fine: Floats
+    opens: Bools
+    closes: Bools
 
 
-_COLUMNS = ("row", "start", "end", "label", "fine", "score", "border")
+_COLUMNS = ("row", "start", "end", "label", "fine", "score")
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ class Spans:
     :param end: one past the last character. *Shape:* (entities,)
     :param label: index into ``LabelSet.types``. *Shape:* (entities,)
     :param fine: index into ``LabelSet.fine_types``; all -1 without a fine level. *Shape:* (entities,)
-    :param score: mean probability of the entity's words for its label, 0 to 1. *Shape:* (entities,)
-    :param border: probability that the words beside it are not of its label, 0 to 1. *Shape:* (entities,)
+    :param score: probability that borders and label are right where that was fitted, else the mean probability of the
+        entity's words for its label; 0 to 1. *Shape:* (entities,)
     """
 
     row: Ints
@@ -58,7 +64,6 @@ class Spans:
     label: Ints
     fine: Ints
     score: Floats
-    border: Floats
 
     def __len__(self) -> int:
         return len(self.row)
@@ -86,23 +91,29 @@ class Spans:
     def empty() -> Spans:
         """No entities."""
         none, nothing = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        return Spans(none, none, none, none, none, nothing, nothing)
+        return Spans(none, none, none, none, none, nothing)
 
 
 class Decoder:
     """
-    Decide words and join them into entities, by the labels' scheme.
+    Join words into entities.
 
-    An entity opens at a word whose class says so (``B-``, ``U-``), and wherever the type changes or the word
-    before is outside; it closes at ``L-`` and ``U-``. This is how conlleval and transformers' pipeline read
-    tags; no step is illegal, so IOB1, IOB2, BILOU and plain IO are read by one rule.
+    With a calibration, all runs of words that may be an entity are judged, and the likeliest of those that overlap are
+    taken (:mod:`candidates`). Without one, each word is decided for itself, and entities are read off these decisions:
+    one opens at a word whose class says so (``B-``, ``U-``), and wherever the type changes or the word before is
+    outside; it closes at ``L-`` and ``U-``. This is how conlleval and transformers' pipeline read tags; no step is
+    illegal, so IOB1, IOB2, BILOU and plain IO are read by one rule.
+
+    :param calibration: says how likely a candidate is right
     """
 
-    def __init__(self, labels: LabelSet) -> None:
+    def __init__(self, labels: LabelSet, calibration: ScoreCalibration | None = None) -> None:
         self.labels = labels
+        self._calibration = calibration
         self._by_class = _Grouping(labels.class_of_label, len(labels.type_of_class))
         self._by_type = _Grouping(labels.type_of_class, len(labels.types))
         self._by_fine_type = _Grouping(labels.fine_type_of_label, len(labels.fine_types))
+        self._tells_borders = bool(labels.class_starts.any() or labels.class_ends.any())
 
     def decide(self, words: Ints, logits: Floats) -> WordDecisions:
         """
@@ -115,15 +126,14 @@ class Decoder:
         of_class = self._by_class.sums(probabilities)
         cls = of_class.argmax(axis=1)
         probability = np.take_along_axis(of_class, cls[:, None], axis=1)[:, 0]
-        decided = self.labels.type_of_class[cls]
-        inside = np.flatnonzero(decided >= 0)
-        of_others = self._by_type.sums(of_class)
-        of_others[inside, decided[inside]] = 0
+        of_type = self._by_type.sums(of_class)
+        may_be = (of_type >= np.float32(LEVELS[0])).any(axis=1)
+        inside = np.flatnonzero(may_be | (self.labels.type_of_class[cls] >= 0))
         if self.labels.has_fine_level:
             fine = self._by_fine_type.sums(probabilities[inside])
         else:
             fine = np.empty((len(inside), 0), dtype=np.float32)
-        return WordDecisions(words, cls, probability, of_others, inside, fine)
+        return WordDecisions(words, cls, probability, of_type, inside, fine, *self._word_borders(of_class))
 
     def spans(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Spans:
         """
@@ -132,34 +142,69 @@ class Decoder:
         :param encoded: the texts whose words were decided
         :param decisions: every word exactly once, in any order
         """
-        words = len(encoded.word_token)
-        cls, probability = np.zeros(words, dtype=np.int64), np.zeros(words, dtype=np.float32)
-        of_others = np.zeros((words, len(self.labels.types)), dtype=np.float32)
-        for part in decisions:
-            cls[part.word], probability[part.word], of_others[part.word] = part.cls, part.probability, part.of_others
-        first_of_text = np.zeros(words + 1, dtype=np.bool_)
-        first_of_text[encoded.text_words] = True
-        inside, opens = self._borders(cls, first_of_text[:words])
-        word = np.flatnonzero(inside)
-        if not len(word):
-            return Spans.empty()
-        begin = np.flatnonzero(opens[word])
-        first = word[begin]
-        last = np.append(word[begin[1:] - 1], word[-1])
-        label = self.labels.type_of_class[cls[first]]
-        length = np.diff(np.append(begin, len(word)))
-        score = np.add.reduceat(probability[word].astype(np.float64), begin) / length
-        before = _beside(label, first - 1, ~first_of_text[first], of_others)
-        after = _beside(label, last + 1, ~first_of_text[last + 1], of_others)
+        if self._calibration is None:
+            first, last, label, score = self._decided_runs(encoded, decisions)
+        else:
+            candidates = self.candidates(encoded, decisions)
+            probability = self._calibration.apply(candidates)
+            chosen = choose(candidates, probability)
+            first, last, label = candidates.first[chosen], candidates.last[chosen], candidates.label[chosen]
+            score = probability[chosen].astype(np.float32)
         return Spans(
-            row=np.searchsorted(encoded.text_words, first, side="right") - 1,
+            row=texts_of(encoded, first),
             start=encoded.word_start[first],
             end=encoded.word_end[last],
             label=label,
-            fine=self._fine(decisions, words, word, begin, label),
-            score=np.minimum(score, 1.0).astype(np.float32),
-            border=(1 - before) * (1 - after),
+            fine=self._fine(decisions, len(encoded.word_token), first, last, label),
+            score=score,
         )
+
+    def candidates(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Candidates:
+        """Find all that may be an entity; see :meth:`spans`."""
+        words, types = len(encoded.word_token), len(self.labels.types)
+        of_type = np.zeros((words, types), dtype=np.float32)
+        parted = np.zeros((words + 1, types), dtype=np.bool_)
+        for part in decisions:
+            of_type[part.word] = part.of_type
+            if self._tells_borders:
+                parted[part.word] |= part.opens
+                parted[part.word + 1] |= part.closes
+        parted[_first_of_text(encoded)] = True
+        return find_candidates(of_type, parted)
+
+    def _word_borders(self, of_class: Floats) -> tuple[Bools, Bools]:
+        """Tell for each type whether its likeliest class opens and closes an entity. *Shape:* (words, types) each."""
+        if not self._tells_borders:
+            none = np.empty((len(of_class), 0), dtype=np.bool_)
+            return none, none
+        likeliest = np.empty((len(of_class), len(self.labels.types)), dtype=np.int64)
+        for number in range(len(self.labels.types)):
+            classes = np.flatnonzero(self.labels.type_of_class == number)
+            likeliest[:, number] = classes[of_class[:, classes].argmax(axis=1)]
+        return self.labels.class_starts[likeliest], self.labels.class_ends[likeliest]
+
+    def _decided_runs(
+        self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]
+    ) -> tuple[Ints, Ints, Ints, Floats]:
+        """
+        Read entities off the classes that words decided for.
+
+        :return: first and last word, type, and mean probability of the words. *Shape:* (entities,) each
+        """
+        words = len(encoded.word_token)
+        cls, probability = np.zeros(words, dtype=np.int64), np.zeros(words, dtype=np.float32)
+        for part in decisions:
+            cls[part.word], probability[part.word] = part.cls, part.probability
+        inside, opens = self._borders(cls, _first_of_text(encoded)[:words])
+        word = np.flatnonzero(inside)
+        begin = np.flatnonzero(opens[word])
+        if not len(begin):
+            return word, word, word, np.empty(0, dtype=np.float32)
+        first = word[begin]
+        last = np.append(word[begin[1:] - 1], word[-1])
+        length = np.diff(np.append(begin, len(word)))
+        score = np.add.reduceat(probability[word].astype(np.float64), begin) / length
+        return first, last, self.labels.type_of_class[cls[first]], np.minimum(score, 1.0).astype(np.float32)
 
     def _borders(self, cls: Ints, first_of_text: Bools) -> tuple[Bools, Bools]:
         """Tell which words are inside an entity, and which of them open one. *Shape:* (words,) both."""
@@ -170,28 +215,30 @@ class Decoder:
         opens = first_of_text | self.labels.class_starts[cls] | closed_before | (before != types)
         return inside, opens & inside
 
-    def _fine(self, decisions: Sequence[WordDecisions], words: int, word: Ints, begin: Ints, label: Ints) -> Ints:
+    def _fine(self, decisions: Sequence[WordDecisions], words: int, first: Ints, last: Ints, label: Ints) -> Ints:
         """Choose each entity's fine type: the likeliest over its words among those of its coarse type."""
-        if not self.labels.has_fine_level:
-            return np.full(len(begin), -1, dtype=np.int64)
+        if not self.labels.has_fine_level or not len(first):
+            return np.full(len(first), -1, dtype=np.int64)
         place = np.empty(words, dtype=np.int64)
         stacked = np.concatenate([part.fine for part in decisions])
         place[np.concatenate([part.word[part.inside] for part in decisions])] = np.arange(len(stacked))
-        sums = np.add.reduceat(stacked[place[word]], begin, axis=0)
+        begin = np.cumsum(last - first + 1) - (last - first + 1)
+        sums = np.add.reduceat(stacked[place[ragged_arange(first, last + 1)]], begin, axis=0)
         allowed = self.labels.type_of_fine_type[None, :] == label[:, None]
         best: Ints = np.where(allowed, sums, -1.0).argmax(axis=1)
         return best
 
 
-def _beside(label: Ints, word: Ints, is_there: Bools, of_others: Floats) -> Floats:
-    """
-    Give the probability that the words beside entities are of their labels, 0 where there is none.
+def texts_of(encoded: EncodedTexts, words: Ints) -> Ints:
+    """Give the text that each word is of. *Shape:* (words,), as given."""
+    return np.searchsorted(encoded.text_words, words, side="right") - 1
 
-    :param word: the words. *Shape:* (entities,)
-    :param is_there: whether there is such a word in the same text. *Shape:* (entities,)
-    :param of_others: see :class:`WordDecisions`. *Shape:* (words, types)
-    """
-    return np.where(is_there, of_others[np.where(is_there, word, 0), label], np.float32(0))
+
+def _first_of_text(encoded: EncodedTexts) -> Bools:
+    """Tell which words begin a text; the end of all counts as one. *Shape:* (words + 1,)."""
+    first = np.zeros(len(encoded.word_token) + 1, dtype=np.bool_)
+    first[encoded.text_words] = True
+    return first
 
 
 def softmax(logits: Floats) -> Floats:

@@ -17,6 +17,7 @@ from nerd_export.evaluation.result import read_labelled, score
 from nerd_export.evaluation.subject import open_subject
 from nerd_export.training.scoring import span_scores
 from nerd_onnx.errors import NerdError, OptionError, OutputError, TrainingDataError
+from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.tagger import Tagger
 from tests.export.bundles import silent
 
@@ -127,9 +128,17 @@ def test_a_checkpoint_and_its_bundle_are_compared(
     recorded = json.loads((bundle / "nerd.json").read_text())["metrics"]["validation"]
     for view, recorded_view in (("words", "words"), ("fine_raw", "fine_raw")):
         assert report["model"]["files"][0]["views"][view]["f1"] == recorded["bundle"][recorded_view]["f1"]
-        assert report["against"]["files"][0]["views"][view]["f1"] == recorded["original"][recorded_view]["f1"]
     difference = report["difference"][0]["raw"]
     assert difference["low"] <= difference["value"] <= difference["high"]
+    alone = ["--uncalibrated", "--level", "fine", "--output", tmp_path / "alone"]
+    assert evaluated(data, "--model", original, "--against", bundle, *alone)[0] == 0
+    networks = json.loads((tmp_path / "alone" / "eval.json").read_text())
+    assert networks["model"]["files"] == report["against"]["files"]  # a checkpoint has no calibration
+    with closing(Tagger(Bundle.load(bundle).uncalibrated())) as tagger:
+        expected = score(tagger, read_labelled(data, tagger.labels, None, silent)).summary["views"]["raw"]["f1"]
+    assert report["model"]["files"][0]["views"]["raw"]["f1"] != expected
+    assert networks["against"]["files"][0]["views"]["raw"]["f1"] == expected
+    assert networks["against"]["min_score"] == 0
 
 
 def test_a_report_that_is_there_is_kept_unless_told(real: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from nerd_export.training.evaluation import evaluate
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import DESCRIPTION, Bundle, sha256_of
 from nerd_onnx.inference.session import Network, cpu_features, cpu_target
-from nerd_onnx.tagger import Tagger, TagOptions
+from nerd_onnx.tagger import Tagger
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def kernels(bundle: Bundle) -> str:
 
 def _agreement(bundle: Bundle, network: Network) -> float | None:
     """
-    Compare with the entities recorded at export, of any score; None where the sample has changed since, or there is no
-    record.
+    Compare with the entities recorded at export, each word decided for itself; None where the sample has changed since,
+    or there is no record.
     """
     path = bundle.model_file.parent / EXPECTED
     if EXPECTED not in bundle.description["files"]:
@@ -121,7 +121,7 @@ def _agreement(bundle: Bundle, network: Network) -> float | None:
     recorded = json.loads(path.read_text("utf-8"))
     if recorded["sha256"] != sha256_of(SAMPLE_FILE):
         return None
-    with closing(Tagger(bundle, TagOptions(min_score=0), network)) as tagger:
+    with closing(Tagger(bundle.uncalibrated(), network=network)) as tagger:
         found = entity_set(tagger.tag_arrays(sample_texts()).spans)
     return agreement(as_set(recorded["entities"]), found)
 

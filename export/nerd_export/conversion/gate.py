@@ -13,9 +13,10 @@ from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_f
 from nerd_export.conversion.networks import Remembered
 from nerd_export.conversion.score_calibration import fitted_calibration
 from nerd_export.conversion.verify import Comparison, compare, first_of
+from nerd_export.evaluation.measures import calibration
 from nerd_export.training.bootstrap import Difference, paired_difference
 from nerd_export.training.checks import Sentence
-from nerd_export.training.evaluation import Evaluation, evaluate
+from nerd_export.training.evaluation import Evaluation, evaluate, judged_candidates
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.calibration import ScoreCalibration
@@ -196,13 +197,18 @@ class Gate:
         )
 
     def _calibration(self, bundle: Bundle, network: Network) -> dict[str, Any] | None:
-        """Fit the scores of what the candidate finds in the split it is held to; all three forms are decided by it."""
+        """Fit the scores of what the bundle finds in the split it is held to; all three forms are decided by it."""
         fitted_on = next((name for name, split in self._splits.items() if split.gated), None)
         if fitted_on is None:
             return None
-        found = {name: _evaluated(bundle, split.sentences, network) for name, split in self._splits.items()}
-        views = {name: evaluation.views["raw"] for name, evaluation in found.items()}
-        return fitted_calibration(views, bundle.labels.types, fitted_on)
+        tagger = Tagger(bundle, network=network)
+        try:
+            splits = {name: judged_candidates(tagger, split.sentences) for name, split in self._splits.items()}
+            views = {name: evaluate(tagger, split.sentences).views["raw"] for name, split in self._splits.items()}
+        finally:
+            tagger.close()
+        before = {name: calibration(view.gold, view.found, view.certainty).error for name, view in views.items()}
+        return fitted_calibration(splits, bundle.labels.types, fitted_on, before)
 
     def speed(self, candidate: Bundle) -> Speed:
         """Time the three forms of the model on the first of the texts, one after the other in every round."""

@@ -149,8 +149,9 @@ def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
     before = ", ".join(f"{name} {error:.4f}" for name, error in calibration["before"].items())
     yield (
         "\n## Scores\n\nA score is the probability that borders and coarse type of an entity are right: "
-        f"{calibration['method']}, fitted on {calibration['fitted_on']['entities']:,} entities found in plain text of "
-        f"{calibration['fitted_on']['split']}. Expected calibration error: {errors}; without it: {before}. Entities "
+        f"{calibration['method']}, fitted on {calibration['fitted_on']['candidates']:,} runs of words in plain text of "
+        f"{calibration['fitted_on']['split']} that may be an entity; of those that overlap the likeliest is taken. "
+        f"Expected calibration error: {errors}; of the words' mean probability: {before}. Entities "
         f"below {calibration['f1_threshold']:.3f} are left out unless `--min-score` says otherwise: so F1 was about "
         "best on the same text, each fifth of it judged by a fit on the others.\n"
     )

@@ -34,7 +34,12 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Score only entities with this score or more; 0 keeps all.  [default: each model's own threshold]",
+    help="Score only entities with this score or more.  [default: each model's own threshold]",
+)
+@click.option(
+    "--uncalibrated",
+    is_flag=True,
+    help="Bundles decide each word for itself, as checkpoints do: compares networks alone.",
 )
 @click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
@@ -48,6 +53,7 @@ def eval_command(
     types: str | None,
     level: Level | None,
     min_score: float | None,
+    uncalibrated: bool,
     errors: int,
     output: Path | None,
     overwrite: bool,
@@ -81,7 +87,7 @@ def eval_command(
     for role, name in (("model", model), ("against", against)):
         if role == "against" and name is None:
             continue
-        with open_subject(name, level, min_score, note) as tagger:
+        with open_subject(name, level, min_score, note, calibrated=not uncalibrated) as tagger:
             labelled = [read_labelled(path, tagger.labels, wanted, note) for path in files]
             results[role] = [score(tagger, one) for one in labelled]
             quantization, least = tagger.bundle.quantization, tagger.min_score

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from nerd_export.training.scoring import Rows, Span
 from nerd_onnx.inference.arrays import Bools
@@ -105,13 +106,24 @@ class Calibration:
 
 def calibration(gold: Rows, found: Rows, certainty: Sequence[Sequence[float]], bins: int = BINS) -> Calibration:
     """
-    Compare scores with outcomes.
+    Compare the scores of found entities with what came of them.
 
     :param certainty: score of each found entity
     :param bins: number of intervals from 0 to 1
     """
     scores = np.array([score for row in certainty for score in row], dtype=np.float64)
-    outcome = outcomes(gold, found).astype(np.float64)
+    return calibration_of(scores, outcomes(gold, found), bins)
+
+
+def calibration_of(scores: npt.NDArray[np.float64], right: Bools, bins: int = BINS) -> Calibration:
+    """
+    Compare scores with outcomes.
+
+    :param scores: 0 to 1. *Shape:* (entities,)
+    :param right: what came of each. *Shape:* (entities,)
+    :param bins: number of intervals from 0 to 1
+    """
+    outcome = right.astype(np.float64)
     place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     filled = []
     for number in range(bins):

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from nerd_export.config import SEGMENT_TOKENS, Level
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.session import Network
+from nerd_onnx.stored_models import load_bundle
 from nerd_onnx.tagger import Tagger, TagOptions
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -17,7 +18,12 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 
 @contextmanager
 def open_subject(
-    model: str | None, level: Level | None, min_score: float | None, tell: Callable[[str], None]
+    model: str | None,
+    level: Level | None,
+    min_score: float | None,
+    tell: Callable[[str], None],
+    *,
+    calibrated: bool = True,
 ) -> Iterator[Tagger]:
     """
     Load a model, whatever it is.
@@ -25,6 +31,7 @@ def open_subject(
     :param model: a bundle, a folder with ONNX, a folder with PyTorch weights, or a hub id; None for the model inside
     :param level: whether a checkpoint's labels have two levels; None for what nerd-train recorded
     :param min_score: see :class:`TagOptions`
+    :param calibrated: False lets a bundle decide each word for itself, as checkpoints do
     :param tell: receives what the user should know
     :raises ModelError: when it cannot be loaded
     """
@@ -35,7 +42,9 @@ def open_subject(
             with closing(Tagger(bundle, TagOptions(threads=1, min_score=min_score), network)) as tagger:
                 yield tagger
     else:
-        with closing(Tagger.load(model, min_score=min_score)) as tagger:
+        bundle = load_bundle(model)
+        bundle = bundle if calibrated else bundle.uncalibrated()
+        with closing(Tagger(bundle, TagOptions(min_score=min_score))) as tagger:
             yield tagger
 
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from nerd_export.training.bootstrap import micro_f1
 from nerd_export.training.checks import Sentence
 from nerd_export.training.plain_text import plain_text
@@ -20,7 +22,8 @@ from nerd_export.training.scoring import (
     spans_of,
     word_scores,
 )
-from nerd_onnx.inference.arrays import Ints
+from nerd_onnx.inference.arrays import Bools, Ints
+from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type
 from nerd_onnx.tagger import Tagger
@@ -35,7 +38,6 @@ class View:
     :param gold: expected entities of each sentence
     :param found: found entities of each sentence; offsets count words or characters, as in ``gold``
     :param certainty: score of each found entity, 0 to 1, in the same order
-    :param borders: probability that the words beside each found entity are not of its type
     :param others: entities found of types that were not asked for; they are in none of these
     """
 
@@ -43,7 +45,6 @@ class View:
     gold: Rows
     found: Rows
     certainty: Sequence[Sequence[float]]
-    borders: Sequence[Sequence[float]]
     others: int = 0
 
     def counts(self) -> Ints:
@@ -106,15 +107,53 @@ def evaluate(
     for level in (False, True) if has_fine else (False,):
         prefix = "fine_" if level else ""
         gold = [_kept(tag_spans(s.tags, scheme, coarse=has_fine and not level), types) for s in sentences]
-        found, certainty, borders = _by_row(given, tagger.labels, len(sentences), fine=level, types=types)
+        found, certainty = _by_row(given, tagger.labels, len(sentences), fine=level, types=types)
         scores = word_scores(_bio(gold, lengths), _bio(found, lengths))
-        of_words[f"{prefix}words"] = View(scores, gold, found, certainty, borders)
-        placed = [[(t[1][b][0], t[1][e - 1][1], y) for b, e, y in spans] for spans, t in zip(gold, texts, strict=True)]
-        found, certainty, borders = _by_row(raw, tagger.labels, len(sentences), fine=level, types=types)
+        of_words[f"{prefix}words"] = View(scores, gold, found, certainty)
+        placed = _placed(gold, texts)
+        found, certainty = _by_row(raw, tagger.labels, len(sentences), fine=level, types=types)
         of_text[f"{prefix}raw"] = View(
-            span_scores(placed, found), placed, found, certainty, borders, len(raw) - sum(map(len, found))
+            span_scores(placed, found), placed, found, certainty, len(raw) - sum(map(len, found))
         )
     return Evaluation(len(sentences), of_words | of_text)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """
+    All that may be an entity in the plain text of labelled sentences, and what came of it.
+
+    :param candidates: what is known of them
+    :param row: sentence of each. *Shape:* (candidates,)
+    :param right: whether its borders and type are right. *Shape:* (candidates,)
+    :param expected: entities that there are
+    """
+
+    candidates: Candidates
+    row: Ints
+    right: Bools
+    expected: int
+
+    def select(self, kept: Bools | Ints) -> Judged:
+        """Give only the candidates at ``kept``."""
+        return Judged(self.candidates.select(kept), self.row[kept], self.right[kept], self.expected)
+
+
+def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
+    """
+    Find all that may be an entity in plain text, at the level of the tagger's labels.
+
+    :param sentences: tagged at the level the model was trained on
+    """
+    texts = [plain_text(s.tokens) for s in sentences]
+    candidates, spans = tagger.candidates([text for text, _ in texts])
+    expected = [set(row) for row in _placed([gold_spans(s, tagger.labels, fine=False) for s in sentences], texts)]
+    columns = (spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), spans.label.tolist())
+    right = [
+        (start, end, tagger.labels.types[label]) in expected[row]
+        for row, start, end, label in zip(*columns, strict=True)
+    ]
+    return Judged(candidates, spans.row, np.array(right, dtype=np.bool_), sum(map(len, expected)))
 
 
 def gold_spans(sentence: Sentence, labels: LabelSet, *, fine: bool) -> list[Span]:
@@ -135,21 +174,27 @@ def _kept(spans: list[Span], types: Collection[str] | None) -> list[Span]:
     return spans if types is None else [span for span in spans if coarse_type(span[2]) in types]
 
 
+def _placed(spans: Rows, texts: Sequence[tuple[str, Sequence[tuple[int, int]]]]) -> list[list[Span]]:
+    """Turn word numbers into offsets in plain text."""
+    return [
+        [(places[begin][0], places[end - 1][1], kind) for begin, end, kind in row]
+        for row, (_, places) in zip(spans, texts, strict=True)
+    ]
+
+
 def _by_row(
     spans: Spans, labels: LabelSet, rows: int, *, fine: bool, types: Collection[str] | None
-) -> tuple[list[list[Span]], list[list[float]], list[list[float]]]:
-    """Sort entities of some coarse types into one list a text, named at one level; their scores, and their borders'."""
+) -> tuple[list[list[Span]], list[list[float]]]:
+    """Sort entities of some coarse types into one list a text, named at one level; their scores beside them."""
     names, index = (labels.fine_types, spans.fine) if fine else (labels.types, spans.label)
     found: list[list[Span]] = [[] for _ in range(rows)]
     scores: list[list[float]] = [[] for _ in range(rows)]
-    borders: list[list[float]] = [[] for _ in range(rows)]
-    columns = (spans.row, spans.start, spans.end, index, spans.label, spans.score, spans.border)
-    for row, start, end, name, label, score, border in zip(*columns, strict=True):
+    columns = (spans.row, spans.start, spans.end, index, spans.label, spans.score)
+    for row, start, end, name, label, score in zip(*columns, strict=True):
         if types is None or labels.types[label] in types:
             found[row].append((int(start), int(end), names[name]))
             scores[row].append(float(score))
-            borders[row].append(float(border))
-    return found, scores, borders
+    return found, scores
 
 
 def _bio(sentences: Rows, lengths: Sequence[int]) -> list[list[str]]:
