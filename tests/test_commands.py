@@ -89,7 +89,7 @@ def test_the_path_that_is_missing_is_named(
     [
         ("nerd-tag", "--model"),
         *(("nerd-train", option) for option in ("--model", "--dataset", "--teacher")),
-        *(("nerd-export", option) for option in ("--model", "--check", "--dataset")),
+        *(("nerd-export", option) for option in ("--model", "--average-with", "--check", "--dataset")),
         *(("nerd-eval", option) for option in ("--model", "--against")),
     ],
 )

@@ -111,6 +111,7 @@ def test_a_data_set_of_the_cache_is_not_asked_for(
         ("nerd-train", nerd_train, ["--output", "o", "--model", ".", "--teacher", "WRONG"]),
         ("nerd-train", nerd_train, ["--output", "o", "--model", ".", "--dataset", "WRONG"]),
         ("nerd-export", nerd_export, ["--output", "o", "--model", "WRONG"]),
+        ("nerd-export", nerd_export, ["--output", "o", "--model", ".", "--average-with", "WRONG"]),
         ("nerd-export", nerd_export, ["--output", "o", "--model", ".", "--dataset", "WRONG"]),
         ("nerd-export", nerd_export, ["--check", "WRONG"]),
         ("nerd-eval", nerd_eval, ["data.jsonl", "--model", "WRONG"]),

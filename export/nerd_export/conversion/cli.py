@@ -24,6 +24,14 @@ _LIMITS = VerifyLimits()
 
 @click.command("nerd-export", context_settings=settings("NERD_EXPORT"))
 @click.option("--model", shell_complete=complete_folders, help="Hub id or folder of a fine-tuned token classifier.")
+@click.option(
+    "--average-with",
+    shell_complete=complete_folders,
+    multiple=True,
+    metavar="MODEL",
+    help="Another checkpoint, trained on from the same one as --model; may be repeated. The mean of their weights is "
+    "exported.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the bundle.")
 @click.option(
     "--check",
@@ -137,6 +145,8 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
     """Export, and print and write what was measured, of a refused bundle too."""
     require_extra("nerd-export")
     require_place(model, "model", "--model")
+    for other in options["average_with"]:
+        require_place(other, "model", "--average-with")
     from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
     from nerd_export.conversion.model_card import verdict_table
 

@@ -23,6 +23,7 @@ from nerd_export.config import (
     Target,
     VerifyLimits,
 )
+from nerd_export.conversion.averaging import with_average_weights
 from nerd_export.conversion.bundle_writer import new_folder, write_description, write_expected, write_model
 from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict
 from nerd_export.conversion.labelled import labelled_splits
@@ -52,6 +53,7 @@ class ExportRequest:
     What to export and how.
 
     :param model: hub id or folder of a token-classification checkpoint
+    :param average_with: further checkpoints, whose weights are averaged with the model's
     :param embeddings: form of the word embeddings; None for int8, or fp32 where nothing is quantized
     :param keep_fp32: names of linear layers that stay as they are
     :param targets: processors to make weights for; ``auto`` is this one
@@ -65,6 +67,7 @@ class ExportRequest:
 
     model: str
     output: Path
+    average_with: Sequence[str] = ()
     quantize: Quantization = "int8"
     embeddings: Embeddings | None = None
     keep_fp32: Sequence[str] = ()
@@ -161,7 +164,7 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
     """
     if request.keep_fp32 and request.quantize == "none":
         raise OptionError("--keep-fp32: with --quantize none every layer stays fp32; leave one of them out")
-    checkpoint = load_checkpoint(request.model, tell)
+    checkpoint = with_average_weights(load_checkpoint(request.model, tell), request.average_with, tell)
     training = training_record(request.model)
     labels = checkpoint_labels(checkpoint.names, request.level, training)
     splits = labelled_splits(request.dataset, request.evaluations, labels, tell)
@@ -328,6 +331,7 @@ def _lineage(request: ExportRequest, training: Mapping[str, Any]) -> dict[str, A
     recipe = training.get("recipe", {})
     return {
         "checkpoint": Path(request.model).name,
+        "averaged_with": [Path(name).name for name in request.average_with],
         "base_model": Path(recipe["model"]).name if "model" in recipe else None,
         "training": {k: training[k] for k in ("recipe", "command", "data", "best") if k in training} or None,
         "licence": request.licence,

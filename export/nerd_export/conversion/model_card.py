@@ -58,7 +58,7 @@ runtime{_note(verdict)}:
 {"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}{"".join(_scores(calibration))}
 ## Where it comes from
 
-Checkpoint `{lineage["checkpoint"]}`{_base(lineage)}.
+Checkpoint `{lineage["checkpoint"]}`{_base(lineage)}{_averaged(lineage)}.
 Exported and measured on {_machine()} with {_versions(lineage)}.
 `nerd.json` holds the recipe, labels, all figures, the versions and a fingerprint of every file;
 `nerd-export --check {name}` measures again on your machine.
@@ -190,6 +190,11 @@ def _base(lineage: Mapping[str, Any]) -> str:
     if data:
         text += f" on {data['train_sentences']:,} sentences (`{data['train'].rsplit('/', 1)[-1]}`)"
     return text
+
+
+def _averaged(lineage: Mapping[str, Any]) -> str:
+    names = ", ".join(f"`{name}`" for name in lineage["averaged_with"])
+    return f"; its weights are the mean of its own and those of {names}" if names else ""
 
 
 def _machine() -> str:
