@@ -86,7 +86,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Keep only entities with this score or more; 0 keeps all.  [default: the model's own, of best F1]",
+    help="Keep only entities with this score or more; 0 keeps all that may be one, however unlikely.  [default: the "
+    "model's own, of best F1]",
 )
 @click.option(
     "--precision",

@@ -46,7 +46,7 @@ class TagOptions:
     :param batch_tokens: most tokens in one call of the network
     :param threads: calls at the same time; None for one a processor this process may use
     :param min_score: entities with a lower score are left out; None for the model's own threshold, from which on F1
-        was best on labelled text, or none where it records none. 0 keeps all
+        was best on labelled text, or none where it records none. 0 keeps all that may be an entity, however unlikely
     :param precision: entities are left out whose type had a smaller share of right ones from their score upwards, on
         the text that the model was calibrated on; None keeps all
     :param labels: coarse or fine types to keep; None keeps all

@@ -81,6 +81,8 @@ class Tagger:
         return _loaded(model, TagOptions(**options))
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.bundle.calibration is None and self.bundle.description.get("calibration"):
+            raise TypeError("a tagger of an uncalibrated() bundle cannot travel: its folder has the calibration")
         return _loaded, (self.model_uri or self.bundle.folder, self.options)
 
     def close(self) -> None:
@@ -174,6 +176,7 @@ class Tagger:
             kernels=self.bundle.kernels,
             calibration=self.bundle.calibration_digest,
             word_rule=self.bundle.word_rule,
+            letter_case=str(self.bundle.letter_case).lower(),
             **{"layout": "nested", **facts},
         )
 
@@ -219,7 +222,7 @@ class Tagger:
         """
         texts = [" ".join(words) for words in sentences]
         encoded = self._encoder.encode(texts).with_words([word_ranges(words) for words in sentences])
-        return self._filtered(self._decoder.spans(encoded, self._decided(texts, encoded)))
+        return self._filtered(self._decoder.spans(encoded, self._decided(texts, encoded, self._decoder)))
 
     def candidates(self, texts: Sequence[str]) -> tuple[Candidates, Spans]:
         """
@@ -229,11 +232,13 @@ class Tagger:
         :return: what is known of them, and where they stand, with their mean probability as the score
         """
         encoded = self._encoder.encode(texts)
-        found = self._decoder.candidates(encoded, self._decided(texts, encoded))
+        decoder = Decoder(self.labels, finds_candidates=True)
+        found = decoder.candidates(encoded, self._decided(texts, encoded, decoder))
+        row, end = texts_of(encoded, found.first), encoded.word_end[found.last]
         return found, Spans(
-            row=texts_of(encoded, found.first),
+            row=row,
             start=encoded.word_start[found.first],
-            end=encoded.word_end[found.last],
+            end=np.array([_whole_end(texts[i], to) for i, to in zip(row, end.tolist(), strict=True)], dtype=np.int64),
             label=found.label,
             fine=np.full(len(found), -1),
             score=found.mean,
@@ -254,7 +259,7 @@ class Tagger:
         row, base, place = np.array(rows, dtype=np.int64).reshape(-1, 3).T
         paragraphs_once = list(different)
         encoded = self._encoder.encode(paragraphs_once)
-        return Part(row, base, place, encoded, self._submit(paragraphs_once, encoded))
+        return Part(row, base, place, encoded, self._submit(paragraphs_once, encoded, self._decoder))
 
     def _start_lenient(self, texts: Sequence[str | None]) -> Pending:
         """Start texts; when one fails at once, without those that fail alone."""
@@ -282,18 +287,18 @@ class Tagger:
                 good[i], reasons[i] = None, first_line(err)
         return good, reasons
 
-    def _decided(self, texts: Sequence[str], encoded: EncodedTexts) -> list[WordDecisions]:
+    def _decided(self, texts: Sequence[str], encoded: EncodedTexts, decoder: Decoder) -> list[WordDecisions]:
         """Run texts through the network and wait for it."""
-        return [future.result() for future in self._submit(texts, encoded)]
+        return [future.result() for future in self._submit(texts, encoded, decoder)]
 
-    def _submit(self, texts: Sequence[str], encoded: EncodedTexts) -> list[Future[WordDecisions]]:
+    def _submit(self, texts: Sequence[str], encoded: EncodedTexts, decoder: Decoder) -> list[Future[WordDecisions]]:
         """Cut tokens into segments and batches, one call of the network each."""
         segments = cut_segments(texts, encoded, self._capacity)
         batches = equal_length_batches(segments.token_end - segments.token_begin, self._batch_tokens)
         workers = self._workers()
-        return [workers.submit(self._decide, encoded, segments, batch) for batch in batches]
+        return [workers.submit(self._decide, encoded, segments, batch, decoder) for batch in batches]
 
-    def _decide(self, encoded: EncodedTexts, segments: Segments, batch: Ints) -> WordDecisions:
+    def _decide(self, encoded: EncodedTexts, segments: Segments, batch: Ints, decoder: Decoder) -> WordDecisions:
         """Run one batch of segments of one length, and decide the words that are theirs."""
         begin, word_begin, word_end = segments.token_begin[batch], segments.word_begin[batch], segments.word_end[batch]
         length = int(segments.token_end[batch[0]] - begin[0])
@@ -301,7 +306,7 @@ class Tagger:
         words = ragged_arange(word_begin, word_end)
         segment = np.repeat(np.arange(len(batch)), word_end - word_begin)
         position = encoded.word_token[words] - begin[segment] + len(self._encoder.prefix)
-        return self._decoder.decide(words, logits[segment, position])
+        return decoder.decide(words, logits[segment, position])
 
     def _finish(self, pending: Pending) -> TaggedTexts:
         """Wait for all parts, the next one under way while one is waited for."""
@@ -391,7 +396,13 @@ def _whole_characters(texts: Sequence[str | None], spans: Spans) -> Spans:
         text = texts[spans.row[i]] or ""
         if not text.isascii():
             next_in_row = i + 1 < len(spans) and spans.row[i + 1] == spans.row[i]
-            limit = int(spans.start[i + 1]) if next_in_row else len(text)
-            while end[i] < limit and unicodedata.category(text[end[i]]).startswith("M"):
-                end[i] += 1
+            end[i] = _whole_end(text, int(end[i]), int(spans.start[i + 1]) if next_in_row else None)
     return replace(spans, end=end)
+
+
+def _whole_end(text: str, end: int, limit: int | None = None) -> int:
+    """Move an end behind the accents of the letter before it."""
+    last = len(text) if limit is None else limit
+    while end < last and unicodedata.category(text[end]).startswith("M"):
+        end += 1
+    return end

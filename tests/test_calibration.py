@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,25 @@ def test_entities_are_the_likeliest_candidates_with_their_probabilities(calibrat
         np.testing.assert_array_equal(getattr(found, column), getattr(spans, column)[chosen])
     np.testing.assert_array_equal(found.score, probability[chosen].astype(np.float32))
     assert all(found.end - spans.end[chosen] <= 2)  # accents that tokenizers drop
+
+
+def test_accents_behind_the_last_letter_belong_to_candidates_too(calibrated: Path) -> None:
+    text = "Beyonce\u0301 met Andre\u0301 and Ida\u0301\u0300\u0302"
+    tagger = Tagger.load(calibrated, min_score=0)
+    found = {
+        (int(s), int(e))
+        for s, e in zip(*(getattr(tagger.candidates([text])[1], n) for n in ("start", "end")), strict=True)
+    }
+    assert {(e.start, e.end) for e in tagger.tag([text])[0] or ()} <= found
+    tagger.close()
+    assert all(end == len(text) or text[end] not in "\u0301\u0300\u0302" for _, end in found)
+
+
+def test_a_tagger_without_the_calibration_of_its_folder_does_not_travel(tiny_bundle: Path, calibrated: Path) -> None:
+    bundle = Bundle.load(calibrated).uncalibrated()
+    assert bundle.calibration_digest == Bundle.load(tiny_bundle).calibration_digest == "none"
+    with pytest.raises(TypeError, match="cannot travel: its folder has the calibration"):
+        pickle.dumps(Tagger(bundle))
 
 
 def test_without_its_calibration_a_bundle_decides_word_by_word(tiny_bundle: Path, calibrated: Path) -> None:

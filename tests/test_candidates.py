@@ -117,7 +117,15 @@ def test_evidence_is_weighed_as_documented() -> None:
     assert np.isfinite(FITTED.apply(sure)).all()
 
 
-def test_long_runs_cost_their_length_and_not_its_square() -> None:
+def test_of_equal_ones_that_which_begins_and_then_ends_earlier_is_taken() -> None:
+    runs = np.array([[3, 4], [2, 3], [2, 5], [7, 9], [9, 9], [8, 8]])
+    even = np.full(len(runs), 0.5, dtype=np.float32)
+    candidates = Candidates(runs[:, 0], runs[:, 1], np.zeros(len(runs), dtype=np.int64), even, even, even, even)
+    assert runs[choose(candidates, np.full(len(runs), 0.5))].tolist() == [[2, 3], [7, 9]]
+    assert runs[choose(candidates, np.array([0.5, 0.4, 0.4, 0.5, 0.6, 0.5]))].tolist() == [[3, 4], [8, 8], [9, 9]]
+
+
+def test_a_run_of_any_length_is_one_candidate_beside_its_parts() -> None:
     of_type = np.tile(np.array([[0.95], [0.6]], dtype=np.float32), (50_000, 1))
     parted = np.zeros((100_001, 1), dtype=np.bool_)
     parted[[0, -1]] = True

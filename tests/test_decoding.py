@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -160,6 +161,41 @@ def test_of_two_ways_to_read_an_entity_the_likelier_one_is_taken() -> None:
     assert shown(IO, decode(IO, logits, [4])) == [(0, 1, "PER"), (2, 3, "PER"), (3, 4, "LOC")]
     sure_of_borders = replace(plainly(IO), shares=(0.0, 0.0, 4.0, 4.0), offsets=np.full(2, -8.0))
     assert shown(IO, decode(IO, logits, [4], calibration=sure_of_borders)) == [(0, 3, "PER"), (3, 4, "LOC")]
+
+
+def test_a_doubtful_word_parts_no_entity_whatever_border_it_would_have() -> None:
+    sure = [0.01, 0.01, 0.97, 0.005, 0.005]
+    borders = replace(plainly(BIO), slopes=(0.3, 0.0, 0.0, 0.0), shares=(0.0, 0.0, 4.0, 4.0), offsets=np.full(2, -8.0))
+    for begins, goes_on in ((0.23, 0.21), (0.21, 0.23)):
+        words = np.log(np.array([sure, [0.55, begins, goes_on, 0.005, 0.005], sure], np.float32))
+        assert shown(BIO, decode(BIO, words, [3])) == [(0, 1, "PER"), (2, 3, "PER")]
+        assert shown(BIO, decode(BIO, words, [3], calibration=borders)) == [(0, 3, "PER")]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from([BIO, BILOU, IO, FINE]), st.integers(0, 2**32 - 1), st.booleans())
+def test_texts_are_decoded_to_the_same_bits_alone_and_among_others(
+    labels: LabelSet,
+    seed: int,
+    calibrated: bool,  # noqa: FBT001
+) -> None:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, 60, 12).tolist()
+    logits = (rng.normal(size=(sum(lengths), len(labels.names))) * 2).astype(np.float32)
+    fitted = ScoreCalibration(
+        (0.2, 0.6, 0.1, 0.1), (-1.0, 1.5, 4.0, 4.0), 0.2, rng.normal(-8, 0.3, len(labels.types)), {}
+    )
+    calibration = fitted if calibrated else None
+    together = decode(labels, logits, lengths, parts=5, calibration=calibration)
+    first = np.concatenate(([0], np.cumsum(lengths)))
+    alone = [
+        replace(decode(labels, logits[a:b], [b - a], calibration=calibration), row=np.empty(0, np.int64))
+        for a, b in pairwise(first.tolist())
+    ]
+    for column in ("start", "end", "label", "fine", "score"):
+        np.testing.assert_array_equal(
+            getattr(together, column), np.concatenate([getattr(spans, column) for spans in alone])
+        )
 
 
 @pytest.mark.parametrize("calibrated", [False, True])

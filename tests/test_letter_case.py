@@ -211,5 +211,9 @@ def test_without_its_flag_a_bundle_is_another_model(cased_bundle: Path, tmp_path
     description = json.loads((folder / "nerd.json").read_text("utf-8"))
     (folder / "nerd.json").write_text(json.dumps({**description, "letter_case": False}))
     job = TagJob(["in.jsonl"], "out.jsonl")
-    first, second = (facts_of(Tagger.load(place), job) for place in (cased_bundle, folder))
-    assert {key for key in first if first[key] != second[key]} == {"letter case"}
+    taggers = [Tagger.load(place) for place in (cased_bundle, folder)]
+    for facts, named in (
+        ([facts_of(tagger, job) for tagger in taggers], "letter case"),
+        ([tagger.schema_metadata() for tagger in taggers], "nerd_onnx.entities.letter_case"),  # of finished outputs
+    ):
+        assert {key for key in facts[0] if facts[0][key] != facts[1][key]} == {named}

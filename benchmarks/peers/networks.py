@@ -1,4 +1,7 @@
-"""Networks of other makers behind this project's tagger: same tokens, same length-sorted batches, same decoding."""
+"""Networks of other makers behind this project's tagger: same tokens, same length-sorted batches, same decoding.
+
+They decide word by word, as models do without a calibration: networks are compared here.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,6 @@ class NetworkEngine:
         }
 
     def _tagger_of(self, network: Network, calls: int | None = None) -> Tagger:
-        # Each word decided for itself: networks are compared here, not what ours was calibrated to.
         options = TagOptions(batch_tokens=self._setup["batch_tokens"], threads=calls or self._setup["calls"])
         return Tagger(self._bundle.uncalibrated(), options, network=network)
 

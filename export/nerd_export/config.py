@@ -82,6 +82,12 @@ class TrainConfig:
     temperature: float = 1.0
 
     @property
+    def draws_forms(self) -> bool:
+        """Whether sentences are written in forms that chance decides."""
+        shares = (self.plain_share, self.lower_share, self.upper_share, self.title_share, self.cut_share)
+        return any((*shares, self.join_share, self.nameless_share))
+
+    @property
     def mixes_losses(self) -> bool:
         """Whether the model's own loss is not enough: for a teacher, weights, coarse types, or words without a tag."""
         asked = self.teacher is not None or bool(self.tier_weights) or self.coarse_share > 0

@@ -53,7 +53,9 @@ def token_types(texts: Sequence[str], encoded: Any, tokenizer: Any) -> list[list
     :param tokenizer: a fast Hugging Face tokenizer
     :return: of each text's tokens; special ones have 0
     """
-    whole = tokenizer(texts, truncation=False, return_offsets_mapping=True, verbose=False)
+    whole = encoded
+    if any(one.overflowing for one in encoded.encodings):
+        whole = tokenizer(texts, truncation=False, return_offsets_mapping=True, verbose=False)
     ends = np.cumsum([0, *map(len, whole["input_ids"])])
     words = chain.from_iterable(whole.word_ids(i) for i in range(len(texts)))
     cases = token_cases(

@@ -74,10 +74,10 @@ class Bundle:
 
     @cached_property
     def calibration_digest(self) -> str:
-        """Fingerprint of what decides scores and thresholds besides the graph; ``none`` without."""
-        record = self.description.get("calibration")
-        if record is None:
+        """Fingerprint of what decides entities and their scores besides the graph; ``none`` without."""
+        if self.calibration is None:
             return "none"
+        record = self.description["calibration"]
         keys = ("slopes", "shares", "word_slope", "offsets", "f1_threshold", "thresholds")
         decides = {key: record[key] for key in keys if key in record}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

@@ -29,7 +29,8 @@ class Candidates:
     :param label: index of the type. *Shape:* (candidates,)
     :param mean: mean probability of its words for the type, 0 to 1. *Shape:* (candidates,)
     :param least: that of its least sure word. *Shape:* (candidates,)
-    :param before: probability that the word before is not of the type, 1 where there is none. *Shape:* (candidates,)
+    :param before: probability that the word before is not of the type; 1 where there is none, and where it cannot be of
+        the same entity. *Shape:* (candidates,)
     :param after: the same of the word behind. *Shape:* (candidates,)
     """
 

@@ -22,13 +22,10 @@ class WordDecisions:
     :param word: index of each word. *Shape:* (words,)
     :param cls: class it decided for (see :class:`LabelSet`). *Shape:* (words,)
     :param probability: probability of that class: the sum over its labels. *Shape:* (words,)
-    :param of_type: probability of each type. *Shape:* (words, types)
+    :param of_type: probability of each type. *Shape:* (words, types), or (words, 0) where no candidates are wanted
     :param inside: positions in ``word`` of those that may belong to an entity. *Shape:* (entity words,)
     :param fine: probability of each fine type, for those words. *Shape:* (entity words, fine types), or
         (entity words, 0) without a fine level
-    :param opens: whether, in an entity of a type, the word would open it. *Shape:* (words, types), or (words, 0) where
-        labels do not tell borders
-    :param closes: whether it would close it. *Shape:* as ``opens``
     """
 
     word: Ints
@@ -37,8 +34,6 @@ class WordDecisions:
     of_type: Floats
     inside: Ints
     fine: Floats
-    opens: Bools
-    closes: Bools
 
 
 _COLUMNS = ("row", "start", "end", "label", "fine", "score")
@@ -105,15 +100,18 @@ class Decoder:
     illegal, so IOB1, IOB2, BILOU and plain IO are read by one rule.
 
     :param calibration: says how likely a candidate is right
+    :param finds_candidates: they can be asked for without a calibration too, which takes memory
     """
 
-    def __init__(self, labels: LabelSet, calibration: ScoreCalibration | None = None) -> None:
+    def __init__(
+        self, labels: LabelSet, calibration: ScoreCalibration | None = None, *, finds_candidates: bool = False
+    ) -> None:
         self.labels = labels
         self._calibration = calibration
+        self._finds_candidates = finds_candidates or calibration is not None
         self._by_class = _Grouping(labels.class_of_label, len(labels.type_of_class))
         self._by_type = _Grouping(labels.type_of_class, len(labels.types))
         self._by_fine_type = _Grouping(labels.fine_type_of_label, len(labels.fine_types))
-        self._tells_borders = bool(labels.class_starts.any() or labels.class_ends.any())
 
     def decide(self, words: Ints, logits: Floats) -> WordDecisions:
         """
@@ -126,14 +124,17 @@ class Decoder:
         of_class = self._by_class.sums(probabilities)
         cls = of_class.argmax(axis=1)
         probability = np.take_along_axis(of_class, cls[:, None], axis=1)[:, 0]
-        of_type = self._by_type.sums(of_class)
-        may_be = (of_type >= np.float32(LEVELS[0])).any(axis=1)
-        inside = np.flatnonzero(may_be | (self.labels.type_of_class[cls] >= 0))
+        is_inside = self.labels.type_of_class[cls] >= 0
+        of_type = np.empty((len(words), 0), dtype=np.float32)
+        if self._finds_candidates:
+            of_type = self._by_type.sums(of_class)
+            is_inside |= (of_type >= np.float32(LEVELS[0])).any(axis=1)
+        inside = np.flatnonzero(is_inside)
         if self.labels.has_fine_level:
             fine = self._by_fine_type.sums(probabilities[inside])
         else:
             fine = np.empty((len(inside), 0), dtype=np.float32)
-        return WordDecisions(words, cls, probability, of_type, inside, fine, *self._word_borders(of_class))
+        return WordDecisions(words, cls, probability, of_type, inside, fine)
 
     def spans(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Spans:
         """
@@ -160,28 +161,20 @@ class Decoder:
         )
 
     def candidates(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Candidates:
-        """Find all that may be an entity; see :meth:`spans`."""
+        """
+        Find all that may be an entity; see :meth:`spans`. Where labels tell borders, words part candidates that decided
+        for one.
+        """
         words, types = len(encoded.word_token), len(self.labels.types)
-        of_type = np.zeros((words, types), dtype=np.float32)
-        parted = np.zeros((words + 1, types), dtype=np.bool_)
+        of_type, cls = np.zeros((words, types), dtype=np.float32), np.zeros(words, dtype=np.int64)
         for part in decisions:
-            of_type[part.word] = part.of_type
-            if self._tells_borders:
-                parted[part.word] |= part.opens
-                parted[part.word + 1] |= part.closes
+            of_type[part.word], cls[part.word] = part.of_type, part.cls
+        parted = np.zeros((words + 1, types), dtype=np.bool_)
         parted[_first_of_text(encoded)] = True
+        for tells, behind in ((self.labels.class_starts, 0), (self.labels.class_ends, 1)):
+            told = np.flatnonzero(tells[cls])
+            parted[told + behind, self.labels.type_of_class[cls[told]]] = True
         return find_candidates(of_type, parted)
-
-    def _word_borders(self, of_class: Floats) -> tuple[Bools, Bools]:
-        """Tell for each type whether its likeliest class opens and closes an entity. *Shape:* (words, types) each."""
-        if not self._tells_borders:
-            none = np.empty((len(of_class), 0), dtype=np.bool_)
-            return none, none
-        likeliest = np.empty((len(of_class), len(self.labels.types)), dtype=np.int64)
-        for number in range(len(self.labels.types)):
-            classes = np.flatnonzero(self.labels.type_of_class == number)
-            likeliest[:, number] = classes[of_class[:, classes].argmax(axis=1)]
-        return self.labels.class_starts[likeliest], self.labels.class_ends[likeliest]
 
     def _decided_runs(
         self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]

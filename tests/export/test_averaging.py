@@ -57,9 +57,15 @@ def test_the_mean_is_what_is_exported_and_named(checkpoint: Callable[..., Path],
 
 def test_what_does_not_mean_the_same_is_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     one = checkpoint("bert")
+    told = json.loads((sibling(tmp_path / "heads", one, 7) / "config.json").read_text())
+    (tmp_path / "heads" / "config.json").write_text(json.dumps(told | {"layer_norm_eps": 1e-3}))
     for other, differs in (
+        (tmp_path / "heads", "configurations"),
         (sibling(tmp_path / "labels", one, 7, tuple(reversed(FINE_LABELS))), "label names"),
-        (make_checkpoint(tmp_path / "family", "mpnet", FINE_LABELS), "shapes of weights and vocabulary"),
+        (
+            make_checkpoint(tmp_path / "family", "mpnet", FINE_LABELS),
+            "shapes of weights and configurations and vocabulary",
+        ),
     ):
         with pytest.raises(ModelError, match=f"--average-with {other}: its {differs} differ from those of {one}"):
             with_average_weights(load_checkpoint(str(one)), [str(other)], silent)

@@ -230,6 +230,7 @@ def test_the_command_reads_partial_files_and_names_mistakes(checkpoint: Callable
         (("--null-tags", "unknown", "--tier-weight", "Q=1"), "no sentence is of tier Q; the data has A, P"),
         (("--unlabelled", tmp_path / "whole.jsonl"), "name one with --teacher"),
         (("--level", "coarse", "--coarse-share", "0.3"), "--coarse-share is for --level fine"),
+        (("--forms", "2"), "--forms writes the same text again unless a share"),
         (("--null-tags", "unknown", "--teacher", tmp_path / "gone"), "no such folder; give one that is there"),
     ):
         done = run(*arguments)

@@ -80,9 +80,9 @@ def test_the_model_inside_is_scored_both_ways_on_both_levels(real: Path, tmp_pat
 def test_the_threshold_of_the_model_is_said_and_may_be_another(real: Path) -> None:
     recalls = []
     for options, said in (
-        ((), f"entities with a score of {Tagger.load().min_score:g} or more"),
-        (("--min-score", "0"), "all entities"),
-        (("--min-score", "0.9"), "entities with a score of 0.9 or more"),
+        ((), f"calibrated, entities with a score of {Tagger.load().min_score:g} or more"),
+        (("--min-score", "0"), "calibrated, all entities"),
+        (("--min-score", "0.9"), "calibrated, entities with a score of 0.9 or more"),
     ):
         code, text = evaluated(real, *options, "--errors", "0")
         assert code == 0
@@ -138,7 +138,9 @@ def test_a_checkpoint_and_its_bundle_are_compared(
         expected = score(tagger, read_labelled(data, tagger.labels, None, silent)).summary["views"]["raw"]["f1"]
     assert report["model"]["files"][0]["views"]["raw"]["f1"] != expected
     assert networks["against"]["files"][0]["views"]["raw"]["f1"] == expected
-    assert networks["against"]["min_score"] == 0
+    assert (networks["against"]["min_score"], networks["against"]["calibrated"]) == (0, False)
+    assert (report["model"]["calibrated"], report["against"]["calibrated"]) == (True, False)
+    assert "each word decided for itself, all entities" in (tmp_path / "alone" / "eval.md").read_text()
 
 
 def test_a_report_that_is_there_is_kept_unless_told(real: Path, tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_thresholds_give_the_precision_they_promise_where_it_can_be_had() -> Non
     record = fit(judged)
     fitted = ScoreCalibration.from_description(record, TYPES)
     probability, label, right = applied(record, judged)
+    probability = probability.astype(np.float32)  # as scores are
+    assert any(np.isin(fitted.least_scores(0.8), probability))  # a threshold is the score of an entity, which has it
     counts = []
     for wish in PRECISIONS:
         least = fitted.least_scores(wish)
@@ -122,6 +124,14 @@ def test_the_threshold_does_not_fall_among_equal_scores() -> None:
     right = np.array([True] * 4 + [True] + [False] * 9)
     # Rounded down; 8/9 of F1; with all of the others 10/19.
     assert _f1_threshold(probability, right, expected=5) == 0.9
+
+
+def test_the_threshold_lies_in_the_stretch_of_the_best_one() -> None:
+    probability = np.linspace(0.99, 0.01, 40)
+    right = np.array([True] * 10 + [False] * 8 + [True] * 5 + [False] * 17)
+    f1 = 2 * np.cumsum(right) / (np.arange(1, 41) + 16)
+    assert np.flatnonzero(f1 > f1.max() - 1e-9).tolist() == [9, 22]  # two peaks, and a valley between them
+    assert 0 <= probability[9] - _f1_threshold(probability, right, expected=16) < 0.001
 
 
 def test_too_little_or_nothing_to_learn_from_gives_no_calibration() -> None:

@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from nerd_export.conversion.onnx_export import Checkpoint, load_checkpoint
 from nerd_onnx.errors import ModelError
 
+# What a configuration says of where it comes from, and of labels, which are compared apart.
+_NAMES = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id")
+
 
 def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Callable[[str], None]) -> Checkpoint:
     """
@@ -23,6 +26,8 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Ca
     """
     import torch
 
+    if not others:
+        return checkpoint
     sums = {name: weight.double() for name, weight in checkpoint.model.state_dict().items()}
     for other in others:
         loaded = load_checkpoint(other, tell)
@@ -38,13 +43,13 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Ca
 def _require_alike(one: Checkpoint, other: Checkpoint) -> None:
     """Refuse to average what does not mean the same."""
     shapes = [{name: tuple(w.shape) for name, w in c.model.state_dict().items()} for c in (one, other)]
-    cases = [getattr(c.model.config, "letter_case", False) for c in (one, other)]
+    configs = [{k: v for k, v in c.model.config.to_dict().items() if k not in _NAMES} for c in (one, other)]
     differing = [
         what
         for what, differs in (
             ("label names", one.names != other.names),
             ("shapes of weights", shapes[0] != shapes[1]),
-            ("letter case", cases[0] != cases[1]),
+            ("configurations", configs[0] != configs[1]),
             ("vocabulary", one.tokenizer.get_vocab() != other.tokenizer.get_vocab()),
         )
         if differs

@@ -25,7 +25,7 @@ from nerd_export.config import (
 )
 from nerd_export.conversion.averaging import with_average_weights
 from nerd_export.conversion.bundle_writer import new_folder, write_description, write_expected, write_model
-from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict
+from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict, calibrated
 from nerd_export.conversion.labelled import labelled_splits
 from nerd_export.conversion.lineage import checkpoint_labels, training_record, usual_word_rule
 from nerd_export.conversion.model_card import bundle_card
@@ -213,7 +213,7 @@ class _Job:
         faults = verdict.faults(self._request.limits)
         if faults and plan.recipe != "none":
             bundle, verdict, repair = self._repaired(gate, workshop, plan, batches, refused=bundle, verdict=verdict)
-        verdict = replace(verdict, speed=gate.speed(bundle))
+        verdict = replace(verdict, speed=gate.speed(calibrated(bundle, verdict.calibration)))
         result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
         if still := verdict.faults(self._request.limits):
             raise GateRefusalError(_refusal(still, verdict, plan, repair), result)
@@ -272,7 +272,7 @@ class _Job:
         """Keep the layers that cost most in fp32 until the gate passes; without success, give what failed."""
         faults = verdict.faults(self._request.limits)
         self._tell(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
-        speed_before = gate.speed(refused)
+        speed_before = gate.speed(calibrated(refused, verdict.calibration))
         costs = layer_costs(workshop, plan, batches, self._scratch)
         verdicts: dict[int, Verdict] = {}
 
@@ -299,7 +299,7 @@ class _Job:
             calibration=verdict.calibration,
         )
         notes = f"\n{request.notes.strip()}\n" if request.notes.strip() else ""
-        tagger = Tagger(bundle, TagOptions(threads=1), network=original)
+        tagger = Tagger(bundle.uncalibrated(), TagOptions(threads=1), network=original)
         expected = sorted(entity_set(tagger.tag_arrays(sample_texts()).spans))
         tagger.close()
         with writing(request.output):

@@ -168,17 +168,14 @@ class Gate:
             "bundle": bundle.model_file.stat().st_size,
         }
         try:
-            comparison = compare(bundle, self._remembered, self._texts)
+            comparison = compare(bundle.uncalibrated(), self._remembered, self._texts)
         except NotFiniteError:
             nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, self._fp32_comparison.entities)
             return Verdict(nothing, self._fp32_comparison, (), {}, sizes)
-        neighbours = changed_by_neighbours(bundle, self._texts)
         network = Remembered(open_network(bundle))
         calibration = self._calibration(bundle, network)
-        decided = bundle
-        if calibration is not None:
-            fitted = ScoreCalibration.from_description(calibration, bundle.labels.types)
-            decided = replace(bundle, calibration=fitted)
+        decided = calibrated(bundle, calibration)
+        neighbours = changed_by_neighbours(decided, self._texts)
         rows: list[F1Row] = []
         metrics: dict[str, Any] = {}
         for name, split in self._splits.items():
@@ -211,11 +208,15 @@ class Gate:
         return fitted_calibration(splits, bundle.labels.types, fitted_on, before)
 
     def speed(self, candidate: Bundle) -> Speed:
-        """Time the three forms of the model on the first of the texts, one after the other in every round."""
+        """
+        Time the three forms of the model on the first of the texts, one after the other in every round.
+
+        :param candidate: with its calibration, which decides for all three
+        """
         texts = first_of(self._texts, len, _TIMED_CHARACTERS)
         taggers = {
             "original": Tagger(candidate, TagOptions(threads=1), network=self._original),
-            "fp32": Tagger(self._fp32),
+            "fp32": Tagger(replace(self._fp32, calibration=candidate.calibration)),
             "bundle": Tagger(candidate),
         }
         seconds: dict[str, list[float]] = {name: [] for name in taggers}
@@ -228,6 +229,14 @@ class Gate:
             tagger.close()
         rates = {name: round(len(texts) / statistics.median(values), 1) for name, values in seconds.items()}
         return Speed(len(texts), **rates)
+
+
+def calibrated(bundle: Bundle, calibration: Mapping[str, Any] | None) -> Bundle:
+    """Give a bundle as it will be with a calibration, as recorded; None for none."""
+    if calibration is None:
+        return bundle.uncalibrated()
+    fitted = ScoreCalibration.from_description(calibration, bundle.labels.types)
+    return replace(bundle, calibration=fitted, description={**bundle.description, "calibration": calibration})
 
 
 def _evaluated(

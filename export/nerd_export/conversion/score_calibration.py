@@ -52,8 +52,8 @@ def fitted_calibration(
     others = {name: other for name, other in splits.items() if name != fitted_on}
     errors |= {name: _Chosen.of(other, fitted.apply(other.candidates)).error for name, other in others.items()}
     return {
-        "method": "logistic regression on the mean and the least probability of the words and that of the words "
-        "beside, with an offset a type",
+        "method": "logistic regression on the mean and the least probability of the words, that of the words beside "
+        "not to be of the type, and the number of words, with an offset a type",
         "fitted_on": {
             "split": fitted_on,
             "candidates": len(found.right),
@@ -93,7 +93,8 @@ class _Chosen:
     @classmethod
     def of(cls, found: Judged, probability: Doubles) -> _Chosen:
         kept = choose(found.candidates, probability)
-        return cls(probability[kept], found.right[kept], found.candidates.label[kept])
+        as_written = probability[kept].astype(np.float32).astype(np.float64)  # thresholds are compared with these
+        return cls(as_written, found.right[kept], found.candidates.label[kept])
 
     @property
     def error(self) -> float:
@@ -139,8 +140,11 @@ def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float
     """
     least, right_above, kept = _above(probability, right)
     f1 = 2 * right_above / (kept + expected)
-    good = least[f1 >= f1.max() - _FLAT_F1]
-    return math.floor((float(good[0]) + float(good[-1])) / 2 * 1000) / 1000
+    worse = np.flatnonzero(f1 < f1.max() - _FLAT_F1)
+    split = np.searchsorted(worse, f1.argmax())  # the stretch around the best one, between two that are worse
+    highest = least[worse[split - 1] + 1] if split else least[0]
+    lowest = least[worse[split] - 1] if split < len(worse) else least[-1]
+    return math.floor((float(highest) + float(lowest)) / 2 * 1000) / 1000
 
 
 def _least_score(probability: Doubles, right: Bools, wish: float) -> float | None:

@@ -91,7 +91,13 @@ def eval_command(
             labelled = [read_labelled(path, tagger.labels, wanted, note) for path in files]
             results[role] = [score(tagger, one) for one in labelled]
             quantization, least = tagger.bundle.quantization, tagger.min_score
-            facts[role] = {"name": name or "default", "quantization": quantization, "min_score": least}
+            judged = tagger.bundle.calibration is not None
+            facts[role] = {
+                "name": name or "default",
+                "quantization": quantization,
+                "min_score": least,
+                "calibrated": judged,
+            }
     others = results["against"]
     differences = [one.against(others[i]) if others else {} for i, one in enumerate(results["model"])]
     parts = sections(facts, results["model"], differences, errors)

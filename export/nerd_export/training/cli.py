@@ -162,6 +162,8 @@ def train_command(
     config = TrainConfig(**recipe, tier_weights=_weights(tier_weights))
     if config.upper_share + config.title_share > 1:
         raise OptionError("--upper-share and --title-share make more than all sentences; give shares that add up to 1")
+    if config.forms > 1 and not config.draws_forms:
+        raise OptionError("--forms writes the same text again unless a share, such as --plain-share, draws forms")
     if config.coarse_share and config.level != "fine":
         raise OptionError("--coarse-share is for --level fine, which has coarse types beside its own")
     if unlabelled is not None and config.teacher is None:
