@@ -111,17 +111,14 @@ def kernels(bundle: Bundle) -> str:
 
 
 def _agreement(bundle: Bundle, network: Network) -> float | None:
-    """
-    Compare with the entities recorded at export, each word decided for itself; None where the sample has changed since,
-    or there is no record.
-    """
+    """Compare with the entities recorded at export; None where the sample has changed since, or there is no record."""
     path = bundle.model_file.parent / EXPECTED
     if EXPECTED not in bundle.description["files"]:
         return None
     recorded = json.loads(path.read_text("utf-8"))
     if recorded["sha256"] != sha256_of(SAMPLE_FILE):
         return None
-    with closing(Tagger(bundle.uncalibrated(), network=network)) as tagger:
+    with closing(Tagger(bundle, network=network)) as tagger:
         found = entity_set(tagger.tag_arrays(sample_texts()).spans)
     return agreement(as_set(recorded["entities"]), found)
 

@@ -299,7 +299,7 @@ class _Job:
             calibration=verdict.calibration,
         )
         notes = f"\n{request.notes.strip()}\n" if request.notes.strip() else ""
-        tagger = Tagger(bundle.uncalibrated(), TagOptions(threads=1), network=original)
+        tagger = Tagger(calibrated(bundle, verdict.calibration), TagOptions(threads=1), network=original)
         expected = sorted(entity_set(tagger.tag_arrays(sample_texts()).spans))
         tagger.close()
         with writing(request.output):

@@ -167,14 +167,16 @@ class Gate:
             "fp32": self._fp32.model_file.stat().st_size,
             "bundle": bundle.model_file.stat().st_size,
         }
+        network = Remembered(open_network(bundle))
         try:
-            comparison = compare(bundle.uncalibrated(), self._remembered, self._texts)
+            calibration = self._calibration(bundle, network)
+            decided = calibrated(bundle, calibration)
+            comparison = compare(decided, self._remembered, self._texts, network)
         except NotFiniteError:
             nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, self._fp32_comparison.entities)
             return Verdict(nothing, self._fp32_comparison, (), {}, sizes)
-        network = Remembered(open_network(bundle))
-        calibration = self._calibration(bundle, network)
-        decided = calibrated(bundle, calibration)
+        fp32_decided = replace(self._fp32, calibration=decided.calibration)
+        fp32_comparison = compare(fp32_decided, self._remembered, self._texts, self._fp32_network)
         neighbours = changed_by_neighbours(decided, self._texts)
         rows: list[F1Row] = []
         metrics: dict[str, Any] = {}
@@ -190,7 +192,7 @@ class Gate:
                 "bundle": found.summary(),
             }
         return Verdict(
-            comparison, self._fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics, calibration=calibration
+            comparison, fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics, calibration=calibration
         )
 
     def _calibration(self, bundle: Bundle, network: Network) -> dict[str, Any] | None:
