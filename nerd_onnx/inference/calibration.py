@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,10 @@ class ScoreCalibration:
 
     def apply(self, candidates: Candidates) -> Doubles:
         """Give the probability that each candidate is right, in borders and type. *Shape:* (candidates,)."""
-        logit = self.offsets[candidates.label] + self.word_slope * np.log(candidates.words.astype(np.float64))
-        for name, slope, share in zip(EVIDENCE, self.slopes, self.shares, strict=True):
-            probability = getattr(candidates, name).astype(np.float64)
-            logit = logit + slope * log_odds(probability) + share * probability
+        logit = self.offsets[candidates.label]
+        weights = (self.word_slope, *chain.from_iterable(zip(self.slopes, self.shares, strict=True)))
+        for weight, column in zip(weights, evidence_columns(candidates), strict=True):
+            logit = logit + weight * column
         return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float64)
 
     def least_scores(self, precision: float) -> Doubles:
@@ -83,6 +84,18 @@ class ScoreCalibration:
                 return least
         highest = max(self.thresholds, default=0.0)
         raise OptionError(f"--precision {precision:g}: the model records thresholds up to {highest:g}; give less")
+
+
+def evidence_columns(candidates: Candidates) -> list[Doubles]:
+    """
+    Give what is known of candidates, as it is weighed: the logarithm of their words, then of each of :data:`EVIDENCE`
+    its log odds and itself. *Shape:* (candidates,) each.
+    """
+    columns = [np.log(candidates.words.astype(np.float64))]
+    for name in EVIDENCE:
+        probability = getattr(candidates, name).astype(np.float64)
+        columns += [log_odds(probability), probability]
+    return columns
 
 
 def log_odds(probability: Doubles) -> Doubles:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE, agreement, as_s
 from nerd_export.training.evaluation import evaluate
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import DESCRIPTION, Bundle, sha256_of
-from nerd_onnx.inference.session import Network, cpu_features, cpu_target
+from nerd_onnx.inference.session import cpu_features, cpu_target
 from nerd_onnx.tagger import Tagger
 
 
@@ -66,7 +65,7 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
     :param splits: labelled data to score on, by name
     """
     tagger = Tagger(bundle)
-    agreed = _agreement(bundle, tagger.network)
+    agreed = _agreement(tagger)
     neighbours = changed_by_neighbours(bundle, sample_texts())
     rows = [row for name, split in splits.items() for row in _scored(bundle, tagger, name, split)]
     tagger.close()
@@ -110,17 +109,15 @@ def kernels(bundle: Bundle) -> str:
     return products
 
 
-def _agreement(bundle: Bundle, network: Network) -> float | None:
+def _agreement(tagger: Tagger) -> float | None:
     """Compare with the entities recorded at export; None where the sample has changed since, or there is no record."""
-    path = bundle.model_file.parent / EXPECTED
-    if EXPECTED not in bundle.description["files"]:
+    path = tagger.bundle.model_file.parent / EXPECTED
+    if EXPECTED not in tagger.bundle.description["files"]:
         return None
     recorded = json.loads(path.read_text("utf-8"))
     if recorded["sha256"] != sha256_of(SAMPLE_FILE):
         return None
-    with closing(Tagger(bundle, network=network)) as tagger:
-        found = entity_set(tagger.tag_arrays(sample_texts()).spans)
-    return agreement(as_set(recorded["entities"]), found)
+    return agreement(as_set(recorded["entities"]), entity_set(tagger.tag_arrays(sample_texts()).spans))
 
 
 def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any] | None:

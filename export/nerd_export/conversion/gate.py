@@ -157,7 +157,6 @@ class Gate:
         self._original, self._remembered = original, Remembered(original)
         self._fp32, self._texts, self._splits = fp32, texts, splits
         self._original_bytes = original_bytes
-        self._fp32_comparison = compare(fp32, self._remembered, texts)
         self._fp32_network = Remembered(open_network(fp32))
 
     def judge(self, bundle: Bundle) -> Verdict:
@@ -173,10 +172,10 @@ class Gate:
             decided = calibrated(bundle, calibration)
             comparison = compare(decided, self._remembered, self._texts, network)
         except NotFiniteError:
-            nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, self._fp32_comparison.entities)
-            return Verdict(nothing, self._fp32_comparison, (), {}, sizes)
-        fp32_decided = replace(self._fp32, calibration=decided.calibration)
-        fp32_comparison = compare(fp32_decided, self._remembered, self._texts, self._fp32_network)
+            fp32_comparison = self._compared_fp32(self._fp32)
+            nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, fp32_comparison.entities)
+            return Verdict(nothing, fp32_comparison, (), {}, sizes)
+        fp32_comparison = self._compared_fp32(replace(self._fp32, calibration=decided.calibration))
         neighbours = changed_by_neighbours(decided, self._texts)
         rows: list[F1Row] = []
         metrics: dict[str, Any] = {}
@@ -194,6 +193,9 @@ class Gate:
         return Verdict(
             comparison, fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics, calibration=calibration
         )
+
+    def _compared_fp32(self, fp32: Bundle) -> Comparison:
+        return compare(fp32, self._remembered, self._texts, self._fp32_network)
 
     def _calibration(self, bundle: Bundle, network: Network) -> dict[str, Any] | None:
         """Fit the scores of what the bundle finds in the split it is held to; all three forms are decided by it."""

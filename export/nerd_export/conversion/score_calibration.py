@@ -12,7 +12,7 @@ import numpy as np
 from nerd_export.evaluation.measures import calibration_of
 from nerd_export.training.evaluation import Judged
 from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.calibration import EVIDENCE, Doubles, ScoreCalibration, log_odds
+from nerd_onnx.inference.calibration import EVIDENCE, Doubles, ScoreCalibration, evidence_columns
 from nerd_onnx.inference.candidates import choose
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
@@ -110,20 +110,18 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
     """Fit slopes and offsets by logistic regression; offsets of rare types are drawn towards the common one."""
     from sklearn.linear_model import LogisticRegression
 
-    given = [getattr(found.candidates, name).astype(np.float64) for name in EVIDENCE]
-    words = np.log(found.candidates.words.astype(np.float64))
-    evidence = np.stack([*map(log_odds, given), *given, words], axis=1)
+    evidence = np.stack(evidence_columns(found.candidates), axis=1)
     middle, spread = evidence.mean(axis=0), evidence.std(axis=0)
     spread[spread < _SAME] = np.inf  # what is always the same tells nothing
     features = np.concatenate([(evidence - middle) / spread, np.eye(types)[found.candidates.label]], axis=1)
     model = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(features, found.right)
     learned = np.round(model.coef_[0, :-types] / spread, _DIGITS)
     offsets = model.coef_[0, -types:] + model.intercept_[0] - (learned * middle).sum()
-    slopes, shares, (word_slope,) = np.split(learned, [len(EVIDENCE), 2 * len(EVIDENCE)])
+    word_slope, *of_evidence = learned.tolist()
     return ScoreCalibration(
-        slopes=tuple(slopes.tolist()),
-        shares=tuple(shares.tolist()),
-        word_slope=float(word_slope),
+        slopes=tuple(of_evidence[::2]),
+        shares=tuple(of_evidence[1::2]),
+        word_slope=word_slope,
         offsets=np.asarray(np.round(offsets, _DIGITS), dtype=np.float64),
         thresholds={},
     )
