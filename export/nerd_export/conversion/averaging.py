@@ -8,8 +8,10 @@ and costs nothing to run ("model soups"; Wortsman et al., 2022).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from nerd_export.conversion.onnx_export import Checkpoint, load_checkpoint
+from nerd_export.restoring import as_checkpoint
 from nerd_onnx.errors import ModelError
 
 # What a configuration says of where it comes from, and of labels, which are compared apart.
@@ -21,7 +23,7 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Ca
     Put the mean of several checkpoints' weights into the first.
 
     :param checkpoint: its model is changed
-    :param others: hub ids or folders of checkpoints of the same architecture, labels and vocabulary
+    :param others: hub ids or folders of checkpoints or bundles of the same architecture, labels and vocabulary
     :raises ModelError: when one cannot be loaded or is of another kind
     """
     import torch
@@ -30,7 +32,8 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Ca
         return checkpoint
     sums = {name: weight.double() for name, weight in checkpoint.model.state_dict().items()}
     for other in others:
-        loaded = load_checkpoint(other, tell)
+        with as_checkpoint(other) as place:
+            loaded = replace(load_checkpoint(place, tell), folder=other)
         _require_alike(checkpoint, loaded)
         for name, weight in loaded.model.state_dict().items():
             sums[name] += weight.double()

@@ -29,8 +29,8 @@ _LIMITS = VerifyLimits()
     shell_complete=complete_folders,
     multiple=True,
     metavar="MODEL",
-    help="Another checkpoint, trained on from the same one as --model; may be repeated. The mean of their weights is "
-    "exported.",
+    help="Another checkpoint or bundle, trained on from the same one as --model; may be repeated. The mean of their "
+    "weights is exported.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the bundle.")
 @click.option(
@@ -145,8 +145,10 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
     """Export, and print and write what was measured, of a refused bundle too."""
     require_extra("nerd-export")
     require_place(model, "model", "--model")
+    from nerd_export.restoring import require_model
+
     for other in options["average_with"]:
-        require_place(other, "model", "--average-with")
+        require_model(other, "--average-with")
     from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
     from nerd_export.conversion.model_card import verdict_table
 

@@ -49,10 +49,10 @@ class Linear:
         return (self.bias or self.matmul).outputs[0]
 
     @property
-    def bias_vector(self) -> npt.NDArray[np.float32] | None:
-        """The bias. *Shape:* (outputs,)."""
-        vectors = (constant(value) for value in self.bias.inputs) if self.bias else ()
-        return next((vector for vector in vectors if vector is not None), None)
+    def bias_vector(self) -> ir.Value | None:
+        """The bias, a constant. *Shape:* (outputs,)."""
+        values = self.bias.inputs if self.bias else ()
+        return next((value for value in values if constant(value) is not None), None)
 
 
 def linear_layers(graph: ir.Graph) -> list[Linear]:

@@ -233,7 +233,7 @@ def _integer_product(
         integers.scale,
         add_initializer(graph, f"{layer.name}.weight_scale", weight_scale),
         integers.zero_point,
-        *([] if bias is None else [None, add_initializer(graph, f"{layer.name}.bias", bias)]),
+        *([] if bias is None else [None, bias]),
     ]
     return ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=layer.name)
 

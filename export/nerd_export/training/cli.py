@@ -28,7 +28,7 @@ _SHARE = click.FloatRange(0, 1)
     "--model",
     shell_complete=complete_folders,
     default=_DEFAULTS.model,
-    help="Hub id or folder of the encoder to start from.",
+    help="Hub id or folder of the encoder to start from, or a bundle; default is the model inside.",
 )
 @click.option(
     "--dataset",
@@ -125,7 +125,7 @@ _SHARE = click.FloatRange(0, 1)
 @click.option(
     "--teacher",
     shell_complete=complete_folders,
-    help="Hub id or folder of a fine-tuned model with the same labels, to learn from as well.",
+    help="Hub id or folder of a fine-tuned model or a bundle with the same labels, to learn from as well.",
 )
 @click.option(
     "--unlabelled", type=click.Path(path_type=Path), help="Parquet or JSON Lines file of text for the teacher to label."
@@ -155,6 +155,7 @@ def train_command(
 ) -> None:
     """Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD."""
     require_extra("nerd-train")
+    from nerd_export.restoring import require_model
     from nerd_export.training.card import markdown_table, write_card
     from nerd_export.training.prepare import prepare
     from nerd_export.training.trainer import train
@@ -169,9 +170,9 @@ def train_command(
     if unlabelled is not None and config.teacher is None:
         raise OptionError("--unlabelled gives text for a teacher to label; name one with --teacher")
     _check_output(output, resume=resume, overwrite=overwrite)
-    require_place(config.model, "model", "--model")
+    require_model(config.model, "--model")
     if config.teacher is not None:
-        require_place(config.teacher, "model", "--teacher")
+        require_model(config.teacher, "--teacher")
     if not train_files or validation_file is None:
         require_place(config.dataset, "dataset", "--dataset")
     data = prepare(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nerd_export.config import Precision
 from nerd_export.letter_case import token_types
 from nerd_export.outputs import writing
+from nerd_export.restoring import as_checkpoint
 from nerd_export.training.examples import Example
 from nerd_export.training.features import Features
 from nerd_onnx.errors import NerdError, OutputError, first_line
@@ -120,8 +121,9 @@ class _Teacher:
         import transformers
 
         try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            self._model = transformers.AutoModelForTokenClassification.from_pretrained(name).eval()
+            with as_checkpoint(name) as place:
+                self._tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+                self._model = transformers.AutoModelForTokenClassification.from_pretrained(place).eval()
         except (OSError, ValueError) as err:
             raise NerdError(f"teacher {name!r} cannot be loaded: {first_line(err)} Give --teacher a folder") from err
         if not self._tokenizer.is_fast or self._tokenizer.pad_token is None:

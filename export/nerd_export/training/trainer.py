@@ -15,6 +15,7 @@ from typing import Any
 from nerd_export.config import TrainConfig
 from nerd_export.letter_case import with_letter_case
 from nerd_export.outputs import writing
+from nerd_export.restoring import as_checkpoint
 from nerd_export.training.checks import Sentence
 from nerd_export.training.distillation import Collator, Mix, mixing_trainer, with_extras
 from nerd_export.training.examples import Example, write_examples
@@ -143,10 +144,11 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
 
     names = dict(enumerate(labels.names))
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        model = transformers.AutoModelForTokenClassification.from_pretrained(
-            name, id2label=names, label2id={v: k for k, v in names.items()}, ignore_mismatched_sizes=True
-        )
+        with as_checkpoint(name) as place:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+            model = transformers.AutoModelForTokenClassification.from_pretrained(
+                place, id2label=names, label2id={v: k for k, v in names.items()}, ignore_mismatched_sizes=True
+            )
     except (OSError, ValueError) as err:
         raise NerdError(
             f"model {name!r} cannot be loaded: {first_line(err)} Give a hub id or a folder with --model"

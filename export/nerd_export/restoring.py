@@ -1,0 +1,223 @@
+"""
+The way back: a bundle's ONNX graph as a PyTorch checkpoint, to train on from and to learn from.
+
+The weights come back as they run, rounded to 8 bits where they are stored so. What the export moved between layers is
+put where PyTorch has it: queries lose the scale of the scores again; the biases of keys and values, which others carry
+or nothing needs, are zero. Then both networks run on real text, so that a graph that is read wrongly is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from nerd_export.conversion.graph import constant, consumers
+from nerd_export.conversion.networks import Observed, TorchNetwork
+from nerd_export.conversion.verify import sample_texts
+from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.hub import require_place
+from nerd_onnx.inference.bundle import DESCRIPTION, Bundle
+from nerd_onnx.inference.session import Network
+from nerd_onnx.tagger import Tagger, TagOptions
+
+MODEL_INSIDE = "default"
+
+_MOST_CHANGED = 0.05  # of the tokens' labels: rounding changes one in a hundred, a lost scale one in ten
+_TEXTS = 20  # of the sample, to compare on
+_INTEGER_PRODUCT = "MatMulIntegerToFloat"
+_BIAS = 6  # the place of its bias among its inputs
+_EIGHT_BITS = ".int8"  # names of embeddings end in it
+_ONE_ROW = ".row0"  # and of token types where the model reads one text alone, whose row is the only one used
+_SCALED = ".scaled"  # what the export puts behind the name of a bias whose layer carries the scale of the scores
+
+Floats = npt.NDArray[np.float32]
+
+
+def require_model(name: str, option: str) -> None:
+    """
+    Check that a name is that of a model here, on the hub, or inside the package.
+
+    :param option: that gave the name, for the message
+    :raises ModelError: when it is none of them
+    """
+    if not _is_model_inside(name):
+        require_place(name, "model", option)
+
+
+@contextmanager
+def as_checkpoint(name: str) -> Iterator[str]:
+    """
+    Give a checkpoint's own hub id or folder; of a bundle one is made for the time it is needed.
+
+    :raises ModelError: when the bundle is faulty, or PyTorch's weights cannot be read off its graph
+    """
+    inside = _is_model_inside(name)
+    if not inside and not (Path(name) / DESCRIPTION).is_file():
+        yield name
+        return
+    bundle = Bundle.load(None if inside else name)
+    with tempfile.TemporaryDirectory() as folder:
+        model, tokenizer = _restored(bundle)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        yield folder
+
+
+def _is_model_inside(name: str) -> bool:
+    """Tell whether a name means the bundle inside the package; a folder of the user's comes first."""
+    return name == MODEL_INSIDE and not Path(name).exists()
+
+
+def _restored(bundle: Bundle) -> tuple[Any, Any]:
+    """Make the PyTorch model of a bundle, and its tokenizer."""
+    import torch
+    import transformers
+
+    folder = bundle.model_file.parent
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        model = transformers.AutoModelForTokenClassification.from_config(config).eval()
+    except (OSError, ValueError, KeyError) as err:
+        raise ModelError(f"{bundle.name}: no PyTorch model can be made of its config.json: {first_line(err)}") from err
+    with torch.no_grad():
+        weights = _weights(ir.load(bundle.model_file).graph, config)
+        lacking = []
+        for key, parameter in model.named_parameters():
+            found = weights.get(key)
+            if found is not None and found.shape in (tuple(parameter.shape), (1, *parameter.shape[1:])):
+                parameter.copy_(torch.tensor(found))
+            else:
+                lacking.append(key)
+    if lacking:
+        raise ModelError(
+            f"{bundle.name}: {len(lacking)} weights of its architecture ({config.model_type}), such as {lacking[0]}, "
+            "cannot be read off its ONNX graph; give the checkpoint that it was exported from"
+        )
+    changed = _labels_changed(bundle, TorchNetwork(model))
+    if changed > _MOST_CHANGED:
+        raise ModelError(
+            f"{bundle.name}: the weights read off its ONNX graph give {changed:.0%} of the tokens of real text another "
+            "label than the bundle does; give the checkpoint that it was exported from"
+        )
+    return model, tokenizer
+
+
+def _labels_changed(bundle: Bundle, original: Network) -> float:
+    """Give the share of tokens in real text whose best label differs between the bundle and another network."""
+    exported = Tagger(bundle)
+    observed = Observed(original, exported.network)
+    tagger = Tagger(bundle, TagOptions(threads=1), network=observed)
+    try:
+        tagger.tag_arrays(sample_texts()[:_TEXTS])
+    finally:
+        tagger.close()
+        exported.close()
+    return observed.changed / max(1, observed.tokens)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """
+    A linear layer as the graph computes it.
+
+    :param weight: *Shape:* (inputs, outputs)
+    :param bias: None without one. *Shape:* (outputs,)
+    :param scaled: it carries the scale of the attention's scores
+    """
+
+    weight: Floats
+    bias: Floats | None
+    scaled: bool
+
+
+def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
+    """
+    Read all weights off a graph, under the names that they have in PyTorch: those of the constants that hold them, or
+    where equal ones were made one, of the nodes that read them.
+    """
+    back = math.sqrt(config.hidden_size / config.num_attention_heads) if _has_heads(config) else 1.0
+    found: dict[str, Floats] = {}
+    for name, value in graph.initializers.items():
+        array = constant(value)
+        if name.endswith(_EIGHT_BITS):
+            path = name.removesuffix(_EIGHT_BITS)
+            found[path] = array.astype(np.float32) * constant(graph.initializers[f"{path}.scale"])
+        elif name.endswith(_ONE_ROW):
+            found[name.removesuffix(_ONE_ROW)] = array[None]
+        else:
+            found[name] = array
+    for node in graph:
+        path = _path(node)
+        if node.op_type == "LayerNormalization":
+            named = zip((f"{path}.weight", f"{path}.bias"), node.inputs[1:], strict=False)
+            found |= {key: constant(value) for key, value in named}
+        elif node.op_type == "Gather" and constant(node.inputs[0]) is not None:
+            found.setdefault(f"{path}.weight", constant(node.inputs[0]))
+        elif (layer := _layer(node)) is not None:
+            factor = np.float32(back if layer.scaled else 1.0)
+            bias = np.zeros(layer.weight.shape[1], dtype=np.float32) if layer.bias is None else layer.bias
+            found[f"{path}.weight"] = layer.weight.T * factor
+            found[f"{path}.bias"] = bias * factor
+    return found
+
+
+def _path(node: ir.Node) -> str:
+    """Give the place in the PyTorch model that the exporter named a node after."""
+    return str(node.name).strip("/").rpartition("/")[0].replace("/", ".")
+
+
+def _has_heads(config: Any) -> bool:
+    return hasattr(config, "hidden_size") and hasattr(config, "num_attention_heads")
+
+
+def _layer(node: ir.Node) -> _Layer | None:
+    """Read a linear layer off its product; None for other nodes."""
+    weight = _weight(node)
+    if weight is None:
+        return None
+    bias = _bias(node)
+    return _Layer(weight, constant(bias), bias is not None and _SCALED in str(bias.name))
+
+
+def _bias(node: ir.Node) -> ir.Value | None:
+    """Give the bias of a product: its own, or that of the Add behind it, where a scale a token may stand between."""
+    if len(node.inputs) > _BIAS and node.inputs[_BIAS] is not None:
+        return node.inputs[_BIAS]
+    readers = list(consumers(node.outputs[0]))
+    if node.op_type == _INTEGER_PRODUCT and [reader.op_type for reader in readers] == ["Mul"]:
+        readers = list(consumers(readers[0].outputs[0]))
+    vectors = [value for reader in readers if reader.op_type == "Add" for value in reader.inputs if _is_vector(value)]
+    return vectors[0] if len(readers) == len(vectors) == 1 else None
+
+
+def _is_vector(value: ir.Value | None) -> bool:
+    found = constant(value)
+    return found is not None and found.ndim == 1
+
+
+def _weight(node: ir.Node) -> Floats | None:
+    """Give the constant matrix of a product in floats, however it is stored; None where it has none."""
+    if node.op_type == _INTEGER_PRODUCT:
+        integers, scale = constant(node.inputs[1]), constant(node.inputs[3])
+        return None if integers is None or scale is None else integers.astype(np.float32) * scale
+    if node.op_type != "MatMul" or node.inputs[1] is None:
+        return None
+    stored = constant(node.inputs[1])
+    if stored is not None:
+        return np.asarray(stored, dtype=np.float32) if stored.ndim == 2 else None  # noqa: PLR2004
+    scaled = node.inputs[1].producer()
+    cast = scaled.inputs[0].producer() if scaled is not None and scaled.op_type == "Mul" and scaled.inputs[0] else None
+    if scaled is None or cast is None or cast.op_type != "Cast":
+        return None
+    integers, scale = constant(cast.inputs[0]), constant(scaled.inputs[1])
+    return None if integers is None or scale is None else integers.astype(np.float32) * scale

@@ -1,0 +1,133 @@
+"""A bundle as a PyTorch checkpoint again: the network that runs, to the last weight, or a refusal that says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from nerd_export.config import Quantization
+from nerd_export.conversion.averaging import with_average_weights
+from nerd_export.conversion.export import ExportRequest, export_bundle
+from nerd_export.conversion.onnx_export import load_checkpoint
+from nerd_export.restoring import as_checkpoint
+from nerd_export.training.teacher import fingerprint
+from nerd_export.training.trainer import load_base
+from nerd_onnx.errors import ModelError
+from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
+from nerd_onnx.inference.labels import LabelSet
+from tests.export.bundles import TEXTS, WIDE, edited, silent
+from tests.models import FINE_LABELS
+
+FAMILIES = ("bert", "electra", "mpnet", "distilbert", "roberta")
+
+
+def exported(source: Path, output: Path, quantize: Quantization) -> Path:
+    request = ExportRequest(
+        str(source), output, quantize=quantize, level="fine", texts=TEXTS[:20], limits=WIDE, word_rule="treebank"
+    )
+    export_bundle(request, silent)
+    return output
+
+
+def logits(folder: str) -> torch.Tensor:
+    one = load_checkpoint(folder)
+    inputs = one.tokenizer(TEXTS[:8], truncation=True, max_length=64, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        found: torch.Tensor = one.model(**inputs).logits
+    return found[inputs["attention_mask"].bool()]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_fp32_bundle_gives_the_network_back(family: str, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    source = checkpoint(family)
+    with as_checkpoint(str(exported(source, tmp_path / "bundle", "none"))) as place:
+        torch.testing.assert_close(logits(place), logits(str(source)), rtol=1e-4, atol=1e-4)
+        assert load_checkpoint(place).names == load_checkpoint(str(source)).names
+    assert not Path(place).exists()
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int8-weights", "int8-static"])
+def test_weights_of_8_bits_come_back_within_half_a_step(
+    quantize: Quantization, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = checkpoint("bert")
+    with as_checkpoint(str(exported(source, tmp_path / "bundle", quantize))) as place:
+        found, original = (load_checkpoint(folder).model.state_dict() for folder in (place, str(source)))
+    assert found.keys() == original.keys()
+    for name, weight in original.items():
+        if name.endswith(("key.bias", "value.bias", "attention.output.dense.bias")):
+            continue  # carried by another layer
+        if name.endswith("token_type_embeddings.weight"):
+            torch.testing.assert_close(found[name][0], weight[0], msg=name)  # the row that texts use
+            continue
+        rows = weight.abs().amax(dim=-1, keepdim=True)
+        assert ((found[name] - weight).abs() <= rows * (0.51 / 127) + 1e-6).all(), name
+    assert any((found[name] != original[name]).any() for name in original)
+
+
+def test_a_graph_that_is_read_wrongly_is_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    def unmarked(model: onnx.ModelProto) -> None:
+        """Take the mark of the scale away, so that queries are read a few times too small."""
+        for node in model.graph.node:
+            node.input[:] = [name.replace(".scaled", ".turned") for name in node.input]
+        for tensor in model.graph.initializer:
+            tensor.name = tensor.name.replace(".scaled", ".turned")
+
+    def renamed(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.name = node.name.replace("/intermediate/", "/between/")
+
+    bundle = exported(checkpoint("bert"), tmp_path / "bundle", "none")
+    for source, change, reason in (
+        (DEFAULT_FOLDER, unmarked, "give [0-9]+% of the tokens of real text another label than the bundle does"),
+        (
+            bundle,
+            renamed,
+            "2 weights of its architecture .bert., such as bert.encoder.layer.0.intermediate.dense.weight",
+        ),
+    ):
+        other = edited(source, tmp_path / change.__name__, change)
+        with pytest.raises(ModelError, match=f"{other}: .*{reason}.*give the checkpoint"), as_checkpoint(str(other)):
+            pass
+
+
+def test_training_averages_and_teachers_take_bundles(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    source = checkpoint("bert")
+    bundle = str(exported(source, tmp_path / "bundle", "int8"))
+    with as_checkpoint(bundle) as place:
+        state = load_checkpoint(place).model.state_dict()
+    _, same = load_base(bundle, LabelSet(FINE_LABELS))
+    _, other = load_base(bundle, LabelSet(("O", "gene")))
+    assert all((same.state_dict()[name] == weight).all() for name, weight in state.items())
+    assert other.classifier.weight.shape[0] == 2
+    assert all((other.state_dict()[n] == w).all() for n, w in state.items() if not n.startswith("classifier"))
+    mean = with_average_weights(load_checkpoint(str(source)), [bundle], silent)
+    original = load_checkpoint(str(source)).model.state_dict()
+    bias = "classifier.bias"
+    torch.testing.assert_close(mean.model.state_dict()[bias], (state[bias] + original[bias]) / 2)
+    assert fingerprint(bundle) != fingerprint(str(source))
+
+
+def test_checkpoints_and_hub_ids_stay_what_they_are(checkpoint: Callable[..., Path]) -> None:
+    for name in (str(checkpoint("bert")), "google-bert/bert-base-uncased"):
+        with as_checkpoint(name) as place:
+            assert place == name
+
+
+def test_the_model_inside_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with as_checkpoint("default") as place:
+        found = load_checkpoint(place)
+    assert found.names == Bundle.load().labels.names
+    stored = {tensor.name: tensor for tensor in onnx.load(DEFAULT_FOLDER / "model.onnx").graph.initializer}
+    bias = numpy_helper.to_array(stored["classifier.bias"])
+    np.testing.assert_array_equal(found.model.classifier.bias.detach().numpy(), bias)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").mkdir()
+    with as_checkpoint("default") as place:  # a folder of the user's comes first
+        assert place == "default"
