@@ -14,8 +14,7 @@ import pytest
 from nerd_onnx import Tagger
 from nerd_onnx.errors import ModelError, OptionError
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.calibration import EVIDENCE, log_odds
-from nerd_onnx.inference.candidates import choose
+from nerd_onnx.inference.candidates import EVIDENCE, choose
 from tests.models import sample_texts
 
 
@@ -32,9 +31,9 @@ def calibrated(tiny_bundle: Path, tmp_path: Path) -> Path:
     }
     evidence = dict.fromkeys(EVIDENCE, 0.0)
     description["calibration"] = {
-        "slopes": evidence | {"mean": 0.5},
-        "shares": evidence,
-        "word_slope": 0.0,
+        "weights_for": evidence | {"mean": 0.5},
+        "weights_against": evidence | {"mean": -0.5},
+        "word_weight": 0.0,
         "offsets": offsets,
         "thresholds": thresholds,
     }
@@ -55,7 +54,8 @@ def test_entities_are_the_likeliest_candidates_with_their_probabilities(calibrat
     candidates, spans = tagger.candidates(texts)
     assert tagger.bundle.calibration is not None
     probability = tagger.bundle.calibration.apply(candidates)
-    odds = 0.5 * log_odds(candidates.mean.astype(np.float64)) + np.where(
+    mean = candidates.mean.astype(np.float64)
+    odds = 0.5 * (np.log(mean) - np.log(np.maximum(1 - mean, 1e-3))) + np.where(
         np.array(tagger.labels.types)[candidates.label] == "person", -0.7, 0.1
     )
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-odds)), atol=1e-9)
@@ -137,14 +137,14 @@ def test_precision_takes_the_thresholds_of_each_type(tiny_bundle: Path, calibrat
 @pytest.mark.parametrize(
     "damage",
     [
-        {"slopes": {}},
-        {"slopes": 3},
-        {"shares": {"mean": "x", "least": 1, "before": 1, "after": 1}},
-        {"word_slope": None},
+        {"weights_for": {}},
+        {"weights_for": 3},
+        {"weights_against": dict.fromkeys(EVIDENCE, "x")},
+        {"word_weight": None},
         {"offsets": {}},
         {"offsets": 3},
         {"thresholds": {"a": {}}},
-        {"word_slope": 1e999},
+        {"word_weight": 1e999},
         {"f1_threshold": 2},
     ],
 )

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from nerd_onnx.inference.arrays import Floats, ragged_arange
 from nerd_onnx.inference.calibration import ScoreCalibration
+from nerd_onnx.inference.candidates import EVIDENCE
 from nerd_onnx.inference.decoding import Decoder, Spans, softmax
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
+from tests.calibrations import weighing
 
 BILOU = LabelSet(("O", "B-PER", "I-PER", "L-PER", "U-PER", "B-LOC", "I-LOC", "L-LOC", "U-LOC"))
 BIO = LabelSet(("O", "B-PER", "I-PER", "B-LOC", "I-LOC"))
@@ -34,8 +36,7 @@ def encoded(words: list[int]) -> EncodedTexts:
 
 def plainly(labels: LabelSet) -> ScoreCalibration:
     """Give a calibration that goes by the mean probability of the words alone."""
-    slopes, nothing = (1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)
-    return ScoreCalibration(slopes, nothing, 0.0, np.zeros(len(labels.types)), {})
+    return weighing([0.0] * len(labels.types), mean=(1.0, -1.0))
 
 
 def decode(
@@ -159,13 +160,13 @@ def test_sure_words_make_the_same_entities_with_and_without_calibration(
 def test_of_two_ways_to_read_an_entity_the_likelier_one_is_taken() -> None:
     logits = np.log(np.array([[0.08, 0.9, 0.02], [0.5, 0.45, 0.05], [0.08, 0.9, 0.02], [0.35, 0.05, 0.6]], np.float32))
     assert shown(IO, decode(IO, logits, [4])) == [(0, 1, "PER"), (2, 3, "PER"), (3, 4, "LOC")]
-    sure_of_borders = replace(plainly(IO), shares=(0.0, 0.0, 4.0, 4.0), offsets=np.full(2, -8.0))
+    sure_of_borders = weighing([0.0, 0.0], before=(8.0, 0.0), after=(8.0, 0.0))
     assert shown(IO, decode(IO, logits, [4], calibration=sure_of_borders)) == [(0, 3, "PER"), (3, 4, "LOC")]
 
 
 def test_a_doubtful_word_parts_no_entity_whatever_border_it_would_have() -> None:
     sure = [0.01, 0.01, 0.97, 0.005, 0.005]
-    borders = replace(plainly(BIO), slopes=(0.3, 0.0, 0.0, 0.0), shares=(0.0, 0.0, 4.0, 4.0), offsets=np.full(2, -8.0))
+    borders = weighing([0.0, 0.0], mean=(0.3, -0.3), before=(8.0, 0.0), after=(8.0, 0.0))
     for begins, goes_on in ((0.23, 0.21), (0.21, 0.23)):
         words = np.log(np.array([sure, [0.55, begins, goes_on, 0.005, 0.005], sure], np.float32))
         assert shown(BIO, decode(BIO, words, [3])) == [(0, 1, "PER"), (2, 3, "PER")]
@@ -182,9 +183,8 @@ def test_texts_are_decoded_to_the_same_bits_alone_and_among_others(
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, 60, 12).tolist()
     logits = (rng.normal(size=(sum(lengths), len(labels.names))) * 2).astype(np.float32)
-    fitted = ScoreCalibration(
-        (0.2, 0.6, 0.1, 0.1), (-1.0, 1.5, 4.0, 4.0), 0.2, rng.normal(-8, 0.3, len(labels.types)), {}
-    )
+    weights = {name: tuple(rng.normal(0.5, 0.3, 2).tolist()) for name in EVIDENCE}
+    fitted = weighing(rng.normal(0, 0.3, len(labels.types)).tolist(), word_weight=0.2, **weights)
     calibration = fitted if calibrated else None
     together = decode(labels, logits, lengths, parts=5, calibration=calibration)
     first = np.concatenate(([0], np.cumsum(lengths)))

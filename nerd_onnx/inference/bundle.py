@@ -17,7 +17,7 @@ from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.session import cpu_target, integer_kernels
 from nerd_onnx.inference.words import WordRule
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DESCRIPTION = "nerd.json"
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
@@ -78,7 +78,7 @@ class Bundle:
         if self.calibration is None:
             return "none"
         record = self.description["calibration"]
-        keys = ("slopes", "shares", "word_slope", "offsets", "f1_threshold", "thresholds")
+        keys = ("weights_for", "weights_against", "word_weight", "offsets", "f1_threshold", "thresholds")
         decides = {key: record[key] for key in keys if key in record}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nerd_onnx.errors import OptionError
-from nerd_onnx.inference.candidates import Candidates
+from nerd_onnx.inference.candidates import EVIDENCE, Candidates
 
 Doubles = npt.NDArray[np.float64]
 
-EVIDENCE = ("mean", "least", "before", "after")  # of a candidate; all are probabilities
-_EDGE = 1e-6  # probabilities this near to 0 and 1 are taken for it
+_EDGE = 1e-3  # what lies below differs by chance more than in meaning; a third and three times of it do the same
 
 
 @dataclass(frozen=True)
 class ScoreCalibration:
     """
-    Logistic regression on what is known of a candidate, fitted on labelled text: Platt scaling (Platt, 1999) of several
-    probabilities, ``sigmoid(sum over evidence of slope * log odds + share * probability, plus word_slope * log(words)
-    plus the offset of the type)``.
+    Logistic regression on what is known of a candidate, fitted on labelled text: beta calibration (Kull et al., 2017)
+    of several probabilities, ``sigmoid(sum over evidence of for * log(p) + against * log(1 - p), plus word_weight *
+    log(words) plus the offset of the type)``.
 
-    :param slopes: of the log odds of :data:`EVIDENCE`, in its order
-    :param shares: of the probabilities themselves, in the same order
-    :param word_slope: of the logarithm of the number of words
+    :param weights_for: of ``log(p)`` of :data:`EVIDENCE`, in its order. *Shape:* (evidence,)
+    :param weights_against: of ``log(1 - p)``. *Shape:* (evidence,)
+    :param word_weight: of the logarithm of the number of words
     :param offsets: of each type. *Shape:* (types,)
     :param thresholds: by precision that is wished for: the least score of each type that had it on the labelled text,
         above 1 where none had. *Shape:* (types,) each
@@ -36,9 +34,9 @@ class ScoreCalibration:
         2014, show why it is below one half
     """
 
-    slopes: tuple[float, ...]
-    shares: tuple[float, ...]
-    word_slope: float
+    weights_for: Doubles
+    weights_against: Doubles
+    word_weight: float
     offsets: Doubles
     thresholds: Mapping[float, Doubles]
     f1_threshold: float = 0.0
@@ -51,23 +49,25 @@ class ScoreCalibration:
         :raises KeyError, TypeError, ValueError: when it is not what the export writes
         """
         offsets = np.array([float(record["offsets"][name]) for name in types])
-        slopes, shares = (tuple(float(record[key][name]) for name in EVIDENCE) for key in ("slopes", "shares"))
-        word_slope = float(record["word_slope"])
+        weights_for, weights_against = (
+            np.array([float(record[key][name]) for name in EVIDENCE]) for key in ("weights_for", "weights_against")
+        )
+        word_weight = float(record["word_weight"])
         f1_threshold = float(record.get("f1_threshold", 0.0))
         thresholds = {
             float(wish): np.array([2.0 if least[name] is None else float(least[name]) for name in types])
             for wish, least in record["thresholds"].items()
         }
-        if not np.isfinite([*slopes, *shares, word_slope, *offsets]).all():
-            raise ValueError("calibration: slopes, shares and offsets must be finite")
+        if not np.isfinite([*weights_for, *weights_against, word_weight, *offsets]).all():
+            raise ValueError("calibration: weights and offsets must be finite")
         if not 0 <= f1_threshold <= 1:
             raise ValueError("calibration: the threshold must lie from 0 to 1")
-        return cls(slopes, shares, word_slope, offsets, thresholds, f1_threshold)
+        return cls(weights_for, weights_against, word_weight, offsets, thresholds, f1_threshold)
 
     def apply(self, candidates: Candidates) -> Doubles:
         """Give the probability that each candidate is right, in borders and type. *Shape:* (candidates,)."""
         logit = self.offsets[candidates.label]
-        weights = (self.word_slope, *chain.from_iterable(zip(self.slopes, self.shares, strict=True)))
+        weights = (self.word_weight, *self.weights_for.tolist(), *self.weights_against.tolist())
         for weight, column in zip(weights, evidence_columns(candidates), strict=True):
             logit = logit + weight * column
         return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float64)
@@ -88,17 +88,9 @@ class ScoreCalibration:
 
 def evidence_columns(candidates: Candidates) -> list[Doubles]:
     """
-    Give what is known of candidates, as it is weighed: the logarithm of their words, then of each of :data:`EVIDENCE`
-    its log odds and itself. *Shape:* (candidates,) each.
+    Give what is known of candidates, as it is weighed: the logarithm of their words, then that of each of
+    :data:`EVIDENCE`, then that of what each lacks to 1. *Shape:* (candidates,) each.
     """
-    columns = [np.log(candidates.words.astype(np.float64))]
-    for name in EVIDENCE:
-        probability = getattr(candidates, name).astype(np.float64)
-        columns += [log_odds(probability), probability]
-    return columns
-
-
-def log_odds(probability: Doubles) -> Doubles:
-    """Give ``log(p / (1 - p))``, bounded at the edges. *Shape:* as given."""
-    inner = np.clip(probability, _EDGE, 1 - _EDGE)
-    return np.asarray(np.log(inner / (1 - inner)), dtype=np.float64)
+    probability = candidates.evidence.T.astype(np.float64)
+    present, absent = (np.log(np.maximum(part, _EDGE)) for part in (probability, 1 - probability))
+    return [np.log(candidates.words.astype(np.float64)), *present, *absent]

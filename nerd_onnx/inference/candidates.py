@@ -11,12 +11,42 @@ thresholds of a curve, as in the component trees of image analysis). How likely 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from nerd_onnx.inference.arrays import Bools, Floats, Ints
+from nerd_onnx.inference.arrays import Bools, Floats, Ints, ragged_arange
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of a type's probability; finer ones found nothing more on validation
+
+
+# What is known of a candidate; all are probabilities, 0 to 1.
+EVIDENCE = (
+    "mean",  # of its words for its type, on average
+    "least",  # the same of its least sure word
+    "fine",  # of its words for their likeliest fine type of its type, on average
+    "rival",  # of its words for the likeliest other type, on average
+    "outside",  # that its words are in no entity, on average
+    "before",  # that the word before is not of its type; 1 where there is none, or where it is of another entity
+    "after",  # the same of the word behind
+    "outside_before",  # that the word before is in no entity; 1 where there is none
+    "outside_after",  # the same of the word behind
+)
+
+
+@dataclass(frozen=True)
+class WordProbabilities:
+    """
+    What the network says of words, beside each other as they stand in their texts.
+
+    :param of_type: probability of each type. *Shape:* (words, types)
+    :param of_fine: that of the type's likeliest fine type; as ``of_type`` without a fine level. *Shape:* (words, types)
+    :param outside: that it is in no entity. *Shape:* (words,)
+    """
+
+    of_type: Floats
+    of_fine: Floats
+    outside: Floats
 
 
 @dataclass(frozen=True)
@@ -27,20 +57,13 @@ class Candidates:
     :param first: number of the first word, counted over all texts. *Shape:* (candidates,)
     :param last: number of the last word. *Shape:* (candidates,)
     :param label: index of the type. *Shape:* (candidates,)
-    :param mean: mean probability of its words for the type, 0 to 1. *Shape:* (candidates,)
-    :param least: that of its least sure word. *Shape:* (candidates,)
-    :param before: probability that the word before is not of the type; 1 where there is none, and where it cannot be of
-        the same entity. *Shape:* (candidates,)
-    :param after: the same of the word behind. *Shape:* (candidates,)
+    :param evidence: what is known of each, in the order of :data:`EVIDENCE`. *Shape:* (candidates, evidence)
     """
 
     first: Ints
     last: Ints
     label: Ints
-    mean: Floats
-    least: Floats
-    before: Floats
-    after: Floats
+    evidence: Floats
 
     def __len__(self) -> int:
         return len(self.first)
@@ -50,34 +73,71 @@ class Candidates:
         """Words of each. *Shape:* (candidates,)."""
         return self.last - self.first + 1
 
+    @property
+    def mean(self) -> Floats:
+        """Mean probability of its words for its type. *Shape:* (candidates,)."""
+        return self.evidence[:, EVIDENCE.index("mean")]
+
     def select(self, kept: Bools | Ints) -> Candidates:
         """Give only those at ``kept``."""
-        return Candidates(**{name: getattr(self, name)[kept] for name in self.__dataclass_fields__})
+        return Candidates(self.first[kept], self.last[kept], self.label[kept], self.evidence[kept])
 
 
-def find_candidates(of_type: Floats, parted: Bools) -> Candidates:
+def find_candidates(words: WordProbabilities, parted: Bools, first_of_text: Bools) -> Candidates:
     """
     Find all candidates.
 
-    :param of_type: probability of each type. *Shape:* (words, types)
     :param parted: whether a word cannot go on with an entity of the type that the word before is in; true for the first
         word of each text, and in a row after the last word. *Shape:* (words + 1, types)
+    :param first_of_text: whether a word is the first of its text; true after the last word. *Shape:* (words + 1,)
     """
+    of_type = words.of_type
     label, word = np.nonzero(np.float32(LEVELS[0]) <= of_type.T)
     probability = of_type[word, label]
     goes_on = np.zeros(len(word), dtype=np.bool_)
     goes_on[1:] = (word[1:] == word[:-1] + 1) & (label[1:] == label[:-1]) & ~parted[word[1:], label[1:]]
     begin, end = _runs(probability, goes_on)
     first, last, label = word[begin], word[end - 1], label[begin]
+    if not len(first):
+        return Candidates(first, last, label, np.empty((0, len(EVIDENCE)), dtype=np.float32))
     bounds = np.stack([begin, end], axis=1).ravel()  # every second range is one that is asked for
-    padded = np.append(probability, np.float32(0))
-    mean = np.add.reduceat(padded.astype(np.float64), bounds)[::2] / (end - begin) if len(begin) else padded[:0]
-    least = np.minimum.reduceat(padded, bounds)[::2] if len(begin) else padded[:0]
-    beside = [
-        np.where(parted[border, label], np.float32(1), 1 - of_type[np.clip(word_beside, 0, len(of_type) - 1), label])
-        for border, word_beside in ((first, first - 1), (last + 1, last + 1))
-    ]
-    return Candidates(first, last, label, np.minimum(mean, 1.0).astype(np.float32), least, *beside)
+    means = _Means(first, last)
+    of_types = means.of(of_type)
+    own = np.arange(len(first)), label
+    found = {
+        "mean": of_types[own],
+        "least": np.minimum.reduceat(np.append(probability, np.float32(0)), bounds)[::2],
+        "fine": means.of(words.of_fine)[own],
+        "outside": means.of(words.outside),
+    }
+    of_types[own] = 0
+    found["rival"] = of_types.max(axis=1)
+    for name, border, beside in (("before", first, first - 1), ("after", last + 1, last + 1)):
+        there = np.clip(beside, 0, len(of_type) - 1)
+        found[name] = np.where(parted[border, label], np.float32(1), 1 - of_type[there, label])
+        found[f"outside_{name}"] = np.where(first_of_text[border], np.float32(1), words.outside[there])
+    evidence = np.stack([found[name] for name in EVIDENCE], axis=1)
+    return Candidates(first, last, label, np.clip(evidence, 0, 1).astype(np.float32))
+
+
+class _Means:
+    """
+    Means over the words of runs, each run's summed by itself and in order.
+
+    :param first: first word of each run. *Shape:* (runs,)
+    :param last: last word of each run. *Shape:* (runs,)
+    """
+
+    def __init__(self, first: Ints, last: Ints) -> None:
+        self._word = ragged_arange(first, last + 1)
+        self._length = last - first + 1
+        self._begin = np.cumsum(self._length) - self._length
+
+    def of(self, values: Floats) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Give the means. *Shape:* (words, ...) to (runs, ...)."""
+        sums = np.add.reduceat(values[self._word].astype(np.float64), self._begin, axis=0)
+        length = self._length.reshape(-1, *[1] * (values.ndim - 1))
+        return np.asarray(sums / length)
 
 
 def _runs(probability: Floats, goes_on: Bools) -> tuple[Ints, Ints]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nerd_onnx.inference.arrays import Bools, Floats, Ints, ragged_arange
 from nerd_onnx.inference.calibration import ScoreCalibration
-from nerd_onnx.inference.candidates import LEVELS, Candidates, choose, find_candidates
+from nerd_onnx.inference.candidates import LEVELS, Candidates, WordProbabilities, choose, find_candidates
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
 
@@ -23,6 +23,7 @@ class WordDecisions:
     :param cls: class it decided for (see :class:`LabelSet`). *Shape:* (words,)
     :param probability: probability of that class: the sum over its labels. *Shape:* (words,)
     :param of_type: probability of each type. *Shape:* (words, types), or (words, 0) where no candidates are wanted
+    :param outside: probability that it is in no entity. *Shape:* (words,), or (0,) where no candidates are wanted
     :param inside: positions in ``word`` of those that may belong to an entity. *Shape:* (entity words,)
     :param fine: probability of each fine type, for those words. *Shape:* (entity words, fine types), or
         (entity words, 0) without a fine level
@@ -32,6 +33,7 @@ class WordDecisions:
     cls: Ints
     probability: Floats
     of_type: Floats
+    outside: Floats
     inside: Ints
     fine: Floats
 
@@ -111,6 +113,8 @@ class Decoder:
         self._finds_candidates = finds_candidates or calibration is not None
         self._by_class = _Grouping(labels.class_of_label, len(labels.type_of_class))
         self._by_type = _Grouping(labels.type_of_class, len(labels.types))
+        self._outside = _Grouping(np.where(labels.type_of_class < 0, 0, -1), 1)
+        self._of_fine_type = _Grouping(labels.type_of_fine_type, len(labels.types))
         self._by_fine_type = _Grouping(labels.fine_type_of_label, len(labels.fine_types))
 
     def decide(self, words: Ints, logits: Floats) -> WordDecisions:
@@ -125,16 +129,16 @@ class Decoder:
         cls = of_class.argmax(axis=1)
         probability = np.take_along_axis(of_class, cls[:, None], axis=1)[:, 0]
         is_inside = self.labels.type_of_class[cls] >= 0
-        of_type = np.empty((len(words), 0), dtype=np.float32)
+        of_type, outside = np.empty((len(words), 0), dtype=np.float32), np.empty(0, dtype=np.float32)
         if self._finds_candidates:
-            of_type = self._by_type.sums(of_class)
+            of_type, outside = self._by_type.sums(of_class), self._outside.sums(of_class)[:, 0]
             is_inside |= (of_type >= np.float32(LEVELS[0])).any(axis=1)
         inside = np.flatnonzero(is_inside)
         if self.labels.has_fine_level:
             fine = self._by_fine_type.sums(probabilities[inside])
         else:
             fine = np.empty((len(inside), 0), dtype=np.float32)
-        return WordDecisions(words, cls, probability, of_type, inside, fine)
+        return WordDecisions(words, cls, probability, of_type, outside, inside, fine)
 
     def spans(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Spans:
         """
@@ -166,15 +170,20 @@ class Decoder:
         for one.
         """
         words, types = len(encoded.word_token), len(self.labels.types)
-        of_type, cls = np.zeros((words, types), dtype=np.float32), np.zeros(words, dtype=np.int64)
+        of_type, of_fine = (np.zeros((words, types), dtype=np.float32) for _ in range(2))
+        outside, cls = np.zeros(words, dtype=np.float32), np.zeros(words, dtype=np.int64)
         for part in decisions:
-            of_type[part.word], cls[part.word] = part.of_type, part.cls
+            of_type[part.word], outside[part.word], cls[part.word] = part.of_type, part.outside, part.cls
+            if self.labels.has_fine_level:
+                of_fine[part.word[part.inside]] = self._of_fine_type.largest(part.fine)
+        first_of_text = _first_of_text(encoded)
         parted = np.zeros((words + 1, types), dtype=np.bool_)
-        parted[_first_of_text(encoded)] = True
+        parted[first_of_text] = True
         for tells, behind in ((self.labels.class_starts, 0), (self.labels.class_ends, 1)):
             told = np.flatnonzero(tells[cls])
             parted[told + behind, self.labels.type_of_class[cls[told]]] = True
-        return find_candidates(of_type, parted)
+        known = WordProbabilities(of_type, of_fine if self.labels.has_fine_level else of_type, outside)
+        return find_candidates(known, parted, first_of_text)
 
     def _decided_runs(
         self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]
@@ -242,8 +251,8 @@ def softmax(logits: Floats) -> Floats:
 
 class _Grouping:
     """
-    Sum columns that belong to one group, always in the same order: unlike a matrix product, whose rounding may
-    change with the number of rows.
+    Sum columns that belong to one group, or take the largest, always in the same order: unlike a matrix product, whose
+    rounding may change with the number of rows.
 
     :param group_of_column: group of each column, below 0 for none. *Shape:* (columns,)
     """
@@ -258,6 +267,12 @@ class _Grouping:
     def sums(self, values: Floats) -> Floats:
         """Sum each row's columns by group, into a new array. *Shape:* (rows, columns) to (rows, groups)."""
         sorted_values = values[:, self._columns]
+        if not len(self._columns):  # a model without an outside label
+            return np.zeros((len(values), len(self._begins)), dtype=values.dtype)
         if self._one_to_one or not len(values):
             return sorted_values[:, : len(self._begins)]
         return np.add.reduceat(sorted_values, self._begins, axis=1)
+
+    def largest(self, values: Floats) -> Floats:
+        """Take the largest of each row's columns by group. *Shape:* (rows, columns) to (rows, groups)."""
+        return np.maximum.reduceat(values[:, self._columns], self._begins, axis=1)

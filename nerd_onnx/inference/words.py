@@ -6,7 +6,8 @@ SentencePiece's takes whatever stands between spaces as one (``Paris,``), some f
 pre-tokens are split further, at token borders where white space, punctuation or an ideograph stands.
 
 Treebanks, by which most labelled text was cut into words, keep together what people write together: ``Saint-Pierre``,
-``No.1``, ``U.S.``, ``AT&T``. A model that was trained on them decides such a word once, by its first token.
+``No.1``, ``U.S.``, ``AT&T``. A model that was trained on them decides such a word once, by its first token. What is
+said of a name is a word of its own, as annotators part it from the name: ``London`` and ``-based``.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ from nerd_onnx.inference.arrays import Bools, Ints
 
 WordRule = Literal["pretokens", "treebank"]
 
+# What is said of a name rather than part of it: London-based, Spanish-language.
+_SAID_OF = r"-(?:based|born|bred|built|held|language|led|like|style|[a-z]{2,20}(?:ed|ing))(?![^\W_])"
 # Letters and digits with a sign between them, or letters each with a full stop behind it. Bounded, so that no text is
 # one word; possessive and begun at the start of a run, so that it is linear in the length of the text.
-_JOINED = re.compile(r"(?:[^\W\d_]\.){2,20}|(?<![^\W_])[^\W_]++(?:[-._/&][^\W_]++){1,20}")
+_JOINED = re.compile(
+    rf"(?:[^\W\d_]\.){{2,20}}|(?<![^\W_])[^\W_]++(?:(?!{_SAID_OF})[-._/&][^\W_]++){{1,20}}|(?<=[^\W_]){_SAID_OF}"
+)
 
 PROBE = 'a b, (c) "d" \u6771\u4eac\u5e02'  # white space, punctuation on both sides of letters, ideographs
 

@@ -12,18 +12,18 @@ import numpy as np
 from nerd_export.evaluation.measures import calibration_of
 from nerd_export.training.evaluation import Judged
 from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.calibration import EVIDENCE, Doubles, ScoreCalibration, evidence_columns
-from nerd_onnx.inference.candidates import choose
+from nerd_onnx.inference.calibration import Doubles, ScoreCalibration, evidence_columns
+from nerd_onnx.inference.candidates import EVIDENCE, choose
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 _FOLDS = 5
 _FEWEST = 100  # candidates to fit on
 _FEWEST_ABOVE = 10  # entities that must lie above a threshold to believe its precision
 _FLAT_F1 = 0.001  # so much less than the best F1 is as good: its own 95% interval is fifteen times as wide
-_DIGITS = 6  # of slopes and offsets, as they are recorded and used
+_DIGITS = 6  # of weights and offsets, as they are recorded and used
 _ERROR_DIGITS = 5
 _SAME = 1e-9  # spread of evidence that differs by rounding alone
-_STRENGTH = 1.0  # of what is learned against what keeps slopes small; a tenth and ten times of it do the same
+_STRENGTH = 1.0  # of what is learned against what keeps weights small; a tenth and ten times of it do the same
 
 
 def fitted_calibration(
@@ -52,16 +52,16 @@ def fitted_calibration(
     others = {name: other for name, other in splits.items() if name != fitted_on}
     errors |= {name: _Chosen.of(other, fitted.apply(other.candidates)).error for name, other in others.items()}
     return {
-        "method": "logistic regression on the mean and the least probability of the words, that of the words beside "
-        "not to be of the type, and the number of words, with an offset a type",
+        "method": "beta calibration of several probabilities: of the words for the type, its fine types, others and "
+        "none, of the words beside, and the number of words, with an offset a type",
         "fitted_on": {
             "split": fitted_on,
             "candidates": len(found.right),
             "counts_as_right": "borders and type, plain text",
         },
-        "slopes": dict(zip(EVIDENCE, fitted.slopes, strict=True)),
-        "shares": dict(zip(EVIDENCE, fitted.shares, strict=True)),
-        "word_slope": fitted.word_slope,
+        "weights_for": dict(zip(EVIDENCE, fitted.weights_for.tolist(), strict=True)),
+        "weights_against": dict(zip(EVIDENCE, fitted.weights_against.tolist(), strict=True)),
+        "word_weight": fitted.word_weight,
         "offsets": dict(zip(types, fitted.offsets.tolist(), strict=True)),
         "expected_calibration_error": {name: round(error, _ERROR_DIGITS) for name, error in errors.items()},
         "before": {name: round(error, _ERROR_DIGITS) for name, error in before.items()},
@@ -107,7 +107,7 @@ def _tells(found: Judged) -> bool:
 
 
 def _logistic(found: Judged, types: int) -> ScoreCalibration:
-    """Fit slopes and offsets by logistic regression; offsets of rare types are drawn towards the common one."""
+    """Fit weights and offsets by logistic regression; offsets of rare types are drawn towards the common one."""
     from sklearn.linear_model import LogisticRegression
 
     evidence = np.stack(evidence_columns(found.candidates), axis=1)
@@ -117,11 +117,10 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
     model = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(features, found.right)
     learned = np.round(model.coef_[0, :-types] / spread, _DIGITS)
     offsets = model.coef_[0, -types:] + model.intercept_[0] - (learned * middle).sum()
-    word_slope, *of_evidence = learned.tolist()
     return ScoreCalibration(
-        slopes=tuple(of_evidence[::2]),
-        shares=tuple(of_evidence[1::2]),
-        word_slope=word_slope,
+        weights_for=learned[1 : 1 + len(EVIDENCE)],
+        weights_against=learned[1 + len(EVIDENCE) :],
+        word_weight=float(learned[0]),
         offsets=np.asarray(np.round(offsets, _DIGITS), dtype=np.float64),
         thresholds={},
     )
@@ -131,7 +130,8 @@ def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float
     """
     Give a probability from which on entities have about the best F1, rounded down to the third digit.
 
-    F1 is flat around its best, and where in this range it is highest is chance; the middle is a steadier choice.
+    F1 is flat around its best, and where in this range it is highest is chance. Scores that are true have it at half of
+    the best F1 (Lipton et al., 2014), which is taken, or what of the range lies nearest.
 
     :param probability: of each entity found. *Shape:* (entities,)
     :param expected: entities that there are
@@ -142,7 +142,7 @@ def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float
     split = np.searchsorted(worse, f1.argmax())  # the stretch around the best one, between two that are worse
     highest = least[worse[split - 1] + 1] if split else least[0]
     lowest = least[worse[split] - 1] if split < len(worse) else least[-1]
-    return math.floor((float(highest) + float(lowest)) / 2 * 1000) / 1000
+    return math.floor(np.clip(f1.max() / 2, lowest, highest) * 1000) / 1000
 
 
 def _least_score(probability: Doubles, right: Bools, wish: float) -> float | None:
