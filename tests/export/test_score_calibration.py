@@ -118,7 +118,7 @@ def test_of_candidates_that_overlap_only_the_likelier_one_counts() -> None:
     for wish in ("0.85", "0.9"):
         for name in TYPES:
             assert record["thresholds"][wish][name] == pytest.approx(alone["thresholds"][wish][name], abs=0.05)
-    assert record["f1_threshold"] == pytest.approx(alone["f1_threshold"], abs=0.06)
+    assert record["f1_threshold"] == pytest.approx(alone["f1_threshold"], abs=0.1)
 
 
 def test_the_threshold_does_not_fall_among_equal_scores() -> None:
