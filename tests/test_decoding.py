@@ -157,6 +157,41 @@ def test_sure_words_make_the_same_entities_with_and_without_calibration(
         np.testing.assert_array_equal(getattr(judged, column), getattr(plain, column))
 
 
+def test_candidates_get_their_evidence_from_the_labels_of_every_level() -> None:
+    labels = LabelSet.hierarchical(("O", "B-PER-a", "I-PER-a", "B-PER-b", "I-PER-b", "B-LOC-c", "I-LOC-c"))
+    shares = np.array(
+        [
+            [0.9, 0.02, 0.01, 0.02, 0.02, 0.02, 0.01],
+            [0.2, 0.3, 0.1, 0.2, 0.05, 0.05, 0.1],
+            [0.3, 0, 0.4, 0.1, 0, 0, 0.2],
+        ]
+    )
+    decoder = Decoder(labels, finds_candidates=True)
+    logits = np.log(np.maximum(shares, 1e-12)).astype(np.float32)
+    found = decoder.candidates(encoded([3]), [decoder.decide(np.arange(3), logits)])
+    ((i,),) = np.nonzero((found.first == 1) & (found.last == 2) & (found.label == labels.types.index("PER")))
+    by_hand = {
+        "mean": (0.65 + 0.5) / 2,
+        "least": 0.5,
+        "fine": (0.4 + 0.4) / 2,  # B- and I- of the likeliest
+        "rival": (0.15 + 0.2) / 2,
+        "outside": (0.2 + 0.3) / 2,
+        "before": 1.0,  # a B- cannot go on with what is before
+        "after": 1.0,
+        "outside_before": 0.9,
+        "outside_after": 1.0,
+    }
+    assert dict(zip(EVIDENCE, found.evidence[i].tolist(), strict=True)) == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_without_an_outside_label_nothing_is_told_by_it() -> None:
+    labels = LabelSet(("B-PER", "I-PER", "B-LOC", "I-LOC"))
+    decoder = Decoder(labels, finds_candidates=True)
+    found = decoder.candidates(encoded([2, 3]), [decoder.decide(np.arange(5), np.eye(5, 4, dtype=np.float32))])
+    for name in ("outside", "outside_before", "outside_after"):
+        assert (found.evidence[:, EVIDENCE.index(name)] == 1).all()
+
+
 def test_of_two_ways_to_read_an_entity_the_likelier_one_is_taken() -> None:
     logits = np.log(np.array([[0.08, 0.9, 0.02], [0.5, 0.45, 0.05], [0.08, 0.9, 0.02], [0.35, 0.05, 0.6]], np.float32))
     assert shown(IO, decode(IO, logits, [4])) == [(0, 1, "PER"), (2, 3, "PER"), (3, 4, "LOC")]

@@ -99,6 +99,7 @@ JOINED = [
     ("New York-based, TGF-b-induced", ["New", "York", "-based", ",", "TGF-b", "-induced"]),
     ("Spanish-language x-style film-making", ["Spanish", "-language", "x", "-style", "film", "-making"]),
     ("The Ex-Based, Bo-ed B-basedness", ["The", "Ex-Based", ",", "Bo-ed", "B-basedness"]),
+    ("a U.S.-led St.-born", ["a", "U.S.", "-led", "St", ".", "-born"]),
     ("-based --led", ["-", "based", "-", "-", "led"]),
     ("", []),
 ]

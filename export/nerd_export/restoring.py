@@ -3,7 +3,8 @@ The way back: a bundle's ONNX graph as a PyTorch checkpoint, to train on from an
 
 The weights come back as they run, rounded to 8 bits where they are stored so. What the export moved between layers is
 put where PyTorch has it: queries lose the scale of the scores again; the biases of keys and values, which others carry
-or nothing needs, are zero. Then both networks run on real text, so that a graph that is read wrongly is refused.
+or nothing needs, are zero. Then both networks run on real text, and where they differ by more than rounding does it is
+refused.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import onnx_ir as ir
 from nerd_export.conversion.graph import constant, consumers
 from nerd_export.conversion.networks import Observed, TorchNetwork
 from nerd_export.conversion.verify import sample_texts
+from nerd_export.outputs import writing
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.hub import require_place
 from nerd_onnx.inference.bundle import DESCRIPTION, Bundle
@@ -49,7 +51,7 @@ def require_model(name: str, option: str) -> None:
     :param option: that gave the name, for the message
     :raises ModelError: when it is none of them
     """
-    if not _is_model_inside(name):
+    if not is_model_inside(name):
         require_place(name, "model", option)
 
 
@@ -58,21 +60,31 @@ def as_checkpoint(name: str) -> Iterator[str]:
     """
     Give a checkpoint's own hub id or folder; of a bundle one is made for the time it is needed.
 
+    :param name: hub id, folder, or ``default`` for the model inside
     :raises ModelError: when the bundle is faulty, or PyTorch's weights cannot be read off its graph
+    :raises OutputError: when there is no room for it
     """
-    inside = _is_model_inside(name)
+    inside = is_model_inside(name)
     if not inside and not (Path(name) / DESCRIPTION).is_file():
         yield name
         return
     bundle = Bundle.load(None if inside else name)
+    model, tokenizer = _restored(_finest(bundle))
     with tempfile.TemporaryDirectory() as folder:
-        model, tokenizer = _restored(bundle)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with writing(Path(folder)):
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
         yield folder
 
 
-def _is_model_inside(name: str) -> bool:
+def _finest(bundle: Bundle) -> Bundle:
+    """Give the bundle with the graph of most bits, whatever this processor would run, so that all get the same."""
+    variants = bundle.description.get("variants") or ()
+    best = max(variants, key=lambda found: found["weight_bits"] or 0, default=None)
+    return bundle if best is None else bundle.running(best["file"])
+
+
+def is_model_inside(name: str) -> bool:
     """Tell whether a name means the bundle inside the package; a folder of the user's comes first."""
     return name == MODEL_INSIDE and not Path(name).exists()
 
@@ -87,7 +99,7 @@ def _restored(bundle: Bundle) -> tuple[Any, Any]:
         config = transformers.AutoConfig.from_pretrained(folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         model = transformers.AutoModelForTokenClassification.from_config(config).eval()
-    except (OSError, ValueError, KeyError) as err:
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError) as err:
         raise ModelError(f"{bundle.name}: no PyTorch model can be made of its config.json: {first_line(err)}") from err
     with torch.no_grad():
         weights = _weights(ir.load(bundle.model_file).graph, config)
@@ -145,13 +157,14 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
     Read all weights off a graph, under the names that they have in PyTorch: those of the constants that hold them, or
     where equal ones were made one, of the nodes that read them.
     """
-    back = math.sqrt(config.hidden_size / config.num_attention_heads) if _has_heads(config) else 1.0
+    heads = getattr(config, "num_attention_heads", None)
     found: dict[str, Floats] = {}
     for name, value in graph.initializers.items():
         array = constant(value)
         if name.endswith(_EIGHT_BITS):
             path = name.removesuffix(_EIGHT_BITS)
-            found[path] = array.astype(np.float32) * constant(graph.initializers[f"{path}.scale"])
+            scale = constant(graph.initializers.get(f"{path}.scale"))
+            found |= {} if scale is None else {path: array.astype(np.float32) * scale}
         elif name.endswith(_ONE_ROW):
             found[name.removesuffix(_ONE_ROW)] = array[None]
         else:
@@ -164,20 +177,19 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
         elif node.op_type == "Gather" and constant(node.inputs[0]) is not None:
             found.setdefault(f"{path}.weight", constant(node.inputs[0]))
         elif (layer := _layer(node)) is not None:
-            factor = np.float32(back if layer.scaled else 1.0)
-            bias = np.zeros(layer.weight.shape[1], dtype=np.float32) if layer.bias is None else layer.bias
+            width = layer.weight.shape[1]
+            factor = np.float32(math.sqrt(width / heads) if layer.scaled and heads else 1.0)
             found[f"{path}.weight"] = layer.weight.T * factor
-            found[f"{path}.bias"] = bias * factor
+            if layer.bias is None:
+                found.setdefault(f"{path}.bias", np.zeros(width, dtype=np.float32))
+            else:
+                found[f"{path}.bias"] = layer.bias * factor
     return found
 
 
 def _path(node: ir.Node) -> str:
     """Give the place in the PyTorch model that the exporter named a node after."""
     return str(node.name).strip("/").rpartition("/")[0].replace("/", ".")
-
-
-def _has_heads(config: Any) -> bool:
-    return hasattr(config, "hidden_size") and hasattr(config, "num_attention_heads")
 
 
 def _layer(node: ir.Node) -> _Layer | None:

@@ -41,7 +41,7 @@ class WordProbabilities:
 
     :param of_type: probability of each type. *Shape:* (words, types)
     :param of_fine: that of the type's likeliest fine type; as ``of_type`` without a fine level. *Shape:* (words, types)
-    :param outside: that it is in no entity. *Shape:* (words,)
+    :param outside: that it is in no entity; 1 for all where the model has no label for that. *Shape:* (words,)
     """
 
     of_type: Floats
@@ -101,17 +101,18 @@ def find_candidates(words: WordProbabilities, parted: Bools, first_of_text: Bool
     if not len(first):
         return Candidates(first, last, label, np.empty((0, len(EVIDENCE)), dtype=np.float32))
     bounds = np.stack([begin, end], axis=1).ravel()  # every second range is one that is asked for
-    means = _Means(first, last)
-    of_types = means.of(of_type)
-    own = np.arange(len(first)), label
+    words_of = _WordsOf(first, last)
+    word, own = words_of.word, np.repeat(label, last - first + 1)
+    rival = np.zeros(len(first))
+    for other in range(of_type.shape[1]):  # one by one: all at once would take memory by words and types
+        rival = np.maximum(rival, np.where(label == other, 0, words_of.mean(of_type[word, other])))
     found = {
-        "mean": of_types[own],
+        "mean": words_of.mean(of_type[word, own]),
         "least": np.minimum.reduceat(np.append(probability, np.float32(0)), bounds)[::2],
-        "fine": means.of(words.of_fine)[own],
-        "outside": means.of(words.outside),
+        "fine": words_of.mean(words.of_fine[word, own]),
+        "rival": rival,
+        "outside": words_of.mean(words.outside[word]),
     }
-    of_types[own] = 0
-    found["rival"] = of_types.max(axis=1)
     for name, border, beside in (("before", first, first - 1), ("after", last + 1, last + 1)):
         there = np.clip(beside, 0, len(of_type) - 1)
         found[name] = np.where(parted[border, label], np.float32(1), 1 - of_type[there, label])
@@ -120,24 +121,23 @@ def find_candidates(words: WordProbabilities, parted: Bools, first_of_text: Bool
     return Candidates(first, last, label, np.clip(evidence, 0, 1).astype(np.float32))
 
 
-class _Means:
+class _WordsOf:
     """
-    Means over the words of runs, each run's summed by itself and in order.
+    The words of runs one after the other; a word that is in several is there several times.
 
     :param first: first word of each run. *Shape:* (runs,)
     :param last: last word of each run. *Shape:* (runs,)
+    :ivar word: *Shape:* (words of all runs,)
     """
 
     def __init__(self, first: Ints, last: Ints) -> None:
-        self._word = ragged_arange(first, last + 1)
+        self.word = ragged_arange(first, last + 1)
         self._length = last - first + 1
         self._begin = np.cumsum(self._length) - self._length
 
-    def of(self, values: Floats) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Give the means. *Shape:* (words, ...) to (runs, ...)."""
-        sums = np.add.reduceat(values[self._word].astype(np.float64), self._begin, axis=0)
-        length = self._length.reshape(-1, *[1] * (values.ndim - 1))
-        return np.asarray(sums / length)
+    def mean(self, values: Floats) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Give each run's mean, summed by itself. *Shape:* as :attr:`word` to (runs,)."""
+        return np.asarray(np.add.reduceat(values.astype(np.float64), self._begin) / self._length)
 
 
 def _runs(probability: Floats, goes_on: Bools) -> tuple[Ints, Ints]:

@@ -131,7 +131,7 @@ class Decoder:
         is_inside = self.labels.type_of_class[cls] >= 0
         of_type, outside = np.empty((len(words), 0), dtype=np.float32), np.empty(0, dtype=np.float32)
         if self._finds_candidates:
-            of_type, outside = self._by_type.sums(of_class), self._outside.sums(of_class)[:, 0]
+            of_type, outside = self._by_type.sums(of_class), self._outside_of(of_class)
             is_inside |= (of_type >= np.float32(LEVELS[0])).any(axis=1)
         inside = np.flatnonzero(is_inside)
         if self.labels.has_fine_level:
@@ -139,6 +139,12 @@ class Decoder:
         else:
             fine = np.empty((len(inside), 0), dtype=np.float32)
         return WordDecisions(words, cls, probability, of_type, outside, inside, fine)
+
+    def _outside_of(self, of_class: Floats) -> Floats:
+        """Sum the classes that are in no entity; 1 without one, which then tells nothing. *Shape:* (words,)."""
+        if not (self.labels.type_of_class < 0).any():
+            return np.ones(len(of_class), dtype=np.float32)
+        return self._outside.sums(of_class)[:, 0]
 
     def spans(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Spans:
         """
@@ -267,8 +273,6 @@ class _Grouping:
     def sums(self, values: Floats) -> Floats:
         """Sum each row's columns by group, into a new array. *Shape:* (rows, columns) to (rows, groups)."""
         sorted_values = values[:, self._columns]
-        if not len(self._columns):  # a model without an outside label
-            return np.zeros((len(values), len(self._begins)), dtype=values.dtype)
         if self._one_to_one or not len(values):
             return sorted_values[:, : len(self._begins)]
         return np.add.reduceat(sorted_values, self._begins, axis=1)

@@ -31,7 +31,7 @@ _SAID_OF = r"-(?:based|born|bred|built|held|language|led|like|style|[a-z]{2,20}(
 # Letters and digits with a sign between them, or letters each with a full stop behind it. Bounded, so that no text is
 # one word; possessive and begun at the start of a run, so that it is linear in the length of the text.
 _JOINED = re.compile(
-    rf"(?:[^\W\d_]\.){{2,20}}|(?<![^\W_])[^\W_]++(?:(?!{_SAID_OF})[-._/&][^\W_]++){{1,20}}|(?<=[^\W_]){_SAID_OF}"
+    rf"(?:[^\W\d_]\.){{2,20}}|(?<![^\W_])[^\W_]++(?:(?!{_SAID_OF})[-._/&][^\W_]++){{1,20}}|(?<=[^\W_]|\.){_SAID_OF}"
 )
 
 PROBE = 'a b, (c) "d" \u6771\u4eac\u5e02'  # white space, punctuation on both sides of letters, ideographs

@@ -136,6 +136,21 @@ def test_the_threshold_lies_in_the_stretch_of_the_best_one() -> None:
     assert 0 <= probability[9] - _f1_threshold(probability, right, expected=16) < 0.001
 
 
+def test_the_threshold_is_half_of_the_best_f1_where_the_range_of_it_is_wide() -> None:
+    probability = np.concatenate([np.full(4000, 0.95), [0.9, 0.1], np.full(3000, 0.02)])
+    right = np.array([True] * 4000 + [True, False] + [False] * 3000)
+    best = 2 * 4001 / (4001 + 5000)
+    found = _f1_threshold(probability, right, expected=5000)  # the middle would be 0.5
+    assert found == pytest.approx(best / 2, abs=1e-3)
+
+
+def test_rounding_the_threshold_takes_in_no_worse_entities() -> None:
+    probability = np.array([0.9] * 100 + [0.6004] * 40 + [0.6001] * 400)
+    right = np.array([True] * 100 + [True] * 16 + [False] * 24 + [False] * 400)
+    least = _f1_threshold(probability, right, expected=200)
+    assert 0.6001 < least <= 0.6004
+
+
 def test_too_little_or_nothing_to_learn_from_gives_no_calibration() -> None:
     few, all_right = overconfident(50, 1), overconfident(500, 1)
     for judged in (few, replace(all_right, right=np.ones(500, dtype=np.bool_))):

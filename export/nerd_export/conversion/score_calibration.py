@@ -128,7 +128,8 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
 
 def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:
     """
-    Give a probability from which on entities have about the best F1, rounded down to the third digit.
+    Give a probability from which on entities have about the best F1, rounded down to the third digit where that takes
+    in no worse ones.
 
     F1 is flat around its best, and where in this range it is highest is chance. Scores that are true have it at half of
     the best F1 (Lipton et al., 2014), which is taken, or what of the range lies nearest.
@@ -142,7 +143,9 @@ def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float
     split = np.searchsorted(worse, f1.argmax())  # the stretch around the best one, between two that are worse
     highest = least[worse[split - 1] + 1] if split else least[0]
     lowest = least[worse[split] - 1] if split < len(worse) else least[-1]
-    return math.floor(np.clip(f1.max() / 2, lowest, highest) * 1000) / 1000
+    wanted = float(np.clip(f1.max() / 2, lowest, highest))
+    rounded = math.floor(wanted * 1000) / 1000
+    return wanted if ((least >= rounded) & (least < lowest)).any() else rounded
 
 
 def _least_score(probability: Doubles, right: Bools, wish: float) -> float | None:

@@ -28,7 +28,7 @@ _SHARE = click.FloatRange(0, 1)
     "--model",
     shell_complete=complete_folders,
     default=_DEFAULTS.model,
-    help="Hub id or folder of the encoder to start from, or a bundle; default is the model inside.",
+    help="Hub id or folder of the encoder to start from, or a bundle's folder; 'default' is the model inside.",
 )
 @click.option(
     "--dataset",
@@ -125,7 +125,7 @@ _SHARE = click.FloatRange(0, 1)
 @click.option(
     "--teacher",
     shell_complete=complete_folders,
-    help="Hub id or folder of a fine-tuned model or a bundle with the same labels, to learn from as well.",
+    help="Hub id or folder of a fine-tuned model, or a bundle's folder, with the same labels, to learn from as well.",
 )
 @click.option(
     "--unlabelled", type=click.Path(path_type=Path), help="Parquet or JSON Lines file of text for the teacher to label."

@@ -14,16 +14,16 @@ import numpy.typing as npt
 from nerd_export.config import Precision
 from nerd_export.letter_case import token_types
 from nerd_export.outputs import writing
-from nerd_export.restoring import as_checkpoint
+from nerd_export.restoring import as_checkpoint, is_model_inside
 from nerd_export.training.examples import Example
 from nerd_export.training.features import Features
 from nerd_onnx.errors import NerdError, OutputError, first_line
-from nerd_onnx.inference.bundle import longest_input, sees_case
+from nerd_onnx.inference.bundle import DEFAULT_FOLDER, longest_input, sees_case
 from nerd_onnx.inference.labels import LabelSet
 
 _BATCH_TOKENS = 4096
 _FILE = "soft_labels.npy"
-_DECIDING = (".json", ".txt", ".safetensors", ".bin", ".model")
+_DECIDING = (".json", ".txt", ".safetensors", ".bin", ".model", ".onnx")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class SoftLabels:
 def fingerprint(teacher: str) -> str:
     """Tell which teacher it is by its files, so that a resumed run notices another; a hub id is its own name."""
     digest = hashlib.sha256(teacher.encode())
-    for path in sorted(path for path in Path(teacher).glob("*") if path.suffix in _DECIDING):
+    folder = DEFAULT_FOLDER if is_model_inside(teacher) else Path(teacher)
+    for path in sorted(path for path in folder.glob("*") if path.suffix in _DECIDING):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
