@@ -19,7 +19,7 @@ class TrainConfig:
     """
     The published fine-tune of BERT on Few-NERD; its defaults are that recipe.
 
-    :param model: hub id or folder of the encoder to start from
+    :param model: hub id or folder of the encoder to start from, a bundle's folder, or ``default`` for the model inside
     :param dataset: hub id, or folder that holds ``train``, ``validation`` and perhaps ``test`` files
     :param dataset_config: configuration of the hub data set
     :param level: coarse types, or fine types from which the coarse one follows
@@ -41,7 +41,7 @@ class TrainConfig:
     :param nameless_share: stretches without an entity that are added, as a share of the sentences
     :param letter_case: the model is told each word's case through its token types, see :mod:`letter_case`
     :param coarse_share: share of the coarse types in the loss of the labels, which is of the fine ones otherwise
-    :param teacher: hub id or folder of a fine-tuned classifier with the same labels, to learn from as well
+    :param teacher: the same of a fine-tuned classifier with the same labels, to learn from as well
     :param soft_share: the teacher's share of the loss, 0 to 1
     :param temperature: softens the teacher's probabilities
     """

@@ -22,7 +22,7 @@ class ScoreCalibration:
     """
     Logistic regression on what is known of a candidate, fitted on labelled text: beta calibration (Kull et al., 2017)
     of several probabilities, ``sigmoid(sum over evidence of for * log(p) + against * log(1 - p), plus word_weight *
-    log(words) plus the offset of the type)``.
+    log(words) plus the offset of the type)``, with ``p`` and ``1 - p`` of 0.001 at least.
 
     :param weights_for: of ``log(p)`` of :data:`EVIDENCE`, in its order. *Shape:* (evidence,)
     :param weights_against: of ``log(1 - p)``. *Shape:* (evidence,)

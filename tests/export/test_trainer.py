@@ -20,6 +20,7 @@ from nerd_export.training.trainer import (
     epoch_table,
     train,
 )
+from nerd_onnx import __version__
 from nerd_onnx.errors import OutputError
 from nerd_onnx.inference.labels import LabelSet
 from tests.models import make_checkpoint
@@ -53,6 +54,18 @@ def test_the_card_names_the_epoch_whose_weights_are_kept(tmp_path: Path, f1: tup
     write_card(tmp_path, TrainConfig(), DATA, epoch_table(log), "nerd-train")
     named = json.loads((tmp_path / "training.json").read_text("utf-8"))["best"]["step"]
     assert named == int((tmp_path / "best" / "step").read_text()) == expected
+
+
+def test_the_card_says_when_it_began_with_the_model_inside(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    for model, front, base in (
+        ("default", "---\nlibrary_name", f"from the model inside nerd-onnx {__version__} on"),
+        ("owner/bert", '---\nbase_model: "owner/bert"\nlibrary_name', "from `owner/bert` on"),
+    ):
+        write_card(tmp_path, TrainConfig(model=model), DATA, epoch_table(evaluations(0.5)), "nerd-train")
+        card = (tmp_path / "README.md").read_text("utf-8")
+        assert card.startswith(front)
+        assert base in card
 
 
 @pytest.mark.parametrize(

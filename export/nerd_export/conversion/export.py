@@ -53,7 +53,7 @@ class ExportRequest:
     What to export and how.
 
     :param model: hub id or folder of a token-classification checkpoint
-    :param average_with: further checkpoints, whose weights are averaged with the model's
+    :param average_with: further checkpoints or bundles, whose weights are averaged with the model's
     :param embeddings: form of the word embeddings; None for int8, or fp32 where nothing is quantized
     :param keep_fp32: names of linear layers that stay as they are
     :param targets: processors to make weights for; ``auto`` is this one

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nerd_export.config import TrainConfig
+from nerd_export.restoring import is_model_inside
 from nerd_export.training.trainer import STATE_FILE, EpochRow, TrainingData
 from nerd_onnx.inference.bundle import sees_case
 
@@ -60,16 +61,18 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
 
 def _card(config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], best: EpochRow, command: str) -> str:
     level = f"{config.level} level, {len(data.labels.fine_types)} entity types"
+    inside = is_model_inside(config.model)
+    base = f"the model inside nerd-onnx {version('nerd-onnx')}" if inside else f"`{config.model}`"
+    front = "" if inside else f"base_model: {json.dumps(config.model)}\n"
     return f"""---
-base_model: {json.dumps(config.model)}
-library_name: transformers
+{front}library_name: transformers
 pipeline_tag: token-classification
 tags: [named-entity-recognition]
 ---
 
 # {Path(config.model).name} fine-tuned for named entities ({level})
 
-Fine-tuned with `nerd-train` from `{config.model}` on {len(data.train):,} sentences ({data.train_source}).
+Fine-tuned with `nerd-train` from {base} on {len(data.train):,} sentences ({data.train_source}).
 Best epoch by validation F1: **{best.f1:.4f}** at epoch {best.epoch:.2f}, on {len(data.validation):,} sentences
 ({data.validation_source}). Scores are seqeval's, strict, on BIO made from the data's tags, on given words.
 

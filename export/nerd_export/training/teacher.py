@@ -69,7 +69,7 @@ def soft_labels(
 
     A word gets the answer of the teacher's piece in which it starts, so the teacher may have another tokenizer.
 
-    :param teacher: hub id or folder of a token classifier with the same labels
+    :param teacher: hub id or folder of a token classifier or bundle with the same labels
     :param temperature: its logits are divided by this before they become probabilities
     :param precision: of its matrix products
     :raises NerdError: when it cannot be loaded or knows other labels

@@ -138,6 +138,7 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
     """
     Load tokenizer and encoder with a token-classification head: a new one, unless the model has one of this size.
 
+    :param name: hub id or folder of a checkpoint or bundle, or ``default`` for the model inside
     :raises NerdError: when the model cannot be loaded or has no fast tokenizer
     """
     import transformers
