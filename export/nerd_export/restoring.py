@@ -10,11 +10,8 @@ refused.
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +21,10 @@ import onnx_ir as ir
 from nerd_export.conversion.graph import constant, consumers
 from nerd_export.conversion.networks import Observed, TorchNetwork
 from nerd_export.conversion.verify import sample_texts
-from nerd_export.outputs import writing
 from nerd_onnx.errors import ModelError, first_line
-from nerd_onnx.hub import require_place
-from nerd_onnx.inference.bundle import DESCRIPTION, Bundle
+from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
-
-MODEL_INSIDE = "default"
 
 _MOST_CHANGED = 0.05  # of the tokens' labels: rounding changes one in a hundred, a lost scale one in ten
 _TEXTS = 20  # of the sample, to compare on
@@ -44,56 +37,16 @@ _SCALED = ".scaled"  # what the export puts behind the name of a bias whose laye
 Floats = npt.NDArray[np.float32]
 
 
-def require_model(name: str, option: str) -> None:
+def restored(bundle: Bundle) -> tuple[Any, Any]:
     """
-    Check that a name is that of a model here, on the hub, or inside the package.
+    Make the PyTorch model of a bundle, and its tokenizer.
 
-    :param option: that gave the name, for the message
-    :raises ModelError: when it is none of them
+    :raises ModelError: when its weights cannot be read off the graph
     """
-    if not is_model_inside(name):
-        require_place(name, "model", option)
-
-
-@contextmanager
-def as_checkpoint(name: str) -> Iterator[str]:
-    """
-    Give a checkpoint's own hub id or folder; of a bundle one is made for the time it is needed.
-
-    :param name: hub id, folder, or ``default`` for the model inside
-    :raises ModelError: when the bundle is faulty, or PyTorch's weights cannot be read off its graph
-    :raises OutputError: when there is no room for it
-    """
-    inside = is_model_inside(name)
-    if not inside and not (Path(name) / DESCRIPTION).is_file():
-        yield name
-        return
-    bundle = Bundle.load(None if inside else name)
-    model, tokenizer = _restored(_finest(bundle))
-    with tempfile.TemporaryDirectory() as folder:
-        with writing(Path(folder)):
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-        yield folder
-
-
-def _finest(bundle: Bundle) -> Bundle:
-    """Give the bundle with the graph of most bits, whatever this processor would run, so that all get the same."""
-    variants = bundle.description.get("variants") or ()
-    best = max(variants, key=lambda found: found["weight_bits"] or 0, default=None)
-    return bundle if best is None else bundle.running(best["file"])
-
-
-def is_model_inside(name: str) -> bool:
-    """Tell whether a name means the bundle inside the package; a folder of the user's comes first."""
-    return name == MODEL_INSIDE and not Path(name).exists()
-
-
-def _restored(bundle: Bundle) -> tuple[Any, Any]:
-    """Make the PyTorch model of a bundle, and its tokenizer."""
     import torch
     import transformers
 
+    bundle = _finest(bundle)
     folder = bundle.model_file.parent
     try:
         config = transformers.AutoConfig.from_pretrained(folder)
@@ -122,6 +75,13 @@ def _restored(bundle: Bundle) -> tuple[Any, Any]:
             "label than the bundle does; give the checkpoint that it was exported from"
         )
     return model, tokenizer
+
+
+def _finest(bundle: Bundle) -> Bundle:
+    """Give the bundle with the graph of most bits, whatever this processor would run, so that all get the same."""
+    variants = bundle.description.get("variants") or ()
+    best = max(variants, key=lambda found: found["weight_bits"] or 0, default=None)
+    return bundle if best is None else bundle.running(best["file"])
 
 
 def _labels_changed(bundle: Bundle, original: Network) -> float:

@@ -16,7 +16,7 @@ from nerd_export.config import Quantization
 from nerd_export.conversion.averaging import with_average_weights
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_export.conversion.onnx_export import load_checkpoint
-from nerd_export.restoring import as_checkpoint
+from nerd_export.model_names import as_checkpoint
 from nerd_export.training.checks import Sentence
 from nerd_export.training.examples import Example
 from nerd_export.training.features import encode

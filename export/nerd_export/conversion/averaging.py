@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nerd_export.conversion.onnx_export import Checkpoint, load_checkpoint
-from nerd_export.restoring import as_checkpoint
+from nerd_export.model_names import as_checkpoint
 from nerd_onnx.errors import ModelError
 
 # What a configuration says of where it comes from, and of labels, which are compared apart.

@@ -145,7 +145,7 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
     """Export, and print and write what was measured, of a refused bundle too."""
     require_extra("nerd-export")
     require_place(model, "model", "--model")
-    from nerd_export.restoring import require_model
+    from nerd_export.model_names import require_model
 
     for other in options["average_with"]:
         require_model(other, "--average-with")

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nerd_export.config import TrainConfig
-from nerd_export.restoring import is_model_inside
+from nerd_export.model_names import is_model_inside
 from nerd_export.training.trainer import STATE_FILE, EpochRow, TrainingData
 from nerd_onnx.inference.bundle import sees_case
 

@@ -155,7 +155,7 @@ def train_command(
 ) -> None:
     """Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD."""
     require_extra("nerd-train")
-    from nerd_export.restoring import require_model
+    from nerd_export.model_names import require_model
     from nerd_export.training.card import markdown_table, write_card
     from nerd_export.training.prepare import prepare
     from nerd_export.training.trainer import train

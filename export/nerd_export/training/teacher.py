@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from nerd_export.config import Precision
 from nerd_export.letter_case import token_types
+from nerd_export.model_names import as_checkpoint, is_model_inside
 from nerd_export.outputs import writing
-from nerd_export.restoring import as_checkpoint, is_model_inside
 from nerd_export.training.examples import Example
 from nerd_export.training.features import Features
 from nerd_onnx.errors import NerdError, OutputError, first_line

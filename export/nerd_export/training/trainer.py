@@ -14,8 +14,8 @@ from typing import Any
 
 from nerd_export.config import TrainConfig
 from nerd_export.letter_case import with_letter_case
+from nerd_export.model_names import as_checkpoint
 from nerd_export.outputs import writing
-from nerd_export.restoring import as_checkpoint
 from nerd_export.training.checks import Sentence
 from nerd_export.training.distillation import Collator, Mix, mixing_trainer, with_extras
 from nerd_export.training.examples import Example, write_examples
