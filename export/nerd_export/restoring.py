@@ -123,8 +123,8 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
         array = constant(value)
         if name.endswith(_EIGHT_BITS):
             path = name.removesuffix(_EIGHT_BITS)
-            scale = constant(graph.initializers.get(f"{path}.scale"))
-            found |= {} if scale is None else {path: array.astype(np.float32) * scale}
+            table = _floats(value, graph.initializers.get(f"{path}.scale"))
+            found |= {} if table is None else {path: table}
         elif name.endswith(_ONE_ROW):
             found[name.removesuffix(_ONE_ROW)] = array[None]
         else:
@@ -180,8 +180,7 @@ def _is_vector(value: ir.Value | None) -> bool:
 def _weight(node: ir.Node) -> Floats | None:
     """Give the constant matrix of a product in floats, however it is stored; None where it has none."""
     if node.op_type == _INTEGER_PRODUCT:
-        integers, scale = constant(node.inputs[1]), constant(node.inputs[3])
-        return None if integers is None or scale is None else integers.astype(np.float32) * scale
+        return _floats(node.inputs[1], node.inputs[3])
     if node.op_type != "MatMul" or node.inputs[1] is None:
         return None
     stored = constant(node.inputs[1])
@@ -191,5 +190,10 @@ def _weight(node: ir.Node) -> Floats | None:
     cast = scaled.inputs[0].producer() if scaled is not None and scaled.op_type == "Mul" and scaled.inputs[0] else None
     if scaled is None or cast is None or cast.op_type != "Cast":
         return None
-    integers, scale = constant(cast.inputs[0]), constant(scaled.inputs[1])
-    return None if integers is None or scale is None else integers.astype(np.float32) * scale
+    return _floats(cast.inputs[0], scaled.inputs[1])
+
+
+def _floats(integers: ir.Value | None, scale: ir.Value | None) -> Floats | None:
+    """Turn constant integers back into floats; None where one of the two is no constant."""
+    stored, step = constant(integers), constant(scale)
+    return None if stored is None or step is None else stored.astype(np.float32) * step
