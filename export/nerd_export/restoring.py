@@ -3,8 +3,8 @@ The way back: a bundle's ONNX graph as a PyTorch checkpoint, to train on from an
 
 The weights come back as they run, rounded to 8 bits where they are stored so. What the export moved between layers is
 put where PyTorch has it: queries lose the scale of the scores again; the biases of keys and values, which others carry
-or nothing needs, are zero. Then both networks run on real text, and where they differ by more than rounding does it is
-refused.
+or nothing needs, are zero; and what centering took off the biases of layer norms stays in those behind. Then both
+networks run on real text, and where they differ by more than rounding does it is refused.
 """
 
 from __future__ import annotations

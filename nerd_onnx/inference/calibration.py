@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nerd_onnx.errors import OptionError
+from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates
-
-Doubles = npt.NDArray[np.float64]
 
 _EDGE = 1e-3  # what lies below differs by chance more than in meaning; a third and three times of it do the same
 

@@ -13,6 +13,8 @@ import onnxruntime as ort
 import pytest
 
 from nerd_export.conversion.calibrate import calibrated_ranges
+from nerd_export.conversion.centering import centers
+from nerd_export.conversion.graph import nodes_of
 from nerd_export.conversion.linear import linear_layers, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
 from nerd_export.conversion.prepare import prepared
@@ -88,6 +90,20 @@ def test_the_fp32_graph_computes_what_pytorch_does(exported: Exported, tmp_path:
     for shape in ((1, 1), (2, 2), (1, 129)):  # as the runtime batches them; the longest has every position
         ids, mask = rng.integers(5, 500, shape), np.ones(shape, dtype=np.int64)
         np.testing.assert_allclose(network(ids, mask), exported.pytorch(ids, mask), atol=2e-4)
+
+
+def test_centered_activations_compute_the_same(exported: Exported, tmp_path: Path) -> None:
+    batches = [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(2)]
+    model = prepared(exported.onnx_file, middles=centers(exported.graph(), batches, tmp_path))
+    norms = nodes_of(model.graph, "LayerNormalization")
+    moved = [norm for norm in norms if "centered" in str(norm.inputs[-1] and norm.inputs[-1].name)]
+    # DeBERTa's embeddings are masked behind their norm, and its positions have a norm; ModernBERT's norms and layers
+    # have no bias, but for the classifier's.
+    expected = {"deberta-v2": len(norms) - 2, "modernbert": 1}
+    assert len(moved) == expected.get(exported.checkpoint.model.config.model_type, len(norms))
+    real = exported.mask.astype(bool)
+    found = run(model, tmp_path)(exported.ids, exported.mask)
+    np.testing.assert_allclose(found[real], exported.expected[real], atol=2e-4)
 
 
 @pytest.mark.parametrize("recipe", sorted(TOLERANCE))

@@ -11,8 +11,8 @@ import pytest
 from nerd_export.conversion.score_calibration import PRECISIONS, _f1_threshold, fitted_calibration
 from nerd_export.evaluation.measures import calibration, calibration_of
 from nerd_export.training.evaluation import Judged
-from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.calibration import Doubles, ScoreCalibration
+from nerd_onnx.inference.arrays import Bools, Doubles, Ints
+from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates
 
 TYPES = ("art", "person")

@@ -22,11 +22,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, consumers, nodes_of, only_reader
+from nerd_export.conversion.linear import layer_behind, vector_place
 
 _HEADS_FIRST = (0, 2, 1, 3)  # (batch, tokens, heads, width) to (batch, heads, tokens, width)
 _HEADS_FIRST_TRANSPOSED = (0, 2, 3, 1)
 _TOKENS_FIRST = (1, 0, 2)
-_MOVING = frozenset({"Reshape", "Transpose"})  # nodes that move numbers and change none
 _SHIFTED = frozenset({"Add", "Where"})  # between scores and softmax: positions and the mask
 
 
@@ -100,8 +100,8 @@ def move_scale_into_weights(graph: ir.Graph, node: ir.Node) -> None:
         return
     product = scaled.producer()
     is_scores = product is not None and product.op_type == "MatMul" and constant(product.inputs[1]) is None
-    layer = _linear_behind(product.inputs[0] if product is not None and is_scores else scaled)
-    place = _constant_place(layer.bias) if layer is not None and layer.bias is not None else None
+    layer = layer_behind(product.inputs[0] if product is not None and is_scores else scaled)
+    place = vector_place(layer.bias) if layer is not None and layer.bias is not None else None
     if layer is None or layer.bias is None or place is None:
         return
     number = np.float32(1 / factor.item() if node.op_type == "Div" else factor.item())
@@ -158,53 +158,13 @@ def _products_behind(value: ir.Value | None) -> Iterator[ir.Node]:
 
 def _projection(value: ir.Value | None) -> Projection | None:
     """Find the linear layer behind one side of an attention product; None where others read it too."""
-    layer = _linear_behind(value)
+    layer = layer_behind(value)
     if layer is None or [node.op_type for node in layer.moves[:2]] != ["Reshape", "Transpose"]:
         return None
     split, *moved = layer.moves
     if any(node.op_type != "Transpose" for node in moved):
         return None
     return Projection(layer.matmul, layer.bias, split, tuple(moved))
-
-
-@dataclass(frozen=True)
-class _Behind:
-    """
-    The linear layer behind a value.
-
-    :param bias: the Add behind the product, None without one
-    :param moves: the nodes between it and the value, in order, that move numbers and change none
-    """
-
-    matmul: ir.Node
-    bias: ir.Node | None
-    moves: tuple[ir.Node, ...]
-
-
-def _linear_behind(value: ir.Value | None) -> _Behind | None:
-    """Find the linear layer that gives a value, moved at most; None where it is none, or others read it on the way."""
-    moves: list[ir.Node] = []
-    while (node := _alone(value)) is not None and node.op_type in _MOVING:
-        moves.insert(0, node)
-        value = node.inputs[0]
-    bias = None
-    if node is not None and node.op_type == "Add":
-        place = _constant_place(node)
-        bias, node = node, None if place is None else _alone(node.inputs[1 - place])
-    if node is None or node.op_type != "MatMul" or constant(node.inputs[1]) is None:
-        return None
-    return _Behind(node, bias, tuple(moves))
-
-
-def _alone(value: ir.Value | None) -> ir.Node | None:
-    """Give the node that makes a value, if one other node alone reads it."""
-    return value.producer() if value is not None and only_reader(value) else None
-
-
-def _constant_place(add: ir.Node) -> int | None:
-    """Give the place of the constant vector among an Add's inputs, None without one."""
-    vectors = (constant(value) for value in add.inputs)
-    return next((i for i, vector in enumerate(vectors) if vector is not None and vector.ndim == 1), None)
 
 
 def _reader(value: ir.Value) -> ir.Node | None:
@@ -222,7 +182,7 @@ def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
     add = _reader(reader.outputs[0]) if reader is not None else None
     if bias is None or matrix is None or add is None or add.op_type != "Add":
         return
-    place, of_values = _constant_place(add), _constant_place(bias)
+    place, of_values = vector_place(add), vector_place(bias)
     if place is None or of_values is None or (moved := constant(bias.inputs[of_values])).shape != matrix.shape[:1]:
         return
     total = constant(add.inputs[place]).astype(np.float64) + moved.astype(np.float64) @ matrix.astype(np.float64)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime as ort
 
+from nerd_export.conversion.observing import observed
 from nerd_export.conversion.quantize import ActivationRange
 from nerd_onnx.inference.encoding import EncodedBatch
 
@@ -72,21 +72,10 @@ def calibrated_ranges(
     :param batches: real segments
     :param scratch: folder for the graph that gives its activations
     """
-    histograms = {name: Histogram() for name in dict.fromkeys(names)}
-    observed = model.clone()
-    values = {value.name: value for node in observed.graph for value in node.outputs}
-    for name in histograms:
-        if values[name].type is None:
-            values[name].dtype = ir.DataType.FLOAT
-        if not values[name].is_graph_output():
-            observed.graph.outputs.append(values[name])
-    ir.save(observed, scratch / "observed.onnx")
-    session = ort.InferenceSession(str(scratch / "observed.onnx"), providers=["CPUExecutionProvider"])
-    for batch in batches:
-        inputs = batch.inputs()
-        feed = {node.name: inputs[node.name] for node in session.get_inputs()}
-        for name, found in zip(histograms, session.run(list(histograms), feed), strict=True):
-            histograms[name].add(found)
+    histograms = {name: Histogram() for name in names}
+    for found in observed(model, names, batches, scratch):
+        for name, values in found.items():
+            histograms[name].add(values)
     return {name: histogram.best_range() for name, histogram in histograms.items()}
 
 

@@ -25,6 +25,7 @@ from nerd_export.config import (
 )
 from nerd_export.conversion.averaging import with_average_weights
 from nerd_export.conversion.bundle_writer import new_folder, write_description, write_expected, write_model
+from nerd_export.conversion.centering import centers
 from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict, calibrated
 from nerd_export.conversion.labelled import labelled_splits
 from nerd_export.conversion.lineage import checkpoint_labels, training_record, usual_word_rule
@@ -204,7 +205,9 @@ class _Job:
         graph = prepared(exported, letter_case=self._letter_case)
         fp32 = self._write_fp32(graph)
         batches = segment_batches(fp32, self._texts)
-        workshop, original = Workshop(graph, batches), TorchNetwork(checkpoint.model)
+        middles = centers(graph, batches, self._scratch)
+        centered = prepared(exported, letter_case=self._letter_case, middles=middles)
+        workshop, original = Workshop(graph, centered, batches), TorchNetwork(checkpoint.model)
         plan = self._plan()
         bundle = self._write(workshop, plan)
         self._tell(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")

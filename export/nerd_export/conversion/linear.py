@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from nerd_export.conversion.graph import constant, consumers, descendants, nodes_of
+from nerd_export.conversion.graph import constant, consumers, descendants, nodes_of, only_reader
 from nerd_onnx.errors import OptionError
 
+_MOVING = frozenset({"Reshape", "Transpose"})  # nodes that move numbers and change none
 _REACHING = frozenset({"Identity", "Reshape", "Cast"})  # nodes between the classifier and the logits
 
 
@@ -88,6 +89,46 @@ def quantizable_layers(graph: ir.Graph, keep_fp32: Collection[str] = ()) -> list
 def plain_name(name: str) -> str:
     """Name a layer for people: exporters' slashes are not needed to know it."""
     return name.strip("/").removesuffix("/MatMul")
+
+
+@dataclass(frozen=True)
+class Behind:
+    """
+    The linear layer behind a value.
+
+    :param bias: the Add behind the product, None without one
+    :param moves: the nodes between it and the value, in order, that move numbers and change none
+    """
+
+    matmul: ir.Node
+    bias: ir.Node | None
+    moves: tuple[ir.Node, ...]
+
+
+def layer_behind(value: ir.Value | None) -> Behind | None:
+    """Find the linear layer that gives a value, moved at most; None where it is none, or others read it on the way."""
+    moves: list[ir.Node] = []
+    while (node := _alone(value)) is not None and node.op_type in _MOVING:
+        moves.insert(0, node)
+        value = node.inputs[0]
+    bias = None
+    if node is not None and node.op_type == "Add":
+        place = vector_place(node)
+        bias, node = node, None if place is None else _alone(node.inputs[1 - place])
+    if node is None or node.op_type != "MatMul" or constant(node.inputs[1]) is None:
+        return None
+    return Behind(node, bias, tuple(moves))
+
+
+def _alone(value: ir.Value | None) -> ir.Node | None:
+    """Give the node that makes a value, if one other node alone reads it."""
+    return value.producer() if value is not None and only_reader(value) else None
+
+
+def vector_place(add: ir.Node) -> int | None:
+    """Give the place of the constant vector among an Add's inputs, None without one."""
+    vectors = (constant(value) for value in add.inputs)
+    return next((i for i, vector in enumerate(vectors) if vector is not None and vector.ndim == 1), None)
 
 
 def _gives_logits(value: ir.Value) -> bool:

@@ -9,6 +9,7 @@ input: padded batches, as other programs make them, keep their meaning, and addi
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,21 @@ from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 
 from nerd_export.conversion.attention import move_scale_into_weights, rewrite_attention
+from nerd_export.conversion.centering import center
 from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, nodes_of, tidy
 from nerd_onnx.errors import ModelError
+from nerd_onnx.inference.arrays import Doubles
 
 _LARGEST_FOLDED = 1 << 28  # bytes; weights that an exporter left transposed are constants too
 
 
-def prepared(model_file: Path, *, letter_case: bool = False) -> ir.Model:
+def prepared(model_file: Path, *, letter_case: bool = False, middles: Mapping[str, Doubles] | None = None) -> ir.Model:
     """
     Load a graph as optimum exports it, with constants folded.
 
     :param model_file: inputs are input_ids and attention_mask, and perhaps token_type_ids
     :param letter_case: the network sees letter case
+    :param middles: what to take off the outputs of layer norms (:mod:`centering`); None for nothing
     :return: a model whose inputs are input_ids and attention_mask, and token_type_ids where these tell letter case
     :raises ModelError: when the network is to see letter case, and the graph lacks its input
     """
@@ -50,6 +54,8 @@ def prepared(model_file: Path, *, letter_case: bool = False) -> ir.Model:
         logging.disable(before)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     split_gemm(model.graph)
+    if middles is not None:
+        center(model.graph, middles)
     for node in [*nodes_of(model.graph, "Div"), *nodes_of(model.graph, "Mul")]:
         move_scale_into_weights(model.graph, node)
     if rewrite_attention(model.graph):

@@ -27,10 +27,7 @@ import onnx_ir as ir
 from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, nodes_of, tidy
 from nerd_export.conversion.linear import Linear, quantizable_layers
 
-ZERO_POINT = 128
 LARGEST = {8: 127.0, 7: 63.0}  # of a weight by its bits; two products of 7 bits never saturate a 16-bit sum
-_PEAK = 127.0  # of an activation
-_LEAST_OF = {"Gelu": 0.17, "Relu": 0.0}  # how far below zero a value of these can be; rounded up
 _PASSING_IDS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})  # nodes that leave ids what they are
 _SMALLEST_SCALE = 1e-9  # a row of zeros stays a row of zeros instead of dividing by zero
 
@@ -46,6 +43,31 @@ class ActivationRange:
 
     scale: float
     zero_point: int
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """
+    How a token's 256 integers are shared out between what is above zero and what is below.
+
+    :param zero_point: the integer that stands for 0: as many are below
+    :param above: integers above it that are used
+    :param least: how far below zero a value can be; None where the text decides
+    """
+
+    zero_point: int
+    above: int
+    least: float | None = None
+
+    @property
+    def floor(self) -> float:
+        """The least that the largest value above zero counts for, so that there is room for what is below."""
+        least = (self.least or 0.0) * self.above / self.zero_point if self.zero_point else 0.0
+        return max(least, _SMALLEST_SCALE * self.above)
+
+
+_EVENLY = _Shares(128, 127)
+_SHARES_OF = {"Gelu": _Shares(24, 231, 0.17), "Relu": _Shares(0, 255, 0.0)}  # Gelu's minimum is -0.16997
 
 
 def quantize_products(
@@ -190,25 +212,24 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
     Behind Gelu and Relu the minimum is known (2 to 3%).
     """
     source, width = layer.source, layer.weight.shape[0]
+    producer = source.producer()
+    shares = _SHARES_OF.get(producer.op_type, _EVENLY) if producer is not None else _EVENLY
     last = _shared_constant(graph, "per_token.last_axis", np.array([-1], dtype=np.int64))
-    peak = _shared_constant(graph, "per_token.peak", np.float32(_PEAK))
-    smallest = _shared_constant(graph, "per_token.smallest", np.float32(_SMALLEST_SCALE * _PEAK))
+    peak = _shared_constant(graph, f"per_token.peak_{shares.above}", np.float32(shares.above))
+    floor = _shared_constant(graph, f"per_token.floor_{shares.above}", np.float32(shares.floor))
     rows = _shared_constant(graph, f"per_token.rows_of_{width}", np.array([-1, width], dtype=np.int64))
     high = ir.node("ReduceMax", [source, last], {"keepdims": 1})
-    producer = source.producer()
-    least = _LEAST_OF.get(producer.op_type) if producer is not None else None
     below: list[ir.Node] = []
-    if least is None:
+    if shares.least is None:
         low = ir.node("ReduceMin", [source, last], {"keepdims": 1})
         below = [low, ir.node("Neg", low.outputs)]
-        size = ir.node("Max", [high.outputs[0], below[1].outputs[0], smallest])
+        size = ir.node("Max", [high.outputs[0], below[1].outputs[0], floor])
     else:
-        floor = _shared_constant(graph, f"per_token.below_{least}", np.float32(max(least, _SMALLEST_SCALE * _PEAK)))
         size = ir.node("Max", [high.outputs[0], floor])
     scale = ir.node("Div", [size.outputs[0], peak])
     scales = ir.node("Reshape", [scale.outputs[0], last])
     count = ir.node("Shape", scales.outputs)
-    middle = ir.tensor(np.array([ZERO_POINT], dtype=np.uint8))
+    middle = ir.tensor(np.array([shares.zero_point], dtype=np.uint8))
     zero_points = ir.node("ConstantOfShape", count.outputs, {"value": middle})
     tokens = ir.node("Reshape", [source, rows])
     integers = ir.node("QuantizeLinear", [tokens.outputs[0], scales.outputs[0], zero_points.outputs[0]], {"axis": 0})
@@ -217,7 +238,7 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
     nodes = [high, *below, size, scale, scales, count, zero_points, tokens, integers, shape, result]
     graph.insert_before(layer.matmul, nodes)
     one = _shared_constant(graph, "per_token.one", np.float32(1))
-    zero_point = _shared_constant(graph, "per_token.zero_point", np.array(ZERO_POINT, dtype=np.uint8))
+    zero_point = _shared_constant(graph, f"per_token.zero_point_{shares.zero_point}", np.uint8(shares.zero_point))
     return _Integers(result.outputs[0], one, zero_point, scale.outputs[0])
 
 

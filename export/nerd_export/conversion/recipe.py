@@ -73,11 +73,12 @@ class Workshop:
     Makes graphs from one fp32 graph, which stays as it is.
 
     :param fp32: the prepared graph
+    :param centered: the same with its activations in the middle (:mod:`centering`), for products of integers
     :param batches: real segments, for fixed activation ranges
     """
 
-    def __init__(self, fp32: ir.Model, batches: Sequence[EncodedBatch]) -> None:
-        self._fp32 = fp32
+    def __init__(self, fp32: ir.Model, centered: ir.Model, batches: Sequence[EncodedBatch]) -> None:
+        self._fp32, self._centered = fp32, centered
         self._batches = batches
         self._ranges: Mapping[str, ActivationRange] | None = None
 
@@ -88,7 +89,7 @@ class Workshop:
         :return: the graph, and the record of how it was quantized
         :raises OptionError: when a layer to keep is not one of the model's
         """
-        model = self._fp32.clone()
+        model = (self._centered if plan.recipe in INTEGER_RECIPES else self._fp32).clone()
         layers = self._quantize(model, plan)
         tables = quantize_embeddings(model) if plan.embeddings == "int8" else []
         return model, _record(plan, layers, tables)
@@ -108,9 +109,9 @@ class Workshop:
 
     def _static_ranges(self) -> Mapping[str, ActivationRange]:
         if self._ranges is None:
-            names = [layer.source_name for layer in quantizable_layers(self._fp32.graph)]
+            names = [layer.source_name for layer in quantizable_layers(self._centered.graph)]
             with tempfile.TemporaryDirectory() as scratch:
-                self._ranges = calibrated_ranges(self._fp32, names, self._batches, Path(scratch))
+                self._ranges = calibrated_ranges(self._centered, names, self._batches, Path(scratch))
         return self._ranges
 
 

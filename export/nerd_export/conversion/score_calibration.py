@@ -11,8 +11,8 @@ import numpy as np
 
 from nerd_export.evaluation.measures import calibration_of
 from nerd_export.training.evaluation import Judged
-from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.calibration import Doubles, ScoreCalibration, evidence_columns
+from nerd_onnx.inference.arrays import Bools, Doubles, Ints
+from nerd_onnx.inference.calibration import ScoreCalibration, evidence_columns
 from nerd_onnx.inference.candidates import EVIDENCE, choose
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)

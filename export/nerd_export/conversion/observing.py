@@ -1,0 +1,39 @@
+"""Look inside a graph while it runs on real text, a batch at a time, so that memory does not grow with the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime as ort
+
+from nerd_onnx.inference.arrays import Floats
+from nerd_onnx.inference.encoding import EncodedBatch
+
+
+def observed(
+    model: ir.Model, names: Sequence[str], batches: Iterable[EncodedBatch], scratch: Path
+) -> Iterator[dict[str, Floats]]:
+    """
+    Run a network on real batches and give some of its activations, by their names, a batch at a time.
+
+    :param model: the graph; it is not changed
+    :param names: names of values in the graph
+    :param batches: real segments
+    :param scratch: folder for the graph that gives its activations
+    """
+    wanted = list(dict.fromkeys(names))
+    copy = model.clone()
+    values = {value.name: value for node in copy.graph for value in node.outputs}
+    for name in wanted:
+        if values[name].type is None:
+            values[name].dtype = ir.DataType.FLOAT
+        if not values[name].is_graph_output():
+            copy.graph.outputs.append(values[name])
+    ir.save(copy, scratch / "observed.onnx")
+    session = ort.InferenceSession(str(scratch / "observed.onnx"), providers=["CPUExecutionProvider"])
+    for batch in batches:
+        inputs = batch.inputs()
+        feed = {node.name: inputs[node.name] for node in session.get_inputs()}
+        yield dict(zip(wanted, session.run(wanted, feed), strict=True))
