@@ -34,18 +34,30 @@ def as_checkpoint(name: str) -> Iterator[str]:
     :raises ModelError: when the bundle is faulty, or PyTorch's weights cannot be read off its graph
     :raises OutputError: when there is no room for it
     """
-    inside = is_model_inside(name)
-    if not inside and not (Path(name) / DESCRIPTION).is_file():
+    bundle = bundle_named(name)
+    if bundle is None:
         yield name
         return
     from nerd_export.restoring import restored  # which nerd-export --check does without
 
-    model, tokenizer = restored(Bundle.load(None if inside else name))
+    model, tokenizer = restored(bundle)
     with tempfile.TemporaryDirectory() as folder:
         with writing(Path(folder)):
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         yield folder
+
+
+def bundle_named(name: str) -> Bundle | None:
+    """
+    Read the bundle that a name means; None where it means a checkpoint.
+
+    :param name: hub id, folder, or ``default`` for the model inside
+    :raises ModelError: when the bundle is faulty
+    """
+    if is_model_inside(name):
+        return Bundle.load(None)
+    return Bundle.load(name) if (Path(name) / DESCRIPTION).is_file() else None
 
 
 def is_model_inside(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,7 +26,7 @@ from nerd_export.training.trainer import load_base
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.inference.labels import LabelSet
-from tests.export.bundles import TEXTS, WIDE, edited, silent
+from tests.export.bundles import TEXTS, WIDE, edited, labelled, silent
 from tests.models import FINE_LABELS
 
 FAMILIES = ("bert", "electra", "mpnet", "distilbert", "roberta", "xlm-roberta")
@@ -118,6 +119,40 @@ def test_training_and_averages_take_bundles(checkpoint: Callable[..., Path], tmp
         torch.testing.assert_close(weight, (state[name] + original[name]) / 2, msg=name)
 
 
+def test_a_bundle_is_exported_again_as_what_it_is(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """With new labelled data, say: levels, words, segments and licence stay, and so does every weight."""
+    first = tmp_path / "first"
+    given: dict[str, Any] = {"texts": TEXTS[:20], "limits": WIDE}
+    source = str(checkpoint("bert"))
+    options: dict[str, Any] = {
+        "level": "fine",
+        "word_rule": "treebank",
+        "segment_tokens": 48,
+        "licence": "cc-by-sa-4.0",
+    }
+    export_bundle(ExportRequest(source, first, **given, **options), silent)
+    again = tmp_path / "again"
+    labelled_file = str(labelled(tmp_path / "own.jsonl", first))
+    export_bundle(ExportRequest(str(first), again, dataset=labelled_file, **given), silent)
+    one, two = map(Bundle.load, (first, again))
+    assert (two.labels, two.word_rule, two.segment_tokens) == (one.labels, "treebank", 48)
+    assert (one.calibration, two.calibration is not None) == (None, True)
+    assert two.description["lineage"]["licence"] == "cc-by-sa-4.0"
+    assert two.description["lineage"]["bundle_sha256"] == one.model_sha256
+    assert (
+        f"Exported again from the bundle `first` (graph {one.model_sha256[:12]})" in (again / "README.md").read_text()
+    )
+    weights = [
+        sorted(
+            numpy_helper.to_array(tensor).tobytes()
+            for tensor in onnx.load(bundle.model_file).graph.initializer
+            if tensor.data_type == onnx.TensorProto.INT8
+        )
+        for bundle in (one, two)
+    ]
+    assert weights[0] == weights[1]
+
+
 def test_a_teacher_may_be_a_bundle_and_is_known_by_its_files(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     source, labels = checkpoint("bert"), LabelSet(FINE_LABELS)
     bundle = exported(source, tmp_path / "bundle", "none")
@@ -149,8 +184,8 @@ def test_the_model_inside_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with as_checkpoint("default") as place:
         found = load_checkpoint(place)
     assert found.names == Bundle.load().labels.names
-    stored = {tensor.name: tensor for tensor in onnx.load(DEFAULT_FOLDER / "model.onnx").graph.initializer}
-    bias = numpy_helper.to_array(stored["classifier.bias"])
+    stored = onnx.load(DEFAULT_FOLDER / "model.onnx").graph.initializer
+    (bias,) = [numpy_helper.to_array(tensor) for tensor in stored if tensor.name.startswith("classifier.bias")]
     np.testing.assert_array_equal(found.model.classifier.bias.detach().numpy(), bias)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "default").mkdir()

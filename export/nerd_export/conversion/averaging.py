@@ -8,10 +8,8 @@ and costs nothing to run ("model soups"; Wortsman et al., 2022).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from nerd_export.conversion.onnx_export import Checkpoint, load_checkpoint
-from nerd_export.model_names import as_checkpoint
 from nerd_onnx.errors import ModelError
 
 # What a configuration says of where it comes from, and of labels, which are compared apart.
@@ -22,8 +20,8 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Ca
     """
     Put the mean of several checkpoints' weights into the first.
 
-    A bundle's weights are those that it runs with (:mod:`nerd_export.restoring`): the biases of its values lie in the
-    layer behind, which for fine-tunes of one model, whose weights are alike, is nearly the same mean.
+    A bundle's weights are those that it runs with (:mod:`nerd_export.restoring`): some of its biases lie in
+    the layer behind, which for fine-tunes of one model, whose weights are alike, is nearly the same mean.
 
     :param checkpoint: its model is changed
     :param others: hub ids or folders of checkpoints or bundles of the same architecture, labels and vocabulary
@@ -35,8 +33,7 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Ca
         return checkpoint
     sums = {name: weight.double() for name, weight in checkpoint.model.state_dict().items()}
     for other in others:
-        with as_checkpoint(other) as place:
-            loaded = replace(load_checkpoint(place, tell), folder=other)
+        loaded = load_checkpoint(other, tell)
         _require_alike(checkpoint, loaded)
         for name, weight in loaded.model.state_dict().items():
             sums[name] += weight.double()

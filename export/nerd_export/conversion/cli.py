@@ -23,7 +23,11 @@ _LIMITS = VerifyLimits()
 
 
 @click.command("nerd-export", context_settings=settings("NERD_EXPORT"))
-@click.option("--model", shell_complete=complete_folders, help="Hub id or folder of a fine-tuned token classifier.")
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    help="Hub id or folder of a fine-tuned token classifier, or a bundle's folder; 'default' is the model inside.",
+)
 @click.option(
     "--average-with",
     shell_complete=complete_folders,
@@ -64,14 +68,18 @@ _LIMITS = VerifyLimits()
 @click.option(
     "--level",
     type=click.Choice(get_args(Level)),
-    help="fine: names like person-actor have a coarse type.  [default: as nerd-train recorded]",
+    help="fine: names like person-actor have a coarse type.  [default: as nerd-train recorded, or the bundle]",
 )
-@click.option("--segment-tokens", type=click.IntRange(min=16), default=SEGMENT_TOKENS, help="Longest segment to run.")
+@click.option(
+    "--segment-tokens",
+    type=click.IntRange(min=16),
+    help=f"Longest segment to run.  [default: {SEGMENT_TOKENS}, or as the bundle's]",
+)
 @click.option(
     "--word-rule",
     type=click.Choice(get_args(WordRule)),
     help="treebank: Saint-Pierre, No.1 and U.S. are one word each; pretokens: what the tokenizer makes.  [default: "
-    "treebank after nerd-train, else pretokens]",
+    "treebank after nerd-train, else pretokens; as the bundle's]",
 )
 @click.option(
     "--dataset",
@@ -144,9 +152,9 @@ def export_command(
 def _export(model: str, output: Path, report: Path | None, options: dict[str, Any]) -> None:
     """Export, and print and write what was measured, of a refused bundle too."""
     require_extra("nerd-export")
-    require_place(model, "model", "--model")
     from nerd_export.model_names import require_model
 
+    require_model(model, "--model")
     for other in options["average_with"]:
         require_model(other, "--average-with")
     from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle

@@ -28,7 +28,7 @@ from nerd_export.conversion.bundle_writer import new_folder, write_description, 
 from nerd_export.conversion.centering import centers
 from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict, calibrated
 from nerd_export.conversion.labelled import labelled_splits
-from nerd_export.conversion.lineage import checkpoint_labels, training_record, usual_word_rule
+from nerd_export.conversion.lineage import Origin
 from nerd_export.conversion.model_card import bundle_card
 from nerd_export.conversion.networks import TorchNetwork, segment_batches
 from nerd_export.conversion.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
@@ -53,12 +53,13 @@ class ExportRequest:
     """
     What to export and how.
 
-    :param model: hub id or folder of a token-classification checkpoint
+    :param model: hub id or folder of a token-classification checkpoint or a bundle, or ``default`` for the model inside
     :param average_with: further checkpoints or bundles, whose weights are averaged with the model's
     :param embeddings: form of the word embeddings; None for int8, or fp32 where nothing is quantized
     :param keep_fp32: names of linear layers that stay as they are
     :param targets: processors to make weights for; ``auto`` is this one
     :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded
+    :param segment_tokens: longest segment; None for the bundle's that is exported again, else 128
     :param word_rule: what a word is; None for treebank's where nerd-train made the model, else pretokens
     :param dataset: labelled data the bundle must not be worse on: a file, a folder or a hub id
     :param evaluations: further labelled files to score original and bundle on, by the split's name; only reported
@@ -74,7 +75,7 @@ class ExportRequest:
     keep_fp32: Sequence[str] = ()
     targets: Sequence[Target] = ("auto",)
     level: Level | None = None
-    segment_tokens: int = SEGMENT_TOKENS
+    segment_tokens: int | None = None
     word_rule: WordRule | None = None
     dataset: str | None = None
     evaluations: Mapping[str, Path] = field(default_factory=dict)
@@ -166,11 +167,11 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
     if request.keep_fp32 and request.quantize == "none":
         raise OptionError("--keep-fp32: with --quantize none every layer stays fp32; leave one of them out")
     checkpoint = with_average_weights(load_checkpoint(request.model, tell), request.average_with, tell)
-    training = training_record(request.model)
-    labels = checkpoint_labels(checkpoint.names, request.level, training)
+    origin = Origin.of(request.model)
+    labels = origin.labels(checkpoint.names, request.level)
     splits = labelled_splits(request.dataset, request.evaluations, labels, tell)
     with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
-        job = _Job(request, checkpoint, labels, training, folder=folder, scratch=Path(scratch), tell=tell)
+        job = _Job(request, checkpoint, labels, origin, folder=folder, scratch=Path(scratch), tell=tell)
         return job.run(splits)
 
 
@@ -182,7 +183,7 @@ class _Job:
         request: ExportRequest,
         checkpoint: Checkpoint,
         labels: LabelSet,
-        training: Mapping[str, Any],
+        origin: Origin,
         *,
         folder: Path,
         scratch: Path,
@@ -192,8 +193,9 @@ class _Job:
         self._folder, self._scratch, self._tell = folder, scratch, tell
         self._texts = sample_texts() if request.texts is None else request.texts
         self._exported = scratch / "onnx"
-        self._lineage = _lineage(request, training)
-        self._word_rule = request.word_rule or usual_word_rule(training)
+        self._lineage = _lineage(request, origin)
+        self._word_rule = request.word_rule or origin.word_rule
+        self._segment_tokens = request.segment_tokens or origin.segment_tokens or SEGMENT_TOKENS
         self._letter_case = sees_case(checkpoint.model.config.to_dict())
 
     def run(self, splits: Mapping[str, LabelledSplit]) -> ExportResult:
@@ -201,7 +203,7 @@ class _Job:
         checkpoint = self._checkpoint
         self._tell(f"exporting {self._request.model} with optimum, opset {OPSET}")
         exported = export_onnx(checkpoint, self._exported)
-        _require_positions(self._request.segment_tokens, self._exported)
+        _require_positions(self._segment_tokens, self._exported)
         graph = prepared(exported, letter_case=self._letter_case)
         fp32 = self._write_fp32(graph)
         batches = segment_batches(fp32, self._texts)
@@ -319,7 +321,7 @@ class _Job:
 
     def _facts(self, quantization: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {
-            "segment_tokens": self._request.segment_tokens,
+            "segment_tokens": self._segment_tokens,
             "word_rule": self._word_rule,
             "letter_case": self._letter_case,
             "opset": OPSET,
@@ -329,15 +331,17 @@ class _Job:
         }
 
 
-def _lineage(request: ExportRequest, training: Mapping[str, Any]) -> dict[str, Any]:
+def _lineage(request: ExportRequest, origin: Origin) -> dict[str, Any]:
     """Say where the model comes from; folders are named by their last part, never by a path."""
+    training = origin.training
     recipe = training.get("recipe", {})
     return {
         "checkpoint": Path(request.model).name,
-        "averaged_with": [Path(name).name for name in request.average_with],
+        "bundle_sha256": origin.bundle_sha256,
+        "averaged_with": [*origin.averaged_with, *(Path(name).name for name in request.average_with)],
         "base_model": Path(recipe["model"]).name if "model" in recipe else None,
         "training": {k: training[k] for k in ("recipe", "command", "data", "best") if k in training} or None,
-        "licence": request.licence,
+        "licence": request.licence or origin.licence,
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
     }
 

@@ -4,32 +4,73 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nerd_export.config import Level
+from nerd_export.model_names import bundle_named
 from nerd_export.training.trainer import STATE_FILE
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
 
 
-def checkpoint_labels(names: Sequence[str], level: Level | None, training: Mapping[str, Any]) -> LabelSet:
+@dataclass(frozen=True)
+class Origin:
     """
-    Read the labels of a checkpoint.
+    What a checkpoint says of where it comes from, or a bundle whose weights are read off its graph.
 
-    :param names: its label names in the order of the outputs
-    :param level: whether they have two levels (``person-actor``); None for what nerd-train recorded
-    :param training: that record
+    :param training: what nerd-train recorded: recipe, command, data, best; empty for other checkpoints
+    :param has_fine_level: whether its labels have two levels (``person-actor``)
+    :param word_rule: what words are to it
+    :param segment_tokens: the longest segment that its bundle runs; None for checkpoints
+    :param licence: of its bundle, as an SPDX id; None where nothing is said
+    :param averaged_with: names of the checkpoints that its bundle's is the mean with
+    :param bundle_sha256: fingerprint of its bundle's graph; None for checkpoints
     """
-    if level == "fine" or (level is None and training.get("coarse")):
-        return LabelSet.hierarchical(tuple(names))
-    return LabelSet(tuple(names))
 
+    training: Mapping[str, Any]
+    has_fine_level: bool
+    word_rule: WordRule
+    segment_tokens: int | None = None
+    licence: str | None = None
+    averaged_with: Sequence[str] = ()
+    bundle_sha256: str | None = None
 
-def usual_word_rule(training: Mapping[str, Any]) -> WordRule:
-    """Say what words are to a checkpoint: treebank's where nerd-train made it, else what its tokenizer makes."""
-    return "treebank" if training else "pretokens"
+    @classmethod
+    def of(cls, model: str) -> Origin:
+        """
+        Read what a model says of itself.
+
+        :param model: hub id or folder of a checkpoint or bundle, or ``default`` for the model inside
+        :raises ModelError: when the bundle is faulty, or the record is not what nerd-train writes
+        """
+        bundle = bundle_named(model)
+        if bundle is None:
+            training = training_record(model)
+            return cls(training, bool(training.get("coarse")), "treebank" if training else "pretokens")
+        lineage = bundle.description.get("lineage") or {}
+        return cls(
+            lineage.get("training") or {},
+            bundle.labels.has_fine_level,
+            bundle.word_rule,
+            bundle.segment_tokens,
+            lineage.get("licence"),
+            lineage.get("averaged_with") or (),
+            bundle.model_sha256,
+        )
+
+    def labels(self, names: Sequence[str], level: Level | None) -> LabelSet:
+        """
+        Read the labels of the checkpoint.
+
+        :param names: its label names in the order of the outputs
+        :param level: whether they have two levels; None for what it says itself
+        """
+        if level == "fine" or (level is None and self.has_fine_level):
+            return LabelSet.hierarchical(tuple(names))
+        return LabelSet(tuple(names))
 
 
 def training_record(model: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ runtime{_note(verdict)}:
 {"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}{"".join(_scores(calibration))}
 ## Where it comes from
 
-Checkpoint `{lineage["checkpoint"]}`{_base(lineage)}{_averaged(lineage)}.
+{_source(lineage)}{_base(lineage)}{_averaged(lineage)}.
 Exported and measured on {_machine()} with {_versions(lineage)}.
 `nerd.json` holds the recipe, labels, all figures, the versions and a fingerprint of every file;
 `nerd-export --check {name}` measures again on your machine.
@@ -181,6 +181,16 @@ def _by_label(rows: Sequence[F1Row]) -> Iterator[str]:
     yield f"\n## F1 by type ({row.split}, {VIEWS[row.view]})\n\n| type | PyTorch | bundle |\n|---|---|---|\n"
     for label, (before, after) in row.labels.items():
         yield f"| {label} | {before:.4f} | {after:.4f} |\n"
+
+
+def _source(lineage: Mapping[str, Any]) -> str:
+    """Name what was exported; of a bundle the checkpoint behind it is not known here, and was not compared with."""
+    if lineage["bundle_sha256"] is None:
+        return f"Checkpoint `{lineage['checkpoint']}`"
+    return (
+        f"Exported again from the bundle `{lineage['checkpoint']}` (graph {lineage['bundle_sha256'][:12]}), whose "
+        "weights, read off\nits graph, are the PyTorch original here; behind it: a checkpoint"
+    )
 
 
 def _base(lineage: Mapping[str, Any]) -> str:

@@ -7,12 +7,13 @@ import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nerd_export.config import TESTED_VERSIONS
+from nerd_export.model_names import as_checkpoint
 from nerd_onnx.errors import ModelError, OutputError, first_line
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
@@ -43,11 +44,17 @@ class Checkpoint:
 
 def load_checkpoint(name: str, warn: Callable[[str], None] = lambda _: None) -> Checkpoint:
     """
-    Load a token-classification checkpoint.
+    Load a token-classification checkpoint, or a bundle as one (:mod:`nerd_export.restoring`).
 
+    :param name: hub id or folder of a checkpoint or bundle, or ``default`` for the model inside
     :param warn: receives what the user should know but does not stop the export
     :raises ModelError: when it cannot be loaded, is of another kind, names no labels, or has no fast tokenizer
     """
+    with as_checkpoint(name) as place:
+        return replace(_load_checkpoint(place, warn), folder=name)
+
+
+def _load_checkpoint(name: str, warn: Callable[[str], None]) -> Checkpoint:
     import transformers
 
     try:

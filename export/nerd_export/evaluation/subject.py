@@ -54,22 +54,22 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def _checkpoint(model: str, level: Level | None, scratch: Path, tell: Callable[[str], None]) -> tuple[Bundle, Network]:
-    from nerd_export.conversion.lineage import checkpoint_labels, training_record, usual_word_rule
+    from nerd_export.conversion.lineage import Origin
     from nerd_export.conversion.networks import TorchNetwork
     from nerd_export.conversion.onnx_export import load_checkpoint
 
     checkpoint = load_checkpoint(model, tell)
     checkpoint.tokenizer.save_pretrained(scratch)
     config = checkpoint.model.config.to_dict()
-    training = training_record(model)
+    origin = Origin.of(model)
     weights = next(Path(model) / name for name in _WEIGHTS if (Path(model) / name).is_file())
     bundle = Bundle(
         name=model,
         folder=Path(model).absolute(),
         model_file=weights,
         tokenizer_file=scratch / "tokenizer.json",
-        labels=checkpoint_labels(checkpoint.names, level, training),
-        word_rule=usual_word_rule(training),
+        labels=origin.labels(checkpoint.names, level),
+        word_rule=origin.word_rule,
         letter_case=sees_case(config),
         segment_tokens=min(SEGMENT_TOKENS, longest_input(config, scratch)),
         model_sha256="",
