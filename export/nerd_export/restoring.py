@@ -1,5 +1,6 @@
 """
-The way back: a bundle's ONNX graph as a PyTorch checkpoint, to train on from and to learn from.
+The way back: a bundle's ONNX graph as a PyTorch checkpoint, to train on from, to learn from and to
+export again.
 
 The weights come back as they run, rounded to 8 bits where they are stored so. What the export moved between layers is
 put where PyTorch has it: queries lose the scale of the scores again; the biases of keys and values, which others carry
@@ -21,6 +22,7 @@ import onnx_ir as ir
 from nerd_export.conversion.graph import constant, consumers
 from nerd_export.conversion.networks import Observed, TorchNetwork
 from nerd_export.conversion.verify import sample_texts
+from nerd_export.model_names import finest
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Network
@@ -46,7 +48,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    bundle = _finest(bundle)
+    bundle = finest(bundle)
     folder = bundle.model_file.parent
     try:
         config = transformers.AutoConfig.from_pretrained(folder)
@@ -75,13 +77,6 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
             "label than the bundle does; give the checkpoint that it was exported from"
         )
     return model, tokenizer
-
-
-def _finest(bundle: Bundle) -> Bundle:
-    """Give the bundle with the graph of most bits, whatever this processor would run, so that all get the same."""
-    variants = bundle.description.get("variants") or ()
-    best = max(variants, key=lambda found: found["weight_bits"] or 0, default=None)
-    return bundle if best is None else bundle.running(best["file"])
 
 
 def _labels_changed(bundle: Bundle, original: Network) -> float:

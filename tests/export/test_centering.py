@@ -1,4 +1,4 @@
-"""Activations in the middle of their 8 bits: what they cost there, and where the 8 bits of a token reach."""
+"""Activations in the mean of their 8 bits: what they cost there, and where the 8 bits of a token reach."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nerd_export.conversion.centering import center, centers
+from nerd_export.conversion.centering import center, channel_means
 from nerd_export.conversion.graph import nodes_of
 from nerd_export.conversion.linear import quantizable_layers
+from nerd_export.conversion.networks import segment_batches
 from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
 from nerd_export.conversion.prepare import prepared
 from nerd_export.conversion.quantize import quantize_products
+from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch
-from tests.models import FINE_LABELS
+from tests.models import FINE_LABELS, sample_texts
 
 FAR = 12.0
 _SECOND = re.compile(r"layer\.\d+/output/dense")  # it reads no layer norm, and has most of the error here
@@ -48,13 +50,13 @@ def test_channels_far_from_zero_cost_next_to_nothing(
                 parameter[:3] += torch.tensor([FAR, -FAR, FAR / 2])
     exported = export_onnx(original, tmp_path / "onnx")
     batches = [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(3)]
-    middles = centers(prepared(exported), batches, tmp_path)
-    assert all(np.abs(middle).max() > FAR / 2 for middle in middles.values())
+    means = channel_means(prepared(exported), batches, tmp_path)
+    assert all(np.abs(mean).max() > FAR / 2 for mean in means.values())
     ids = np.random.default_rng(9).integers(5, 500, (4, 50))
     expected = logits(prepared(exported), ids, tmp_path)
     errors = []
-    for given_middles in (None, middles):
-        model = prepared(exported, middles=given_middles)
+    for given_means in (None, means):
+        model = prepared(exported, means=given_means)
         np.testing.assert_allclose(logits(model, ids, tmp_path), expected, atol=1e-4)
         names = [layer.name for layer in quantizable_layers(model.graph)]
         quantize_products(model, keep_fp32=[name for name in names if _SECOND.search(name)])
@@ -62,55 +64,84 @@ def test_channels_far_from_zero_cost_next_to_nothing(
     assert errors[1] < errors[0] / 100
 
 
-def test_the_middles_are_the_means_in_whole_steps(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_means_are_the_means_in_whole_steps(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     original = load_checkpoint(str(checkpoint("bert")))
     model = prepared(export_onnx(original, tmp_path / "onnx"))
     batches = [EncodedBatch(np.random.default_rng(n).integers(5, 500, (n, 10 * n))) for n in (1, 2, 3)]
-    found = centers(model, batches, tmp_path)
+    found = channel_means(model, batches, tmp_path)
     rows: list[Any] = []
     norm = original.model.bert.embeddings.LayerNorm
     norm.register_forward_hook(lambda *seen: rows.append(seen[-1].reshape(-1, seen[-1].shape[-1]).detach()))
     for batch in batches:
         original.model(input_ids=torch.from_numpy(batch.ids), attention_mask=torch.ones(batch.ids.shape))
-    middle = found[str(nodes_of(model.graph, "LayerNormalization")[0].outputs[0].name)]
-    assert np.abs(middle - torch.cat(rows).mean(0).numpy()).max() < 0.51 / 256
-    assert (middle * 256 == np.rint(middle * 256)).all()
+    mean = found[str(nodes_of(model.graph, "LayerNormalization")[0].outputs[0].name)]
+    assert np.abs(mean - torch.cat(rows).mean(0).numpy()).max() < 0.51 / 16
+    assert (mean * 16 == np.rint(mean * 16)).all()
+
+
+def test_what_is_exported_is_centered(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = Bundle.load(tiny_bundle)
+    graph = ir.load(bundle.model_file)
+    means = channel_means(graph, segment_batches(bundle, sample_texts()), tmp_path)
+    assert len(means) == bundle.description["quantization"]["centered_layer_norms"] == 5
+    assert all(np.abs(mean).max() <= 1 / 8 for mean in means.values())  # in fp32 they were found, in int8 they moved
+
+
+def test_a_graph_without_layer_norms_and_means_that_are_not_finite_stay(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 9, opset_import: ["" : 20]>
+    norms (float[batch, 4] x) => (float[batch, 4] out) <float[4] one = {1, 1, 1, 1}, float[4] none = {0, 0, 0, 0},
+    float[4] also = {1, 1, 1, 1}, float[4, 4] matrix = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}> {
+        seen = LayerNormalization (x, one, none)
+        product = MatMul (seen, matrix)
+        out = Add (product, also)
+    }
+    """
+    graph = ir.from_proto(onnx.parser.parse_model(text)).graph
+    assert center(graph, {"seen": np.array([1.0, np.nan, 0.0, 0.0])}) == []
+    assert center(graph, {"seen": np.array([1.0, 2.0, 0.0, 0.0])}) == ["seen"]
+    bare = ir.from_proto(onnx.parser.parse_model(text.replace("LayerNormalization (x, one, none)", "Relu (x)")))
+    assert channel_means(bare, [EncodedBatch(np.ones((1, 4), dtype=np.int64))], tmp_path) == {}
 
 
 def test_a_layer_norm_that_anyone_reads_who_cannot_make_up_for_it_stays() -> None:
     text = """
     <ir_version: 9, opset_import: ["" : 20]>
     norms (float[batch, tokens, 4] x) => (float[batch, tokens, 4] out) {
-        seen = LayerNormalization (x, weight, bias)
+        seen = LayerNormalization (x, weight, bias1)
         product = MatMul (seen, matrix)
-        layer = Add (product, addend)
-        also = LayerNormalization (layer, weight, bias)
+        layer = Add (product, addend1)
+        also = LayerNormalization (layer, weight, bias2)
         second = MatMul (also, matrix)
-        other = Add (second, addend)
+        other = Add (second, addend2)
         squared = Mul (also, also)
-        last = LayerNormalization (other, weight, bias)
+        last = LayerNormalization (other, weight, bias3)
         bare = MatMul (last, matrix)
         summed = Add (bare, squared)
-        given = LayerNormalization (summed, weight, bias)
+        alike = LayerNormalization (summed, weight, shared)
+        third = MatMul (alike, matrix)
+        twin = Add (third, addend3)
+        given = LayerNormalization (twin, weight, shared)
         out = Identity (given)
     }
     """
     proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(1)
-    for name, shape in {"weight": (4,), "bias": (4,), "matrix": (4, 4), "addend": (4,)}.items():
+    vectors = ("weight", "shared", *(f"{name}{i}" for name in ("bias", "addend") for i in (1, 2, 3)))
+    for name, shape in {"matrix": (4, 4), **dict.fromkeys(vectors, (4,))}.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
     model = ir.from_proto(proto)
     values = {"x": rng.normal(size=(2, 3, 4)).astype(np.float32)}
     run = onnx.reference.ReferenceEvaluator
     expected = run(proto).run(None, values)[0]
-    middles = {name: np.full(4, 3.0) for name in ("seen", "also", "last", "given")}
-    assert center(model.graph, middles) == ["seen"]  # a product of itself; a layer without a bias; nobody to repair
+    means = {name: np.full(4, 3.0) for name in ("seen", "also", "last", "alike", "given")}
+    assert center(model.graph, means) == ["seen"]  # a square; no bias; a bias for two; nobody to repair
     np.testing.assert_allclose(run(ir.to_proto(model)).run(None, values)[0], expected, atol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
 @given(arrays.arrays(np.float32, (1, 5, 8), elements=st.floats(-12, 12, width=32)))
-@pytest.mark.parametrize(("kind", "least", "above"), [("Gelu", 0.17, 231), ("Relu", 0.0, 255)])
+@pytest.mark.parametrize(("kind", "least", "above"), [("Gelu", 0.17, 215), ("Relu", 0.0, 255)])
 def test_what_is_known_to_be_small_below_zero_leaves_the_steps_to_what_is_above(
     kind: str, least: float, above: int, x: Any
 ) -> None:

@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 
 from nerd_export.conversion.calibrate import calibrated_ranges
-from nerd_export.conversion.centering import centers
+from nerd_export.conversion.centering import channel_means
 from nerd_export.conversion.graph import nodes_of
 from nerd_export.conversion.linear import linear_layers, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
@@ -94,12 +94,13 @@ def test_the_fp32_graph_computes_what_pytorch_does(exported: Exported, tmp_path:
 
 def test_centered_activations_compute_the_same(exported: Exported, tmp_path: Path) -> None:
     batches = [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(2)]
-    model = prepared(exported.onnx_file, middles=centers(exported.graph(), batches, tmp_path))
+    model = prepared(exported.onnx_file, means=channel_means(exported.graph(), batches, tmp_path))
     norms = nodes_of(model.graph, "LayerNormalization")
     moved = [norm for norm in norms if "centered" in str(norm.inputs[-1] and norm.inputs[-1].name)]
-    # DeBERTa's embeddings are masked behind their norm, and its positions have a norm; ModernBERT's norms and layers
-    # have no bias, but for the classifier's.
-    expected = {"deberta-v2": len(norms) - 2, "modernbert": 1}
+    # DeBERTa's embeddings are masked behind their norm, its positions have a norm, and share the biases of queries and
+    # keys with what the second layer reads. ModernBERT's norms and layers have no bias.
+    # ALBERT's layers are one, but for what reads the embeddings.
+    expected = {"deberta-v2": len(norms) - 3, "modernbert": 0, "albert": 1}
     assert len(moved) == expected.get(exported.checkpoint.model.config.model_type, len(norms))
     real = exported.mask.astype(bool)
     found = run(model, tmp_path)(exported.ids, exported.mask)
@@ -110,12 +111,14 @@ def test_centered_activations_compute_the_same(exported: Exported, tmp_path: Pat
 def test_each_recipe_is_close_and_a_text_never_sees_its_neighbours(
     exported: Exported, recipe: str, tmp_path: Path
 ) -> None:
+    batches = [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(4)]
     model = exported.graph()
+    if recipe != "int8-weights":
+        model = prepared(exported.onnx_file, means=channel_means(model, batches, tmp_path))
     layers = [layer.name for layer in quantizable_layers(model.graph)]
     assert len(layers) == len(linear_layers(model.graph)) - 1  # all but the classifier
     if recipe == "int8-static":
         sources = [layer.source_name for layer in quantizable_layers(model.graph)]
-        batches = [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(4)]
         assert quantize_products(model, calibrated_ranges(model, sources, batches, tmp_path)) == layers
     elif recipe == "int8-weights":
         assert quantize_weights(model) == layers

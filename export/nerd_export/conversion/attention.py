@@ -18,10 +18,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, consumers, nodes_of, only_reader
+from nerd_export.conversion.graph import (
+    MICROSOFT,
+    add_initializer,
+    constant,
+    consumers,
+    nodes_of,
+    only_reader,
+    replace_constant,
+)
 from nerd_export.conversion.linear import layer_behind, vector_place
 
 _HEADS_FIRST = (0, 2, 1, 3)  # (batch, tokens, heads, width) to (batch, heads, tokens, width)
@@ -105,8 +112,8 @@ def move_scale_into_weights(graph: ir.Graph, node: ir.Node) -> None:
     if layer is None or layer.bias is None or place is None:
         return
     number = np.float32(1 / factor.item() if node.op_type == "Div" else factor.item())
-    _scale_input(graph, layer.bias, place, number)
-    _scale_input(graph, layer.matmul, 1, number)
+    for scaling, of_constant in ((layer.bias, place), (layer.matmul, 1)):
+        replace_constant(graph, scaling, of_constant, constant(scaling.inputs[of_constant]) * number, "scaled")
     node.outputs[0].replace_all_uses_with(scaled)
     graph.remove(node, safe=True)
 
@@ -186,8 +193,7 @@ def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
     if place is None or of_values is None or (moved := constant(bias.inputs[of_values])).shape != matrix.shape[:1]:
         return
     total = constant(add.inputs[place]).astype(np.float64) + moved.astype(np.float64) @ matrix.astype(np.float64)
-    name = add.inputs[place].name if add.inputs[place] is not None else ""
-    add.replace_input_with(place, add_initializer(graph, f"{name}.with_values", total.astype(np.float32)))
+    replace_constant(graph, add, place, total, "with_values")
     _drop(graph, bias, attention.value.matmul)
 
 
@@ -228,10 +234,3 @@ def _drop(graph: ir.Graph, bias: ir.Node, matmul: ir.Node) -> None:
     """Take a bias away."""
     bias.outputs[0].replace_all_uses_with(matmul.outputs[0])
     graph.remove(bias, safe=True)
-
-
-def _scale_input(graph: ir.Graph, node: ir.Node, place: int, factor: np.float32) -> None:
-    """Multiply a constant input of one node; others that read the same constant keep it as it was."""
-    old = node.inputs[place]
-    array: npt.NDArray[np.float32] = (constant(old) * factor).astype(np.float32)
-    node.replace_input_with(place, add_initializer(graph, f"{old.name if old else ''}.scaled", array))

@@ -16,60 +16,71 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from nerd_export.conversion.graph import add_initializer, constant, consumers, nodes_of
-from nerd_export.conversion.linear import layer_behind, vector_place
+from nerd_export.conversion.graph import constant, consumers, nodes_of, replace_constant
+from nerd_export.conversion.linear import bias_of, layer_behind, vector_place
 from nerd_export.conversion.observing import observed
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.encoding import EncodedBatch
 
-_STEP = 1 / 256
+MARK = "centered"  # stands behind the names of the biases that were changed
+_STEP = 1 / 16
 _BIAS = 2  # the place of its bias among a layer norm's inputs
+_MATRIX = 2  # axes
 
 
-def centers(model: ir.Model, batches: Iterable[EncodedBatch], scratch: Path) -> Mapping[str, Doubles]:
+def channel_means(model: ir.Model, batches: Iterable[EncodedBatch], scratch: Path) -> Mapping[str, Doubles]:
     """
     Find the mean of each channel that layer norms give on real text.
 
     :param model: the fp32 graph; it is not changed
     :param batches: real segments
     :param scratch: folder for the graph that gives its activations
-    :return: by the name of a layer norm's output, in whole steps, which another machine's last bits do not change.
-        *Shape:* (channels,) each
+    :return: by the name of a layer norm's output, in coarse steps, which the last bits of another machine seldom
+        change. *Shape:* (channels,) each
+    :raises OutputError: when there is no room for that graph
     """
     names = [str(norm.outputs[0].name) for norm in nodes_of(model.graph, "LayerNormalization")]
     sums: dict[str, Doubles] = {}
-    tokens = 0
+    counts = dict.fromkeys(names, 0)
     for found in observed(model, names, batches, scratch):
         for name, values in found.items():
             rows = values.reshape(-1, values.shape[-1])
             sums[name] = sums.get(name, 0.0) + rows.sum(axis=0, dtype=np.float64)
-        tokens += len(rows)
-    return {name: np.rint(total / tokens / _STEP) * _STEP for name, total in sums.items()}
+            counts[name] += len(rows)
+    return {name: np.rint(total / max(1, counts[name]) / _STEP) * _STEP for name, total in sums.items()}
 
 
-def center(graph: ir.Graph, middles: Mapping[str, Doubles]) -> list[str]:
+def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
     """
     Take the means off the layer norms whose readers can all make up for it, in place.
 
+    Layers that share their weights, as ALBERT's, stay as they are: what is read off their graph again is one layer.
+
     :param graph: its attention as exporters write it, not yet rewritten, which would hide the biases
-    :param middles: as :func:`centers` gives them
+    :param means: as :func:`channel_means` gives them; one that is not finite is left out
     :return: names of the outputs that were moved
     """
     moved = []
     for norm in nodes_of(graph, "LayerNormalization"):
         output = norm.outputs[0]
-        middle, bias = middles.get(str(output.name)), norm.inputs[_BIAS] if len(norm.inputs) > _BIAS else None
-        array, repairs = constant(bias), _repairs(output)
-        if middle is None or array is None or not repairs:
+        mean, repairs = means.get(str(output.name)), _repairs(output)
+        if mean is None or not np.isfinite(mean).all() or not repairs or len(norm.inputs) <= _BIAS:
             continue
-        _add(graph, norm, _BIAS, -middle)
-        for add, place, missing in repairs:
-            _add(graph, add, place, missing(middle))
-        moved.append(str(output.name))
+        changes = [(norm, _BIAS, -mean), *((node, place, lacking(mean)) for node, place, lacking in repairs)]
+        if all(_is_its_own(node.inputs[place]) for node, place, _ in changes):
+            for node, place, addend in changes:
+                total = constant(node.inputs[place]).astype(np.float64) + addend
+                replace_constant(graph, node, place, total, MARK)
+            moved.append(str(output.name))
     return moved
 
 
 _Repair = tuple[ir.Node, int, Callable[[Doubles], Doubles]]  # a node, the place of its bias, and what that then lacks
+
+
+def _is_its_own(value: ir.Value | None) -> bool:
+    """Tell whether a value is a constant that one node alone reads."""
+    return value is not None and constant(value) is not None and len(value.uses()) == 1
 
 
 def _repairs(value: ir.Value) -> list[_Repair] | None:
@@ -88,28 +99,17 @@ def _repairs(value: ir.Value) -> list[_Repair] | None:
 def _in_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
     """Repair a linear layer that reads the value."""
     matrix = constant(node.inputs[1]) if node.op_type == "MatMul" and node.inputs[0] is value else None
-    readers = [] if matrix is None else list(consumers(node.outputs[0]))
-    place = vector_place(readers[0]) if len(readers) == 1 and readers[0].op_type == "Add" else None
-    if matrix is None or place is None:
+    if matrix is None or matrix.ndim != _MATRIX:
         return None
-    return readers[0], place, lambda middle: middle @ matrix.astype(np.float64)
+    bias = bias_of(node, matrix.shape[1])
+    place = None if bias is None else vector_place(bias)
+    return None if bias is None or place is None else (bias, place, lambda mean: mean @ matrix.astype(np.float64))
 
 
 def _beside_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
     """Repair a linear layer to whose result the value is added."""
     if node.op_type != "Add":
         return None
-    other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
-    layer = layer_behind(other)
+    layer = layer_behind(node.inputs[1] if node.inputs[0] is value else node.inputs[0])
     place = vector_place(layer.bias) if layer is not None and layer.bias is not None and not layer.moves else None
-    if layer is None or layer.bias is None or place is None:
-        return None
-    return layer.bias, place, lambda middle: middle
-
-
-def _add(graph: ir.Graph, node: ir.Node, place: int, addend: Doubles) -> None:
-    """Add to a constant input of one node; others that read the same constant keep it as it was."""
-    old = node.inputs[place]
-    total = constant(old).astype(np.float64) + addend
-    name = f"{old.name if old else ''}.centered"
-    node.replace_input_with(place, add_initializer(graph, name, total.astype(np.float32)))
+    return None if layer is None or layer.bias is None or place is None else (layer.bias, place, lambda mean: mean)

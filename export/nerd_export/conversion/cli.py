@@ -94,7 +94,10 @@ _LIMITS = VerifyLimits()
     help="Score on a further labelled file and report it; may be repeated.",
 )
 @click.option(
-    "--texts", type=click.Path(path_type=Path), help="Compare on these texts, one a line.  [default: the sample inside]"
+    "--texts",
+    type=click.Path(path_type=Path),
+    help="Compare on these texts, one a line, and find the means and ranges of activations on them.  [default: the "
+    "sample inside]",
 )
 @click.option(
     "--min-agreement",

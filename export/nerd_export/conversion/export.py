@@ -25,7 +25,6 @@ from nerd_export.config import (
 )
 from nerd_export.conversion.averaging import with_average_weights
 from nerd_export.conversion.bundle_writer import new_folder, write_description, write_expected, write_model
-from nerd_export.conversion.centering import centers
 from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict, calibrated
 from nerd_export.conversion.labelled import labelled_splits
 from nerd_export.conversion.lineage import Origin
@@ -58,9 +57,10 @@ class ExportRequest:
     :param embeddings: form of the word embeddings; None for int8, or fp32 where nothing is quantized
     :param keep_fp32: names of linear layers that stay as they are
     :param targets: processors to make weights for; ``auto`` is this one
-    :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded
-    :param segment_tokens: longest segment; None for the bundle's that is exported again, else 128
-    :param word_rule: what a word is; None for treebank's where nerd-train made the model, else pretokens
+    :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded, or the
+        bundle that is exported again
+    :param segment_tokens: longest segment; None for that bundle's, else the default
+    :param word_rule: what a word is; None for that bundle's, treebank's where nerd-train made the model, else pretokens
     :param dataset: labelled data the bundle must not be worse on: a file, a folder or a hub id
     :param evaluations: further labelled files to score original and bundle on, by the split's name; only reported
     :param notes: Markdown for the end of the card: data, attribution, limits
@@ -166,8 +166,10 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
     """
     if request.keep_fp32 and request.quantize == "none":
         raise OptionError("--keep-fp32: with --quantize none every layer stays fp32; leave one of them out")
-    checkpoint = with_average_weights(load_checkpoint(request.model, tell), request.average_with, tell)
     origin = Origin.of(request.model)
+    if origin.bundle is not None and not request.notes:
+        tell(f"the notes on the card of {request.model} (data, licence, limits) are not taken over; give --notes")
+    checkpoint = with_average_weights(load_checkpoint(request.model, tell), request.average_with, tell)
     labels = origin.labels(checkpoint.names, request.level)
     splits = labelled_splits(request.dataset, request.evaluations, labels, tell)
     with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
@@ -193,7 +195,7 @@ class _Job:
         self._folder, self._scratch, self._tell = folder, scratch, tell
         self._texts = sample_texts() if request.texts is None else request.texts
         self._exported = scratch / "onnx"
-        self._lineage = _lineage(request, origin)
+        self._origin, self._lineage = origin, _lineage(request, origin)
         self._word_rule = request.word_rule or origin.word_rule
         self._segment_tokens = request.segment_tokens or origin.segment_tokens or SEGMENT_TOKENS
         self._letter_case = sees_case(checkpoint.model.config.to_dict())
@@ -207,13 +209,22 @@ class _Job:
         graph = prepared(exported, letter_case=self._letter_case)
         fp32 = self._write_fp32(graph)
         batches = segment_batches(fp32, self._texts)
-        middles = centers(graph, batches, self._scratch)
-        centered = prepared(exported, letter_case=self._letter_case, middles=middles)
-        workshop, original = Workshop(graph, centered, batches), TorchNetwork(checkpoint.model)
+        workshop = Workshop(
+            graph, lambda means: prepared(exported, letter_case=self._letter_case, means=means), batches
+        )
+        original = TorchNetwork(checkpoint.model)
         plan = self._plan()
         bundle = self._write(workshop, plan)
         self._tell(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
-        gate = Gate(original, fp32, original_bytes=checkpoint.size_bytes, texts=self._texts, splits=splits)
+        kept = self._origin.calibration(self._labels, self._word_rule)
+        gate = Gate(
+            original,
+            fp32,
+            original_bytes=checkpoint.size_bytes,
+            texts=self._texts,
+            splits=splits,
+            calibration=kept,
+        )
         verdict, repair = self._judged(gate, bundle), None
         faults = verdict.faults(self._request.limits)
         if faults and plan.recipe != "none":
@@ -222,6 +233,11 @@ class _Job:
         result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
         if still := verdict.faults(self._request.limits):
             raise GateRefusalError(_refusal(still, verdict, plan, repair), result)
+        if kept is not None and verdict.calibration is kept:
+            self._tell(
+                f"scores and thresholds stay those of {self._request.model}: "
+                f"{'--dataset has too few entities to fit them' if splits else 'no --dataset to fit them on'}"
+            )
         if verdict.comparison.note:
             self._tell(verdict.comparison.note)
         self._describe(bundle, original, result)
@@ -337,8 +353,12 @@ def _lineage(request: ExportRequest, origin: Origin) -> dict[str, Any]:
     recipe = training.get("recipe", {})
     return {
         "checkpoint": Path(request.model).name,
-        "bundle_sha256": origin.bundle_sha256,
-        "averaged_with": [*origin.averaged_with, *(Path(name).name for name in request.average_with)],
+        "bundle": origin.bundle
+        and {
+            "sha256": origin.bundle.model_sha256,
+            "lineage": origin.bundle.description["lineage"],
+        },
+        "averaged_with": [Path(name).name for name in request.average_with],
         "base_model": Path(recipe["model"]).name if "model" in recipe else None,
         "training": {k: training[k] for k in ("recipe", "command", "data", "best") if k in training} or None,
         "licence": request.licence or origin.licence,

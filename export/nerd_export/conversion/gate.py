@@ -143,6 +143,7 @@ class Gate:
     :param original_bytes: size of the original's weights
     :param texts: texts to compare on
     :param splits: labelled data by name
+    :param calibration: what decides candidates where nothing can be fitted, as recorded; None for word by word
     """
 
     def __init__(
@@ -153,10 +154,11 @@ class Gate:
         original_bytes: int,
         texts: Sequence[str],
         splits: Mapping[str, LabelledSplit],
+        calibration: Mapping[str, Any] | None = None,
     ) -> None:
         self._original, self._remembered = original, Remembered(original)
         self._fp32, self._texts, self._splits = fp32, texts, splits
-        self._original_bytes = original_bytes
+        self._original_bytes, self._kept_calibration = original_bytes, calibration
         self._fp32_network = Remembered(open_network(fp32))
 
     def judge(self, bundle: Bundle) -> Verdict:
@@ -197,11 +199,11 @@ class Gate:
     def _compared_fp32(self, fp32: Bundle) -> Comparison:
         return compare(fp32, self._remembered, self._texts, self._fp32_network)
 
-    def _calibration(self, bundle: Bundle, network: Network) -> dict[str, Any] | None:
+    def _calibration(self, bundle: Bundle, network: Network) -> Mapping[str, Any] | None:
         """Fit the scores of what the bundle finds in the split it is held to; all three forms are decided by it."""
         fitted_on = next((name for name, split in self._splits.items() if split.gated), None)
         if fitted_on is None:
-            return None
+            return self._kept_calibration
         tagger = Tagger(bundle, network=network)
         try:
             splits = {name: judged_candidates(tagger, split.sentences) for name, split in self._splits.items()}
@@ -209,7 +211,7 @@ class Gate:
         finally:
             tagger.close()
         before = {name: calibration(view.gold, view.found, view.certainty).error for name, view in views.items()}
-        return fitted_calibration(splits, bundle.labels.types, fitted_on, before)
+        return fitted_calibration(splits, bundle.labels.types, fitted_on, before) or self._kept_calibration
 
     def speed(self, candidate: Bundle) -> Speed:
         """

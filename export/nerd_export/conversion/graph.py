@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
@@ -33,6 +34,18 @@ def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
     value = ir.val(free, const_value=ir.tensor(array, name=free))
     graph.register_initializer(value)
     return value
+
+
+def replace_constant(graph: ir.Graph, node: ir.Node, place: int, array: Any, mark: str) -> None:
+    """
+    Give one node another constant; others that read the old one keep it.
+
+    :param place: of the constant among the node's inputs
+    :param mark: what stands behind the old one's name in the new one's
+    """
+    old = node.inputs[place]
+    name = f"{old.name if old is not None else ''}.{mark}"
+    node.replace_input_with(place, add_initializer(graph, name, np.asarray(array, dtype=np.float32)))
 
 
 def nodes_of(graph: ir.Graph, op_type: str) -> list[ir.Node]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nerd_export.config import Level
-from nerd_export.model_names import bundle_named
+from nerd_export.model_names import bundle_named, finest
 from nerd_export.training.trainer import STATE_FILE
 from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
 
@@ -24,19 +25,13 @@ class Origin:
     :param training: what nerd-train recorded: recipe, command, data, best; empty for other checkpoints
     :param has_fine_level: whether its labels have two levels (``person-actor``)
     :param word_rule: what words are to it
-    :param segment_tokens: the longest segment that its bundle runs; None for checkpoints
-    :param licence: of its bundle, as an SPDX id; None where nothing is said
-    :param averaged_with: names of the checkpoints that its bundle's is the mean with
-    :param bundle_sha256: fingerprint of its bundle's graph; None for checkpoints
+    :param bundle: the bundle, with the graph that is read; None for a checkpoint
     """
 
     training: Mapping[str, Any]
     has_fine_level: bool
     word_rule: WordRule
-    segment_tokens: int | None = None
-    licence: str | None = None
-    averaged_with: Sequence[str] = ()
-    bundle_sha256: str | None = None
+    bundle: Bundle | None = None
 
     @classmethod
     def of(cls, model: str) -> Origin:
@@ -50,16 +45,35 @@ class Origin:
         if bundle is None:
             training = training_record(model)
             return cls(training, bool(training.get("coarse")), "treebank" if training else "pretokens")
-        lineage = bundle.description.get("lineage") or {}
-        return cls(
-            lineage.get("training") or {},
-            bundle.labels.has_fine_level,
-            bundle.word_rule,
-            bundle.segment_tokens,
-            lineage.get("licence"),
-            lineage.get("averaged_with") or (),
-            bundle.model_sha256,
-        )
+        lineage = bundle.description.get("lineage")
+        found: Any = lineage.get("training") or {} if isinstance(lineage, dict) else None
+        if not _is_record(found):
+            raise ModelError(
+                f"{bundle.name}: nerd.json: lineage is not what nerd-export writes; export the model again"
+            )
+        return cls(found, bundle.labels.has_fine_level, bundle.word_rule, finest(bundle))
+
+    @property
+    def segment_tokens(self) -> int | None:
+        """The longest segment that the bundle runs; None for a checkpoint."""
+        return None if self.bundle is None else self.bundle.segment_tokens
+
+    @property
+    def licence(self) -> str | None:
+        """SPDX id of the bundle's licence; None where nothing is said."""
+        found = None if self.bundle is None else self.bundle.description["lineage"].get("licence")
+        return found if isinstance(found, str) else None
+
+    def calibration(self, labels: LabelSet, word_rule: WordRule) -> Mapping[str, Any] | None:
+        """
+        Give what the bundle's scores were made with; None for a checkpoint, or where it means something else.
+
+        :param labels: of the bundle that is made
+        :param word_rule: of that bundle
+        """
+        if self.bundle is None or (self.bundle.labels, self.bundle.word_rule) != (labels, word_rule):
+            return None
+        return self.bundle.description.get("calibration")
 
     def labels(self, names: Sequence[str], level: Level | None) -> LabelSet:
         """

@@ -68,7 +68,7 @@ def linear_layers(graph: ir.Graph) -> list[Linear]:
     for node in nodes_of(graph, "MatMul"):
         source, weight = node.inputs[0], constant(node.inputs[1])
         if source is not None and weight is not None and weight.ndim == 2 and source in computed:  # noqa: PLR2004
-            layers.append(Linear(node, str(source.name), weight.astype(np.float32), _bias_of(node, weight.shape[1])))
+            layers.append(Linear(node, str(source.name), weight.astype(np.float32), bias_of(node, weight.shape[1])))
     return layers
 
 
@@ -138,9 +138,11 @@ def _gives_logits(value: ir.Value) -> bool:
     )
 
 
-def _bias_of(matmul: ir.Node, outputs: int) -> ir.Node | None:
+def bias_of(matmul: ir.Node, outputs: int) -> ir.Node | None:
+    """Give the Add of a constant vector of that length that alone reads a product; None without one."""
     followers = list(consumers(matmul.outputs[0]))
-    add = followers[0] if len(followers) == 1 and followers[0].op_type == "Add" else None
+    alone = len(followers) == 1 and not matmul.outputs[0].is_graph_output()
+    add = followers[0] if alone and followers[0].op_type == "Add" else None
     return add if add is not None and any(_is_vector(value, outputs) for value in add.inputs) else None
 
 

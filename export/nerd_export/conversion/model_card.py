@@ -184,12 +184,14 @@ def _by_label(rows: Sequence[F1Row]) -> Iterator[str]:
 
 
 def _source(lineage: Mapping[str, Any]) -> str:
-    """Name what was exported; of a bundle the checkpoint behind it is not known here, and was not compared with."""
-    if lineage["bundle_sha256"] is None:
+    """Name what was exported; the checkpoint behind a bundle was not there to be compared with."""
+    bundle = lineage["bundle"]
+    if bundle is None:
         return f"Checkpoint `{lineage['checkpoint']}`"
+    behind = bundle["lineage"].get("checkpoint")
     return (
-        f"Exported again from the bundle `{lineage['checkpoint']}` (graph {lineage['bundle_sha256'][:12]}), whose "
-        "weights, read off\nits graph, are the PyTorch original here; behind it: a checkpoint"
+        f"Exported again from the bundle `{lineage['checkpoint']}` (graph {bundle['sha256'][:12]}), whose weights,\n"
+        f"read off its graph, are the PyTorch original here; behind it: checkpoint `{behind}`"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
+from nerd_export.outputs import writing
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
 
@@ -19,11 +20,14 @@ def observed(
     Run a network on real batches and give some of its activations, by their names, a batch at a time.
 
     :param model: the graph; it is not changed
-    :param names: names of values in the graph
+    :param names: names of values in the graph; without any nothing runs
     :param batches: real segments
     :param scratch: folder for the graph that gives its activations
+    :raises OutputError: when there is no room for it
     """
     wanted = list(dict.fromkeys(names))
+    if not wanted:
+        return
     copy = model.clone()
     values = {value.name: value for node in copy.graph for value in node.outputs}
     for name in wanted:
@@ -31,7 +35,8 @@ def observed(
             values[name].dtype = ir.DataType.FLOAT
         if not values[name].is_graph_output():
             copy.graph.outputs.append(values[name])
-    ir.save(copy, scratch / "observed.onnx")
+    with writing(scratch):
+        ir.save(copy, scratch / "observed.onnx")
     session = ort.InferenceSession(str(scratch / "observed.onnx"), providers=["CPUExecutionProvider"])
     for batch in batches:
         inputs = batch.inputs()

@@ -7,7 +7,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nerd_export.model_names import as_checkpoint
 from nerd_onnx.errors import ModelError, OutputError, first_line
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
-_ROOM = 3  # the fp32 graph as exported, the graph as written, and what the exporter keeps meanwhile
+_ROOM = 4  # the fp32 graph as exported, as written, as it is observed, and what the exporter keeps meanwhile
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def load_checkpoint(name: str, warn: Callable[[str], None] = lambda _: None) -> 
     :raises ModelError: when it cannot be loaded, is of another kind, names no labels, or has no fast tokenizer
     """
     with as_checkpoint(name) as place:
-        return replace(_load_checkpoint(place, warn), folder=name)
+        return _load_checkpoint(name, place, warn)
 
 
-def _load_checkpoint(name: str, warn: Callable[[str], None]) -> Checkpoint:
+def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Checkpoint:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(place)
     except (OSError, ValueError, KeyError) as err:
         raise ModelError(f"{name}: cannot be loaded as a checkpoint: {first_line(err)}") from err
     architectures = config.architectures or []
@@ -71,11 +71,11 @@ def _load_checkpoint(name: str, warn: Callable[[str], None]) -> Checkpoint:
         raise ModelError(
             f"{name}: its config.json names no labels (LABEL_0, ...); set id2label to the tags it was trained on"
         )
-    model = _load_model(name, warn)
-    return Checkpoint(name, model, _load_tokenizer(name), names)
+    model = _load_model(name, place, warn)
+    return Checkpoint(name, model, _load_tokenizer(name, place), names)
 
 
-def _load_model(name: str, warn: Callable[[str], None]) -> Any:
+def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
     """Load the network, its attention written out in plain operators, which is the form that runs fastest here."""
     import torch
     import transformers
@@ -84,10 +84,15 @@ def _load_model(name: str, warn: Callable[[str], None]) -> Any:
     try:
         with _quiet():
             model, found = kind.from_pretrained(
-                name, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+                place, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
-        raise ModelError(f"{name}: cannot be loaded as a checkpoint: {first_line(err)}") from err
+        remedy = (
+            ""
+            if next(Path(place).rglob("*.onnx"), None) is None
+            else ("; it holds ONNX, which is read back only where nerd-export wrote it: give the checkpoint behind it")
+        )
+        raise ModelError(f"{name}: cannot be loaded as a checkpoint: {first_line(err)}{remedy}") from err
     missing = sorted(found["missing_keys"])
     if any("classifier" in key for key in missing):
         warn(
@@ -98,11 +103,11 @@ def _load_model(name: str, warn: Callable[[str], None]) -> Any:
     return model.eval()
 
 
-def _load_tokenizer(name: str) -> Any:
+def _load_tokenizer(name: str, place: str) -> Any:
     import transformers
 
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError, KeyError, ImportError) as err:
         raise ModelError(f"{name}: its tokenizer cannot be loaded: {first_line(err)}") from err
     if not tokenizer.is_fast:

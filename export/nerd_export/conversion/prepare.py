@@ -26,13 +26,13 @@ from nerd_onnx.inference.arrays import Doubles
 _LARGEST_FOLDED = 1 << 28  # bytes; weights that an exporter left transposed are constants too
 
 
-def prepared(model_file: Path, *, letter_case: bool = False, middles: Mapping[str, Doubles] | None = None) -> ir.Model:
+def prepared(model_file: Path, *, letter_case: bool = False, means: Mapping[str, Doubles] | None = None) -> ir.Model:
     """
     Load a graph as optimum exports it, with constants folded.
 
     :param model_file: inputs are input_ids and attention_mask, and perhaps token_type_ids
     :param letter_case: the network sees letter case
-    :param middles: what to take off the outputs of layer norms (:mod:`centering`); None for nothing
+    :param means: what to take off the outputs of layer norms (:mod:`centering`); None for nothing
     :return: a model whose inputs are input_ids and attention_mask, and token_type_ids where these tell letter case
     :raises ModelError: when the network is to see letter case, and the graph lacks its input
     """
@@ -54,8 +54,8 @@ def prepared(model_file: Path, *, letter_case: bool = False, middles: Mapping[st
         logging.disable(before)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     split_gemm(model.graph)
-    if middles is not None:
-        center(model.graph, middles)
+    if means is not None:
+        center(model.graph, means)
     for node in [*nodes_of(model.graph, "Div"), *nodes_of(model.graph, "Mul")]:
         move_scale_into_weights(model.graph, node)
     if rewrite_attention(model.graph):

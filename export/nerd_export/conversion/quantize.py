@@ -2,7 +2,8 @@
 Rewrite linear layers to 8 bits, in one of three ways. None of them lets a text's batch neighbours change its result.
 
 **Per token** (``int8``): the activation of every token is scaled by its own ``max|x| / 127`` and rounded to unsigned
-8 bits around 128, the weights by one scale an output channel to signed 8 bits; the product runs in integers
+8 bits around 128 (behind Gelu and Relu, which are never far below zero, by ``max(x) / 215`` around 40, and by
+``max(x) / 255``), the weights by one scale an output channel to signed 8 bits; the product runs in integers
 (onnxruntime's ``MatMulIntegerToFloat``, whose kernel for unsigned times signed is the fast one), and both scales and
 the bias are applied to the result. A token's result depends on that token alone, unlike with ONNX Runtime's dynamic
 quantization, which takes one scale for the whole batch. The scheme is that of ZeroQuant (Yao et al., 2022,
@@ -46,28 +47,30 @@ class ActivationRange:
 
 
 @dataclass(frozen=True)
-class _Shares:
+class _Levels:
     """
-    How a token's 256 integers are shared out between what is above zero and what is below.
+    How a token's 256 integers are divided between values above zero and below.
 
-    :param zero_point: the integer that stands for 0: as many are below
-    :param above: integers above it that are used
-    :param least: how far below zero a value can be; None where the text decides
+    :param zero_point: the integer that stands for 0
+    :param positive: levels above it
+    :param minimum: what no value lies below, 0 or less; None where the text decides
     """
 
     zero_point: int
-    above: int
-    least: float | None = None
+    positive: int
+    minimum: float | None = None
 
     @property
-    def floor(self) -> float:
-        """The least that the largest value above zero counts for, so that there is room for what is below."""
-        least = (self.least or 0.0) * self.above / self.zero_point if self.zero_point else 0.0
-        return max(least, _SMALLEST_SCALE * self.above)
+    def smallest_peak(self) -> float:
+        """What a token's largest value counts for at least, so that the minimum has a level."""
+        needed = -(self.minimum or 0.0) * self.positive / self.zero_point if self.zero_point else 0.0
+        return max(needed, _SMALLEST_SCALE * self.positive)
 
 
-_EVENLY = _Shares(128, 127)
-_SHARES_OF = {"Gelu": _Shares(24, 231, 0.17), "Relu": _Shares(0, 255, 0.0)}  # Gelu's minimum is -0.16997
+_SYMMETRIC = _Levels(128, 127)
+# Gelu's minimum is -0.16997. Where it has 40 levels, they are coarser than symmetric ones only in tokens whose largest
+# value is below 0.54.
+_LEVELS_BEHIND = {"Gelu": _Levels(40, 215, -0.17), "Relu": _Levels(0, 255, 0.0)}
 
 
 def quantize_products(
@@ -213,23 +216,23 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
     """
     source, width = layer.source, layer.weight.shape[0]
     producer = source.producer()
-    shares = _SHARES_OF.get(producer.op_type, _EVENLY) if producer is not None else _EVENLY
+    levels = _LEVELS_BEHIND.get(producer.op_type, _SYMMETRIC) if producer is not None else _SYMMETRIC
     last = _shared_constant(graph, "per_token.last_axis", np.array([-1], dtype=np.int64))
-    peak = _shared_constant(graph, f"per_token.peak_{shares.above}", np.float32(shares.above))
-    floor = _shared_constant(graph, f"per_token.floor_{shares.above}", np.float32(shares.floor))
+    positive = _shared_constant(graph, f"per_token.levels_{levels.positive}", np.float32(levels.positive))
+    smallest = _shared_constant(graph, f"per_token.peak_{levels.positive}", np.float32(levels.smallest_peak))
     rows = _shared_constant(graph, f"per_token.rows_of_{width}", np.array([-1, width], dtype=np.int64))
     high = ir.node("ReduceMax", [source, last], {"keepdims": 1})
     below: list[ir.Node] = []
-    if shares.least is None:
+    if levels.minimum is None:
         low = ir.node("ReduceMin", [source, last], {"keepdims": 1})
         below = [low, ir.node("Neg", low.outputs)]
-        size = ir.node("Max", [high.outputs[0], below[1].outputs[0], floor])
+        size = ir.node("Max", [high.outputs[0], below[1].outputs[0], smallest])
     else:
-        size = ir.node("Max", [high.outputs[0], floor])
-    scale = ir.node("Div", [size.outputs[0], peak])
+        size = ir.node("Max", [high.outputs[0], smallest])
+    scale = ir.node("Div", [size.outputs[0], positive])
     scales = ir.node("Reshape", [scale.outputs[0], last])
     count = ir.node("Shape", scales.outputs)
-    middle = ir.tensor(np.array([shares.zero_point], dtype=np.uint8))
+    middle = ir.tensor(np.array([levels.zero_point], dtype=np.uint8))
     zero_points = ir.node("ConstantOfShape", count.outputs, {"value": middle})
     tokens = ir.node("Reshape", [source, rows])
     integers = ir.node("QuantizeLinear", [tokens.outputs[0], scales.outputs[0], zero_points.outputs[0]], {"axis": 0})
@@ -238,7 +241,7 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
     nodes = [high, *below, size, scale, scales, count, zero_points, tokens, integers, shape, result]
     graph.insert_before(layer.matmul, nodes)
     one = _shared_constant(graph, "per_token.one", np.float32(1))
-    zero_point = _shared_constant(graph, f"per_token.zero_point_{shares.zero_point}", np.uint8(shares.zero_point))
+    zero_point = _shared_constant(graph, f"per_token.zero_point_{levels.zero_point}", np.uint8(levels.zero_point))
     return _Integers(result.outputs[0], one, zero_point, scale.outputs[0])
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import onnx_ir as ir
 
 from nerd_export.config import INTEGER_RECIPES, Embeddings, Quantization
 from nerd_export.conversion.calibrate import calibrated_ranges
+from nerd_export.conversion.centering import MARK, channel_means
+from nerd_export.conversion.graph import nodes_of
 from nerd_export.conversion.linear import quantizable_layers
 from nerd_export.conversion.quantize import (
     ActivationRange,
@@ -19,6 +22,7 @@ from nerd_export.conversion.quantize import (
     quantize_products,
     quantize_weights,
 )
+from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.encoding import EncodedBatch
 
 EMBEDDINGS = "embeddings"  # the word embeddings, where the layers to keep are named
@@ -73,12 +77,17 @@ class Workshop:
     Makes graphs from one fp32 graph, which stays as it is.
 
     :param fp32: the prepared graph
-    :param centered: the same with its activations in the middle (:mod:`centering`), for products of integers
-    :param batches: real segments, for fixed activation ranges
+    :param with_means: makes it anew with what is taken off its layer norms, for products of integers
+    :param batches: real segments, which channels' means and fixed ranges are found on
     """
 
-    def __init__(self, fp32: ir.Model, centered: ir.Model, batches: Sequence[EncodedBatch]) -> None:
-        self._fp32, self._centered = fp32, centered
+    def __init__(
+        self,
+        fp32: ir.Model,
+        with_means: Callable[[Mapping[str, Doubles]], ir.Model],
+        batches: Sequence[EncodedBatch],
+    ) -> None:
+        self._fp32, self._with_means = fp32, with_means
         self._batches = batches
         self._ranges: Mapping[str, ActivationRange] | None = None
 
@@ -90,9 +99,12 @@ class Workshop:
         :raises OptionError: when a layer to keep is not one of the model's
         """
         model = (self._centered if plan.recipe in INTEGER_RECIPES else self._fp32).clone()
+        centered = [
+            n for n in nodes_of(model.graph, "LayerNormalization") if MARK in str(n.inputs[-1] and n.inputs[-1].name)
+        ]
         layers = self._quantize(model, plan)
         tables = quantize_embeddings(model) if plan.embeddings == "int8" else []
-        return model, _record(plan, layers, tables)
+        return model, _record(plan, layers, tables, len(centered))
 
     def names(self, plan: Plan) -> list[str]:
         """Name what a plan quantizes: its linear layers, and the word embeddings as :data:`EMBEDDINGS`."""
@@ -107,6 +119,12 @@ class Workshop:
             return quantize_weights(model, plan.keep_fp32)
         return []
 
+    @cached_property
+    def _centered(self) -> ir.Model:
+        """The graph with its activations in the middle of their 8 bits."""
+        with tempfile.TemporaryDirectory() as scratch:
+            return self._with_means(channel_means(self._fp32, self._batches, Path(scratch)))
+
     def _static_ranges(self) -> Mapping[str, ActivationRange]:
         if self._ranges is None:
             names = [layer.source_name for layer in quantizable_layers(self._centered.graph)]
@@ -115,12 +133,13 @@ class Workshop:
         return self._ranges
 
 
-def _record(plan: Plan, layers: Sequence[str], tables: Sequence[str]) -> dict[str, Any]:
+def _record(plan: Plan, layers: Sequence[str], tables: Sequence[str], centered: int) -> dict[str, Any]:
     """Describe what was done, as ``nerd.json`` and the card say it."""
     record: dict[str, Any] = {"method": "int8 embeddings" if tables else "none"}
     if plan.recipe != "none":
         record = {key: text.format(bits=plan.weight_bits) for key, text in _METHODS[plan.recipe].items()}
         record |= {"layers": len(layers), "fp32": "attention products, layer norms, classifier"}
+        record |= {"centered_layer_norms": centered} if plan.recipe in INTEGER_RECIPES else {}
         record |= {"kept_fp32": list(plan.keep_fp32)} if plan.keep_fp32 else {}
     record["embeddings"] = f"signed 8 bits, one scale a row: {', '.join(tables)}" if tables else "fp32"
     return record
