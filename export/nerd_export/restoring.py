@@ -1,6 +1,5 @@
 """
-The way back: a bundle's ONNX graph as a PyTorch checkpoint, to train on from, to learn from and to
-export again.
+The way back: a bundle's ONNX graph as a PyTorch checkpoint, to train on from, to learn from and to export again.
 
 The weights come back as they run, rounded to 8 bits where they are stored so. What the export moved between layers is
 put where PyTorch has it: queries lose the scale of the scores again; the biases of keys and values, which others carry

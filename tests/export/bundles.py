@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
 from nerd_onnx.inference.bundle import Bundle, sha256_of
+from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.tagger import Tagger
 from tests.models import sample_texts
 
@@ -22,6 +24,11 @@ WIDE = VerifyLimits(min_entity_agreement=0, max_labels_changed=1, max_f1_drop=1)
 
 def silent(_: str) -> None:
     pass
+
+
+def random_batches(count: int) -> list[EncodedBatch]:
+    """Make batches of ids that all the small models know, the same ones every time. *Shape:* (6, 60) each."""
+    return [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(count)]
 
 
 def plain_folder(source: Path, folder: Path) -> Path:

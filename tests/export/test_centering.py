@@ -1,4 +1,4 @@
-"""Activations in the mean of their 8 bits: what they cost there, and where the 8 bits of a token reach."""
+"""Activations in the middle of their 8 bits: what they cost there, and where the 8 bits of a token reach."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from nerd_export.conversion.prepare import prepared
 from nerd_export.conversion.quantize import quantize_products
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch
+from tests.export.bundles import random_batches
 from tests.models import FINE_LABELS, sample_texts
 
 FAR = 12.0
@@ -49,8 +50,7 @@ def test_channels_far_from_zero_cost_next_to_nothing(
             if name.endswith("LayerNorm.bias"):
                 parameter[:3] += torch.tensor([FAR, -FAR, FAR / 2])
     exported = export_onnx(original, tmp_path / "onnx")
-    batches = [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(3)]
-    means = channel_means(prepared(exported), batches, tmp_path)
+    means = channel_means(prepared(exported), random_batches(3), tmp_path)
     assert all(np.abs(mean).max() > FAR / 2 for mean in means.values())
     ids = np.random.default_rng(9).integers(5, 500, (4, 50))
     expected = logits(prepared(exported), ids, tmp_path)
@@ -64,7 +64,7 @@ def test_channels_far_from_zero_cost_next_to_nothing(
     assert errors[1] < errors[0] / 100
 
 
-def test_the_means_are_the_means_in_whole_steps(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_means_are_those_of_the_text_in_whole_steps(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     original = load_checkpoint(str(checkpoint("bert")))
     model = prepared(export_onnx(original, tmp_path / "onnx"))
     batches = [EncodedBatch(np.random.default_rng(n).integers(5, 500, (n, 10 * n))) for n in (1, 2, 3)]

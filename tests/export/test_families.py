@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 
 from nerd_export.conversion.calibrate import calibrated_ranges
-from nerd_export.conversion.centering import channel_means
+from nerd_export.conversion.centering import centered_norms, channel_means
 from nerd_export.conversion.graph import nodes_of
 from nerd_export.conversion.linear import linear_layers, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
@@ -23,7 +23,7 @@ from nerd_export.conversion.quantize import (
     quantize_products,
     quantize_weights,
 )
-from nerd_onnx.inference.encoding import EncodedBatch
+from tests.export.bundles import random_batches
 from tests.models import FAMILIES, FINE_LABELS
 
 # Mean logit difference from PyTorch in units of the logits' standard deviation, as measured on these models, with room.
@@ -93,10 +93,8 @@ def test_the_fp32_graph_computes_what_pytorch_does(exported: Exported, tmp_path:
 
 
 def test_centered_activations_compute_the_same(exported: Exported, tmp_path: Path) -> None:
-    batches = [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(2)]
-    model = prepared(exported.onnx_file, means=channel_means(exported.graph(), batches, tmp_path))
-    norms = nodes_of(model.graph, "LayerNormalization")
-    moved = [norm for norm in norms if "centered" in str(norm.inputs[-1] and norm.inputs[-1].name)]
+    model = prepared(exported.onnx_file, means=channel_means(exported.graph(), random_batches(2), tmp_path))
+    norms, moved = nodes_of(model.graph, "LayerNormalization"), centered_norms(model.graph)
     # DeBERTa's embeddings are masked behind their norm, its positions have a norm, and share the biases of queries and
     # keys with what the second layer reads. ModernBERT's norms and layers have no bias.
     # ALBERT's layers are one, but for what reads the embeddings.
@@ -111,7 +109,7 @@ def test_centered_activations_compute_the_same(exported: Exported, tmp_path: Pat
 def test_each_recipe_is_close_and_a_text_never_sees_its_neighbours(
     exported: Exported, recipe: str, tmp_path: Path
 ) -> None:
-    batches = [EncodedBatch(np.random.default_rng(seed).integers(5, 500, (6, 60))) for seed in range(4)]
+    batches = random_batches(4)
     model = exported.graph()
     if recipe != "int8-weights":
         model = prepared(exported.onnx_file, means=channel_means(model, batches, tmp_path))

@@ -20,8 +20,8 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Ca
     """
     Put the mean of several checkpoints' weights into the first.
 
-    A bundle's weights are those that it runs with (:mod:`nerd_export.restoring`): some of its biases lie in
-    the layer behind, which for fine-tunes of one model, whose weights are alike, is nearly the same mean.
+    A bundle's weights are those that it runs with (:mod:`nerd_export.restoring`): some of its biases lie in the
+    layer behind, which for fine-tunes of one model, whose weights are alike, is nearly the same mean.
 
     :param checkpoint: its model is changed
     :param others: hub ids or folders of checkpoints or bundles of the same architecture, labels and vocabulary

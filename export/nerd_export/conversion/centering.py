@@ -22,7 +22,7 @@ from nerd_export.conversion.observing import observed
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.encoding import EncodedBatch
 
-MARK = "centered"  # stands behind the names of the biases that were changed
+_MARK = "centered"  # stands behind the names of the biases that were changed
 _STEP = 1 / 16
 _BIAS = 2  # the place of its bias among a layer norm's inputs
 _MATRIX = 2  # axes
@@ -70,9 +70,15 @@ def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
         if all(_is_its_own(node.inputs[place]) for node, place, _ in changes):
             for node, place, addend in changes:
                 total = constant(node.inputs[place]).astype(np.float64) + addend
-                replace_constant(graph, node, place, total, MARK)
+                replace_constant(graph, node, place, total, _MARK)
             moved.append(str(output.name))
     return moved
+
+
+def centered_norms(graph: ir.Graph) -> list[ir.Node]:
+    """List the layer norms that :func:`center` moved, in this graph or the one it was made of."""
+    biases = ((norm, norm.inputs[_BIAS]) for norm in nodes_of(graph, "LayerNormalization") if len(norm.inputs) > _BIAS)
+    return [norm for norm, bias in biases if bias is not None and f".{_MARK}" in str(bias.name)]
 
 
 _Repair = tuple[ir.Node, int, Callable[[Doubles], Doubles]]  # a node, the place of its bias, and what that then lacks

@@ -7,6 +7,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from nerd_export.conversion.lineage import Origin
 from nerd_export.conversion.model_card import bundle_card
 from nerd_export.conversion.networks import TorchNetwork, segment_batches
 from nerd_export.conversion.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
-from nerd_export.conversion.prepare import prepared
+from nerd_export.conversion.prepare import folded, rewritten
 from nerd_export.conversion.recipe import Plan, Workshop
 from nerd_export.conversion.sensitivity import LayerCost, fewest_kept, layer_costs, title
 from nerd_export.conversion.verify import entity_set, sample_texts
@@ -206,13 +207,11 @@ class _Job:
         self._tell(f"exporting {self._request.model} with optimum, opset {OPSET}")
         exported = export_onnx(checkpoint, self._exported)
         _require_positions(self._segment_tokens, self._exported)
-        graph = prepared(exported, letter_case=self._letter_case)
+        plain = folded(exported, letter_case=self._letter_case)
+        graph = rewritten(plain)
         fp32 = self._write_fp32(graph)
         batches = segment_batches(fp32, self._texts)
-        workshop = Workshop(
-            graph, lambda means: prepared(exported, letter_case=self._letter_case, means=means), batches
-        )
-        original = TorchNetwork(checkpoint.model)
+        workshop, original = Workshop(graph, partial(rewritten, plain), batches), TorchNetwork(checkpoint.model)
         plan = self._plan()
         bundle = self._write(workshop, plan)
         self._tell(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
@@ -234,10 +233,10 @@ class _Job:
         if still := verdict.faults(self._request.limits):
             raise GateRefusalError(_refusal(still, verdict, plan, repair), result)
         if kept is not None and verdict.calibration is kept:
-            self._tell(
-                f"scores and thresholds stay those of {self._request.model}: "
-                f"{'--dataset has too few entities to fit them' if splits else 'no --dataset to fit them on'}"
+            reason = (
+                "--dataset has too few entities to fit" if self._request.dataset else "there is no --dataset to fit"
             )
+            self._tell(f"scores and thresholds stay those of {self._request.model}: {reason} them on")
         if verdict.comparison.note:
             self._tell(verdict.comparison.note)
         self._describe(bundle, original, result)

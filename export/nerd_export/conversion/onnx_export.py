@@ -87,11 +87,8 @@ def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
                 place, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
-        remedy = (
-            ""
-            if next(Path(place).rglob("*.onnx"), None) is None
-            else ("; it holds ONNX, which is read back only where nerd-export wrote it: give the checkpoint behind it")
-        )
+        foreign = "; it holds ONNX, which is read back only where nerd-export wrote it: give the checkpoint behind it"
+        remedy = foreign if any(Path(place).rglob("*.onnx")) else ""
         raise ModelError(f"{name}: cannot be loaded as a checkpoint: {first_line(err)}{remedy}") from err
     missing = sorted(found["missing_keys"])
     if any("classifier" in key for key in missing):

@@ -27,12 +27,16 @@ _LARGEST_FOLDED = 1 << 28  # bytes; weights that an exporter left transposed are
 
 
 def prepared(model_file: Path, *, letter_case: bool = False, means: Mapping[str, Doubles] | None = None) -> ir.Model:
+    """Load a graph and rewrite it: :func:`folded`, then :func:`rewritten`."""
+    return rewritten(folded(model_file, letter_case=letter_case), means)
+
+
+def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
     """
     Load a graph as optimum exports it, with constants folded.
 
     :param model_file: inputs are input_ids and attention_mask, and perhaps token_type_ids
     :param letter_case: the network sees letter case
-    :param means: what to take off the outputs of layer norms (:mod:`centering`); None for nothing
     :return: a model whose inputs are input_ids and attention_mask, and token_type_ids where these tell letter case
     :raises ModelError: when the network is to see letter case, and the graph lacks its input
     """
@@ -54,6 +58,17 @@ def prepared(model_file: Path, *, letter_case: bool = False, means: Mapping[str,
         logging.disable(before)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     split_gemm(model.graph)
+    return model
+
+
+def rewritten(model: ir.Model, means: Mapping[str, Doubles] | None = None) -> ir.Model:
+    """
+    Rewrite the attention of a graph, and center its activations where their means are known.
+
+    :param model: as :func:`folded` gives it; it is not changed
+    :param means: what to take off the outputs of layer norms (:mod:`centering`); None for nothing
+    """
+    model = model.clone()
     if means is not None:
         center(model.graph, means)
     for node in [*nodes_of(model.graph, "Div"), *nodes_of(model.graph, "Mul")]:

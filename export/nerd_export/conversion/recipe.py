@@ -13,8 +13,7 @@ import onnx_ir as ir
 
 from nerd_export.config import INTEGER_RECIPES, Embeddings, Quantization
 from nerd_export.conversion.calibrate import calibrated_ranges
-from nerd_export.conversion.centering import MARK, channel_means
-from nerd_export.conversion.graph import nodes_of
+from nerd_export.conversion.centering import centered_norms, channel_means
 from nerd_export.conversion.linear import quantizable_layers
 from nerd_export.conversion.quantize import (
     ActivationRange,
@@ -99,9 +98,7 @@ class Workshop:
         :raises OptionError: when a layer to keep is not one of the model's
         """
         model = (self._centered if plan.recipe in INTEGER_RECIPES else self._fp32).clone()
-        centered = [
-            n for n in nodes_of(model.graph, "LayerNormalization") if MARK in str(n.inputs[-1] and n.inputs[-1].name)
-        ]
+        centered = centered_norms(model.graph)
         layers = self._quantize(model, plan)
         tables = quantize_embeddings(model) if plan.embeddings == "int8" else []
         return model, _record(plan, layers, tables, len(centered))
