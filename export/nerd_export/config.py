@@ -41,9 +41,10 @@ class TrainConfig:
     :param nameless_share: stretches without an entity that are added, as a share of the sentences
     :param letter_case: the model is told each word's case through its token types, see :mod:`letter_case`
     :param coarse_share: share of the coarse types in the loss of the labels, which is of the fine ones otherwise
-    :param teacher: the same of a fine-tuned classifier with the same labels, to learn from as well
-    :param soft_share: the teacher's share of the loss, 0 to 1
-    :param temperature: softens the teacher's probabilities
+    :param teachers: the same of fine-tuned classifiers with the same labels, to learn from the mean of their
+        probabilities as well
+    :param soft_share: the teachers' share of the loss, 0 to 1
+    :param temperature: softens the teachers' probabilities
     """
 
     model: str = "bert-base-uncased"
@@ -77,7 +78,7 @@ class TrainConfig:
     nameless_share: float = 0.0
     letter_case: bool = False
     coarse_share: float = 0.0
-    teacher: str | None = None
+    teachers: tuple[str, ...] = ()
     soft_share: float = 0.5
     temperature: float = 1.0
 
@@ -90,7 +91,7 @@ class TrainConfig:
     @property
     def mixes_losses(self) -> bool:
         """Whether the model's own loss is not enough: for a teacher, weights, coarse types, or words without a tag."""
-        asked = self.teacher is not None or bool(self.tier_weights) or self.coarse_share > 0
+        asked = bool(self.teachers) or bool(self.tier_weights) or self.coarse_share > 0
         return asked or self.null_tags == "unknown"
 
 

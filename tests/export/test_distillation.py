@@ -110,7 +110,7 @@ def test_a_teacher_with_another_tokenizer_answers_word_by_word(
     examples = [Example.of_words(s) for s in SENTENCES] + [Example.of_unlabelled(t) for t in TEXTS[12:16]]
     features = encode(examples, student, IDS, 60, every_pretoken=True)
     asked: list[str] = []
-    found = soft_labels(str(teacher), examples, features, LABELS, temperature=2.0, folder=tmp_path, note=asked.append)
+    found = soft_labels([str(teacher)], examples, features, LABELS, temperature=2.0, folder=tmp_path, note=asked.append)
     model = transformers.AutoModelForTokenClassification.from_pretrained(teacher).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(teacher)
     covered = 0
@@ -126,12 +126,49 @@ def test_a_teacher_with_another_tokenizer_answers_word_by_word(
             np.testing.assert_allclose(answer, alone[pieces[0]] if pieces else 0.0, atol=2e-3)
             covered += bool(pieces)
     assert covered > 0.97 * found.first[-1]
-    again = soft_labels("gone", examples, features, LABELS, temperature=2.0, folder=tmp_path, note=asked.append)
+    again = soft_labels(["gone"], examples, features, LABELS, temperature=2.0, folder=tmp_path, note=asked.append)
     np.testing.assert_array_equal(again.table, found.table)  # a resumed run does not ask twice
     assert len(asked) == 1
     fewer = encode(examples[:3], student, IDS, 60, every_pretoken=True)
     with pytest.raises(OutputError, match="was made of other examples or by another version; start anew"):
-        soft_labels("gone", examples[:3], fewer, LABELS, temperature=2.0, folder=tmp_path, note=asked.append)
+        soft_labels(["gone"], examples[:3], fewer, LABELS, temperature=2.0, folder=tmp_path, note=asked.append)
+
+
+def test_several_teachers_give_the_mean_of_those_that_have_the_word(
+    checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    import transformers
+
+    student = transformers.AutoTokenizer.from_pretrained(checkpoint("bert"))
+    examples = [Example.of_words(s) for s in SENTENCES[:4]] + [Example.of_unlabelled(TEXTS[12])]
+    features = encode(examples, student, IDS, 60, every_pretoken=True)
+    names = [
+        str(make_checkpoint(tmp_path / family, family, labels, seed=seed))
+        for family, labels, seed in (("xlm-roberta", FINE_LABELS, 3), ("bert", tuple(reversed(FINE_LABELS)), 4))
+    ]
+    described = tmp_path / "bert" / "tokenizer_config.json"
+    reads_less = json.loads(described.read_text()) | {"model_max_length": 12}
+    described.write_text(json.dumps(reads_less))
+
+    def asked(*teachers: str) -> SoftLabels:
+        folder = tmp_path / f"work-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        return soft_labels(teachers, examples, features, LABELS, temperature=1.0, folder=folder, note=notes.append)
+
+    notes: list[str] = []
+    alone = [np.asarray(asked(name).table, dtype=np.float32) for name in names]
+    known = np.stack([table.any(axis=-1) for table in alone])
+    for teachers, weights in ((names, (1, 1)), (names[::-1], (1, 1)), ([names[0], *names], (2, 1))):
+        share = known * np.array(weights)[:, None]
+        expected = sum(s[:, None] * table for s, table in zip(share, alone, strict=True)) / share.sum(axis=0)[:, None]
+        np.testing.assert_allclose(asked(*teachers).table, expected, atol=1e-3)
+    assert [note.partition(" 5 texts")[0] for note in notes] == ["the teacher labels"] * 2 + [
+        "2 teachers label",
+        "2 teachers label",
+        "3 teachers label",
+    ]
+    assert known.any(axis=0).all()
+    assert not known.all()
 
 
 def test_a_teacher_of_other_labels_is_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
@@ -143,9 +180,9 @@ def test_a_teacher_of_other_labels_is_refused(checkpoint: Callable[..., Path], t
     other = LabelSet((*FINE_LABELS, "product-car"))
     teacher = make_checkpoint(tmp_path / "teacher", "bert", FINE_LABELS)
     with pytest.raises(NerdError, match="differ in the labels product-car; a teacher must"):
-        soft_labels(str(teacher), examples, features, other, temperature=1.0, folder=tmp_path, note=print)
+        soft_labels([str(teacher)], examples, features, other, temperature=1.0, folder=tmp_path, note=print)
     with pytest.raises(NerdError, match="teacher 'gone' cannot be loaded"):
-        soft_labels("gone", examples, features, LABELS, temperature=1.0, folder=tmp_path, note=print)
+        soft_labels(["gone"], examples, features, LABELS, temperature=1.0, folder=tmp_path, note=print)
     assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
 
 
@@ -193,7 +230,7 @@ def test_a_student_comes_near_its_teacher_on_text_without_any_label(
     config = TrainConfig(
         model=str(checkpoint("bert")),
         level="fine",
-        teacher=str(teacher),
+        teachers=(str(teacher),),
         soft_share=1.0,
         epochs=6,
         learning_rate=3e-3,
@@ -278,7 +315,7 @@ def test_no_batch_of_the_teacher_is_larger_than_it_may_be(
     monkeypatch.setattr(transformers.BertForTokenClassification, "forward", seen)
     monkeypatch.setattr("nerd_export.training.teacher._BATCH_TOKENS", 600)
     soft_labels(
-        str(teacher),
+        [str(teacher)],
         examples,
         features,
         LABELS,
@@ -303,7 +340,7 @@ def test_a_teacher_in_bfloat16_says_about_the_same(checkpoint: Callable[..., Pat
     for precision in get_args(Precision):
         (tmp_path / precision).mkdir()
         found = soft_labels(
-            *(str(teacher), examples, features, LABELS),
+            *([str(teacher)], examples, features, LABELS),
             temperature=1.0,
             precision=precision,
             folder=tmp_path / precision,

@@ -115,7 +115,7 @@ def test_a_teacher_that_sees_case_is_shown_it(checkpoint: Callable[..., Path], t
         features = encode(examples, tokenizer, ids, 60, every_pretoken=True)
         (tmp_path / str(i)).mkdir()
         found = soft_labels(
-            str(folder), examples, features, labels, temperature=1.0, folder=tmp_path / str(i), note=lambda _: None
+            [str(folder)], examples, features, labels, temperature=1.0, folder=tmp_path / str(i), note=lambda _: None
         )
         answers.append(found.of(0).copy())
     assert np.abs(answers[0] - answers[1]).max() > 0.01

@@ -201,7 +201,7 @@ def test_a_teacher_may_be_a_bundle_and_is_known_by_its_files(checkpoint: Callabl
     for number, teacher in enumerate((source, bundle)):
         (tmp_path / str(number)).mkdir()
         asked = soft_labels(
-            str(teacher), texts, features, labels, temperature=1, folder=tmp_path / str(number), note=silent
+            [str(teacher)], texts, features, labels, temperature=1, folder=tmp_path / str(number), note=silent
         )
         tables.append(np.asarray(asked.table))
     np.testing.assert_allclose(tables[0], tables[1], atol=2e-3)

@@ -101,14 +101,14 @@ def test_a_run_is_not_resumed_with_another_teacher(tmp_path: Path) -> None:
     """The teacher's folder keeps its name; a file in it is another one."""
     make_checkpoint(tmp_path / "base", "bert", None)
     teacher = make_checkpoint(tmp_path / "teacher", "bert", ("O", "person"))
-    config = TrainConfig(model=str(tmp_path / "base"), teacher=str(teacher), max_tokens=22, epochs=1)
+    config = TrainConfig(model=str(tmp_path / "base"), teachers=(str(teacher),), max_tokens=22, epochs=1)
     work = tmp_path / "run" / "checkpoints"
     train(config, DATA, tmp_path / "run", resume=False, overwrite=False, note=lambda _: None)
-    before = json.loads((work / "recipe.json").read_text())["teacher_sha256"]
+    before = json.loads((work / "recipe.json").read_text())["teachers_sha256"]
     make_checkpoint(teacher, "bert", ("O", "person"), seed=7)
-    with pytest.raises(OutputError, match="another teacher_sha256;"):
+    with pytest.raises(OutputError, match="another teachers_sha256;"):
         train(config, DATA, tmp_path / "run", resume=True, overwrite=False, note=lambda _: None)
-    assert json.loads((work / "recipe.json").read_text())["teacher_sha256"] == before
+    assert json.loads((work / "recipe.json").read_text())["teachers_sha256"] == before
 
 
 @pytest.mark.parametrize("recipe", [None, "", '{"seed": ', "[1]"])

@@ -124,15 +124,18 @@ _SHARE = click.FloatRange(0, 1)
 )
 @click.option(
     "--teacher",
+    "teachers",
     shell_complete=complete_folders,
-    help="Hub id or folder of a fine-tuned model, or a bundle's folder, with the same labels, to learn from as well.",
+    multiple=True,
+    help="Hub id or folder of a fine-tuned model, or a bundle's folder, with the same labels, to learn from as well; "
+    "may be repeated: then from the mean of their probabilities.",
 )
 @click.option(
     "--unlabelled", type=click.Path(path_type=Path), help="Parquet or JSON Lines file of text for the teacher to label."
 )
-@click.option("--soft-share", type=_SHARE, default=_DEFAULTS.soft_share, help="The teacher's share of the loss.")
+@click.option("--soft-share", type=_SHARE, default=_DEFAULTS.soft_share, help="The teachers' share of the loss.")
 @click.option(
-    "--temperature", type=_ABOVE_ZERO, default=_DEFAULTS.temperature, help="Softens the teacher's probabilities."
+    "--temperature", type=_ABOVE_ZERO, default=_DEFAULTS.temperature, help="Softens the teachers' probabilities."
 )
 @click.option("--drop-bad-rows", is_flag=True, help="Leave faulty rows out instead of stopping.")
 @click.option("--drop-shared", is_flag=True, help="Leave out of training what stands in validation too.")
@@ -167,12 +170,12 @@ def train_command(
         raise OptionError("--forms writes the same text again unless a share, such as --plain-share, draws forms")
     if config.coarse_share and config.level != "fine":
         raise OptionError("--coarse-share is for --level fine, which has coarse types beside its own")
-    if unlabelled is not None and config.teacher is None:
+    if unlabelled is not None and not config.teachers:
         raise OptionError("--unlabelled gives text for a teacher to label; name one with --teacher")
     _check_output(output, resume=resume, overwrite=overwrite)
     require_model(config.model, "--model")
-    if config.teacher is not None:
-        require_model(config.teacher, "--teacher")
+    for name in config.teachers:
+        require_model(name, "--teacher")
     if not train_files or validation_file is None:
         require_place(config.dataset, "dataset", "--dataset")
     data = prepare(

@@ -1,6 +1,6 @@
 """
-The loss beyond the plain one: sentences weigh differently, coarse types count of themselves, and words learn from a
-teacher as well.
+The loss beyond the plain one: sentences weigh differently, coarse types count of themselves, and words learn from
+teachers as well.
 
 The published recipe needs none of this and runs on transformers' Trainer as it is.
 """
@@ -43,8 +43,8 @@ class Collator:
         """
         Pad rows into a batch.
 
-        :return: with ``weight`` *Shape:* (batch,) and ``soft`` *Shape:* (batch, tokens, labels), zeros where the
-            teacher said nothing, for rows that have them
+        :return: with ``weight`` *Shape:* (batch,) and ``soft`` *Shape:* (batch, tokens, labels), zeros where
+            no teacher said anything, for rows that have them
         """
         import torch
 
@@ -66,9 +66,9 @@ class Mix:
     """
     What the loss is made of.
 
-    :param soft_share: of the teacher's part, 0 to 1; it is multiplied by the square of ``temperature``, which keeps
+    :param soft_share: of the teachers' part, 0 to 1; it is multiplied by the square of ``temperature``, which keeps
         its gradients' size
-    :param temperature: the logits are divided by it where they are compared with the teacher's probabilities
+    :param temperature: the logits are divided by it where they are compared with the teachers' probabilities
     :param coarse_share: of the coarse types in the part of the labels, 0 to 1: the rest is of the labels as they are
     :param class_of_label: coarse class of each label, which its probability counts for. *Shape:* (labels,)
     """
@@ -81,14 +81,14 @@ class Mix:
 
 def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, mix: Mix) -> Any:
     """
-    Mix the cross entropy against the labels with that against a teacher's probabilities (Hinton et al., 2015).
+    Mix the cross entropy against the labels with that against teachers' probabilities (Hinton et al., 2015).
 
     Each part is a weighted mean over the words that it has.
 
     :param logits: *Shape:* (batch, tokens, labels)
     :param labels: ids, or ``IGNORED`` where none is known. *Shape:* (batch, tokens)
     :param weight: of each example; None for 1. *Shape:* (batch,)
-    :param soft: the teacher's probabilities, zeros where it said nothing; None for no teacher. *Shape:* as ``logits``
+    :param soft: the teachers' probabilities, zeros where none answered; None for no teachers. *Shape:* as ``logits``
     :return: a scalar tensor
     """
     import torch

@@ -1,4 +1,4 @@
-"""What a larger model thinks of each word: the soft labels that distillation learns from (Hinton et al., 2015)."""
+"""What larger models think of each word: the soft labels that distillation learns from (Hinton et al., 2015)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _DECIDING = (".json", ".txt", ".safetensors", ".bin", ".model", ".onnx")
 @dataclass(frozen=True)
 class SoftLabels:
     """
-    The teacher's probabilities for each decided word, in a file that is mapped into memory.
+    The teachers' probabilities for each decided word, in a file that is mapped into memory.
 
-    :param table: *Shape:* (decided words of all examples, labels); zeros where the teacher has no token
+    :param table: *Shape:* (decided words of all examples, labels); zeros where no teacher has a token
     :param first: row of each example's first word. *Shape:* (examples + 1,)
     """
 
@@ -54,7 +54,7 @@ def fingerprint(teacher: str) -> str:
 
 
 def soft_labels(
-    teacher: str,
+    teachers: Sequence[str],
     examples: Sequence[Example],
     features: Features,
     labels: LabelSet,
@@ -65,28 +65,31 @@ def soft_labels(
     note: Callable[[str], None],
 ) -> SoftLabels:
     """
-    Ask the teacher about every decided word, or take the answers that an earlier start left in ``folder``.
+    Ask the teachers about every decided word, or take the answers that an earlier start left in ``folder``.
 
-    A word gets the answer of the teacher's piece in which it starts, so the teacher may have another tokenizer.
+    A word gets the answer of a teacher's piece in which it starts, so a teacher may have another tokenizer; of several
+    teachers, the mean of those that have such a piece.
 
-    :param teacher: hub id or folder of a token classifier or bundle with the same labels
-    :param temperature: its logits are divided by this before they become probabilities
-    :param precision: of its matrix products
-    :raises NerdError: when it cannot be loaded or knows other labels
+    :param teachers: hub ids or folders of token classifiers or bundles with the same labels; one that stands there
+        twice counts twice
+    :param temperature: their logits are divided by this before they become probabilities
+    :param precision: of their matrix products
+    :raises NerdError: when one cannot be loaded or knows other labels
     :raises OutputError: when an earlier start's answers are not of these examples
     """
     counts = np.fromiter(map(len, features.places), dtype=np.int64, count=len(features.places))
     first = np.concatenate([[0], np.cumsum(counts)])
     path = folder / _FILE
     if not path.exists():
-        model = _Teacher(teacher, labels, temperature, precision)
-        note(f"the teacher labels {len(examples)} texts with {first[-1]} words; this is done once")
+        models = [_Teacher(name, labels, temperature, precision) for name in teachers]
+        who = "the teacher labels" if len(models) == 1 else f"{len(models)} teachers label"
+        note(f"{who} {len(examples)} texts with {first[-1]} words; this is done once")
         pending = path.with_suffix(".writing")
         with writing(folder):
             table = np.lib.format.open_memmap(
                 pending, mode="w+", dtype=np.float16, shape=(int(first[-1]), len(labels.names))
             )
-            _fill(table, first, model, examples, features)
+            _fill(table, first, models, examples, features)
             table.flush()
             pending.rename(path)
     found = SoftLabels(np.load(path, mmap_mode="r"), first)
@@ -98,20 +101,32 @@ def soft_labels(
 def _fill(
     table: npt.NDArray[np.float16],
     first: npt.NDArray[np.int64],
-    model: _Teacher,
+    models: Sequence[_Teacher],
     examples: Sequence[Example],
     features: Features,
 ) -> None:
-    """Run the teacher over all examples, like lengths together, the longest first."""
-    lengths = model.lengths([example.text for example in examples])
+    """Run the teachers over all examples, like lengths together, the longest first."""
+    texts = [example.text for example in examples]
+    lengths = [max(of_each) for of_each in zip(*(model.lengths(texts) for model in models), strict=True)]
     order = np.argsort([-length for length in lengths], kind="stable").tolist()
     begin = 0
     while begin < len(order):
         rows = order[begin : begin + max(1, _BATCH_TOKENS // max(1, lengths[order[begin]]))]
-        answers = model.probabilities([examples[i].text for i in rows], [features.starts[i] for i in rows])
-        for i, answer in zip(rows, answers, strict=True):
-            table[first[i] : first[i + 1]] = answer
+        asked = [texts[i] for i in rows], [features.starts[i] for i in rows]
+        for i, *answers in zip(rows, *(model.probabilities(*asked) for model in models), strict=True):
+            table[first[i] : first[i + 1]] = _mean(np.stack(answers))
         begin += len(rows)
+
+
+def _mean(answers: npt.NDArray[np.float32]) -> Any:
+    """
+    Give each word the mean of the answers that it has.
+
+    :param answers: zeros where a teacher has none. *Shape:* (teachers, words, labels)
+    :return: *Shape:* (words, labels)
+    """
+    answered = answers.any(axis=-1).sum(axis=0)
+    return answers.sum(axis=0) / np.maximum(answered, 1)[:, None]
 
 
 class _Teacher:
@@ -187,4 +202,4 @@ def _at(offsets: Any, answers: Any, starts: Sequence[int]) -> Any:
     last = np.maximum(np.searchsorted(begins, wanted, side="right") - 1, 0)
     pieces = filled[np.searchsorted(begins, begins[last])]  # the first, where one character has several pieces
     inside = (offsets[pieces, 0] <= wanted) & (wanted < offsets[pieces, 1])
-    return np.where(inside[:, None], answers[pieces], 0).astype(np.float16)
+    return np.where(inside[:, None], answers[pieces], np.float32(0))

@@ -102,8 +102,8 @@ def train(
 
     work = output / CHECKPOINTS
     recipe = asdict(config) | data.facts()
-    if config.teacher is not None:
-        recipe["teacher_sha256"] = fingerprint(config.teacher)
+    if config.teachers:
+        recipe["teachers_sha256"] = [fingerprint(name) for name in config.teachers]
     transformers.set_seed(config.seed)
     tokenizer, model = load_base(config.model, data.labels)
     if config.letter_case:
@@ -168,7 +168,7 @@ def _features(
     *,
     letter_case: bool,
 ) -> tuple[Any, Any, SoftLabels | None]:
-    """Encode both splits, tell how many of their words could not be, and ask the teacher if there is one."""
+    """Encode both splits, tell how many of their words could not be, and ask the teachers if there are any."""
     ids = {name: i for i, name in enumerate(data.labels.names)}
     examples = write_examples(data.train, config) + [Example.of_unlabelled(text) for text in data.unlabelled]
     known = [Example.of_words(sentence) for sentence in data.validation]
@@ -181,9 +181,9 @@ def _features(
     if validation.lost:
         note(f"{validation.lost} validation word(s) {beyond}; scores leave them out")
     soft = None
-    if config.teacher is not None:
+    if config.teachers:
         soft = soft_labels(
-            config.teacher,
+            config.teachers,
             examples,
             train,
             data.labels,
@@ -268,7 +268,7 @@ def _arguments(config: TrainConfig, work: Path) -> Any:
 def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Record recipe and data beside the checkpoints; refuse to resume another run. Only ``overwrite`` deletes."""
     wanted = json.loads(json.dumps(recipe))
-    defaults = asdict(TrainConfig())  # what a run did that was begun before an option was there
+    defaults = json.loads(json.dumps(asdict(TrainConfig())))  # what a run did that was begun before an option was there
     if overwrite:
         with writing(work):
             if work.exists():
