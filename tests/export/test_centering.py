@@ -121,21 +121,30 @@ def test_a_layer_norm_that_anyone_reads_who_cannot_make_up_for_it_stays() -> Non
         alike = LayerNormalization (summed, weight, shared)
         third = MatMul (alike, matrix)
         twin = Add (third, addend3)
-        given = LayerNormalization (twin, weight, shared)
-        out = Identity (given)
+        given = LayerNormalization (twin, weight, bias4)
+        fourth = MatMul (given, one)
+        none1 = Add (fourth, zeros)
+        tied = LayerNormalization (none1, weight, bias5)
+        fifth = MatMul (tied, matrix)
+        none2 = Add (fifth, zeros)
+        output = LayerNormalization (none2, weight, shared)
+        out = Identity (output)
     }
     """
     proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(1)
-    vectors = ("weight", "shared", *(f"{name}{i}" for name in ("bias", "addend") for i in (1, 2, 3)))
-    for name, shape in {"matrix": (4, 4), **dict.fromkeys(vectors, (4,))}.items():
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    vectors = ("weight", "shared", *(f"{name}{i}" for name in ("bias", "addend") for i in range(1, 6)))
+    shapes = {"matrix": (4, 4), "one": (4, 4), **dict.fromkeys(vectors, (4,))}
+    arrays_of = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    for name, array in (*arrays_of.items(), ("zeros", np.zeros(4, dtype=np.float32))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     model = ir.from_proto(proto)
     values = {"x": rng.normal(size=(2, 3, 4)).astype(np.float32)}
     run = onnx.reference.ReferenceEvaluator
     expected = run(proto).run(None, values)[0]
-    means = {name: np.full(4, 3.0) for name in ("seen", "also", "last", "alike", "given")}
-    assert center(model.graph, means) == ["seen"]  # a square; no bias; a bias for two; nobody to repair
+    means = {name: np.full(4, 3.0) for name in ("seen", "also", "last", "alike", "given", "tied", "output")}
+    # "also" is squared, "last" meets no bias, "alike" has one for two, "tied" meets zeros behind a matrix of others too
+    assert center(model.graph, means) == ["seen", "given"]
     np.testing.assert_allclose(run(ir.to_proto(model)).run(None, values)[0], expected, atol=1e-5)
 
 

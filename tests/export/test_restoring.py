@@ -88,6 +88,20 @@ def test_centered_bundles_come_back(family: str, checkpoint: Callable[..., Path]
         assert (logits(place) - logits(str(source))).abs().mean() / logits(str(source)).std() < 0.04
 
 
+@pytest.mark.parametrize("quantize", ["none", "int8-weights"])
+def test_a_bundle_that_was_never_centered_is_centered_as_its_checkpoint_would_be(
+    quantize: Quantization, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The biases of its keys, which change nothing and are left out, come back as zeros that all layers share."""
+    source = checkpoint("bert")
+    never = exported(source, tmp_path / "never", quantize)
+    counts = [
+        Bundle.load(exported(model, tmp_path / name, "int8")).description["quantization"]["centered_layer_norms"]
+        for model, name in ((source, "first"), (never, "again"))
+    ]
+    assert counts == [5, 5]
+
+
 def test_a_graph_that_is_read_wrongly_is_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     def unmarked(model: onnx.ModelProto) -> None:
         """Take the mark of the scale away, so that queries are read a few times too small."""

@@ -10,7 +10,8 @@ cost a product on the way around each layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,18 +61,17 @@ def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
     :param means: as :func:`channel_means` gives them; one that is not finite is left out
     :return: names of the outputs that were moved
     """
+    found = [(norm, repairs) for norm in nodes_of(graph, "LayerNormalization") if (repairs := _repairs(norm))]
     moved = []
-    for norm in nodes_of(graph, "LayerNormalization"):
-        output = norm.outputs[0]
-        mean, repairs = means.get(str(output.name)), _repairs(output)
-        if mean is None or not np.isfinite(mean).all() or not repairs or len(norm.inputs) <= _BIAS:
+    for norm, repairs in found:
+        name = str(norm.outputs[0].name)
+        mean = means.get(name)
+        if mean is None or not np.isfinite(mean).all():
             continue
-        changes = [(norm, _BIAS, -mean), *((node, place, lacking(mean)) for node, place, lacking in repairs)]
-        if all(_is_its_own(node.inputs[place]) for node, place, _ in changes):
-            for node, place, addend in changes:
-                total = constant(node.inputs[place]).astype(np.float64) + addend
-                replace_constant(graph, node, place, total, _MARK)
-            moved.append(str(output.name))
+        _add(graph, norm, _BIAS, -mean)
+        for repair in repairs:
+            _add(graph, repair.bias, repair.place, mean if repair.beside else mean @ repair.weight)
+        moved.append(name)
     return moved
 
 
@@ -81,7 +81,32 @@ def centered_norms(graph: ir.Graph) -> list[ir.Node]:
     return [norm for norm, bias in biases if bias is not None and f".{_MARK}" in str(bias.name)]
 
 
-_Repair = tuple[ir.Node, int, Callable[[Doubles], Doubles]]  # a node, the place of its bias, and what that then lacks
+@dataclass(frozen=True)
+class _Repair:
+    """
+    A linear layer whose bias can take what a layer norm lost.
+
+    :param bias: the Add behind the product
+    :param place: of the constant among its inputs
+    :param matrix: a constant
+    :param beside: whether the layer's result is added to the norm's; else the layer reads it
+    """
+
+    bias: ir.Node
+    place: int
+    matrix: ir.Value | None
+    beside: bool
+
+    @property
+    def weight(self) -> Doubles:
+        """The matrix. *Shape:* (inputs, outputs)."""
+        return np.asarray(constant(self.matrix), dtype=np.float64)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the bias is this layer's alone; zeros may be a constant of all layers without a bias."""
+        vector = self.bias.inputs[self.place]
+        return _is_its_own(vector) or (_is_its_own(self.matrix) and not constant(vector).any())
 
 
 def _is_its_own(value: ir.Value | None) -> bool:
@@ -89,17 +114,25 @@ def _is_its_own(value: ir.Value | None) -> bool:
     return value is not None and constant(value) is not None and len(value.uses()) == 1
 
 
-def _repairs(value: ir.Value) -> list[_Repair] | None:
-    """Find where what is taken off a value can be added behind; None where a reader has no bias that could take it."""
+def _add(graph: ir.Graph, node: ir.Node, place: int, addend: Doubles) -> None:
+    """Add to the constant that one node reads."""
+    replace_constant(graph, node, place, constant(node.inputs[place]).astype(np.float64) + addend, _MARK)
+
+
+def _repairs(norm: ir.Node) -> list[_Repair] | None:
+    """Find where what is taken off a layer norm can be added behind; None where a reader has no bias to take it."""
+    value = norm.outputs[0]
+    if value.is_graph_output() or len(norm.inputs) <= _BIAS or not _is_its_own(norm.inputs[_BIAS]):
+        return None
     repairs = []
     for node in consumers(value):
         if node.op_type == "Shape":
             continue
         repair = _in_layer(node, value) or _beside_layer(node, value)
-        if repair is None:
+        if repair is None or not repair.is_free:
             return None
         repairs.append(repair)
-    return None if value.is_graph_output() else repairs
+    return repairs
 
 
 def _in_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
@@ -109,7 +142,7 @@ def _in_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
         return None
     bias = bias_of(node, matrix.shape[1])
     place = None if bias is None else vector_place(bias)
-    return None if bias is None or place is None else (bias, place, lambda mean: mean @ matrix.astype(np.float64))
+    return None if bias is None or place is None else _Repair(bias, place, node.inputs[1], beside=False)
 
 
 def _beside_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
@@ -117,5 +150,7 @@ def _beside_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
     if node.op_type != "Add":
         return None
     layer = layer_behind(node.inputs[1] if node.inputs[0] is value else node.inputs[0])
-    place = vector_place(layer.bias) if layer is not None and layer.bias is not None and not layer.moves else None
-    return None if layer is None or layer.bias is None or place is None else (layer.bias, place, lambda mean: mean)
+    if layer is None or layer.bias is None or layer.moves:
+        return None
+    place = vector_place(layer.bias)
+    return None if place is None else _Repair(layer.bias, place, layer.matmul.inputs[1], beside=True)
