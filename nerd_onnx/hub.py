@@ -49,6 +49,28 @@ def require_place(name: str, kind: Kind, option: str = "") -> None:
         raise error(f"{shown}: no such folder here, and as a {what} of the hub {reason}; give a folder that is there")
 
 
+def has_file(name: str, file: str) -> bool:
+    """
+    Tell whether a model's folder, here or on the hub, has a file. What the hub's cache knows is not asked for.
+
+    A hub that cannot be asked has none: who then loads the model is told why.
+
+    :param file: its name in that folder
+    """
+    if Path(name).exists() or "/" not in name or not is_hub_id(name):
+        return (Path(name) / file).is_file()
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+
+    known = try_to_load_from_cache(name, file, cache_dir=constants.HF_HUB_CACHE)
+    if known is not None:
+        return isinstance(known, str)
+    try:
+        found = HfApi().repo_info(name, timeout=_ASK_S)
+    except Exception:  # noqa: BLE001 - huggingface_hub and what it sends with raise many kinds
+        return False
+    return any(sibling.rfilename == file for sibling in found.siblings or ())
+
+
 def _is_cached(name: str, kind: Kind) -> bool:
     """Tell whether an earlier use left something of it here."""
     from huggingface_hub import constants

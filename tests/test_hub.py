@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import threading
@@ -12,15 +13,19 @@ from pathlib import Path
 from typing import NoReturn
 
 import huggingface_hub.constants
+import huggingface_hub.file_download
 import pytest
 
 from nerd_export.conversion.cli import main as nerd_export
 from nerd_export.evaluation.cli import main as nerd_eval
+from nerd_export.model_names import as_checkpoint, bundle_named
 from nerd_export.training.cli import main as nerd_train
 from nerd_onnx import hub
 from nerd_onnx.cli import main as nerd_tag
 from nerd_onnx.errors import ModelError, TrainingDataError
 from nerd_onnx.hub import is_hub_id, require_place
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.tagger import Tagger
 from tests.commands import runner
 from tests.models import SAMPLE
 
@@ -28,20 +33,39 @@ PATHS = ("./no-such", "no/such/folder", "/no/such", "~/no-such", "../no-such", "
 
 
 class _Hub(BaseHTTPRequestHandler):
-    """Knows one model, and remembers what it is asked."""
+    """Knows one model by name and another with the files of a folder, and remembers what it is asked."""
 
     asked: list[str]
+    folder: Path
+    commit = "0" * 40
+
+    def do_HEAD(self) -> None:
+        self._answer()
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
-        known = self.path == "/api/models/us/tiny"
-        body = json.dumps({"id": "us/tiny"} if known else {"error": "Repository not found"}).encode()
-        self.send_response(200 if known else 404)
-        if not known:
-            self.send_header("X-Error-Code", "RepoNotFound")
-        self.send_header("Content-Length", str(len(body)))
+        self.wfile.write(self._answer())
+
+    def _answer(self) -> bytes:
+        """Send status and headers. :return: the body"""
+        _, _, name = self.path.partition("/resolve/")
+        code, sent = 200, {"X-Repo-Commit": self.commit}
+        if self.path == "/api/models/us/tiny":
+            body = json.dumps({"id": "us/tiny"}).encode()
+        elif self.path.startswith("/api/models/us/bundle"):
+            files = [{"rfilename": path.name} for path in self.folder.iterdir()]
+            body = json.dumps({"id": "us/bundle", "sha": self.commit, "siblings": files}).encode()
+        elif self.path.startswith("/us/bundle/") and (file := self.folder / name.partition("/")[2]).is_file():
+            body = file.read_bytes()
+            sent["ETag"] = hashlib.sha256(body).hexdigest()
+        else:
+            code, body = 404, json.dumps({"error": "not found"}).encode()
+            sent["X-Error-Code"] = "EntryNotFound" if name else "RepoNotFound"
+        self.send_response(code)
+        for header, value in (*sent.items(), ("Content-Length", str(len(body)))):
+            self.send_header(header, value)
         self.end_headers()
-        self.wfile.write(body)
+        return body
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -53,7 +77,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]
     _Hub.asked = []
     with ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        place = f"http://127.0.0.1:{server.server_port}"
+        files = place + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", place)
+        monkeypatch.setattr(huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", files)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         yield _Hub.asked
         server.shutdown()
@@ -92,6 +119,31 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monkey
         assert time.monotonic() - begin < 5
         (tmp_path / "cache" / "models--us--tiny").mkdir(parents=True)
         require_place("us/tiny", "model")  # it may be used without a network
+
+
+def test_a_bundle_of_the_hub_is_taken_where_checkpoints_are(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    _Hub.folder = tiny_bundle
+    found = bundle_named("us/bundle")
+    assert found is not None
+    assert found.model_sha256 == Bundle.load(tiny_bundle).model_sha256
+    assert found.model_file.is_relative_to(tmp_path / "cache")
+    with as_checkpoint("us/bundle") as place:
+        assert (Path(place) / "model.safetensors").is_file()
+    (entities,) = Tagger.load("us/bundle").tag(["Anna saw Rome."])
+    assert entities == Tagger.load(tiny_bundle).tag(["Anna saw Rome."])[0]
+    asked.clear()
+    with as_checkpoint("us/tiny") as place:
+        assert place == "us/tiny"
+    assert asked == ["/api/models/us/tiny"]
+    assert bundle_named("tiny") is None
+    assert bundle_named("./us/tiny") is None
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    again = bundle_named("us/bundle")  # without a network
+    assert again is not None
+    assert again.model_file == found.model_file
+    assert bundle_named("us/tiny") is None
 
 
 def test_a_data_set_of_the_cache_is_not_asked_for(

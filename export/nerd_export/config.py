@@ -19,7 +19,7 @@ class TrainConfig:
     """
     The published fine-tune of BERT on Few-NERD; its defaults are that recipe.
 
-    :param model: hub id or folder of the encoder to start from, a bundle's folder, or ``default`` for the model inside
+    :param model: hub id or folder of the encoder or bundle to start from, or ``default`` for the model inside
     :param dataset: hub id, or folder that holds ``train``, ``validation`` and perhaps ``test`` files
     :param dataset_config: configuration of the hub data set
     :param level: coarse types, or fine types from which the coarse one follows

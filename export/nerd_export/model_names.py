@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nerd_export.outputs import writing
-from nerd_onnx.hub import require_place
+from nerd_onnx.hub import has_file, require_place
 from nerd_onnx.inference.bundle import DESCRIPTION, Bundle
 
 MODEL_INSIDE = "default"
@@ -53,11 +53,11 @@ def bundle_named(name: str) -> Bundle | None:
     Read the bundle that a name means; None where it means a checkpoint.
 
     :param name: hub id, folder, or ``default`` for the model inside
-    :raises ModelError: when the bundle is faulty
+    :raises ModelError: when the bundle is faulty or cannot be fetched
     """
     if is_model_inside(name):
         return Bundle.load(None)
-    return Bundle.load(name) if (Path(name) / DESCRIPTION).is_file() else None
+    return Bundle.load(name) if has_file(name, DESCRIPTION) else None
 
 
 def finest(bundle: Bundle) -> Bundle:

@@ -26,7 +26,7 @@ _LIMITS = VerifyLimits()
 @click.option(
     "--model",
     shell_complete=complete_folders,
-    help="Hub id or folder of a fine-tuned token classifier, or a bundle's folder; 'default' is the model inside.",
+    help="Hub id or folder of a fine-tuned token classifier or bundle; 'default' is the model inside.",
 )
 @click.option(
     "--average-with",

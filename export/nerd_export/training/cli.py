@@ -28,7 +28,7 @@ _SHARE = click.FloatRange(0, 1)
     "--model",
     shell_complete=complete_folders,
     default=_DEFAULTS.model,
-    help="Hub id or folder of the encoder to start from, or a bundle's folder; 'default' is the model inside.",
+    help="Hub id or folder of the encoder or bundle to start from; 'default' is the model inside.",
 )
 @click.option(
     "--dataset",
@@ -127,7 +127,7 @@ _SHARE = click.FloatRange(0, 1)
     "teachers",
     shell_complete=complete_folders,
     multiple=True,
-    help="Hub id or folder of a fine-tuned model, or a bundle's folder, with the same labels, to learn from as well; "
+    help="Hub id or folder of a fine-tuned model or bundle with the same labels, to learn from as well; "
     "may be repeated: then from the mean of their probabilities.",
 )
 @click.option(
