@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nerd_onnx.errors import ModelError, OptionError, first_line
-from nerd_onnx.inference.arrays import Ints, ragged_arange
+from nerd_onnx.inference.arrays import Floats, Ints, ragged_arange
 from nerd_onnx.inference.batching import equal_length_batches
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.candidates import Candidates
@@ -224,18 +224,20 @@ class Tagger:
         encoded = self._encoder.encode(texts).with_words([word_ranges(words) for words in sentences])
         return self._filtered(self._decoder.spans(encoded, self._decided(texts, encoded, self._decoder)))
 
-    def candidates(self, texts: Sequence[str]) -> tuple[Candidates, Spans]:
+    def candidates(self, texts: Sequence[str]) -> tuple[Candidates, Spans, Floats]:
         """
         Give all that may be an entity, before anything is chosen; a calibration is fitted on it.
 
         :param texts: a paragraph each
-        :return: what is known of them, and where they stand, with their mean probability as the score
+        :return: what is known of them; where they stand, with their mean probability as the score; and the sum of each
+            fine type's probability over their words. *Shape:* (candidates, fine types)
         """
         encoded = self._encoder.encode(texts)
         decoder = Decoder(self.labels, finds_candidates=True)
-        found = decoder.candidates(encoded, self._decided(texts, encoded, decoder))
+        decisions = self._decided(texts, encoded, decoder)
+        found = decoder.candidates(encoded, decisions)
         row, end = texts_of(encoded, found.first), encoded.word_end[found.last]
-        return found, Spans(
+        spans = Spans(
             row=row,
             start=encoded.word_start[found.first],
             end=np.array([_whole_end(texts[i], to) for i, to in zip(row, end.tolist(), strict=True)], dtype=np.int64),
@@ -243,6 +245,7 @@ class Tagger:
             fine=np.full(len(found), -1),
             score=found.mean,
         )
+        return found, spans, decoder.fine_sums(encoded, decisions, found.first, found.last)
 
     def _start(self, texts: Sequence[str | None]) -> Pending:
         """Cut texts into paragraphs, and hand the first part of them to the worker threads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from nerd_onnx import Tagger
 from nerd_onnx.errors import ModelError, OptionError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.candidates import EVIDENCE, choose
-from tests.models import sample_texts
+from tests.models import FINE_LABELS, sample_texts
+
+FINE_TYPES = FINE_LABELS[1:]
 
 
 @pytest.fixture
@@ -36,6 +39,7 @@ def calibrated(tiny_bundle: Path, tmp_path: Path) -> Path:
         "word_weight": 0.0,
         "offsets": offsets,
         "thresholds": thresholds,
+        "fine_weights": dict.fromkeys(Bundle.load(folder).labels.fine_types, 1.0),
     }
     (folder / "nerd.json").write_text(json.dumps(description))
     return folder
@@ -51,7 +55,7 @@ def entities(model: Path, **options: Any) -> list[Any]:
 def test_entities_are_the_likeliest_candidates_with_their_probabilities(calibrated: Path) -> None:
     tagger = Tagger.load(calibrated, min_score=0)
     texts = [text.replace("\n", " ") for text in sample_texts()]
-    candidates, spans = tagger.candidates(texts)
+    candidates, spans, _ = tagger.candidates(texts)
     assert tagger.bundle.calibration is not None
     probability = tagger.bundle.calibration.apply(candidates)
     mean = candidates.mean.astype(np.float64)
@@ -96,6 +100,18 @@ def test_without_its_calibration_a_bundle_decides_word_by_word(tiny_bundle: Path
         answers.append(tagger.tag(sample_texts()))
         tagger.close()
     assert answers[0] == answers[2] != answers[1]
+
+
+def test_fine_types_weigh_as_recorded_and_nothing_else_changes(calibrated: Path) -> None:
+    whole = entities(calibrated)
+    assert {entity.fine_label for entity in whole if entity.label == "person"} == {"person-actor", "person-other"}
+    description = json.loads((calibrated / "nerd.json").read_text())
+    description["calibration"]["fine_weights"]["person-actor"] = 1e9
+    (calibrated / "nerd.json").write_text(json.dumps(description))
+    found = entities(calibrated)
+    assert {entity.fine_label for entity in found if entity.label == "person"} == {"person-actor"}
+    assert [replace(e, fine_label=None) for e in found] == [replace(e, fine_label=None) for e in whole]
+    assert [e for e in found if e.label != "person"] == [e for e in whole if e.label != "person"]
 
 
 def test_min_score_counts_the_probability(calibrated: Path) -> None:
@@ -146,6 +162,9 @@ def test_precision_takes_the_thresholds_of_each_type(tiny_bundle: Path, calibrat
         {"thresholds": {"a": {}}},
         {"word_weight": 1e999},
         {"f1_threshold": 2},
+        {"fine_weights": {}},
+        {"fine_weights": dict.fromkeys(FINE_TYPES, 0)},
+        {"fine_weights": dict.fromkeys(FINE_TYPES, 1e999)},
     ],
 )
 def test_a_damaged_calibration_is_a_damaged_bundle(calibrated: Path, damage: dict[str, Any]) -> None:

@@ -101,6 +101,15 @@ def test_fine_type_is_the_likeliest_over_the_whole_entity() -> None:
     assert spans.score[0] == pytest.approx(0.9, abs=1e-6)
 
 
+def test_fine_types_are_chosen_by_their_weighted_probability_within_the_type() -> None:
+    logits = np.log(np.array([[0.05, 0.5, 0.05, 0.4], [0.05, 0.45, 0.05, 0.45]], np.float32))
+    for weights, chosen in (([1.0, 1.0, 1.0], "person-actor"), ([1.0, 99.0, 1.2], "person-other")):
+        calibration = replace(plainly(FINE), fine_weights=np.array(weights))
+        spans = decode(FINE, logits, [2], calibration=calibration)
+        assert [FINE.fine_types[k] for k in spans.fine] == [chosen]
+        assert FINE.types[spans.label[0]] == "person"
+
+
 def reference(names: list[str]) -> list[tuple[int, int, str]]:
     """Read tags one after the other, as conlleval does."""
     spans: list[tuple[int, int, str]] = []

@@ -17,7 +17,7 @@ from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.session import cpu_target, integer_kernels
 from nerd_onnx.inference.words import WordRule
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 DESCRIPTION = "nerd.json"
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
@@ -79,7 +79,8 @@ class Bundle:
         if self.calibration is None:
             return "none"
         record = self.description["calibration"]
-        keys = ("weights_for", "weights_against", "word_weight", "offsets", "f1_threshold", "thresholds")
+        scores = ("weights_for", "weights_against", "word_weight", "offsets", "f1_threshold", "thresholds")
+        keys = (*scores, "fine_weights")
         decides = {key: record[key] for key in keys if key in record}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -197,7 +198,7 @@ def _flag(description: Mapping[str, Any], key: str) -> bool:
 
 def _calibration(description: Mapping[str, Any], labels: LabelSet) -> ScoreCalibration | None:
     record = description.get("calibration")
-    return None if record is None else ScoreCalibration.from_description(record, labels.types)
+    return None if record is None else ScoreCalibration.from_description(record, labels)
 
 
 def _variant_for(target: str, description: Mapping[str, Any]) -> tuple[str, int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from nerd_onnx.errors import OptionError
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates
+from nerd_onnx.inference.labels import LabelSet
 
 _EDGE = 1e-3  # what lies below differs by chance more than in meaning; a third and three times of it do the same
 
@@ -30,6 +31,9 @@ class ScoreCalibration:
         above 1 where none had. *Shape:* (types,) each
     :param f1_threshold: entities from this probability on had about the best F1 on the labelled text; Lipton et al.,
         2014, show why it is below one half
+    :param fine_weights: by which the probability of each fine type is multiplied where an entity's is chosen, for text
+        in which some are more frequent than in what the model was trained on (Saerens et al., 2002); None for alike.
+        *Shape:* (fine types,)
     """
 
     weights_for: Doubles
@@ -38,29 +42,35 @@ class ScoreCalibration:
     offsets: Doubles
     thresholds: Mapping[float, Doubles]
     f1_threshold: float = 0.0
+    fine_weights: Doubles | None = None
 
     @classmethod
-    def from_description(cls, record: Mapping[str, Any], types: Sequence[str]) -> ScoreCalibration:
+    def from_description(cls, record: Mapping[str, Any], labels: LabelSet) -> ScoreCalibration:
         """
-        Read what the export recorded.
+        Read what the export recorded of a model with these labels.
 
         :raises KeyError, TypeError, ValueError: when it is not what the export writes
         """
-        offsets = np.array([float(record["offsets"][name]) for name in types])
+        offsets = np.array([float(record["offsets"][name]) for name in labels.types])
         weights_for, weights_against = (
             np.array([float(record[key][name]) for name in EVIDENCE]) for key in ("weights_for", "weights_against")
         )
         word_weight = float(record["word_weight"])
         f1_threshold = float(record.get("f1_threshold", 0.0))
+        fine_weights = None
+        if labels.has_fine_level:
+            fine_weights = np.array([float(record["fine_weights"][name]) for name in labels.fine_types])
         thresholds = {
-            float(wish): np.array([2.0 if least[name] is None else float(least[name]) for name in types])
+            float(wish): np.array([2.0 if least[name] is None else float(least[name]) for name in labels.types])
             for wish, least in record["thresholds"].items()
         }
         if not np.isfinite([*weights_for, *weights_against, word_weight, *offsets]).all():
             raise ValueError("calibration: weights and offsets must be finite")
         if not 0 <= f1_threshold <= 1:
             raise ValueError("calibration: the threshold must lie from 0 to 1")
-        return cls(weights_for, weights_against, word_weight, offsets, thresholds, f1_threshold)
+        if fine_weights is not None and not (np.isfinite(fine_weights) & (fine_weights > 0)).all():
+            raise ValueError("calibration: weights of fine types must be finite and above 0")
+        return cls(weights_for, weights_against, word_weight, offsets, thresholds, f1_threshold, fine_weights)
 
     def apply(self, candidates: Candidates) -> Doubles:
         """Give the probability that each candidate is right, in borders and type. *Shape:* (candidates,)."""

@@ -166,7 +166,7 @@ class Decoder:
             start=encoded.word_start[first],
             end=encoded.word_end[last],
             label=label,
-            fine=self._fine(decisions, len(encoded.word_token), first, last, label),
+            fine=self._fine(encoded, decisions, first, last, label),
             score=score,
         )
 
@@ -223,18 +223,34 @@ class Decoder:
         opens = first_of_text | self.labels.class_starts[cls] | closed_before | (before != types)
         return inside, opens & inside
 
-    def _fine(self, decisions: Sequence[WordDecisions], words: int, first: Ints, last: Ints, label: Ints) -> Ints:
+    def _fine(
+        self, encoded: EncodedTexts, decisions: Sequence[WordDecisions], first: Ints, last: Ints, label: Ints
+    ) -> Ints:
         """Choose each entity's fine type: the likeliest over its words among those of its coarse type."""
         if not self.labels.has_fine_level or not len(first):
             return np.full(len(first), -1, dtype=np.int64)
-        place = np.empty(words, dtype=np.int64)
-        stacked = np.concatenate([part.fine for part in decisions])
-        place[np.concatenate([part.word[part.inside] for part in decisions])] = np.arange(len(stacked))
-        begin = np.cumsum(last - first + 1) - (last - first + 1)
-        sums = np.add.reduceat(stacked[place[ragged_arange(first, last + 1)]], begin, axis=0)
+        sums = self.fine_sums(encoded, decisions, first, last).astype(np.float64)
+        if self._calibration is not None and self._calibration.fine_weights is not None:
+            sums = sums * self._calibration.fine_weights
         allowed = self.labels.type_of_fine_type[None, :] == label[:, None]
         best: Ints = np.where(allowed, sums, -1.0).argmax(axis=1)
         return best
+
+    def fine_sums(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions], first: Ints, last: Ints) -> Floats:
+        """
+        Sum each fine type's probability over the words of entities or candidates.
+
+        :param first: first word of each. *Shape:* (entities,)
+        :param last: last word of each. *Shape:* (entities,)
+        :return: *Shape:* (entities, fine types)
+        """
+        if not self.labels.has_fine_level or not len(first):
+            return np.empty((len(first), 0), dtype=np.float32)
+        place = np.empty(len(encoded.word_token), dtype=np.int64)
+        stacked = np.concatenate([part.fine for part in decisions])
+        place[np.concatenate([part.word[part.inside] for part in decisions])] = np.arange(len(stacked))
+        begin = np.cumsum(last - first + 1) - (last - first + 1)
+        return np.add.reduceat(stacked[place[ragged_arange(first, last + 1)]], begin, axis=0)
 
 
 def texts_of(encoded: EncodedTexts, words: Ints) -> Ints:

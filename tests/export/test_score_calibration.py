@@ -14,8 +14,11 @@ from nerd_export.training.evaluation import Judged
 from nerd_onnx.inference.arrays import Bools, Doubles, Ints
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates
+from nerd_onnx.inference.labels import LabelSet
 
 TYPES = ("art", "person")
+LABELS = LabelSet.hierarchical(("O", "art-film", "art-music", "person-actor", "person-other"))
+RARER = np.array([1.0, 1.0, 0.2, 1.0])  # in the text than in what the network was trained on, by fine type
 TOLD = {"mean": (0.3, 1.5), "least": (0.4, 0.5), "before": (0.2, 2.0), "after": (0.3, 2.0)}  # weight, usual log odds
 
 
@@ -33,18 +36,21 @@ def overconfident(sentences: int, seed: int) -> Judged:
     right = rng.random(sentences) < 1 / (1 + np.exp(-logit))
     first = np.arange(sentences, dtype=np.int64) * 10
     candidates = Candidates(first, first + words - 1, label, evidence)
-    return Judged(candidates, np.arange(sentences), right, int(right.sum() * 1.1))
+    fine = rng.dirichlet(np.full(4, 0.5), sentences).astype(np.float32)
+    true = fine * RARER * (LABELS.type_of_fine_type[None, :] == label[:, None])
+    fine_type = (true.cumsum(axis=1) < true.sum(axis=1, keepdims=True) * rng.random((sentences, 1))).sum(axis=1)
+    return Judged(candidates, np.arange(sentences), right, int(right.sum() * 1.1), fine, np.where(right, fine_type, -1))
 
 
 def fit(*judged: Judged) -> dict[str, Any]:
     splits = dict(zip(("validation", "test"), judged, strict=False))
-    record = fitted_calibration(splits, TYPES, "validation", dict.fromkeys(splits, 0.123456))
+    record = fitted_calibration(splits, LABELS, "validation", dict.fromkeys(splits, 0.123456))
     assert record is not None
     return record
 
 
 def applied(record: dict[str, Any], judged: Judged) -> tuple[Doubles, Ints, Bools]:
-    fitted = ScoreCalibration.from_description(record, TYPES)
+    fitted = ScoreCalibration.from_description(record, LABELS)
     return fitted.apply(judged.candidates), judged.candidates.label, judged.right
 
 
@@ -74,7 +80,7 @@ def test_the_fit_is_that_of_what_is_true() -> None:
 def test_thresholds_give_the_precision_they_promise_where_it_can_be_had() -> None:
     judged = overconfident(3000, 3)
     record = fit(judged)
-    fitted = ScoreCalibration.from_description(record, TYPES)
+    fitted = ScoreCalibration.from_description(record, LABELS)
     probability, label, right = applied(record, judged)
     probability = probability.astype(np.float32)  # as scores are
     assert any(np.isin(fitted.least_scores(0.8), probability))  # a threshold is the score of an entity, which has it
@@ -154,7 +160,39 @@ def test_rounding_the_threshold_takes_in_no_worse_entities() -> None:
 def test_too_little_or_nothing_to_learn_from_gives_no_calibration() -> None:
     few, all_right = overconfident(50, 1), overconfident(500, 1)
     for judged in (few, replace(all_right, right=np.ones(500, dtype=np.bool_))):
-        assert fitted_calibration({"validation": judged}, TYPES, "validation", {}) is None
+        assert fitted_calibration({"validation": judged}, LABELS, "validation", {}) is None
+
+
+def test_fine_types_weigh_as_frequent_as_they_are() -> None:
+    judged = overconfident(20_000, 10)
+    record = fit(judged)
+    found = np.array([record["fine_weights"][name] for name in LABELS.fine_types])
+    assert found[0] / found[1] == pytest.approx(1.0, abs=0.1)
+    assert found[2] / found[3] == pytest.approx(0.2, abs=0.03)
+    assert record["fine_types_right"]["5-fold"] > record["fine_types_right"]["before"] + 0.02
+    other = overconfident(20_000, 11)
+    known, of_type = other.fine_type >= 0, LABELS.type_of_fine_type[None, :] == other.candidates.label[:, None]
+    shares = [
+        (np.where(of_type, other.fine * weights, -1).argmax(axis=1) == other.fine_type)[known].mean()
+        for weights in (1.0, found, RARER)
+    ]
+    assert shares[1] > shares[0] + 0.02
+    assert shares[1] == pytest.approx(shares[2], abs=0.003)
+    assert record["fine_types_right"]["5-fold"] == pytest.approx(shares[1], abs=0.01)
+
+
+def test_fine_types_weigh_alike_where_nothing_is_to_be_gained_or_there_are_none() -> None:
+    judged = overconfident(1000, 12)
+    sure = np.eye(4, dtype=np.float32)[np.maximum(judged.fine_type, 0)]
+    record = fit(replace(judged, fine=sure))
+    assert set(record["fine_weights"].values()) == {1.0}
+    assert record["fine_types_right"] == {"before": 1.0, "5-fold": 1.0}
+    none = replace(judged, fine=np.empty((1000, 0), dtype=np.float32), fine_type=np.full(1000, -1))
+    without = LabelSet(("O", *TYPES))
+    flat = fitted_calibration({"v": none}, without, "v", {"v": 0.1})
+    assert flat is not None
+    assert "fine_weights" not in flat
+    assert ScoreCalibration.from_description(flat, without).fine_weights is None
 
 
 def test_evidence_that_is_always_the_same_has_no_say() -> None:

@@ -211,7 +211,7 @@ class Gate:
         finally:
             tagger.close()
         before = {name: calibration(view.gold, view.found, view.certainty).error for name, view in views.items()}
-        return fitted_calibration(splits, bundle.labels.types, fitted_on, before) or self._kept_calibration
+        return fitted_calibration(splits, bundle.labels, fitted_on, before) or self._kept_calibration
 
     def speed(self, candidate: Bundle) -> Speed:
         """
@@ -241,7 +241,7 @@ def calibrated(bundle: Bundle, calibration: Mapping[str, Any] | None) -> Bundle:
     """Give a bundle as it will be with a calibration, as recorded; None for none."""
     if calibration is None:
         return bundle.uncalibrated()
-    fitted = ScoreCalibration.from_description(calibration, bundle.labels.types)
+    fitted = ScoreCalibration.from_description(calibration, bundle.labels)
     return replace(bundle, calibration=fitted, description={**bundle.description, "calibration": calibration})
 
 

@@ -1,4 +1,4 @@
-"""Fit what turns an entity's score into the share of such entities that is right, and thresholds for a precision."""
+"""Fit what an entity's score says: the share of such entities that is right; thresholds; and how fine types weigh."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nerd_export.training.evaluation import Judged
 from nerd_onnx.inference.arrays import Bools, Doubles, Ints
 from nerd_onnx.inference.calibration import ScoreCalibration, evidence_columns
 from nerd_onnx.inference.candidates import EVIDENCE, choose
+from nerd_onnx.inference.labels import LabelSet
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 _FOLDS = 5
@@ -23,23 +24,24 @@ _FLAT_F1 = 0.001  # so much less than the best F1 is as good: its own 95% interv
 _DIGITS = 6  # of weights and offsets, as they are recorded and used
 _ERROR_DIGITS = 5
 _SAME = 1e-9  # spread of evidence that differs by rounding alone
+_LEAST = 1e-9  # probability whose logarithm is taken
 _STRENGTH = 1.0  # of what is learned against what keeps weights small; a tenth and ten times of it do the same
 
 
 def fitted_calibration(
-    splits: Mapping[str, Judged], types: Sequence[str], fitted_on: str, before: Mapping[str, float]
+    splits: Mapping[str, Judged], labels: LabelSet, fitted_on: str, before: Mapping[str, float]
 ) -> dict[str, Any] | None:
     """
     Fit the probability that a candidate is right on all that may be an entity in plain text. The threshold of best F1
     is chosen on probabilities of five folds, each fitted on the other four.
 
     :param splits: candidates by split, at the level of the labels
-    :param types: all types, in the model's order
+    :param labels: of the model
     :param fitted_on: the split to fit on; the others only tell how well it holds
     :param before: by split the expected calibration error of the words' mean probability
     :return: the record for ``nerd.json``; None where there are too few candidates, or all of them right or wrong
     """
-    found = splits[fitted_on]
+    found, types = splits[fitted_on], labels.types
     folds = [found.row % _FOLDS == fold for fold in range(_FOLDS)]
     if len(found.right) < _FEWEST or not all(_tells(found.select(~fold)) for fold in folds):
         return None
@@ -73,6 +75,7 @@ def fitted_calibration(
             }
             for wish in PRECISIONS
         },
+        **(_fine_choice(found, folds, labels) if labels.has_fine_level else {}),
     }
 
 
@@ -124,6 +127,52 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
         offsets=np.asarray(np.round(offsets, _DIGITS), dtype=np.float64),
         thresholds={},
     )
+
+
+def _fine_choice(found: Judged, folds: Sequence[Bools], labels: LabelSet) -> dict[str, Any]:
+    """
+    Fit the weights of fine types, and tell how often the likeliest one of an entity's type is right without and with
+    them; where judging each fold by the others finds no more, all weigh alike.
+    """
+    known = found.fine_type >= 0
+
+    def right(weights: Doubles, asked: Bools) -> int:
+        of_type = labels.type_of_fine_type[None, :] == found.candidates.label[asked, None]
+        chosen = np.where(of_type, found.fine[asked] * weights, -1.0).argmax(axis=1)
+        return int((chosen == found.fine_type[asked]).sum())
+
+    alike = np.ones(len(labels.fine_types))
+    before = right(alike, known)
+    apart = sum(right(_fine_weights(found.select(known & ~fold), labels), known & fold) for fold in folds)
+    weights = _fine_weights(found.select(known), labels) if apart > before else alike
+    shares = {"before": before, f"{_FOLDS}-fold": max(apart, before)}
+    return {
+        "fine_weights": dict(zip(labels.fine_types, weights.tolist(), strict=True)),
+        "fine_types_right": {name: round(n / max(1, int(known.sum())), _ERROR_DIGITS) for name, n in shares.items()},
+    }
+
+
+def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
+    """
+    Fit a weight for each fine type: logistic regression on an offset to the logarithm of its probability, which is
+    drawn towards none.
+    """
+    from scipy.optimize import minimize
+
+    of_type = labels.type_of_fine_type[None, :] == found.candidates.label[:, None]
+    logs = np.where(of_type, np.log(np.maximum(found.fine, _LEAST)), -np.inf).astype(np.float64)
+    rows = np.arange(len(logs))
+
+    def loss(offsets: Doubles) -> tuple[float, Doubles]:
+        scores = logs + offsets
+        total = np.logaddexp.reduce(scores, axis=1)
+        wrong = np.exp(scores - total[:, None])
+        wrong[rows, found.fine_type] -= 1
+        each = total - scores[rows, found.fine_type]
+        return float(each.sum() + (offsets**2).sum() / (2 * _STRENGTH)), wrong.sum(axis=0) + offsets / _STRENGTH
+
+    offsets = minimize(loss, np.zeros(len(labels.fine_types)), jac=True, method="L-BFGS-B").x
+    return np.asarray(np.exp(offsets).round(_DIGITS), dtype=np.float64)
 
 
 def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from nerd_export.training.scoring import (
     spans_of,
     word_scores,
 )
-from nerd_onnx.inference.arrays import Bools, Ints
+from nerd_onnx.inference.arrays import Bools, Floats, Ints
 from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type
@@ -127,16 +127,28 @@ class Judged:
     :param row: sentence of each. *Shape:* (candidates,)
     :param right: whether its borders and type are right. *Shape:* (candidates,)
     :param expected: entities that there are
+    :param fine: sum of each fine type's probability over its words. *Shape:* (candidates, fine types), or
+        (candidates, 0) without a fine level
+    :param fine_type: its fine type, below 0 where it is not right or there is none. *Shape:* (candidates,)
     """
 
     candidates: Candidates
     row: Ints
     right: Bools
     expected: int
+    fine: Floats
+    fine_type: Ints
 
     def select(self, kept: Bools | Ints) -> Judged:
         """Give only the candidates at ``kept``."""
-        return Judged(self.candidates.select(kept), self.row[kept], self.right[kept], self.expected)
+        return replace(
+            self,
+            candidates=self.candidates.select(kept),
+            row=self.row[kept],
+            right=self.right[kept],
+            fine=self.fine[kept],
+            fine_type=self.fine_type[kept],
+        )
 
 
 def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
@@ -146,14 +158,26 @@ def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
     :param sentences: tagged at the level the model was trained on
     """
     texts = [plain_text(s.tokens) for s in sentences]
-    candidates, spans = tagger.candidates([text for text, _ in texts])
-    expected = [set(row) for row in _placed([gold_spans(s, tagger.labels, fine=False) for s in sentences], texts)]
+    labels = tagger.labels
+    candidates, spans, fine = tagger.candidates([text for text, _ in texts])
+    expected, exactly = (
+        [{(start, end): kind for start, end, kind in row} for row in _placed(gold, texts)]
+        for gold in ([gold_spans(s, labels, fine=fine_level) for s in sentences] for fine_level in (False, True))
+    )
+    number = {name: i for i, name in enumerate(labels.fine_types)} if labels.has_fine_level else {}
+    right, fine_type = [], []
     columns = (spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), spans.label.tolist())
-    right = [
-        (start, end, tagger.labels.types[label]) in expected[row]
-        for row, start, end, label in zip(*columns, strict=True)
-    ]
-    return Judged(candidates, spans.row, np.array(right, dtype=np.bool_), sum(map(len, expected)))
+    for row, start, end, label in zip(*columns, strict=True):
+        right.append(expected[row].get((start, end)) == labels.types[label])
+        fine_type.append(number.get(exactly[row].get((start, end), ""), -1) if right[-1] else -1)
+    return Judged(
+        candidates,
+        spans.row,
+        np.array(right, dtype=np.bool_),
+        sum(map(len, expected)),
+        fine,
+        np.array(fine_type, dtype=np.int64),
+    )
 
 
 def gold_spans(sentence: Sentence, labels: LabelSet, *, fine: bool) -> list[Span]:
