@@ -65,7 +65,6 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--format",
     "input_format",
-    envvar="NERD_FORMAT",
     type=click.Choice(["parquet", "jsonl"]),
     help="Input format, where its name does not tell.",
 )
@@ -136,7 +135,6 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--json",
     "as_json",
-    envvar="NERD_JSON",
     is_flag=True,
     help="Print the summary, or the error, as one JSON object on stderr.",
 )

@@ -57,6 +57,15 @@ def reading(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _name_twins(command: click.Command) -> None:
+    """Name each option's twin in the environment like the option, also where the parameter has another name."""
+    prefix = command.context_settings["auto_envvar_prefix"]
+    for option in command.params:
+        if isinstance(option, click.Option):
+            longest = max(option.opts, key=len)
+            option.envvar = f"{prefix}_{longest.lstrip('-').replace('-', '_').upper()}"
+
+
 def run_command(
     command: click.Command,
     tell: Callable[[str, str], None] | None = None,
@@ -70,6 +79,7 @@ def run_command(
     :param when_interrupted: what Ctrl-C leaves, or what goes on
     """
     name = command.name
+    _name_twins(command)
     say = tell or (lambda _, message: click.echo(f"{name}: error: {printable(message)}", err=True))
     try:
         command.main(prog_name=name, standalone_mode=False)

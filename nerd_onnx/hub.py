@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from nerd_onnx.errors import ModelError, NerdError, TrainingDataError
 
@@ -42,32 +42,38 @@ def require_place(name: str, kind: Kind, option: str = "") -> None:
     if not is_hub_id(name):
         raise error(f"{shown}: no such folder; give one that is there, or a hub id (owner/name)")
     try:
-        reason = None if _is_cached(name, kind) else _refusal(name, kind)
+        if not _is_cached(name, kind):
+            _looked_up(name, kind)
     except ImportError:
         raise error(f"{shown}: no such folder; to fetch it from the hub: pip install 'nerd-onnx[hub]'") from None
-    if reason is not None:
-        raise error(f"{shown}: no such folder here, and as a {what} of the hub {reason}; give a folder that is there")
+    except LookupError as err:
+        reason = f"no such folder here, and as a {what} of the hub {err}; give a folder that is there"
+        raise error(f"{shown}: {reason}") from None
+
+
+def is_elsewhere(name: str) -> bool:
+    """Tell whether a model's name is no folder here but ``owner/name``, which only the hub can have."""
+    return not Path(name).exists() and "/" in name and is_hub_id(name)
 
 
 def has_file(name: str, file: str) -> bool:
     """
-    Tell whether a model's folder, here or on the hub, has a file. What the hub's cache knows is not asked for.
-
-    A hub that cannot be asked has none: who then loads the model is told why.
+    Tell whether a model's folder, here or on the hub, has a file. A model of which the hub's cache has something is not
+    asked for: it has what is there.
 
     :param file: its name in that folder
+    :raises ModelError: when the hub has to be asked and cannot be
     """
-    if Path(name).exists() or "/" not in name or not is_hub_id(name):
+    if not is_elsewhere(name):
         return (Path(name) / file).is_file()
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub import constants, try_to_load_from_cache
 
-    known = try_to_load_from_cache(name, file, cache_dir=constants.HF_HUB_CACHE)
-    if known is not None:
-        return isinstance(known, str)
+    if _is_cached(name, "model"):
+        return isinstance(try_to_load_from_cache(name, file, cache_dir=constants.HF_HUB_CACHE), str)
     try:
-        found = HfApi().repo_info(name, timeout=_ASK_S)
-    except Exception:  # noqa: BLE001 - huggingface_hub and what it sends with raise many kinds
-        return False
+        found = _looked_up(name, "model")
+    except LookupError as err:
+        raise ModelError(f"{name}: as a model of the hub {err}") from err
     return any(sibling.rfilename == file for sibling in found.siblings or ())
 
 
@@ -86,15 +92,18 @@ def _plain(name: str) -> str:
     return re.sub("[/_]", "", name).lower()
 
 
-def _refusal(name: str, kind: Kind) -> str | None:
-    """Ask the hub whether it has it; None where it has, else why it cannot be taken from there."""
+def _looked_up(name: str, kind: Kind) -> Any:
+    """
+    Ask the hub for what it knows of a model or data set, once and shortly.
+
+    :raises LookupError: with the reason, for a message
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        HfApi().repo_info(name, repo_type=kind, timeout=_ASK_S)
+        return HfApi().repo_info(name, repo_type=kind, timeout=_ASK_S)
     except RepositoryNotFoundError:
-        return "it is not there, or private (HF_TOKEN)"
-    except Exception as err:  # noqa: BLE001 - huggingface_hub and what it sends with raise many kinds
-        return f"it cannot be looked up ({type(err).__name__})"
-    return None
+        raise LookupError("it is not there, or private (HF_TOKEN)") from None
+    except Exception as err:  # huggingface_hub and what it sends with raise many kinds
+        raise LookupError(f"it cannot be looked up ({type(err).__name__})") from err

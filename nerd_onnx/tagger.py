@@ -230,7 +230,8 @@ class Tagger:
 
         :param texts: a paragraph each
         :return: what is known of them; where they stand, with their mean probability as the score; and the sum of each
-            fine type's probability over their words. *Shape:* (candidates, fine types)
+            fine type's probability over their words. *Shape:* (candidates, fine types), or (candidates, 0) without a
+            fine level
         """
         encoded = self._encoder.encode(texts)
         decoder = Decoder(self.labels, finds_candidates=True)

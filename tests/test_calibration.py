@@ -107,7 +107,9 @@ def test_fine_types_weigh_as_recorded_and_nothing_else_changes(calibrated: Path)
     assert {entity.fine_label for entity in whole if entity.label == "person"} == {"person-actor", "person-other"}
     description = json.loads((calibrated / "nerd.json").read_text())
     description["calibration"]["fine_weights"]["person-actor"] = 1e9
+    before = Bundle.load(calibrated).calibration_digest
     (calibrated / "nerd.json").write_text(json.dumps(description))
+    assert Bundle.load(calibrated).calibration_digest != before  # so that no run goes on with other weights
     found = entities(calibrated)
     assert {entity.fine_label for entity in found if entity.label == "person"} == {"person-actor"}
     assert [replace(e, fine_label=None) for e in found] == [replace(e, fine_label=None) for e in whole]

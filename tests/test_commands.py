@@ -85,6 +85,55 @@ def test_the_path_that_is_missing_is_named(
 
 
 @pytest.mark.parametrize(
+    ("name", "arguments", "twin", "value", "message"),
+    [
+        (
+            "nerd-train",
+            ["--output", "o", "--model", "."],
+            "NERD_TRAIN_TEACHER",
+            "./a ./b",
+            "--teacher ./a: no such folder",
+        ),
+        ("nerd-train", ["--output", "o", "--model", "."], "NERD_TRAIN_TIER_WEIGHT", "A=1 B=x", "'B=x': expected TIER"),
+        (
+            "nerd-train",
+            ["--output", "o", "--model", ".", "--validation-file", "b.jsonl"],
+            "NERD_TRAIN_TRAIN_FILE",
+            "gone.jsonl",
+            "gone.jsonl",
+        ),
+        (
+            "nerd-export",
+            ["--output", "o", "--model", "."],
+            "NERD_EXPORT_AVERAGE_WITH",
+            "./gone",
+            "with ./gone: no such",
+        ),
+        ("nerd-eval", ["gone.jsonl"], "NERD_EVAL_MODEL", "./gone", "gone: no such model folder"),
+        ("nerd-tag", ["a.x", "o.x"], "NERD_FORMAT", "xml", "'xml' is not one of"),
+        ("nerd-convert", ["a.x", "o.x", "--to", "conll"], "NERD_CONVERT_FORMAT", "xml", "'xml' is not one of"),
+    ],
+)
+def test_each_option_has_a_twin_of_its_name_in_the_environment(
+    name: str,
+    arguments: list[str],
+    twin: str,
+    value: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    without = run(name, arguments, monkeypatch, capfd)[2]
+    monkeypatch.setenv(twin, value)
+    code, _, err = run(name, arguments, monkeypatch, capfd)
+    assert code in (1, 2)
+    assert message in err
+    assert message not in without
+
+
+@pytest.mark.parametrize(
     ("name", "option"),
     [
         ("nerd-tag", "--model"),

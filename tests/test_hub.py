@@ -119,6 +119,11 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monkey
         assert time.monotonic() - begin < 5
         (tmp_path / "cache" / "models--us--tiny").mkdir(parents=True)
         require_place("us/tiny", "model")  # it may be used without a network
+        begin = time.monotonic()
+        assert bundle_named("us/tiny") is None
+        assert time.monotonic() - begin < 0.2  # nobody is asked
+        with pytest.raises(ModelError, match=r"us/other: as a model of the hub it cannot be looked up \(\w*Timeout\)"):
+            bundle_named("us/other")
 
 
 def test_a_bundle_of_the_hub_is_taken_where_checkpoints_are(
@@ -143,7 +148,6 @@ def test_a_bundle_of_the_hub_is_taken_where_checkpoints_are(
     again = bundle_named("us/bundle")  # without a network
     assert again is not None
     assert again.model_file == found.model_file
-    assert bundle_named("us/tiny") is None
 
 
 def test_a_data_set_of_the_cache_is_not_asked_for(

@@ -8,7 +8,9 @@ import click
 
 from nerd_onnx.errors import MissingExtraError
 
-_EXTRA_PACKAGES = ("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir", "onnxscript")
+_EXTRA_PACKAGES = (
+    *("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir", "onnxscript", "sklearn", "scipy"),
+)
 
 
 def require_extra(command: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from nerd_onnx.errors import ModelError, first_line
-from nerd_onnx.hub import is_hub_id, require_place
+from nerd_onnx.hub import is_elsewhere, require_place
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.session import cpu_target, integer_kernels
@@ -21,7 +21,7 @@ FORMAT_VERSION = 4
 DESCRIPTION = "nerd.json"
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
-_FETCHED = ("*.json", "*.onnx", "*.onnx_data", "onnx/*", "README.md")  # of the hub; a bundle's card is one of its files
+_FETCHED = ("*.json", "*.onnx", "*.onnx_data", "onnx/*")  # of the hub
 _JSON_BYTES = 16 << 20
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
@@ -75,14 +75,11 @@ class Bundle:
 
     @cached_property
     def calibration_digest(self) -> str:
-        """Fingerprint of what decides entities and their scores besides the graph; ``none`` without."""
+        """Fingerprint of what decides entities, fine types and scores besides the graph; ``none`` without."""
         if self.calibration is None:
             return "none"
-        record = self.description["calibration"]
-        scores = ("weights_for", "weights_against", "word_weight", "offsets", "f1_threshold", "thresholds")
-        keys = (*scores, "fine_weights")
-        decides = {key: record[key] for key in keys if key in record}
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+        record = json.dumps(self.description["calibration"], sort_keys=True)
+        return hashlib.sha256(record.encode()).hexdigest()[:16]
 
     @property
     def may_saturate(self) -> bool:
@@ -133,9 +130,8 @@ def sha256_of(path: Path) -> str:
 
 def _resolve(model: str) -> Path:
     """Turn a folder or hub id into a folder; only what looks like a hub id and is no folder is fetched."""
-    path = Path(model).expanduser()
-    if path.exists() or "/" not in model or not is_hub_id(model):
-        return path
+    if not is_elsewhere(model):
+        return Path(model).expanduser()
     require_place(model, "model")
     from huggingface_hub import snapshot_download
 

@@ -1,4 +1,7 @@
-"""Scores that mean what they say: what is known of a candidate becomes the share of such candidates that is right."""
+"""Scores that mean what they say: what is known of a candidate becomes the share of such candidates that is right.
+
+Beside them stands what else is fitted on labelled text: thresholds, and what fine types weigh.
+"""
 
 from __future__ import annotations
 

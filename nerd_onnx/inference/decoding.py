@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nerd_onnx.inference.arrays import Bools, Floats, Ints, ragged_arange
+from nerd_onnx.inference.arrays import Bools, Doubles, Floats, Ints, ragged_arange
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.candidates import LEVELS, Candidates, WordProbabilities, choose, find_candidates
 from nerd_onnx.inference.encoding import EncodedTexts
@@ -226,15 +226,11 @@ class Decoder:
     def _fine(
         self, encoded: EncodedTexts, decisions: Sequence[WordDecisions], first: Ints, last: Ints, label: Ints
     ) -> Ints:
-        """Choose each entity's fine type: the likeliest over its words among those of its coarse type."""
-        if not self.labels.has_fine_level or not len(first):
+        """Choose each entity's fine type; -1 without a fine level."""
+        if not self.labels.has_fine_level:
             return np.full(len(first), -1, dtype=np.int64)
-        sums = self.fine_sums(encoded, decisions, first, last).astype(np.float64)
-        if self._calibration is not None and self._calibration.fine_weights is not None:
-            sums = sums * self._calibration.fine_weights
-        allowed = self.labels.type_of_fine_type[None, :] == label[:, None]
-        best: Ints = np.where(allowed, sums, -1.0).argmax(axis=1)
-        return best
+        weights = None if self._calibration is None else self._calibration.fine_weights
+        return choose_fine(self.labels, label, self.fine_sums(encoded, decisions, first, last), weights)
 
     def fine_sums(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions], first: Ints, last: Ints) -> Floats:
         """
@@ -242,15 +238,31 @@ class Decoder:
 
         :param first: first word of each. *Shape:* (entities,)
         :param last: last word of each. *Shape:* (entities,)
-        :return: *Shape:* (entities, fine types)
+        :return: *Shape:* (entities, fine types), or (entities, 0) without a fine level
         """
         if not self.labels.has_fine_level or not len(first):
-            return np.empty((len(first), 0), dtype=np.float32)
+            width = len(self.labels.fine_types) if self.labels.has_fine_level else 0
+            return np.empty((len(first), width), dtype=np.float32)
         place = np.empty(len(encoded.word_token), dtype=np.int64)
         stacked = np.concatenate([part.fine for part in decisions])
         place[np.concatenate([part.word[part.inside] for part in decisions])] = np.arange(len(stacked))
         begin = np.cumsum(last - first + 1) - (last - first + 1)
         return np.add.reduceat(stacked[place[ragged_arange(first, last + 1)]], begin, axis=0)
+
+
+def choose_fine(labels: LabelSet, label: Ints, sums: Floats, weights: Doubles | None) -> Ints:
+    """
+    Choose the likeliest of the fine types that each entity's type has, by weighted probability.
+
+    :param label: type of each entity. *Shape:* (entities,)
+    :param sums: as :meth:`Decoder.fine_sums` gives them. *Shape:* (entities, fine types)
+    :param weights: None for alike. *Shape:* (fine types,)
+    :return: indices of fine types. *Shape:* (entities,)
+    """
+    of_type = labels.type_of_fine_type[None, :] == label[:, None]
+    likely = sums if weights is None else sums * weights
+    best: Ints = np.where(of_type, likely, -1.0).argmax(axis=1)
+    return best
 
 
 def texts_of(encoded: EncodedTexts, words: Ints) -> Ints:

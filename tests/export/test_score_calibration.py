@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from nerd_export.conversion.model_card import _scores
 from nerd_export.conversion.score_calibration import PRECISIONS, _f1_threshold, fitted_calibration
 from nerd_export.evaluation.measures import calibration, calibration_of
-from nerd_export.training.evaluation import Judged
+from nerd_export.training.checks import Sentence
+from nerd_export.training.evaluation import Judged, judged_candidates
 from nerd_onnx.inference.arrays import Bools, Doubles, Ints
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates
+from nerd_onnx.inference.decoding import choose_fine
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.tagger import Tagger
+from tests.models import sample_texts
 
 TYPES = ("art", "person")
 LABELS = LabelSet.hierarchical(("O", "art-film", "art-music", "person-actor", "person-other"))
@@ -169,8 +176,9 @@ def test_fine_types_weigh_as_frequent_as_they_are() -> None:
     found = np.array([record["fine_weights"][name] for name in LABELS.fine_types])
     assert found[0] / found[1] == pytest.approx(1.0, abs=0.1)
     assert found[2] / found[3] == pytest.approx(0.2, abs=0.03)
-    assert record["fine_types_right"]["5-fold"] > record["fine_types_right"]["before"] + 0.02
     other = overconfident(20_000, 11)
+    told = fit(judged, other)["fine_types_right"]
+    assert told["validation, 5-fold"]["with"] > told["validation, 5-fold"]["without"] + 0.02
     known, of_type = other.fine_type >= 0, LABELS.type_of_fine_type[None, :] == other.candidates.label[:, None]
     shares = [
         (np.where(of_type, other.fine * weights, -1).argmax(axis=1) == other.fine_type)[known].mean()
@@ -178,7 +186,52 @@ def test_fine_types_weigh_as_frequent_as_they_are() -> None:
     ]
     assert shares[1] > shares[0] + 0.02
     assert shares[1] == pytest.approx(shares[2], abs=0.003)
-    assert record["fine_types_right"]["5-fold"] == pytest.approx(shares[1], abs=0.01)
+    assert told["validation, 5-fold"]["with"] == pytest.approx(shares[1], abs=0.01)
+    assert told["test"] == {"without": pytest.approx(shares[0], abs=1e-5), "with": pytest.approx(shares[1], abs=1e-5)}
+
+
+def test_the_card_says_what_the_weights_of_fine_types_brought() -> None:
+    card = "".join(_scores(fit(overconfident(20_000, 10), overconfident(20_000, 11))))
+    assert re.search(
+        r"`fine_weights`.*: validation, 5-fold \d\d\.\d% \(\d\d\.\d%\), test \d\d\.\d% \(\d\d\.\d%\)\.", card
+    )
+
+
+def test_candidates_are_judged_at_both_levels(tiny_bundle: Path) -> None:
+    tagger = Tagger.load(tiny_bundle)
+    labels = tagger.labels
+    words = [[word for word in text.split() if word.isascii() and word.isalpha()] for text in sample_texts()]
+    words = [row for row in words if len(row) > 2]
+    found = tagger.tag_words(words)
+    tags = [["O"] * len(row) for row in words]
+    for row, start, end, fine in zip(found.row, found.start, found.end, found.fine, strict=True):
+        tags[row][start:end] = [labels.fine_types[fine]] * int(end - start)
+
+    def judged(rows: list[list[str]]) -> Judged:
+        sentences = zip(words, rows, strict=True)
+        return judged_candidates(tagger, [Sentence(tuple(w), tuple(t), frozenset()) for w, t in sentences])
+
+    own = judged(tags)
+    known = own.fine_type >= 0
+    assert known.sum() > 50
+    assert not known[~own.right].any()
+    chosen = choose_fine(labels, own.candidates.label, own.fine, None)
+    assert (chosen == own.fine_type)[known & (own.candidates.words == 1)].all()
+    np.testing.assert_allclose(  # what the fine types of a type have together is what the type has
+        np.where(labels.type_of_fine_type[None, :] == own.candidates.label[:, None], own.fine, 0).sum(axis=1),
+        own.candidates.mean * own.candidates.words,
+        rtol=1e-4,
+    )
+    other = {"person-actor": "person-other", "person-other": "person-actor", "location-GPE": "location-island"}
+    other["location-island"] = "location-GPE"
+    swapped = judged([[other.get(tag, tag) for tag in row] for row in tags])
+    np.testing.assert_array_equal(swapped.right, own.right)
+    names = np.array([*labels.fine_types, "O"])
+    assert all(other[a] == b for a, b in zip(names[own.fine_type[known]], names[swapped.fine_type[known]], strict=True))
+    halves = judged([[other.get(tag, tag) if i % 2 else tag for i, tag in enumerate(row)] for row in tags])
+    np.testing.assert_array_equal(halves.right, own.right)  # neighbours of one type are one entity of it
+    assert (halves.fine_type[own.candidates.words > 1] < 0).all()  # but of no fine type
+    tagger.close()
 
 
 def test_fine_types_weigh_alike_where_nothing_is_to_be_gained_or_there_are_none() -> None:
@@ -186,7 +239,10 @@ def test_fine_types_weigh_alike_where_nothing_is_to_be_gained_or_there_are_none(
     sure = np.eye(4, dtype=np.float32)[np.maximum(judged.fine_type, 0)]
     record = fit(replace(judged, fine=sure))
     assert set(record["fine_weights"].values()) == {1.0}
-    assert record["fine_types_right"] == {"before": 1.0, "5-fold": 1.0}
+    assert record["fine_types_right"] == {"validation, 5-fold": {"without": 1.0, "with": 1.0}}
+    assert "fine_weights" not in "".join(_scores(record))
+    coarse_only = fit(replace(judged, fine_type=np.full(1000, -1)))
+    assert (set(coarse_only["fine_weights"].values()), coarse_only["fine_types_right"]) == ({1.0}, {})
     none = replace(judged, fine=np.empty((1000, 0), dtype=np.float32), fine_type=np.full(1000, -1))
     without = LabelSet(("O", *TYPES))
     flat = fitted_calibration({"v": none}, without, "v", {"v": 0.1})

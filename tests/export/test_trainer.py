@@ -94,6 +94,11 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, other: TrainingDat
     _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     with pytest.raises(OutputError, match="used another letter_case;"):
         _claim_work_folder(work, RECIPE | {"letter_case": True}, resume=True, overwrite=False)
+    (work / "recipe.json").write_text(json.dumps(RECIPE | {"teacher": None}))  # an option that there no longer is
+    _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
+    (work / "recipe.json").write_text(json.dumps(RECIPE | {"teacher": "x"}))
+    with pytest.raises(OutputError, match="used another teacher;"):
+        _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     assert (work / "checkpoint-5").is_dir()
 
 

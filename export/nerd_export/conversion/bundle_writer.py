@@ -21,6 +21,7 @@ from nerd_onnx.inference.bundle import DESCRIPTION, FORMAT_VERSION, sha256_of
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
 
+CARD = "README.md"  # of the bundle, for people and the hub
 _COPIED = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -129,12 +130,13 @@ def write_description(
     **sections: Mapping[str, Any] | None,
 ) -> None:
     """
-    Write ``nerd.json``, the one file the runtime believes; it fingerprints every other file.
+    Write ``nerd.json``, the one file the runtime believes; it fingerprints every other file that it reads. The card is
+    for people, who may add to it.
 
     :param variants: each graph's ``file``, the ``targets`` it is for, and the ``weight_bits`` of its integer products
     :param sections: further objects to record, such as metrics and verification; None for one that there is not
     """
-    names = sorted(path.name for path in folder.iterdir() if path.name != DESCRIPTION)
+    names = sorted(path.name for path in folder.iterdir() if path.name not in (DESCRIPTION, CARD))
     description = {
         "format_version": FORMAT_VERSION,
         "labels": list(labels.names),

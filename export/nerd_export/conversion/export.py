@@ -25,7 +25,7 @@ from nerd_export.config import (
     VerifyLimits,
 )
 from nerd_export.conversion.averaging import with_average_weights
-from nerd_export.conversion.bundle_writer import new_folder, write_description, write_expected, write_model
+from nerd_export.conversion.bundle_writer import CARD, new_folder, write_description, write_expected, write_model
 from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict, calibrated
 from nerd_export.conversion.labelled import labelled_splits
 from nerd_export.conversion.lineage import Origin
@@ -324,7 +324,7 @@ class _Job:
         tagger.close()
         with writing(request.output):
             write_expected(self._folder, expected)
-            (self._folder / "README.md").write_text(card + notes, "utf-8")
+            (self._folder / CARD).write_text(card + notes, "utf-8")
             write_description(
                 self._folder,
                 self._labels,

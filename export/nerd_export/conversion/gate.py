@@ -92,7 +92,8 @@ class Verdict:
     :param fp32: fp32 ONNX against original, on the same texts
     :param neighbours: texts that got another answer, by way of tagging
     :param sizes: bytes of the original's weights, the fp32 graph, and the bundle's
-    :param calibration: what makes probabilities of the bundle's scores, for ``nerd.json``; None where nothing is fitted
+    :param calibration: what makes probabilities of the bundle's scores, and weighs fine types, for ``nerd.json``; None
+        where nothing is fitted
     """
 
     comparison: Comparison

@@ -155,14 +155,14 @@ def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
         f"below {calibration['f1_threshold']:.3f} are left out unless `--min-score` says otherwise: so F1 was about "
         "best on the same text, each fifth of it judged by a fit on the others.\n"
     )
-    if "fine_weights" in calibration:
-        right = calibration["fine_types_right"]
-        judged = next(share for name, share in right.items() if name != "before")
+    right = calibration.get("fine_types_right", {})
+    if any(share["with"] != share["without"] for share in right.values()):
+        shares = ", ".join(f"{name} {share['with']:.1%} ({share['without']:.1%})" for name, share in right.items())
         yield (
             "\nAn entity's fine type is the one of its coarse type with the largest probability times a weight "
             "(`fine_weights` in `nerd.json`), fitted on the same text: some types are more frequent there than in what "
-            f"the network was trained on. Where borders and coarse type were right, the fine type was in "
-            f"{right['before']:.1%} without weights and in {judged:.1%} with them, judged in the same way.\n"
+            "the network was trained on. Where borders and coarse type are right, so is the fine type in (without "
+            f"weights in): {shares}.\n"
         )
 
 

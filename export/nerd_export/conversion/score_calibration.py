@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from nerd_export.training.evaluation import Judged
 from nerd_onnx.inference.arrays import Bools, Doubles, Ints
 from nerd_onnx.inference.calibration import ScoreCalibration, evidence_columns
 from nerd_onnx.inference.candidates import EVIDENCE, choose
+from nerd_onnx.inference.decoding import choose_fine
 from nerd_onnx.inference.labels import LabelSet
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
@@ -26,6 +27,7 @@ _ERROR_DIGITS = 5
 _SAME = 1e-9  # spread of evidence that differs by rounding alone
 _LEAST = 1e-9  # probability whose logarithm is taken
 _STRENGTH = 1.0  # of what is learned against what keeps weights small; a tenth and ten times of it do the same
+_FINE_STRENGTH = 1.0  # the same for weights of fine types; ten times of it does the same, a tenth less
 
 
 def fitted_calibration(
@@ -75,7 +77,7 @@ def fitted_calibration(
             }
             for wish in PRECISIONS
         },
-        **(_fine_choice(found, folds, labels) if labels.has_fine_level else {}),
+        **(_fitted_fine_weights(splits, fitted_on, labels) if labels.has_fine_level else {}),
     }
 
 
@@ -129,27 +131,42 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
     )
 
 
-def _fine_choice(found: Judged, folds: Sequence[Bools], labels: LabelSet) -> dict[str, Any]:
+def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: LabelSet) -> dict[str, Any]:
     """
-    Fit the weights of fine types, and tell how often the likeliest one of an entity's type is right without and with
-    them; where judging each fold by the others finds no more, all weigh alike.
+    Fit the weights of fine types, and tell how often the chosen one is right without and with them, where borders and
+    type are; all weigh alike where judging each fold by the others finds no more.
     """
-    known = found.fine_type >= 0
-
-    def right(weights: Doubles, asked: Bools) -> int:
-        of_type = labels.type_of_fine_type[None, :] == found.candidates.label[asked, None]
-        chosen = np.where(of_type, found.fine[asked] * weights, -1.0).argmax(axis=1)
-        return int((chosen == found.fine_type[asked]).sum())
-
-    alike = np.ones(len(labels.fine_types))
-    before = right(alike, known)
-    apart = sum(right(_fine_weights(found.select(known & ~fold), labels), known & fold) for fold in folds)
-    weights = _fine_weights(found.select(known), labels) if apart > before else alike
-    shares = {"before": before, f"{_FOLDS}-fold": max(apart, before)}
+    known = {name: split.select(split.fine_type >= 0) for name, split in splits.items()}
+    found, equal = known[fitted_on], np.ones(len(labels.fine_types))
+    held_out = np.zeros(len(found.right), dtype=np.bool_)
+    for fold in (found.row % _FOLDS == number for number in range(_FOLDS)):
+        held_out[fold] = _chosen_right(found.select(fold), labels, _fine_weights(found.select(~fold), labels))
+    before = _chosen_right(found, labels, equal)
+    gains = held_out.sum() > before.sum()
+    weights = _fine_weights(found, labels) if gains else equal
+    shares = {f"{fitted_on}, {_FOLDS}-fold": (before, held_out if gains else before)}
+    shares |= {
+        name: (_chosen_right(other, labels, equal), _chosen_right(other, labels, weights))
+        for name, other in known.items()
+        if name != fitted_on
+    }
     return {
         "fine_weights": dict(zip(labels.fine_types, weights.tolist(), strict=True)),
-        "fine_types_right": {name: round(n / max(1, int(known.sum())), _ERROR_DIGITS) for name, n in shares.items()},
+        "fine_types_right": {
+            name: {"without": _share(without), "with": _share(weighted)}
+            for name, (without, weighted) in shares.items()
+            if len(without)
+        },
     }
+
+
+def _chosen_right(found: Judged, labels: LabelSet, weights: Doubles) -> Bools:
+    """Tell of which candidates the fine type that is chosen is right. *Shape:* (candidates,)."""
+    return np.equal(choose_fine(labels, found.candidates.label, found.fine, weights), found.fine_type)
+
+
+def _share(values: Bools) -> float:
+    return round(float(values.mean()), _ERROR_DIGITS)
 
 
 def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
@@ -168,11 +185,11 @@ def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
         total = np.logaddexp.reduce(scores, axis=1)
         wrong = np.exp(scores - total[:, None])
         wrong[rows, found.fine_type] -= 1
-        each = total - scores[rows, found.fine_type]
-        return float(each.sum() + (offsets**2).sum() / (2 * _STRENGTH)), wrong.sum(axis=0) + offsets / _STRENGTH
+        each, held = total - scores[rows, found.fine_type], offsets / _FINE_STRENGTH
+        return float(each.sum() + offsets @ held / 2), wrong.sum(axis=0) + held
 
     offsets = minimize(loss, np.zeros(len(labels.fine_types)), jac=True, method="L-BFGS-B").x
-    return np.asarray(np.exp(offsets).round(_DIGITS), dtype=np.float64)
+    return np.asarray(np.maximum(np.exp(offsets).round(_DIGITS), 10.0**-_DIGITS), dtype=np.float64)
 
 
 def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:

@@ -28,6 +28,8 @@ from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type
 from nerd_onnx.tagger import Tagger
 
+Places = Sequence[tuple[int, int]]  # where a sentence's words stand in its plain text
+
 
 @dataclass(frozen=True)
 class View:
@@ -160,24 +162,30 @@ def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
     texts = [plain_text(s.tokens) for s in sentences]
     labels = tagger.labels
     candidates, spans, fine = tagger.candidates([text for text, _ in texts])
-    expected, exactly = (
-        [{(start, end): kind for start, end, kind in row} for row in _placed(gold, texts)]
-        for gold in ([gold_spans(s, labels, fine=fine_level) for s in sentences] for fine_level in (False, True))
-    )
+    gold, fine_gold = (_by_place(sentences, texts, labels, fine=level) for level in (False, True))
     number = {name: i for i, name in enumerate(labels.fine_types)} if labels.has_fine_level else {}
-    right, fine_type = [], []
     columns = (spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), spans.label.tolist())
+    right, fine_type = [], []
     for row, start, end, label in zip(*columns, strict=True):
-        right.append(expected[row].get((start, end)) == labels.types[label])
-        fine_type.append(number.get(exactly[row].get((start, end), ""), -1) if right[-1] else -1)
+        is_right = gold[row].get((start, end)) == labels.types[label]
+        right.append(is_right)
+        fine_type.append(number.get(fine_gold[row].get((start, end), ""), -1) if is_right else -1)
     return Judged(
         candidates,
         spans.row,
         np.array(right, dtype=np.bool_),
-        sum(map(len, expected)),
+        sum(map(len, gold)),
         fine,
         np.array(fine_type, dtype=np.int64),
     )
+
+
+def _by_place(
+    sentences: Sequence[Sentence], texts: Sequence[tuple[str, Places]], labels: LabelSet, *, fine: bool
+) -> list[dict[tuple[int, int], str]]:
+    """Give each plain text's expected entities by their offsets."""
+    placed = _placed([gold_spans(s, labels, fine=fine) for s in sentences], texts)
+    return [{(start, end): kind for start, end, kind in row} for row in placed]
 
 
 def gold_spans(sentence: Sentence, labels: LabelSet, *, fine: bool) -> list[Span]:
@@ -198,7 +206,7 @@ def _kept(spans: list[Span], types: Collection[str] | None) -> list[Span]:
     return spans if types is None else [span for span in spans if coarse_type(span[2]) in types]
 
 
-def _placed(spans: Rows, texts: Sequence[tuple[str, Sequence[tuple[int, int]]]]) -> list[list[Span]]:
+def _placed(spans: Rows, texts: Sequence[tuple[str, Places]]) -> list[list[Span]]:
     """Turn word numbers into offsets in plain text."""
     return [
         [(places[begin][0], places[end - 1][1], kind) for begin, end, kind in row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,17 @@ import numpy.typing as npt
 
 from nerd_export.config import Precision
 from nerd_export.letter_case import token_types
-from nerd_export.model_names import as_checkpoint, is_model_inside
+from nerd_export.model_names import as_checkpoint, bundle_named
 from nerd_export.outputs import writing
 from nerd_export.training.examples import Example
 from nerd_export.training.features import Features
 from nerd_onnx.errors import NerdError, OutputError, first_line
-from nerd_onnx.inference.bundle import DEFAULT_FOLDER, longest_input, sees_case
+from nerd_onnx.inference.bundle import longest_input, sees_case
 from nerd_onnx.inference.labels import LabelSet
 
 _BATCH_TOKENS = 4096
 _FILE = "soft_labels.npy"
-_DECIDING = (".json", ".txt", ".safetensors", ".bin", ".model", ".onnx")
+_DECIDING = (".json", ".txt", ".safetensors", ".bin", ".model")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,13 @@ class SoftLabels:
 
 
 def fingerprint(teacher: str) -> str:
-    """Tell which teacher it is by its files, so that a resumed run notices another; a hub id is its own name."""
+    """Tell which teacher it is by its files, so that a resumed run notices another; a checkpoint's hub id has none."""
     digest = hashlib.sha256(teacher.encode())
-    folder = DEFAULT_FOLDER if is_model_inside(teacher) else Path(teacher)
-    for path in sorted(path for path in folder.glob("*") if path.suffix in _DECIDING):
+    bundle = bundle_named(teacher)
+    if bundle is not None:
+        digest.update(json.dumps(bundle.description, sort_keys=True).encode())  # which knows its files by theirs
+        return digest.hexdigest()
+    for path in sorted(path for path in Path(teacher).glob("*") if path.suffix in _DECIDING):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -118,7 +122,7 @@ def _fill(
         begin += len(rows)
 
 
-def _mean(answers: npt.NDArray[np.float32]) -> Any:
+def _mean(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
     Give each word the mean of the answers that it has.
 
@@ -126,7 +130,7 @@ def _mean(answers: npt.NDArray[np.float32]) -> Any:
     :return: *Shape:* (words, labels)
     """
     answered = answers.any(axis=-1).sum(axis=0)
-    return answers.sum(axis=0) / np.maximum(answered, 1)[:, None]
+    return np.asarray(answers.sum(axis=0) / np.maximum(answered, 1)[:, None], dtype=np.float32)
 
 
 class _Teacher:
@@ -159,7 +163,8 @@ class _Teacher:
         self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
         self._temperature, self._precision = temperature, precision
         self._sees_case = sees_case(self._model.config.to_dict())
-        self._longest = longest_input(self._model.config.to_dict(), Path(name))
+        limits = longest_input(self._model.config.to_dict(), Path(name)), self._tokenizer.model_max_length
+        self._longest = min(limits)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
 

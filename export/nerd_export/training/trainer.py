@@ -274,7 +274,11 @@ def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, over
             if work.exists():
                 shutil.rmtree(work)
     elif resume and (found := _recorded(work / RECIPE)) is not None:
-        differing = [key for key in wanted if wanted[key] != found.get(key, defaults.get(key))]
+        differing = [
+            key
+            for key in dict.fromkeys((*wanted, *found))  # what an earlier version knew, too
+            if wanted.get(key) != found.get(key, defaults.get(key))
+        ]
         if differing:
             raise OutputError(
                 f"{work}: the run to resume used another {', '.join(differing)}; give the same options and data, "
