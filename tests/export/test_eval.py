@@ -143,6 +143,36 @@ def test_a_checkpoint_and_its_bundle_are_compared(
     assert "each word decided for itself, all entities" in (tmp_path / "alone" / "eval.md").read_text()
 
 
+def test_calibration_may_be_fitted_for_the_evaluation(
+    bundle: Path, checkpoint: Callable[..., Path], data: Path, real: Path, tmp_path: Path
+) -> None:
+    """On the file that the export fitted its own on, a bundle has that again, and a checkpoint one of its own."""
+    places = [
+        "--against",
+        checkpoint("bert"),
+        "--calibrate-on",
+        data,
+        "--level",
+        "fine",
+        "--output",
+        tmp_path / "fitted",
+    ]
+    code, text = evaluated(data, "--model", bundle, *places)
+    assert code == 0
+    assert f"calibrated on {data.name}, entities with a score of" in text
+    assert evaluated(data, "--model", bundle, "--output", tmp_path / "own")[0] == 0
+    fitted, own = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("fitted", "own"))
+    assert fitted["model"]["files"] == own["model"]["files"]
+    assert fitted["model"]["min_score"] == own["model"]["min_score"]
+    assert (fitted["model"]["calibrated_on"], own["model"]["calibrated_on"]) == (data.name, None)
+    assert fitted["against"]["calibrated"]
+    assert fitted["against"]["min_score"] > 0
+    with pytest.raises(TrainingDataError, match=r"real\.jsonl: too few entities to fit a calibration on; give more"):
+        evaluated(data, "--model", bundle, "--calibrate-on", real)
+    with pytest.raises(OptionError, match="--uncalibrated and --calibrate-on are two ways to decide"):
+        evaluated(data, "--uncalibrated", "--calibrate-on", data)
+
+
 def test_a_report_that_is_there_is_kept_unless_told(real: Path, tmp_path: Path) -> None:
     (tmp_path / "eval.md").write_text("mine")
     with pytest.raises(OutputError, match=r"eval\.md: exists already; give another folder, or --overwrite"):

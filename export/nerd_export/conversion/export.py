@@ -26,7 +26,7 @@ from nerd_export.config import (
 )
 from nerd_export.conversion.averaging import with_average_weights
 from nerd_export.conversion.bundle_writer import CARD, new_folder, write_description, write_expected, write_model
-from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict, calibrated
+from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict
 from nerd_export.conversion.labelled import labelled_splits
 from nerd_export.conversion.lineage import Origin
 from nerd_export.conversion.model_card import bundle_card
@@ -34,6 +34,7 @@ from nerd_export.conversion.networks import TorchNetwork, segment_batches
 from nerd_export.conversion.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
 from nerd_export.conversion.prepare import folded, rewritten
 from nerd_export.conversion.recipe import Plan, Workshop
+from nerd_export.conversion.score_calibration import calibrated
 from nerd_export.conversion.sensitivity import LayerCost, fewest_kept, layer_costs, title
 from nerd_export.conversion.verify import entity_set, sample_texts
 from nerd_export.outputs import writing

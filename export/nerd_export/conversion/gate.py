@@ -11,15 +11,13 @@ from typing import Any
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
 from nerd_export.conversion.networks import Remembered
-from nerd_export.conversion.score_calibration import fitted_calibration
+from nerd_export.conversion.score_calibration import calibrated, calibration_of_tagger
 from nerd_export.conversion.verify import Comparison, compare, first_of
-from nerd_export.evaluation.measures import calibration
 from nerd_export.training.bootstrap import Difference, paired_difference
 from nerd_export.training.checks import Sentence
-from nerd_export.training.evaluation import Evaluation, evaluate, judged_candidates
+from nerd_export.training.evaluation import Evaluation, evaluate
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions, open_network
 
@@ -207,12 +205,10 @@ class Gate:
             return self._kept_calibration
         tagger = Tagger(bundle, network=network)
         try:
-            splits = {name: judged_candidates(tagger, split.sentences) for name, split in self._splits.items()}
-            views = {name: evaluate(tagger, split.sentences).views["raw"] for name, split in self._splits.items()}
+            splits = {name: split.sentences for name, split in self._splits.items()}
+            return calibration_of_tagger(tagger, splits, fitted_on) or self._kept_calibration
         finally:
             tagger.close()
-        before = {name: calibration(view.gold, view.found, view.certainty).error for name, view in views.items()}
-        return fitted_calibration(splits, bundle.labels, fitted_on, before) or self._kept_calibration
 
     def speed(self, candidate: Bundle) -> Speed:
         """
@@ -236,14 +232,6 @@ class Gate:
             tagger.close()
         rates = {name: round(len(texts) / statistics.median(values), 1) for name, values in seconds.items()}
         return Speed(len(texts), **rates)
-
-
-def calibrated(bundle: Bundle, calibration: Mapping[str, Any] | None) -> Bundle:
-    """Give a bundle as it will be with a calibration, as recorded; None for none."""
-    if calibration is None:
-        return bundle.uncalibrated()
-    fitted = ScoreCalibration.from_description(calibration, bundle.labels)
-    return replace(bundle, calibration=fitted, description={**bundle.description, "calibration": calibration})
 
 
 def _evaluated(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from nerd_export.evaluation.measures import calibration_of
-from nerd_export.training.evaluation import Judged
+from nerd_export.evaluation.measures import calibration, calibration_of
+from nerd_export.training.checks import Sentence
+from nerd_export.training.evaluation import Judged, evaluate, judged_candidates
 from nerd_onnx.inference.arrays import Bools, Doubles, Ints
+from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.calibration import ScoreCalibration, evidence_columns
 from nerd_onnx.inference.candidates import EVIDENCE, choose
 from nerd_onnx.inference.decoding import choose_fine
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.tagger import Tagger
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 _FOLDS = 5
@@ -79,6 +82,29 @@ def fitted_calibration(
         },
         **(_fitted_fine_weights(splits, fitted_on, labels) if labels.has_fine_level else {}),
     }
+
+
+def calibration_of_tagger(
+    tagger: Tagger, splits: Mapping[str, Sequence[Sentence]], fitted_on: str
+) -> dict[str, Any] | None:
+    """
+    Fit as :func:`fitted_calibration` does, on what a tagger finds.
+
+    :param tagger: without a calibration
+    :param splits: labelled sentences by split
+    """
+    judged = {name: judged_candidates(tagger, sentences) for name, sentences in splits.items()}
+    views = {name: evaluate(tagger, sentences).views["raw"] for name, sentences in splits.items()}
+    before = {name: calibration(view.gold, view.found, view.certainty).error for name, view in views.items()}
+    return fitted_calibration(judged, tagger.labels, fitted_on, before)
+
+
+def calibrated(bundle: Bundle, record: Mapping[str, Any] | None) -> Bundle:
+    """Give a bundle as it will be with a calibration, as recorded; None for none."""
+    if record is None:
+        return bundle.uncalibrated()
+    fitted = ScoreCalibration.from_description(record, bundle.labels)
+    return replace(bundle, calibration=fitted, description={**bundle.description, "calibration": record})
 
 
 @dataclass(frozen=True)

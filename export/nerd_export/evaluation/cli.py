@@ -41,6 +41,12 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
     is_flag=True,
     help="Bundles decide each word for itself, as checkpoints do: compares networks alone.",
 )
+@click.option(
+    "--calibrate-on",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Fit calibration and thresholds of every model, checkpoints too, on this labelled file, as nerd-export does.",
+)
 @click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
 @click.option("--overwrite", is_flag=True, help="Replace a report that is there.")
@@ -54,6 +60,7 @@ def eval_command(
     level: Level | None,
     min_score: float | None,
     uncalibrated: bool,
+    calibrate_on: Path | None,
     errors: int,
     output: Path | None,
     overwrite: bool,
@@ -69,6 +76,7 @@ def eval_command(
       nerd-eval test.parquet
       nerd-eval test.parquet --model my-bundle --against my-bert --output report
       nerd-eval wikigold.parquet --types person,location,organization
+      nerd-eval test.parquet --model my-bert --calibrate-on validation.parquet
     """  # noqa: D301 - the backspace tells click to keep the lines
     require_extra("nerd-eval")
     from nerd_export.evaluation.result import read_labelled, score
@@ -79,6 +87,8 @@ def eval_command(
 
     if output is not None:
         _check_output(output, overwrite=overwrite)
+    if uncalibrated and calibrate_on is not None:
+        raise OptionError("--uncalibrated and --calibrate-on are two ways to decide; give one of them")
     wanted = None if types is None else [name.strip() for name in types.split(",") if name.strip()]
     if wanted == []:
         raise OptionError("--types: names no type")
@@ -87,7 +97,9 @@ def eval_command(
     for role, name in (("model", model), ("against", against)):
         if role == "against" and name is None:
             continue
-        with open_subject(name, level, min_score, note, calibrated=not uncalibrated) as tagger:
+        with open_subject(
+            name, level, min_score, note, calibrate=not uncalibrated, calibrate_on=calibrate_on
+        ) as tagger:
             labelled = [read_labelled(path, tagger.labels, wanted, note) for path in files]
             results[role] = [score(tagger, one) for one in labelled]
             quantization, least = tagger.bundle.quantization, tagger.min_score
@@ -97,6 +109,7 @@ def eval_command(
                 "quantization": quantization,
                 "min_score": least,
                 "calibrated": judged,
+                "calibrated_on": None if calibrate_on is None else calibrate_on.name,
             }
     others = results["against"]
     differences = [one.against(others[i]) if others else {} for i, one in enumerate(results["model"])]

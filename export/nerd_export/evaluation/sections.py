@@ -23,7 +23,8 @@ def sections(
     """
     Say what was measured.
 
-    :param facts: ``model`` and ``against``, each with ``name``, ``quantization``, ``min_score`` and ``calibrated``
+    :param facts: ``model`` and ``against``, each with ``name``, ``quantization``, ``min_score``,
+        ``calibrated`` and ``calibrated_on``
     :param results: of each file
     :param differences: to the model it is compared with, by view, in the same order; empty mappings for none
     :param errors: sentences with errors to show of each file
@@ -38,6 +39,7 @@ def sections(
 
 def _named(model: Mapping[str, Any]) -> str:
     how = "calibrated" if model["calibrated"] else "each word decided for itself"
+    how += f" on {model['calibrated_on']}" if model["calibrated_on"] else ""
     least = f"entities with a score of {model['min_score']:.3g} or more" if model["min_score"] else "all entities"
     return f"`{model['name']}` ({model['quantization']}, {how}, {least})"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nerd_export.config import SEGMENT_TOKENS, Level
+from nerd_onnx.errors import TrainingDataError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.session import Network
 from nerd_onnx.stored_models import load_bundle
@@ -23,7 +24,8 @@ def open_subject(
     min_score: float | None,
     tell: Callable[[str], None],
     *,
-    calibrated: bool = True,
+    calibrate: bool = True,
+    calibrate_on: Path | None = None,
 ) -> Iterator[Tagger]:
     """
     Load a model, whatever it is.
@@ -31,21 +33,41 @@ def open_subject(
     :param model: a bundle, a folder with ONNX, a folder with PyTorch weights, or a hub id; None for the model inside
     :param level: whether a checkpoint's labels have two levels; None for what nerd-train recorded
     :param min_score: see :class:`TagOptions`
-    :param calibrated: False lets a bundle decide each word for itself, as checkpoints do
+    :param calibrate: False lets a bundle decide each word for itself, as checkpoints do
+    :param calibrate_on: labelled file to fit calibration, thresholds and weights of fine types on, as an export does,
+        in place of those that a bundle has
     :param tell: receives what the user should know
     :raises ModelError: when it cannot be loaded
+    :raises TrainingDataError: when there is too little to fit on
     """
+    calibrate &= calibrate_on is None
     if model is not None and _is_checkpoint(Path(model)):
         with TemporaryDirectory() as scratch:
             bundle, network = _checkpoint(model, level, Path(scratch), tell)
             # One call at a time: PyTorch takes all processors for it.
-            with closing(Tagger(bundle, TagOptions(threads=1, min_score=min_score), network)) as tagger:
+            options = TagOptions(threads=1, min_score=min_score)
+            bundle = bundle if calibrate_on is None else _calibrated_on(calibrate_on, bundle, network, tell)
+            with closing(Tagger(bundle, options, network)) as tagger:
                 yield tagger
     else:
         bundle = load_bundle(model)
-        bundle = bundle if calibrated else bundle.uncalibrated()
+        bundle = bundle if calibrate else bundle.uncalibrated()
+        bundle = bundle if calibrate_on is None else _calibrated_on(calibrate_on, bundle, None, tell)
         with closing(Tagger(bundle, TagOptions(min_score=min_score))) as tagger:
             yield tagger
+
+
+def _calibrated_on(file: Path, bundle: Bundle, network: Network | None, tell: Callable[[str], None]) -> Bundle:
+    """Fit a calibration on a labelled file."""
+    from nerd_export.conversion.labelled import labelled_splits
+    from nerd_export.conversion.score_calibration import calibrated, calibration_of_tagger
+
+    (split,) = labelled_splits(None, {file.stem: file}, bundle.labels, tell).values()
+    with closing(Tagger(bundle, TagOptions(threads=None if network is None else 1), network)) as tagger:
+        record = calibration_of_tagger(tagger, {file.stem: split.sentences}, file.stem)
+    if record is None:
+        raise TrainingDataError(f"{file}: too few entities to fit a calibration on; give more labelled text")
+    return calibrated(bundle, record)
 
 
 def _is_checkpoint(folder: Path) -> bool:
