@@ -61,7 +61,7 @@ def _name_twins(command: click.Command) -> None:
     """Name each option's twin in the environment like the option, also where the parameter has another name."""
     prefix = command.context_settings["auto_envvar_prefix"]
     for option in command.params:
-        if isinstance(option, click.Option):
+        if isinstance(option, click.Option) and option.allow_from_autoenv:
             longest = max(option.opts, key=len)
             option.envvar = f"{prefix}_{longest.lstrip('-').replace('-', '_').upper()}"
 
