@@ -9,7 +9,16 @@ import click
 from nerd_onnx.errors import MissingExtraError
 
 _EXTRA_PACKAGES = (
-    *("torch", "transformers", "optimum", "datasets", "seqeval", "onnx", "onnx_ir", "onnxscript", "sklearn", "scipy"),
+    "torch",
+    "transformers",
+    "optimum",
+    "datasets",
+    "seqeval",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "sklearn",
+    "scipy",
 )
 
 

@@ -21,7 +21,6 @@ FORMAT_VERSION = 4
 DESCRIPTION = "nerd.json"
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
-_FETCHED = ("*.json", "*.onnx", "*.onnx_data", "onnx/*")  # of the hub
 _JSON_BYTES = 16 << 20
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
@@ -136,7 +135,7 @@ def _resolve(model: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, allow_patterns=list(_FETCHED)))
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.onnx", "*.onnx_data", "onnx/*"]))
     except Exception as err:  # huggingface_hub raises many kinds
         raise ModelError(f"{model}: cannot be fetched from the hub: {first_line(err)}") from err
 

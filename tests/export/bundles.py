@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
+from nerd_export.conversion.prepare import folded, rewritten
+from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.bundle import Bundle, sha256_of
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.tagger import Tagger
@@ -24,6 +27,11 @@ WIDE = VerifyLimits(min_entity_agreement=0, max_labels_changed=1, max_f1_drop=1)
 
 def silent(_: str) -> None:
     pass
+
+
+def prepared(model_file: Path, *, letter_case: bool = False, means: Mapping[str, Doubles] | None = None) -> ir.Model:
+    """Load a graph and rewrite it, as an export does in two steps."""
+    return rewritten(folded(model_file, letter_case=letter_case), means)
 
 
 def random_batches(count: int) -> list[EncodedBatch]:

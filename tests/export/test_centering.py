@@ -22,11 +22,10 @@ from nerd_export.conversion.graph import nodes_of
 from nerd_export.conversion.linear import quantizable_layers
 from nerd_export.conversion.networks import segment_batches
 from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
-from nerd_export.conversion.prepare import prepared
 from nerd_export.conversion.quantize import quantize_products
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch
-from tests.export.bundles import random_batches
+from tests.export.bundles import prepared, random_batches
 from tests.models import FINE_LABELS, sample_texts
 
 FAR = 12.0

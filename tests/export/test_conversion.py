@@ -23,11 +23,12 @@ from nerd_export.conversion.bundle_writer import new_folder
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_export.conversion.linear import linear_layers, plain_name, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
-from nerd_export.conversion.prepare import prepared, split_gemm
+from nerd_export.conversion.prepare import split_gemm
 from nerd_export.conversion.quantize import quantize_embeddings, quantize_products, quantized_weight
 from nerd_onnx.errors import ModelError, OptionError, OutputError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.tagger import Tagger
+from tests.export.bundles import prepared
 from tests.models import BIO_LABELS, FINE_LABELS, make_checkpoint, sample_texts
 
 WIDE = VerifyLimits(min_entity_agreement=0.5, max_labels_changed=0.2, max_f1_drop=1)

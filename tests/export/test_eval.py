@@ -147,17 +147,8 @@ def test_calibration_may_be_fitted_for_the_evaluation(
     bundle: Path, checkpoint: Callable[..., Path], data: Path, real: Path, tmp_path: Path
 ) -> None:
     """On the file that the export fitted its own on, a bundle has that again, and a checkpoint one of its own."""
-    places = [
-        "--against",
-        checkpoint("bert"),
-        "--calibrate-on",
-        data,
-        "--level",
-        "fine",
-        "--output",
-        tmp_path / "fitted",
-    ]
-    code, text = evaluated(data, "--model", bundle, *places)
+    arguments = ["--against", checkpoint("bert"), "--level", "fine", "--output", tmp_path / "fitted"]
+    code, text = evaluated(data, "--model", bundle, "--calibrate-on", data, *arguments)
     assert code == 0
     assert f"calibrated on {data.name}, entities with a score of" in text
     assert evaluated(data, "--model", bundle, "--output", tmp_path / "own")[0] == 0

@@ -17,13 +17,12 @@ from nerd_export.conversion.centering import centered_norms, channel_means
 from nerd_export.conversion.graph import nodes_of
 from nerd_export.conversion.linear import linear_layers, quantizable_layers
 from nerd_export.conversion.onnx_export import Checkpoint, export_onnx, load_checkpoint
-from nerd_export.conversion.prepare import prepared
 from nerd_export.conversion.quantize import (
     quantize_embeddings,
     quantize_products,
     quantize_weights,
 )
-from tests.export.bundles import random_batches
+from tests.export.bundles import prepared, random_batches
 from tests.models import FAMILIES, FINE_LABELS
 
 # Mean logit difference from PyTorch in units of the logits' standard deviation, as measured on these models, with room.

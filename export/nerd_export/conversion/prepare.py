@@ -26,11 +26,6 @@ from nerd_onnx.inference.arrays import Doubles
 _LARGEST_FOLDED = 1 << 28  # bytes; weights that an exporter left transposed are constants too
 
 
-def prepared(model_file: Path, *, letter_case: bool = False, means: Mapping[str, Doubles] | None = None) -> ir.Model:
-    """Load a graph and rewrite it: :func:`folded`, then :func:`rewritten`."""
-    return rewritten(folded(model_file, letter_case=letter_case), means)
-
-
 def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
     """
     Load a graph as optimum exports it, with constants folded.

@@ -12,7 +12,7 @@ from nerd_onnx.errors import TrainingDataError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.session import Network
 from nerd_onnx.stored_models import load_bundle
-from nerd_onnx.tagger import Tagger, TagOptions
+from nerd_onnx.tagger import Tagger, TagOptions, open_network
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -40,30 +40,32 @@ def open_subject(
     :raises ModelError: when it cannot be loaded
     :raises TrainingDataError: when there is too little to fit on
     """
-    calibrate &= calibrate_on is None
-    if model is not None and _is_checkpoint(Path(model)):
-        with TemporaryDirectory() as scratch:
+    with TemporaryDirectory() as scratch:
+        network, threads = None, None
+        if model is not None and _is_checkpoint(Path(model)):
             bundle, network = _checkpoint(model, level, Path(scratch), tell)
-            # One call at a time: PyTorch takes all processors for it.
-            options = TagOptions(threads=1, min_score=min_score)
-            bundle = bundle if calibrate_on is None else _calibrated_on(calibrate_on, bundle, network, tell)
-            with closing(Tagger(bundle, options, network)) as tagger:
-                yield tagger
-    else:
-        bundle = load_bundle(model)
-        bundle = bundle if calibrate else bundle.uncalibrated()
-        bundle = bundle if calibrate_on is None else _calibrated_on(calibrate_on, bundle, None, tell)
-        with closing(Tagger(bundle, TagOptions(min_score=min_score))) as tagger:
+            threads = 1  # one call at a time: PyTorch takes all processors for it
+        else:
+            bundle = load_bundle(model)
+        if calibrate_on is not None:
+            network = network or open_network(bundle)
+            bundle = _calibrated_on(calibrate_on, bundle.uncalibrated(), network, threads, tell)
+        elif not calibrate:
+            bundle = bundle.uncalibrated()
+        with closing(Tagger(bundle, TagOptions(threads=threads, min_score=min_score), network)) as tagger:
             yield tagger
 
 
-def _calibrated_on(file: Path, bundle: Bundle, network: Network | None, tell: Callable[[str], None]) -> Bundle:
-    """Fit a calibration on a labelled file."""
+def _calibrated_on(
+    file: Path, bundle: Bundle, network: Network, threads: int | None, tell: Callable[[str], None]
+) -> Bundle:
+    """Fit a calibration on a labelled file, whose text is looked at more than once."""
     from nerd_export.conversion.labelled import labelled_splits
+    from nerd_export.conversion.networks import Remembered
     from nerd_export.conversion.score_calibration import calibrated, calibration_of_tagger
 
     (split,) = labelled_splits(None, {file.stem: file}, bundle.labels, tell).values()
-    with closing(Tagger(bundle, TagOptions(threads=None if network is None else 1), network)) as tagger:
+    with closing(Tagger(bundle, TagOptions(threads=threads), Remembered(network))) as tagger:
         record = calibration_of_tagger(tagger, {file.stem: split.sentences}, file.stem)
     if record is None:
         raise TrainingDataError(f"{file}: too few entities to fit a calibration on; give more labelled text")

@@ -163,8 +163,7 @@ class _Teacher:
         self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
         self._temperature, self._precision = temperature, precision
         self._sees_case = sees_case(self._model.config.to_dict())
-        limits = longest_input(self._model.config.to_dict(), Path(name)), self._tokenizer.model_max_length
-        self._longest = min(limits)
+        self._longest = min(longest_input(self._model.config.to_dict(), Path(name)), self._tokenizer.model_max_length)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
 

@@ -276,7 +276,7 @@ def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, over
     elif resume and (found := _recorded(work / RECIPE)) is not None:
         differing = [
             key
-            for key in dict.fromkeys((*wanted, *found))  # what an earlier version knew, too
+            for key in wanted | found  # what an earlier version knew, too
             if wanted.get(key) != found.get(key, defaults.get(key))
         ]
         if differing:
