@@ -63,7 +63,7 @@ def _profiled(bundle: Bundle, batches: Sequence[EncodedBatch], scratch: Path) ->
     """Run all batches with profiling on, once to warm up and then as often as counts. :return: the profile"""
     import onnxruntime
 
-    options = session_options(optimized=bundle.optimized, exact=bundle.may_saturate)
+    options = session_options(optimized=bundle.optimized)
     options.enable_profiling = True
     options.profile_file_prefix = str(scratch / "profile")
     session = onnxruntime.InferenceSession(str(bundle.model_file), options, providers=["CPUExecutionProvider"])

@@ -350,7 +350,7 @@ def open_network(bundle: Bundle) -> Session:
 
     :raises ModelError: when it does not, or cannot be run
     """
-    session = Session(bundle.model_file, optimized=bundle.optimized, exact=bundle.may_saturate)
+    session = Session(bundle.model_file, optimized=bundle.optimized)
     if session.labels is not None and session.labels != len(bundle.labels.names):
         raise ModelError(
             f"{bundle.model_file}: scores {session.labels} labels, but the folder names {len(bundle.labels.names)}"

@@ -88,6 +88,13 @@ def test_values_that_no_version_writes_are_refused(copy: Path, key: str, value: 
         Bundle.load(copy)
 
 
+@pytest.mark.parametrize("value", ["yes", None, 1])
+def test_integer_products_are_true_or_false(copy: Path, value: object) -> None:
+    edit(copy / "nerd.json", lambda d: d["quantization"].update(integer_products=value))  # type: ignore[attr-defined]
+    with pytest.raises(ModelError):
+        Bundle.load(copy)
+
+
 @pytest.mark.parametrize("key", ["labels", "files", "segment_tokens", "word_rule", "letter_case", "quantization"])
 def test_an_incomplete_description_is_refused(copy: Path, key: str) -> None:
     edit(copy / "nerd.json", lambda d: d.pop(key))

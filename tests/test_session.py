@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nerd_onnx.errors import ModelError
+from nerd_onnx.errors import ModelError, NotFiniteError
 from nerd_onnx.inference import session as module
 from nerd_onnx.inference.encoding import EncodedBatch
-from nerd_onnx.inference.session import Session, available_cpus, cpu_features
+from nerd_onnx.inference.session import Session, available_cpus, checked_logits, cpu_features
 
 
 @pytest.fixture
@@ -109,8 +109,35 @@ def test_failures_while_running_are_model_errors(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="fails on 2 tokens"):
         session.logits(EncodedBatch(np.array([[1, 99]])))
     nan = Session(make_model(tmp_path / "n.onnx", ["input_ids"], first=float("nan")), optimized=False)
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(NotFiniteError):
         nan.logits(EncodedBatch(np.array([[0]])))
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 2), (0, 2, 2), (1, 3, 2), (1, 2, 0), (1, 2, 3), (1, 2), (2,), ()])
+def test_logits_of_another_shape_than_asked_for_are_refused(shape: tuple[int, ...]) -> None:
+    batch = EncodedBatch(np.array([[1, 2]]))
+    with pytest.raises(ModelError):
+        checked_logits(np.zeros(shape, dtype=np.float32), batch, 2, "m.onnx")
+    unknown = len(shape) == 3 and shape[:2] == (1, 2) and shape[2] > 0
+    if not unknown:
+        with pytest.raises(ModelError):
+            checked_logits(np.zeros(shape, dtype=np.float32), batch, None, "m.onnx")
+
+
+def test_a_network_that_returns_too_few_segments_is_refused(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(make_model(tmp_path / "m.onnx", ["input_ids"]))
+    model.graph.node[0].output[0] = "all"
+    bounds = [helper.make_tensor(name, onnx.TensorProto.INT64, [1], [value]) for name, value in (("b", 0), ("e", 1))]
+    model.graph.initializer.extend(bounds)
+    model.graph.node.append(helper.make_node("Slice", ["all", "b", "e"], ["logits"]))
+    onnx.save(model, tmp_path / "m.onnx")
+    session = Session(tmp_path / "m.onnx", optimized=True)
+    assert session.logits(EncodedBatch(np.array([[1, 2]]))).shape == (1, 2, 2)
+    with pytest.raises(ModelError):
+        session.logits(EncodedBatch(np.array([[1, 2], [2, 3]])))
 
 
 def test_dynamic_quantization_of_whole_batches_is_noticed(tmp_path: Path) -> None:
@@ -134,24 +161,24 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "flags", "bits", "expected"),
+    ("machine", "flags", "expected"),
     [
-        ("x86_64", "avx2 avx512f avx512_vnni", 8, "int8, VNNI"),
-        ("x86_64", "avx2 avx_vnni", 7, "int8, VNNI"),
-        ("x86_64", "avx2", 8, "int8, no VNNI: products that could saturate are made exact, which is slower"),
-        ("AMD64", "", 7, "int8, no VNNI: weights of 7 bits, which cannot saturate"),
-        ("aarch64", "asimddp", 8, "int8, dot product"),
-        ("arm64", "", 8, "int8, no dot product"),
-        ("x86_64", "avx2", None, "fp32"),
+        ("x86_64", "avx2 avx512f avx512_vnni", "int8, VNNI"),
+        ("x86_64", "avx2 avx_vnni", "int8, VNNI"),
+        ("x86_64", "avx2 avx512f", "int8, AVX-512"),
+        ("x86_64", "avx2", "int8, AVX2"),
+        ("AMD64", "", "int8, AVX2"),
+        ("aarch64", "asimddp", "int8, dot product"),
+        ("arm64", "", "int8, no dot product"),
     ],
 )
-def test_the_kernels_are_named_by_processor_and_weights(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, flags: str, bits: int | None, expected: str
+def test_the_kernels_are_named_by_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, flags: str, expected: str
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
     monkeypatch.setattr(module, "_CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert module.integer_kernels(bits) == expected
+    assert module.integer_kernels() == expected
 
 
 def test_the_thread_plan_says_what_bounds_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ NullTags = Literal["refuse", "unknown"]
 Precision = Literal["fp32", "bf16"]
 Quantization = Literal["int8", "int8-static", "int8-weights", "none"]
 Embeddings = Literal["int8", "fp32"]
-Target = Literal["auto", "x86-vnni", "x86", "arm64"]
 
 
 @dataclass(frozen=True)
@@ -112,10 +111,7 @@ class VerifyLimits:
 
 SEGMENT_TOKENS = 64  # special tokens included; measured best for models trained on single sentences (CONTRIBUTING.md)
 
-INTEGER_RECIPES = ("int8", "int8-static")  # those that multiply integers, so that saturation is their business
-
-# Bits of a weight by the processor it is for. Without VNNI, x86 adds two products in 16 bits, which 8 bits overflow.
-WEIGHT_BITS: dict[str, int] = {"x86-vnni": 8, "arm64": 8, "x86": 7}
+INTEGER_RECIPES = ("int8", "int8-static")  # those whose linear layers multiply integers
 
 # Versions that work together, named where others do not; constraints.txt pins the same.
 TESTED_VERSIONS = {

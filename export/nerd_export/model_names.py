@@ -60,13 +60,6 @@ def bundle_named(name: str) -> Bundle | None:
     return Bundle.load(name) if has_file(name, DESCRIPTION) else None
 
 
-def finest(bundle: Bundle) -> Bundle:
-    """Give the bundle with the graph of most bits, whatever this processor would run, so that all get the same."""
-    variants = bundle.description.get("variants") or ()
-    best = max(variants, key=lambda found: found["weight_bits"] or 0, default=None)
-    return bundle if best is None else bundle.running(best["file"])
-
-
 def is_model_inside(name: str) -> bool:
     """Tell whether a name means the bundle inside the package; a folder of the user's comes first."""
     return name == MODEL_INSIDE and not Path(name).exists()

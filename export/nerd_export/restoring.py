@@ -21,7 +21,6 @@ import onnx_ir as ir
 from nerd_export.conversion.graph import constant, consumers
 from nerd_export.conversion.networks import Observed, TorchNetwork
 from nerd_export.conversion.verify import sample_texts
-from nerd_export.model_names import finest
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Network
@@ -47,7 +46,6 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    bundle = finest(bundle)
     folder = bundle.model_file.parent
     try:
         config = transformers.AutoConfig.from_pretrained(folder)

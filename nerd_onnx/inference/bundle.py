@@ -14,10 +14,13 @@ from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.hub import is_elsewhere, require_place
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.labels import LabelSet, Scheme
-from nerd_onnx.inference.session import cpu_target, integer_kernels
+from nerd_onnx.inference.session import integer_kernels, processor_kind
 from nerd_onnx.inference.words import WordRule
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+# Format 4 is read as well. Its 8-bit weights can saturate on x86 without VNNI. A second graph with 7-bit weights, which
+# it may hold, is not used.
+_SATURATING_VERSION = 4
 DESCRIPTION = "nerd.json"
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
@@ -39,9 +42,9 @@ class Bundle:
     :param labels: what the model's outputs mean
     :param segment_tokens: longest segment to run, special tokens included
     :param model_sha256: fingerprint of the ONNX file
-    :param optimized: the graph is in its final form
+    :param optimized: the graph is in its final form and cannot saturate on this processor
     :param quantization: how it was quantized; ``none`` for fp32, ``unknown`` for foreign folders
-    :param weight_bits: bits of a weight in integer products, None where there are none or nobody said
+    :param integer_products: whether its linear layers multiply integers
     :param word_rule: what a word is, see :mod:`words`
     :param letter_case: the network sees letter case, see :mod:`letter_case`
     :param calibration: what tells how likely a candidate is right; None where nothing was fitted
@@ -57,7 +60,7 @@ class Bundle:
     model_sha256: str
     optimized: bool = False
     quantization: str = "unknown"
-    weight_bits: int | None = None
+    integer_products: bool = False
     word_rule: WordRule = "pretokens"
     letter_case: bool = False
     calibration: ScoreCalibration | None = None
@@ -65,8 +68,12 @@ class Bundle:
 
     @cached_property
     def kernels(self) -> str:
-        """How this processor computes the model's products; a foreign folder does not tell if it has 8-bit ones."""
-        return "as the ONNX file says" if self.quantization == "unknown" else integer_kernels(self.weight_bits)
+        """Instructions for the products of the linear layers; a foreign folder does not say whether they are int8."""
+        if self.quantization == "unknown":
+            return "as the ONNX file says"
+        if not self.integer_products:
+            return "fp32"
+        return integer_kernels() if self.optimized else "int8, exact: an older bundle, see docs/int8.md"
 
     def uncalibrated(self) -> Bundle:
         """Give the same network with each word decided for itself, as models are whose scores nobody fitted."""
@@ -79,11 +86,6 @@ class Bundle:
             return "none"
         record = json.dumps(self.description["calibration"], sort_keys=True)
         return hashlib.sha256(record.encode()).hexdigest()[:16]
-
-    @property
-    def may_saturate(self) -> bool:
-        """Whether this processor could cut off sums of integer products: x86 without VNNI, and 8-bit weights."""
-        return self.weight_bits == 8 and cpu_target() == "x86"  # noqa: PLR2004
 
     @classmethod
     def load(cls, model: str | Path | None = None) -> Bundle:
@@ -99,19 +101,6 @@ class Bundle:
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id")
         return _read_plain(name, folder)
-
-    def running(self, variant: str) -> Bundle:
-        """
-        Run another of the folder's graphs than the one chosen for this processor.
-
-        :param variant: its file name
-        :raises ModelError: when the folder has no such graph
-        """
-        for found in self.description.get("variants") or ():
-            if found["file"] == variant:
-                path, digest = self.model_file.parent / variant, self.description["files"][variant]["sha256"]
-                return replace(self, model_file=path, model_sha256=digest, weight_bits=found["weight_bits"])
-        raise ModelError(f"{self.name}: has no graph {variant!r}")
 
 
 def sha256_of(path: Path) -> str:
@@ -144,9 +133,10 @@ def _read_described(name: str, folder: Path) -> Bundle:
     """Read a folder that ``nerd-export`` wrote, and check every file against its fingerprint."""
     description = _json(folder / DESCRIPTION)
     where = folder / DESCRIPTION
-    if description.get("format_version") != FORMAT_VERSION:
+    version = description.get("format_version")
+    if version not in (FORMAT_VERSION, _SATURATING_VERSION):
         raise ModelError(
-            f"{where}: format version {description.get('format_version')!r}, but this program reads {FORMAT_VERSION}; "
+            f"{where}: format version {version!r}, but this program reads {_SATURATING_VERSION} and {FORMAT_VERSION}; "
             "export the model again, or install the matching nerd-onnx"
         )
     if unlisted := {"model.onnx", "tokenizer.json"} - set(description.get("files") or ()):
@@ -155,19 +145,19 @@ def _read_described(name: str, folder: Path) -> Bundle:
         files: dict[str, dict[str, Any]] = description["files"]
         hashes = {file: _checked_hash(folder, file, str(facts["sha256"])) for file, facts in files.items()}
         scheme: Scheme = description["scheme"]
-        file, weight_bits = _variant_for(cpu_target(), description)
+        integer_products, may_saturate = _products(description)
         labels = LabelSet(tuple(description["labels"]), description.get("coarse") or {}, scheme)
         return Bundle(
             name=name,
             folder=None if folder == DEFAULT_FOLDER else folder,
-            model_file=folder / file,
+            model_file=folder / "model.onnx",
             tokenizer_file=folder / "tokenizer.json",
             labels=labels,
             segment_tokens=int(description["segment_tokens"]),
-            model_sha256=hashes[file],
-            optimized=True,
+            model_sha256=hashes["model.onnx"],
+            optimized=not (may_saturate and processor_kind() == "x86"),
             quantization=str(description["quantization"]["method"]),
-            weight_bits=weight_bits,
+            integer_products=integer_products,
             word_rule=_word_rule(description),
             letter_case=_flag(description, "letter_case"),
             calibration=_calibration(description, labels),
@@ -196,11 +186,16 @@ def _calibration(description: Mapping[str, Any], labels: LabelSet) -> ScoreCalib
     return None if record is None else ScoreCalibration.from_description(record, labels)
 
 
-def _variant_for(target: str, description: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Choose the graph made for a processor, or the first; give its file and the bits of its weights."""
-    variants = description.get("variants") or [{"file": "model.onnx", "targets": [], "weight_bits": 8}]
-    chosen = next((found for found in variants if target in found["targets"]), variants[0])
-    return str(chosen["file"]), chosen["weight_bits"]
+def _products(description: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Return whether linear layers multiply integers, and whether that can saturate on x86 without VNNI."""
+    if description["format_version"] == _SATURATING_VERSION:
+        graphs = description.get("variants") or [{"weight_bits": 8}]
+        bits = graphs[0]["weight_bits"]
+        return bits is not None, bits == 8  # noqa: PLR2004 - the others have 7
+    found = description["quantization"]["integer_products"]
+    if not isinstance(found, bool):
+        raise TypeError(f"integer_products {found!r}")
+    return found, False
 
 
 def _checked_hash(folder: Path, file: str, expected: str) -> str:

@@ -46,14 +46,14 @@ class Session:
     :ivar labels: number of labels it scores, None where the graph does not say
     :ivar mixes_texts: it quantizes activations over the whole batch, so that texts in one batch change each other
 
-    :param optimized: the graph is in its final form; onnxruntime must not fuse it further
-    :param exact: integer products could saturate on this processor; let onnxruntime replace them by exact ones
+    :param optimized: ``nerd-export`` wrote the graph in its final form, with weights that cannot saturate; onnxruntime
+        must not fuse it further. Any other graph is optimized when it is loaded, see :func:`session_options`
     :raises ModelError: when onnxruntime cannot load it, or it wants inputs that a tokenizer does not give
     """
 
-    def __init__(self, model_file: Path, *, optimized: bool, exact: bool = False) -> None:
+    def __init__(self, model_file: Path, *, optimized: bool) -> None:
         ort.disable_telemetry_events()  # also where onnxruntime was imported before this package
-        options = session_options(optimized=optimized, exact=exact)
+        options = session_options(optimized=optimized)
         try:
             # Without its fallback, which tries the same again and says so on standard output, among the rows.
             self._session = ort.InferenceSession(
@@ -82,21 +82,48 @@ class Session:
         self.mixes_texts = _mixes_texts(model_file)
 
     def logits(self, batch: EncodedBatch) -> Floats:
-        """Score a batch; see :class:`Network`."""
+        """
+        Score a batch; see :class:`Network`.
+
+        :raises ModelError: when the network fails, or returns logits of another shape than the batch asks for
+        :raises NotFiniteError: when a logit is not a finite number
+        """
         inputs = batch.inputs()
         feed = {name: inputs[name].astype(kind, copy=False) for name, kind in self._types.items()}
         try:
             result = self._session.run([self._output], feed)[0]
         except Exception as err:
             raise ModelError(f"{self._name}: fails on {batch.ids.shape[1]} tokens: {first_line(err)}") from err
-        if not np.isfinite(result).all():
-            raise NotFiniteError(f"{self._name}: gives logits that are not finite; the model is damaged")
-        return np.asarray(result, dtype=np.float32)
+        return checked_logits(np.asarray(result, dtype=np.float32), batch, self.labels, self._name)
 
 
-def session_options(*, optimized: bool, exact: bool = False) -> Any:
+def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name: str) -> Floats:
     """
-    Say how onnxruntime runs a network here; see :class:`Session`.
+    Return logits that have the shape the batch asks for and are finite.
+
+    A test of finiteness alone would pass an empty array, which some execution providers return for a graph that they
+    do not support.
+
+    :param logits: what a network returned
+    :param labels: number of labels it must score, None where that is not known
+    :param name: of the network, for the message
+    :raises ModelError: when the shape is not (batch, tokens, labels)
+    :raises NotFiniteError: when a logit is not a finite number
+    """
+    wanted = (*batch.ids.shape, logits.shape[-1] if labels is None and logits.ndim else labels)
+    if logits.shape != wanted or 0 in logits.shape[-1:]:
+        raise ModelError(
+            f"{name}: returned logits of shape {logits.shape}; expected {batch.ids.shape[0]} segments of "
+            f"{batch.ids.shape[1]} tokens with {'one score per label' if labels is None else f'{labels} labels'}"
+        )
+    if not np.isfinite(logits).all():
+        raise NotFiniteError(f"{name}: gives logits that are not finite; the model is damaged")
+    return logits
+
+
+def session_options(*, optimized: bool) -> Any:
+    """
+    Return the options with which onnxruntime runs a network here; see :class:`Session`.
 
     :return: ``onnxruntime.SessionOptions``
     """
@@ -105,13 +132,15 @@ def session_options(*, optimized: bool, exact: bool = False) -> Any:
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # patterns pay for equal shapes only, and ours vary
     options.log_severity_level = 4  # its errors are raised as well, and told in one line
-    # On x86 without VNNI, U8S8 products can saturate; with this, onnxruntime takes unsigned weights instead. It
-    # does so among its extended optimizations and not among the basic ones (seen on an emulated Haswell).
-    options.add_session_config_entry("session.x64quantprecision", "1")
     level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimized else level.ORT_ENABLE_ALL
-    if optimized and exact:
-        options.graph_optimization_level = level.ORT_ENABLE_EXTENDED
+    if optimized:
+        options.graph_optimization_level = level.ORT_ENABLE_BASIC
+        return options
+
+    # Nobody vouches for the 8-bit weights of a foreign graph: on x86 without VNNI their products can saturate. With
+    # this entry onnxruntime replaces such products by exact, slower ones where it has to.
+    options.graph_optimization_level = level.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
@@ -148,33 +177,22 @@ def cpu_features() -> tuple[str, ...]:
     return tuple(name for name in _FEATURES if name in words)
 
 
-def cpu_target() -> str:
-    """
-    Tell which weights this processor needs: ``x86-vnni``, ``arm64``, or ``x86`` without VNNI.
-
-    Without VNNI, x86 adds two products of unsigned and signed 8 bits in 16 bits, which overflow and are cut off
-    (onnxruntime#6004); weights of 7 bits cannot. Where the system does not tell its features, VNNI is not assumed.
-    """
+def processor_kind() -> str:
+    """Name the kind of this processor: ``x86-vnni``, ``x86`` (without VNNI, or features unknown) or ``arm64``."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
     return "x86-vnni" if {"avx512_vnni", "avx_vnni"} & set(cpu_features()) else "x86"
 
 
-def integer_kernels(weight_bits: int | None = 8) -> str:
-    """
-    Say how this processor computes products of 8-bit integers.
-
-    :param weight_bits: bits of a weight: 8, or 7; None where a model has no such products
-    """
-    if weight_bits is None:
-        return "fp32"
-    if cpu_target() == "arm64":
-        return "int8, dot product" if {"asimddp", "i8mm"} & set(cpu_features()) else "int8, no dot product"
-    if cpu_target() == "x86-vnni":
+def integer_kernels() -> str:
+    """Name the instructions with which this processor multiplies 8-bit integers."""
+    features = set(cpu_features())
+    kind = processor_kind()
+    if kind == "arm64":
+        return "int8, dot product" if {"asimddp", "i8mm"} & features else "int8, no dot product"
+    if kind == "x86-vnni":
         return "int8, VNNI"
-    if weight_bits < 8:  # noqa: PLR2004
-        return f"int8, no VNNI: weights of {weight_bits} bits, which cannot saturate"
-    return "int8, no VNNI: products that could saturate are made exact, which is slower"
+    return "int8, AVX-512" if "avx512f" in features else "int8, AVX2"
 
 
 def _cgroup_quota() -> float | None:

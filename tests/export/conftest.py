@@ -25,13 +25,12 @@ def data(fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(checkpoint: Callable[..., Path], data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An int8 bundle with weights for two kinds of processors, judged on labelled data."""
+    """An int8 bundle, judged on labelled data."""
     output = tmp_path_factory.mktemp("int8") / "bundle"
     request = ExportRequest(
         str(checkpoint("bert")),
         output,
         level="fine",
-        targets=("x86-vnni", "x86"),
         dataset=str(data),
         evaluations={"again": data},
         texts=TEXTS,

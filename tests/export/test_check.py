@@ -1,4 +1,4 @@
-"""A bundle where it will run: the graph chosen, the check, and other programs."""
+"""A bundle where it will run: one graph for every processor, the check, and other programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -18,42 +17,57 @@ from click.testing import CliRunner
 from nerd_export.conversion.check import described, kernels
 from nerd_export.conversion.cli import export_command
 from nerd_export.conversion.export import ExportRequest, export_bundle
+from nerd_export.conversion.rounding import PAIR_LIMIT
 from nerd_onnx.errors import ModelError, OptionError
 from nerd_onnx.inference import session
-from nerd_onnx.inference.bundle import Bundle, sha256_of
+from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.tagger import Tagger
-from tests.export.bundles import TEXTS, WIDE, edited, silent
+from tests.export.bundles import TEXTS, WIDE, silent
+from tests.export.test_rounding import pair_sums
 from tests.models import BIO_LABELS, sample_texts
 
 
-def test_the_processor_gets_its_variant(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = None
-    for flags, file, bits in (("avx2 avx512_vnni", "model.onnx", 8), ("avx2", "model_7bit.onnx", 7)):
-        (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-        monkeypatch.setattr(session, "_CPUINFO", tmp_path / "cpuinfo")
-        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-        chosen = Bundle.load(bundle)
-        assert chosen.model_file.name == file
-        assert chosen.weight_bits == bits
-        assert chosen.model_sha256 == sha256_of(bundle / file)
-        assert f"signed {bits}-bit weights" in kernels(chosen)
-        found = Tagger(chosen).tag(TEXTS)
-        assert sum(len(row or ()) for row in found) > 50
-        assert found != expected
-        expected = found
-    weights = onnx.load(bundle / "model_7bit.onnx").graph.initializer
-    widest = [
-        np.abs(onnx.numpy_helper.to_array(t).astype(int)).max() for t in weights if t.name.endswith("weight_int8")
-    ]
-    assert max(widest) == 63
-    with pytest.raises(ModelError, match=r"has no graph 'model_4bit.onnx'"):
-        chosen.running("model_4bit.onnx")
-    (tmp_path / "cpuinfo").write_text("flags : avx2\n")
-    single = edited(bundle, tmp_path / "single", lambda _: None)
-    description = json.loads((single / "nerd.json").read_text("utf-8"))
-    description["variants"] = description["variants"][:1]
-    (single / "nerd.json").write_text(json.dumps(description), "utf-8")
-    assert "could saturate without VNNI, so onnxruntime's exact and slower kernel runs" in kernels(Bundle.load(single))
+@pytest.mark.parametrize("flags", ["avx2 avx512_vnni", "avx2"])
+def test_one_graph_runs_on_every_processor(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str
+) -> None:
+    processor(monkeypatch, tmp_path, flags)
+    loaded = Bundle.load(bundle)
+    assert loaded.optimized
+    assert "exact" not in kernels(loaded)
+    weights = [t for t in onnx.load(bundle / "model.onnx").graph.initializer if t.name.endswith("weight_int8")]
+    assert len(weights) == 12
+    for tensor in weights:
+        assert pair_sums(onnx.numpy_helper.to_array(tensor)).max() <= PAIR_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("flags", "bits", "optimized"),
+    [("avx2 avx512_vnni", 8, True), ("avx2", 8, False), ("avx2", 7, True), ("avx2", None, True)],
+)
+def test_a_bundle_of_format_4_is_run_exactly(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, bits: int | None, *, optimized: bool
+) -> None:
+    """Its 8-bit weights can saturate on x86 without VNNI; there onnxruntime replaces the products by exact ones."""
+    processor(monkeypatch, tmp_path, flags)
+    older = Path(shutil.copytree(bundle, tmp_path / "older"))
+    description = json.loads((older / "nerd.json").read_text("utf-8"))
+    del description["quantization"]["integer_products"]
+    description |= {"format_version": 4, "variants": [{"file": "model.onnx", "targets": [], "weight_bits": bits}]}
+    (older / "nerd.json").write_text(json.dumps(description), "utf-8")
+    loaded = Bundle.load(older)
+    assert (loaded.optimized, loaded.integer_products) == (optimized, bits is not None)
+    assert ("exact" in kernels(loaded)) != optimized
+    found, expected = (Tagger(one).tag(TEXTS) for one in (loaded, Bundle.load(bundle)))
+    same = sum(one == other for one, other in zip(found, expected, strict=True))
+    assert same > 0.9 * len(TEXTS)  # the replaced graph rounds its fp32 parts otherwise, so near ties may fall
+
+
+def processor(monkeypatch: pytest.MonkeyPatch, folder: Path, flags: str) -> None:
+    """Let the program believe that it runs on an x86 processor with these features."""
+    (folder / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(session, "_CPUINFO", folder / "cpuinfo")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
 def test_check_passes_what_was_exported_and_names_what_was_altered(bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -67,9 +81,9 @@ def test_check_passes_what_was_exported_and_names_what_was_altered(bundle: Path,
     assert json.loads((tmp_path / "r.json").read_text("utf-8"))["entity_agreement"] > 0.75
     altered = tmp_path / "altered"
     shutil.copytree(bundle, altered)
-    with (altered / "model_7bit.onnx").open("ab") as file:
+    with (altered / "model.onnx").open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(ModelError, match=r"model_7bit\.onnx: altered since export"):
+    with pytest.raises(ModelError, match=r"model\.onnx: altered since export"):
         described(str(altered))
     plain = tmp_path / "plain"
     shutil.copytree(bundle, plain)
@@ -106,9 +120,7 @@ def test_optimum_and_transformers_run_the_bundle_with_the_same_spans(
     import transformers
     from optimum.onnxruntime import ORTModelForTokenClassification
 
-    request = ExportRequest(
-        str(checkpoint("bert", BIO_LABELS)), tmp_path / "b", targets=("x86-vnni", "x86"), texts=TEXTS, limits=WIDE
-    )
+    request = ExportRequest(str(checkpoint("bert", BIO_LABELS)), tmp_path / "b", texts=TEXTS, limits=WIDE)
     export_bundle(request, silent)
     model = ORTModelForTokenClassification.from_pretrained(tmp_path / "b", file_name="model.onnx")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "b")
@@ -116,7 +128,7 @@ def test_optimum_and_transformers_run_the_bundle_with_the_same_spans(
     pipeline = transformers.pipeline(
         "token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first"
     )
-    found = Tagger(Bundle.load(tmp_path / "b").running("model.onnx")).tag(texts)
+    found = Tagger(Bundle.load(tmp_path / "b")).tag(texts)
     expected = [[(e.start, e.end, e.label) for e in row or []] for row in found]
     assert sum(map(len, expected)) > 100
     for batch_size in (1, 8):  # padded batches too

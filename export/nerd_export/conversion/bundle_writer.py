@@ -125,7 +125,6 @@ def write_description(
     letter_case: bool,
     opset: int,
     quantization: Mapping[str, Any],
-    variants: Sequence[Mapping[str, Any]],
     lineage: Mapping[str, Any],
     **sections: Mapping[str, Any] | None,
 ) -> None:
@@ -133,7 +132,6 @@ def write_description(
     Write ``nerd.json``, the one file the runtime believes; it fingerprints every other file that it reads. The card is
     for people, who may add to it.
 
-    :param variants: each graph's ``file``, the ``targets`` it is for, and the ``weight_bits`` of its integer products
     :param sections: further objects to record, such as metrics and verification; None for one that there is not
     """
     names = sorted(path.name for path in folder.iterdir() if path.name not in (DESCRIPTION, CARD))
@@ -147,7 +145,6 @@ def write_description(
         "word_rule": word_rule,
         "letter_case": letter_case,
         "quantization": dict(quantization),
-        "variants": [dict(variant) for variant in variants],
         "opset": opset,
         "lineage": dict(lineage),
         **{key: dict(value) for key, value in sections.items() if value is not None},

@@ -14,7 +14,7 @@ from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE, agreement, as_s
 from nerd_export.training.evaluation import evaluate
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import DESCRIPTION, Bundle, sha256_of
-from nerd_onnx.inference.session import cpu_features, cpu_target
+from nerd_onnx.inference.session import cpu_features, processor_kind
 from nerd_onnx.tagger import Tagger
 
 
@@ -96,17 +96,9 @@ def described(model: str) -> Bundle:
 
 
 def kernels(bundle: Bundle) -> str:
-    """Say which arithmetic this processor will use for a bundle."""
-    where = f"{cpu_target()} ({', '.join(cpu_features()) or 'features not told'}), {bundle.model_file.name}"
-    if bundle.weight_bits is None:
-        return f"{where}: fp32 products"
-    products = f"{where}: integer products of unsigned 8-bit activations and signed {bundle.weight_bits}-bit weights"
-    if bundle.may_saturate:
-        return (
-            f"{products}, which could saturate without VNNI, so onnxruntime's exact and slower kernel runs; "
-            "export with --target x86 as well for the fast one"
-        )
-    return products
+    """Describe the arithmetic that this processor uses for a bundle."""
+    where = f"{processor_kind()} ({', '.join(cpu_features()) or 'features unknown'})"
+    return f"{where}: {bundle.kernels}"
 
 
 def _agreement(tagger: Tagger) -> float | None:

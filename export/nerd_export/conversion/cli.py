@@ -11,7 +11,7 @@ from typing import Any, NoReturn, get_args
 import click
 
 from nerd_export.commands import note, require_extra
-from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, Target, VerifyLimits
+from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, VerifyLimits
 from nerd_export.outputs import require_file, writing
 from nerd_onnx import __version__
 from nerd_onnx.commands import complete_folders, run_command, settings
@@ -56,15 +56,6 @@ _LIMITS = VerifyLimits()
     help="Form of the word embeddings, half of a small model's size.  [default: int8, or fp32 with --quantize none]",
 )
 @click.option("--keep-fp32", multiple=True, metavar="NAME", help="Linear layer to leave as it is; may be repeated.")
-@click.option(
-    "--target",
-    "targets",
-    type=click.Choice(get_args(Target)),
-    multiple=True,
-    default=["auto"],
-    help="Processor to make weights for; may be repeated, and nerd-tag picks. auto is this one; x86 without VNNI "
-    "gets weights of 7 bits.",
-)
 @click.option(
     "--level",
     type=click.Choice(get_args(Level)),

@@ -15,13 +15,10 @@ from typing import Any
 import onnx_ir as ir
 
 from nerd_export.config import (
-    INTEGER_RECIPES,
     SEGMENT_TOKENS,
-    WEIGHT_BITS,
     Embeddings,
     Level,
     Quantization,
-    Target,
     VerifyLimits,
 )
 from nerd_export.conversion.averaging import with_average_weights
@@ -42,7 +39,6 @@ from nerd_onnx.errors import OptionError, VerificationError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.labels import LabelSet
-from nerd_onnx.inference.session import cpu_target
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.tagger import Tagger, TagOptions
 
@@ -58,7 +54,6 @@ class ExportRequest:
     :param average_with: further checkpoints or bundles, whose weights are averaged with the model's
     :param embeddings: form of the word embeddings; None for int8, or fp32 where nothing is quantized
     :param keep_fp32: names of linear layers that stay as they are
-    :param targets: processors to make weights for; ``auto`` is this one
     :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded, or the
         bundle that is exported again
     :param segment_tokens: longest segment; None for that bundle's, else the default
@@ -75,7 +70,6 @@ class ExportRequest:
     quantize: Quantization = "int8"
     embeddings: Embeddings | None = None
     keep_fp32: Sequence[str] = ()
-    targets: Sequence[Target] = ("auto",)
     level: Level | None = None
     segment_tokens: int | None = None
     word_rule: WordRule | None = None
@@ -86,16 +80,6 @@ class ExportRequest:
     overwrite: bool = False
     licence: str | None = None
     notes: str = ""
-
-    def weight_bits(self) -> dict[int, list[str]]:
-        """Give the processors that each width of weights is for, the first to be ``model.onnx``."""
-        named = list(dict.fromkeys(cpu_target() if target == "auto" else target for target in self.targets))
-        if self.quantize not in INTEGER_RECIPES:
-            return {8: list(WEIGHT_BITS)}
-        widths: dict[int, list[str]] = {WEIGHT_BITS[target]: [] for target in named}
-        for target, bits in WEIGHT_BITS.items():
-            widths.get(bits, []).append(target)
-        return widths
 
 
 @dataclass(frozen=True)
@@ -225,7 +209,7 @@ class _Job:
             splits=splits,
             calibration=kept,
         )
-        verdict, repair = self._judged(gate, bundle), None
+        verdict, repair = gate.judge(bundle), None
         faults = verdict.faults(self._request.limits)
         if faults and plan.recipe != "none":
             bundle, verdict, repair = self._repaired(gate, workshop, plan, batches, refused=bundle, verdict=verdict)
@@ -246,7 +230,7 @@ class _Job:
     def _plan(self) -> Plan:
         request = self._request
         embeddings: Embeddings = request.embeddings or ("fp32" if request.quantize == "none" else "int8")
-        return Plan(request.quantize, embeddings, tuple(request.keep_fp32), next(iter(request.weight_bits())))
+        return Plan(request.quantize, embeddings, tuple(request.keep_fp32))
 
     def _write_fp32(self, graph: ir.Model) -> Bundle:
         """Write the graph as it is beside the bundle, to compare with it."""
@@ -254,31 +238,18 @@ class _Job:
         folder.mkdir()
         with writing(folder):
             write_model(folder, graph, self._exported)
-            write_description(folder, self._labels, **self._facts({"method": "none"}, []))
+            write_description(folder, self._labels, **self._facts({"method": "none", "integer_products": False}))
         return Bundle.load(folder)
 
     def _write(self, workshop: Workshop, plan: Plan) -> Bundle:
-        """Write every variant of a plan with its description, and read the bundle back as users will."""
-        variants: list[dict[str, Any]] = []
-        records: list[dict[str, Any]] = []
+        """Write the graph of a plan with its description, and read the bundle back as users will."""
         with writing(self._request.output):
-            for bits, targets in self._request.weight_bits().items():
-                of_width = replace(plan, weight_bits=bits)
-                model, record = workshop.build(of_width)
-                file = "model.onnx" if not variants else f"model_{bits}bit.onnx"
-                write_model(self._folder, model, self._exported, file)
-                variants.append({"file": file, "targets": targets, "weight_bits": of_width.bits_in_products})
-                records.append(record)
-            write_description(self._folder, self._labels, **self._facts(records[0], variants))
-        if plan.embeddings == "int8" and records[0]["embeddings"] == "fp32":
+            model, record = workshop.build(plan)
+            write_model(self._folder, model, self._exported)
+            write_description(self._folder, self._labels, **self._facts(record))
+        if plan.embeddings == "int8" and record["embeddings"] == "fp32":
             self._tell("found no table of word embeddings to quantize; they stay fp32")
         return Bundle.load(self._folder)
-
-    def _judged(self, gate: Gate, bundle: Bundle) -> Verdict:
-        """Judge every variant; give the worst verdict: one with faults, or the first."""
-        files = [found["file"] for found in bundle.description["variants"]]
-        verdicts = [gate.judge(bundle.running(file)) for file in files]
-        return next((found for found in verdicts if found.faults(self._request.limits)), verdicts[0])
 
     def _repaired(
         self,
@@ -299,7 +270,7 @@ class _Job:
 
         def passes(names: Sequence[str]) -> bool:
             self._tell(f"keeping {len(names)} of {len(costs)} in fp32: {', '.join(map(title, names[-3:]))}")
-            verdicts[len(names)] = self._judged(gate, self._write(workshop, plan.keeping(names)))
+            verdicts[len(names)] = gate.judge(self._write(workshop, plan.keeping(names)))
             return not verdicts[len(names)].faults(self._request.limits)
 
         kept = fewest_kept(costs, passes)
@@ -329,20 +300,19 @@ class _Job:
             write_description(
                 self._folder,
                 self._labels,
-                **self._facts(bundle.description["quantization"], bundle.description["variants"]),
+                **self._facts(bundle.description["quantization"]),
                 verification=_verification(result, request),
                 calibration=verdict.calibration,
                 metrics=verdict.metrics,
             )
 
-    def _facts(self, quantization: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _facts(self, quantization: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "segment_tokens": self._segment_tokens,
             "word_rule": self._word_rule,
             "letter_case": self._letter_case,
             "opset": OPSET,
             "quantization": quantization,
-            "variants": variants or [{"file": "model.onnx", "targets": list(WEIGHT_BITS), "weight_bits": None}],
             "lineage": self._lineage,
         }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nerd_export.config import Level
-from nerd_export.model_names import bundle_named, finest
+from nerd_export.model_names import bundle_named
 from nerd_export.training.trainer import STATE_FILE
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.bundle import Bundle
@@ -25,7 +25,7 @@ class Origin:
     :param training: what nerd-train recorded: recipe, command, data, best; empty for other checkpoints
     :param has_fine_level: whether its labels have two levels (``person-actor``)
     :param word_rule: what words are to it
-    :param bundle: the bundle, with the graph that is read; None for a checkpoint
+    :param bundle: the bundle whose graph is read; None for a checkpoint
     """
 
     training: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Origin:
             raise ModelError(
                 f"{bundle.name}: nerd.json: lineage is not what nerd-export writes; export the model again"
             )
-        return cls(found, bundle.labels.has_fine_level, bundle.word_rule, finest(bundle))
+        return cls(found, bundle.labels.has_fine_level, bundle.word_rule, bundle)
 
     @property
     def segment_tokens(self) -> int | None:

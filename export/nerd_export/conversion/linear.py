@@ -38,6 +38,13 @@ class Linear:
         return str(self.matmul.name or self.matmul.outputs[0].name)
 
     @property
+    def weight_name(self) -> str:
+        """Name of the constant matrix, which layers that share their weights have in common."""
+        value = self.matmul.inputs[1]
+        assert value is not None  # noqa: S101 - a MatMul has two inputs
+        return str(value.name)
+
+    @property
     def source(self) -> ir.Value:
         """The activation it reads now; several layers may read the same. *Shape:* (batch, tokens, inputs)."""
         value = self.matmul.inputs[0]

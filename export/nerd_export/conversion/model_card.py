@@ -9,7 +9,7 @@ from nerd_export.conversion.gate import VIEWS, F1Row, Verdict
 from nerd_export.conversion.sensitivity import title
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.labels import LabelSet
-from nerd_onnx.inference.session import cpu_features, cpu_target
+from nerd_onnx.inference.session import cpu_features, processor_kind
 
 if TYPE_CHECKING:
     from nerd_export.conversion.export import Repair
@@ -219,7 +219,7 @@ def _averaged(lineage: Mapping[str, Any]) -> str:
 
 
 def _machine() -> str:
-    return f"{cpu_target()} ({', '.join(cpu_features()) or 'no features told'})"
+    return f"{processor_kind()} ({', '.join(cpu_features()) or 'no features told'})"
 
 
 def _versions(lineage: Mapping[str, Any]) -> str:

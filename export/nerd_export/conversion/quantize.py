@@ -3,11 +3,11 @@ Rewrite linear layers to 8 bits, in one of three ways. None of them lets a text'
 
 **Per token** (``int8``): the activation of every token is scaled by its own ``max|x| / 127`` and rounded to unsigned
 8 bits around 128 (behind Gelu and Relu, which are never far below zero, by ``max(x) / 215`` around 40, and by
-``max(x) / 255``), the weights by one scale an output channel to signed 8 bits; the product runs in integers
-(onnxruntime's ``MatMulIntegerToFloat``, whose kernel for unsigned times signed is the fast one), and both scales and
-the bias are applied to the result. A token's result depends on that token alone, unlike with ONNX Runtime's dynamic
-quantization, which takes one scale for the whole batch. The scheme is that of ZeroQuant (Yao et al., 2022,
-arXiv:2206.01861), without its distillation.
+``max(x) / 255``), the weights by one scale per output channel to signed 8 bits that cannot saturate (:mod:`rounding`).
+The product runs in integers (onnxruntime's ``MatMulIntegerToFloat``, whose kernel for unsigned times signed is the fast
+one), and both scales and the bias are applied to the result. The result of a token depends on that token alone. ONNX
+Runtime's own dynamic quantization takes one scale for the whole batch instead. The scheme is that of ZeroQuant (Yao et
+al., 2022, arXiv:2206.01861), without its distillation.
 
 **Static** (``int8-static``): the same product with one scale an activation, found beforehand on real text
 (:mod:`calibrate`).
@@ -27,10 +27,9 @@ import onnx_ir as ir
 
 from nerd_export.conversion.graph import MICROSOFT, add_initializer, constant, nodes_of, tidy
 from nerd_export.conversion.linear import Linear, quantizable_layers
+from nerd_export.conversion.rounding import LARGEST, SMALLEST_SCALE, Rounded, WeightRounding
 
-LARGEST = {8: 127.0, 7: 63.0}  # of a weight by its bits; two products of 7 bits never saturate a 16-bit sum
 _PASSING_IDS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})  # nodes that leave ids what they are
-_SMALLEST_SCALE = 1e-9  # a row of zeros stays a row of zeros instead of dividing by zero
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class _Levels:
     def smallest_peak(self) -> float:
         """What a token's largest value counts for at least, so that the minimum has a level."""
         needed = -(self.minimum or 0.0) * self.positive / self.zero_point if self.zero_point else 0.0
-        return max(needed, _SMALLEST_SCALE * self.positive)
+        return max(needed, SMALLEST_SCALE * self.positive)
 
 
 _SYMMETRIC = _Levels(128, 127)
@@ -77,20 +76,20 @@ def quantize_products(
     model: ir.Model,
     ranges: Mapping[str, ActivationRange] | None = None,
     keep_fp32: Collection[str] = (),
-    *,
-    weight_bits: int = 8,
+    rounding: WeightRounding | None = None,
 ) -> list[str]:
     """
     Rewrite linear layers to products of 8-bit integers, in place; the classifier stays fp32.
 
     :param ranges: fixed range of activations, by their name in the graph; an activation without one is scaled by token
     :param keep_fp32: names of further layers to leave as they are
-    :param weight_bits: 8, or 7 for x86 processors whose products of 8 bits can saturate
+    :param rounding: rounds the weights; None to round them without regard to their inputs
     :return: names of the layers rewritten
     :raises OptionError: when a name to keep is no layer's
     """
     graph = model.graph
     layers = quantizable_layers(graph, keep_fp32)
+    rounding = rounding or WeightRounding()
     shared: dict[ir.Value, _Integers] = {}
     for layer in layers:
         if layer.source not in shared:
@@ -98,7 +97,7 @@ def quantize_products(
             shared[layer.source] = _per_token(graph, layer) if found is None else _fixed(graph, layer, found)
         integers = shared[layer.source]
         fixed = integers.row_scale is None
-        product = _integer_product(graph, layer, integers, weight_bits=weight_bits, with_bias=fixed)
+        product = _integer_product(graph, layer, integers, rounding(layer), with_bias=fixed)
         nodes = [product]
         if integers.row_scale is not None:
             nodes.append(ir.node("Mul", [product.outputs[0], integers.row_scale]))
@@ -131,18 +130,15 @@ def quantize_weights(model: ir.Model, keep_fp32: Collection[str] = ()) -> list[s
     return [layer.name for layer in layers]
 
 
-def quantized_weight(
-    weight: npt.NDArray[np.float32], bits: int = 8
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def quantized_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """
-    Round a weight matrix to 8 bits, or 7, with one scale an output channel.
+    Round a matrix that no integer kernel reads to 8 bits, with one scale per column.
 
     :param weight: *Shape:* (inputs, outputs)
     :return: integers *Shape:* (inputs, outputs), and scales *Shape:* (outputs,)
     """
-    largest = LARGEST[bits]
-    scale = np.maximum(np.abs(weight).max(axis=0) / largest, _SMALLEST_SCALE).astype(np.float32)
-    return np.clip(np.rint(weight / scale), -largest, largest).astype(np.int8), scale
+    scale = np.maximum(np.abs(weight).max(axis=0) / LARGEST, SMALLEST_SCALE).astype(np.float32)
+    return np.clip(np.rint(weight / scale), -LARGEST, LARGEST).astype(np.int8), scale
 
 
 def quantize_embeddings(model: ir.Model) -> list[str]:
@@ -246,10 +242,10 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
 
 
 def _integer_product(
-    graph: ir.Graph, layer: Linear, integers: _Integers, *, weight_bits: int, with_bias: bool
+    graph: ir.Graph, layer: Linear, integers: _Integers, rounded: Rounded, *, with_bias: bool
 ) -> ir.Node:
     """Make the product of integers that gives floats: ``(integers - zero_point) @ weight * scale * weight_scale``."""
-    weight, weight_scale = quantized_weight(layer.weight, weight_bits)
+    weight, weight_scale = rounded
     bias = layer.bias_vector if with_bias else None
     inputs = [
         integers.value,

@@ -1,4 +1,4 @@
-"""From an exported fp32 graph to the one that is asked for: recipe, layers to keep, bits of a weight."""
+"""From an exported fp32 graph to the one that is asked for: recipe, and layers to keep."""
 
 from __future__ import annotations
 
@@ -21,25 +21,30 @@ from nerd_export.conversion.quantize import (
     quantize_products,
     quantize_weights,
 )
+from nerd_export.conversion.rounding import WeightRounding, input_moments
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.encoding import EncodedBatch
 
 EMBEDDINGS = "embeddings"  # the word embeddings, where the layers to keep are named
+_PRODUCT_WEIGHTS = (
+    "signed 8 bits, one scale per output channel, neighbours of one sign at most 128 together, so that no sum of two "
+    "products saturates; GPTQ on real text"
+)
 _METHODS = {
     "int8": {
         "method": "per-token int8",
-        "activations": "unsigned 8 bits, one scale a token, computed at run time",
-        "weights": "signed {bits} bits, one scale an output channel",
+        "activations": "unsigned 8 bits, one scale per token, computed at run time",
+        "weights": _PRODUCT_WEIGHTS,
     },
     "int8-static": {
         "method": "static int8",
-        "activations": "unsigned 8 bits, one scale and zero point a tensor, chosen on real text",
-        "weights": "signed {bits} bits, one scale an output channel",
+        "activations": "unsigned 8 bits, one scale and zero point per tensor, chosen on real text",
+        "weights": _PRODUCT_WEIGHTS,
     },
     "int8-weights": {
         "method": "int8 weights",
         "activations": "fp32",
-        "weights": "signed 8 bits, one scale an output channel; folded to fp32 when loaded",
+        "weights": "signed 8 bits, one scale per output channel; converted to fp32 when loaded",
     },
 }
 
@@ -52,18 +57,11 @@ class Plan:
     :param recipe: what becomes 8 bits
     :param embeddings: form of the word embeddings
     :param keep_fp32: names of linear layers to leave as they are
-    :param weight_bits: 8, or 7 for x86 processors without VNNI
     """
 
     recipe: Quantization = "int8"
     embeddings: Embeddings = "int8"
     keep_fp32: tuple[str, ...] = ()
-    weight_bits: int = 8
-
-    @property
-    def bits_in_products(self) -> int | None:
-        """Bits of a weight in integer products; None where there are no such products."""
-        return self.weight_bits if self.recipe in INTEGER_RECIPES else None
 
     def keeping(self, names: Collection[str]) -> Plan:
         """Keep more in fp32: layers, and the word embeddings under the name :data:`EMBEDDINGS`."""
@@ -111,7 +109,7 @@ class Workshop:
     def _quantize(self, model: ir.Model, plan: Plan) -> list[str]:
         if plan.recipe in INTEGER_RECIPES:
             ranges = self._static_ranges() if plan.recipe == "int8-static" else {}
-            return quantize_products(model, ranges, plan.keep_fp32, weight_bits=plan.weight_bits)
+            return quantize_products(model, ranges, plan.keep_fp32, self._rounding)
         if plan.recipe == "int8-weights":
             return quantize_weights(model, plan.keep_fp32)
         return []
@@ -121,6 +119,13 @@ class Workshop:
         """The graph with its activations in the middle of their 8 bits."""
         with tempfile.TemporaryDirectory() as scratch:
             return self._with_means(channel_means(self._fp32, self._batches, Path(scratch)))
+
+    @cached_property
+    def _rounding(self) -> WeightRounding:
+        """What rounds the weights of all plans; each matrix is rounded once."""
+        layers = quantizable_layers(self._centered.graph)
+        with tempfile.TemporaryDirectory() as scratch:
+            return WeightRounding(input_moments(self._centered, layers, self._batches, Path(scratch)))
 
     def _static_ranges(self) -> Mapping[str, ActivationRange]:
         if self._ranges is None:
@@ -134,9 +139,10 @@ def _record(plan: Plan, layers: Sequence[str], tables: Sequence[str], centered: 
     """Describe what was done, as ``nerd.json`` and the card say it."""
     record: dict[str, Any] = {"method": "int8 embeddings" if tables else "none"}
     if plan.recipe != "none":
-        record = {key: text.format(bits=plan.weight_bits) for key, text in _METHODS[plan.recipe].items()}
+        record = dict(_METHODS[plan.recipe])
         record |= {"layers": len(layers), "fp32": "attention products, layer norms, classifier"}
         record |= {"centered_layer_norms": centered} if plan.recipe in INTEGER_RECIPES else {}
         record |= {"kept_fp32": list(plan.keep_fp32)} if plan.keep_fp32 else {}
-    record["embeddings"] = f"signed 8 bits, one scale a row: {', '.join(tables)}" if tables else "fp32"
+    record["embeddings"] = f"signed 8 bits, one scale per row: {', '.join(tables)}" if tables else "fp32"
+    record["integer_products"] = plan.recipe in INTEGER_RECIPES and bool(layers)
     return record
