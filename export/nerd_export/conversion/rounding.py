@@ -31,8 +31,8 @@ LARGEST = 127  # of a weight; -128 stays unused, so that the range is symmetrica
 PAIR_LIMIT = 128  # of two neighbouring weights of the same sign, together
 SMALLEST_SCALE = 1e-9  # a channel of zeros stays zero instead of dividing by zero
 
-# The scales to try map the largest weight of a channel to one of these integers. Above 127 that weight is clipped, below
-# it fewer pairs are trimmed. Weights that were rounded before find their own scale among them, so they do not change.
+# The scales to try map the largest weight of a channel to one of these integers. Above 127 it is clipped; below it
+# fewer pairs are trimmed. Weights that were rounded before find their own scale among them, so they do not change.
 _LARGEST_INTEGERS = range(64, 142)
 _DAMPING = 0.1  # of the mean variance; few texts then say little instead of too much
 _BLOCK = 64  # inputs that are rounded before their error reaches the others, a matter of speed alone
