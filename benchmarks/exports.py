@@ -11,7 +11,8 @@ from typing import Any
 import nerd_export.conversion
 from nerd_export.config import Level, Quantization, VerifyLimits
 from nerd_export.conversion.export import ExportRequest, export_bundle
-from nerd_onnx.inference.bundle import Bundle, sha256_of
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import sha256_of
 
 # What the bundle scores is measured later, and a twin's random weights have many near ties.
 _ANY = VerifyLimits(min_entity_agreement=0.0, max_labels_changed=1.0, max_f1_drop=1.0)

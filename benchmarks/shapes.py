@@ -19,7 +19,8 @@ from benchmarks.twin import base_config, can_have_twin, make_twin
 from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
 from nerd_export.conversion.verify import sample_texts
 from nerd_onnx.errors import NerdError
-from nerd_onnx.inference.bundle import Bundle, sha256_of
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import sha256_of
 
 SHAPES = ("small", "base")
 CALIBRATION_TEXTS = 300

@@ -8,7 +8,7 @@ import onnxruntime
 import tokenizers
 
 from nerd_onnx import __version__
-from nerd_onnx.inference.bundle import sha256_of
+from nerd_onnx.inference.description import sha256_of
 from nerd_onnx.job import TagJob
 from nerd_onnx.tables.fingerprints import file_fingerprint
 from nerd_onnx.tagger import Tagger

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nerd_onnx.errors import InputError, ModelError, StoreError, first_line
-from nerd_onnx.inference.bundle import DESCRIPTION, Bundle
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import DESCRIPTION
 from nerd_onnx.tables.stores import (
     cache_folder,
     files_below,

@@ -81,7 +81,8 @@ class Tagger:
         return _loaded(model, TagOptions(**options))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.bundle.calibration is None and self.bundle.description.get("calibration"):
+        description = self.bundle.description
+        if self.bundle.calibration is None and description is not None and description.calibration is not None:
             raise TypeError("a tagger of an uncalibrated() bundle cannot travel: its folder has the calibration")
         return _loaded, (self.model_uri or self.bundle.folder, self.options)
 

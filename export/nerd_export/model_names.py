@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nerd_export.outputs import writing
 from nerd_onnx.hub import has_file, require_place
-from nerd_onnx.inference.bundle import DESCRIPTION, Bundle
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import DESCRIPTION
 
 MODEL_INSIDE = "default"
 

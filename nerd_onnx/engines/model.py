@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nerd_onnx.errors import ModelError
-from nerd_onnx.inference.bundle import DESCRIPTION, Bundle
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import DESCRIPTION
 
 _PLAIN_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
@@ -82,8 +83,8 @@ def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[
 def _needed(bundle: Bundle) -> Iterator[Path]:
     """List what :meth:`Bundle.load` reads."""
     folder = bundle.folder or Path()
-    if bundle.description:
-        yield from (folder / name for name in sorted({DESCRIPTION, *bundle.description["files"]}))
+    if bundle.description is not None:
+        yield from (folder / name for name in sorted({DESCRIPTION, *bundle.description.files}))
         return
     yield from (folder / name for name in _PLAIN_FILES if (folder / name).is_file())
     graph = bundle.model_file

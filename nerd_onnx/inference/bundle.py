@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.hub import is_elsewhere, require_place
 from nerd_onnx.inference.calibration import ScoreCalibration
-from nerd_onnx.inference.labels import LabelSet, Scheme
+from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, read_json, sha256_of
+from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.session import integer_kernels, processor_kind
 from nerd_onnx.inference.words import WordRule
 
-FORMAT_VERSION = 5
-# Format 4 is read as well. Its 8-bit weights can saturate on x86 without VNNI. A second graph with 7-bit weights, which
-# it may hold, is not used.
-_SATURATING_VERSION = 4
-DESCRIPTION = "nerd.json"
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
-_JSON_BYTES = 16 << 20
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
@@ -44,11 +38,10 @@ class Bundle:
     :param model_sha256: fingerprint of the ONNX file
     :param optimized: the graph is in its final form and cannot saturate on this processor
     :param quantization: how it was quantized; ``none`` for fp32, ``unknown`` for foreign folders
-    :param integer_products: whether its linear layers multiply integers
     :param word_rule: what a word is, see :mod:`words`
     :param letter_case: the network sees letter case, see :mod:`letter_case`
     :param calibration: what tells how likely a candidate is right; None where nothing was fitted
-    :param description: all of ``nerd.json``; empty for foreign folders
+    :param description: what ``nerd.json`` says; None for foreign folders
     """
 
     name: str
@@ -60,32 +53,30 @@ class Bundle:
     model_sha256: str
     optimized: bool = False
     quantization: str = "unknown"
-    integer_products: bool = False
     word_rule: WordRule = "pretokens"
     letter_case: bool = False
     calibration: ScoreCalibration | None = None
-    description: Mapping[str, Any] = field(default_factory=dict)
+    description: Description | None = None
 
     @cached_property
     def kernels(self) -> str:
         """Instructions for the products of the linear layers; a foreign folder does not say whether they are int8."""
-        if self.quantization == "unknown":
+        if self.description is None:
             return "as the ONNX file says"
-        if not self.integer_products:
+        if not self.description.integer_products:
             return "fp32"
         return integer_kernels() if self.optimized else "int8, exact: an older bundle, see docs/int8.md"
 
     def uncalibrated(self) -> Bundle:
-        """Give the same network with each word decided for itself, as models are whose scores nobody fitted."""
+        """Return the same network with each word decided for itself, as in models whose scores nobody fitted."""
         return replace(self, calibration=None)
 
     @cached_property
     def calibration_digest(self) -> str:
-        """Fingerprint of what decides entities, fine types and scores besides the graph; ``none`` without."""
-        if self.calibration is None:
+        """Fingerprint of what decides entities, fine labels and scores besides the graph; ``none`` without."""
+        if self.calibration is None or self.description is None:
             return "none"
-        record = json.dumps(self.description["calibration"], sort_keys=True)
-        return hashlib.sha256(record.encode()).hexdigest()[:16]
+        return self.description.calibration_digest
 
     @classmethod
     def load(cls, model: str | Path | None = None) -> Bundle:
@@ -103,19 +94,6 @@ class Bundle:
         return _read_plain(name, folder)
 
 
-def sha256_of(path: Path) -> str:
-    """
-    Fingerprint a file, reading it in parts.
-
-    :raises ModelError: when it cannot be read
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as err:
-        raise ModelError(f"{path}: cannot be read: {err.strerror}") from err
-
-
 def _resolve(model: str) -> Path:
     """Turn a folder or hub id into a folder; only what looks like a hub id and is no folder is fetched."""
     if not is_elsewhere(model):
@@ -131,74 +109,27 @@ def _resolve(model: str) -> Path:
 
 def _read_described(name: str, folder: Path) -> Bundle:
     """Read a folder that ``nerd-export`` wrote, and check every file against its fingerprint."""
-    description = _json(folder / DESCRIPTION)
-    where = folder / DESCRIPTION
-    version = description.get("format_version")
-    if version not in (FORMAT_VERSION, _SATURATING_VERSION):
-        raise ModelError(
-            f"{where}: format version {version!r}, but this program reads {_SATURATING_VERSION} and {FORMAT_VERSION}; "
-            "export the model again, or install the matching nerd-onnx"
-        )
-    if unlisted := {"model.onnx", "tokenizer.json"} - set(description.get("files") or ()):
-        raise ModelError(f"{where}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})")
-    try:
-        files: dict[str, dict[str, Any]] = description["files"]
-        hashes = {file: _checked_hash(folder, file, str(facts["sha256"])) for file, facts in files.items()}
-        scheme: Scheme = description["scheme"]
-        integer_products, may_saturate = _products(description)
-        labels = LabelSet(tuple(description["labels"]), description.get("coarse") or {}, scheme)
-        return Bundle(
-            name=name,
-            folder=None if folder == DEFAULT_FOLDER else folder,
-            model_file=folder / "model.onnx",
-            tokenizer_file=folder / "tokenizer.json",
-            labels=labels,
-            segment_tokens=int(description["segment_tokens"]),
-            model_sha256=hashes["model.onnx"],
-            optimized=not (may_saturate and processor_kind() == "x86"),
-            quantization=str(description["quantization"]["method"]),
-            integer_products=integer_products,
-            word_rule=_word_rule(description),
-            letter_case=_flag(description, "letter_case"),
-            calibration=_calibration(description, labels),
-            description=description,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
-        raise ModelError(f"{where}: incomplete or malformed ({err!r}); export the model again") from err
+    description = Description.read(folder)
+    for file, sha256 in description.files.items():
+        _check_hash(folder, file, sha256)
+    return Bundle(
+        name=name,
+        folder=None if folder == DEFAULT_FOLDER else folder,
+        model_file=folder / GRAPH,
+        tokenizer_file=folder / TOKENIZER,
+        labels=description.labels,
+        segment_tokens=description.segment_tokens,
+        model_sha256=description.files[GRAPH],
+        optimized=not (description.may_saturate and processor_kind() == "x86"),
+        quantization=description.method,
+        word_rule=description.word_rule,
+        letter_case=description.letter_case,
+        calibration=description.score_calibration(),
+        description=description,
+    )
 
 
-def _word_rule(description: Mapping[str, Any]) -> WordRule:
-    rule = description["word_rule"]
-    if rule not in get_args(WordRule):
-        raise ValueError(f"word rule {rule!r}")
-    return cast("WordRule", rule)
-
-
-def _flag(description: Mapping[str, Any], key: str) -> bool:
-    value = description[key]
-    if not isinstance(value, bool):
-        raise TypeError(f"{key} {value!r}")
-    return value
-
-
-def _calibration(description: Mapping[str, Any], labels: LabelSet) -> ScoreCalibration | None:
-    record = description.get("calibration")
-    return None if record is None else ScoreCalibration.from_description(record, labels)
-
-
-def _products(description: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Return whether linear layers multiply integers, and whether that can saturate on x86 without VNNI."""
-    if description["format_version"] == _SATURATING_VERSION:
-        graphs = description.get("variants") or [{"weight_bits": 8}]
-        bits = graphs[0]["weight_bits"]
-        return bits is not None, bits == 8  # noqa: PLR2004 - the others have 7
-    found = description["quantization"]["integer_products"]
-    if not isinstance(found, bool):
-        raise TypeError(f"integer_products {found!r}")
-    return found, False
-
-
-def _checked_hash(folder: Path, file: str, expected: str) -> str:
+def _check_hash(folder: Path, file: str, expected: str) -> None:
     """Compare a file with its recorded fingerprint, and refuse any that lies or points outside the folder."""
     path = folder / file
     if Path(file).name != file or not _stays_inside(path, folder):
@@ -211,7 +142,6 @@ def _checked_hash(folder: Path, file: str, expected: str) -> str:
             f"{path}: altered since export (SHA-256 {found[:12]}..., expected {expected[:12]}...); "
             "copy the folder again"
         )
-    return found
 
 
 def _stays_inside(path: Path, folder: Path) -> bool:
@@ -227,7 +157,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
     for path in (*folder.glob("*"), *folder.glob("onnx/*")):
         if path.is_symlink() and not _stays_inside(path, folder):
             raise ModelError(f"{path}: is a link out of the model folder; put the file itself there")
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     names = config.get("id2label")
     if not isinstance(names, dict) or not names:
         raise ModelError(f"{folder / 'config.json'}: no id2label; expected a token-classification model")
@@ -298,7 +228,7 @@ def longest_input(config: Mapping[str, Any], folder: Path) -> int:
         limits.append(positions - (_pad_id(config) + 1 if after_padding else 0))
     tokenizer_config = folder / "tokenizer_config.json"
     if tokenizer_config.is_file():
-        length = _json(tokenizer_config).get("model_max_length")
+        length = read_json(tokenizer_config).get("model_max_length")
         if isinstance(length, (int, float)) and 0 < length < _UNSET_LENGTH:
             limits.append(int(length))
     return min(limits)
@@ -307,18 +237,3 @@ def longest_input(config: Mapping[str, Any], folder: Path) -> int:
 def _pad_id(config: Mapping[str, Any]) -> int:
     found = config.get("pad_token_id")
     return found if isinstance(found, int) else 1
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or say what is wrong with the file."""
-    try:
-        if path.stat().st_size > _JSON_BYTES:
-            raise ModelError(f"{path}: has {path.stat().st_size / 1e6:.0f} MB; expected a description of some KB")
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as err:
-        raise ModelError(f"{path}: missing; a model folder has config.json, tokenizer.json and an ONNX file") from err
-    except (OSError, ValueError, RecursionError) as err:
-        raise ModelError(f"{path}: not readable as JSON: {first_line(err)}") from err
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: expected a JSON object")
-    return value

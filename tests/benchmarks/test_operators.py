@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.operators import operator_profile
-from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
+from nerd_onnx.inference.bundle import DEFAULT_FOLDER
+from nerd_onnx.inference.description import Description
 from nerd_onnx.tagger import Tagger
 from tests.models import sample_texts
 
@@ -18,7 +19,7 @@ def test_integer_products_are_counted_and_timed(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [*texts, None, ""]}), tmp_path / "texts.parquet")
     profile = operator_profile(DEFAULT_FOLDER, tmp_path / "texts.parquet")
     operators = profile["operators"]
-    layers = Bundle.load().description["quantization"]["layers"]
+    layers = Description.read(DEFAULT_FOLDER).quantization["layers"]
     assert operators["MatMulIntegerToFloat"]["nodes"] == layers
     assert next(iter(operators)) == "MatMulIntegerToFloat"  # what the network is there for takes the most time
     assert all(found["seconds"] > 0 for found in operators.values())

@@ -132,9 +132,14 @@ def test_without_labelled_data_the_sample_texts_serve(tmp_path: Path, tiny_bundl
     assert source == "nerd_onnx/sample.jsonl"
 
 
+def with_metrics(bundle: Bundle, metrics: dict[str, Any]) -> Bundle:
+    assert bundle.description is not None
+    return replace(bundle, description=replace(bundle.description, metrics=metrics))
+
+
 def test_recorded_scores_count_only_for_as_many_sentences(tiny_bundle: Path) -> None:
     metrics = {"test": {"source": "test.parquet", "bundle": scores(0.7), "original": scores(0.71)}}
-    bundle = replace(Bundle.load(tiny_bundle), description={"metrics": metrics})
+    bundle = with_metrics(Bundle.load(tiny_bundle), metrics)
     assert recorded_scores(bundle, "test", 10) == {"bundle": scores(0.7), "original": scores(0.71)}
     assert recorded_scores(bundle, "test", 11) is None
     assert recorded_scores(bundle, "validation", 10) is None
@@ -161,7 +166,7 @@ def test_the_bundle_is_scored_and_a_planted_f1_is_refused(tmp_path: Path, tiny_b
     honest = {"bundle": first["bundle"], "original": first["bundle"]}
     planted = {"bundle": first["bundle"] | {"words": {"f1": first["bundle"]["words"]["f1"] + 0.01}}}
     for record, refused in ((honest, False), (honest | planted, True)):
-        described = replace(bundle, description={"metrics": {"validation": record}})
+        described = with_metrics(bundle, {"validation": record})
         again = {"accuracy": score_bundle(described, shared, lambda _: None)}
         assert ("validation: F1 as recorded in the bundle" in failed(again)) == refused
 

@@ -15,7 +15,8 @@ from nerd_export.config import VerifyLimits
 from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
 from nerd_export.conversion.prepare import folded, rewritten
 from nerd_onnx.inference.arrays import Doubles
-from nerd_onnx.inference.bundle import Bundle, sha256_of
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import sha256_of
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.tagger import Tagger
 from tests.models import sample_texts

@@ -27,6 +27,7 @@ from nerd_export.conversion.prepare import split_gemm
 from nerd_export.conversion.quantize import quantize_embeddings, quantize_products, quantized_weight
 from nerd_onnx.errors import ModelError, OptionError, OutputError
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import Description
 from nerd_onnx.tagger import Tagger
 from tests.export.bundles import prepared
 from tests.models import BIO_LABELS, FINE_LABELS, make_checkpoint, sample_texts
@@ -156,7 +157,7 @@ def test_what_was_quantized_is_recorded_as_it_is(checkpoint: Callable[..., Path]
     ):
         request = ExportRequest(str(checkpoint("bert")), tmp_path / method, level="fine", limits=WIDE, **options)
         export_bundle(request, lambda _: None)
-        record = Bundle.load(tmp_path / method).description["quantization"]
+        record = Description.read(tmp_path / method).quantization
         assert record["method"] == method
         assert record["embeddings"].startswith(embeddings)
         assert record.get("kept_fp32") == kept
@@ -186,7 +187,7 @@ def test_a_comparison_without_entities_is_told_and_recorded(checkpoint: Callable
     export_bundle(ExportRequest(str(tmp_path / "dull"), tmp_path / "b", level="fine", texts=["The army."]), told.append)
     notes = [text for text in told if "the original finds no entity in the texts compared" in text]
     assert len(notes) == 1
-    assert Bundle.load(tmp_path / "b").description["verification"]["note"] == notes[0]
+    assert json.loads((tmp_path / "b" / "nerd.json").read_text("utf-8"))["verification"]["note"] == notes[0]
     assert notes[0] in (tmp_path / "b" / "README.md").read_text("utf-8")
 
 

@@ -92,7 +92,7 @@ def test_an_outlier_layer_is_found_and_kept_in_fp32(tmp_path: Path) -> None:
     assert result.verdict.faults(LIMITS) == []
     assert result.repair.faults
     assert any("Measuring what each layer costs" in text for text in told)
-    described = Bundle.load(tmp_path / "b").description
+    described = json.loads((tmp_path / "b" / "nerd.json").read_text("utf-8"))
     assert described["quantization"]["kept_fp32"] == result.repair.kept
     assert described["verification"]["repair"]["texts_per_s_before"]["bundle"] > 0
     card = (tmp_path / "b" / "README.md").read_text("utf-8")

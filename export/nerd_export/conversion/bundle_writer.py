@@ -8,18 +8,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
 from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx.errors import ModelError, OutputError, first_line
-from nerd_onnx.inference.bundle import DESCRIPTION, FORMAT_VERSION, sha256_of
-from nerd_onnx.inference.labels import LabelSet
-from nerd_onnx.inference.words import WordRule
+from nerd_onnx.inference.description import DESCRIPTION, sha256_of
 
 CARD = "README.md"  # of the bundle, for people and the hub
 _COPIED = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -114,42 +111,3 @@ def write_expected(folder: Path, entities: Iterable[Sequence[int]]) -> None:
     """
     content = {"texts": SAMPLE_FILE.name, "sha256": sha256_of(SAMPLE_FILE), "entities": [list(row) for row in entities]}
     (folder / EXPECTED).write_text(json.dumps(content, separators=(",", ":")) + "\n", "utf-8")
-
-
-def write_description(
-    folder: Path,
-    labels: LabelSet,
-    *,
-    segment_tokens: int,
-    word_rule: WordRule,
-    letter_case: bool,
-    opset: int,
-    quantization: Mapping[str, Any],
-    lineage: Mapping[str, Any],
-    **sections: Mapping[str, Any] | None,
-) -> None:
-    """
-    Write ``nerd.json``, the one file the runtime believes; it fingerprints every other file that it reads. The card is
-    for people, who may add to it.
-
-    :param sections: further objects to record, such as metrics and verification; None for one that there is not
-    """
-    names = sorted(path.name for path in folder.iterdir() if path.name not in (DESCRIPTION, CARD))
-    description = {
-        "format_version": FORMAT_VERSION,
-        "labels": list(labels.names),
-        "scheme": labels.scheme,
-        "coarse": dict(labels.coarse) or None,
-        "segment_tokens": segment_tokens,
-        "inputs": ["input_ids", "attention_mask", *(["token_type_ids"] if letter_case else [])],
-        "word_rule": word_rule,
-        "letter_case": letter_case,
-        "quantization": dict(quantization),
-        "opset": opset,
-        "lineage": dict(lineage),
-        **{key: dict(value) for key, value in sections.items() if value is not None},
-        "files": {
-            name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names
-        },
-    }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -13,7 +13,8 @@ from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_f
 from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE, agreement, as_set, entity_set, sample_texts
 from nerd_export.training.evaluation import evaluate
 from nerd_onnx.errors import ModelError
-from nerd_onnx.inference.bundle import DESCRIPTION, Bundle, sha256_of
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import DESCRIPTION, sha256_of
 from nerd_onnx.inference.session import cpu_features, processor_kind
 from nerd_onnx.tagger import Tagger
 
@@ -79,7 +80,7 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
             less = row.original - row.here
             faults.append(f"F1 on {row.split} ({row.view}) is {row.here:.4f}, {less:.4f} less than at export")
     faults += neighbour_faults(neighbours)
-    files = len(bundle.description["files"])
+    files = 0 if bundle.description is None else len(bundle.description.files)
     return CheckReport(files, kernels(bundle), agreed, neighbours, tuple(rows), tuple(faults))
 
 
@@ -90,7 +91,7 @@ def described(model: str) -> Bundle:
     :raises ModelError: when it is another kind of model folder, or a file is missing or altered
     """
     bundle = Bundle.load(model)
-    if not bundle.description:
+    if bundle.description is None:
         raise ModelError(f"{model}: holds no {DESCRIPTION}, so there is nothing to check it against; use nerd-export")
     return bundle
 
@@ -104,7 +105,8 @@ def kernels(bundle: Bundle) -> str:
 def _agreement(tagger: Tagger) -> float | None:
     """Compare with the entities recorded at export; None where the sample has changed since, or there is no record."""
     path = tagger.bundle.model_file.parent / EXPECTED
-    if EXPECTED not in tagger.bundle.description["files"]:
+    description = tagger.bundle.description
+    if description is None or EXPECTED not in description.files:
         return None
     recorded = json.loads(path.read_text("utf-8"))
     if recorded["sha256"] != sha256_of(SAMPLE_FILE):
@@ -119,7 +121,7 @@ def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any
     :param sentences: how many the split has here
     :return: None where nothing is recorded for this split, or for a split of another size
     """
-    recorded = (bundle.description.get("metrics") or {}).get(split)
+    recorded = None if bundle.description is None else bundle.description.metrics.get(split)
     if not recorded or recorded["bundle"]["sentences"] != sentences:
         return None
     return {"bundle": recorded["bundle"], "original": recorded["original"]}

@@ -22,7 +22,7 @@ from nerd_export.config import (
     VerifyLimits,
 )
 from nerd_export.conversion.averaging import with_average_weights
-from nerd_export.conversion.bundle_writer import CARD, new_folder, write_description, write_expected, write_model
+from nerd_export.conversion.bundle_writer import CARD, new_folder, write_expected, write_model
 from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict
 from nerd_export.conversion.labelled import labelled_splits
 from nerd_export.conversion.lineage import Origin
@@ -37,11 +37,13 @@ from nerd_export.conversion.verify import entity_set, sample_texts
 from nerd_export.outputs import writing
 from nerd_onnx.errors import OptionError, VerificationError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
+from nerd_onnx.inference.description import Description
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.tagger import Tagger, TagOptions
 
+_FOR_PEOPLE = frozenset({CARD})
 _VERSIONS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers", "nerd-onnx")
 
 
@@ -238,7 +240,7 @@ class _Job:
         folder.mkdir()
         with writing(folder):
             write_model(folder, graph, self._exported)
-            write_description(folder, self._labels, **self._facts({"method": "none", "integer_products": False}))
+            self._description({"method": "none", "integer_products": False}).write(folder, _FOR_PEOPLE)
         return Bundle.load(folder)
 
     def _write(self, workshop: Workshop, plan: Plan) -> Bundle:
@@ -246,7 +248,7 @@ class _Job:
         with writing(self._request.output):
             model, record = workshop.build(plan)
             write_model(self._folder, model, self._exported)
-            write_description(self._folder, self._labels, **self._facts(record))
+            self._description(record).write(self._folder, _FOR_PEOPLE)
         if plan.embeddings == "int8" and record["embeddings"] == "fp32":
             self._tell("found no table of word embeddings to quantize; they stay fp32")
         return Bundle.load(self._folder)
@@ -297,24 +299,25 @@ class _Job:
         with writing(request.output):
             write_expected(self._folder, expected)
             (self._folder / CARD).write_text(card + notes, "utf-8")
-            write_description(
-                self._folder,
-                self._labels,
-                **self._facts(bundle.description["quantization"]),
+            described = replace(
+                Description.read(self._folder),
                 verification=_verification(result, request),
                 calibration=verdict.calibration,
                 metrics=verdict.metrics,
             )
+            described.write(self._folder, _FOR_PEOPLE)
 
-    def _facts(self, quantization: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "segment_tokens": self._segment_tokens,
-            "word_rule": self._word_rule,
-            "letter_case": self._letter_case,
-            "opset": OPSET,
-            "quantization": quantization,
-            "lineage": self._lineage,
-        }
+    def _description(self, quantization: Mapping[str, Any]) -> Description:
+        """Return the description of a bundle before anything was measured."""
+        return Description(
+            labels=self._labels,
+            segment_tokens=self._segment_tokens,
+            word_rule=self._word_rule,
+            letter_case=self._letter_case,
+            quantization=quantization,
+            opset=OPSET,
+            lineage=self._lineage,
+        )
 
 
 def _lineage(request: ExportRequest, origin: Origin) -> dict[str, Any]:
@@ -326,7 +329,7 @@ def _lineage(request: ExportRequest, origin: Origin) -> dict[str, Any]:
         "bundle": origin.bundle
         and {
             "sha256": origin.bundle.model_sha256,
-            "lineage": origin.bundle.description["lineage"],
+            "lineage": dict(origin.bundle.description.lineage) if origin.bundle.description else {},
         },
         "averaged_with": [Path(name).name for name in request.average_with],
         "base_model": Path(recipe["model"]).name if "model" in recipe else None,

@@ -45,8 +45,7 @@ class Origin:
         if bundle is None:
             training = training_record(model)
             return cls(training, bool(training.get("coarse")), "treebank" if training else "pretokens")
-        lineage = bundle.description.get("lineage")
-        found: Any = lineage.get("training") or {} if isinstance(lineage, dict) else None
+        found: Any = (bundle.description.lineage.get("training") or {}) if bundle.description is not None else {}
         if not _is_record(found):
             raise ModelError(
                 f"{bundle.name}: nerd.json: lineage is not what nerd-export writes; export the model again"
@@ -61,7 +60,8 @@ class Origin:
     @property
     def licence(self) -> str | None:
         """SPDX id of the bundle's licence; None where nothing is said."""
-        found = None if self.bundle is None else self.bundle.description["lineage"].get("licence")
+        described = None if self.bundle is None else self.bundle.description
+        found = None if described is None else described.lineage.get("licence")
         return found if isinstance(found, str) else None
 
     def calibration(self, labels: LabelSet, word_rule: WordRule) -> Mapping[str, Any] | None:
@@ -73,7 +73,7 @@ class Origin:
         """
         if self.bundle is None or (self.bundle.labels, self.bundle.word_rule) != (labels, word_rule):
             return None
-        return self.bundle.description.get("calibration")
+        return None if self.bundle.description is None else self.bundle.description.calibration
 
     def labels(self, names: Sequence[str], level: Level | None) -> LabelSet:
         """

@@ -104,7 +104,8 @@ def calibrated(bundle: Bundle, record: Mapping[str, Any] | None) -> Bundle:
     if record is None:
         return bundle.uncalibrated()
     fitted = ScoreCalibration.from_description(record, bundle.labels)
-    return replace(bundle, calibration=fitted, description={**bundle.description, "calibration": record})
+    description = None if bundle.description is None else replace(bundle.description, calibration=record)
+    return replace(bundle, calibration=fitted, description=description)
 
 
 @dataclass(frozen=True)

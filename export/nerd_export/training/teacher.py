@@ -20,6 +20,7 @@ from nerd_export.training.examples import Example
 from nerd_export.training.features import Features
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.bundle import longest_input, sees_case
+from nerd_onnx.inference.description import DESCRIPTION, read_json
 from nerd_onnx.inference.labels import LabelSet
 
 _BATCH_TOKENS = 4096
@@ -49,7 +50,9 @@ def fingerprint(teacher: str) -> str:
     digest = hashlib.sha256(teacher.encode())
     bundle = bundle_named(teacher)
     if bundle is not None:
-        digest.update(json.dumps(bundle.description, sort_keys=True).encode())  # which knows its files by theirs
+        # The description holds the fingerprints of all other files.
+        description = read_json(bundle.model_file.parent / DESCRIPTION)
+        digest.update(json.dumps(description, sort_keys=True).encode())
         return digest.hexdigest()
     for path in sorted(path for path in Path(teacher).glob("*") if path.suffix in _DECIDING):
         with path.open("rb") as file:
