@@ -33,8 +33,13 @@ _MANY: dict[str, Any] = {"multiple": True, "help": "Repeat for several.  [defaul
 @click.option("--short", "form", flag_value="short", help="Few rows, rounds and peers, for CI: minutes on two cores.")
 @click.option("--check", is_flag=True, help="Exit 1 when a check fails: accuracy, neighbours, a gross fall in speed.")
 @click.option("--compare", "old", type=_FILE, help="Report of another run; what changed is told and checked.")
-@click.option("--model", type=_FOLDER, help="Bundle to measure.  [default: the one inside]")
+@click.option("--model", type=_FOLDER, help="Bundle to measure.  [default: the default model]")
 @click.option("--checkpoint", type=_FOLDER, help="Its PyTorch original.  [default: a random twin, for speed alone]")
+@click.option(
+    "--other-model",
+    type=_FOLDER,
+    help="Another bundle to measure beside it, as the peer nerd_tag_other; small shape only.",
+)
 @click.option("--base-model", type=_FOLDER, help="Bundle of BERT-base shape.  [default: exported from its checkpoint]")
 @click.option(
     "--base-checkpoint", type=_FOLDER, help="Its PyTorch original.  [default: random weights, for speed alone]"

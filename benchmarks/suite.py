@@ -33,6 +33,7 @@ from nerd_onnx.inference.session import available_cpus
 
 FORMAT_VERSION = 2
 SUBJECT = "nerd_tag"
+_NOT_OF_A_CHECKPOINT = {"calibration", "other_bundle"}  # fields of Sources that peers ask for and nobody has to make
 
 
 def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -75,7 +76,11 @@ class _Suite:
         self._work = settings.out / "work"
         self._work.mkdir(parents=True, exist_ok=True)
         self._threads = available_cpus()
-        about = settings.about() | {"commit": commit(), "bundle": Bundle.load(settings.model).model_sha256}
+        bundles = {"bundle": settings.model}
+        if settings.other_model:
+            bundles["other_bundle"] = settings.other_model
+        about = settings.about() | {"commit": commit()}
+        about |= {name: Bundle.load(folder).model_sha256 for name, folder in bundles.items()}
         self.steps = Steps(self._work / "steps", about, resume=settings.resume, tell=tell)
 
     def shape(self, name: str, notes: list[str]) -> dict[str, Any] | None:
@@ -92,10 +97,10 @@ class _Suite:
         settings = self._settings
         self._tell(f"{name}: making the model ready")
         calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
-        asked = {field for peer in settings.peer_names for field in PEERS[peer].asks} - {"calibration"}
+        asked = {field for peer in settings.peer_names for field in PEERS[peer].asks} - _NOT_OF_A_CHECKPOINT
         maker = ShapeMaker(self._work, calibration, asked, settings.seed, self._threads)
         if name == "small":
-            return maker.small(settings.model, settings.checkpoint)
+            return maker.small(settings.model, settings.checkpoint, settings.other_model)
         return maker.base(settings.base_model, settings.base_checkpoint, Bundle.load(settings.model))
 
     def _measured(self, shape: ModelShape, notes: list[str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from benchmarks.report.shape_sections import shape_sections
 from nerd_export.conversion.gate import VIEWS
 from nerd_export.report.parts import Code, Section, Table
 
+_SHOWN_DIGITS = 12  # of a fingerprint
+
 
 def title(report: Mapping[str, Any]) -> str:
     """Name the report."""
@@ -35,6 +37,12 @@ def _head(report: Mapping[str, Any]) -> Section:
         f"{facts['model']['segment_tokens']} tokens; PyTorch weights "
         f"{'random' if facts['model']['random_weights'] else '`' + str(facts['model']['checkpoint']) + '`'}."
         for shape, facts in report["shapes"].items()
+    )
+    models += tuple(
+        f"{shape}, other bundle: `{other['bundle']}`, {other['quantization']}, {other['size_bytes'] / 1e6:.1f} MB, "
+        f"SHA-256 {other['sha256'][:_SHOWN_DIGITS]}."
+        for shape, facts in report["shapes"].items()
+        if (other := facts["model"].get("other"))
     )
     when = f"{report['started']}, commit {report['commit'] or 'unknown'}."
     return Section("", [f"`{report['command']}`", when, *([models] if models else [])])

@@ -112,6 +112,14 @@ def test_comparison_lists_what_both_have() -> None:
     assert "| small, short: times faster than transformers_pipeline | 3 | 6 | 2.00 |" in text
 
 
+def test_another_bundle_is_named_in_the_head() -> None:
+    report = full_report()
+    assert "other bundle" not in as_markdown(report)
+    other = {"bundle": "old", "quantization": "per-token int8", "size_bytes": 24e6, "sha256": "0123456789abcdef"}
+    report["shapes"]["small"]["model"]["other"] = other
+    assert "- small, other bundle: `old`, per-token int8, 24.0 MB, SHA-256 0123456789ab." in as_markdown(report)
+
+
 def test_reports_of_another_format_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "old.json"
     file.write_text('{"format_version": 1}')
