@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import neighbour_texts, score_bundle, score_peers
-from benchmarks.checks import run_checks
+from benchmarks.checks import SUBJECT, run_checks
 from benchmarks.growth import growth_with_length, growth_with_rows, growth_with_threads, start_up
 from benchmarks.labelled import labelled_file
 from benchmarks.machine import commit, machine_facts, versions
-from benchmarks.measure import measure, ratios
+from benchmarks.measure import measure
 from benchmarks.model_only import measure_networks
 from benchmarks.operators import operator_profile
 from benchmarks.paths import without_folders
 from benchmarks.peers import PEERS
 from benchmarks.process import run_process
+from benchmarks.ratios import ratios
+from benchmarks.saved import FORMAT_VERSION
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
 from benchmarks.shapes import ModelShape, ShapeMaker, write_calibration
 from benchmarks.steps import Steps
@@ -31,8 +32,6 @@ from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import available_cpus
 
-FORMAT_VERSION = 2
-SUBJECT = "nerd_tag"
 _NOT_OF_A_CHECKPOINT = {"calibration", "other_bundle"}  # fields of Sources that peers ask for and nobody has to make
 
 
@@ -180,6 +179,7 @@ class _Suite:
                 team.members,
                 workload,
                 settings.round_count,
+                subject=SUBJECT,
                 most_s=settings.amounts.most_s,
                 work=folder,
                 tell=self._tell,
@@ -268,15 +268,3 @@ class _Suite:
             "threads": lambda: growth_with_threads(threads, short, settings.round_count, model, self._tell),
         }
         return {name: self.steps.run(f"growth.{name}", curve) for name, curve in curves.items()}
-
-
-def load_report(file: Path) -> dict[str, Any]:
-    """
-    Read an older report.
-
-    :raises ValueError: when it has another format
-    """
-    report: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    if report.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{file.name}: format {report.get('format_version')!r}; only {FORMAT_VERSION} can be compared")
-    return report

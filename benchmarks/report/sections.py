@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.goals import judged
+from benchmarks.ratios import rounds_note
 from benchmarks.report.growth_sections import growth_section, start_section
 from benchmarks.report.shape_sections import shape_sections
 from nerd_export.conversion.gate import VIEWS
@@ -78,7 +79,7 @@ def _compared(report: Mapping[str, Any]) -> Iterator[Section]:
         about = f"`{compared['with']}`, commit {compared['commit']}, {compared['started']}, on {machine}."
         rows = [
             (
-                row["what"],
+                row["what"] + (f" ({rounds_note({'rounds': row['rounds']})})" if row.get("rounds") is not None else ""),
                 f"{row['before']:,.4g}",
                 f"{row['now']:,.4g}",
                 f"{row['quotient']:.2f}" if row["quotient"] else "",

@@ -20,6 +20,7 @@ import pytest
 from benchmarks.accuracy import neighbour_texts, score_bundle
 from benchmarks.paths import ROOT, shown
 from benchmarks.peak import Int8Peak
+from benchmarks.ratios import paired
 from benchmarks.settings import FORMS, Settings
 from benchmarks.workloads import KINDS, LONGEST_ROW_TOKENS, Workload, build_workload, first_rows
 from nerd_export.conversion.check import recorded_scores
@@ -227,6 +228,12 @@ def test_suite_measures_another_bundle_in_the_same_rounds(tmp_path: Path, tiny_b
     assert small["model"]["other"]["bundle"] == shown(other)
     assert f"--model {shown(other)}" in speed["nerd_tag_other"]["command"]
     assert speed["nerd_tag_other"]["entities"] == speed["nerd_tag"]["entities"]
+    for found in (small["ratios"]["short"], alone["ratios"]):
+        assert set(found) == {"nerd_tag_other"}
+        assert found["nerd_tag_other"]["rounds"] == 3
+    seconds = [{run["round"]: run["seconds"] for run in peer["runs"]} for peer in alone["peers"].values()]
+    assert alone["ratios"]["nerd_tag_other"] == paired(seconds[1], seconds[0])
+    assert alone["peers"]["nerd_tag"]["peak_share"]["rounds"] == 3
     assert f"small, other bundle: `{shown(other)}`" in text
 
 
