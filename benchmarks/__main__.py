@@ -16,10 +16,11 @@ from benchmarks.compare import compare
 from benchmarks.paths import OUT, SHARED, shown
 from benchmarks.peers import PEERS
 from benchmarks.peers.peer import PeerError
-from benchmarks.report import write_report
+from benchmarks.report import REPORT, write_report
+from benchmarks.saved import load_report
 from benchmarks.settings import PARTS, Settings
 from benchmarks.shapes import SHAPES
-from benchmarks.suite import load_report, run_suite
+from benchmarks.suite import run_suite
 from benchmarks.workloads import KINDS
 from nerd_onnx.errors import NerdError
 
@@ -33,8 +34,16 @@ _MANY: dict[str, Any] = {"multiple": True, "help": "Repeat for several.  [defaul
 @click.option("--short", "form", flag_value="short", help="Few rows, rounds and peers, for CI: minutes on two cores.")
 @click.option("--check", is_flag=True, help="Exit 1 when a check fails: accuracy, neighbours, a gross fall in speed.")
 @click.option("--compare", "old", type=_FILE, help="Report of another run; what changed is told and checked.")
-@click.option("--model", type=_FOLDER, help="Bundle to measure.  [default: the one inside]")
+@click.option(
+    "--render", "rendered", type=_FILE, help="Measure nothing: write this report.json, its Markdown and its page again."
+)
+@click.option("--model", type=_FOLDER, help="Bundle to measure.  [default: the default model]")
 @click.option("--checkpoint", type=_FOLDER, help="Its PyTorch original.  [default: a random twin, for speed alone]")
+@click.option(
+    "--other-model",
+    type=_FOLDER,
+    help="Another bundle to measure beside it, as the peer nerd_tag_other; small shape only.",
+)
 @click.option("--base-model", type=_FOLDER, help="Bundle of BERT-base shape.  [default: exported from its checkpoint]")
 @click.option(
     "--base-checkpoint", type=_FOLDER, help="Its PyTorch original.  [default: random weights, for speed alone]"
@@ -54,27 +63,36 @@ _MANY: dict[str, Any] = {"multiple": True, "help": "Repeat for several.  [defaul
     help="Interpreter of the peers that ask for their own: openvino, ctranslate2, spacy; or NERD_BENCH_OPENVINO etc.",
 )
 @click.option("--tokens", type=click.IntRange(min=1), help="Tokens of each workload.  [default: what the form says]")
-@click.option("--rounds", type=click.IntRange(min=1), help="Runs of each peer.  [default: 5, in the short form 3]")
+@click.option("--rounds", type=click.IntRange(min=1), help="Runs of each peer.  [default: 4, in the short form 3]")
 @click.option(
     "--sentences", type=click.IntRange(min=1), help="Labelled sentences a peer.  [default: what the form says]"
 )
 @click.option("--growth-rows", type=click.IntRange(min=1), **_MANY)
 @click.option("--resume", is_flag=True, help="Go on with a run of the same settings that ended early.")
 @click.option("--seed", type=int, default=42, help="Of samples, shuffles and random weights.")
-def command(*, check: bool, old: Path | None, parts: tuple[str, ...], pythons: tuple[str, ...], **options: Any) -> None:
+def command(
+    *,
+    check: bool,
+    old: Path | None,
+    rendered: Path | None,
+    parts: tuple[str, ...],
+    pythons: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Measure nerd-tag's speed and accuracy against its peers, and write report.json, report.md and report.html."""
     settings = Settings(**options, parts=parts or PARTS, pythons=_interpreters(pythons))
+    folder, name = (rendered.parent, rendered.stem) if rendered else (settings.out, REPORT)
     try:
         before = load_report(old) if old else None
-        report = run_suite(settings, typed_command(sys.argv[1:]), _tell)
+        report = load_report(rendered) if rendered else run_suite(settings, typed_command(sys.argv[1:]), _tell)
         if old and before:
             report["compared"] = compare(report, before, old.name)
             report["checks"] = [asdict(found) for found in run_checks(report, before)]
-        text = write_report(report, settings.out)
+        text = write_report(report, folder, name)
     except (NerdError, PeerError, OSError, ValueError) as err:
         raise click.ClickException(str(err)) from err
     click.echo(text)
-    _tell(f"report: report.json, report.md and report.html in {shown(settings.out)}")
+    _tell(f"report: {name}.json, {name}.md and {name}.html in {shown(folder)}")
     failed = [found["name"] for found in report["checks"] if not found["passed"]]
     if check and failed:
         _tell(f"failed: {'; '.join(failed)}")

@@ -11,12 +11,19 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[s
     List every figure that both reports have.
 
     :param name: of the old report's file
-    :return: ``with``, and ``rows``: what, before, now, and their quotient
+    :return: ``with``, and ``rows``: what, before, now, their quotient, and of ratios ``rounds``, the smaller number of
+        the two reports
     """
-    before = dict(_figures(old))
+    before = {what: (value, rounds) for what, value, rounds in _figures(old)}
     rows = [
-        {"what": what, "before": before[what], "now": now, "quotient": now / before[what] if before[what] else None}
-        for what, now in _figures(new)
+        {
+            "what": what,
+            "before": before[what][0],
+            "now": now,
+            "quotient": now / before[what][0] if before[what][0] else None,
+            "rounds": None if rounds is None else min(rounds, before[what][1] or 0),
+        }
+        for what, now, rounds in _figures(new)
         if what in before
     ]
     return {
@@ -28,19 +35,19 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[s
     }
 
 
-def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield the figures worth comparing, each by a name."""
+def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, float, int | None]]:
+    """Yield the figures worth comparing: a name, the value, and of a ratio the number of its rounds."""
     for shape, facts in (report.get("shapes") or {}).items():
         for workload, peers in facts.get("ratios", {}).items():
             for peer, ratio in peers.items():
-                yield f"{shape}, {workload}: times faster than {peer}", ratio["tagging"]
+                yield f"{shape}, {workload}: times faster than {peer}", ratio["median"], ratio["rounds"]
         for workload, peers in facts.get("speed", {}).items():
             if "nerd_tag" in peers:
-                yield f"{shape}, {workload}: tokens/s", peers["nerd_tag"]["tokens_per_s"]["median"]
-                yield f"{shape}, {workload}: peak memory, MB", peers["nerd_tag"]["peak_rss_bytes"]["median"] / 1e6
+                yield f"{shape}, {workload}: tokens/s", peers["nerd_tag"]["tokens_per_s"]["median"], None
+                yield f"{shape}, {workload}: peak memory, MB", peers["nerd_tag"]["peak_rss_bytes"]["median"] / 1e6, None
         for peer, scores in ((facts.get("accuracy") or {}).get("peers") or {}).items():
-            yield f"{shape}: F1 on raw text of {peer}", scores["f1"]["raw"]
-        yield f"{shape}: size of the model, MB", facts["model"]["size_bytes"] / 1e6
+            yield f"{shape}: F1 on raw text of {peer}", scores["f1"]["raw"], None
+        yield f"{shape}: size of the model, MB", facts["model"]["size_bytes"] / 1e6, None
     for what, title in (("help_s", "nerd-tag --help, s"), ("first_entity_s", "first entity, s")):
         if report.get("start"):
-            yield title, report["start"][what]["median"]
+            yield title, report["start"][what]["median"], None

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from benchmarks.ratios import Ratio, rounds_note
 
 SUBJECT = "nerd_tag"
 _FLAT_FROM_ROWS = 10_000
+
+
+class Figure(NamedTuple):
+    """
+    What was measured.
+
+    :param note: of a ratio: how many rounds it rests on
+    """
+
+    value: float
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,7 @@ class Goal:
     """
 
     name: str
-    measured: Callable[[Mapping[str, Any]], float]
+    measured: Callable[[Mapping[str, Any]], Figure]
     limit: float
     at_most: bool = False
     form: str = "{:.2f}x"
@@ -32,25 +45,18 @@ def judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     result = []
     for goal in _goals():
         try:
-            value = goal.measured(report)
+            value, note = goal.measured(report)
         except (KeyError, TypeError, IndexError, ZeroDivisionError, ValueError):
             continue
         result.append(
             {
                 "name": goal.name,
                 "goal": f"at {'most' if goal.at_most else 'least'} {goal.form.format(goal.limit)}",
-                "measured": goal.form.format(value),
+                "measured": goal.form.format(value) + (f" ({note})" if note else ""),
                 "met": value <= goal.limit if goal.at_most else value >= goal.limit,
             }
         )
     return result
-
-
-def peak_share(report: Mapping[str, Any], shape: str, workload: str, peer: str = SUBJECT) -> float:
-    """Tell which share of the machine's int8 peak a network reaches alone, 0 to 1."""
-    alone = report["shapes"][shape]["alone"][workload]
-    operations = alone["peers"][peer]["operations_per_s"]["median"]
-    return float(operations / alone["peak"]["operations_per_s"]["median"])
 
 
 def around_share(report: Mapping[str, Any], shape: str, workload: str) -> float:
@@ -80,48 +86,45 @@ def _goals() -> Iterator[Goal]:
     for shape, limit in (("small", 400), ("base", 700)):
         yield Goal(f"{shape}: peak memory", _memory(shape), limit, at_most=True, form="{:.0f} MB")
     yield Goal("small: memory of most rows against that of 10,000", _flatness, 1.1, at_most=True)
-    yield Goal("nerd-tag --help", lambda r: float(r["start"]["help_s"]["median"]), 0.3, at_most=True, form="{:.2f} s")
-    yield Goal(
-        "first entity, warm start",
-        lambda r: float(r["start"]["first_entity_s"]["median"]),
-        1.5,
-        at_most=True,
-        form="{:.2f} s",
-    )
+    for name, what, most_s in (("nerd-tag --help", "help_s", 0.3), ("first entity, warm start", "first_entity_s", 1.5)):
+        yield Goal(name, _start(what), most_s, at_most=True, form="{:.2f} s")
 
 
-def _ratio(shape: str, workload: str, peer: str) -> Callable[[Mapping[str, Any]], float]:
-    return lambda report: float(report["shapes"][shape]["ratios"][workload][peer]["tagging"])
+def _ratio(shape: str, workload: str, peer: str) -> Callable[[Mapping[str, Any]], Figure]:
+    return lambda report: _figure(report["shapes"][shape]["ratios"][workload][peer])
 
 
-def _alone(shape: str, workload: str) -> Callable[[Mapping[str, Any]], float]:
-    def measured(report: Mapping[str, Any]) -> float:
-        peers = report["shapes"][shape]["alone"][workload]["peers"]
-        rates = [float(peers[name]["tokens_per_s"]["median"]) for name in (SUBJECT, "openvino_int8")]
-        return rates[0] / rates[1]
-
-    return measured
+def _alone(shape: str, workload: str) -> Callable[[Mapping[str, Any]], Figure]:
+    return lambda report: _figure(report["shapes"][shape]["alone"][workload]["ratios"]["openvino_int8"])
 
 
-def _peak(shape: str, workload: str) -> Callable[[Mapping[str, Any]], float]:
-    return lambda report: 100 * peak_share(report, shape, workload)
+def _peak(shape: str, workload: str) -> Callable[[Mapping[str, Any]], Figure]:
+    return lambda report: _figure(report["shapes"][shape]["alone"][workload]["peers"][SUBJECT]["peak_share"], 100)
 
 
-def _around(shape: str, workload: str) -> Callable[[Mapping[str, Any]], float]:
-    return lambda report: 100 * around_share(report, shape, workload)
+def _figure(ratio: Ratio, scale: float = 1) -> Figure:
+    return Figure(scale * ratio["median"], rounds_note(ratio))
 
 
-def _memory(shape: str) -> Callable[[Mapping[str, Any]], float]:
-    def measured(report: Mapping[str, Any]) -> float:
+def _around(shape: str, workload: str) -> Callable[[Mapping[str, Any]], Figure]:
+    return lambda report: Figure(100 * around_share(report, shape, workload))
+
+
+def _memory(shape: str) -> Callable[[Mapping[str, Any]], Figure]:
+    def measured(report: Mapping[str, Any]) -> Figure:
         speed = report["shapes"][shape]["speed"]
-        return max(float(peers[SUBJECT]["peak_rss_bytes"]["max"]) for peers in speed.values()) / 1e6
+        return Figure(max(float(peers[SUBJECT]["peak_rss_bytes"]["max"]) for peers in speed.values()) / 1e6)
 
     return measured
 
 
-def _flatness(report: Mapping[str, Any]) -> float:
+def _start(what: str) -> Callable[[Mapping[str, Any]], Figure]:
+    return lambda report: Figure(float(report["start"][what]["median"]))
+
+
+def _flatness(report: Mapping[str, Any]) -> Figure:
     points = {point["rows"]: float(point["peak_rss_bytes"]) for point in report["growth"]["rows"]}
     most = max(points)
     if most <= _FLAT_FROM_ROWS:
         raise ValueError
-    return points[most] / points[_FLAT_FROM_ROWS]
+    return Figure(points[most] / points[_FLAT_FROM_ROWS])

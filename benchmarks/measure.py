@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from benchmarks.paths import shown_command
 from benchmarks.peers.peer import PeerError, PeerRun
 from benchmarks.process import run_process
+from benchmarks.ratios import MIN_ROUNDS
 from benchmarks.team import Member
 from benchmarks.workloads import Workload, first_rows
 
 _FIGURES = ("tagging_s", "start_s", "cpu_s", "peak_rss_bytes")
-_LEAST_RUNS = 2
 _MUCH = 4.0
 Tell = Callable[[str], None]
 
@@ -36,8 +36,8 @@ def measure(
     """
     Run the peers in turn on one workload: what slows the machine for a while slows them all.
 
-    A peer that has tagged for ``most_s`` seconds sits out the rounds that are left, after two at the least; one that
-    would take much longer than that for a single run, by what its probe tells, does not run at all.
+    A peer that has tagged for ``most_s`` seconds sits out the rounds that are left, but runs three rounds at least; one
+    that would take much longer than that for a single run, by what its probe tells, does not run at all.
 
     :param probe_tokens: tokens on which the setups of a peer are compared, about
     :param setups: what was chosen on another workload, by peer; what is missing is chosen here and put in
@@ -92,8 +92,18 @@ def _rounds(
             done = runs.get(member.name)
             if done is None or member.name in left_out:
                 continue
-            if len(done) < _LEAST_RUNS or sum(run.tagging_s for run in done) < most_s:
+            if not has_run_enough([run.tagging_s for run in done], most_s):
                 yield number, member
+
+
+def has_run_enough(seconds: Sequence[float], most_s: float) -> bool:
+    """
+    Whether a peer may sit out the rounds that are left. Every ratio needs a minimum of shared rounds.
+
+    :param seconds: what each of its runs took
+    :param most_s: time that a peer may take in all
+    """
+    return len(seconds) >= MIN_ROUNDS and sum(seconds) >= most_s
 
 
 def _prepared(member: Member, probe: Path, setups: dict[str, Any]) -> tuple[dict[str, Any], float]:
@@ -194,26 +204,3 @@ def figures(values: Sequence[float]) -> dict[str, float]:
         "max": max(values),
         "spread": (max(values) - min(values)) / middle if middle else 0.0,
     }
-
-
-def ratios(speed: Mapping[str, Mapping[str, Any]], subject: str) -> dict[str, dict[str, float]]:
-    """
-    Tell how many times faster the subject is than each other peer of the same interleaved rounds.
-
-    :param speed: figures by peer
-    :return: by other peer: ``tagging``, the ratio of medians without start-up, and ``tagging_min`` and
-        ``tagging_max`` over the rounds that both ran; empty where the subject did not run
-    """
-    if subject not in speed:
-        return {}
-    own = {run["round"]: run["tagging_s"] for run in speed[subject]["runs"]}
-    result = {}
-    for name, other in speed.items():
-        if name != subject:
-            of_rounds = [run["tagging_s"] / own[run["round"]] for run in other["runs"] if run["round"] in own]
-            result[name] = {
-                "tagging": other["tagging_s"]["median"] / speed[subject]["tagging_s"]["median"],
-                "tagging_min": min(of_rounds),
-                "tagging_max": max(of_rounds),
-            }
-    return result

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Tell, figures
+from benchmarks.measure import Tell, figures, has_run_enough
 from benchmarks.peak import PRODUCT, Int8Peak
 from benchmarks.peers.peer import PeerError
+from benchmarks.ratios import by_round, paired, ratios
 from benchmarks.team import Member
 from benchmarks.worker import Worker
 from benchmarks.workloads import Workload
@@ -20,38 +21,53 @@ _PEAK_S = 1.0  # seconds a round
 
 
 def measure_networks(
-    team: Sequence[Member], workload: Workload, rounds: int, *, most_s: float, work: Path, tell: Tell
+    team: Sequence[Member],
+    workload: Workload,
+    rounds: int,
+    *,
+    subject: str,
+    most_s: float,
+    work: Path,
+    tell: Tell,
 ) -> dict[str, Any]:
     """
     Run the networks in turn, without reading, tokenizing, decoding or writing, and the int8 peak among them.
 
-    :return: ``peers``: by peer tokens and operations a second; ``peak``: operations a second, and of what product;
-        ``failed``: by peer why it gave none
+    :param subject: peer that the others are compared with
+    :return: ``peers``: by peer tokens and operations a second, its runs, and ``peak_share``, the share of the int8
+        peak that it reaches, over paired rounds; ``ratios``: see :func:`benchmarks.ratios.ratios`; ``peak``:
+        operations a second, and of what product; ``failed``: by peer why it gave none
     """
     members = [member for member in team if member.peer.is_network]
     said: dict[str, list[dict[str, Any]]] = {member.name: [] for member in members}
     failed: dict[str, str] = {}
     if not members:
-        return {"peers": {}, "failed": failed}
-    peak, peaks = Int8Peak(members[0].sources.threads), []
+        return {"peers": {}, "ratios": {}, "failed": failed}
+
+    peak, peaks = Int8Peak(members[0].sources.threads), dict[int, float]()
     with contextlib.ExitStack() as stack:
         workers = _started(members, workload, work, stack, failed)
-        for _ in range(rounds):
-            peaks.append(peak.operations_per_s(_PEAK_S))
+        for number in range(rounds):
+            peaks[number] = peak.operations_per_s(_PEAK_S)
             for name, worker in workers.items():
-                if name in failed or sum(one["seconds"] for one in said[name]) > most_s:
+                if name in failed or has_run_enough([one["seconds"] for one in said[name]], most_s):
                     continue
                 try:
-                    said[name].append(worker.do("replay", source=workload.path))
+                    said[name].append({"round": number, **worker.do("replay", source=workload.path)})
                 except PeerError as err:
                     failed[name] = str(err)
-    size = operations_of(members[0].sources.bundle)
-    peers = {name: _figures(runs, size) for name, runs in said.items() if runs and name not in failed}
+
+    peers = {
+        member.name: _figures(said[member.name], operations_of(member.bundle), peaks)
+        for member in members
+        if said[member.name] and member.name not in failed
+    }
     for name, facts in peers.items():
         tell(f"{workload.name}: {name} alone: {facts['tokens_per_s']['median']:,.0f} tokens/s")
     return {
         "peers": peers,
-        "peak": {"operations_per_s": figures(peaks), "product": PRODUCT, "threads": peak.threads},
+        "ratios": ratios(peers, subject, "seconds"),
+        "peak": {"operations_per_s": figures(list(peaks.values())), "product": PRODUCT, "threads": peak.threads},
         "failed": failed,
     }
 
@@ -72,12 +88,26 @@ def _started(
     return workers
 
 
-def _figures(runs: Sequence[dict[str, Any]], size: Mapping[str, int] | None) -> dict[str, Any]:
-    result: dict[str, Any] = {"tokens_per_s": figures([run["tokens"] / run["seconds"] for run in runs])}
+def _figures(
+    runs: Sequence[dict[str, Any]], size: Mapping[str, int] | None, peaks: Mapping[int, float]
+) -> dict[str, Any]:
+    """
+    Sum the runs of one network up.
+
+    :param size: its operations, see :func:`operations_of`
+    :param peaks: operations a second of the int8 peak, by round
+    """
+    result: dict[str, Any] = {
+        "tokens_per_s": figures([run["tokens"] / run["seconds"] for run in runs]),
+        "runs": [{"round": run["round"], "seconds": run["seconds"]} for run in runs],
+    }
     if size is not None:
-        result["operations_per_s"] = figures(
-            [(run["positions"] * size["a_position"] + run["squares"] * size["a_pair"]) / run["seconds"] for run in runs]
-        )
+        operations = [run["positions"] * size["a_position"] + run["squares"] * size["a_pair"] for run in runs]
+        for run, count in zip(result["runs"], operations, strict=True):
+            run["operations_per_s"] = count / run["seconds"]
+        rates = by_round(result["runs"], "operations_per_s")
+        result["operations_per_s"] = figures(list(rates.values()))
+        result["peak_share"] = paired(rates, peaks)
     return result
 
 

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.machine import commit, machine_facts
 from benchmarks.paths import SHARED
+from benchmarks.ratios import by_round, paired, shown_ratio
 
 ENGINES = ("local", "ray", "spark")
 _CORPUS = Path("corpora") / "wikipedia_sentences.parquet"
@@ -91,11 +92,21 @@ def timed(setting: Setting, source: Path, output: Path) -> Run:
 
 
 def line(setting: Setting, starts: Sequence[Run], wholes: Sequence[Run]) -> dict[str, Any]:
-    """Sum the runs of a setting up: medians. A speed is None where a run took no longer than starting."""
+    """
+    Sum the runs of a setting up: medians, and the speed of each round.
+
+    A speed is None where a run took no longer than starting.
+    """
     start_s = statistics.median(run.seconds for run in starts)
     whole_s = statistics.median(run.seconds for run in wholes)
     tokens = wholes[0].tokens - starts[0].tokens
-    rates = [tokens / (run.seconds - start_s) for run in wholes if run.seconds > start_s]
+    by_number = [
+        {"round": number, "tokens_per_s": round(tokens / (run.seconds - start_s))}
+        for number, run in enumerate(wholes)
+        if run.seconds > start_s
+    ]
+    rates = [found["tokens_per_s"] for found in by_number]
+
     return {
         "engine": setting.engine,
         "processors": setting.processors,
@@ -104,6 +115,7 @@ def line(setting: Setting, starts: Sequence[Run], wholes: Sequence[Run]) -> dict
         "tokens_per_s": round(statistics.median(rates)) if len(rates) == len(wholes) else None,
         "lowest_tokens_per_s": round(min(rates, default=0)),
         "highest_tokens_per_s": round(max(rates, default=0)),
+        "rounds": by_number,
     }
 
 
@@ -111,14 +123,23 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     """Write the lines as Markdown, each engine's first one as what the others are compared with."""
     rows = ["| engine | processors | start, s | tokens/s after it | times one processor |", "|---|---|---|---|---|"]
     for found in lines:
-        first = next(one for one in lines if one["engine"] == found["engine"])["tokens_per_s"]
+        first = next(one for one in lines if one["engine"] == found["engine"])
         speed, times = "too few rows to tell", "-"
         if found["tokens_per_s"]:
             spread = f"{found['lowest_tokens_per_s']:,} to {found['highest_tokens_per_s']:,}"
             speed = f"{found['tokens_per_s']:,} ({spread})"
-            times = f"{found['tokens_per_s'] / first:.2f}" if first else "-"
+            times = "1" if found is first else _times(found, first)
         rows.append(f"| {found['engine']} | {found['processors']} | {found['start_s']:.1f} | {speed} | {times} |")
     return "\n".join(rows)
+
+
+def _times(found: dict[str, Any], first: dict[str, Any]) -> str:
+    """Write how much faster a line is than another, by the rounds that both have."""
+    if "rounds" not in found:
+        return "rounds not kept"  # figures of 2026-11-24 and before
+
+    ratio = paired(by_round(found["rounds"], "tokens_per_s"), by_round(first["rounds"], "tokens_per_s"))
+    return shown_ratio(ratio) if ratio else "-"
 
 
 @click.command(context_settings={"show_default": True})

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.paths import SHARED, shown
 from benchmarks.peers import PEERS
+from benchmarks.peers.nerd_tag import NerdTagOther
 from benchmarks.shapes import SHAPES
 from benchmarks.workloads import KINDS
 
@@ -51,7 +52,7 @@ FORMS = {
     "full": Form(
         tokens={"small": 40_000, "base": 5_000},
         kinds={"small": tuple(KINDS), "base": ("short", "long")},
-        peers=tuple(PEERS),
+        peers=tuple(name for name in PEERS if name != NerdTagOther.name),  # it runs where --other-model is given
         alone={"small": ("short", "long"), "base": ("short",)},
         probe_tokens={"small": 1_500, "base": 400},
         probes_each=True,
@@ -86,6 +87,7 @@ class Settings:
     :param form: ``short`` or ``full``
     :param model: bundle folder of the small shape; None for the model inside
     :param checkpoint: its PyTorch original; None for a random twin, which serves for speed alone
+    :param other_model: another bundle, which runs as the peer ``nerd_tag_other`` beside the small shape
     :param base_model: bundle folder of the base shape; None to export one from its checkpoint
     :param base_checkpoint: its PyTorch original; None for a bert-base with random weights
     :param shapes: model shapes; the short form takes ``small`` alone unless asked
@@ -102,6 +104,7 @@ class Settings:
     form: str = "full"
     model: Path | None = None
     checkpoint: Path | None = None
+    other_model: Path | None = None
     base_model: Path | None = None
     base_checkpoint: Path | None = None
     shared: Path = SHARED
@@ -131,7 +134,9 @@ class Settings:
     @property
     def peer_names(self) -> tuple[str, ...]:
         """The peers to run, in the order of the report."""
-        wanted = self.peers or self.amounts.peers
+        wanted = {*(self.peers or self.amounts.peers)}
+        if self.other_model:
+            wanted.add(NerdTagOther.name)
         return tuple(name for name in PEERS if name in wanted and name not in self.without)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class ModelShape:
     notes: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Give the facts as plain data."""
+        """Return the facts as plain data; ``other`` describes the bundle that ours is compared with, or is None."""
         bundle = Bundle.load(self.sources.bundle)
         described = bundle.model_file.parent / "config.json"
         config = json.loads(described.read_text("utf-8")) if described.is_file() else {}
@@ -55,7 +55,19 @@ class ModelShape:
             "segment_tokens": bundle.segment_tokens,
             "labels": len(bundle.labels.names),
             "architecture": {key: config.get(key) for key in ("model_type", "num_hidden_layers", "hidden_size")},
+            "other": _described(self.sources.other_bundle) if self.sources.other_bundle else None,
         }
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """Return what a reader needs to recognize another bundle."""
+    bundle = Bundle.load(folder)
+    return {
+        "bundle": shown(folder),
+        "quantization": bundle.quantization,
+        "size_bytes": bundle.model_file.stat().st_size,
+        "sha256": bundle.model_sha256,
+    }
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,8 @@ class ShapeMaker:
 
     :param work: folder for what is made
     :param calibration: see :class:`Sources`
-    :param asked: fields of :class:`Sources` that any peer asks for; what nobody wants is not made
+    :param asked: ``checkpoint`` and the fields of :class:`Sources` that are made from it, as far as any peer asks for
+        them; what nobody wants is not made
     """
 
     work: Path
@@ -74,12 +87,13 @@ class ShapeMaker:
     seed: int
     threads: int
 
-    def small(self, model: Path | None, checkpoint: Path | None) -> ModelShape:
+    def small(self, model: Path | None, checkpoint: Path | None, other: Path | None = None) -> ModelShape:
         """
-        Give the shape of the bundle to measure.
+        Return the shape of the bundle to measure.
 
-        :param model: the bundle; None for the model inside
+        :param model: the bundle; None for the default model
         :param checkpoint: its PyTorch original; None for a random twin of its architecture, where that is known
+        :param other: another bundle to compare it with
         """
         bundle = Bundle.load(model)
         folder = bundle.model_file.parent
@@ -92,7 +106,10 @@ class ShapeMaker:
             )
             name = f"twin-{self.seed}-{sha256_of(folder / 'config.json')[:12]}"
             checkpoint = made(self._models, name, lambda target: make_twin(bundle, target, self.seed))
-        return self._shape("small", folder, checkpoint, random=random, notes=notes)
+        shape = self._shape("small", folder, checkpoint, random=random, notes=notes)
+        if other is None:
+            return shape
+        return replace(shape, sources=replace(shape.sources, other_bundle=other.absolute()))
 
     def base(self, model: Path | None, checkpoint: Path | None, like: Bundle) -> ModelShape:
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import neighbour_texts, score_bundle, score_peers
-from benchmarks.checks import run_checks
+from benchmarks.checks import SUBJECT, run_checks
 from benchmarks.growth import growth_with_length, growth_with_rows, growth_with_threads, start_up
 from benchmarks.labelled import labelled_file
 from benchmarks.machine import commit, machine_facts, versions
-from benchmarks.measure import measure, ratios
+from benchmarks.measure import measure
 from benchmarks.model_only import measure_networks
 from benchmarks.operators import operator_profile
 from benchmarks.paths import without_folders
 from benchmarks.peers import PEERS
 from benchmarks.process import run_process
+from benchmarks.ratios import ratios
+from benchmarks.saved import FORMAT_VERSION
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
 from benchmarks.shapes import ModelShape, ShapeMaker, write_calibration
 from benchmarks.steps import Steps
@@ -31,8 +32,7 @@ from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import available_cpus
 
-FORMAT_VERSION = 2
-SUBJECT = "nerd_tag"
+_NOT_OF_A_CHECKPOINT = {"calibration", "other_bundle"}  # fields of Sources that peers ask for and nobody has to make
 
 
 def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -75,7 +75,11 @@ class _Suite:
         self._work = settings.out / "work"
         self._work.mkdir(parents=True, exist_ok=True)
         self._threads = available_cpus()
-        about = settings.about() | {"commit": commit(), "bundle": Bundle.load(settings.model).model_sha256}
+        bundles = {"bundle": settings.model}
+        if settings.other_model:
+            bundles["other_bundle"] = settings.other_model
+        about = settings.about() | {"commit": commit()}
+        about |= {name: Bundle.load(folder).model_sha256 for name, folder in bundles.items()}
         self.steps = Steps(self._work / "steps", about, resume=settings.resume, tell=tell)
 
     def shape(self, name: str, notes: list[str]) -> dict[str, Any] | None:
@@ -92,10 +96,10 @@ class _Suite:
         settings = self._settings
         self._tell(f"{name}: making the model ready")
         calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
-        asked = {field for peer in settings.peer_names for field in PEERS[peer].asks} - {"calibration"}
+        asked = {field for peer in settings.peer_names for field in PEERS[peer].asks} - _NOT_OF_A_CHECKPOINT
         maker = ShapeMaker(self._work, calibration, asked, settings.seed, self._threads)
         if name == "small":
-            return maker.small(settings.model, settings.checkpoint)
+            return maker.small(settings.model, settings.checkpoint, settings.other_model)
         return maker.base(settings.base_model, settings.base_checkpoint, Bundle.load(settings.model))
 
     def _measured(self, shape: ModelShape, notes: list[str]) -> dict[str, Any]:
@@ -175,6 +179,7 @@ class _Suite:
                 team.members,
                 workload,
                 settings.round_count,
+                subject=SUBJECT,
                 most_s=settings.amounts.most_s,
                 work=folder,
                 tell=self._tell,
@@ -263,15 +268,3 @@ class _Suite:
             "threads": lambda: growth_with_threads(threads, short, settings.round_count, model, self._tell),
         }
         return {name: self.steps.run(f"growth.{name}", curve) for name, curve in curves.items()}
-
-
-def load_report(file: Path) -> dict[str, Any]:
-    """
-    Read an older report.
-
-    :raises ValueError: when it has another format
-    """
-    report: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    if report.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{file.name}: format {report.get('format_version')!r}; only {FORMAT_VERSION} can be compared")
-    return report

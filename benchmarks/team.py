@@ -35,6 +35,11 @@ class Member:
         """The peer's name."""
         return self.peer.name
 
+    @property
+    def bundle(self) -> Path:
+        """The bundle that gives the peer tokenizer, labels and sizes."""
+        return self.peer.bundle_of(self.sources)
+
     def command(self, source: Path, target: Path) -> list[str | Path]:
         """Give the command that tags a file; paths are paths, so that a report can shorten them."""
         own = self.peer.command(self.sources, source, target)
@@ -124,7 +129,7 @@ def _ready(peer: Peer, sources: Sources, file: Path, python: str, work: Path) ->
     prepare_s = prepare(peer, python, file, work / f"{peer.name}.prepare.log")
     facts: dict[str, Any] = {"title": peer.title, "prepare_s": prepare_s}
     if peer.command(sources, file, file) is not None:
-        bundle = Bundle.load(getattr(sources, getattr(peer, "bundle", "bundle")))
+        bundle = Bundle.load(peer.bundle_of(sources))
         return Member(peer, sources, file, python), facts | {"size_bytes": bundle.model_file.stat().st_size}
     worker = Worker(peer, python, file, work / f"{peer.name}.log")
     facts |= {"load_s": worker.facts["load_s"], "size_bytes": worker.facts["size_bytes"]}

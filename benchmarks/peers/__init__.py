@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.peers.ctranslate2_int8 import CTranslate2
-from benchmarks.peers.nerd_tag import NerdTag, NerdTagPlain
+from benchmarks.peers.nerd_tag import NerdTag, NerdTagOther, NerdTagPlain
 from benchmarks.peers.onnxruntime_stock import StockDynamic, StockStatic
 from benchmarks.peers.openvino_int8 import OpenVino
 from benchmarks.peers.optimum_pipeline import OptimumDynamic, OptimumPipeline
@@ -17,6 +17,7 @@ PEERS: dict[str, Peer] = {
     for peer in (
         NerdTag(),
         NerdTagPlain(),
+        NerdTagOther(),
         TransformersPipeline(),
         PyTorch(),
         PyTorchHalf(),

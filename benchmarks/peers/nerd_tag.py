@@ -1,9 +1,14 @@
-"""This project: ``nerd-tag`` as users call it, with the int8 bundle and with the fp32 bundle of the same weights."""
+"""
+This project: ``nerd-tag`` as users call it.
+
+With the int8 bundle, with the fp32 bundle of the same weights, and with any other bundle: one graph against another.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from benchmarks.peers.peer import Engine, Peer, Sources
 
@@ -13,11 +18,16 @@ class NerdTag(Peer):
 
     name = "nerd_tag"
     title = "nerd-tag, int8"
-    bundle = "bundle"
+    bundle: ClassVar[str] = "bundle"  # field of Sources
+
+    def bundle_of(self, sources: Sources) -> Path:
+        """Return the bundle that the command tags with."""
+        folder: Path = getattr(sources, self.bundle)
+        return folder
 
     def command(self, sources: Sources, source: Path, target: Path) -> list[str | Path] | None:
         """Give the command line of a run."""
-        options: list[str | Path] = ["--model", getattr(sources, self.bundle), "--overwrite", "--quiet", "--json"]
+        options: list[str | Path] = ["--model", self.bundle_of(sources), "--overwrite", "--quiet", "--json"]
         return [sys.executable, "-m", "nerd_onnx.cli", source, target, *options]
 
     def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
@@ -26,7 +36,7 @@ class NerdTag(Peer):
         from nerd_onnx.inference.bundle import Bundle
         from nerd_onnx.tagger import TagOptions, open_network
 
-        bundle = Bundle.load(getattr(sources, self.bundle))
+        bundle = Bundle.load(self.bundle_of(sources))
         network = open_network(bundle)
         setup = {"calls": sources.threads, "batch_tokens": TagOptions().batch_tokens}
         return NetworkEngine(bundle.model_file.parent, lambda _: network, [setup], size_of(bundle.model_file))
@@ -39,3 +49,12 @@ class NerdTagPlain(NerdTag):
     title = "nerd-tag, fp32"
     asks = ("plain_bundle",)
     bundle = "plain_bundle"
+
+
+class NerdTagOther(NerdTag):
+    """The same with the bundle of ``--other-model``: for example the default model as it was before a change."""
+
+    name = "nerd_tag_other"
+    title = "nerd-tag, other bundle"
+    asks = ("other_bundle",)
+    bundle = "other_bundle"

@@ -27,6 +27,7 @@ class Sources:
     :param folder: receives the model files that peers make for themselves
     :param bundle: our int8 bundle; its tokenizer, labels and segment length serve every network
     :param plain_bundle: our fp32 bundle of the same weights
+    :param other_bundle: another bundle to compare ours with; only the small shape can have one
     :param checkpoint: PyTorch weights and tokenizer
     :param exported: the same weights as optimum exports them to ONNX
     :param calibration: Parquet file with a ``text`` column, for peers that calibrate; never what they are scored on
@@ -41,6 +42,7 @@ class Sources:
     exported: Path | None
     calibration: Path | None
     threads: int
+    other_bundle: Path | None = None
 
     def plain(self) -> dict[str, Any]:
         """Give plain data, to hand to another process."""
@@ -93,9 +95,14 @@ class Peer(ABC):
             "checkpoint": "no PyTorch weights (give --checkpoint, or a model folder with config.json for a twin)",
             "exported": "no ONNX export of PyTorch weights",
             "plain_bundle": "no fp32 bundle of the same weights",
+            "other_bundle": "no other bundle (give --other-model; only the small shape has one)",
             "calibration": "no texts to calibrate on",
         }
         return next((words[field] for field in self.asks if getattr(sources, field) is None), None)
+
+    def bundle_of(self, sources: Sources) -> Path:
+        """Return the bundle that gives tokenizer, labels and sizes: ours, unless the peer has one of its own."""
+        return sources.bundle
 
     def command(
         self,

@@ -11,19 +11,22 @@ from benchmarks.report.sections import sections, title
 from nerd_export.report.html import page
 from nerd_export.report.markdown import markdown
 
+REPORT = "report"
 
-def write_report(report: Mapping[str, Any], folder: Path) -> str:
+
+def write_report(report: Mapping[str, Any], folder: Path, name: str = REPORT) -> str:
     """
     Write all three files.
 
     :param folder: is made where it is missing
+    :param name: of the files, without the suffix
     :return: the Markdown
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = as_markdown(report)
-    (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    (folder / "report.md").write_text(text, "utf-8")
-    (folder / "report.html").write_text(as_page(report), "utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (folder / f"{name}.md").write_text(text, "utf-8")
+    (folder / f"{name}.html").write_text(as_page(report), "utf-8")
     return text
 
 

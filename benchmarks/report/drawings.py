@@ -15,7 +15,7 @@ from nerd_export.report.svg import Chart, Point, bars, linear_axis, logarithmic_
 _FAR_BELOW = 0.05  # F1 below the best: drawn at the edge, or it would press all others together
 _FEWEST_EXPECTED = 20  # entities of a label: with fewer, its F1 says little
 _FINE_LABELS = 24
-_OWN = ("nerd_tag", "nerd_tag_fp32")
+_OWN = ("nerd_tag", "nerd_tag_fp32", "nerd_tag_other")
 
 
 def accuracy_against_speed(report: Mapping[str, Any], shape: str) -> Plot | None:

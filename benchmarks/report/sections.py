@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.goals import judged
+from benchmarks.ratios import rounds_note
 from benchmarks.report.growth_sections import growth_section, start_section
 from benchmarks.report.shape_sections import shape_sections
 from nerd_export.conversion.gate import VIEWS
 from nerd_export.report.parts import Code, Section, Table
+
+_SHOWN_DIGITS = 12  # of a fingerprint
 
 
 def title(report: Mapping[str, Any]) -> str:
@@ -35,6 +38,12 @@ def _head(report: Mapping[str, Any]) -> Section:
         f"{facts['model']['segment_tokens']} tokens; PyTorch weights "
         f"{'random' if facts['model']['random_weights'] else '`' + str(facts['model']['checkpoint']) + '`'}."
         for shape, facts in report["shapes"].items()
+    )
+    models += tuple(
+        f"{shape}, other bundle: `{other['bundle']}`, {other['quantization']}, {other['size_bytes'] / 1e6:.1f} MB, "
+        f"SHA-256 {other['sha256'][:_SHOWN_DIGITS]}."
+        for shape, facts in report["shapes"].items()
+        if (other := facts["model"].get("other"))
     )
     when = f"{report['started']}, commit {report['commit'] or 'unknown'}."
     return Section("", [f"`{report['command']}`", when, *([models] if models else [])])
@@ -70,7 +79,7 @@ def _compared(report: Mapping[str, Any]) -> Iterator[Section]:
         about = f"`{compared['with']}`, commit {compared['commit']}, {compared['started']}, on {machine}."
         rows = [
             (
-                row["what"],
+                row["what"] + (f" ({rounds_note({'rounds': row['rounds']})})" if row.get("rounds") is not None else ""),
                 f"{row['before']:,.4g}",
                 f"{row['now']:,.4g}",
                 f"{row['quotient']:.2f}" if row["quotient"] else "",

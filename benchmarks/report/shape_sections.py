@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.goals import peak_share
+from benchmarks.ratios import Ratio, rounds_note, shown_ratio
 from benchmarks.report import drawings
 from benchmarks.report.names import rate, title_of
 from benchmarks.stages import STAGES
@@ -14,8 +14,12 @@ from nerd_export.report.parts import Plot, Section, Table
 
 _SPEED_HEAD = ("", "tokens/s", "rows/s", "nerd-tag is faster", "start", "peak memory", "entities", "runs", "setup")
 _SPEED_ABOUT = (
-    "File to file; medians of interleaved rounds, least to most in brackets. Rates leave out interpreter, imports and "
-    "model load, which stand under start. Peers with a process of their own are warm: it tags all workloads."
+    "File to file; medians of interleaved rounds, minimum to maximum in brackets. Rates leave out interpreter, imports "
+    "and model load, which stand under start. Peers with a process of their own are warm: it tags all workloads. "
+)
+_FASTER_ABOUT = (
+    "How much faster nerd-tag is: median, minimum and maximum of the ratios of the rounds that both ran, one ratio per "
+    "round; bold from three rounds on."
 )
 
 
@@ -61,7 +65,7 @@ def _speed(report: Mapping[str, Any], shape: str, workload: str) -> Iterator[Sec
             title_of(report, shape, peer),
             rate(found["tokens_per_s"]),
             rate(found["rows_per_s"]),
-            _faster(ratios.get(peer)),
+            shown_ratio(ratios[peer]) if peer in ratios else "",
             f"{found['start_s']['median']:.2f} s",
             f"{found['peak_rss_bytes']['median'] / 1e6:,.0f} MB",
             f"{found['entities']:,}",
@@ -70,13 +74,7 @@ def _speed(report: Mapping[str, Any], shape: str, workload: str) -> Iterator[Sec
         )
         for peer, found in facts["speed"][workload].items()
     ]
-    yield Section(f"{shape}: {workload}", [counts + _SPEED_ABOUT, Table(_SPEED_HEAD, rows)], level=3)
-
-
-def _faster(ratio: Mapping[str, float] | None) -> str:
-    if ratio is None:
-        return ""
-    return f"**{ratio['tagging']:.2f}x** ({ratio['tagging_min']:.2f} to {ratio['tagging_max']:.2f})"
+    yield Section(f"{shape}: {workload}", [counts + _SPEED_ABOUT + _FASTER_ABOUT, Table(_SPEED_HEAD, rows)], level=3)
 
 
 def _setup(setup: Mapping[str, Any]) -> str:
@@ -87,31 +85,44 @@ def _alone(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     found = {name: one for name, one in report["shapes"][shape]["alone"].items() if one and one["peers"]}
     if not found:
         return
+
     peak = next(iter(found.values()))["peak"]
+    paired = all("runs" in peer for one in found.values() for peer in one["peers"].values())
     about = (
         "The networks over the batches that each takes, without reading, tokenizing, decoding and writing. The "
         f"machine's int8 peak, measured in the same rounds on {peak['threads']} threads: "
         f"{peak['operations_per_s']['median'] / 1e9:,.0f} ({peak['operations_per_s']['min'] / 1e9:,.0f} to "
         f"{peak['operations_per_s']['max'] / 1e9:,.0f}) billion operations a second ({peak['product']}). The share "
-        "counts all products of encoder and classifier, special tokens included, whatever their precision."
+        "counts all products of encoder and classifier, special tokens included, whatever their precision. "
     )
-    head = ["", *(f"{workload}: {what}" for workload in found for what in ("tokens/s", "of the int8 peak"))]
+    about += (
+        f"It is the median over the rounds. {_FASTER_ABOUT}"
+        if paired
+        else "It divides two medians, and nothing else is compared: this report did not keep the rounds."
+    )
+    columns = ("tokens/s", "of the int8 peak", *(("nerd-tag is faster",) if paired else ()))
+    head = ["", *(f"{workload}: {what}" for workload in found for what in columns)]
     rows = []
     for peer in report["shapes"][shape]["peers"]:
-        cells = [cell for workload, one in found.items() for cell in _alone_cells(report, shape, workload, one, peer)]
+        cells = [cell for one in found.values() for cell in _alone_cells(one, peer)[: len(columns)]]
         if any(cells):
             rows.append([title_of(report, shape, peer), *cells])
     yield Section(f"{shape}: the networks alone", [about, Table(head, rows)], level=3)
 
 
-def _alone_cells(
-    report: Mapping[str, Any], shape: str, workload: str, alone: Mapping[str, Any], peer: str
-) -> tuple[str, str]:
+def _alone_cells(alone: Mapping[str, Any], peer: str) -> tuple[str, str, str]:
+    """Return rate, share of the peak and ratio of one peer; empty where it did not run."""
     found = alone["peers"].get(peer)
     if not found:
-        return "", ""
-    share = f"{peak_share(report, shape, workload, peer):.0%}" if "operations_per_s" in found else ""
-    return rate(found["tokens_per_s"]), share
+        return "", "", ""
+    ratio = alone["ratios"].get(peer)
+    return rate(found["tokens_per_s"]), _peak_share(found.get("peak_share")), shown_ratio(ratio) if ratio else ""
+
+
+def _peak_share(share: Ratio | None) -> str:
+    if not share:
+        return ""
+    return f"{share['median']:.0%}" + (f" ({rounds_note(share)})" if share["rounds"] else "")
 
 
 def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.checks import run_checks
 from benchmarks.machine import machine_facts, versions
-from benchmarks.measure import figures, ratios, summary_of
+from benchmarks.measure import figures, summary_of
 from benchmarks.peers.peer import PeerError, PeerRun
+from benchmarks.ratios import paired, ratios
 from benchmarks.team import Member
 
 LEVELS = ("words", "fine_words", "raw", "fine_raw")
@@ -55,21 +56,27 @@ def peer_scores(f1: float, low: float | None = None) -> dict[str, Any]:
 
 
 def planted_shape() -> dict[str, Any]:
+    """Return figures of a shape: the pipeline shares three rounds with nerd-tag, PyTorch shares two."""
     speed = {
         "nerd_tag": {
             "command": "python -m nerd_onnx.cli",
             "setup": {},
-            **summary_of([run(1.0), run(2.0, 1)], 100, 3000),
+            **summary_of([run(1.0), run(2.0, 1), run(4.0, 2)], 100, 3000),
         },
         "transformers_pipeline": {
             "command": "python -m benchmarks.serve transformers_pipeline",
             "setup": {"batch_size": 8},
-            **summary_of([run(8.0), run(10.0, 1)], 100, 3000),
+            **summary_of([run(8.0), run(10.0, 1), run(24.0, 2)], 100, 3000),
         },
         "pytorch_fp32": {"command": "python x", "setup": {}, **summary_of([run(5.0), run(6.0, 1)], 100, 3000)},
     }
     alone = {
-        name: {"tokens_per_s": figures([rate]), "operations_per_s": figures([rate * 1e6])}
+        name: {
+            "tokens_per_s": figures([rate] * 3),
+            "operations_per_s": figures([rate * 1e6] * 3),
+            "peak_share": paired(dict.fromkeys(range(3), rate * 1e6), dict.fromkeys(range(3), 1e9)),
+            "runs": [{"round": i, "seconds": 100 / rate, "operations_per_s": rate * 1e6} for i in range(3)],
+        }
         for name, rate in (("nerd_tag", 800.0), ("pytorch_fp32", 100.0))
     }
     stages = {"read": 0.1, "tokenize": 0.4, "model": 9.0, "decode": 0.3, "write": 0.1, "other": 0.1}
@@ -97,8 +104,9 @@ def planted_shape() -> dict[str, Any]:
         "alone": {
             "short": {
                 "peers": alone,
+                "ratios": ratios(alone, "nerd_tag", "seconds"),
                 "failed": {},
-                "peak": {"operations_per_s": figures([1e9]), "product": "a by b", "threads": 2},
+                "peak": {"operations_per_s": figures([1e9] * 3), "product": "a by b", "threads": 2},
             }
         },
         "operators": {
@@ -124,7 +132,7 @@ def planted_shape() -> dict[str, Any]:
 def full_report() -> dict[str, Any]:
     grown = {"seconds": 2.0, "tokens": 900, "peak_rss_bytes": 2e8}
     report = {
-        "format_version": 2,
+        "format_version": 3,
         "form": "short",
         "command": "python -m benchmarks --short",
         "started": "2026-01-01T00:00:00+00:00",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.measure import fastest, figures, measure, ratios, summary_of
+from benchmarks.measure import fastest, figures, has_run_enough, measure, summary_of
 from benchmarks.paths import shown
 from benchmarks.workloads import Workload
 from tests.benchmarks.helpers import FakeWorker, member, run
@@ -21,13 +21,6 @@ def test_rates_leave_out_the_start() -> None:
     assert summary["rows_per_s"]["median"] == 25
     assert summary["tokens_per_s"]["median"] == 750
     assert summary["start_s"]["median"] == 0.5
-
-
-def test_ratios_compare_medians_and_rounds_that_both_ran() -> None:
-    own = summary_of([run(1.0, 0), run(2.0, 1), run(3.0, 2)], 1, 1)
-    speed = {"own": own, "peer": summary_of([run(8.0, 0), run(10.0, 1)], 1, 1)}
-    assert ratios(speed, "own") == {"peer": {"tagging": 4.5, "tagging_min": 5.0, "tagging_max": 8.0}}
-    assert ratios({"peer": own}, "own") == {}
 
 
 def test_fastest_setup_wins() -> None:
@@ -60,12 +53,18 @@ def test_setups_chosen_before_are_taken_over(workload: Workload) -> None:
     assert result["one"]["setup"] == {"size": 1}
 
 
-def test_slow_peers_sit_out_after_two_rounds(workload: Workload) -> None:
+def test_slow_peers_sit_out_after_three_rounds(workload: Workload) -> None:
     slow, quick = FakeWorker({1: 7.0}), FakeWorker({1: 1.0})
     team = [member("slow", slow), member("quick", quick)]
     result, _ = measure(team, workload, 5, probe_tokens=1, most_s=10, tell=lambda _: None)
-    assert len(result["slow"]["runs"]) == 2
+    assert len(result["slow"]["runs"]) == 3
     assert len(result["quick"]["runs"]) == 5
+
+
+def test_a_peer_has_run_enough_after_three_rounds_and_its_time() -> None:
+    assert not has_run_enough([7.0, 7.0], 10)  # a ratio needs three rounds
+    assert not has_run_enough([1.0, 1.0, 1.0], 10)
+    assert has_run_enough([1.0, 1.0, 8.0], 10)
 
 
 def test_peers_that_would_take_far_too_long_are_named(workload: Workload) -> None:

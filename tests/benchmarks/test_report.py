@@ -7,14 +7,17 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from benchmarks.__main__ import command
 from benchmarks.checks import run_checks
 from benchmarks.compare import compare
 from benchmarks.goals import judged
 from benchmarks.report import as_markdown, as_page, write_report
-from benchmarks.suite import load_report
+from benchmarks.saved import load_report
 from nerd_export.report.html import inline
 from nerd_export.report.svg import Chart, Point, linear_axis, logarithmic_axis
 from tests.benchmarks.helpers import LEVELS, accuracy, failed, full_report, scores
@@ -68,8 +71,11 @@ def test_text_changed_by_its_neighbours_is_refused() -> None:
 
 @pytest.mark.parametrize(("ratio", "passed"), [(1.99, False), (2.0, True), (9.0, True)])
 def test_gross_fall_in_speed_is_refused(ratio: float, *, passed: bool) -> None:
-    report = {"shapes": {"small": {"ratios": {"short": {"transformers_pipeline": {"tagging": ratio}}}}}}
-    assert [check.passed for check in run_checks(report)] == [passed]
+    found = {"median": ratio, "min": 1.0, "max": 9.0, "rounds": 2}
+    report = {"shapes": {"small": {"ratios": {"short": {"transformers_pipeline": found}}}}}
+    (check,) = run_checks(report)
+    assert check.passed == passed
+    assert check.detail == f"{ratio:.2f} times (2 rounds; fewer than 3 rounds), same run (at least 2)"
 
 
 def test_failed_steps_are_refused() -> None:
@@ -79,7 +85,7 @@ def test_failed_steps_are_refused() -> None:
 def test_ratio_far_below_that_of_another_report_is_refused() -> None:
     old, new = full_report(), full_report()
     assert failed(new, old) == []
-    old["shapes"]["small"]["ratios"]["short"]["transformers_pipeline"]["tagging"] = 10.1  # now 6.0
+    old["shapes"]["small"]["ratios"]["short"]["transformers_pipeline"]["median"] = 10.1  # now 6.0
     assert len(failed(new, old)) == 1
 
 
@@ -89,8 +95,8 @@ def test_ratio_far_below_that_of_another_report_is_refused() -> None:
 def test_goals_stand_beside_what_was_measured() -> None:
     goals = {goal["name"]: goal for goal in judged(full_report())}
     pipeline = goals["small, short: file to file against the transformers pipeline"]
-    assert pipeline == {**pipeline, "goal": "at least 8.00x", "measured": "6.00x", "met": False}
-    assert goals["small, short: share of the int8 peak, model alone"]["measured"] == "80%"
+    assert pipeline == {**pipeline, "goal": "at least 8.00x", "measured": "6.00x (3 rounds)", "met": False}
+    assert goals["small, short: share of the int8 peak, model alone"]["measured"] == "80% (3 rounds)"
     assert goals["small, short: share of the int8 peak, model alone"]["met"]
     assert goals["small, short: all but the model, share of processor time"]["measured"] == "10.0%"
     assert goals["first entity, warm start"]["met"] is False
@@ -100,23 +106,107 @@ def test_goals_stand_beside_what_was_measured() -> None:
 
 def test_comparison_lists_what_both_have() -> None:
     old, new = full_report(), full_report()
-    old["shapes"]["small"]["ratios"]["short"]["transformers_pipeline"]["tagging"] = 3.0
+    old["shapes"]["small"]["ratios"]["short"]["transformers_pipeline"] |= {"median": 3.0, "rounds": 2}
     del old["start"]
     found = compare(new, old, "old.json")
     rows = {row["what"]: row for row in found["rows"]}
     ratio = rows["small, short: times faster than transformers_pipeline"]
-    assert (ratio["before"], ratio["now"], ratio["quotient"]) == (3.0, 6.0, 2.0)
+    assert (ratio["before"], ratio["now"], ratio["quotient"], ratio["rounds"]) == (3.0, 6.0, 2.0, 2)
+    assert rows["small, short: tokens/s"]["rounds"] is None
     assert found["same_machine"]
     assert "first entity, s" not in rows
     text = as_markdown(new | {"compared": found})
-    assert "| small, short: times faster than transformers_pipeline | 3 | 6 | 2.00 |" in text
+    what = "small, short: times faster than transformers_pipeline (2 rounds; fewer than 3 rounds)"
+    assert f"| {what} | 3 | 6 | 2.00 |" in text
+    assert "| small, short: tokens/s | 1,500 | 1,500 | 1.00 |" in text
+
+
+def test_goals_against_openvino_pair_the_rounds() -> None:
+    report = full_report()
+    alone = report["shapes"]["small"]["alone"]["short"]
+    alone["ratios"]["openvino_int8"] = {"median": 0.9, "min": 0.8, "max": 1.1, "rounds": 2}
+    goals = {goal["name"]: goal for goal in judged(report)}
+    found = goals["small, short: model alone against OpenVINO int8"]
+    assert (found["measured"], found["met"]) == ("0.90x (2 rounds; fewer than 3 rounds)", False)
+
+
+def test_another_bundle_is_named_in_the_head() -> None:
+    report = full_report()
+    assert "other bundle" not in as_markdown(report)
+    other = {"bundle": "old", "quantization": "per-token int8", "size_bytes": 24e6, "sha256": "0123456789abcdef"}
+    report["shapes"]["small"]["model"]["other"] = other
+    assert "- small, other bundle: `old`, per-token int8, 24.0 MB, SHA-256 0123456789ab." in as_markdown(report)
 
 
 def test_reports_of_another_format_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "old.json"
     file.write_text('{"format_version": 1}')
-    with pytest.raises(ValueError, match=r"old.json: format 1"):
+    with pytest.raises(ValueError, match=r"old.json: format 1; only formats 2 and 3 can be read"):
         load_report(file)
+
+
+def as_format_2(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report as it was written when ratios divided medians and networks alone kept no rounds."""
+    small = report["shapes"]["small"]
+    for found in small["ratios"]["short"].values():
+        for key in list(found):
+            found[f"tagging_{key}"] = found.pop(key)
+        found["tagging"] = found.pop("tagging_median") + 1
+        del found["tagging_rounds"]
+    for peer in small["alone"]["short"]["peers"].values():
+        del peer["runs"], peer["peak_share"]
+    del small["alone"]["short"]["ratios"]
+    check = {"name": "small: speed on short rows against the transformers pipeline", "passed": True, "detail": "7.00"}
+    return report | {"format_version": 2, "checks": [check], "compared": {"rows": []}}
+
+
+def test_ratios_of_format_2_are_computed_again_from_its_rounds(tmp_path: Path) -> None:
+    file, today = tmp_path / "old.json", full_report()
+    file.write_text(json.dumps(as_format_2(full_report())))
+    found = load_report(file)
+    assert found["format_version"] == 3
+    assert found["shapes"]["small"]["ratios"] == today["shapes"]["small"]["ratios"]
+    assert found["checks"] == today["checks"]
+    assert "compared" not in found
+    assert any("medians of paired rounds" in note for note in found["notes"])
+    text = as_markdown(found)
+    assert "**6.00x** (5.00 to 8.00, 3 rounds)" in text
+
+
+def test_networks_alone_of_format_2_are_shown_as_divided_medians(tmp_path: Path) -> None:
+    file = tmp_path / "old.json"
+    file.write_text(json.dumps(as_format_2(full_report())))
+    found = load_report(file)
+    goals = {goal["name"]: goal["measured"] for goal in judged(found)}
+    share = goals["small, short: share of the int8 peak, model alone"]
+    assert share == "80% (medians divided: rounds not kept)"
+    text = as_markdown(found)
+    assert "| nerd-tag, int8 | 800 (800 to 800) | 80% |\n" in text
+    assert "this report did not keep the rounds" in text
+    assert "short: nerd-tag is faster" not in text
+
+
+def test_a_report_is_rendered_again_beside_itself(tmp_path: Path) -> None:
+    file = tmp_path / "2026-01-01-kept.json"
+    file.write_text(json.dumps(as_format_2(full_report())))
+    done = CliRunner().invoke(command, ["--render", str(file), "--check"])
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"2026-01-01-kept.{end}" for end in ("html", "json", "md")
+    ]
+    text = file.with_suffix(".md").read_text("utf-8")
+    assert text == as_markdown(load_report(file))
+    assert "<strong>6.00x</strong>" in file.with_suffix(".html").read_text("utf-8")
+    assert json.loads(file.read_text("utf-8"))["format_version"] == 3
+
+
+def test_rendering_refuses_what_is_no_report(tmp_path: Path) -> None:
+    file = tmp_path / "scaling.json"
+    file.write_text('{"lines": []}')
+    done = CliRunner().invoke(command, ["--render", str(file)])
+    assert done.exit_code == 1
+    assert "scaling.json: format None" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["scaling.json"]
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
@@ -125,12 +215,14 @@ def test_reports_of_another_format_are_refused(tmp_path: Path) -> None:
 def test_markdown_holds_every_figure() -> None:
     text = as_markdown(full_report())
     for part in (
-        "| nerd-tag, int8 | 2,250 (1,500 to 3,000) | 75.0 (50.0 to 100.0) |",
-        "**6.00x** (5.00 to 8.00)",
+        "| nerd-tag, int8 | 1,500 (750 to 3,000) | 50.0 (25.0 to 100.0) |",
+        "| **6.00x** (5.00 to 8.00, 3 rounds) |",
+        "| 4.00x (3.00 to 5.00, 2 rounds; fewer than 3 rounds) |",
+        "| PyTorch fp32 | 100 (100 to 100) | 10% (3 rounds) | **8.00x** (8.00 to 8.00, 3 rounds) |",
         "| given words, coarse | 0.7001 | 0.7000 | 0.7010 |",
         "| nerd-tag, int8 | 0.7000 (-0.40 to +0.20) |",
         "| 1.23% | 3 |",
-        "| nerd-tag, int8 | 800 (800 to 800) | 80% |",
+        "| nerd-tag, int8 | 800 (800 to 800) | 80% (3 rounds) |  |",
         "| short | 1.0% | 4.0% | 90.0% | 3.0% | 1.0% | 1.0% | 91% |",
         "| shuffled | 0 |",
         "| one text, one answer | passed |",

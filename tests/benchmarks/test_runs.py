@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,8 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.accuracy import neighbour_texts, score_bundle
-from benchmarks.paths import ROOT
+from benchmarks.paths import ROOT, shown
 from benchmarks.peak import Int8Peak
+from benchmarks.ratios import paired
+from benchmarks.settings import FORMS, Settings
 from benchmarks.workloads import KINDS, LONGEST_ROW_TOKENS, Workload, build_workload, first_rows
 from nerd_export.conversion.check import recorded_scores
 from nerd_export.conversion.neighbours import neighbour_check
@@ -216,6 +219,37 @@ def test_suite_runs_without_shared_data(tmp_path: Path, tiny_bundle: Path) -> No
     for word in ("speed alone", "stand-ins", "Accuracy was not measured"):
         assert any(word in note for note in report["notes"])
     assert text.startswith("# nerd-onnx benchmarks, short form")
+
+
+def test_suite_measures_another_bundle_in_the_same_rounds(tmp_path: Path, tiny_bundle: Path) -> None:
+    other = tmp_path / "old-bundle"
+    shutil.copytree(tiny_bundle, other)
+    options = ["--shared", str(tmp_path / "none"), "--peer", "nerd_tag", "--part", "speed", "--part", "model"]
+    report, text = run_suite(tmp_path, tiny_bundle, *options, "--other-model", str(other), "--rounds", "3")
+    small = report["shapes"]["small"]
+    speed, alone = small["speed"]["short"], small["alone"]["short"]
+    assert set(speed) == set(alone["peers"]) == {"nerd_tag", "nerd_tag_other"}
+    assert small["model"]["random_weights"] is False  # no peer needs PyTorch weights: no twin was made
+    assert small["model"]["other"]["bundle"] == shown(other)
+    assert f"--model {shown(other)}" in speed["nerd_tag_other"]["command"]
+    assert speed["nerd_tag_other"]["entities"] == speed["nerd_tag"]["entities"]
+    for found in (small["ratios"]["short"], alone["ratios"]):
+        assert set(found) == {"nerd_tag_other"}
+        assert found["nerd_tag_other"]["rounds"] == 3
+    seconds = [{run["round"]: run["seconds"] for run in peer["runs"]} for peer in alone["peers"].values()]
+    assert alone["ratios"]["nerd_tag_other"] == paired(seconds[1], seconds[0])
+    assert alone["peers"]["nerd_tag"]["peak_share"]["rounds"] == 3
+    assert f"small, other bundle: `{shown(other)}`" in text
+
+
+def test_another_bundle_runs_only_where_one_is_given(tmp_path: Path) -> None:
+    plain = Settings(tmp_path)
+    assert "nerd_tag_other" not in plain.peer_names
+    assert "nerd_tag_other" in replace(plain, other_model=tmp_path).peer_names
+    for form in FORMS:
+        asked = Settings(tmp_path, form=form, peers=("nerd_tag",), other_model=tmp_path)
+        assert asked.peer_names == ("nerd_tag", "nerd_tag_other")
+    assert replace(plain, other_model=tmp_path).about() != plain.about()
 
 
 def test_suite_scores_peers_on_labelled_text_and_goes_on_where_it_ended(

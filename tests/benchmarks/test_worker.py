@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -95,14 +96,30 @@ def test_worker_that_ends_is_named_with_its_last_words(worker: Worker, tmp_path:
 def test_peers_that_cannot_run_are_named_with_the_reason(tmp_path: Path, sources: Sources) -> None:
     plain = replace(sources, calibration=tmp_path / "c", exported=tmp_path / "e")
     nothing = {"ctranslate2": "/nowhere/python", "spacy": sys.executable}
-    names = ["nerd_tag", "nerd_tag_fp32", "openvino_int8", "ctranslate2_int8", "spacy_small"]
+    names = ["nerd_tag", "nerd_tag_fp32", "nerd_tag_other", "openvino_int8", "ctranslate2_int8", "spacy_small"]
     team = gather(names, plain, nothing, tmp_path, lambda _: None)
     team.close()
     assert [member.name for member in team.members] == ["nerd_tag"]
     assert team.skipped["nerd_tag_fp32"] == "no fp32 bundle of the same weights"
+    assert team.skipped["nerd_tag_other"] == "no other bundle (give --other-model; only the small shape has one)"
     assert "--python openvino=PATH" in team.skipped["openvino_int8"]
     assert "a working interpreter not installed" in team.skipped["ctranslate2_int8"]
     assert "spacy" in team.skipped["spacy_small"]
+
+
+def test_another_bundle_runs_by_the_same_command(tmp_path: Path, sources: Sources, tiny_bundle: Path) -> None:
+    other = tmp_path / "old bundle"
+    shutil.copytree(tiny_bundle, other)
+    ready = replace(sources, other_bundle=other)
+    assert Sources.from_plain(json.loads(json.dumps(ready.plain()))) == ready
+    team = gather(["nerd_tag", "nerd_tag_other"], ready, {}, tmp_path, lambda _: None)
+    team.close()
+    assert team.skipped == {}
+    assert [member.bundle for member in team.members] == [tiny_bundle, other]
+    own, others = (member.command(tmp_path / "a", tmp_path / "b") for member in team.members)
+    assert others == [other if word == tiny_bundle else word for word in own] != own
+    assert team.facts["nerd_tag_other"]["title"] == "nerd-tag, other bundle"
+    assert team.facts["nerd_tag_other"]["size_bytes"] == (other / "model.onnx").stat().st_size
 
 
 def test_ctranslate2_says_what_it_cannot_convert(sources: Sources, checkpoint: Callable[[str], Path]) -> None:
