@@ -170,11 +170,11 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
         raise
     click.echo(verdict_table(result.verdict))
     _write_report(report, result.summary())
-    if result.repair:
-        slower = result.verdict.speed.bundle / result.repair.speed_before.bundle if result.verdict.speed else 1.0
+    if result.repair and result.verdict.speed:
         click.echo(
-            f"kept in fp32: {len(result.repair.kept)} of {len(result.repair.costs)} layers; {slower:.2f} times the "
-            "speed of everything in 8 bits, which was refused"
+            f"kept in fp32: {len(result.repair.kept)} of {len(result.repair.costs)} layers; "
+            f"{result.verdict.speed.ratio:.2f} times the speed of PyTorch; everything in 8 bits, which was refused, had "
+            f"{result.repair.speed_before.ratio:.2f} times"
         )
     click.echo(f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB)")
 

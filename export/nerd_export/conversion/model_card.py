@@ -94,7 +94,7 @@ def verdict_table(verdict: Verdict) -> str:
     ]
     if speed:
         rates = (f"{rate:,.1f}" for rate in (speed.original, speed.fp32, speed.bundle))
-        rows.append(("texts a second, this machine", *rates, f"{speed.bundle / speed.original:.2f} times"))
+        rows.append(("texts a second, this machine", *rates, f"{speed.ratio:.2f} times"))
     lines = ["| | PyTorch | fp32 ONNX | bundle | bundle against PyTorch |", "|---|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
