@@ -173,8 +173,8 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
     if result.repair and result.verdict.speed:
         click.echo(
             f"kept in fp32: {len(result.repair.kept)} of {len(result.repair.costs)} layers; "
-            f"{result.verdict.speed.ratio:.2f} times the speed of PyTorch; everything in 8 bits, which was refused, had "
-            f"{result.repair.speed_before.ratio:.2f} times"
+            f"{result.verdict.speed.ratio:.2f} times the speed of PyTorch; everything in 8 bits, which was refused, "
+            f"had {result.repair.speed_before.ratio:.2f} times"
         )
     click.echo(f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB)")
 
