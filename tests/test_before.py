@@ -18,7 +18,7 @@ from nerd_onnx.run import tag_files
 from nerd_onnx.tables.run_lock import RunLock
 from nerd_onnx.tagger import Tagger
 from tests.commands import runner
-from tests.failures import fails
+from tests.failures import fails, failure_of
 from tests.faults.helpers import interrupt, texts, write_lines, write_parquet
 from tests.faults.processes import work_folder
 
@@ -129,8 +129,9 @@ def test_the_command_says_it_while_another_run_is_at_it(
         assert "\nsafe rows: 100\nfinished files: 1\n" in run(*arguments)[2]
         assert standing(tmp_path) == before
     _another_begun(source)
-    code, _, err = run(*arguments)
-    assert (code, "its size (was" in err) == (1, True)
+    code, _, err = run(*arguments, "--json")
+    failure = failure_of(err)
+    assert (code, failure["reason"], failure["changed"].partition(" ")[0]) == (1, "input-changed", "size")
 
 
 def test_streams_have_no_runs_before(tagger: Tagger, source: Path) -> None:

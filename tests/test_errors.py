@@ -18,7 +18,11 @@ from nerd_onnx.tables.json_lines import RowError
 
 ROOT = Path(__file__).resolve().parent.parent
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_LATER = ("nerd_onnx.inference.bundle", "nerd_onnx.inference.session", "nerd_export")
+_LATER = (
+    "nerd_onnx.inference.bundle",
+    "nerd_onnx.inference.session",
+    *(f"nerd_export.conversion.{name}" for name in ("export", "check", "bundle_writer", "cli")),
+)
 _MEMBERS_OF_THE_JSON = {"status", "error", "reason", "message"}
 
 

@@ -146,7 +146,7 @@ def test_polars_an_expression(tagger: Tagger, expected: list[Any], texts: str | 
 
 def test_polars_nothing_and_other_types(tagger: Tagger) -> None:
     assert pl.DataFrame({"text": []}, {"text": pl.String}).select(in_polars("text", tagger)).height == 0
-    with pytest.raises((InputError, pl.exceptions.ComputeError), match="expected a string column"):
+    with pytest.raises((InputError, pl.exceptions.ComputeError), match="int64"):
         pl.DataFrame({"text": [1]}).select(in_polars("text", tagger))
 
 
