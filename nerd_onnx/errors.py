@@ -27,7 +27,7 @@ class NerdError(Exception):
     exit_code: int = 1
     code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, reason: str = "other", **fields: Field) -> None:
+    def __init__(self, message: str, *, reason: str, **fields: Field) -> None:
         super().__init__(message)
         self.reason = reason
         self.fields: dict[str, Field] = fields

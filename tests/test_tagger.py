@@ -297,5 +297,5 @@ def test_given_words_are_tagged_by_word_numbers(tagger: Tagger) -> None:
 
 
 def test_a_missing_model_is_a_model_error() -> None:
-    with pytest.raises(ModelError, match="no such model folder"):
+    with fails(ModelError, "missing-model"):
         Tagger.load("./nothing-here")

@@ -97,7 +97,11 @@ class Bundle:
         if (folder / DESCRIPTION).is_file():
             return _read_described(name, folder)
         if not folder.is_dir():
-            raise ModelError(f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id")
+            raise ModelError(
+                f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id",
+                reason="missing-model",
+                file=str(folder),
+            )
         return _read_plain(name, folder)
 
     def running(self, variant: str) -> Bundle:
@@ -111,7 +115,7 @@ class Bundle:
             if found["file"] == variant:
                 path, digest = self.model_file.parent / variant, self.description["files"][variant]["sha256"]
                 return replace(self, model_file=path, model_sha256=digest, weight_bits=found["weight_bits"])
-        raise ModelError(f"{self.name}: has no graph {variant!r}")
+        raise ModelError(f"{self.name}: has no graph {variant!r}", reason="no-graph", file=self.name, found=variant)
 
 
 def sha256_of(path: Path) -> str:
@@ -124,7 +128,7 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as err:
-        raise ModelError(f"{path}: cannot be read: {err.strerror}") from err
+        raise ModelError(f"{path}: cannot be read: {err.strerror}", reason="cannot-read", file=str(path)) from err
 
 
 def _resolve(model: str) -> Path:
@@ -137,7 +141,9 @@ def _resolve(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.onnx", "*.onnx_data", "onnx/*"]))
     except Exception as err:  # huggingface_hub raises many kinds
-        raise ModelError(f"{model}: cannot be fetched from the hub: {first_line(err)}") from err
+        raise ModelError(
+            f"{model}: cannot be fetched from the hub: {first_line(err)}", reason="cannot-fetch", file=model
+        ) from err
 
 
 def _read_described(name: str, folder: Path) -> Bundle:
@@ -146,11 +152,20 @@ def _read_described(name: str, folder: Path) -> Bundle:
     where = folder / DESCRIPTION
     if description.get("format_version") != FORMAT_VERSION:
         raise ModelError(
-            f"{where}: format version {description.get('format_version')!r}, but this program reads {FORMAT_VERSION}; "
-            "export the model again, or install the matching nerd-onnx"
+            f"{where}: has format version {description.get('format_version')!r}, and this program reads version "
+            f"{FORMAT_VERSION}; export the model again, or install the matching nerd-onnx",
+            reason="other-format-version",
+            file=str(where),
+            found=str(description.get("format_version")),
+            expected=FORMAT_VERSION,
         )
     if unlisted := {"model.onnx", "tokenizer.json"} - set(description.get("files") or ()):
-        raise ModelError(f"{where}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})")
+        raise ModelError(
+            f"{where}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})",
+            reason="no-fingerprint",
+            file=str(where),
+            found=", ".join(sorted(unlisted)),
+        )
     try:
         files: dict[str, dict[str, Any]] = description["files"]
         hashes = {file: _checked_hash(folder, file, str(facts["sha256"])) for file, facts in files.items()}
@@ -174,7 +189,11 @@ def _read_described(name: str, folder: Path) -> Bundle:
             description=description,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as err:
-        raise ModelError(f"{where}: incomplete or malformed ({err!r}); export the model again") from err
+        raise ModelError(
+            f"{where}: incomplete or malformed ({err!r}); export the model again",
+            reason="bad-description",
+            file=str(where),
+        ) from err
 
 
 def _word_rule(description: Mapping[str, Any]) -> WordRule:
@@ -207,14 +226,27 @@ def _checked_hash(folder: Path, file: str, expected: str) -> str:
     """Compare a file with its recorded fingerprint, and refuse any that lies or points outside the folder."""
     path = folder / file
     if Path(file).name != file or not _stays_inside(path, folder):
-        raise ModelError(f"{folder / DESCRIPTION}: names {file!r}, which is outside the model folder")
+        raise ModelError(
+            f"{folder / DESCRIPTION}: names {file!r}, which is outside the model folder",
+            reason="outside-folder",
+            file=str(folder / DESCRIPTION),
+            found=file,
+        )
     if not path.is_file():
-        raise ModelError(f"{path}: missing from the model folder; copy the folder again as a whole")
+        raise ModelError(
+            f"{path}: is missing from the model folder; copy the whole folder again",
+            reason="missing-file",
+            file=str(path),
+        )
     found = sha256_of(path)
     if found != expected:
         raise ModelError(
-            f"{path}: altered since export (SHA-256 {found[:12]}..., expected {expected[:12]}...); "
-            "copy the folder again"
+            f"{path}: changed since export (SHA-256 {found[:12]}..., expected {expected[:12]}...); copy the folder "
+            "again",
+            reason="altered",
+            file=str(path),
+            found=found,
+            expected=expected,
         )
     return found
 
@@ -231,25 +263,40 @@ def _read_plain(name: str, folder: Path) -> Bundle:
     """Read a folder as transformers and optimum write it."""
     for path in (*folder.glob("*"), *folder.glob("onnx/*")):
         if path.is_symlink() and not _stays_inside(path, folder):
-            raise ModelError(f"{path}: is a link out of the model folder; put the file itself there")
+            raise ModelError(
+                f"{path}: is a link to a place outside the model folder; put the file itself into the folder",
+                reason="outside-folder",
+                file=str(path),
+            )
     config = _json(folder / "config.json")
     names = config.get("id2label")
     if not isinstance(names, dict) or not names:
-        raise ModelError(f"{folder / 'config.json'}: no id2label; expected a token-classification model")
+        raise ModelError(
+            f"{folder / 'config.json'}: has no id2label; expected a token-classification model",
+            reason="no-labels",
+            file=str(folder / "config.json"),
+        )
     if set(names) != {str(i) for i in range(len(names))}:
         raise ModelError(
-            f"{folder / 'config.json'}: id2label must name 0 to {len(names) - 1}; it names {', '.join(names)}"
+            f"{folder / 'config.json'}: id2label must name 0 to {len(names) - 1}; it names {', '.join(names)}",
+            reason="bad-labels",
+            file=str(folder / "config.json"),
         )
     model_file = _find_onnx(folder)
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.is_file():
         raise ModelError(
-            f"{tokenizer_file}: missing; the runtime needs the fast tokenizer's file (save_pretrained writes it)"
+            f"{tokenizer_file}: is missing; the runtime needs the file of the fast tokenizer (save_pretrained writes "
+            "it)",
+            reason="missing-file",
+            file=str(tokenizer_file),
         )
     try:
         labels = LabelSet(tuple(str(names[key]) for key in sorted(names, key=int)))
     except ValueError as err:
-        raise ModelError(f"{folder / 'config.json'}: id2label: {err}") from err
+        raise ModelError(
+            f"{folder / 'config.json'}: id2label: {err}", reason="bad-labels", file=str(folder / "config.json")
+        ) from err
     return Bundle(
         name=name,
         folder=folder,
@@ -279,14 +326,23 @@ def _find_onnx(folder: Path) -> Path:
         if path.is_file()
     ]
     if not found:
-        raise ModelError(f"{folder}: no .onnx file in it or its onnx/ folder; make one with nerd-export")
+        raise ModelError(
+            f"{folder}: contains no .onnx file, and its folder onnx/ does not either; make one with nerd-export",
+            reason="no-graph",
+            file=str(folder),
+        )
     for usual in _USUAL_NAMES:
         for path in found:
             if path.name == usual:
                 return path
     if len(found) == 1:
         return found[0]
-    raise ModelError(f"{folder}: several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx")
+    raise ModelError(
+        f"{folder}: has several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx",
+        reason="several-graphs",
+        file=str(folder),
+        found=", ".join(p.name for p in found),
+    )
 
 
 def sees_case(config: Mapping[str, Any]) -> bool:
@@ -318,12 +374,22 @@ def _json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or say what is wrong with the file."""
     try:
         if path.stat().st_size > _JSON_BYTES:
-            raise ModelError(f"{path}: has {path.stat().st_size / 1e6:.0f} MB; expected a description of some KB")
+            raise ModelError(
+                f"{path}: has {path.stat().st_size / 1e6:.0f} MB; expected a description of some KB",
+                reason="too-large",
+                file=str(path),
+                found=path.stat().st_size,
+                maximum=_JSON_BYTES,
+            )
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as err:
-        raise ModelError(f"{path}: missing; a model folder has config.json, tokenizer.json and an ONNX file") from err
+        raise ModelError(
+            f"{path}: is missing; a model folder has config.json, tokenizer.json and an ONNX file",
+            reason="missing-file",
+            file=str(path),
+        ) from err
     except (OSError, ValueError, RecursionError) as err:
-        raise ModelError(f"{path}: not readable as JSON: {first_line(err)}") from err
+        raise ModelError(f"{path}: not readable as JSON: {first_line(err)}", reason="not-json", file=str(path)) from err
     if not isinstance(value, dict):
-        raise ModelError(f"{path}: expected a JSON object")
+        raise ModelError(f"{path}: expected a JSON object", reason="not-object", file=str(path))
     return value

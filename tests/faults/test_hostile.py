@@ -213,7 +213,7 @@ def test_weights_outside_the_model_folder_are_refused(tmp_path: Path, location: 
     external_model(tmp_path / "model" / "model.onnx", "inside.bin")
     Session(tmp_path / "model" / "model.onnx", optimized=False)
     external_model(tmp_path / "model" / "model.onnx", location)
-    with pytest.raises(ModelError, match="onnxruntime cannot load it"):
+    with fails(ModelError, "cannot-load"):
         Session(tmp_path / "model" / "model.onnx", optimized=False)
 
 
@@ -225,7 +225,7 @@ def test_links_out_of_a_plain_folder_are_refused(tiny_bundle: Path, tmp_path: Pa
     (tmp_path / "outside").write_bytes((folder / name).read_bytes() if (folder / name).exists() else b"")
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(tmp_path / "outside")
-    with pytest.raises(ModelError, match="is a link out of the model folder"):
+    with fails(ModelError, "outside-folder", file=folder / name):
         Bundle.load(folder)
 
 

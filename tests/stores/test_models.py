@@ -58,7 +58,7 @@ def test_a_model_in_a_store_is_checked_like_any(
     load_bundle(s3.uri("tiny"))
     network = (tiny_bundle / "model.onnx").read_bytes()
     s3.put("tiny/model.onnx", network[:-1] + bytes([network[-1] ^ 1]))
-    with pytest.raises(ModelError, match="altered since export"):
+    with fails(ModelError, "altered"):
         load_bundle(s3.uri("tiny"))
     with fails(ModelError, "missing-model", file="s3://corpora/nowhere"):
         load_bundle(s3.uri("nowhere"))
