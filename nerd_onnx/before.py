@@ -36,8 +36,13 @@ def entered(pair: FilePair, progress: Progress, on_error: str) -> Event | None:
     check_unchanged(pair, done["input"], while_what="after it was tagged")
     if done["on_error"] != on_error and (done["on_error"], on_error) != ("fail", "skip"):
         raise OutputError(
-            f"{output_name(pair.output)}: cannot go on: --on-error (was {done['on_error']}, is {on_error}) changed "
-            "since it was finished; put it back, or start anew with --overwrite"
+            f"{output_name(pair.output)}: cannot resume: --on-error (was {done['on_error']}, is {on_error}) changed "
+            "since the file was finished; change it back, or start again with --overwrite",
+            reason="run-changed",
+            file=output_name(pair.output),
+            option="--on-error",
+            expected=str(done["on_error"]),
+            found=on_error,
         )
     return done
 
@@ -54,7 +59,11 @@ def is_finished(pair: FilePair, progress: Progress, metadata: Mapping[str, str],
         if overwrites or not exists(pair.output):
             return False
     if progress.begun(pair.name):
-        raise OutputError(f"{output_name(pair.output)}: was made by another program meanwhile; not overwritten")
+        raise OutputError(
+            f"{output_name(pair.output)}: another program created it during the run; it was not overwritten",
+            reason="exists-elsewhere",
+            file=output_name(pair.output),
+        )
     check_finished(pair, metadata)
     return True
 
@@ -68,7 +77,11 @@ def check_unchanged(pair: FilePair, before: Mapping[str, Any], *, while_what: st
     """
     if changed := difference(before, file_fingerprint(pair.input)):
         raise InputError(
-            f"{input_name(pair.input)}: its {changed} changed {while_what}; put it back, or start anew with --overwrite"
+            f"{input_name(pair.input)}: its {changed} changed {while_what}; restore the file, or start again with "
+            "--overwrite",
+            reason="input-changed",
+            file=input_name(pair.input),
+            changed=changed,
         )
 
 
@@ -91,7 +104,7 @@ def done_before(tagger: Tagger, jobs: Sequence[TagJob]) -> dict[str, int]:
             if done is not None or is_finished(pair, progress, metadata, overwrites=overwrites):
                 files += 1
             elif begun := progress.begun(pair.name):
-                check_unchanged(pair, begun["input"], while_what="since the run was begun")
+                check_unchanged(pair, begun["input"], while_what="since the run started")
     return {"safe_rows": rows, "finished_files": files}
 
 

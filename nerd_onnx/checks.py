@@ -11,7 +11,7 @@ from nerd_onnx.tables.file_pairs import FilePair
 from nerd_onnx.tables.output_place import check_output, output_name
 from nerd_onnx.tables.rows import STANDARD_STREAM
 from nerd_onnx.tables.stores import is_below, is_uri, same
-from nerd_onnx.tables.streams import check_readable, is_stream
+from nerd_onnx.tables.streams import check_readable, input_name, is_stream
 from nerd_onnx.tables.work_folder import unfinished, unfinished_run
 
 
@@ -26,7 +26,12 @@ def check_job(job: TagJob) -> None:
             check_readable(pair.input)
             output_format_of(job, pair)
             if job.resume and is_stream(pair.input):
-                raise OptionError(f"--resume needs files: {pair.input} cannot be read again")
+                raise OptionError(
+                    f"--resume needs files: {pair.input} cannot be read a second time",
+                    reason="resume-needs-files",
+                    option="--resume",
+                    file=input_name(pair.input),
+                )
         except InputError:
             if not job.may_refuse:
                 raise
@@ -55,8 +60,10 @@ def _what_exists(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
         return unfinished(job.output, progress)
     if job.many:
         return ExistsError(
-            f"{output_name(pair.output)}: exists already; keep it and do the others with --resume, or make all anew "
-            "with --overwrite"
+            f"{output_name(pair.output)}: already exists; keep it and tag the other files with --resume, or write all "
+            "files again with --overwrite",
+            reason="output-exists",
+            file=output_name(pair.output),
         )
     return err
 
@@ -64,15 +71,32 @@ def _what_exists(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
 def _check_apart(pair: FilePair, output: str) -> None:
     """Refuse an output folder that holds an input: the next run would read what this one wrote."""
     if is_below(pair.input, output):
-        raise OutputError(f"{output_name(output)}: holds the input {output_name(pair.input)}; write to another folder")
+        raise OutputError(
+            f"{output_name(output)}: contains the input {output_name(pair.input)}; write to another folder",
+            reason="output-contains-input",
+            file=output_name(output),
+            input=output_name(pair.input),
+        )
 
 
 def _check_rejects(job: TagJob, rejects: str) -> None:
     if rejects == STANDARD_STREAM:
-        raise OptionError("--rejects needs a file: standard output is for the rows")
+        raise OptionError(
+            "--rejects needs a file: standard output is for the rows", reason="rejects-needs-file", option="--rejects"
+        )
     for pair in job.pairs:
         check_output(pair.input, rejects, overwrite=job.overwrite or job.resume)
         if same(rejects, pair.output):
-            raise OutputError(f"{output_name(rejects)}: is the output too; give the rejects another name")
+            raise OutputError(
+                f"{output_name(rejects)}: is also the output; give --rejects another name",
+                reason="rejects-is-output",
+                file=output_name(rejects),
+                option="--rejects",
+            )
     if job.retry_rejects is not None and same(rejects, job.retry_rejects):
-        raise InputError(f"{output_name(rejects)}: is read by --retry-rejects; give the new rejects another name")
+        raise InputError(
+            f"{output_name(rejects)}: --retry-rejects reads this file; give --rejects another name",
+            reason="rejects-is-input",
+            file=output_name(rejects),
+            option="--rejects",
+        )

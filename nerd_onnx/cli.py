@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.commands import complete_folders, run_command, settings
+from nerd_onnx.commands import Failure, complete_folders, run_command, settings
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.messages import plan, printable, resuming_command, summary_line
@@ -235,7 +235,7 @@ def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
             return tag_files(tagger, job, progress, lambda: signals.number).summary()
     except InterruptedRunError as err:
         if err.safe_rows:
-            err.args = (f"{err}; go on with: {resuming_command(sys.argv[1:])}",)
+            err.args = (f"{err}; continue with: {resuming_command(sys.argv[1:])}",)
         raise
     finally:
         if progress is not None:
@@ -257,12 +257,12 @@ def _tell_plan(facts: dict[str, Any], *, as_json: bool) -> None:
         click.echo(printable(f"{key.replace('_', ' ')}: {shown}"), err=True)
 
 
-def _tell_failure(code: str, message: str) -> None:
-    """Report a mistake in one line, or as JSON where that was asked for, even if the options could not all be read."""
+def _tell_failure(failure: Failure) -> None:
+    """Report an error in one line, or as JSON where --json is given, even if the options could not all be read."""
     if "--json" in sys.argv[1:] or os.environ.get("NERD_JSON", "").lower() in _YES:
-        click.echo(json.dumps({"status": "failed", "error": code, "message": message}), err=True)
+        click.echo(json.dumps({"status": "failed", **failure.facts}), err=True)
     else:
-        click.echo(f"nerd-tag: error: {printable(message)}", err=True)
+        click.echo(f"nerd-tag: error: {printable(failure.message)}", err=True)
 
 
 def main() -> NoReturn:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from nerd_onnx.errors import NerdError
+from nerd_onnx.errors import Field, NerdError
 from nerd_onnx.messages import printable
 
 _TAGGED_FILE_OPTIONS = (
@@ -66,32 +68,70 @@ def _name_twins(command: click.Command) -> None:
             option.envvar = f"{prefix}_{longest.lstrip('-').replace('-', '_').upper()}"
 
 
+@dataclass(frozen=True)
+class Failure:
+    """
+    Why a command failed.
+
+    :param code: category of the error
+    :param message: one line for people
+    :param reason: what went wrong, in kebab-case
+    :param fields: what the message names, see :class:`~nerd_onnx.errors.NerdError`
+    """
+
+    code: str
+    message: str
+    reason: str
+    fields: Mapping[str, Field]
+
+    @classmethod
+    def of_usage(cls, name: str, err: click.ClickException) -> Failure:
+        """Describe options that click refused, by the class of click's error: ``missing-parameter``."""
+        message = " ".join(err.format_message().split())  # click puts the choices of a missing option in lines
+        reason = re.sub("(?<=[a-z])(?=[A-Z])", "-", type(err).__name__).lower()
+        option = getattr(err, "option_name", None) or _name_of(getattr(err, "param", None))
+        return cls(
+            "usage", f"{message} ({name} --help lists the options)", reason, {"option": option} if option else {}
+        )
+
+    @property
+    def facts(self) -> dict[str, Field]:
+        """The failure as the members of a JSON object."""
+        return {**self.fields, "error": self.code, "reason": self.reason, "message": self.message}
+
+
+def _name_of(parameter: click.Parameter | None) -> str | None:
+    """Return the name of an option as it is written, or of an argument as the help shows it."""
+    if parameter is None:
+        return None
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
+
+
 def run_command(
     command: click.Command,
-    tell: Callable[[str, str], None] | None = None,
+    tell: Callable[[Failure], None] | None = None,
     *,
     when_interrupted: str = "no output was written",
 ) -> NoReturn:
     """
     Run a command of either package and leave the process with the exit code of how it ended.
 
-    :param tell: reports a mistake, by its short code and its message; None for one line on standard error
+    :param tell: reports an error; None for one line on standard error
     :param when_interrupted: what Ctrl-C leaves, or what goes on
     """
     name = command.name
     _name_twins(command)
-    say = tell or (lambda _, message: click.echo(f"{name}: error: {printable(message)}", err=True))
+    say = tell or (lambda failure: click.echo(f"{name}: error: {printable(failure.message)}", err=True))
     try:
         command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.Abort:
         click.echo(f"{name}: interrupted; {when_interrupted}", err=True)
         sys.exit(130)
     except click.ClickException as err:
-        message = " ".join(err.format_message().split())  # click puts the choices of a missing option in lines
-        say("usage", f"{message} ({name} --help lists the options)")
+        say(Failure.of_usage(str(name), err))
         sys.exit(err.exit_code)
     except NerdError as err:
-        say(err.code, str(err))
+        say(Failure(err.code, str(err), err.reason, err.fields))
         sys.exit(err.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no complaint at exit

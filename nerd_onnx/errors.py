@@ -1,59 +1,93 @@
-"""Errors named by what the user must fix. Each has an exit code and a stable short code for ``--json``."""
+"""
+Errors named by what the user must fix.
+
+Programs read the class, its code and exit code, the reason and the fields: these are stable. The message is for people
+and changes with every better wording. ``docs/errors.md`` lists all reasons.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+Field = str | int | float
 
 
 class NerdError(Exception):
-    """Something a user can put right. Its text says what was met, where, what was expected and what to do."""
+    """
+    Something a user can put right. The message says what was found, where, what was expected and what to do.
+
+    :param message: one line for people
+    :param reason: what went wrong, in kebab-case; it has one meaning within its class
+    :param fields: what the message names, as far as it is known: ``file`` as the message shows it, ``row`` (the line,
+        from 1, of JSON Lines; the row, from 0, of Parquet), ``column``, ``option``, ``expected``, ``found`` and others
+    :ivar exit_code: exit code of a command that ends with the error
+    :ivar code: category of the error
+    """
 
     exit_code: int = 1
     code: ClassVar[str] = "error"
 
+    def __init__(self, message: str, *, reason: str, **fields: Field) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.fields: dict[str, Field] = fields
+
     def __str__(self) -> str:
-        """Give the message in one line, whatever names from files stand in it."""
+        """Return the message in one line, whatever names from files stand in it."""
         return super().__str__().replace("\r", "\\r").replace("\n", "\\n")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how copies are made: without a constructor call, as the constructors of the classes differ."""
+        return restored, (type(self), self.args, self.__dict__)
 
 
 class InputError(NerdError):
-    """The input cannot be read as asked: missing, damaged, of another kind, or without the text column."""
+    """The input cannot be read as asked: missing, damaged, in another format, or without the text column."""
 
     code = "input"
 
 
 class UnreadableFileError(InputError):
-    """An input that cannot be opened, or not be read to its end; the other files of a run may be fine."""
+    """An input that cannot be opened, or cannot be read to its end. The other files of a run may be fine."""
+
+    @classmethod
+    def of(cls, err: InputError) -> UnreadableFileError:
+        """Return the error of this class that says the same as another one."""
+        return cls(str(err.args[0]), reason=err.reason, **err.fields)
 
 
 class StoreError(NerdError):
-    """A store cannot be used: its name, the keys or the network. No fault of one file, so no run goes on without it."""
+    """
+    Remote storage cannot be used: the URI, the credentials or the network is wrong.
+
+    The cause is not one file, so a run does not continue without that file.
+    """
 
     code = "store"
 
 
 class OutputError(NerdError):
-    """The output cannot be written as asked: it exists, it is the input, or the disk refuses."""
+    """The output cannot be written as asked: it exists, it is the input, or the system refuses."""
 
     code = "output"
 
 
 class BusyError(OutputError):
-    """Another run is at the output."""
+    """Another run is writing the output."""
 
 
 class ExistsError(OutputError):
-    """A file stands already where the output is to go."""
+    """A file already exists at the place of the output."""
 
 
 class ModelError(NerdError):
-    """The model folder is missing, incomplete, altered, or of a kind the runtime cannot run."""
+    """The model folder is missing, incomplete or changed, or the runtime cannot run its network."""
 
     code = "model"
 
 
 class NotFiniteError(ModelError):
-    """The network gives logits that are not numbers: its file is damaged, or its quantization broken."""
+    """The network computes logits that are not finite numbers: its file or its quantization is damaged."""
 
 
 class OptionError(NerdError):
@@ -65,10 +99,10 @@ class OptionError(NerdError):
 
 class InterruptedRunError(NerdError):
     """
-    The run was asked to stop, and did so with its finished work safe.
+    A signal stopped the run. The finished work is safe.
 
-    :param number: the signal that asked
-    :param safe_rows: rows that need not be tagged again
+    :param number: number of the signal
+    :param safe_rows: number of rows that need not be tagged again
     """
 
     code = "interrupted"
@@ -78,18 +112,21 @@ class InterruptedRunError(NerdError):
         self.number = number
         self.safe_rows = safe_rows
         super().__init__(
-            f"interrupted; {safe_rows} rows are safe" if safe_rows else "interrupted; no output was written"
+            f"interrupted; {safe_rows} rows are safe" if safe_rows else "interrupted; no output was written",
+            reason="interrupted",
+            signal=number,
+            safe_rows=safe_rows,
         )
 
 
 class EngineError(NerdError):
-    """Ray or Spark cannot be started or reached, or gave a job up."""
+    """Ray or Spark cannot be started or reached, or it aborted the job."""
 
     code = "engine"
 
 
 class TrainingDataError(NerdError):
-    """The labelled data is not fit to train or to evaluate on."""
+    """The labelled data cannot be used for training or evaluation."""
 
     code = "training-data"
 
@@ -106,6 +143,13 @@ class MissingExtraError(NerdError):
     code = "missing-extra"
 
 
+def restored(kind: type[NerdError], args: tuple[Any, ...], state: dict[str, Any]) -> NerdError:
+    """Return an error made of its parts, without a call of its constructor."""
+    err = kind.__new__(kind, *args)
+    err.__dict__.update(state)
+    return err
+
+
 def first_line(err: BaseException) -> str:
-    """Give the first line of another library's message, or its kind where it says nothing."""
+    """Return the first line of another library's message, or the name of its class where it has no message."""
     return next(iter(str(err).splitlines()), "") or type(err).__name__

@@ -74,11 +74,24 @@ class FaultPolicy:
         if self._part is not None:
             self._part.write(self._name, fault)
         elif fault.index is None:
-            raise InputError(f"{where}; it cannot stand in the output as null. Give --rejects FILE for such rows")
+            raise InputError(
+                f"{where}; the output cannot contain this row as null. Give --rejects FILE for such rows",
+                reason="needs-rejects-file",
+                file=self._path,
+                row=fault.shown_number,
+                option="--rejects",
+            )
         self.totals.rejected += 1
         most = self._job.max_errors
         if most is not None and self._before + self.totals.rejected > most:
-            raise InputError(f"{where}; that is one bad row more than --max-errors {most} allows")
+            raise InputError(
+                f"{where}; this rejected row exceeds --max-errors {most}",
+                reason="too-many-rejected",
+                file=self._path,
+                row=fault.shown_number,
+                option="--max-errors",
+                maximum=most,
+            )
 
 
 def _fault(rows: RowBatch, index: int, reason: str) -> Fault:

@@ -139,7 +139,13 @@ class FileRun:
         state.report.set_totals(self._before, Totals(refused_files=1))
         bad = state.report.rejected + state.report.refused_files
         if job.max_errors is not None and bad > job.max_errors:
-            raise InputError(f"{err}; that is one more than --max-errors {job.max_errors} allows") from err
+            raise InputError(
+                f"{err}; this unreadable file exceeds --max-errors {job.max_errors}",
+                reason="too-many-rejected",
+                file=input_name(self._pair.input),
+                option="--max-errors",
+                maximum=job.max_errors,
+            ) from err
         state.refusal = state.refusal or str(err)
         older = "; an older output was left as it is" if exists(self._pair.output) else ""
         with RejectsPart(self._part_path, self._pair.output) as part:
@@ -163,7 +169,12 @@ class FileRun:
                 unfit = sink.unfit(rows)
                 if unfit and self._state.job.on_error == "fail":
                     row, reason = min(unfit.items())
-                    raise OutputError(f"{input_name(self._pair.input)}, {rows.place(row)} {reason}; {OTHER_NAME}")
+                    raise OutputError(
+                        f"{input_name(self._pair.input)}, {rows.place(row)} {reason}; {OTHER_NAME}",
+                        reason="column-exists",
+                        file=input_name(self._pair.input),
+                        row=rows.shown_number(row),
+                    )
                 yield rows.refusing(unfit) if unfit else rows
 
     def _begin(self) -> Event:
@@ -172,7 +183,7 @@ class FileRun:
             return {}
         begun = self._journal.progress.begun(self._pair.name)
         if begun is not None:
-            check_unchanged(self._pair, begun["input"], while_what="since the run was begun")
+            check_unchanged(self._pair, begun["input"], while_what="since the run started")
             return dict(begun["input"])
         with _reading():
             found = file_fingerprint(self._pair.input)
@@ -235,16 +246,25 @@ class FileRun:
         if self._wanted is not None and totals.rows < expected:
             raise InputError(
                 f"{input_name(self._pair.input)}: {expected - totals.rows} of the rows that --retry-rejects names are "
-                "not in it; give the file that was rejected from"
+                "not in the file; give the file that these rows come from",
+                reason="retried-rows-missing",
+                file=input_name(self._pair.input),
+                option="--retry-rejects",
+                found=totals.rows,
+                expected=expected,
             )
         known = expected if self._wanted is not None or source.num_rows is None else source.num_rows
         counts = (known, expected, totals.rows, totals.written + totals.rejected)
         rows = totals.entities if self._state.job.layout == "long" else totals.written + totals.nulled
         if len(set(counts)) > 1 or written.rows != rows:
             raise OutputError(
-                f"{output_name(self._pair.output)}: rows do not add up: {counts[0]} in the input, {expected} read, "
-                f"{totals.written} tagged, {totals.rejected} rejected, {written.rows} in the output. Nothing was kept; "
-                "please report this fault of the program"
+                f"{output_name(self._pair.output)}: the numbers of rows do not agree: {counts[0]} in the input, "
+                f"{expected} read, {totals.written} tagged, {totals.rejected} rejected, {written.rows} in the output. "
+                "The output was discarded; please report this defect of nerd-onnx",
+                reason="rows-differ",
+                file=output_name(self._pair.output),
+                expected=rows,
+                found=written.rows,
             )
 
     def _commit(self, found: Event, totals: Totals, written: Written, rejects: str | None) -> dict[str, Any]:
@@ -269,7 +289,7 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except InputError as err:
-        raise UnreadableFileError(*err.args) from err
+        raise UnreadableFileError.of(err) from err
 
 
 def _is_stream(path: str) -> bool:

@@ -25,6 +25,10 @@ def is_hub_id(name: str) -> bool:
     return _ID.fullmatch(name) is not None
 
 
+class _NotThereError(LookupError):
+    """The hub knows no such model or data set."""
+
+
 def require_place(name: str, kind: Kind, option: str = "") -> None:
     """
     Check that a name is that of a folder or file here, or of something on the hub, which is asked once and shortly.
@@ -40,15 +44,26 @@ def require_place(name: str, kind: Kind, option: str = "") -> None:
     what, error = _NAMES[kind]
     shown = f"{option} {name}".lstrip()
     if not is_hub_id(name):
-        raise error(f"{shown}: no such folder; give one that is there, or a hub id (owner/name)")
+        raise error(
+            f"{shown}: no such folder; give an existing folder, or a hub id (owner/name)",
+            reason="missing-folder",
+            file=name,
+        )
     try:
         if not _is_cached(name, kind):
             _looked_up(name, kind)
     except ImportError:
-        raise error(f"{shown}: no such folder; to fetch it from the hub: pip install 'nerd-onnx[hub]'") from None
+        raise error(
+            f"{shown}: no such folder; to fetch it from the hub, install: pip install 'nerd-onnx[hub]'",
+            reason="hub-missing",
+            file=name,
+        ) from None
     except LookupError as err:
-        reason = f"no such folder here, and as a {what} of the hub {err}; give a folder that is there"
-        raise error(f"{shown}: {reason}") from None
+        raise error(
+            f"{shown}: no such folder, and as a {what} of the hub, {err}; give an existing folder",
+            reason="not-on-hub" if isinstance(err, _NotThereError) else "hub-failed",
+            file=name,
+        ) from None
 
 
 def is_elsewhere(name: str) -> bool:
@@ -73,7 +88,7 @@ def has_file(name: str, file: str) -> bool:
     try:
         found = _looked_up(name, "model")
     except LookupError as err:
-        raise ModelError(f"{name}: as a model of the hub {err}") from err
+        raise ModelError(f"{name}: as a model of the hub, {err}", reason="hub-failed", file=name) from err
     return any(sibling.rfilename == file for sibling in found.siblings or ())
 
 
@@ -104,6 +119,6 @@ def _looked_up(name: str, kind: Kind) -> Any:
     try:
         return HfApi().repo_info(name, repo_type=kind, timeout=_ASK_S)
     except RepositoryNotFoundError:
-        raise LookupError("it is not there, or private (HF_TOKEN)") from None
+        raise _NotThereError("it does not exist, or is private (HF_TOKEN)") from None
     except Exception as err:  # huggingface_hub and what it sends with raise many kinds
         raise LookupError(f"it cannot be looked up ({type(err).__name__})") from err

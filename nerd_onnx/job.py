@@ -71,17 +71,32 @@ class TagJob:
             path = getattr(self, name)
             object.__setattr__(self, name, path and local_path(path))
         if self.on_error == "skip" and self.rejects is None:
-            raise OptionError("--on-error skip needs --rejects FILE: rows would be lost without a trace")
+            raise OptionError(
+                "--on-error skip needs --rejects FILE, or the skipped rows would leave no record",
+                reason="skip-needs-rejects",
+                option="--on-error",
+            )
         if self.on_error == "fail" and (self.rejects is not None or self.max_errors is not None):
-            raise OptionError("--rejects and --max-errors go with --on-error null or skip")
+            raise OptionError(
+                "--rejects and --max-errors need --on-error null or --on-error skip",
+                reason="rejects-need-on-error",
+                option="--on-error",
+            )
         if self.key is not None and self.layout != "long":
-            raise OptionError("--key goes with --layout long")
+            raise OptionError("--key needs --layout long", reason="key-needs-long", option="--key")
         if self.layout == "long" and self.on_error == "null":
             raise OptionError(
-                "--on-error null writes a row for a bad one, and --layout long has rows for entities alone; use skip"
+                "--on-error null cannot be combined with --layout long: it writes a row for a rejected row, and the "
+                "long layout has rows for entities only; use --on-error skip",
+                reason="null-with-long",
+                option="--on-error",
             )
         if self.resume and STANDARD_STREAM in (*self.inputs, self.output):
-            raise OptionError("--resume needs files: standard input and output are gone after a run")
+            raise OptionError(
+                "--resume needs files: standard input and output cannot be read a second time",
+                reason="resume-needs-files",
+                option="--resume",
+            )
 
     @cached_property
     def many(self) -> bool:

@@ -49,7 +49,12 @@ class Limits:
         spare = memory - _PROGRAM_BYTES - _MODEL_COPIES * model_bytes
         if spare < _LEAST_BATCH_BYTES * _BYTES_A_TEXT_BYTE:
             least = memory - spare + _LEAST_BATCH_BYTES * _BYTES_A_TEXT_BYTE
-            raise OptionError(f"--max-memory is too little for this model; give at least {least // 10**6 + 1}MB")
+            raise OptionError(
+                f"--max-memory is too small for this model; give at least {least // 10**6 + 1}MB",
+                reason="memory-too-small",
+                option="--max-memory",
+                minimum=least,
+            )
         return cls(
             memory,
             batch=min(BATCH_BYTES, spare // _BYTES_A_TEXT_BYTE),
@@ -66,8 +71,13 @@ class Limits:
         """
         if self.memory is not None and (taken := resident_bytes()) > self.memory:
             raise OutputError(
-                f"{output}: {taken // 10**6} MB of memory are taken, over --max-memory {self.memory // 10**6}MB; some "
-                "row or value is very large. Allow more, or split it"
+                f"{output}: the process uses {taken // 10**6} MB of memory, more than --max-memory "
+                f"{self.memory // 10**6}MB; a row or value is very large. Allow more memory, or split that row",
+                reason="over-memory",
+                file=output,
+                option="--max-memory",
+                found=taken,
+                maximum=self.memory,
             )
 
 

@@ -44,6 +44,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.pipeline import layout_of, open_pair_source, output_format_of
     from nerd_onnx.tables.columns import column_exists
     from nerd_onnx.tables.stores import without_secrets
+    from nerd_onnx.tables.streams import input_name
 
     inputs = [without_secrets(path) for path in job.inputs]
     rows: int | None = 0
@@ -59,7 +60,12 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
                 taken = next((name for name in new_columns if name in opened.column_names), None)
                 if taken is not None and not job.overwrite_column:
                     what = "field" if opened.schema is None else "column"
-                    raise OutputError(column_exists(pair.input, taken, what=what))
+                    raise OutputError(
+                        column_exists(input_name(pair.input), taken, what=what),
+                        reason="column-exists",
+                        file=input_name(pair.input),
+                        column=taken,
+                    )
         except InputError:
             if not job.may_refuse:
                 raise

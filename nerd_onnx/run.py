@@ -59,7 +59,8 @@ def _with_hint(err: NerdError, safe_rows: int) -> NerdError:
     if isinstance(err, InterruptedRunError):
         return InterruptedRunError(err.number, safe_rows)
     if safe_rows:
-        err.args = (f"{err} ({safe_rows} rows are safe: go on with --resume)",)
+        err.args = (f"{err} ({safe_rows} rows are safe: continue with --resume)",)
+        err.fields["safe_rows"] = safe_rows
     return err
 
 
@@ -102,7 +103,11 @@ class _Run:
         if report.refused_files and not report.files and not report.finished_before:
             if self._work is not None:
                 self._work.remove()
-            raise InputError(f"none of the {report.refused_files} files can be read; the first: {self._state.refusal}")
+            raise InputError(
+                f"none of the {report.refused_files} files can be read; the first: {self._state.refusal}",
+                reason="no-readable-file",
+                found=report.refused_files,
+            )
 
     def _ordered(self) -> list[FilePair]:
         """Order the files: the one that was begun comes first, for its chunks are there."""
@@ -111,8 +116,11 @@ class _Run:
             pairs = [pair for pair in pairs if pair.name in self._state.wanted]
             if not pairs:
                 raise InputError(
-                    f"{input_name(self._state.job.retry_rejects or '')}: names no row of the input; "
-                    f"it names {', '.join(map(input_name, self._state.wanted)) or 'nothing'}"
+                    f"{input_name(self._state.job.retry_rejects or '')}: names no row of the input; it names "
+                    f"{', '.join(map(input_name, self._state.wanted)) or 'nothing'}",
+                    reason="rejects-of-other-input",
+                    file=input_name(self._state.job.retry_rejects or ""),
+                    option="--retry-rejects",
                 )
         journal = self._state.journal
         return sorted(pairs, key=lambda pair: journal is None or journal.progress.begun(pair.name) is None)

@@ -54,16 +54,22 @@ def _fetched(uri: str) -> Path:
     try:
         sizes = {file: find(join(uri, file)).st_size for file in _model_files(uri)}
         if not {DESCRIPTION, "config.json"} & sizes.keys():
-            raise ModelError(f"{name}: no such model folder; expected one with ONNX, tokenizer.json and config.json")
+            raise ModelError(
+                f"{name}: no such model folder; expected a folder with ONNX, tokenizer.json and config.json",
+                reason="missing-model",
+                file=name,
+            )
         facts = [place_name(uri), sizes, {file: version(join(uri, file)) for file in sizes}]
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         folder = Path(cache_folder("models")) / key[:32]
         if not _is_whole(folder, sizes):
             _copy(uri, sizes, folder)
     except (InputError, StoreError) as err:
-        raise ModelError(f"the model cannot be fetched: {err}") from err
+        raise ModelError(f"the model cannot be fetched: {err}", reason="cannot-fetch", file=name) from err
     except OSError as err:
-        raise ModelError(f"{name}: cannot be fetched: {err.strerror or first_line(err)}") from err
+        raise ModelError(
+            f"{name}: cannot be fetched: {err.strerror or first_line(err)}", reason="cannot-fetch", file=name
+        ) from err
     return folder
 
 

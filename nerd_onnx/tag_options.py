@@ -66,15 +66,40 @@ class TagOptions:
 
     def __post_init__(self) -> None:
         if self.column == self.text_column:
-            raise OptionError(f"the new column cannot be the text column {self.column!r}; choose another name")
+            raise OptionError(
+                f"the new column cannot have the name of the text column {self.column!r}; choose another name",
+                reason="column-is-text-column",
+                option="column",
+                column=self.column,
+            )
         if self.offset_unit not in get_args(OffsetUnit):
-            raise OptionError(f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}")
+            raise OptionError(
+                f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}",
+                reason="bad-value",
+                option="offset_unit",
+                found=str(self.offset_unit),
+            )
         if self.min_score is not None and not _is_share(self.min_score):
-            raise OptionError(f"min_score is {self.min_score!r}; expected a number from 0 to 1")
+            raise OptionError(
+                f"min_score is {self.min_score!r}; expected a number from 0 to 1",
+                reason="bad-value",
+                option="min_score",
+                found=str(self.min_score),
+            )
         if self.precision is not None and not 0 < self.precision <= 1:
-            raise OptionError(f"precision is {self.precision!r}; expected a number above 0 and up to 1")
+            raise OptionError(
+                f"precision is {self.precision!r}; expected a number greater than 0 and at most 1",
+                reason="bad-value",
+                option="precision",
+                found=str(self.precision),
+            )
         if self.batch_tokens < 1 or (self.threads is not None and self.threads < 1):
-            raise OptionError(f"batch_tokens is {self.batch_tokens} and threads {self.threads}; expected 1 or more")
+            raise OptionError(
+                f"batch_tokens is {self.batch_tokens} and threads is {self.threads}; expected at least 1",
+                reason="bad-value",
+                option="batch_tokens" if self.batch_tokens < 1 else "threads",
+                minimum=1,
+            )
 
 
 def _is_share(value: object) -> bool:

@@ -61,7 +61,13 @@ class Tagger:
         self._least_scores = _least_scores(self.options.precision, bundle)
         self._capacity = bundle.segment_tokens - len(self._encoder.prefix) - len(self._encoder.suffix)
         if self._capacity < _LEAST_CAPACITY:
-            raise ModelError(f"{bundle.name}: takes {bundle.segment_tokens} tokens, too few beside its special tokens")
+            raise ModelError(
+                f"{bundle.name}: takes {bundle.segment_tokens} tokens, which is not enough for its special tokens and "
+                "a text",
+                reason="too-few-tokens",
+                file=bundle.name,
+                found=bundle.segment_tokens,
+            )
         # Texts that change each other must go alone: one segment a call.
         self._batch_tokens = 1 if getattr(self.network, "mixes_texts", False) else self.options.batch_tokens
         self.model_uri: str | None = None
@@ -354,12 +360,19 @@ def open_network(bundle: Bundle) -> Session:
     session = Session(bundle.model_file, optimized=bundle.optimized)
     if session.labels is not None and session.labels != len(bundle.labels.names):
         raise ModelError(
-            f"{bundle.model_file}: scores {session.labels} labels, but the folder names {len(bundle.labels.names)}"
+            f"{bundle.model_file}: the network has {session.labels} outputs per token, but the folder names "
+            f"{len(bundle.labels.names)} tags",
+            reason="label-count",
+            file=str(bundle.model_file),
+            found=session.labels,
+            expected=len(bundle.labels.names),
         )
     if bundle.letter_case and "token_type_ids" not in session.inputs:
         raise ModelError(
-            f"{bundle.model_file}: was trained to see letter case through token_type_ids, but lacks this input; "
-            "export it again with nerd-export"
+            f"{bundle.model_file}: the model was trained with letter case in token_type_ids, but the graph has no such "
+            "input; export it again with nerd-export",
+            reason="no-letter-case-input",
+            file=str(bundle.model_file),
         )
     return session
 
@@ -376,8 +389,10 @@ def _least_scores(precision: float | None, bundle: Bundle) -> npt.NDArray[np.flo
         return None
     if bundle.calibration is None:
         raise OptionError(
-            f"--precision: {bundle.name} records no thresholds; export it with nerd-export --dataset, or use "
-            "--min-score"
+            f"--precision: {bundle.name} has no thresholds; export it with nerd-export --dataset, or use --min-score",
+            reason="no-thresholds",
+            option="--precision",
+            file=bundle.name,
         )
     return bundle.calibration.least_scores(precision)
 

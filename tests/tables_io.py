@@ -6,22 +6,22 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import strategies as st
 
-from nerd_onnx.errors import InputError
+from nerd_onnx.errors import InputError, NerdError
 from nerd_onnx.tables.columns import entities_array, entities_type
 from nerd_onnx.tables.layouts import Layout
 from nerd_onnx.tables.rows import RowBatch, Source
 from nerd_onnx.tables.sinks import open_sink
 from nerd_onnx.tables.sources import format_of_name, open_source
+from tests.failures import fails
 
 CORPORA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
 Writer = Callable[[str, bytes | str], Path]
@@ -58,17 +58,22 @@ def all_lines(batches: list[RowBatch]) -> list[bytes]:
     return [line for rows in batches for line in rows.lines or ()]
 
 
-def message(path: Path | str, **options: Any) -> str:
-    """Give the one line that a bad input leads to, after checking that it is one line and names the input."""
-    with pytest.raises(InputError) as caught:
-        read(path, **options)
+def refused(path: Path | str, reason: str, options: Mapping[str, Any] | None = None, **fields: object) -> NerdError:
+    """
+    Return the error that a bad input leads to, after checks that it is one line and names the input.
+
+    :param options: how the input is read
+    """
+    with fails(InputError, reason, **fields) as caught:
+        read(path, **(options or {}))
     text = str(caught.value)
-    assert "\n" not in text
     text.encode()  # a lone surrogate in it could not be printed
-    assert text.startswith(
+    name = (
         str(path).replace(ODD_NAME, SHOWN_NAME).replace("\ud800", r"\ud800") if str(path) != "-" else "standard input"
     )
-    return text
+    assert text.startswith(name)
+    assert caught.value.fields["file"] == name
+    return caught.value
 
 
 def invalid_utf8() -> pa.Array:

@@ -18,6 +18,7 @@ from nerd_onnx.run import tag_files
 from nerd_onnx.tables.run_lock import RunLock
 from nerd_onnx.tagger import Tagger
 from tests.commands import runner
+from tests.failures import fails, failure_of
 from tests.faults.helpers import interrupt, texts, write_lines, write_parquet
 from tests.faults.processes import work_folder
 
@@ -52,7 +53,7 @@ def test_a_folder_half_done(tagger: Tagger, source: Path, tmp_path: Path) -> Non
     before = standing(tmp_path)
     assert done_before(tagger, [job(source, output, resume=True)]) == {"safe_rows": 100, "finished_files": 1}
     assert done_before(tagger, [job(source, output, overwrite=True)]) == {"safe_rows": 0, "finished_files": 0}
-    with pytest.raises(OutputError, match="an unfinished run was found, 100 rows of it safe; go on with --resume"):
+    with fails(OutputError, "interrupted-run", safe_rows=100):
         done_before(tagger, [job(source, output)])
     assert standing(tmp_path) == before
     report = tag_files(tagger, job(source, output, resume=True))
@@ -109,7 +110,7 @@ def test_a_finished_file_is_looked_at(tagger: Tagger, source: Path, tmp_path: Pa
     tag_files(tagger, job(source / "a.parquet", tmp_path / "o.parquet"))
     assert done_before(tagger, [work]) == {"safe_rows": 0, "finished_files": 1}
     os.utime(tmp_path / "o.parquet", (1, 1))
-    with pytest.raises(OutputError, match="is older than its input"):
+    with fails(OutputError, "older-than-input"):
         done_before(tagger, [work])
 
 
@@ -128,8 +129,9 @@ def test_the_command_says_it_while_another_run_is_at_it(
         assert "\nsafe rows: 100\nfinished files: 1\n" in run(*arguments)[2]
         assert standing(tmp_path) == before
     _another_begun(source)
-    code, _, err = run(*arguments)
-    assert (code, "its size (was" in err) == (1, True)
+    code, _, err = run(*arguments, "--json")
+    failure = failure_of(err)
+    assert (code, failure["reason"], failure["changed"].partition(" ")[0]) == (1, "input-changed", "size")
 
 
 def test_streams_have_no_runs_before(tagger: Tagger, source: Path) -> None:

@@ -16,6 +16,7 @@ from nerd_onnx import Tagger
 from nerd_onnx.errors import ModelError, OptionError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.candidates import EVIDENCE, choose
+from tests.failures import fails
 from tests.models import FINE_LABELS, sample_texts
 
 FINE_TYPES = FINE_LABELS[1:]
@@ -144,11 +145,11 @@ def test_precision_takes_the_thresholds_of_each_type(tiny_bundle: Path, calibrat
     assert entities(calibrated, precision=0.85) == [
         entity for entity in whole if entity.score >= 0.4 and entity.label != "location"
     ]
-    with pytest.raises(OptionError, match=r"--precision 0.95: the model records thresholds up to 0.9"):
+    with fails(OptionError, "precision-too-high", option="--precision", maximum=0.9):
         entities(calibrated, precision=0.95)
-    with pytest.raises(OptionError, match="records no thresholds; export it with nerd-export --dataset"):
+    with fails(OptionError, "no-thresholds", option="--precision"):
         entities(tiny_bundle, precision=0.9)
-    with pytest.raises(OptionError, match=r"precision is 1\.5"):
+    with fails(OptionError, "bad-value", option="precision", found="1.5"):
         entities(calibrated, precision=1.5)
 
 
@@ -173,5 +174,5 @@ def test_a_damaged_calibration_is_a_damaged_bundle(calibrated: Path, damage: dic
     description = json.loads((calibrated / "nerd.json").read_text())
     description["calibration"] |= damage
     (calibrated / "nerd.json").write_text(json.dumps(description))
-    with pytest.raises(ModelError, match=r"nerd\.json: incomplete or malformed"):
+    with fails(ModelError, "bad-description"):
         Bundle.load(calibrated)

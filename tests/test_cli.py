@@ -22,6 +22,7 @@ from nerd_onnx.inference.session import integer_kernels
 from nerd_onnx.messages import printable
 from tests.commands import Run, runner
 from tests.conftest import SHARED
+from tests.failures import failure_of
 from tests.models import SAMPLE, sample_texts
 
 
@@ -174,8 +175,9 @@ def test_a_long_run_without_a_terminal_says_how_far_it_is(
 
 def test_an_existing_column_is_kept_unless_told(nerd_tag: Run, tmp_path: Path) -> None:
     source = parquet(tmp_path / "in.parquet", entities=[1, 2], text=["Paris", "x"])
-    code, _, err = nerd_tag(source, tmp_path / "o.parquet")
-    assert (code, "already has a column 'entities'" in err) == (1, True)
+    code, _, err = nerd_tag(source, tmp_path / "o.parquet", "--json")
+    failure = failure_of(err)
+    assert (code, failure["reason"], failure["column"]) == (1, "column-exists", "entities")
     assert not (tmp_path / "o.parquet").exists()
     assert nerd_tag(source, tmp_path / "o.parquet", "--overwrite-column")[0] == 0
     assert pq.read_schema(tmp_path / "o.parquet").names == ["entities", "text"]
@@ -228,27 +230,23 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, list[str], str]]:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return {
-        "missing": (folder / "gone.parquet", [], "no such file"),
-        "empty directory": (folder / "none", [], "no Parquet or JSON Lines file in it"),
-        "empty": (folder / "empty", ["--format", "parquet"], "empty (0 bytes)"),
-        "truncated parquet": (cut, [], "cut.parquet"),
-        "no such column": (good, ["--text-column", "body"], "no column 'body'; it has: text, n"),
-        "column of another type": (good, ["--text-column", "n"], "type int64; expected a string column"),
-        "malformed line": (folder / "malformed.jsonl", [], "line 2"),
-        "invalid UTF-8": (folder / "utf8.jsonl", [], "line 3"),
-        "no object": (folder / "array.jsonl", [], "line 1"),
-        "text of another type": (folder / "number.jsonl", [], "line 2"),
-        "no such field": (folder / "nofield.jsonl", [], "no field 'text'; the rows have: body"),
-        "truncated gzip": (folder / "cut.jsonl.gz", [], "cut.jsonl.gz"),
-        "unknown format": (folder / "noise.bin", [], "--format"),
-        "unknown label": (
-            good,
-            ["--labels", "planet"],
-            "no label planet; the coarse ones are: location, person; all 6: nerd-tag --dry-run",
-        ),
-        "no label": (good, ["--labels", " , "], "no label is named"),
-        "new column is the text": (good, ["--column", "text", "--overwrite-column"], "cannot be the text column"),
-        "missing model": (good, ["--model", str(folder / "nomodel")], "no such model folder"),
+        "missing": (folder / "gone.parquet", [], "missing-file"),
+        "empty directory": (folder / "none", [], "no-files"),
+        "empty": (folder / "empty", ["--format", "parquet"], "empty-file"),
+        "truncated parquet": (cut, [], "not-parquet"),
+        "no such column": (good, ["--text-column", "body"], "column-missing"),
+        "column of another type": (good, ["--text-column", "n"], "not-text"),
+        "malformed line": (folder / "malformed.jsonl", [], "not-json"),
+        "invalid UTF-8": (folder / "utf8.jsonl", [], "not-utf8"),
+        "no object": (folder / "array.jsonl", [], "not-object"),
+        "text of another type": (folder / "number.jsonl", [], "not-text"),
+        "no such field": (folder / "nofield.jsonl", [], "column-missing"),
+        "truncated gzip": (folder / "cut.jsonl.gz", [], "damaged-compression"),
+        "unknown format": (folder / "noise.bin", [], "unknown-format"),
+        "unknown label": (good, ["--labels", "planet"], "unknown-label"),
+        "no label": (good, ["--labels", " , "], "no-label"),
+        "new column is the text": (good, ["--column", "text", "--overwrite-column"], "column-is-text-column"),
+        "missing model": (good, ["--model", str(folder / "nomodel")], "missing-model"),
     }
 
 
@@ -278,27 +276,29 @@ CASES = (
 def test_each_mistake_is_one_line_and_leaves_nothing(nerd_tag: Run, tmp_path: Path, case: str, suffix: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
-    source, options, message = bad_inputs(tmp_path / "in")[case]
-    code, out, err = nerd_tag(source, tmp_path / "out" / f"o{suffix}", *options)
+    source, options, reason = bad_inputs(tmp_path / "in")[case]
+    arguments = [source, tmp_path / "out" / f"o{suffix}", *options]
+    code, out, err = nerd_tag(*arguments)
     assert code in (1, 2)
     assert out == ""
     assert err.startswith("nerd-tag: error: ")
     assert err.count("\n") == 1
-    assert message in err
+    failure = failure_of(nerd_tag(*arguments, "--json")[2])
+    assert (failure["reason"], err) == (reason, f"nerd-tag: error: {failure['message']}\n")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_output_mistakes(nerd_tag: Run, tmp_path: Path) -> None:
     source = parquet(tmp_path / "in.parquet", text=["Paris"])
     before = source.read_bytes()
-    for target, message in (
-        (source, "is the input itself"),
-        (tmp_path, "holds the input"),
-        (tmp_path / "none" / "o.parquet", "none"),
+    for target, reason in (
+        (source, "output-is-input"),
+        (tmp_path, "output-contains-input"),
+        (tmp_path / "none" / "o.parquet", "missing-folder"),
     ):
-        code, _, err = nerd_tag(source, target, "--overwrite")
-        assert (code, err.count("\n")) == (1, 1)
-        assert message in err
+        code, _, err = nerd_tag(source, target, "--overwrite", "--json")
+        failure = failure_of(err)
+        assert (code, failure["reason"], failure["file"]) == (1, reason, str(target))
     (tmp_path / "old.parquet").write_bytes(b"precious")
     code, _, err = nerd_tag(source, tmp_path / "old.parquet")
     assert (code, "--overwrite" in err) == (1, True)
@@ -325,9 +325,8 @@ def test_an_altered_model_is_refused(nerd_tag: Run, tiny_bundle: Path, tmp_path:
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "model"))
     with (copy / "model.onnx").open("ab") as file:
         file.write(b"\x00")
-    code, _, err = nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--model", copy)
-    assert (code, err.count("\n")) == (1, 1)
-    assert "SHA-256" in err
+    code, _, err = nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--model", copy, "--json")
+    assert (code, failure_of(err)["reason"]) == (1, "altered")
     assert not (tmp_path / "o.jsonl").exists()
 
 
@@ -387,9 +386,18 @@ def test_slices_of_real_corpora(nerd_tag: Run, tmp_path: Path, name: str, rows: 
 
 
 def test_mistakes_as_json(nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for arguments, kind in ((["--nonsense"], "usage"), ([tmp_path / "gone", tmp_path / "o.parquet"], "input")):
+    gone = tmp_path / "gone"
+    for arguments, expected in (
+        (["--nonsense"], {"error": "usage", "reason": "no-such-option", "option": "--nonsense"}),
+        ([gone, "o", "--threads", "0"], {"error": "usage", "reason": "bad-parameter", "option": "--threads"}),
+        ([], {"error": "usage", "reason": "usage-error"}),
+        ([gone, tmp_path / "o.parquet"], {"error": "input", "reason": "missing-file", "file": str(gone)}),
+    ):
         code, _, err = nerd_tag(*arguments, "--json")
-        assert (code > 0, json.loads(err)["error"]) == (True, kind)
+        failure = failure_of(err)
+        assert code > 0
+        assert failure == {**failure, **expected}
+        assert failure.keys() == {"status", "message", *expected}
     monkeypatch.setenv("NERD_JSON", "0")
     monkeypatch.setenv("NERD_VERSION", "1")
     assert nerd_tag(tmp_path / "gone", tmp_path / "o.parquet")[2].startswith("nerd-tag: error: ")
@@ -397,8 +405,8 @@ def test_mistakes_as_json(nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_dry_run_finds_the_taken_column(nerd_tag: Run, tmp_path: Path) -> None:
     source = parquet(tmp_path / "in.parquet", entities=[1], text=["Paris"])
-    code, _, err = nerd_tag(source, tmp_path / "o.parquet", "--dry-run")
-    assert (code, "already has a column" in err) == (1, True)
+    code, _, err = nerd_tag(source, tmp_path / "o.parquet", "--dry-run", "--json")
+    assert (code, failure_of(err)["reason"]) == (1, "column-exists")
     assert nerd_tag(source, tmp_path / "o.csv")[0] == 1
 
 
@@ -423,4 +431,4 @@ def test_a_column_name_with_a_line_break_stays_in_the_line(nerd_tag: Run, tmp_pa
     pq.write_table(pa.table({"t\next": ["Paris"]}), tmp_path / "in.parquet")
     code, _, err = nerd_tag(tmp_path / "in.parquet", tmp_path / "o.parquet")
     assert (code, err.count("\n")) == (1, 1)
-    assert r"no column 'text'; it has: t\next" in err
+    assert r"t\next" in err

@@ -44,12 +44,12 @@ def test_a_wrong_option_is_one_line(
 
 
 MISTAKES = {
-    "nerd-tag": (["gone.parquet", "o.parquet"], "gone.parquet: no such file"),
-    "nerd-view": (["gone.parquet"], "gone.parquet: no such file"),
-    "nerd-convert": (["gone.parquet", "o.conll", "--to", "conll"], "gone.parquet: no such file"),
-    "nerd-train": (["--output", "file/x"], "file is no folder"),
-    "nerd-export": (["--model", ".", "--output", "o", "--texts", "gone.txt"], "gone.txt: cannot be read"),
-    "nerd-eval": (["gone.parquet"], "gone.parquet: no such file"),
+    "nerd-tag": (["gone.parquet", "o.parquet"], "gone.parquet"),
+    "nerd-view": (["gone.parquet"], "gone.parquet"),
+    "nerd-convert": (["gone.parquet", "o.conll", "--to", "conll"], "gone.parquet"),
+    "nerd-train": (["--output", "file/x"], "file/x"),
+    "nerd-export": (["--model", ".", "--output", "o", "--texts", "gone.txt"], "gone.txt"),
+    "nerd-eval": (["gone.parquet"], "gone.parquet"),
 }
 
 
@@ -107,9 +107,9 @@ def test_the_path_that_is_missing_is_named(
             ["--output", "o", "--model", "."],
             "NERD_EXPORT_AVERAGE_WITH",
             "./gone",
-            "with ./gone: no such",
+            "with ./gone: ",
         ),
-        ("nerd-eval", ["gone.jsonl"], "NERD_EVAL_MODEL", "./gone", "gone: no such model folder"),
+        ("nerd-eval", ["gone.jsonl"], "NERD_EVAL_MODEL", "./gone", "gone: "),
         ("nerd-tag", ["a.x", "o.x"], "NERD_FORMAT", "xml", "'xml' is not one of"),
         ("nerd-convert", ["a.x", "o.x", "--to", "conll"], "NERD_CONVERT_FORMAT", "xml", "'xml' is not one of"),
     ],

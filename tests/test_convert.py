@@ -32,6 +32,7 @@ from nerd_onnx.run import tag_files
 from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow, tagged_rows
 from nerd_onnx.tagger import Tagger
 from tests.commands import Run, runner
+from tests.failures import fails
 from tests.models import SAMPLE
 
 LETTERS = ["Ana", "née", "e\u0301te\u0301", "हिन्दी", "東京", "🙂", "\u200d", "❤️", ".", "-", "_", "'", "#", '"']
@@ -248,31 +249,31 @@ def test_a_mistake_is_one_line_and_leaves_nothing(nerd_convert: Run, tagged: Pat
     )
     before = sorted(path.name for path in tmp_path.rglob("*"))
     wrong: list[tuple[list[object], int, str]] = [
-        ([tagged, tmp_path / "there.conll", "--to", "conll"], 1, "exists already; give another name, or --overwrite"),
-        ([tagged, tagged, "--to", "displacy", "--overwrite"], 1, "is the input itself"),
-        ([tagged, tmp_path / "full", "--to", "brat", "--overwrite"], 1, "is a folder that is not empty"),
-        ([tagged, tmp_path / "there.conll", "--to", "brat"], 1, "exists already"),
-        ([tagged, "-", "--to", "brat"], 1, "BRAT needs a folder"),
-        ([tagged, tmp_path / "no" / "o", "--to", "brat"], 1, "there is no folder"),
-        ([tagged, tmp_path / "o", "--to", "conll", "--key", "id"], 2, "--key goes with --to long"),
-        ([tagged, tmp_path / "o.jsonl", "--to", "long", "--key", "x"], 1, "has no 'x' for --key; it has: id, "),
-        ([tagged, tmp_path / "o.txt", "--to", "long"], 1, "by its name; end it in .parquet or .jsonl"),
-        ([tmp_path / "none", tmp_path / "o", "--to", "conll"], 1, "no such file"),
+        ([tagged, tmp_path / "there.conll", "--to", "conll"], 1, "there.conll"),
+        ([tagged, tagged, "--to", "displacy", "--overwrite"], 1, tagged.name),
+        ([tagged, tmp_path / "full", "--to", "brat", "--overwrite"], 1, "full"),
+        ([tagged, tmp_path / "there.conll", "--to", "brat"], 1, "there.conll"),
+        ([tagged, "-", "--to", "brat"], 1, "BRAT"),
+        ([tagged, tmp_path / "no" / "o", "--to", "brat"], 1, str(tmp_path / "no")),
+        ([tagged, tmp_path / "o", "--to", "conll", "--key", "id"], 2, "--key"),
+        ([tagged, tmp_path / "o.jsonl", "--to", "long", "--key", "x"], 1, "--key"),
+        ([tagged, tmp_path / "o.txt", "--to", "long"], 1, ".parquet"),
+        ([tmp_path / "none", tmp_path / "o", "--to", "conll"], 1, str(tmp_path / "none")),
         (
             [tagged.with_name("wide.parquet"), tmp_path / "o", "--to", "conll"],
             1,
-            "it was tagged with --layout wide, where nested is needed; tag its input once more without --layout\n",
+            "--layout wide",
         ),
         *(
             (
                 [tmp_path / "overlap.parquet", tmp_path / "o", "--to", kind],
                 1,
-                f"row 0: entities 0:3 and 2:4 overlap, for which {name}",
+                f"row 0: entities 0:3 and 2:4 overlap, which {name}",
             )
             for kind, name in (("conll", "CoNLL"), ("spacy", "spaCy"))
         ),
         *(
-            ([tmp_path / "s.parquet", tmp_path / "o", "--to", kind], 1, "is only white space")
+            ([tmp_path / "s.parquet", tmp_path / "o", "--to", kind], 1, "row 0: entity 1:4 ")
             for kind in ("conll", "spacy")
         ),
     ]
@@ -298,7 +299,8 @@ def test_spacy_that_is_not_there_is_named(tagged: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tagged), str(tmp_path / "o.spacy"), "--to", "spacy"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "nerd-convert: error: --to spacy needs spaCy: pip install 'nerd-onnx[spacy]'\n"
+    assert done.stderr.startswith("nerd-convert: error: ")
+    assert done.stderr.endswith("pip install 'nerd-onnx[spacy]'\n")
 
 
 def test_entities_that_overlap_have_a_place_in_the_other_formats(tmp_path: Path) -> None:
@@ -307,11 +309,11 @@ def test_entities_that_overlap_have_a_place_in_the_other_formats(tmp_path: Path)
     assert len(next(label_studio([row]))["predictions"][0]["result"]) == 2
     write_brat([row], tmp_path)
     assert len(brat_document(tmp_path, 0)[1]) == 2
-    with pytest.raises(InputError, match=r"^here: entities 0:3 and 2:4 overlap, for which CoNLL has no form$"):
+    with fails(InputError, "entities-overlap", start=2, end=3):
         list(conll([row]))
 
 
 def test_brat_has_no_form_for_a_line_end(tmp_path: Path) -> None:
     row = TaggedRow(0, "a\n", [TaggedEntity(1, 2, "p", None, None)], "here")
-    with pytest.raises(InputError, match=r"^here: entity 1:2 is only line ends"):
+    with fails(InputError, "entity-blank", start=1, end=2):
         write_brat([row], tmp_path)

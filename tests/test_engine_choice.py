@@ -22,6 +22,7 @@ from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.tables.work_folder import WorkFolder
 from nerd_onnx.tagger import TagOptions
+from tests.failures import assert_failure, failure_of
 from tests.faults.helpers import texts, write_lines
 from tests.faults.processes import work_folder
 from tests.models import SAMPLE
@@ -34,26 +35,29 @@ def nerd_tag(*arguments: object, code: str = "pass") -> subprocess.CompletedProc
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "reason", "option"),
     [
-        (["-", "-"], "--engine ray needs files"),
-        ([SAMPLE, "out.parquet", "--on-error", "null", "--rejects", "r.jsonl"], "--rejects goes with --engine local"),
-        ([SAMPLE, "out.parquet", "--on-error", "null", "--max-errors", 3], "--max-errors goes with --engine local"),
-        ([SAMPLE, "out.parquet", "--retry-rejects", "r.jsonl"], "--retry-rejects goes with --engine local"),
+        (["-", "-"], "engine-needs-files", "--engine"),
+        ([SAMPLE, "out.parquet", "--on-error", "null", "--rejects", "r.jsonl"], "needs-local-engine", "--rejects"),
+        ([SAMPLE, "out.parquet", "--on-error", "null", "--max-errors", 3], "needs-local-engine", "--max-errors"),
+        ([SAMPLE, "out.parquet", "--retry-rejects", "r.jsonl"], "needs-local-engine", "--retry-rejects"),
     ],
 )
-def test_what_an_engine_cannot_honour_is_refused(arguments: list[Any], message: str, tmp_path: Path) -> None:
-    done = nerd_tag("--engine", "ray", *arguments, code=f"import os; os.chdir({str(tmp_path)!r})")
+def test_what_an_engine_cannot_honour_is_refused(
+    arguments: list[Any], reason: str, option: str, tmp_path: Path
+) -> None:
+    done = nerd_tag("--engine", "ray", "--json", *arguments, code=f"import os; os.chdir({str(tmp_path)!r})")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert message in done.stderr
+    failure = failure_of(done.stderr)
+    assert (failure["reason"], failure["option"]) == (reason, option)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", [["--workers", "2"], ["--engine-address", "here"], ["--no-ship-model"]])
 def test_options_of_engines_need_one(option: list[str], tmp_path: Path) -> None:
-    done = nerd_tag(SAMPLE, tmp_path / "out.parquet", *option)
+    done = nerd_tag(SAMPLE, tmp_path / "out.parquet", "--json", *option)
     assert done.returncode == 2
-    assert "go with --engine ray or spark" in done.stderr
+    assert failure_of(done.stderr)["reason"] == "needs-engine"
 
 
 @pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("spark", "pyspark")])
@@ -187,16 +191,20 @@ def test_mistakes_of_a_file_are_told_and_not_raised(tmp_path: Path) -> None:
     )
     error = tasks.run(0, pytest.fail).error
     assert isinstance(error, NerdError)
-    assert str(tmp_path / "no") in str(error)
+    assert_failure(error, "missing-file", file=tmp_path / "no")
     with pytest.raises(OptionError):
         EngineChoice("local", workers=2)
 
 
-@pytest.mark.parametrize("error", [None, BusyError("a: is busy\nsecond line"), OptionError("x")])
+@pytest.mark.parametrize(
+    "error", [None, BusyError("a: is busy\nsecond line", reason="busy", file="a", row=3), OptionError("x", reason="y")]
+)
 def test_what_came_of_a_file_travels_as_text(error: NerdError | None) -> None:
     outcome = worker.Outcome(TagReport(rows=3, written=2, rejected=1, seconds=0.5), error, 7)
     back = worker.Outcome.from_json(outcome.to_json())
     assert (back.report, back.peak_rss_bytes) == (outcome.report, 7)
     assert type(back.error) is type(error)
     assert str(back.error) == str(error)
+    assert getattr(back.error, "reason", None) == getattr(error, "reason", None)
+    assert getattr(back.error, "fields", None) == getattr(error, "fields", None)
     assert getattr(back.error, "exit_code", 0) == getattr(error, "exit_code", 0)

@@ -27,6 +27,7 @@ from nerd_onnx.hub import is_hub_id, require_place
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.tagger import Tagger
 from tests.commands import runner
+from tests.failures import fails
 from tests.models import SAMPLE
 
 PATHS = ("./no-such", "no/such/folder", "/no/such", "~/no-such", "../no-such", "no-such/", "my model", "a//b")
@@ -94,16 +95,13 @@ def test_what_can_be_an_id() -> None:
 def test_the_hub_is_asked_once_for_what_is_not_here(asked: list[str], tmp_path: Path) -> None:
     require_place(str(tmp_path), "model")
     for path in PATHS:
-        with pytest.raises(ModelError, match="no such folder; give one that is there, or a hub id"):
+        with fails(ModelError, "missing-folder", file=path):
             require_place(path, "model")
     assert asked == []
     require_place("us/tiny", "model")
-    with pytest.raises(
-        ModelError,
-        match=r"^--model us/tyni: no such folder here, and as a model of the hub it is not there, or private",
-    ):
+    with fails(ModelError, "not-on-hub", file="us/tyni"):
         require_place("us/tyni", "model", "--model")
-    with pytest.raises(TrainingDataError, match="as a data set of the hub it is not there"):
+    with fails(TrainingDataError, "not-on-hub", file="us/tiny"):
         require_place("us/tiny", "dataset")
     assert asked == ["/api/models/us/tiny", "/api/models/us/tyni", "/api/datasets/us/tiny"]
 
@@ -114,7 +112,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monkey
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         begin = time.monotonic()
-        with pytest.raises(ModelError, match=r"as a model of the hub it cannot be looked up \(\w*Timeout\)"):
+        with fails(ModelError, "hub-failed", file="us/tiny"):
             require_place("us/tiny", "model")
         assert time.monotonic() - begin < 5
         (tmp_path / "cache" / "models--us--tiny").mkdir(parents=True)
@@ -122,7 +120,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monkey
         begin = time.monotonic()
         assert bundle_named("us/tiny") is None
         assert time.monotonic() - begin < 0.2  # nobody is asked
-        with pytest.raises(ModelError, match=r"us/other: as a model of the hub it cannot be looked up \(\w*Timeout\)"):
+        with fails(ModelError, "hub-failed", file="us/other"):
             bundle_named("us/other")
 
 
@@ -191,4 +189,4 @@ def test_each_option_that_takes_either(
     code, _, err = run(*(wrong if argument == "WRONG" else argument for argument in arguments))
     assert (code, err.count("\n"), len(asked)) == (1, 1, requests)
     assert err.startswith(f"{name}: error: ")
-    assert f"{Path(wrong).name}: no such " in err
+    assert f"{Path(wrong).name}: " in err

@@ -25,6 +25,7 @@ from nerd_onnx.tables import jsonl_sink
 from nerd_onnx.tables.json_values import dumped, dumped_lists, json_values
 from nerd_onnx.tables.jsonl_sink import JsonLinesSink
 from nerd_onnx.tables.layouts import Layout
+from tests.failures import fails
 from tests.tables_io import ENTITIES, JSON_ROWS, converted, invalid_utf8, opened
 
 SPACE = st.text(st.sampled_from(" \t"), max_size=2)
@@ -250,7 +251,7 @@ def test_lines_to_parquet_to_lines(rows: list[dict[str, Any]]) -> None:
 def test_column_that_exists_in_parquet(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"entities": [1], "text": ["abc"]}), path)
-    with pytest.raises(OutputError, match="already has a column 'entities'"):
+    with fails(OutputError, "column-exists", column="entities"):
         converted(path, tmp_path / "out.jsonl")
     (line,) = lines_of(converted(path, tmp_path / "out.jsonl", replace=True))
     assert list(json.loads(line)) == ["entities", "text"]
@@ -259,7 +260,7 @@ def test_column_that_exists_in_parquet(tmp_path: Path) -> None:
 def test_two_columns_of_one_name(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table([pa.array(["a"]), pa.array([1]), pa.array([2])], ["text", "n", "n"]), path)
-    with pytest.raises(OutputError, match="two columns are named 'n'"):
+    with fails(OutputError, "column-ambiguous", column="n"):
         converted(path, tmp_path / "out.jsonl")
     assert converted(path, tmp_path / "out.parquet").is_file()
 
@@ -267,7 +268,7 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
 def test_other_column_of_invalid_utf8(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"text": ["a"] * 4, "other": invalid_utf8()}), path)
-    with pytest.raises(InputError, match=rf"{path}, row 0 and after: column 'other' is not valid UTF-8"):
+    with fails(InputError, "not-utf8", file=path, row=0, column="other"):
         converted(path, tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == [path]
     assert converted(path, tmp_path / "out.parquet").is_file()

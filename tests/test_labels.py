@@ -7,6 +7,7 @@ import pytest
 
 from nerd_onnx.errors import OptionError
 from nerd_onnx.inference.labels import LabelSet, scheme_of
+from tests.failures import assert_failure, fails
 
 
 @pytest.mark.parametrize(
@@ -61,14 +62,11 @@ def test_labels_that_are_not_there_are_answered_with_those_much_like_them() -> N
     labels.check_known(["person", "location-GPE"])
     with pytest.raises(OptionError) as caught:
         labels.check_known(["persn", "art-flim", "location-gpe", "planet"])
+    assert_failure(caught.value, "unknown-label", found="art-flim, location-gpe, persn, planet")
     said = str(caught.value)
-    assert said.startswith(
-        "the model has no label art-flim, location-gpe, persn, planet (do you mean art-film, location-GPE, location, "
-    )
-    assert said.endswith(
-        "; the coarse ones are: art, location, person; all 7: nerd-tag --dry-run, or Tagger.labels.known"
-    )
-    with pytest.raises(OptionError, match=r"^no label is named; the coarse ones are: art"):
+    assert "art-film, location-GPE, location, " in said
+    assert "art, location, person" in said
+    with fails(OptionError, "no-label", option="--labels"):
         labels.check_known([])
-    with pytest.raises(OptionError, match=r"^the model has no label planet; it has: location, person$"):
+    with fails(OptionError, "unknown-label", found="planet"):
         LabelSet(("O", "B-person", "I-person", "B-location", "I-location")).check_known(["planet"])

@@ -18,6 +18,7 @@ from nerd_onnx.run import tag_files
 from nerd_onnx.tables.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
 from nerd_onnx.tables.rows import Format
 from nerd_onnx.tagger import Tagger, TagOptions
+from tests.failures import fails
 from tests.faults.helpers import interrupt, texts, tree, write_lines, write_parquet
 
 
@@ -99,26 +100,26 @@ def test_a_name_with_brackets_is_no_glob(tmp_path: Path) -> None:
 def test_mistakes(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="no Parquet or JSON Lines file in it"):
+    with fails(InputError, "no-files", file=tmp_path / "none"):
         tag(tagger, [tmp_path / "none"], out)
-    with pytest.raises(InputError, match="no such file, and no file matches it"):
+    with fails(InputError, "no-match", file=f"{data}/*.orc"):
         tag(tagger, [f"{data}/*.orc"], out)
-    with pytest.raises(InputError, match="no such file"):
+    with fails(InputError, "missing-file", file=tmp_path / "gone.parquet"):
         tag(tagger, [data, tmp_path / "gone.parquet"], out)
-    with pytest.raises(OptionError, match="would both be written to"):
+    with fails(OptionError, "same-output"):
         tag(tagger, [data / "year=2024", data / "year=2025"], out)
-    with pytest.raises(OptionError, match="cannot be used together with several files"):
+    with fails(OptionError, "stream-with-files"):
         tag(tagger, [data, "-"], out)
-    with pytest.raises(OptionError, match="cannot be used together with several files"):
+    with fails(OptionError, "stream-with-files"):
         tag_files(tagger, TagJob([str(data)], "-"))
-    with pytest.raises(OutputError, match="holds the input"):
+    with fails(OutputError, "output-contains-input"):
         tag(tagger, [data / "year=2024"], data, overwrite=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OptionError, match=r"file: is a file; for several files, or a folder, OUTPUT is a folder"):
+    with fails(OptionError, "output-not-folder", file=tmp_path / "file"):
         tag(tagger, [data], tmp_path / "file")
     parts = [data / "year=2024" / "part-0.parquet", data / "year=2024" / "part-1.parquet"]
     for inputs, name in ((parts, "o.parquet"), (parts, "o.jsonl.gz"), ([data], "o.ndjson"), ([f"{data}/*.gz"], "o.pq")):
-        with pytest.raises(OptionError, match=rf"{name}: is named like a file; .*OUTPUT is a folder"):
+        with fails(OptionError, "output-named-like-file", file=tmp_path / name):
             tag(tagger, [*inputs], tmp_path / name)
         assert not (tmp_path / name).exists()
     assert not out.exists()
@@ -128,7 +129,7 @@ def test_finished_files_are_never_done_again(tagger: Tagger, data: Path, tmp_pat
     out = tmp_path / "out"
     tag(tagger, [data], out)
     before = {name: (out / name).stat().st_mtime_ns for name in tree(out)}
-    with pytest.raises(OutputError, match=r"exists already; keep it and do the others with --resume, or make all anew"):
+    with fails(OutputError, "output-exists"):
         tag(tagger, [data], out)
     write_parquet(data / "year=2025" / "part-9.parquet", texts(7))
     report = tag(tagger, [data], out, resume=True)
@@ -142,7 +143,7 @@ def test_an_interrupted_folder_keeps_its_finished_files(tagger: Tagger, data: Pa
     stopped = interrupt(tagger, TagJob([str(data)], str(out), chunk_rows=10), 8, signal.SIGINT)
     assert stopped.safe_rows == 52  # batches end with row groups of 12
     assert "year=2024/part-0.parquet" in tree(out)
-    with pytest.raises(OutputError, match=r"out: an unfinished run was found, 52 rows of it safe; go on with --resume"):
+    with fails(OutputError, "interrupted-run", file=out, safe_rows=52):
         tag(tagger, [data], out, chunk_rows=10)
     report = tag(tagger, [data], out, resume=True, chunk_rows=10)
     assert (report.files, report.rows, report.resumed_rows) == (4, 100, 52)
@@ -153,7 +154,7 @@ def test_an_interrupted_folder_keeps_its_finished_files(tagger: Tagger, data: Pa
 def test_a_finished_input_that_changed_is_refused(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     interrupt(tagger, TagJob([str(data)], str(tmp_path / "out"), chunk_rows=10), 5, signal.SIGINT)
     write_lines(data / "more.jsonl.gz", texts(11))
-    with pytest.raises(InputError, match=r"more\.jsonl\.gz: its size .* changed after it was tagged"):
+    with fails(InputError, "input-changed", file=data / "more.jsonl.gz"):
         tag(tagger, [data], tmp_path / "out", resume=True, chunk_rows=10)
 
 
@@ -173,7 +174,7 @@ def test_one_file_with_rejects_for_all(tagger: Tagger, tmp_path: Path) -> None:
         **{**options, "rejects": str(tmp_path / "r2.jsonl")},
     )
     assert (retried.files, retried.rows, retried.rejected) == (2, 2, 2)
-    with pytest.raises(InputError, match="one bad row more than --max-errors 1"):
+    with fails(InputError, "too-many-rejected", maximum=1):
         tag(
             tagger,
             [tmp_path / "in"],
@@ -197,7 +198,7 @@ def damaged(data: Path) -> list[str]:
 def test_a_file_that_cannot_be_read_is_left_out_whole(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     whole = {path: (data / path).read_bytes() for path in ("more.jsonl.gz", "year=2024/part-0.parquet")}
     names = damaged(data)
-    with pytest.raises(InputError, match=r"more\.jsonl\.gz"):
+    with fails(InputError, "damaged-compression", file=data / "more.jsonl.gz"):
         tag(tagger, [data], tmp_path / "out")
     options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
     report = tag(tagger, [data], tmp_path / "out", **options)
@@ -206,7 +207,7 @@ def test_a_file_that_cannot_be_read_is_left_out_whole(tagger: Tagger, data: Path
     assert list(tree(tmp_path / "out")) == ["year=2024/part-1.parquet", "year=2025/part-0.parquet"]
     rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert [(reject["file"], reject["row"]) for reject in rejects] == [(name, None) for name in names]
-    assert "no column 'text'; it has: id" in rejects[2]["reason"]
+    assert "'text'" in rejects[2]["reason"]
     for path, content in whole.items():
         (data / path).write_bytes(content)
     (data / "zz.parquet").unlink()
@@ -231,11 +232,11 @@ def test_a_refused_file_stays_refused_when_a_run_goes_on(tagger: Tagger, data: P
 def test_refused_files_count_as_errors_and_not_all_may_be_refused(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     damaged(data)
     options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
-    with pytest.raises(InputError, match="one more than --max-errors 1 allows"):
+    with fails(InputError, "too-many-rejected", maximum=1):
         tag(tagger, [data], tmp_path / "out", max_errors=1, **options)
     for path in data.rglob("part-*.parquet"):
         path.write_bytes(b"PAR1")
-    with pytest.raises(InputError, match=r"none of the 5 files can be read; the first: .*more\.jsonl\.gz"):
+    with fails(InputError, "no-readable-file", found=5):
         tag(tagger, [data], tmp_path / "none", **options)
     assert not (tmp_path / "r.jsonl").exists()
 
@@ -276,6 +277,6 @@ def test_a_refused_file_that_was_repaired_is_tagged_when_the_run_goes_on(
 def test_wrong_options_for_all_files_leave_nothing_behind(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     wrong = Tagger(tagger.bundle, TagOptions(text_column="body"))
     options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
-    with pytest.raises(InputError, match=r"none of the 4 files can be read; the first: .*no field 'body'"):
+    with fails(InputError, "no-readable-file", found=4):
         tag(wrong, [data], tmp_path / "out", **options)
     assert tag(tagger, [data], tmp_path / "out", **options).files == 4

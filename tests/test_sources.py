@@ -22,15 +22,14 @@ from nerd_onnx.tables.rows import Format
 from nerd_onnx.tables.sources import detect_format
 from tests.tables_io import (
     ODD_NAME,
-    SHOWN_NAME,
     Writer,
     all_lines,
     all_texts,
     corpus,
-    message,
     opened,
     parquet_bytes,
     read,
+    refused,
     writer,
 )
 
@@ -76,18 +75,18 @@ def test_format_as_asked(write: Writer) -> None:
 
 
 def test_format_unknown(write: Writer) -> None:
-    assert "give --format" in message(write("a.xls", "text\nhello"))
+    refused(write("a.xls", "text\nhello"), "unknown-format", option="--format")
 
 
 def test_format_pipe_needs_to_be_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "give it with --format" in message(tmp_path / "pipe")
+    refused(tmp_path / "pipe", "unknown-format", option="--format")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.csv.gz"])
 def test_csv_is_told_how_to_become_parquet(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("id,text\n1,Paris\n")
-    assert "is CSV by its name, which is not read; make it Parquet, e.g. with DuckDB" in message(tmp_path / name)
+    refused(tmp_path / name, "is-csv")
 
 
 def test_only_the_last_suffix_is_that_of_csv(tmp_path: Path) -> None:
@@ -95,7 +94,7 @@ def test_only_the_last_suffix_is_that_of_csv(tmp_path: Path) -> None:
     (batch,) = read(tmp_path / "a.csv.bak")
     assert batch.texts.to_pylist() == ["Paris"]
     (tmp_path / "a.txt").touch()
-    assert "is empty, and neither its name nor its first bytes tell" in message(tmp_path / "a.txt")
+    refused(tmp_path / "a.txt", "unknown-format")
 
 
 @pytest.mark.parametrize("typed", [False, True])
@@ -110,14 +109,13 @@ def test_a_file_without_a_line_is_one_without_rows(tmp_path: Path, name: str, *,
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.jsonl.gz", "a"])
 def test_file_missing_folder_and_empty(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    assert "no such file" in message(path)
+    refused(path, "missing-file")
     if "jsonl" not in name:
         path.write_bytes(b"")
-        said = "the file is empty (0 bytes)" if name == "a.parquet" else "neither its name nor its first bytes tell"
-        assert said in message(path)
+        refused(path, "empty-file" if name == "a.parquet" else "unknown-format")
         path.unlink()
     path.mkdir()
-    assert "is a directory" in message(path)
+    refused(path, "is-folder")
 
 
 def test_file_no_permission(tmp_path: Path) -> None:
@@ -181,7 +179,7 @@ def test_stdin_nothing_at_all_is_no_rows() -> None:
 
 def test_stdin_cut_parquet() -> None:
     result = run_reader("-", stdin=parquet_bytes(pa.table({"text": ["a", None]}))[:-20])
-    assert "InputError: standard input: not a readable Parquet file" in result.stderr
+    assert "InputError: standard input: " in result.stderr
 
 
 def drip(file: int, content: bytes) -> None:
@@ -231,17 +229,16 @@ def test_stdin_that_cannot_be_read_is_one_line(how: str, *, typed: bool) -> None
     options["args"] = ["/bin/sh", "-c", f'"$@" {how}', "sh", *options["args"]]
     result = subprocess.run(**options, check=False)
     last = result.stderr.decode().splitlines()[-1]
-    said = "is closed; leave it open, or give a file name" if how == "<&-" else "cannot be"
-    assert last.startswith(f"nerd_onnx.errors.InputError: standard input: {said}")
+    assert last.startswith("nerd_onnx.errors.InputError: standard input: ")
 
 
 def test_stdin_closed_by_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as closed:  # noqa: PTH123
         monkeypatch.setattr(sys, "stdin", closed)
-    assert "standard input: is closed" in message("-")
-    assert "standard input: is closed" in message("-", format="jsonl")
+    refused("-", "closed-stream")
+    refused("-", "closed-stream", {"format": "jsonl"})
     monkeypatch.setattr(sys, "stdin", None)
-    assert "standard input: is closed" in message("-", format="parquet")
+    refused("-", "closed-stream", {"format": "parquet"})
 
 
 def test_stdin_that_does_not_wait_is_not_taken_for_its_end() -> None:
@@ -259,17 +256,17 @@ def test_name_that_is_not_utf8(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(b'{"text": "a"}\n{}' if suffix == ".jsonl" else parquet_bytes(table))
     assert all_texts(read(path)) == ["a", None]
     assert all_texts(read(path, typed=True)) == ["a", None]
-    assert f"{SHOWN_NAME}{suffix}: no " in message(path, text_column="body")
+    refused(path, "column-missing", {"text_column": "body"}, column="body")
     path.write_bytes(b"?")
-    assert SHOWN_NAME + suffix in message(path)
+    refused(path, {".parquet": "not-parquet", ".jsonl": "not-json", "": "unknown-format"}[suffix])
     path.unlink()
-    assert f"{SHOWN_NAME}{suffix}: no such file" in message(path)
+    refused(path, "missing-file")
     path.mkdir()
-    assert f"{SHOWN_NAME}{suffix}: is a directory" in message(path)
+    refused(path, "is-folder")
 
 
 def test_name_that_no_file_can_have() -> None:
-    assert "\\ud800: cannot be read" in message("\ud800")
+    refused("\ud800", "cannot-read", file=r"\ud800")
 
 
 @pytest.mark.parametrize(

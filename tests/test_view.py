@@ -25,6 +25,7 @@ from nerd_onnx.tagger import Tagger
 from nerd_onnx.view.cli import command
 from nerd_onnx.view.page import MOST_CHARACTERS, view_page
 from tests.conftest import ROOT
+from tests.failures import fails
 
 TEXTS = [
     "Angela Merkel met Barack Obama in Berlin.",
@@ -64,7 +65,7 @@ def test_entities_are_read_back_in_any_unit(tmp_path: Path, name: str, unit: Any
             (e.start, e.end, e.label, e.fine_label) for e in entities or ()
         ]
     if name == "o.parquet" and unit != "utf8":
-        with pytest.raises(OptionError, match=f"says that its offsets are in {unit}"):
+        with fails(OptionError, "other-offset-unit", file=path, found=unit):
             list(tagged_rows(str(path), unit="utf8"))
 
 
@@ -113,22 +114,33 @@ def test_rows_are_drawn_by_chance_but_the_same_for_a_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("table", "reason", "fields"),
     [
-        ({"text": ["a"]}, "has no column 'entities' with entities; it has: text. Tag it first"),
-        ({"text": ["a"], "entities": ["x"]}, "column 'entities' is string; expected a list of entities"),
-        ({"text": ["a"], "entities": [[{"start": 0, "end": 9, "label": "p"}]]}, "row 0: entity 0:9 is not inside"),
-        ({"text": ["a"], "entities": [[{"start": None, "end": 1, "label": "p"}]]}, "row 0: its entities are not as"),
+        ({"text": ["a"]}, "column-missing", {"column": "entities"}),
+        ({"text": ["a"], "entities": ["x"]}, "not-entities", {"column": "entities", "found": "string"}),
+        (
+            {"text": ["a"], "entities": [[{"start": 0, "end": 9, "label": "p"}]]},
+            "entity-outside-text",
+            {"row": 0, "start": 0, "end": 9},
+        ),
+        ({"text": ["a"], "entities": [[{"start": None, "end": 1, "label": "p"}]]}, "not-entities", {"row": 0}),
         (
             {"text": ["é a"], "entities": [[{"start": 3, "end": 4, "label": "p", "text": "a"}]]},
-            "row 0: entity 3:4 is not",
+            "entity-outside-text",
+            {"row": 0, "start": 3, "end": 4},
         ),
-        ({"text": [None], "entities": [[{"start": 0, "end": 1, "label": "p"}]]}, "row 0: entity 0:1 is not inside"),
+        (
+            {"text": [None], "entities": [[{"start": 0, "end": 1, "label": "p"}]]},
+            "entity-outside-text",
+            {"row": 0, "start": 0, "end": 1},
+        ),
     ],
 )
-def test_what_is_not_tagged_is_refused(tmp_path: Path, table: dict[str, Any], message: str) -> None:
+def test_what_is_not_tagged_is_refused(
+    tmp_path: Path, table: dict[str, Any], reason: str, fields: dict[str, Any]
+) -> None:
     pq.write_table(pa.table(table), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=re.escape(message)):
+    with fails(InputError, reason, file=tmp_path / "t.parquet", **fields):
         list(tagged_rows(str(tmp_path / "t.parquet")))
 
 
@@ -168,13 +180,13 @@ def test_lines_with_other_entities_are_named(tmp_path: Path, entity: str) -> Non
     (tmp_path / "t.jsonl").write_text(f"{good}\n{bad}\n")
     rows = tagged_rows(str(tmp_path / "t.jsonl"))
     assert next(rows).entities == [TaggedEntity(0, 4, "p", None, None)]
-    with pytest.raises(InputError, match="line 2: its entities are not as nerd-tag writes them"):
+    with fails(InputError, "not-entities", file=tmp_path / "t.jsonl", row=2):
         next(rows)
 
 
 def test_offsets_in_another_unit_are_noticed(tmp_path: Path) -> None:
     path = tagged(tmp_path, "o.jsonl", "utf8")
-    with pytest.raises(InputError, match=r"line 2: entity .* name the unit of the offsets with --offset-unit"):
+    with fails(InputError, "entity-text-differs", file=path, row=2):
         list(tagged_rows(str(path)))
 
 

@@ -34,7 +34,12 @@ def require_extra(command: str) -> None:
         except ModuleNotFoundError:
             found = False
         if not found:
-            raise MissingExtraError(f"{command} needs {name}, which comes with: pip install 'nerd-onnx[export]'")
+            raise MissingExtraError(
+                f"{command} needs the package {name}; install it with: pip install 'nerd-onnx[export]'",
+                reason="export-missing",
+                extra="export",
+                package=name,
+            )
 
 
 def note(text: str) -> None:

@@ -34,8 +34,11 @@ def with_letter_case(model: Any, name: str) -> None:
     # RoBERTa and its kin have a table of one row, which no input chooses from.
     if len(tables) != 1 or not isinstance(tables[0], torch.nn.Embedding) or tables[0].num_embeddings < _OF_PAIRS:
         raise NerdError(
-            f"--letter-case: model {name!r} has no table of token types to tell letter case by; BERT, ELECTRA and "
-            "ALBERT have one. Leave the option out: a cased vocabulary needs none"
+            f"--letter-case: model {name!r} has no table of token types, which letter case needs; BERT, ELECTRA and "
+            "ALBERT have one. Leave the option out: a cased vocabulary does not need it",
+            reason="no-token-types",
+            option="--letter-case",
+            file=name,
         )
     table = tables[0]
     rows = table.weight.detach()[:1].repeat(LETTER_CASES, 1)

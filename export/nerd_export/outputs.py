@@ -20,7 +20,9 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise OutputError(f"{target}: cannot be written: {err.strerror or first_line(err)}") from err
+        raise OutputError(
+            f"{target}: cannot be written: {err.strerror or first_line(err)}", reason="cannot-write", file=str(target)
+        ) from err
 
 
 def require_folder(folder: Path) -> None:
@@ -33,10 +35,21 @@ def require_folder(folder: Path) -> None:
     while not os.path.lexists(place):
         place = place.parent
     if not place.is_dir():
-        is_itself = "is a file; --output takes a folder"
-        raise OutputError(f"{folder}: {is_itself if place == folder else f'{place} is no folder'}")
+        raise OutputError(
+            f"{folder}: is a file; --output takes a folder"
+            if place == folder
+            else f"{folder}: {place} is not a folder",
+            reason="not-folder",
+            file=str(folder),
+            folder=str(place),
+        )
     if not os.access(place, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: {place} may not be written")
+        raise OutputError(
+            f"{folder}: no permission to write into {place}",
+            reason="no-permission",
+            file=str(folder),
+            folder=str(place),
+        )
 
 
 def require_file(file: Path) -> None:
@@ -46,8 +59,13 @@ def require_file(file: Path) -> None:
     :raises OutputError: when it is a folder, its folder is missing, or it may not be written
     """
     if file.is_dir():
-        raise OutputError(f"{file}: is a folder; expected a file to write")
+        raise OutputError(f"{file}: is a folder; expected a file to write", reason="is-folder", file=str(file))
     if not file.parent.is_dir():
-        raise OutputError(f"{file}: there is no folder {file.parent}; make it first")
+        raise OutputError(
+            f"{file}: the folder {file.parent} does not exist; create it first",
+            reason="missing-folder",
+            file=str(file),
+            folder=str(file.parent),
+        )
     if not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise OutputError(f"{file}: may not be written")
+        raise OutputError(f"{file}: no permission to write it", reason="no-permission", file=str(file))

@@ -52,7 +52,11 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         model = transformers.AutoModelForTokenClassification.from_config(config).eval()
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError) as err:
-        raise ModelError(f"{bundle.name}: no PyTorch model can be made of its config.json: {first_line(err)}") from err
+        raise ModelError(
+            f"{bundle.name}: its config.json describes no PyTorch model that can be made: {first_line(err)}",
+            reason="cannot-load",
+            file=bundle.name,
+        ) from err
     with torch.no_grad():
         weights = _weights(ir.load(bundle.model_file).graph, config)
         lacking = []
@@ -65,13 +69,21 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
     if lacking:
         raise ModelError(
             f"{bundle.name}: {len(lacking)} weights of its architecture ({config.model_type}), such as {lacking[0]}, "
-            "cannot be read off its ONNX graph; give the checkpoint that it was exported from"
+            "cannot be read from its ONNX graph; give the checkpoint that it was exported from",
+            reason="weights-missing",
+            file=bundle.name,
+            found=len(lacking),
+            weight=lacking[0],
         )
     changed = _labels_changed(bundle, TorchNetwork(model))
     if changed > _MOST_CHANGED:
         raise ModelError(
-            f"{bundle.name}: the weights read off its ONNX graph give {changed:.0%} of the tokens of real text another "
-            "label than the bundle does; give the checkpoint that it was exported from"
+            f"{bundle.name}: with the weights that were read from its ONNX graph, {changed:.0%} of the tokens of real "
+            "text get another label; give the checkpoint that it was exported from",
+            reason="restored-differs",
+            file=bundle.name,
+            found=changed,
+            maximum=_MOST_CHANGED,
         )
     return model, tokenizer
 

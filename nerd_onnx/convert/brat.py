@@ -42,6 +42,11 @@ def _fragments(row: TaggedRow, entity: TaggedEntity) -> list[tuple[int, int]]:
     found = [match.span() for match in _FRAGMENT.finditer(row.text or "", entity.start, entity.end)]
     if not found:
         raise InputError(
-            f"{row.place}: entity {entity.start}:{entity.end} is only line ends, for which BRAT has no form"
+            f"{row.place}: entity {entity.start}:{entity.end} consists of line breaks only, which BRAT cannot "
+            "represent",
+            reason="entity-blank",
+            **row.where,
+            start=entity.start,
+            end=entity.end,
         )
     return found

@@ -52,7 +52,7 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
     from nerd_onnx.tables.tagged_rows import TaggedFile
 
     if options["key"] is not None and kind != "long":
-        raise OptionError("--key goes with --to long")
+        raise OptionError("--key needs --to long", reason="key-needs-long", option="--key")
     _check(kind, source, target, overwrite=overwrite)
     form = _long_format(source, target, options["input_format"]) if kind == "long" else None
     count = _Count()

@@ -64,14 +64,25 @@ def whole_folder(path: str) -> Iterator[Path]:
     :raises OutputError: when a file or a folder that is not empty stands there, or the disk refuses
     """
     if path == STANDARD_STREAM:
-        raise OutputError("BRAT needs a folder; give its name instead of -")
+        raise OutputError(
+            "BRAT output is a folder; give the name of a folder instead of -", reason="brat-needs-folder", file="-"
+        )
     path = local_path(path)
     if is_uri(path):
-        raise OutputError(f"{output_name(path)}: BRAT needs a folder on this machine; write it there, and copy it")
+        raise OutputError(
+            f"{output_name(path)}: BRAT needs a folder on this machine; write it to a local folder, and copy that "
+            "folder",
+            reason="brat-needs-local-folder",
+            file=output_name(path),
+        )
     final = os.path.realpath(path)
     with output_errors(path):
         if os.path.isdir(final) and os.listdir(final):  # noqa: PTH112, PTH208
-            raise OutputError(f"{output_name(path)}: is a folder that is not empty; give another name, or empty it")
+            raise OutputError(
+                f"{output_name(path)}: the folder is not empty; give another name, or empty the folder",
+                reason="folder-not-empty",
+                file=output_name(path),
+            )
         found = find(path)
         check_place(path, None if os.path.isdir(final) else found, overwrite=False)  # noqa: PTH112
         scratch = Path(final).with_name(f".{Path(final).name[:40]}.{secrets.token_hex(6)}.part")

@@ -19,7 +19,11 @@ def require_spacy() -> None:
     try:
         import spacy.tokens  # noqa: F401
     except ImportError as err:
-        raise MissingExtraError("--to spacy needs spaCy: pip install 'nerd-onnx[spacy]'") from err
+        raise MissingExtraError(
+            "--to spacy needs spaCy; install it with: pip install 'nerd-onnx[spacy]'",
+            reason="spacy-missing",
+            extra="spacy",
+        ) from err
 
 
 def doc_bin(rows: Iterable[TaggedRow]) -> Iterator[bytes]:
@@ -48,8 +52,12 @@ def doc_of(row: TaggedRow, vocab: Any) -> Any:
     for span, entity in zip(spans, row.entities or (), strict=True):
         if span is None:
             raise InputError(
-                f"{row.place}: entity {entity.start}:{entity.end} begins or ends in white space, for which spaCy has "
-                "no form"
+                f"{row.place}: entity {entity.start}:{entity.end} begins or ends with white space, which spaCy cannot "
+                "represent",
+                reason="entity-has-space",
+                **row.where,
+                start=entity.start,
+                end=entity.end,
             )
     doc.ents = spans
     return doc

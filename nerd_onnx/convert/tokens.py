@@ -39,14 +39,22 @@ def check_entities(row: TaggedRow, format_name: str) -> None:
     for entity in row.entities or ():
         if not (row.text or "")[entity.start : entity.end].strip():
             raise InputError(
-                f"{row.place}: entity {entity.start}:{entity.end} is only white space, for which {format_name} has no "
-                "form"
+                f"{row.place}: entity {entity.start}:{entity.end} consists of white space only, which {format_name} "
+                "cannot represent",
+                reason="entity-blank",
+                **row.where,
+                start=entity.start,
+                end=entity.end,
             )
     for one, other in pairwise(row.entities or ()):
         if other.start < one.end:
             raise InputError(
-                f"{row.place}: entities {one.start}:{one.end} and {other.start}:{other.end} overlap, for which "
-                f"{format_name} has no form"
+                f"{row.place}: entities {one.start}:{one.end} and {other.start}:{other.end} overlap, which "
+                f"{format_name} cannot represent",
+                reason="entities-overlap",
+                **row.where,
+                start=other.start,
+                end=one.end,
             )
 
 

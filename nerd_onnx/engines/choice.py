@@ -34,7 +34,11 @@ class EngineChoice:
 
     def __post_init__(self) -> None:
         if self.engine == "local" and (self.workers or self.engine_address or not self.ship_model):
-            raise OptionError("--workers, --engine-address and --no-ship-model go with --engine ray or spark")
+            raise OptionError(
+                "--workers, --engine-address and --no-ship-model need --engine ray or --engine spark",
+                reason="needs-engine",
+                option="--engine",
+            )
 
     @property
     def is_local(self) -> bool:
@@ -50,11 +54,19 @@ class EngineChoice:
         if self.is_local:
             return
         if "-" in (*job.inputs, job.output):
-            raise OptionError(f"--engine {self.engine} needs files: its workers have no standard input and output")
+            raise OptionError(
+                f"--engine {self.engine} needs files: its workers have no standard input and output",
+                reason="engine-needs-files",
+                option="--engine",
+            )
         asked = {"--rejects": job.rejects, "--max-errors": job.max_errors, "--retry-rejects": job.retry_rejects}
         for name, value in asked.items():
             if value is not None:
-                raise OptionError(f"{name} goes with --engine local only; with {self.engine}, use --on-error null")
+                raise OptionError(
+                    f"{name} works with --engine local only; with {self.engine}, use --on-error null",
+                    reason="needs-local-engine",
+                    option=name,
+                )
 
     def sizes(self, files: int, cpus: int, node_cpus: int, threads: int | None) -> tuple[int, int]:
         """

@@ -97,7 +97,11 @@ def _own_folder() -> Path:
     home.mkdir(mode=0o700, exist_ok=True)
     found = home.lstat()
     if found.st_uid != os.geteuid() or not home.is_dir() or home.is_symlink():
-        raise ModelError(f"{home}: belongs to somebody else, or is no folder; remove it, or set TMPDIR")
+        raise ModelError(
+            f"{home}: belongs to another user, or is not a folder; remove it, or set TMPDIR",
+            reason="foreign-folder",
+            file=str(home),
+        )
     return home
 
 

@@ -85,7 +85,14 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         _, threads = choice.sizes(len(tasks.jobs), sum(nodes), max(nodes), tasks.options.threads)
         if threads > max(nodes) > 0:  # Ray would wait for such a machine without end
-            raise OptionError(f"--threads {threads}: the largest machine of this Ray has {max(nodes)} processors")
+            raise OptionError(
+                f"--threads {threads}: the largest machine of this Ray cluster has {max(nodes)} processors; use a "
+                "smaller number",
+                reason="too-many-threads",
+                option="--threads",
+                found=threads,
+                maximum=max(nodes),
+            )
         sent = ray.put((tasks.with_threads(threads), _sent(ray, archive)))
         task = ray.remote(num_cpus=threads, max_retries=_ATTEMPTS - 1)(_tag_file)
         running: list[Any] = []
@@ -126,11 +133,11 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
             _check_reachable(address)  # Ray itself tries for minutes
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as err:  # Ray's own, the system's, and where its processes do not come up plain ones
-        raise EngineError(f"Ray cannot be started or reached: {first_line(err)}") from err
+        raise EngineError(f"Ray cannot be started or reached: {first_line(err)}", reason="ray-unreachable") from err
     try:
         yield
     except ray.exceptions.RayError as err:
-        raise EngineError(f"Ray: {first_line(getattr(err, 'cause', None) or err)}") from err
+        raise EngineError(f"Ray: {first_line(getattr(err, 'cause', None) or err)}", reason="ray-failed") from err
     finally:
         ray.shutdown()
 
@@ -176,5 +183,9 @@ def _ray(*, data_sets: bool = False) -> Any:
         if data_sets:
             import ray.data
     except ImportError as err:
-        raise MissingExtraError("Ray Data is not installed: pip install 'nerd-onnx[ray]'") from err
+        raise MissingExtraError(
+            "Ray Data is not installed; install it with: pip install 'nerd-onnx[ray]'",
+            reason="ray-missing",
+            extra="ray",
+        ) from err
     return ray

@@ -21,7 +21,7 @@ from nerd_onnx.job import TagJob, TagReport
 from nerd_onnx.tables.stores import find, is_uri
 from nerd_onnx.tagger import Tagger
 
-_GO_ON = "files that are finished stay, and what is safe of others too: go on with --resume"
+_GO_ON = "finished files and the safe rows of other files are kept: continue with --resume"
 
 
 def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str, Any]:
@@ -98,6 +98,7 @@ def _first(failures: list[NerdError]) -> NerdError:
     first, more = failures[0], len(failures) - 1
     if more:
         first.args = (f"{first} (and {more} more {'files' if more > 1 else 'file'} failed)",)
+        first.fields["other_failures"] = more
     return first
 
 

@@ -95,7 +95,7 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
         rows = spark.range(0, files, 1, files).mapInArrow(tag_files, "outcome string").collect()
     except _failures() as err:
         reason = getattr(err, "java_exception", None) or err  # the Python side often says only that there is one
-        raise EngineError(f"Spark: {first_line(reason)}") from err
+        raise EngineError(f"Spark: {first_line(reason)}", reason="spark-failed") from err
     for row in rows:
         yield Outcome.from_json(row["outcome"])
 
@@ -125,7 +125,12 @@ def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any
     else:
         threads = threads or int(settings.get("spark.task.cpus", "1") or 1)
         if choice.workers and not master.startswith("spark://"):
-            raise OptionError(f"--workers: {master} takes it from its own settings: --conf spark.executor.instances=")
+            raise OptionError(
+                f"--workers: {master} takes the number of workers from its own settings; use --conf "
+                "spark.executor.instances=",
+                reason="workers-set-by-cluster",
+                option="--workers",
+            )
         if choice.workers:
             builder = builder.config("spark.cores.max", str(choice.workers * threads))
     handler = signal.getsignal(signal.SIGINT)
@@ -156,7 +161,11 @@ def _context(spark: Any) -> Any:
     try:
         return spark.sparkContext
     except Exception as err:  # PySpark's error for it changes with its version
-        raise OptionError("over Spark Connect no model can be sent along; pass ship_model=False") from err
+        raise OptionError(
+            "a model cannot be sent to the workers over Spark Connect; pass ship_model=False",
+            reason="no-spark-context",
+            option="ship_model",
+        ) from err
 
 
 def _send(context: Any, model: WorkerModel, archive: bytes) -> None:
@@ -192,7 +201,11 @@ def _pyspark() -> Any:
     try:
         import pyspark
     except ImportError as err:
-        raise MissingExtraError("PySpark is not installed: pip install 'nerd-onnx[spark]'") from err
+        raise MissingExtraError(
+            "PySpark is not installed; install it with: pip install 'nerd-onnx[spark]'",
+            reason="spark-missing",
+            extra="spark",
+        ) from err
     return pyspark
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from nerd_onnx import errors
 from nerd_onnx.engines.model import WorkerModel
-from nerd_onnx.errors import BusyError, InputError, NerdError, OutputError
+from nerd_onnx.errors import BusyError, InputError, NerdError, OutputError, restored
 from nerd_onnx.job import TagJob, TagReport, peak_rss_bytes
 from nerd_onnx.run import tag_files
 from nerd_onnx.stored_models import load_bundle
@@ -48,10 +48,17 @@ def check_columns(names: Sequence[str], options: TagOptions, *, replace_column: 
     :raises OutputError: when the new column exists and may not be replaced
     """
     if options.text_column not in names:
-        raise InputError(f"the data has no column {options.text_column!r}; it has: {', '.join(names)}")
+        raise InputError(
+            f"the data has no column {options.text_column!r}; the columns are: {', '.join(names)}",
+            reason="column-missing",
+            column=options.text_column,
+            found=", ".join(names),
+        )
     if options.column in names and not replace_column:
         remedy = "choose another name, or pass replace_column=True"
-        raise OutputError(column_exists("the data", options.column, remedy))
+        raise OutputError(
+            column_exists("the data", options.column, remedy), reason="column-exists", column=options.column
+        )
 
 
 def tag_table(tagger: Tagger, table: pa.Table, *, replace_column: bool) -> pa.Table:
@@ -80,7 +87,7 @@ class Outcome:
 
     def to_json(self) -> str:
         """Write it as text, for engines that carry no objects."""
-        error = self.error and [type(self.error).__name__, str(self.error)]
+        error = self.error and [type(self.error).__name__, str(self.error), self.error.reason, self.error.fields]
         return json.dumps({"report": asdict(self.report), "error": error, "peak_rss_bytes": self.peak_rss_bytes})
 
     @classmethod
@@ -89,9 +96,9 @@ class Outcome:
         facts = json.loads(text)
         error = None
         if facts["error"] is not None:
-            name, message = facts["error"]
+            name, message, reason, fields = facts["error"]
             kind = getattr(errors, name, NerdError)
-            error = kind.__new__(kind, message)
+            error = restored(kind, (message,), {"reason": reason, "fields": fields})
         return cls(TagReport(**facts["report"]), error, facts["peak_rss_bytes"])
 
 

@@ -90,7 +90,11 @@ class Bundle:
         if (folder / DESCRIPTION).is_file():
             return _read_described(name, folder)
         if not folder.is_dir():
-            raise ModelError(f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id")
+            raise ModelError(
+                f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id",
+                reason="missing-model",
+                file=str(folder),
+            )
         return _read_plain(name, folder)
 
 
@@ -104,7 +108,9 @@ def _resolve(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.onnx", "*.onnx_data", "onnx/*"]))
     except Exception as err:  # huggingface_hub raises many kinds
-        raise ModelError(f"{model}: cannot be fetched from the hub: {first_line(err)}") from err
+        raise ModelError(
+            f"{model}: cannot be fetched from the hub: {first_line(err)}", reason="cannot-fetch", file=model
+        ) from err
 
 
 def _read_described(name: str, folder: Path) -> Bundle:
@@ -133,14 +139,27 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
     """Compare a file with its recorded fingerprint, and refuse any that lies or points outside the folder."""
     path = folder / file
     if Path(file).name != file or not _stays_inside(path, folder):
-        raise ModelError(f"{folder / DESCRIPTION}: names {file!r}, which is outside the model folder")
+        raise ModelError(
+            f"{folder / DESCRIPTION}: names {file!r}, which is outside the model folder",
+            reason="outside-folder",
+            file=str(folder / DESCRIPTION),
+            found=file,
+        )
     if not path.is_file():
-        raise ModelError(f"{path}: missing from the model folder; copy the folder again as a whole")
+        raise ModelError(
+            f"{path}: is missing from the model folder; copy the whole folder again",
+            reason="missing-file",
+            file=str(path),
+        )
     found = sha256_of(path)
     if found != expected:
         raise ModelError(
-            f"{path}: altered since export (SHA-256 {found[:12]}..., expected {expected[:12]}...); "
-            "copy the folder again"
+            f"{path}: changed since export (SHA-256 {found[:12]}..., expected {expected[:12]}...); copy the folder "
+            "again",
+            reason="altered",
+            file=str(path),
+            found=found,
+            expected=expected,
         )
 
 
@@ -156,25 +175,40 @@ def _read_plain(name: str, folder: Path) -> Bundle:
     """Read a folder as transformers and optimum write it."""
     for path in (*folder.glob("*"), *folder.glob("onnx/*")):
         if path.is_symlink() and not _stays_inside(path, folder):
-            raise ModelError(f"{path}: is a link out of the model folder; put the file itself there")
+            raise ModelError(
+                f"{path}: is a link to a place outside the model folder; put the file itself into the folder",
+                reason="outside-folder",
+                file=str(path),
+            )
     config = read_json(folder / "config.json")
     names = config.get("id2label")
     if not isinstance(names, dict) or not names:
-        raise ModelError(f"{folder / 'config.json'}: no id2label; expected a token-classification model")
+        raise ModelError(
+            f"{folder / 'config.json'}: has no id2label; expected a token-classification model",
+            reason="no-labels",
+            file=str(folder / "config.json"),
+        )
     if set(names) != {str(i) for i in range(len(names))}:
         raise ModelError(
-            f"{folder / 'config.json'}: id2label must name 0 to {len(names) - 1}; it names {', '.join(names)}"
+            f"{folder / 'config.json'}: id2label must name 0 to {len(names) - 1}; it names {', '.join(names)}",
+            reason="bad-labels",
+            file=str(folder / "config.json"),
         )
     model_file = _find_onnx(folder)
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.is_file():
         raise ModelError(
-            f"{tokenizer_file}: missing; the runtime needs the fast tokenizer's file (save_pretrained writes it)"
+            f"{tokenizer_file}: is missing; the runtime needs the file of the fast tokenizer (save_pretrained writes "
+            "it)",
+            reason="missing-file",
+            file=str(tokenizer_file),
         )
     try:
         labels = LabelSet(tuple(str(names[key]) for key in sorted(names, key=int)))
     except ValueError as err:
-        raise ModelError(f"{folder / 'config.json'}: id2label: {err}") from err
+        raise ModelError(
+            f"{folder / 'config.json'}: id2label: {err}", reason="bad-labels", file=str(folder / "config.json")
+        ) from err
     return Bundle(
         name=name,
         folder=folder,
@@ -204,14 +238,23 @@ def _find_onnx(folder: Path) -> Path:
         if path.is_file()
     ]
     if not found:
-        raise ModelError(f"{folder}: no .onnx file in it or its onnx/ folder; make one with nerd-export")
+        raise ModelError(
+            f"{folder}: contains no .onnx file, and its folder onnx/ does not either; make one with nerd-export",
+            reason="no-graph",
+            file=str(folder),
+        )
     for usual in _USUAL_NAMES:
         for path in found:
             if path.name == usual:
                 return path
     if len(found) == 1:
         return found[0]
-    raise ModelError(f"{folder}: several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx")
+    raise ModelError(
+        f"{folder}: has several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx",
+        reason="several-graphs",
+        file=str(folder),
+        found=", ".join(p.name for p in found),
+    )
 
 
 def sees_case(config: Mapping[str, Any]) -> bool:

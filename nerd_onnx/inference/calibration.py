@@ -94,7 +94,13 @@ class ScoreCalibration:
             if recorded >= precision - 1e-9:
                 return least
         highest = max(self.thresholds, default=0.0)
-        raise OptionError(f"--precision {precision:g}: the model records thresholds up to {highest:g}; give less")
+        raise OptionError(
+            f"--precision {precision:g}: the thresholds of the model go up to {highest:g}; give a smaller number",
+            reason="precision-too-high",
+            option="--precision",
+            found=precision,
+            maximum=highest,
+        )
 
 
 def evidence_columns(candidates: Candidates) -> list[Doubles]:

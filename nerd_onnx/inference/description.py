@@ -95,11 +95,20 @@ class Description:
         version = found.get("format_version")
         if version not in (FORMAT_VERSION, _SATURATING_VERSION):
             raise ModelError(
-                f"{file}: format version {version!r}, but this program reads {_SATURATING_VERSION} and "
-                f"{FORMAT_VERSION}; export the model again, or install the matching nerd-onnx"
+                f"{file}: has format version {version!r}, and this program reads versions {_SATURATING_VERSION} and "
+                f"{FORMAT_VERSION}; export the model again, or install the matching nerd-onnx",
+                reason="other-format-version",
+                file=str(file),
+                found=str(version),
+                expected=FORMAT_VERSION,
             )
         if unlisted := {GRAPH, TOKENIZER} - set(found.get("files") or ()):
-            raise ModelError(f"{file}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})")
+            raise ModelError(
+                f"{file}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})",
+                reason="no-fingerprint",
+                file=str(file),
+                found=", ".join(sorted(unlisted)),
+            )
 
         try:
             quantization, may_saturate = _quantization(found)
@@ -119,7 +128,11 @@ class Description:
             )
             description.score_calibration()
         except (KeyError, TypeError, ValueError, AttributeError) as err:
-            raise ModelError(f"{file}: incomplete or malformed ({err!r}); export the model again") from err
+            raise ModelError(
+                f"{file}: incomplete or malformed ({err!r}); export the model again",
+                reason="bad-description",
+                file=str(file),
+            ) from err
         return description
 
     def write(self, folder: Path, exclude: frozenset[str] = frozenset()) -> None:
@@ -162,7 +175,7 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as err:
-        raise ModelError(f"{path}: cannot be read: {err.strerror}") from err
+        raise ModelError(f"{path}: cannot be read: {err.strerror}", reason="cannot-read", file=str(path)) from err
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -173,18 +186,24 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > _JSON_BYTES:
-            raise ModelError(f"{path}: has {path.stat().st_size / 1e6:.0f} MB; expected a description of some KB")
+            raise ModelError(
+                f"{path}: has {path.stat().st_size / 1e6:.0f} MB; expected a description of some KB",
+                reason="too-large",
+                file=str(path),
+                found=path.stat().st_size,
+                maximum=_JSON_BYTES,
+            )
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as err:
-        raise ModelError(f"{path}: missing; a model folder has config.json, tokenizer.json and an ONNX file") from err
+        raise ModelError(
+            f"{path}: is missing; a model folder has config.json, tokenizer.json and an ONNX file",
+            reason="missing-file",
+            file=str(path),
+        ) from err
     except (OSError, ValueError, RecursionError) as err:
-        raise ModelError(f"{path}: not readable as JSON: {first_line(err)}") from err
-    return _object_of(value, path)
-
-
-def _object_of(value: object, path: Path) -> dict[str, Any]:
+        raise ModelError(f"{path}: not readable as JSON: {first_line(err)}", reason="not-json", file=str(path)) from err
     if not isinstance(value, dict):
-        raise ModelError(f"{path}: expected a JSON object")
+        raise ModelError(f"{path}: expected a JSON object", reason="not-object", file=str(path))
     return value
 
 

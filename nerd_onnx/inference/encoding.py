@@ -110,14 +110,25 @@ class TextEncoder:
         except BaseException as err:  # tokenizers raises plain Exception, and panics, which are no Exception
             if not isinstance(err, Exception) and type(err).__name__ != "PanicException":
                 raise
-            raise ModelError(f"{tokenizer_file}: not a tokenizer this version reads: {first_line(err)}") from err
+            raise ModelError(
+                f"{tokenizer_file}: this version cannot read the tokenizer: {first_line(err)}",
+                reason="unreadable-tokenizer",
+                file=str(tokenizer_file),
+            ) from err
         special = np.array(probe.special_tokens_mask, dtype=np.bool_)
         plain = np.flatnonzero(~special)
         if not len(plain):
-            raise ModelError(f"{tokenizer_file}: its vocabulary has no token for the letter a")
+            raise ModelError(
+                f"{tokenizer_file}: its vocabulary has no token for the letter a",
+                reason="unusable-vocabulary",
+                file=str(tokenizer_file),
+            )
         if special[plain[0] : plain[-1] + 1].any():
             raise ModelError(
-                f"{tokenizer_file}: special tokens stand inside the text; only before and after are supported"
+                f"{tokenizer_file}: it puts special tokens inside the text; only special tokens before and after the "
+                "text are supported",
+                reason="special-tokens-inside",
+                file=str(tokenizer_file),
             )
         ids = np.array(probe.ids, dtype=np.int64)
         self.prefix: Ints = ids[: plain[0]]

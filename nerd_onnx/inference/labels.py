@@ -130,10 +130,18 @@ class LabelSet:
         types = ", ".join(sorted(self.types))
         if self.has_fine_level:
             raise OptionError(
-                f"{said}; the coarse ones are: {types}; all {len(self.known)}: nerd-tag --dry-run, or "
-                "Tagger.labels.known"
+                f"{said}; the coarse labels are: {types}; nerd-tag --dry-run and Tagger.labels.known list all "
+                f"{len(self.known)}",
+                reason="unknown-label" if names else "no-label",
+                option="--labels",
+                found=", ".join(unknown),
             )
-        raise OptionError(f"{said}; it has: {types}")
+        raise OptionError(
+            f"{said}; the labels are: {types}",
+            reason="unknown-label" if names else "no-label",
+            option="--labels",
+            found=", ".join(unknown),
+        )
 
     @cached_property
     def _classes(self) -> tuple[tuple[str, str], ...]:

@@ -62,20 +62,30 @@ class Session:
             inputs = [(node.name, node.type) for node in self._session.get_inputs()]  # names may be no UTF-8
             outputs = [(node.name, node.shape) for node in self._session.get_outputs()]
         except Exception as err:  # onnxruntime's errors share no base class
-            raise ModelError(f"{model_file}: onnxruntime cannot load it: {first_line(err)}") from err
+            raise ModelError(
+                f"{model_file}: onnxruntime cannot load it: {first_line(err)}",
+                reason="cannot-load",
+                file=str(model_file),
+            ) from err
         self.inputs = tuple(name for name, _ in inputs)
         unknown = [name for name in self.inputs if name not in KNOWN_INPUTS]
         if unknown or "input_ids" not in self.inputs:
             raise ModelError(
-                f"{model_file}: its inputs are {', '.join(self.inputs)}; expected input_ids and at most "
-                "attention_mask and token_type_ids, as a token-classification export has"
+                f"{model_file}: its inputs are {', '.join(self.inputs)}; expected input_ids and at most attention_mask "
+                "and token_type_ids, as a token-classification export has",
+                reason="other-inputs",
+                file=str(model_file),
+                found=", ".join(self.inputs),
             )
         self._types = {name: np.int32 if kind == "tensor(int32)" else np.int64 for name, kind in inputs}
         output, shape = outputs[0] if outputs else ("", [])
         if len(shape or (0, 0, 0)) != 3 or not outputs:  # noqa: PLR2004
             raise ModelError(
                 f"{model_file}: its output {output!r} has shape {shape}; expected (batch, tokens, labels), as a token "
-                "classifier has"
+                "classifier has",
+                reason="other-output",
+                file=str(model_file),
+                found=str(shape),
             )
         self._output, self._name = output, str(model_file)
         self.labels: int | None = shape[-1] if shape and isinstance(shape[-1], int) else None
@@ -93,7 +103,12 @@ class Session:
         try:
             result = self._session.run([self._output], feed)[0]
         except Exception as err:
-            raise ModelError(f"{self._name}: fails on {batch.ids.shape[1]} tokens: {first_line(err)}") from err
+            raise ModelError(
+                f"{self._name}: fails on {batch.ids.shape[1]} tokens: {first_line(err)}",
+                reason="cannot-run",
+                file=self._name,
+                tokens=int(batch.ids.shape[1]),
+            ) from err
         return checked_logits(np.asarray(result, dtype=np.float32), batch, self.labels, self._name)
 
 
@@ -114,10 +129,15 @@ def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name
     if logits.shape != wanted or 0 in logits.shape[-1:]:
         raise ModelError(
             f"{name}: returned logits of shape {logits.shape}; expected {batch.ids.shape[0]} segments of "
-            f"{batch.ids.shape[1]} tokens with {'one score per label' if labels is None else f'{labels} labels'}"
+            f"{batch.ids.shape[1]} tokens with {'one score per label' if labels is None else f'{labels} labels'}",
+            reason="other-shape",
+            file=name,
+            found=str(logits.shape),
         )
     if not np.isfinite(logits).all():
-        raise NotFiniteError(f"{name}: gives logits that are not finite; the model is damaged")
+        raise NotFiniteError(
+            f"{name}: computes logits that are not finite; the model is damaged", reason="not-finite", file=name
+        )
     return logits
 
 

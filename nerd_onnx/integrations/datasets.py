@@ -39,9 +39,17 @@ def _with_entities(tagger: Tagger, facts: Mapping[str, str], batch: pa.Table) ->
             'dataset.with_format("arrow").map(function, batched=True)'
         )
     if tagger.schema_metadata() != facts:
-        raise ModelError(f"{tagger.bundle.name}: changed since map_function() was called; call it again")
+        raise ModelError(
+            f"{tagger.bundle.name}: the model changed after the call of map_function(); call it again",
+            reason="model-changed",
+            file=tagger.bundle.name,
+        )
     field = tagger.entity_field()
     if field.name in batch.column_names:
-        raise OutputError(column_exists("the dataset", field.name, "choose another name, Tagger.load(column=...)"))
+        raise OutputError(
+            column_exists("the dataset", field.name, "choose another name, Tagger.load(column=...)"),
+            reason="column-exists",
+            column=field.name,
+        )
     place = find_text_column("the dataset", batch.schema, tagger.options.text_column)
     return batch.append_column(field, entities_of(tagger, batch.column(place)))

@@ -172,7 +172,9 @@ class ResultLog(Closing):
 def misfit(output: str) -> OutputError:
     """Say that stored results and the rows that were read do not fit each other."""
     return OutputError(
-        f"{output_name(output)}: what is stored does not fit the input's rows; start anew with --overwrite"
+        f"{output_name(output)}: the stored results do not match the rows of the input; start again with --overwrite",
+        reason="results-mismatch",
+        file=output_name(output),
     )
 
 

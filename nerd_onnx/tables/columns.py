@@ -98,7 +98,12 @@ def text_values(batch: pa.RecordBatch, text_column: str) -> list[str | None]:
     column = plain_texts(batch.column(find_text_column("the batch", batch.schema, text_column)))
     invalid = first_invalid(column)
     if invalid is not None:
-        raise InputError(f"the batch, row {invalid}: column {text_column!r} is not valid UTF-8")
+        raise InputError(
+            f"the batch, row {invalid}: column {text_column!r} is not valid UTF-8",
+            reason="not-utf8",
+            row=invalid,
+            column=text_column,
+        )
     texts: list[str | None] = column.to_pylist()
     return texts
 
@@ -131,9 +136,15 @@ def extended_schema(
     if not found:
         return schema.append(field).with_metadata(joined), len(schema)
     if not replace:
-        raise OutputError(column_exists("the input", field.name, remedy))
+        raise OutputError(column_exists("the input", field.name, remedy), reason="column-exists", column=field.name)
     if len(found) > 1:
-        raise OutputError(f"{len(found)} columns are named {field.name!r}; rename them, or the new one")
+        raise OutputError(
+            f"{len(found)} columns are named {field.name!r}; rename all but one, or choose another name for the new "
+            "column",
+            reason="column-ambiguous",
+            column=field.name,
+            found=len(found),
+        )
     return schema.set(found[0], field).with_metadata(joined), found[0]
 
 
@@ -206,7 +217,13 @@ def _unit_offsets(text: str, unit: OffsetUnit, places: Int64s) -> Int64s:
 
 def _int32(offsets: Int64s) -> pa.Array:
     if offsets.size and offsets.max() > _INT32_MAX:
-        raise InputError(f"an entity ends at offset {offsets.max()}, past what a 32-bit offset can say; cut the text")
+        raise InputError(
+            f"an entity ends at offset {offsets.max()}, and a 32-bit offset cannot be larger than {_INT32_MAX}; split "
+            "the text",
+            reason="text-too-long",
+            found=int(offsets.max()),
+            maximum=_INT32_MAX,
+        )
     return pa.array(offsets.astype(np.int32))
 
 
@@ -225,4 +242,6 @@ def _slices(texts: Sequence[str | None], row: Ints, start: Ints, end: Ints) -> p
     try:
         return pa.concat_arrays(pieces)
     except pa.ArrowInvalid as err:
-        raise InputError("the entities of one batch hold over 2 GiB of text; use smaller batches") from err
+        raise InputError(
+            "the entities of one batch have more than 2 GiB of text; use smaller batches", reason="batch-too-large"
+        ) from err

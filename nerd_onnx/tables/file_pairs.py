@@ -56,7 +56,10 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
     if not is_folder_output(inputs, output):
         return [FilePair(base_name(inputs[0]), inputs[0], output)]
     if STANDARD_STREAM in (*inputs, output):
-        raise OptionError("- is standard input and output; it cannot be used together with several files or a folder")
+        raise OptionError(
+            "- is standard input or output; it cannot be combined with several files or a folder",
+            reason="stream-with-files",
+        )
     files = [found for path in _with_common_root(inputs) for found in path]
     _check_folder(output)
     pairs: dict[str, FilePair] = {}
@@ -65,7 +68,11 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
         if target in pairs:
             raise OptionError(
                 f"{input_name(pairs[target].input)} and {input_name(path)} would both be written to "
-                f"{output_name(target)}; rename one, or tag them in two runs"
+                f"{output_name(target)}; rename one, or tag them in two runs",
+                reason="same-output",
+                file=output_name(target),
+                input=input_name(path),
+                other=input_name(pairs[target].input),
             )
         pairs[target] = FilePair(name, path, target)
     return list(pairs.values())
@@ -75,11 +82,17 @@ def _check_folder(output: str) -> None:
     """Refuse as a folder of outputs what is a file, or is named like one and is not there."""
     name, is_there = output_name(output), is_folder(output)
     if not is_there and not is_uri(output) and os.path.lexists(output.rstrip(os.sep)):
-        raise OptionError(f"{name}: is a file; for several files, or a folder, OUTPUT is a folder; give another name")
+        raise OptionError(
+            f"{name}: is a file; for several files or a folder, OUTPUT must be a folder; give another name",
+            reason="output-not-folder",
+            file=name,
+        )
     if not is_there and format_of_name(output) is not None and not bare(output).endswith(("/", os.sep)):
         raise OptionError(
-            f"{name}: is named like a file; for several files, or a folder, OUTPUT is a folder; give a folder's name, "
-            "or put a slash behind this one"
+            f"{name}: has the name of a file; for several files or a folder, OUTPUT must be a folder; give the name of "
+            "a folder, or add a slash at the end",
+            reason="output-named-like-file",
+            file=name,
         )
 
 
@@ -115,7 +128,11 @@ def _files_in(folder: str, root: str | None = None) -> list[tuple[str, str]]:
                 path = os.path.join(here, file)
                 found.append((path, os.path.relpath(path, root or folder)))
     if not found and root is None:
-        raise InputError(f"{input_name(folder)}: no Parquet or JSON Lines file in it, by their names")
+        raise InputError(
+            f"{input_name(folder)}: contains no file that is Parquet or JSON Lines by its name",
+            reason="no-files",
+            file=input_name(folder),
+        )
     return found
 
 
@@ -131,7 +148,11 @@ def _matches(pattern: str) -> list[tuple[str, str]]:
         elif not os.path.basename(path).startswith(_HIDDEN):
             found.append((path, os.path.relpath(path, root)))
     if not found:
-        raise InputError(f"{input_name(pattern)}: no such file, and no file matches it")
+        raise InputError(
+            f"{input_name(pattern)}: no such file, and no file matches this pattern",
+            reason="no-match",
+            file=input_name(pattern),
+        )
     return found
 
 
@@ -142,7 +163,11 @@ def _stored_files(uri: str) -> list[tuple[str, str]]:
     root, wild = "/".join(parts[:fixed]) + query_of(uri), parts[fixed:]
     found = [(join(root, name), name) for name in files_below(root) if _is_meant(name.split("/"), wild)]
     if not found:
-        raise InputError(f"{input_name(uri)}: no Parquet or JSON Lines file there, by their names")
+        raise InputError(
+            f"{input_name(uri)}: contains no file that is Parquet or JSON Lines by its name",
+            reason="no-files",
+            file=input_name(uri),
+        )
     return found
 
 

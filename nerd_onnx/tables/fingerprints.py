@@ -29,7 +29,11 @@ def file_fingerprint(path: str) -> dict[str, Any]:
         facts = {"size": found.st_size, "modification time": found.st_mtime_ns, "head and footer": digest.hexdigest()}
         return {**facts, "version": version(path)} if is_uri(path) else facts
     except OSError as err:
-        raise InputError(f"{input_name(path)}: cannot be read: {err.strerror or first_line(err)}") from err
+        raise InputError(
+            f"{input_name(path)}: cannot be read: {err.strerror or first_line(err)}",
+            reason="cannot-read",
+            file=input_name(path),
+        ) from err
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

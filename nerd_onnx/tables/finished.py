@@ -53,27 +53,43 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
     """
     name = output_name(pair.output)
     if _is_older(pair):
-        raise OutputError(f"{name}: is older than its input {input_name(pair.input)}; make it anew with --overwrite")
+        raise OutputError(
+            f"{name}: is older than its input {input_name(pair.input)}; write it again with --overwrite",
+            reason="older-than-input",
+            file=name,
+            input=input_name(pair.input),
+        )
     if format_of_name(pair.output) != "parquet":
         return
     try:
         with open_bytes(pair.output, _FOOTER_BYTES) as file:
             found = pq.read_schema(file).metadata or {}
     except (pa.ArrowException, OSError, InputError) as err:
-        raise OutputError(f"{name}: is there, but is no whole Parquet file; make it anew with --overwrite") from err
+        raise OutputError(
+            f"{name}: already exists, but is not a complete Parquet file; write it again with --overwrite",
+            reason="incomplete-output",
+            file=name,
+        ) from err
     options = {key: value for key, value in metadata.items() if key.endswith(f".{OPTIONS_FACT}")}
     for key, value in options.items():
         said = found.get(key.encode())
         changed = None if said is None else _other_option(said, value)  # earlier versions did not say them
         if changed:
             raise OutputError(
-                f"{name}: is there, but was made with other options: {changed}; make it anew with --overwrite"
+                f"{name}: already exists, but was written with other options: {changed}; write it again with "
+                "--overwrite",
+                reason="other-options",
+                file=name,
+                changed=changed,
             )
     for key, value in metadata.items():
         if key not in options and found.get(key.encode()) != value.encode():
             raise OutputError(
-                f"{name}: is there, but was made by another model or with other options ({key} differs); make it anew "
-                "with --overwrite"
+                f"{name}: already exists, but was written by another model or with other options ({key} differs); "
+                "write it again with --overwrite",
+                reason="other-model",
+                file=name,
+                changed=key,
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nerd_onnx.errors import InputError
+from nerd_onnx.errors import Field, InputError
 
 KEYS_SHOWN = 20
 
@@ -22,13 +22,14 @@ class RowError(InputError):
     """
     One row cannot be read.
 
-    :param where: input and line
-    :param reason: what is wrong with it
+    :param file: the input
+    :param row: its line
+    :param problem: what is wrong with the row, without its place
     """
 
-    def __init__(self, where: str, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"{where}: {reason}")
+    def __init__(self, file: str, row: int, problem: str, *, reason: str, **fields: Field) -> None:
+        self.problem = problem
+        super().__init__(f"{file}, line {row}: {problem}", reason=reason, **{"file": file, "row": row, **fields})
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -36,11 +37,12 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array", dict: "an object"}
 
 
-def parse_object(where: str, line: bytes, decoder: json.JSONDecoder, *, clean: bool = False) -> dict[str, Any]:
+def parse_object(file: str, row: int, line: bytes, decoder: json.JSONDecoder, *, clean: bool = False) -> dict[str, Any]:
     """
-    Parse one line. Of a key given twice the last value counts.
+    Parse one line. If a key occurs twice, the last value counts.
 
-    :param where: input and line, for messages
+    :param file: the input, for messages
+    :param row: the number of the line, for messages
     :param clean: put U+FFFD for lone surrogates everywhere
     :raises RowError: when it is no JSON object in UTF-8
     """
@@ -50,32 +52,60 @@ def parse_object(where: str, line: bytes, decoder: json.JSONDecoder, *, clean: b
             record = replace_surrogates(record)
     except UnicodeDecodeError as err:
         raise RowError(
-            where, f"not valid UTF-8 at byte {err.start + 1} (0x{line[err.start]:02x}); convert the file to UTF-8"
+            file,
+            row,
+            f"not valid UTF-8 at byte {err.start + 1} (0x{line[err.start]:02x}); convert the file to UTF-8",
+            reason="not-utf8",
+            byte=err.start + 1,
         ) from err
     except json.JSONDecodeError as err:
         what = err.msg.removesuffix(" at")
-        raise RowError(where, f"not JSON: {what} at column {err.colno}; expected one object a line") from err
+        raise RowError(
+            file,
+            row,
+            f"not JSON: {what} at character {err.colno}; expected one object per line",
+            reason="not-json",
+            character=err.colno,
+        ) from err
     except RecursionError as err:
-        raise RowError(where, "nested too deeply to be read") from err
+        raise RowError(file, row, "nested too deeply to be read", reason="too-deep") from err
     except ValueError as err:
         raise RowError(
-            where, "a whole number has too many digits for a Parquet column. Write JSON Lines, which takes any"
+            file,
+            row,
+            "a whole number has too many digits for a Parquet column. Write JSON Lines, which allows any number",
+            reason="number-too-large",
         ) from err
     if not isinstance(record, dict):
-        raise RowError(where, f"{_name(record)} where an object was expected; JSON Lines has one object a line")
+        raise RowError(
+            file,
+            row,
+            f"{_name(record)} instead of an object; expected one object per line",
+            reason="not-object",
+            found=_name(record),
+        )
     return record
 
 
-def text_of(where: str, record: dict[str, Any], text_column: str) -> str | None:
+def text_of(file: str, row: int, record: dict[str, Any], text_column: str) -> str | None:
     """
     Take the text out of a row; a row without the field has none.
 
+    :param file: the input, for messages
+    :param row: the number of the line, for messages
     :raises RowError: when it is neither string nor null
     """
     text = record.get(text_column)
     if text is None or isinstance(text, str):
         return text
-    raise RowError(where, f"field {text_column!r} is {_name(text)}; expected a string or null")
+    raise RowError(
+        file,
+        row,
+        f"field {text_column!r} is {_name(text)}; expected a string or null",
+        reason="not-text",
+        column=text_column,
+        found=_name(text),
+    )
 
 
 def text_array(texts: Sequence[str | None]) -> pa.Array:
@@ -109,7 +139,13 @@ def require_text_column(name: str, keys: Iterable[str], text_column: str) -> Non
     if text_column in seen:
         return
     listed = ", ".join(seen[:KEYS_SHOWN]) + (f" and {len(seen) - KEYS_SHOWN} more" if len(seen) > KEYS_SHOWN else "")
-    raise InputError(f"{name}: no field {text_column!r}; the rows have: {listed or 'no fields'}")
+    raise InputError(
+        f"{name}: no field {text_column!r}; the fields are: {listed or 'none'}",
+        reason="column-missing",
+        file=name,
+        column=text_column,
+        found=listed,
+    )
 
 
 def _name(value: Any) -> str:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from nerd_onnx.errors import InputError
+
 Kind = Literal["null", "boolean", "integer", "number", "string", "array", "object"]
 
 MAX_FIELDS = 10_000
@@ -23,8 +25,8 @@ _KINDS: dict[type, Kind] = {
 _NUMBERS = ("integer", "number")
 
 
-class MixedTypesError(ValueError):
-    """The values of a field fit no one Arrow type."""
+class MixedTypesError(InputError):
+    """The values of a field have no common Arrow type. The reader of the file adds the row to it."""
 
 
 @dataclass
@@ -109,13 +111,23 @@ class FieldShape:
         shape = self.fields.get(key)
         if shape is None:
             if len(self.fields) >= MAX_FIELDS:
-                raise MixedTypesError(f"{self._called()} has over {MAX_FIELDS} different keys")
+                raise MixedTypesError(
+                    f"{self._called()} has more than {MAX_FIELDS} different keys",
+                    reason="too-many-keys",
+                    column=self.name,
+                    maximum=MAX_FIELDS,
+                )
             shape = self.fields[key] = self._inner(f"{self.name}.{key}" if self.name else key)
         return shape
 
     def _inner(self, name: str) -> FieldShape:
         if self.depth >= MAX_DEPTH:
-            raise MixedTypesError(f"{self._called()} is nested over {MAX_DEPTH} levels deep")
+            raise MixedTypesError(
+                f"{self._called()} is nested more than {MAX_DEPTH} levels deep",
+                reason="too-deep",
+                column=self.name,
+                maximum=MAX_DEPTH,
+            )
         return FieldShape(name, depth=self.depth + 1)
 
     def _join(self, kind: Kind, line: int) -> None:
@@ -124,7 +136,13 @@ class FieldShape:
         elif self.kind in _NUMBERS and kind in _NUMBERS:
             self.kind = "number"
         else:
-            raise MixedTypesError(f"{self._called()} is {_a(kind)} here and {_a(self.kind)} on line {self.line}")
+            raise MixedTypesError(
+                f"{self._called()} is {_a(kind)} here and {_a(self.kind)} on line {self.line}",
+                reason="mixed-types",
+                column=self.name,
+                found=kind,
+                expected=self.kind,
+            )
 
     def _check_range(self, line: int) -> None:
         if self.kind == "number":
@@ -133,7 +151,9 @@ class FieldShape:
             fits = self.low >= -(1 << 63) and self.high < (1 << 63 if self.low < 0 else 1 << 64)
         if not fits:
             raise MixedTypesError(
-                f"{self._called()} holds whole numbers too large for one exact column, up to line {line}"
+                f"{self._called()} has whole numbers that are too large for one exact column, up to line {line}",
+                reason="number-too-large",
+                column=self.name,
             )
 
     def _called(self) -> str:

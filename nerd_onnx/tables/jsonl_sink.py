@@ -179,11 +179,17 @@ class JsonLinesSink:
             return json_values(column)
         except UnicodeDecodeError as err:
             raise InputError(
-                f"{self._source_name}, {rows.place(0)} and after: column {name!r} is not valid UTF-8, as JSON must be; "
-                "write Parquet, or repair the column"
+                f"{self._source_name}, {rows.place(0)} or later: column {name!r} is not valid UTF-8, which JSON "
+                "requires; write Parquet, or repair the column",
+                reason="not-utf8",
+                file=self._source_name,
+                row=rows.shown_number(0),
+                column=name,
             ) from err
         except TypeError as err:
-            raise OutputError(f"column {name!r} cannot be written as JSON: {err}; write Parquet") from err
+            raise OutputError(
+                f"column {name!r} cannot be written as JSON: {err}; write Parquet", reason="not-json-type", column=name
+            ) from err
 
 
 Member = tuple["Key", Iterable[str]]  # with its value, as JSON in pieces
@@ -309,7 +315,9 @@ def _check_names(schema: pa.Schema) -> None:
     for name in schema.names:
         if len(schema.get_all_field_indices(name)) > 1:
             raise OutputError(
-                f"two columns are named {name!r}; a JSON object cannot hold both: rename one, or write Parquet"
+                f"two columns are named {name!r}, and a JSON object cannot hold both; rename one, or write Parquet",
+                reason="column-ambiguous",
+                column=name,
             )
 
 

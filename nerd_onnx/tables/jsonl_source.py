@@ -105,18 +105,17 @@ class RawLinesSource(Closing):
         kept: list[tuple[int, int]] = []
         faults: list[Fault] = []
         for i, (number, line) in enumerate(group):
-            where = f"{self._name}, line {number}"
             try:
-                record = parse_object(where, line, UNTYPED)
+                record = parse_object(self._name, number, line, UNTYPED)
                 keys.update(dict.fromkeys(record))
             except RowError as err:
-                faults.append(self._fault(err, Fault(first_row + i, err.reason, number, raw=line)))
+                faults.append(self._fault(err, Fault(first_row + i, err.problem, number, raw=line)))
                 continue
             kept.append((i, number))
             try:
-                texts.append(text_of(where, record, self._text_column))
+                texts.append(text_of(self._name, number, record, self._text_column))
             except RowError as err:
-                faults.append(self._fault(err, Fault(first_row + i, err.reason, number, index=len(texts))))
+                faults.append(self._fault(err, Fault(first_row + i, err.problem, number, index=len(texts))))
                 texts.append(None)
         return RowBatch(
             texts=text_array(texts),
@@ -190,19 +189,23 @@ class TypedLinesSource(Closing):
         shape, rows, parsed, has_text = FieldShape(""), 0, False, False
         for number, line in lines:
             rows += 1
-            where = f"{self._name}, line {number}"
             try:
                 record = self._parse(number, line)
                 parsed, has_text = True, has_text or self._text_column in record
-                self._fit(where, shape, record, number)
+                self._fit(shape, record, number)
             except RowError as err:
                 if not self._options.lenient:
                     raise
-                self._misfits[number] = err.reason
+                self._misfits[number] = err.problem
                 if len(self._misfits) > MAX_MISFITS:
                     raise InputError(
-                        f"{where}: the {len(self._misfits)}th row that fits no Parquet schema together with the "
-                        "others. Write JSON Lines, which takes any mixture, or make the fields uniform"
+                        f"{self._name}, line {number}: {len(self._misfits)} rows fit no common Parquet schema, and the "
+                        f"maximum is {MAX_MISFITS}. Write JSON Lines, which allows mixed types, or make the fields "
+                        "uniform",
+                        reason="too-many-mixed-rows",
+                        file=self._name,
+                        row=number,
+                        maximum=MAX_MISFITS,
                     ) from err
         if parsed and not has_text:
             require_text_column(self._name, shape.fields, self._text_column)
@@ -211,20 +214,23 @@ class TypedLinesSource(Closing):
         types[self._text_column] = pa.string()
         return pa.schema(list(types.items())), rows
 
-    def _fit(self, where: str, shape: FieldShape, record: dict[str, Any], number: int) -> None:
-        """Let a row have its say in the schema."""
-        text_of(where, record, self._text_column)
+    def _fit(self, shape: FieldShape, record: dict[str, Any], number: int) -> None:
+        """Extend the schema so that it fits a row."""
+        text_of(self._name, number, record, self._text_column)
         try:
             shape.add(record, number)
         except MixedTypesError as err:
             raise RowError(
-                where,
-                f"{err}; a Parquet column has one type. Write JSON Lines, which takes any mixture, "
-                "or make the field uniform",
+                self._name,
+                number,
+                f"{err}; a Parquet column has one type. Write JSON Lines, which allows mixed types, or make the field "
+                "uniform",
+                reason=err.reason,
+                **err.fields,
             ) from err
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:
-        return parse_object(f"{self._name}, line {number}", line, TYPED, clean=True)
+        return parse_object(self._name, number, line, TYPED, clean=True)
 
     def _batch(self, group: list[NumberedLine], first_row: int) -> RowBatch:
         good = [(i, number, line) for i, (number, line) in enumerate(group) if number not in self._misfits]
@@ -250,8 +256,10 @@ class TypedLinesSource(Closing):
             columns = [self._column(records, field) for field in self.schema]
         except (pa.ArrowException, TypeError, OverflowError) as err:
             raise InputError(
-                f"{self._name}, lines {group[0][0]} to {group[-1][0]}: not what they were a moment ago; "
-                "the file changed while it was read"
+                f"{self._name}, lines {group[0][0]} to {group[-1][0]}: the lines changed while the file was read",
+                reason="changed-while-read",
+                file=self._name,
+                row=group[0][0],
             ) from err
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 

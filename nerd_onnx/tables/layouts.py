@@ -97,10 +97,19 @@ class Layout:
         :raises OptionError: when they do not
         """
         if self.is_long and self.key in [part.name for part in self.parts]:
-            raise OptionError(f"--key {self.key}: the long layout has a column of that name; rename it in the input")
+            raise OptionError(
+                f"--key {self.key}: the long layout has its own column with this name; rename the column of the input",
+                reason="key-name-taken",
+                option="--key",
+                column=self.key or "",
+            )
         if text_column in [field.name for field in self.fields]:
             raise OptionError(
-                f"the new column cannot be the text column {text_column!r}; choose another name (--column)"
+                f"--column: the new column cannot have the name of the text column {text_column!r}; choose another "
+                "name",
+                reason="column-is-text-column",
+                option="--column",
+                column=text_column,
             )
 
     def check_key(self, source: Source) -> None:
@@ -112,10 +121,15 @@ class Layout:
         names = list(source.column_names)
         if not self.is_long or self.key is None or names.count(self.key) == 1 or not names or source.num_rows == 0:
             return
-        found = f"has {names.count(self.key)} columns" if self.key in names else "has no"
+        found = f"has {names.count(self.key)} columns" if self.key in names else "has no column"
         more = f" and {len(names) - KEYS_SHOWN} more" if len(names) > KEYS_SHOWN else ""
         raise InputError(
-            f"{input_name(source.path)}: {found} {self.key!r} for --key; it has: {', '.join(names[:KEYS_SHOWN])}{more}"
+            f"{input_name(source.path)}: {found} named {self.key!r} for --key; the columns are: "
+            f"{', '.join(names[:KEYS_SHOWN])}{more}",
+            reason="key-ambiguous" if self.key in names else "key-missing",
+            file=input_name(source.path),
+            option="--key",
+            column=self.key,
         )
 
 

@@ -39,9 +39,11 @@ def output_errors(path: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as err:
-        raise OutputError(f"{output_name(path)}: {_refusal(err)}") from err
+        raise _refusal(output_name(path), err) from err
     except pa.ArrowException as err:
-        raise OutputError(f"{output_name(path)}: cannot be written: {first_line(err)}") from err
+        raise OutputError(
+            f"{output_name(path)}: cannot be written: {first_line(err)}", reason="cannot-write", file=output_name(path)
+        ) from err
 
 
 def check_output(input_path: str, output_path: str, overwrite: bool) -> None:  # noqa: FBT001 - the option's name
@@ -58,7 +60,11 @@ def check_output(input_path: str, output_path: str, overwrite: bool) -> None:  #
         else:
             found = find(output_path)
         if found is not None and not is_device(found) and _is_input(found, input_path, output_path):
-            raise OutputError(f"{output_name(output_path)}: is the input itself; give the output another name")
+            raise OutputError(
+                f"{output_name(output_path)}: is also the input; give the output another name",
+                reason="output-is-input",
+                file=output_name(output_path),
+            )
         if output_path != STANDARD_STREAM:
             check_place(output_path, found, overwrite=overwrite)
             _check_store(output_path)
@@ -90,7 +96,11 @@ def standard_output() -> IO[bytes]:
     :raises OutputError: when it is closed
     """
     if sys.stdout is None or sys.stdout.closed:
-        raise OutputError(f"{output_name(STANDARD_STREAM)}: is closed; leave it open, or give a file name")
+        raise OutputError(
+            f"{output_name(STANDARD_STREAM)}: is closed; leave it open, or give a file name",
+            reason="closed-stream",
+            file=output_name(STANDARD_STREAM),
+        )
     stream: Any = sys.stdout.buffer
     return cast("IO[bytes]", _FullWrites(stream)) if isinstance(stream, io.RawIOBase) else stream
 
@@ -136,18 +146,32 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
     """
     name = output_name(path)
     if found is not None and stat.S_ISDIR(found.st_mode):
-        raise OutputError(f"{name}: is a directory; give a file name")
+        raise OutputError(f"{name}: is a folder; give a file name", reason="is-folder", file=name)
     if found is not None and is_device(found):
         return
     if found is not None and not overwrite:
-        raise ExistsError(f"{name}: exists already; give another name, or --overwrite")
+        raise ExistsError(
+            f"{name}: already exists; give another name, or replace it with --overwrite",
+            reason="output-exists",
+            file=name,
+        )
     if stores.is_uri(path):
         return
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
-        raise OutputError(f"{name}: there is no folder {output_name(folder)}; make it first")
+        raise OutputError(
+            f"{name}: the folder {output_name(folder)} does not exist; create it first",
+            reason="missing-folder",
+            file=name,
+            folder=output_name(folder),
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{name}: permission denied to write into {output_name(folder)}")
+        raise OutputError(
+            f"{name}: no permission to write into the folder {output_name(folder)}",
+            reason="no-permission",
+            file=name,
+            folder=output_name(folder),
+        )
 
 
 def make_folder_for(path: str) -> None:
@@ -164,14 +188,30 @@ def make_folder_for(path: str) -> None:
 def _check_store(uri: str) -> None:
     """Check that a store takes files; where the output is here, there is nothing to check."""
     if not stores.is_writable(uri):
-        raise OutputError(f"{output_name(uri)}: can only be read; write to a file, or to another store")
+        raise OutputError(
+            f"{output_name(uri)}: this remote storage is read-only; write to a file, or to other remote storage",
+            reason="read-only-storage",
+            file=output_name(uri),
+        )
     if stores.is_uri(uri) and not stores.has_bucket(uri):
-        raise OutputError(f"{output_name(uri)}: there is no such bucket; make it first")
+        raise OutputError(
+            f"{output_name(uri)}: the bucket does not exist; create it first",
+            reason="missing-bucket",
+            file=output_name(uri),
+        )
 
 
-def _refusal(err: OSError) -> str:
+def _refusal(name: str, err: OSError) -> OutputError:
     if err.errno in _DISK_FULL:
-        return "the disk is full; make room, or write elsewhere"
+        return OutputError(
+            f"{name}: the disk is full; free some space, or write to another place", reason="disk-full", file=name
+        )
     if err.errno == errno.EFBIG:
-        return "larger than files may be here; raise the limit (ulimit -f), or write elsewhere"
-    return f"cannot be written: {err.strerror or first_line(err)}"
+        return OutputError(
+            f"{name}: is larger than a file may be here; raise the limit (ulimit -f), or write to another place",
+            reason="file-too-large",
+            file=name,
+        )
+    return OutputError(
+        f"{name}: cannot be written: {err.strerror or first_line(err)}", reason="cannot-write", file=name
+    )

@@ -73,8 +73,11 @@ class ParquetSource(Closing):
                 yield from self._cut(batch, group, end)
             if self.rows_read < end:  # pyarrow says nothing when a file ends early
                 raise InputError(
-                    f"{self._name}, row group {group}: ends {end - self.rows_read} rows before it should: the file is "
-                    "damaged, or changed while it was read"
+                    f"{self._name}, row group {group}: ends {end - self.rows_read} rows too early; the file is "
+                    "damaged, or changed while it was read",
+                    reason="row-group-cut",
+                    file=self._name,
+                    row_group=group,
                 )
 
     def close(self) -> None:
@@ -100,7 +103,10 @@ class ParquetSource(Closing):
                     return
         except _DAMAGE as err:
             raise InputError(
-                f"{self._name}, row group {group}: damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
+                f"{self._name}, row group {group}: is damaged, or pyarrow cannot read it: {_reason(err)}",
+                reason="damaged-parquet",
+                file=self._name,
+                row_group=group,
             ) from err
 
     def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
@@ -137,7 +143,13 @@ class ParquetSource(Closing):
         while (found := first_invalid(texts.slice(rows[-1] + 1 if rows else 0))) is not None:
             row = found + (rows[-1] + 1 if rows else 0)
             if not self._options.lenient:
-                raise InputError(f"{self._name}, row {self.rows_read + row}: {self._no_utf8}")
+                raise InputError(
+                    f"{self._name}, row {self.rows_read + row}: {self._no_utf8}",
+                    reason="not-utf8",
+                    file=self._name,
+                    row=self.rows_read + row,
+                    column=self.column_names[self._text_index],
+                )
             rows.append(row)
         return rows
 
@@ -161,10 +173,17 @@ def _open(path: str, name: str) -> pq.ParquetFile:
         _check_footer(opened, name)
         file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except _DAMAGE as err:
-        raise InputError(f"{name}: not a readable Parquet file, or cut short: {_reason(err)}") from err
+        raise InputError(
+            f"{name}: is not a Parquet file, or is cut off: {_reason(err)}", reason="not-parquet", file=name
+        ) from err
     if file.metadata.num_columns > MAX_COLUMNS:
         raise InputError(
-            f"{name}: has {file.metadata.num_columns} columns, over {MAX_COLUMNS}; take out those that are not needed"
+            f"{name}: has {file.metadata.num_columns} columns, and the maximum is {MAX_COLUMNS}; remove the columns "
+            "that are not needed",
+            reason="too-many-columns",
+            file=name,
+            found=int(file.metadata.num_columns),
+            maximum=MAX_COLUMNS,
         )
     return file
 
@@ -175,7 +194,9 @@ def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:
         str(schema)  # names and metadata are decoded only here
     except _DAMAGE as err:
         raise InputError(
-            f"{name}: its schema is damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
+            f"{name}: its schema is damaged, or pyarrow cannot read it: {_reason(err)}",
+            reason="damaged-schema",
+            file=name,
         ) from err
     return schema
 
@@ -184,15 +205,23 @@ def _check_footer(file: io.RawIOBase | pa.NativeFile, name: str) -> None:
     """Refuse a file without one, and a footer that takes gigabytes once it is read, before it is."""
     length = file.seek(0, os.SEEK_END)
     if length == 0:
-        raise InputError(f"{name}: the file is empty (0 bytes), which Parquet never is; make it anew")
+        raise InputError(
+            f"{name}: the file is empty (0 bytes), and no Parquet file is empty; create it again",
+            reason="empty-file",
+            file=name,
+        )
     if length < _FOOTER_END:
         return
     file.seek(-_FOOTER_END, os.SEEK_END)
     size, magic = struct.unpack("<I4s", file.read(_FOOTER_END))
     if magic == b"PAR1" and size > MAX_FOOTER_BYTES:
         raise InputError(
-            f"{name}: its footer has {size / 1e6:.0f} MB, over {MAX_FOOTER_BYTES / 1e6:.0f}: too many columns or row "
-            "groups; split it, or take out columns"
+            f"{name}: its footer has {size / 1e6:.0f} MB, and the maximum is {MAX_FOOTER_BYTES / 1e6:.0f} MB; it has "
+            "too many columns or row groups: split the file, or remove columns",
+            reason="footer-too-large",
+            file=name,
+            found=int(size),
+            maximum=MAX_FOOTER_BYTES,
         )
 
 
@@ -210,7 +239,10 @@ def _codecs(file: pq.ParquetFile, name: str) -> tuple[str, ...] | None:
         next(file.iter_batches(batch_size=1, row_groups=[0], use_threads=False), None)
     except _DAMAGE as err:
         raise InputError(
-            f"{name}, row group 0: damaged, or of a kind that pyarrow cannot read: {_reason(err)}"
+            f"{name}, row group 0: is damaged, or pyarrow cannot read it: {_reason(err)}",
+            reason="damaged-parquet",
+            file=name,
+            row_group=0,
         ) from err
     group = metadata.row_group(0)
     return tuple(group.column(i).compression for i in range(metadata.num_columns))

@@ -122,7 +122,14 @@ def rejected_rows(path: str) -> dict[str, frozenset[int] | None]:
                 else:
                     of_file.add(int(record["row"]))
     except OSError as err:
-        raise InputError(f"{input_name(path)}: cannot be read: {err.strerror}") from err
+        raise InputError(
+            f"{input_name(path)}: cannot be read: {err.strerror}", reason="cannot-read", file=input_name(path)
+        ) from err
     except (ValueError, KeyError, TypeError) as err:
-        raise InputError(f"{input_name(path)}, line {number}: no reject; expected a file that --rejects wrote") from err
+        raise InputError(
+            f"{input_name(path)}, line {number}: is not a rejected row; expected a rejects file, written by --rejects",
+            reason="not-rejects-file",
+            file=input_name(path),
+            row=number,
+        ) from err
     return {file: None if file in whole else frozenset(numbers) for file, numbers in rows.items()}

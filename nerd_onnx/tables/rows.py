@@ -63,7 +63,12 @@ class Fault:
     @property
     def place(self) -> str:
         """Name the row for a message: its line (from 1) in JSON Lines, else its row (from 0)."""
-        return f"row {self.row}" if self.line is None else f"line {self.line}"
+        return f"{'row' if self.line is None else 'line'} {self.shown_number}"
+
+    @property
+    def shown_number(self) -> int:
+        """Number of the row as messages show it: its line (from 1) in JSON Lines, else its row (from 0)."""
+        return self.row if self.line is None else self.line
 
 
 @dataclass(frozen=True)
@@ -163,9 +168,11 @@ class RowBatch:
 
     def place(self, row: int) -> str:
         """Name a row for a message: its line (from 1) in JSON Lines, else its row (from 0)."""
-        if self.line_numbers is not None:
-            return f"line {self.line_numbers[row]}"
-        return f"row {self.number(row)}"
+        return f"{'row' if self.line_numbers is None else 'line'} {self.shown_number(row)}"
+
+    def shown_number(self, row: int) -> int:
+        """Return the number of a row as messages show it: its line (from 1) in JSON Lines, else its row (from 0)."""
+        return self.number(row) if self.line_numbers is None else self.line_numbers[row]
 
 
 class Closing(ABC):

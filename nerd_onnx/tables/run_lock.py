@@ -61,7 +61,9 @@ class RunLock(Closing):
             owner = _owner(descriptor)
             os.close(descriptor)
             raise BusyError(
-                f"{output_name(output)}: is being written by another run ({owner}); wait for it, or stop it"
+                f"{output_name(output)}: another run is writing it ({owner}); wait for that run, or stop it",
+                reason="busy",
+                file=output_name(output),
             ) from err
         except OSError as err:
             if err.errno not in _NO_LOCKS:
@@ -91,8 +93,11 @@ def _make_folder(output: str, folder: str) -> None:
     theirs = hasattr(os, "geteuid") and found.st_uid != os.geteuid()
     if not stat.S_ISDIR(found.st_mode) or theirs:
         raise OutputError(
-            f"{output_name(output)}: its work folder {output_name(folder)} belongs to somebody else, or is no folder; "
-            "remove it, or write elsewhere"
+            f"{output_name(output)}: its work folder {output_name(folder)} belongs to another user, or is not a "
+            "folder; remove it, or write to another place",
+            reason="foreign-work-folder",
+            file=output_name(output),
+            folder=output_name(folder),
         )
 
 

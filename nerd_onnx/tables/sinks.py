@@ -38,7 +38,11 @@ def output_format(
     if named is not None:
         return named
     if PurePath(bare(path)).suffix:
-        raise OutputError(f"{output_name(path)}: neither Parquet nor JSON Lines by its name; {remedy}")
+        raise OutputError(
+            f"{output_name(path)}: its name shows neither Parquet nor JSON Lines; {remedy}",
+            reason="unknown-format",
+            file=output_name(path),
+        )
     return source_format()
 
 

@@ -65,9 +65,12 @@ def detect_format(path: str, asked: Format | None) -> Format:
         return known
     if _suffix(path) in _TABLES_OF_TEXT:
         raise InputError(
-            f"{input_name(path)}: is CSV by its name, which is not read; make it Parquet, e.g. with DuckDB: "
-            "COPY (FROM 'in.csv') TO 'in.parquet', or with pyarrow's csv.read_csv and parquet.write_table. If it is "
-            "something else, give --format"
+            f"{input_name(path)}: is a CSV file by its name, and CSV cannot be read; convert it to Parquet, for "
+            "example with DuckDB: COPY (FROM 'in.csv') TO 'in.parquet', or with pyarrow's csv.read_csv and "
+            "parquet.write_table. If the file has another format, give --format",
+            reason="is-csv",
+            file=input_name(path),
+            option="--format",
         )
     head = read_head(path, _HEAD_BYTES)
     if head.startswith(PARQUET_MAGIC):
@@ -77,8 +80,11 @@ def detect_format(path: str, asked: Format | None) -> Format:
     if head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{"):
         return "jsonl"
     raise InputError(
-        f"{input_name(path)}: {'' if head else 'is empty, and '}neither its name nor its first bytes tell Parquet or "
-        "JSON Lines; give --format"
+        f"{input_name(path)}: {'' if head else 'is empty, and '}neither its name nor its first bytes show whether it "
+        "is Parquet or JSON Lines; give --format",
+        reason="unknown-format",
+        file=input_name(path),
+        option="--format",
     )
 
 

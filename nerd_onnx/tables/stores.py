@@ -132,7 +132,12 @@ def find(path: str) -> os.stat_result:
     if found.type.name == "NotFound":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if found.is_file and found.size is None:
-        raise StoreError(f"{without_secrets(path)}: its server does not tell its size; fetch it, and give the file")
+        raise StoreError(
+            f"{without_secrets(path)}: the server does not report the size of the file; download it, and give the "
+            "local file",
+            reason="unknown-size",
+            file=without_secrets(path),
+        )
     mode = modes.S_IFDIR if found.type.name == "Directory" else modes.S_IFREG
     times_ns = dict.fromkeys(("st_atime_ns", "st_mtime_ns", "st_ctime_ns"), found.mtime_ns or 0)
     return os.stat_result((mode, 0, 0, 0, 0, 0, found.size or 0, 0, 0, 0), times_ns)
@@ -262,7 +267,12 @@ def _fsspec_filesystem(uri: str) -> tuple[Any, str]:
     except ImportError as err:
         scheme = uri.partition("://")[0].lower()
         extra = "pip install 'nerd-onnx[stores]'" if scheme in _EXTRA_SCHEMES else first_line(err)
-        raise StoreError(f"{without_secrets(uri)}: a package that {scheme}:// needs is missing: {extra}") from err
+        raise StoreError(
+            f"{without_secrets(uri)}: a package that {scheme}:// needs is missing: {extra}",
+            reason="missing-package",
+            file=without_secrets(uri),
+            scheme=scheme,
+        ) from err
     return PyFileSystem(FSSpecHandler(filesystem)), path
 
 
@@ -276,7 +286,11 @@ def _store_errors(uri: str) -> Iterator[None]:
     except Exception as err:
         unreachable = any(kind.__name__ in _UNREACHABLE for kind in type(err).__mro__)
         reason = "it cannot be reached; is there a network?" if unreachable else without_password(first_line(err))
-        raise StoreError(f"{without_secrets(uri)}: its store cannot be read: {reason}") from err
+        raise StoreError(
+            f"{without_secrets(uri)}: the remote storage cannot be read: {reason}",
+            reason="unreachable" if unreachable else "storage-failed",
+            file=without_secrets(uri),
+        ) from err
 
 
 class _Object(io.RawIOBase):

@@ -54,9 +54,15 @@ def check_readable(path: str) -> None:
         return
     found = _stat(path)
     if stat.S_ISDIR(found.st_mode):
-        raise InputError(f"{input_name(path)}: is a directory; expected one Parquet or JSON Lines file")
+        raise InputError(
+            f"{input_name(path)}: is a folder; expected one Parquet or JSON Lines file",
+            reason="is-folder",
+            file=input_name(path),
+        )
     if not is_uri(path) and not os.access(path, os.R_OK):
-        raise InputError(f"{input_name(path)}: cannot be read: permission denied")
+        raise InputError(
+            f"{input_name(path)}: cannot be read: permission denied", reason="no-permission", file=input_name(path)
+        )
 
 
 def read_head(path: str, size: int) -> bytes:
@@ -69,7 +75,12 @@ def read_head(path: str, size: int) -> bytes:
         return _head(path, _standard_input())[:size]
     check_readable(path)
     if is_stream(path):
-        raise InputError(f"{input_name(path)}: a pipe or device does not show its format; give it with --format")
+        raise InputError(
+            f"{input_name(path)}: the format of a pipe or device cannot be detected; give it with --format",
+            reason="unknown-format",
+            file=input_name(path),
+            option="--format",
+        )
     with open_bytes(path) as file:
         return file.read(size)
 
@@ -87,7 +98,9 @@ def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
             return io.BufferedReader(open_object(path), buffer_bytes or _STORE_BUFFER_BYTES)
         file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
     except OSError as err:
-        raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
+        raise InputError(
+            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
+        ) from err
     return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
 
 
@@ -150,15 +163,27 @@ class ByteStream(Closing):
             line = self._reader.readline(self._line_bytes + 1)
         except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as err:
             raise InputError(
-                f"{input_name(self.path)}, after line {number}: the compressed stream is cut or damaged "
-                f"({first_line(err).rstrip('.')}); make the file anew"
+                f"{input_name(self.path)}, after line {number}: the compressed data is cut off or damaged "
+                f"({first_line(err).rstrip('.')}); create the file again",
+                reason="damaged-compression",
+                file=input_name(self.path),
+                row=number,
             ) from err
         except OSError as err:
-            raise InputError(f"{input_name(self.path)}, after line {number}: cannot be read: {_reason(err)}") from err
+            raise InputError(
+                f"{input_name(self.path)}, after line {number}: cannot be read: {_reason(err)}",
+                reason="cannot-read",
+                file=input_name(self.path),
+                row=number,
+            ) from err
         if len(line) > self._line_bytes:
             raise InputError(
-                f"{input_name(self.path)}, line {number + 1}: over {_size(self._line_bytes)}; expected one JSON object "
-                "a line. Is it a longer one, allow more (--max-memory)"
+                f"{input_name(self.path)}, line {number + 1}: is longer than {_size(self._line_bytes)}; expected one "
+                "JSON object per line. If one object is that long, raise --max-memory",
+                reason="line-too-long",
+                file=input_name(self.path),
+                row=number + 1,
+                maximum=self._line_bytes,
             )
         return line
 
@@ -196,8 +221,11 @@ def _spool(path: str) -> IO[bytes]:
     except OSError as err:
         copy.close()
         raise InputError(
-            f"{input_name(path)}: cannot be kept in {tempfile.gettempdir()}: {_reason(err)}; "
-            "set TMPDIR to a folder with room, or give a file"
+            f"{input_name(path)}: cannot be copied to {tempfile.gettempdir()}: {_reason(err)}; set TMPDIR to a folder "
+            "with free space, or give a file",
+            reason="cannot-buffer",
+            file=input_name(path),
+            folder=tempfile.gettempdir(),
         ) from err
     except BaseException:
         copy.close()
@@ -213,14 +241,20 @@ def _stat(path: str) -> os.stat_result:
     try:
         return find(path)
     except FileNotFoundError as err:
-        raise InputError(f"{input_name(path)}: no such file") from err
+        raise InputError(f"{input_name(path)}: no such file", reason="missing-file", file=input_name(path)) from err
     except (OSError, ValueError) as err:
-        raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
+        raise InputError(
+            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
+        ) from err
 
 
 def _standard_input() -> io.BufferedReader:
     if sys.stdin is None or sys.stdin.closed:
-        raise InputError(f"{input_name(STANDARD_STREAM)}: is closed; leave it open, or give a file name")
+        raise InputError(
+            f"{input_name(STANDARD_STREAM)}: is closed; leave it open, or give a file name",
+            reason="closed-stream",
+            file=input_name(STANDARD_STREAM),
+        )
     return _with_whole_head(cast("io.BufferedReader", sys.stdin.buffer))
 
 
@@ -238,7 +272,9 @@ def _head(path: str, reader: io.BufferedReader) -> bytes:
     try:
         return reader.peek(_MAGIC_BYTES)
     except OSError as err:
-        raise InputError(f"{input_name(path)}: cannot be read: {_reason(err)}") from err
+        raise InputError(
+            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
+        ) from err
 
 
 def _decompressed(path: str, raw: io.BufferedReader) -> io.BufferedReader:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, repeat
 from typing import Any, cast, get_args
 
 import pyarrow as pa
 
-from nerd_onnx.errors import InputError, OptionError
+from nerd_onnx.errors import Field, InputError, OptionError
 from nerd_onnx.tables.columns import METADATA_PREFIX, OffsetUnit
 from nerd_onnx.tables.json_lines import parse_object
 from nerd_onnx.tables.rows import Closing, RowBatch
@@ -52,12 +52,21 @@ class TaggedRow:
     :param number: its number in the file, from 0
     :param entities: in order of their start; None where the row was not tagged
     :param place: file and row, for messages
+    :param file: its file, for messages
+    :param shown_number: its number as messages show it
     """
 
     number: int
     text: str | None
     entities: Sequence[TaggedEntity] | None
     place: str = ""
+    file: str = ""
+    shown_number: int = 0
+
+    @property
+    def where(self) -> dict[str, Field]:
+        """The fields of an error that say where the row is."""
+        return {"file": self.file, "row": self.shown_number}
 
 
 class TaggedFile(Closing):
@@ -110,15 +119,16 @@ class TaggedFile(Closing):
         """
         for batch in self.source.batches():
             texts: list[str | None] = batch.texts.to_pylist()
-            yield batch, map(self._row, repeat(batch), count(), texts, _column_of(batch, self.column))
+            yield batch, map(self._row, repeat(batch), count(), texts, _column_of(self.path, batch, self.column))
 
     def close(self) -> None:
         """Close the file."""
         self.source.close()
 
     def _row(self, batch: RowBatch, i: int, text: str | None, entities: Any) -> TaggedRow:
-        place = f"{input_name(self.path)}, {batch.place(i)}"
-        return TaggedRow(batch.number(i), text, _entities(place, text, entities, self._unit), place)
+        file = input_name(self.path)
+        row = TaggedRow(batch.number(i), text, None, f"{file}, {batch.place(i)}", file, batch.shown_number(i))
+        return replace(row, entities=_entities(row, entities, self._unit))
 
 
 def tagged_rows(path: str, **options: Any) -> Iterator[TaggedRow]:
@@ -134,13 +144,14 @@ def tagged_rows(path: str, **options: Any) -> Iterator[TaggedRow]:
             yield from rows
 
 
-def _column_of(batch: RowBatch, column: str) -> list[Any]:
+def _column_of(path: str, batch: RowBatch, column: str) -> list[Any]:
     """Give the entities of a batch as the file has them."""
     if batch.table is not None:
         found: list[Any] = batch.table.column(column).to_pylist()
         return found
-    lines = enumerate(batch.lines or ())
-    return [parse_object(batch.place(i), line, _DECODER, clean=True).get(column) for i, line in lines]
+    file = input_name(path)
+    lines = ((batch.shown_number(i), line) for i, line in enumerate(batch.lines or ()))
+    return [parse_object(file, number, line, _DECODER, clean=True).get(column) for number, line in lines]
 
 
 def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]:
@@ -165,9 +176,21 @@ def _unit(source: Source, path: str, column: str, asked: OffsetUnit | None) -> O
     if not said:
         return asked or "codepoint"
     if said not in get_args(OffsetUnit):
-        raise InputError(f"{input_name(path)}: its offsets are in {said!r}; this version knows {get_args(OffsetUnit)}")
+        raise InputError(
+            f"{input_name(path)}: the unit of its offsets is {said!r}; expected one of "
+            f"{', '.join(get_args(OffsetUnit))}",
+            reason="unknown-offset-unit",
+            file=input_name(path),
+            found=said,
+        )
     if asked is not None and asked != said:
-        raise OptionError(f"--offset-unit {asked}: {input_name(path)} says that its offsets are in {said}")
+        raise OptionError(
+            f"--offset-unit {asked}: {input_name(path)} says that its offsets are in {said}",
+            reason="other-offset-unit",
+            option="--offset-unit",
+            file=input_name(path),
+            found=said,
+        )
     return cast("OffsetUnit", said)
 
 
@@ -188,11 +211,19 @@ def _check_column(source: Source, path: str, column: str, format: Format) -> Non
         missing = f"{input_name(path)}: has no {what} {column!r} with entities"
         if layout in ("wide", "long"):
             raise InputError(
-                f"{missing}: it was tagged with --layout {layout}, where nested is needed; tag its input once more "
-                "without --layout"
+                f"{missing}: it was tagged with --layout {layout}, and the nested layout is needed; tag its input "
+                "again without --layout",
+                reason="not-nested",
+                file=input_name(path),
+                column=column,
+                found=layout,
             )
         raise InputError(
-            f"{missing}; it has: {', '.join(names)}. Tag it first with nerd-tag, or name the {what} with --column"
+            f"{missing}; the {what}s are: {', '.join(names)}. Tag the file with nerd-tag first, or give the {what} "
+            "with --column",
+            reason="column-missing",
+            file=input_name(path),
+            column=column,
         )
     kind = source.schema.field(column).type if source.schema is not None else pa.null()
     if pa.types.is_null(kind):
@@ -201,29 +232,48 @@ def _check_column(source: Source, path: str, column: str, format: Format) -> Non
     fields = [inner.field(i).name for i in range(inner.num_fields)] if pa.types.is_struct(inner) else []
     if inner is kind or (not pa.types.is_null(inner) and not set(_FIELDS) <= set(fields)):
         raise InputError(
-            f"{input_name(path)}: column {column!r} is {kind}; expected a list of entities with {', '.join(_FIELDS)}"
+            f"{input_name(path)}: column {column!r} has type {kind}; expected a list of entities with "
+            f"{', '.join(_FIELDS)}",
+            reason="not-entities",
+            file=input_name(path),
+            column=column,
+            found=str(kind),
         )
 
 
-def _entities(where: str, text: str | None, found: Any, unit: OffsetUnit) -> list[TaggedEntity] | None:
+def _entities(row: TaggedRow, found: Any, unit: OffsetUnit) -> list[TaggedEntity] | None:
     """Turn a row's entities into ours, and check that they lie in its text."""
     if found is None:
         return None
     if not isinstance(found, list) or not all(map(_is_entity, found)):
         raise InputError(
-            f"{where}: its entities are not as nerd-tag writes them; expected a list of objects with numbers start and "
-            "end, and a label"
+            f"{row.place}: its entities do not have the layout that nerd-tag writes; expected a list of objects with "
+            "the whole numbers start and end, and a label",
+            reason="not-entities",
+            **row.where,
         )
-    place = _Places(text or "", unit)
+    text = row.text or ""
+    place = _Places(text, unit)
     result = []
     for one in found:
         start, end = place.of(one["start"]), place.of(one["end"])
-        if not 0 <= start < end <= len(text or ""):
-            raise InputError(f"{where}: entity {one['start']}:{one['end']} is not inside its text of {len(text or '')}")
-        if "text" in one and one["text"] != (text or "")[start:end]:
+        if not 0 <= start < end <= len(text):
             raise InputError(
-                f"{where}: entity {one['start']}:{one['end']} is not {one['text']!r} as it says; name the unit of the "
-                "offsets with --offset-unit"
+                f"{row.place}: entity {one['start']}:{one['end']} is outside of its text, which has {len(text)} "
+                "characters",
+                reason="entity-outside-text",
+                **row.where,
+                start=one["start"],
+                end=one["end"],
+            )
+        if "text" in one and one["text"] != text[start:end]:
+            raise InputError(
+                f"{row.place}: entity {one['start']}:{one['end']} has the text {one['text']!r}, and the text at these "
+                "offsets is another one; give the unit of the offsets with --offset-unit",
+                reason="entity-text-differs",
+                **row.where,
+                start=one["start"],
+                end=one["end"],
             )
         result.append(TaggedEntity(start, end, one["label"], one.get("fine_label"), one.get("score")))
     return sorted(result, key=lambda entity: (entity.start, entity.end))

@@ -21,12 +21,30 @@ def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
     """
     found: list[int] = schema.get_all_field_indices(text_column)
     if not found:
-        raise InputError(f"{name}: no column {text_column!r}; it has: {', '.join(schema.names) or 'no columns'}")
+        raise InputError(
+            f"{name}: no column {text_column!r}; the columns are: {', '.join(schema.names) or 'none'}",
+            reason="column-missing",
+            file=name,
+            column=text_column,
+            found=", ".join(schema.names),
+        )
     if len(found) > 1:
-        raise InputError(f"{name}: {len(found)} columns are named {text_column!r}; rename all but one")
+        raise InputError(
+            f"{name}: {len(found)} columns are named {text_column!r}; rename all but one",
+            reason="column-ambiguous",
+            file=name,
+            column=text_column,
+            found=len(found),
+        )
     kind = schema.field(found[0]).type
     if not is_text(kind):
-        raise InputError(f"{name}: column {text_column!r} has type {kind}; expected a string column")
+        raise InputError(
+            f"{name}: column {text_column!r} has type {kind}; expected a string column",
+            reason="not-text",
+            file=name,
+            column=text_column,
+            found=str(kind),
+        )
     return found[0]
 
 

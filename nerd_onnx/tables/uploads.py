@@ -47,7 +47,11 @@ class StoredFile:
         with output_errors(self._uri):
             self.file.flush()
             if not self._overwrite and exists(self._uri):
-                raise OutputError(f"{output_name(self._uri)}: was made by another program meanwhile; not overwritten")
+                raise OutputError(
+                    f"{output_name(self._uri)}: another program created it during the run; it was not overwritten",
+                    reason="exists-elsewhere",
+                    file=output_name(self._uri),
+                )
             self.file.seek(0)
             _upload(self.file, self._uri)
         self.file.close()
@@ -77,7 +81,9 @@ def _upload(file: IO[bytes], uri: str) -> None:
     except (OSError, NerdError):
         raise
     except Exception as err:  # of several libraries
-        raise OutputError(f"{output_name(uri)}: cannot be written: {first_line(err)}") from err
+        raise OutputError(
+            f"{output_name(uri)}: cannot be written: {first_line(err)}", reason="cannot-write", file=output_name(uri)
+        ) from err
 
 
 def _send(file: IO[bytes], place: Place) -> None:

@@ -141,7 +141,9 @@ class _WholeFile:
                 self._link_temporary(self._temporary)
         except FileExistsError as err:
             raise OutputError(
-                f"{output_name(self._path)}: was made by another program meanwhile; not overwritten"
+                f"{output_name(self._path)}: another program created it during the run; it was not overwritten",
+                reason="exists-elsewhere",
+                file=output_name(self._path),
             ) from err
 
     def _link_temporary(self, temporary: str) -> None:

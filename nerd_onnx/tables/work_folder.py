@@ -57,8 +57,11 @@ def unfinished_run(output: str, *, many: bool, stores_folder: str | None = None)
 def unfinished(output: str, progress: Progress) -> OutputError:
     """Make the error for a run that would forget an unfinished one."""
     return OutputError(
-        f"{output_name(output)}: an unfinished run was found, {progress.safe_rows} rows of it safe; go on with "
-        "--resume, or start anew with --overwrite"
+        f"{output_name(output)}: an earlier run was interrupted, {progress.safe_rows} of its rows are safe; continue "
+        "it with --resume, or start again with --overwrite",
+        reason="interrupted-run",
+        file=output_name(output),
+        safe_rows=progress.safe_rows,
     )
 
 
@@ -75,11 +78,18 @@ def may_go_on(output: str, progress: Progress, facts: Mapping[str, Any], *, resu
             return False
         raise unfinished(output, progress)
     if progress.header.get("version") != JOURNAL_VERSION:
-        raise OutputError(f"{name}: was begun by another version of this program; start anew with --overwrite")
+        raise OutputError(
+            f"{name}: the interrupted run was started by another version of nerd-onnx; start again with --overwrite",
+            reason="other-version",
+            file=name,
+        )
     if changed := difference(progress.header["facts"], facts):
         raise OutputError(
-            f"{name}: cannot go on: {changed} changed since the run was begun; put it back, or start anew with "
-            "--overwrite"
+            f"{name}: cannot resume: {changed} changed since the run started; change it back, or start again with "
+            "--overwrite",
+            reason="run-changed",
+            file=name,
+            changed=changed,
         )
     return True
 

@@ -17,6 +17,7 @@ from nerd_onnx.errors import InputError, OptionError, OutputError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
 from tests.engines.helpers import local_rows, table
 from tests.engines.kills import workers_killed
+from tests.failures import fails
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +141,9 @@ def test_an_existing_column_is_replaced_when_told(spark: Any, tmp_path: Path) ->
 
 def test_mistakes_are_found_before_any_task_runs(spark: Any, tmp_path: Path) -> None:
     rows = frame(spark, table(5), tmp_path / "in", parts=1)
-    with pytest.raises(InputError, match="no column 'body'; it has: key, text, part"):
+    with fails(InputError, "column-missing", column="body", found="key, text, part"):
         tag(rows, text_column="body")
-    with pytest.raises(OutputError, match="already has a column 'key'"):
+    with fails(OutputError, "column-exists", column="key"):
         tag(rows, column="key")
-    with pytest.raises(OptionError, match="the model has no label planet"):
+    with fails(OptionError, "unknown-label", found="planet"):
         tag(rows, labels=["planet"])

@@ -30,6 +30,7 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import Description
 from nerd_onnx.tagger import Tagger
 from tests.export.bundles import prepared
+from tests.failures import fails
 from tests.models import BIO_LABELS, FINE_LABELS, make_checkpoint, sample_texts
 
 WIDE = VerifyLimits(min_entity_agreement=0.5, max_labels_changed=0.2, max_f1_drop=1)
@@ -56,7 +57,7 @@ def test_kept_layers_stay_fp32(exported: Path, written: Callable[[str], str]) ->
 def test_an_unknown_layer_to_keep_is_named_with_the_layers_there_are(exported: Path) -> None:
     model = prepared(exported)
     first = linear_layers(model.graph)[0].name
-    with pytest.raises(OptionError, match=f"no layer nonsense; the linear layers are {plain_name(first)}, "):
+    with fails(OptionError, "unknown-layer", found="nonsense"):
         quantize_products(model, keep_fp32=[first, "nonsense"])
 
 
@@ -161,7 +162,7 @@ def test_what_was_quantized_is_recorded_as_it_is(checkpoint: Callable[..., Path]
         assert record["method"] == method
         assert record["embeddings"].startswith(embeddings)
         assert record.get("kept_fp32") == kept
-    with pytest.raises(OptionError, match="--quantize none"):
+    with fails(OptionError, "keep-without-quantize", option="--keep-fp32"):
         export_bundle(ExportRequest("x", tmp_path / "x", quantize="none", keep_fp32=["y"]), lambda _: None)
 
 
@@ -169,7 +170,7 @@ def test_segments_longer_than_the_positions_are_refused(
     family: str, checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     request = ExportRequest(str(checkpoint(family)), tmp_path / "b", level="fine", segment_tokens=131)
-    with pytest.raises(OptionError, match="--segment-tokens 131: the model takes 130 tokens at most"):
+    with fails(OptionError, "too-many-tokens", found=131, maximum=130):
         export_bundle(request, lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
@@ -223,7 +224,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(
     if full_at == "model":
         monkeypatch.setattr(ir, "save", save)
     request = ExportRequest(str(checkpoint(family)), tmp_path / "b", level="fine", limits=WIDE, texts=["The army."])
-    with pytest.raises(OutputError, match="cannot be written: No space left on device"):
+    with fails(OutputError, "cannot-write"):
         export_bundle(request, lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
@@ -235,27 +236,27 @@ def test_only_writing_is_called_writing(tmp_path: Path) -> None:
     assert caught.value is failure
     assert list(tmp_path.iterdir()) == []
     with (
-        pytest.raises(OutputError, match="/dev/null/b: /dev/null is no folder"),
+        fails(OutputError, "not-folder", file="/dev/null/b", folder="/dev/null"),
         new_folder(Path("/dev/null/b"), overwrite=False),
     ):
         pass
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "reason"),
     [
-        ("{", "not readable as JSON"),
-        ("[]", "not the record"),
-        ('{"recipe": []}', "not the record"),
-        ('{"data": {"train": 1}}', "not the record"),
+        ("{", "not-json"),
+        ("[]", "bad-training-record"),
+        ('{"recipe": []}', "bad-training-record"),
+        ('{"data": {"train": 1}}', "bad-training-record"),
     ],
 )
 def test_a_malformed_training_record_is_named(
-    checkpoint: Callable[..., Path], tmp_path: Path, content: str, message: str
+    checkpoint: Callable[..., Path], tmp_path: Path, content: str, reason: str
 ) -> None:
     shutil.copytree(checkpoint("bert"), tmp_path / "c")
     (tmp_path / "c" / "training.json").write_text(content)
-    with pytest.raises(ModelError, match=rf"training\.json: {message}"):
+    with fails(ModelError, reason, file=tmp_path / "c" / "training.json"):
         export_bundle(ExportRequest(str(tmp_path / "c"), tmp_path / "b"), lambda _: None)
 
 
@@ -278,24 +279,24 @@ def test_the_description_records_what_was_measured(tiny_bundle: Path) -> None:
 def test_an_existing_output_is_kept_unless_told(
     tiny_bundle: Path, checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(OutputError, match="--overwrite"):
+    with fails(OutputError, "output-exists", file=tiny_bundle):
         export_bundle(ExportRequest(str(checkpoint("bert")), tiny_bundle), lambda _: None)
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("x")
-    with pytest.raises(OutputError, match="is no model bundle"):
+    with fails(OutputError, "not-bundle", file=tmp_path / "precious"):
         export_bundle(ExportRequest(str(checkpoint("bert")), tmp_path / "precious", overwrite=True), lambda _: None)
 
 
 def test_unfit_checkpoints_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be loaded as a checkpoint"):
+    with fails(ModelError, "cannot-load", file=tmp_path):
         load_checkpoint(str(tmp_path))
     make_checkpoint(tmp_path / "nameless", "bert", ("LABEL_0", "LABEL_1"))
-    with pytest.raises(ModelError, match="names no labels"):
+    with fails(ModelError, "no-label-names"):
         load_checkpoint(str(tmp_path / "nameless"))
     make_checkpoint(tmp_path / "other", "bert", FINE_LABELS)
     config = json.loads((tmp_path / "other" / "config.json").read_text())
     (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
-    with pytest.raises(ModelError, match="holds BertForMaskedLM, not a token classifier"):
+    with fails(ModelError, "not-token-classifier", found="BertForMaskedLM"):
         load_checkpoint(str(tmp_path / "other"))
 
 

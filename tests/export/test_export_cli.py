@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from nerd_export.conversion.cli import export_command
 from nerd_export.training.cli import train_command
 from nerd_onnx.errors import OptionError, OutputError
+from tests.failures import assert_failure
 
 
 def refused(command: Any, *arguments: object) -> BaseException | str:
@@ -31,25 +32,26 @@ def test_numbers_out_of_range_are_usage_errors(tmp_path: Path, option: tuple[str
 
 def test_train_outputs_that_cannot_be_made_are_refused_first(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for output, message in (
-        ("/dev/null/x", "/dev/null is no folder"),
-        (tmp_path / "file", "is a file; --output takes a folder"),
-        (tmp_path, "is not empty; go on with --resume"),
+    for output, reason in (
+        ("/dev/null/x", "not-folder"),
+        (tmp_path / "file", "not-folder"),
+        (tmp_path, "folder-not-empty"),
     ):
         error = refused(train_command, "--output", output, "--dataset", tmp_path)
         assert isinstance(error, OutputError)
-        assert message in str(error)
+        assert_failure(error, reason, file=output)
     both = refused(train_command, "--output", tmp_path / "o", "--resume", "--overwrite")
     assert isinstance(both, OptionError)
+    assert_failure(both, "resume-and-overwrite")
     assert not (tmp_path / "o").exists()
 
 
 def test_reports_that_cannot_be_written_are_refused_first(tmp_path: Path) -> None:
-    for report, message in (
-        (tmp_path / "gone" / "r.json", "there is no folder"),
-        (tmp_path, "is a folder"),
-        ("/dev/null/r.json", "there is no folder"),
+    for report, reason in (
+        (tmp_path / "gone" / "r.json", "missing-folder"),
+        (tmp_path, "is-folder"),
+        ("/dev/null/r.json", "missing-folder"),
     ):
         error = refused(export_command, "--model", tmp_path, "--output", tmp_path / "o", "--report", report)
         assert isinstance(error, OutputError)
-        assert message in str(error)
+        assert_failure(error, reason, file=report)

@@ -64,7 +64,7 @@ def test_train_killed_resumed_exported_tagged(family: str, tmp_path: Path) -> No
     assert "Traceback" not in refused.stderr
     other = run(TRAIN, *train, "--resume", "--seed", 7)
     assert other.returncode == 1
-    assert "another seed" in other.stderr
+    assert "seed" in other.stderr
     resumed = run(TRAIN, *train, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     record = json.loads((tmp_path / "run" / "training.json").read_text("utf-8"))
@@ -114,9 +114,9 @@ def test_without_the_extra_each_command_names_it(tmp_path: Path) -> None:
 
 def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
     for code, arguments, message in (
-        (TRAIN, ["--model", tmp_path, "--dataset", tmp_path, "--output", tmp_path / "o"], "no train file"),
-        (EXPORT, ["--model", tmp_path / "gone", "--output", tmp_path / "o"], "no such folder; give one that is there"),
-        (EXPORT, ["--model", tmp_path, "--output", tmp_path / "o", "--evaluate", "x"], "expected NAME=FILE"),
+        (TRAIN, ["--model", tmp_path, "--dataset", tmp_path, "--output", tmp_path / "o"], f"{tmp_path}: "),
+        (EXPORT, ["--model", tmp_path / "gone", "--output", tmp_path / "o"], f"{tmp_path / 'gone'}: "),
+        (EXPORT, ["--model", tmp_path, "--output", tmp_path / "o", "--evaluate", "x"], "NAME=FILE"),
     ):
         done = run(code, *arguments)
         assert done.returncode in (1, 2)

@@ -23,6 +23,7 @@ from nerd_export.training.trainer import (
 from nerd_onnx import __version__
 from nerd_onnx.errors import OutputError
 from nerd_onnx.inference.labels import LabelSet
+from tests.failures import fails
 from tests.models import make_checkpoint
 
 SENTENCES = (Sentence(("Ada", "met", "Bob"), ("person", "O", "person")), Sentence(("Rome",), ("O",)))
@@ -69,35 +70,35 @@ def test_the_card_says_when_it_began_with_the_model_inside(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("other", "named"),
+    ("other", "changed"),
     [
-        (replace(DATA, train_source="c.jsonl"), "another train_source;"),
-        (replace(DATA, validation=SENTENCES), "another validation_sentences, validation_sha256;"),
-        (replace(DATA, train=(SENTENCES[0], Sentence(("Oslo",), ("O",)))), "another train_sha256;"),
-        (replace(DATA, train=(SENTENCES[0], Sentence(("Rome",), ("person",)))), "another train_sha256;"),
-        (replace(DATA, labels=LabelSet(("O", "person", "x"))), "another labels;"),
-        (replace(DATA, unlabelled=("Rome fell.",)), "another unlabelled_sha256;"),
-        (replace(DATA, unlabelled_source="u.jsonl"), "another unlabelled_source;"),
+        (replace(DATA, train_source="c.jsonl"), "train_source"),
+        (replace(DATA, validation=SENTENCES), "validation_sentences, validation_sha256"),
+        (replace(DATA, train=(SENTENCES[0], Sentence(("Oslo",), ("O",)))), "train_sha256"),
+        (replace(DATA, train=(SENTENCES[0], Sentence(("Rome",), ("person",)))), "train_sha256"),
+        (replace(DATA, labels=LabelSet(("O", "person", "x"))), "labels"),
+        (replace(DATA, unlabelled=("Rome fell.",)), "unlabelled_sha256"),
+        (replace(DATA, unlabelled_source="u.jsonl"), "unlabelled_source"),
     ],
 )
-def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, other: TrainingData, named: str) -> None:
+def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, other: TrainingData, changed: str) -> None:
     work = tmp_path / "checkpoints"
     _claim_work_folder(work, RECIPE, resume=False, overwrite=False)
     (work / "checkpoint-5").mkdir()
     _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
-    with pytest.raises(OutputError, match=named):
+    with fails(OutputError, "run-changed", file=work, changed=changed):
         _claim_work_folder(work, asdict(TrainConfig()) | other.facts(), resume=True, overwrite=False)
-    with pytest.raises(OutputError, match="another seed;"):
+    with fails(OutputError, "run-changed", changed="seed"):
         _claim_work_folder(work, RECIPE | {"seed": 7}, resume=True, overwrite=False)
     former = {key: value for key, value in RECIPE.items() if key not in ("letter_case", "upper_share")}
     (work / "recipe.json").write_text(json.dumps(former))  # begun before there were these options
     _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
-    with pytest.raises(OutputError, match="used another letter_case;"):
+    with fails(OutputError, "run-changed", changed="letter_case"):
         _claim_work_folder(work, RECIPE | {"letter_case": True}, resume=True, overwrite=False)
     (work / "recipe.json").write_text(json.dumps(RECIPE | {"teacher": None}))  # an option that there no longer is
     _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     (work / "recipe.json").write_text(json.dumps(RECIPE | {"teacher": "x"}))
-    with pytest.raises(OutputError, match="used another teacher;"):
+    with fails(OutputError, "run-changed", changed="teacher"):
         _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     assert (work / "checkpoint-5").is_dir()
 
@@ -111,7 +112,7 @@ def test_a_run_is_not_resumed_with_another_teacher(tmp_path: Path) -> None:
     train(config, DATA, tmp_path / "run", resume=False, overwrite=False, note=lambda _: None)
     before = json.loads((work / "recipe.json").read_text())["teachers_sha256"]
     make_checkpoint(teacher, "bert", ("O", "person"), seed=7)
-    with pytest.raises(OutputError, match="another teachers_sha256;"):
+    with fails(OutputError, "run-changed", changed="teachers_sha256"):
         train(config, DATA, tmp_path / "run", resume=True, overwrite=False, note=lambda _: None)
     assert json.loads((work / "recipe.json").read_text())["teachers_sha256"] == before
 
@@ -122,9 +123,9 @@ def test_only_overwrite_deletes(tmp_path: Path, recipe: str | None) -> None:
     (work / "checkpoint-5").mkdir(parents=True)
     if recipe is not None:
         (work / "recipe.json").write_text(recipe)
-    with pytest.raises(OutputError, match=r"holds checkpoint-5, but no recipe\.json that can be read.*--overwrite"):
+    with fails(OutputError, "no-recipe", file=work, found="checkpoint-5"):
         _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
-    with pytest.raises(OutputError, match="--resume"):
+    with fails(OutputError, "folder-not-empty", file=work):
         _claim_work_folder(work, RECIPE, resume=False, overwrite=False)
     assert (work / "checkpoint-5").is_dir()
     _claim_work_folder(work, RECIPE, resume=False, overwrite=True)
@@ -144,7 +145,7 @@ def test_resume_just_starts_where_nothing_is(tmp_path: Path, before: str) -> Non
 
 def test_resume_leaves_a_folder_alone_that_holds_no_run(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("x")
-    with pytest.raises(OutputError, match=r"holds thesis\.txt"):
+    with fails(OutputError, "no-recipe", found="thesis.txt"):
         _claim_work_folder(tmp_path / "checkpoints", RECIPE, resume=True, overwrite=False)
 
 

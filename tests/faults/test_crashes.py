@@ -18,6 +18,7 @@ from nerd_onnx.errors import NerdError, OutputError
 from nerd_onnx.job import TagJob
 from nerd_onnx.run import tag_files
 from nerd_onnx.tagger import Tagger
+from tests.failures import fails
 from tests.faults.helpers import (
     at_step,
     in_child,
@@ -217,7 +218,7 @@ def test_a_small_disk(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> 
     for size in range(8 * 4096, need, need // 4):  # less than that holds no journal
 
         def fill_and_go_on() -> None:
-            with pytest.raises(OutputError, match="the disk is full") as caught:
+            with fails(OutputError, "disk-full") as caught:
                 tag_files(tagger, job(source, target, **options))
             assert "\n" not in str(caught.value)
             assert not [file for file in tree(out) if ".nerd-work" not in file and file not in expected]

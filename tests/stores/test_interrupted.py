@@ -20,6 +20,7 @@ from nerd_onnx.run import tag_files
 from nerd_onnx.tables import uploads
 from nerd_onnx.tables.rows import Source
 from nerd_onnx.tagger import Tagger
+from tests.failures import fails
 from tests.faults.helpers import in_child, kill, tree
 from tests.faults.processes import KILLED, command
 from tests.s3_server import S3, Link
@@ -47,7 +48,7 @@ def test_killed_while_tagging(
     assert process.returncode == KILLED
     assert s3.get(target) == old
     if old is None:
-        fail(run(*job, "--chunk-rows", 30, environment=s3.environment()), "an unfinished run was found", job[1])
+        fail(run(*job, "--chunk-rows", 30, environment=s3.environment()), "--resume", job[1])
     done = run(*job, "--chunk-rows", 30, "--resume", "--json", environment=s3.environment())
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stderr)["resumed_rows"] >= 60
@@ -169,7 +170,7 @@ def test_somebody_elses_object_is_not_overwritten(s3: S3, tagger: Tagger, data: 
 
     for resume in (False, True):
         again = TagJob(job.inputs, job.output, work_dir=job.work_dir, resume=resume)
-        with pytest.raises(OutputError, match=r"s3://corpora/o.jsonl: was made by another program meanwhile"):
+        with fails(OutputError, "exists-elsewhere", file="s3://corpora/o.jsonl"):
             tag_files(tagger, again, meanwhile)
     assert s3.get("o.jsonl") == b"theirs"
 
@@ -179,7 +180,7 @@ def test_the_network_goes_away_while_uploading(s3: S3, run: Run, data: Path, tmp
     job = [data / "large.jsonl", s3.uri("o.jsonl")]
     with Link(s3.address, cut_after=len(expected) // 2) as link:
         done = run(*job, environment=s3.environment(link.address))
-        said = fail(done, f"{job[1]}: cannot be written: ", "(200 rows are safe: go on with --resume)")
+        said = fail(done, f"{job[1]}: ", "(200 rows are safe: ")
         assert "NETWORK_CONNECTION" in said
     assert s3.get("o.jsonl") is None
     done = run(*job, "--resume", "--json", environment=s3.environment())
@@ -198,7 +199,7 @@ def test_the_network_goes_away_while_reading(s3: S3, data: Path, tmp_path: Path)
             _, err = process.communicate(timeout=60)
         assert process.returncode == 1
         assert err.count("\n") == 1
-        assert f"{s3.uri(source)}: its store cannot be read: " in err
+        assert f"{s3.uri(source)}: " in err
         assert not (tmp_path / source).exists()
         done = subprocess.run(
             command(s3.uri(source), tmp_path / source, "--chunk-rows", 20, "--resume"), check=False, capture_output=True
@@ -218,9 +219,9 @@ def test_a_lost_network_is_no_fault_of_the_files(s3: S3, tagger: Tagger, data: P
     job = partial(TagJob, on_error="skip", rejects=str(tmp_path / "rejects"), work_dir=str(tmp_path / "work"))
     with Link(s3.address) as link:
         source = s3.uri(f"in/?endpoint_override=http://{link.address}")
-        with pytest.raises(StoreError, match=r"2025/ü.jsonl: its store .*\(60 rows are safe: go on with --resume\)"):
+        with fails(StoreError, "storage-failed", safe_rows=60):
             tag_files(tagger, job([source], str(tmp_path / "out")), partial(cut_in_the_third, link))
     s3.put("in/year=2024/a.parquet", (data / "a.parquet").read_bytes())
-    with pytest.raises(InputError, match=r"its size .* changed after it was tagged"):
+    with fails(InputError, "input-changed"):
         tag_files(tagger, job([s3.uri("in/")], str(tmp_path / "out"), resume=True))
     assert not (tmp_path / "rejects").exists()

@@ -60,5 +60,9 @@ def _require_alike(one: Checkpoint, other: Checkpoint) -> None:
     if differing:
         raise ModelError(
             f"--average-with {other.folder}: its {' and '.join(differing)} differ from those of {one.folder}; average "
-            "checkpoints that were trained on from a common one"
+            "checkpoints that were trained from the same checkpoint",
+            reason="checkpoints-differ",
+            option="--average-with",
+            file=str(other.folder),
+            found=", ".join(differing),
         )

@@ -30,9 +30,15 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     :raises OutputError: when ``target`` exists and may not be replaced, or its parent cannot be written
     """
     if target.exists() and not overwrite:
-        raise OutputError(f"{target}: exists; replace it with --overwrite")
+        raise OutputError(
+            f"{target}: already exists; replace it with --overwrite", reason="output-exists", file=str(target)
+        )
     if target.exists() and not (target / DESCRIPTION).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise OutputError(f"{target}: is no model bundle, so it is not replaced; choose another --output")
+        raise OutputError(
+            f"{target}: is not a bundle, so it is not replaced; choose another --output",
+            reason="not-bundle",
+            file=str(target),
+        )
     require_folder(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +93,10 @@ def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "mode
             shutil.copyfile(exported / name, folder / name)
     tokenizer_file = exported / "tokenizer.json"
     if not tokenizer_file.is_file():
-        raise ModelError("the checkpoint has no fast tokenizer (tokenizer.json), which exact character offsets need")
+        raise ModelError(
+            "the checkpoint has no fast tokenizer (tokenizer.json), and exact character offsets need one",
+            reason="no-fast-tokenizer",
+        )
     tokenizer = json.loads(tokenizer_file.read_text("utf-8"))
     tokenizer["truncation"] = tokenizer["padding"] = None  # settings of somebody's training, not of the model
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), "utf-8")
@@ -100,7 +109,9 @@ def _check(model_file: Path) -> None:
     try:
         onnx.checker.check_model(str(model_file), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as err:
-        raise ModelError(f"the rewritten graph is not valid ONNX: {first_line(err)}; please report this") from err
+        raise ModelError(
+            f"the rewritten graph is not valid ONNX: {first_line(err)}; please report this", reason="invalid-graph"
+        ) from err
 
 
 def write_expected(folder: Path, entities: Iterable[Sequence[int]]) -> None:

@@ -92,7 +92,11 @@ def described(model: str) -> Bundle:
     """
     bundle = Bundle.load(model)
     if bundle.description is None:
-        raise ModelError(f"{model}: holds no {DESCRIPTION}, so there is nothing to check it against; use nerd-export")
+        raise ModelError(
+            f"{model}: has no {DESCRIPTION}, so there is nothing to compare it with; export it with nerd-export",
+            reason="not-bundle",
+            file=model,
+        )
     return bundle
 
 

@@ -133,12 +133,18 @@ def export_command(
         require_place(dataset, "dataset", "--dataset")
     if check is not None:
         if model is not None or output is not None:
-            raise OptionError("--check looks at a bundle that is there; leave --model and --output out")
+            raise OptionError(
+                "--check compares an existing bundle; leave --model and --output out",
+                reason="check-with-export",
+                option="--check",
+            )
         _check(check, dataset, files, limits, report)
         return
     if model is None or output is None:
         raise OptionError(
-            f"{'--output' if model else '--model'} is missing: nerd-export --model FOLDER --output FOLDER"
+            f"{'--output' if model else '--model'} is missing: nerd-export --model FOLDER --output FOLDER",
+            reason="missing-option",
+            option="--output" if model else "--model",
         )
     _export(model, output, report, {**options, "dataset": dataset, "evaluations": files, "limits": limits})
 
@@ -200,7 +206,12 @@ def _check(
         recorded = "" if row.recorded is None else f"; at export {row.recorded:.4f}, original {row.original:.4f}"
         click.echo(f"F1, {row.split}, {row.view}: {row.here:.4f}{recorded}")
     if found.faults:
-        raise VerificationError(f"{bundle}: {'; '.join(found.faults)}. Do not use it on this machine; export it here")
+        raise VerificationError(
+            f"{bundle}: {'; '.join(found.faults)}. Do not use it on this machine; export it here",
+            reason="check-failed",
+            file=bundle,
+            found=len(found.faults),
+        )
     click.echo("passed")
 
 
@@ -222,9 +233,9 @@ def _lines(path: Path, *, blank: bool = False) -> list[str]:
     try:
         texts = [line for line in path.read_text("utf-8").splitlines() if blank or line.strip()]
     except (OSError, UnicodeDecodeError) as err:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {err}") from err
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {err}", reason="cannot-read", file=str(path)) from err
     if not texts:
-        raise InputError(f"{path}: no text in it; give one a line")
+        raise InputError(f"{path}: contains no text; expected one text per line", reason="no-text", file=str(path))
     return texts
 
 

@@ -137,7 +137,7 @@ class GateRefusalError(VerificationError):
     """
 
     def __init__(self, message: str, result: ExportResult) -> None:
-        super().__init__(message)
+        super().__init__(message, reason="gate-refused")
         self.result = result
 
 
@@ -153,7 +153,12 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
     :raises OutputError: when the output cannot be written
     """
     if request.keep_fp32 and request.quantize == "none":
-        raise OptionError("--keep-fp32: with --quantize none every layer stays fp32; leave one of them out")
+        raise OptionError(
+            "--keep-fp32 cannot be combined with --quantize none, which keeps every layer in fp32; leave one of them "
+            "out",
+            reason="keep-without-quantize",
+            option="--keep-fp32",
+        )
     origin = Origin.of(request.model)
     if origin.bundle is not None and not request.notes:
         tell(f"the notes on the card of {request.model} (data, licence, limits) are not taken over; give --notes")
@@ -364,7 +369,13 @@ def _require_positions(segment_tokens: int, exported: Path) -> None:
     """Refuse segments longer than the model's positions: short texts would pass, and long ones crash."""
     limit = longest_input(json.loads((exported / "config.json").read_text("utf-8")), exported)
     if segment_tokens > limit:
-        raise OptionError(f"--segment-tokens {segment_tokens}: the model takes {limit} tokens at most; give up to that")
+        raise OptionError(
+            f"--segment-tokens {segment_tokens}: the model takes at most {limit} tokens; give at most that number",
+            reason="too-many-tokens",
+            option="--segment-tokens",
+            found=segment_tokens,
+            maximum=limit,
+        )
 
 
 def _verification(result: ExportResult, request: ExportRequest) -> dict[str, Any]:

@@ -55,8 +55,10 @@ def _checked(split: Split, labels: LabelSet, tell: Callable[[str], None]) -> Seq
     known = set(labels.fine_types)
     if types and not types & known:
         raise TrainingDataError(
-            f"{split.source}: its entity types ({_some(types)}) are none of the model's ({_some(known)}); "
-            "give data with the labels that the model was trained on, or rename them"
+            f"{split.source}: its labels ({_some(types)}) are none of the labels of the model ({_some(known)}); give "
+            "data with the labels that the model was trained on, or rename the labels",
+            reason="other-labels",
+            file=split.source,
         )
     if unknown := types - known:
         tell(f"{split.source}: the model has no label for {_some(unknown)}; it cannot find these entities")

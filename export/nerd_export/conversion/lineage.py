@@ -48,7 +48,9 @@ class Origin:
         found: Any = (bundle.description.lineage.get("training") or {}) if bundle.description is not None else {}
         if not _is_record(found):
             raise ModelError(
-                f"{bundle.name}: nerd.json: lineage is not what nerd-export writes; export the model again"
+                f"{bundle.name}: the lineage in its nerd.json was not written by nerd-export; export the model again",
+                reason="bad-lineage",
+                file=bundle.name,
             )
         return cls(found, bundle.labels.has_fine_level, bundle.word_rule, bundle)
 
@@ -100,9 +102,13 @@ def training_record(model: str) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as err:
-        raise ModelError(f"{path}: not readable as JSON: {first_line(err)}; {remedy}") from err
+        raise ModelError(
+            f"{path}: not readable as JSON: {first_line(err)}; {remedy}", reason="not-json", file=str(path)
+        ) from err
     if not _is_record(record):
-        raise ModelError(f"{path}: not the record that nerd-train writes; {remedy}")
+        raise ModelError(
+            f"{path}: is not a record written by nerd-train; {remedy}", reason="bad-training-record", file=str(path)
+        )
     return dict(record)
 
 

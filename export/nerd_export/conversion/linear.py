@@ -89,7 +89,12 @@ def quantizable_layers(graph: ir.Graph, keep_fp32: Collection[str] = ()) -> list
     layers = linear_layers(graph)
     names, kept = [plain_name(layer.name) for layer in layers], set(map(plain_name, keep_fp32))
     if unknown := sorted(kept - set(names)):
-        raise OptionError(f"--keep-fp32: no layer {', '.join(unknown)}; the linear layers are {', '.join(names)}")
+        raise OptionError(
+            f"--keep-fp32: no layer is named {', '.join(unknown)}; the linear layers are {', '.join(names)}",
+            reason="unknown-layer",
+            option="--keep-fp32",
+            found=", ".join(unknown),
+        )
     return [layer for layer in layers if plain_name(layer.name) not in kept and not _gives_logits(layer.result)]
 
 

@@ -60,16 +60,24 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
     try:
         config = transformers.AutoConfig.from_pretrained(place)
     except (OSError, ValueError, KeyError) as err:
-        raise ModelError(f"{name}: cannot be loaded as a checkpoint: {first_line(err)}") from err
+        raise ModelError(
+            f"{name}: cannot be loaded as a checkpoint: {first_line(err)}", reason="cannot-load", file=name
+        ) from err
     architectures = config.architectures or []
     if architectures and not any(a.endswith("ForTokenClassification") for a in architectures):
         raise ModelError(
-            f"{name}: holds {', '.join(architectures)}, not a token classifier; fine-tune it with nerd-train"
+            f"{name}: is a {', '.join(architectures)} and not a token classifier; fine-tune it with nerd-train",
+            reason="not-token-classifier",
+            file=name,
+            found=", ".join(architectures),
         )
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     if all(label == f"LABEL_{i}" for i, label in enumerate(names)):
         raise ModelError(
-            f"{name}: its config.json names no labels (LABEL_0, ...); set id2label to the tags it was trained on"
+            f"{name}: its config.json names no labels (LABEL_0, ...); set id2label to the tags that the model was "
+            "trained on",
+            reason="no-label-names",
+            file=name,
         )
     model = _load_model(name, place, warn)
     return Checkpoint(name, model, _load_tokenizer(name, place), names)
@@ -89,7 +97,11 @@ def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
         foreign = "; it holds ONNX, which is read back only where nerd-export wrote it: give the checkpoint behind it"
         remedy = foreign if any(Path(place).rglob("*.onnx")) else ""
-        raise ModelError(f"{name}: cannot be loaded as a checkpoint: {first_line(err)}{remedy}") from err
+        raise ModelError(
+            f"{name}: cannot be loaded as a checkpoint: {first_line(err)}{remedy}",
+            reason="foreign-onnx" if remedy else "cannot-load",
+            file=name,
+        ) from err
     missing = sorted(found["missing_keys"])
     if any("classifier" in key for key in missing):
         warn(
@@ -106,11 +118,16 @@ def _load_tokenizer(name: str, place: str) -> Any:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError, KeyError, ImportError) as err:
-        raise ModelError(f"{name}: its tokenizer cannot be loaded: {first_line(err)}") from err
+        raise ModelError(
+            f"{name}: its tokenizer cannot be loaded: {first_line(err)}", reason="unreadable-tokenizer", file=name
+        ) from err
     if not tokenizer.is_fast:
         raise ModelError(
-            f"{name}: has no fast tokenizer ({type(tokenizer).__name__}), which exact character offsets need; "
-            "add the tokenizer.json of its base model"
+            f"{name}: has no fast tokenizer ({type(tokenizer).__name__}), and exact character offsets need one; add "
+            "the tokenizer.json of its base model",
+            reason="no-fast-tokenizer",
+            file=name,
+            found=type(tokenizer).__name__,
         )
     return tokenizer
 
@@ -131,12 +148,19 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
             export(checkpoint.model, folder, task="token-classification", opset=OPSET, do_validation=False)
             checkpoint.tokenizer.save_pretrained(folder)
         except OSError as err:
-            raise OutputError(f"{folder}: cannot be written: {err.strerror or first_line(err)}") from err
+            raise OutputError(
+                f"{folder}: cannot be written: {err.strerror or first_line(err)}",
+                reason="cannot-write",
+                file=str(folder),
+            ) from err
         # An architecture that optimum does not know fails in any of these ways, deep in its code and in torch's.
         except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError, AttributeError) as err:
             kind = getattr(checkpoint.model.config, "model_type", "unknown")
             raise ModelError(
-                f"{checkpoint.folder}: optimum cannot export this architecture ({kind}): {first_line(err)}"
+                f"{checkpoint.folder}: optimum cannot export this architecture ({kind}): {first_line(err)}",
+                reason="unsupported-architecture",
+                file=str(checkpoint.folder),
+                found=kind,
             ) from err
     return folder / "model.onnx"
 
@@ -151,8 +175,12 @@ def require_room(folder: Path, size_bytes: int) -> None:
     free = shutil.disk_usage(place).free
     if free < size_bytes:
         raise OutputError(
-            f"{place}: {free / 1e6:,.0f} MB are free, and the export needs about {size_bytes / 1e6:,.0f} MB; "
-            "make room, or choose another disk (--output, and TMPDIR for the intermediate files)"
+            f"{place}: {free / 1e6:,.0f} MB are free, and the export needs about {size_bytes / 1e6:,.0f} MB; free some "
+            "space, or choose another disk (--output, and TMPDIR for the intermediate files)",
+            reason="too-little-space",
+            folder=str(place),
+            found=free,
+            minimum=size_bytes,
         )
 
 
@@ -168,8 +196,11 @@ def _exporter() -> Callable[..., None]:
         pins = " ".join(f"{name}=={wanted}" for name, wanted in TESTED_VERSIONS.items())
         found = ", ".join(f"{name} {version(name)}" for name in ("optimum", "transformers", "torch"))
         raise ModelError(
-            f"the installed export packages do not fit each other ({found}): {first_line(err)}. These versions do: "
-            f"pip install {pins}"
+            f"the versions of the installed export packages ({found}) do not work together: {first_line(err)}. These "
+            f"versions do: pip install {pins}",
+            reason="package-versions",
+            found=found,
+            expected=pins,
         ) from err
     exporter: Callable[..., None] = onnx_export_from_model
     return exporter

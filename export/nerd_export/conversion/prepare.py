@@ -40,8 +40,10 @@ def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
         drop_token_types(model.graph)
     elif "token_type_ids" not in {value.name for value in model.graph.inputs}:
         raise ModelError(
-            "the checkpoint's config.json says letter_case, but optimum exports this architecture without "
-            "token_type_ids, which tell it; train without --letter-case, or another encoder, such as BERT"
+            "the config.json of the checkpoint has letter_case, but optimum exports this architecture without "
+            "token_type_ids, which letter case needs; train without --letter-case, or train another encoder, such as "
+            "BERT",
+            reason="no-token-types",
         )
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -88,10 +88,14 @@ def eval_command(
     if output is not None:
         _check_output(output, overwrite=overwrite)
     if uncalibrated and calibrate_on is not None:
-        raise OptionError("--uncalibrated and --calibrate-on are two ways to decide; give one of them")
+        raise OptionError(
+            "--uncalibrated and --calibrate-on exclude each other; give one of them",
+            reason="two-calibrations",
+            option="--calibrate-on",
+        )
     wanted = None if types is None else [name.strip() for name in types.split(",") if name.strip()]
     if wanted == []:
-        raise OptionError("--types: names no type")
+        raise OptionError("--types: no label is named", reason="no-label", option="--types")
     facts: dict[str, Any] = {}
     results: dict[str, list[Any]] = {"model": [], "against": []}
     for role, name in (("model", model), ("against", against)):
@@ -134,7 +138,11 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
     require_folder(output)
     for name in _REPORT:
         if (output / name).exists() and not overwrite:
-            raise ExistsError(f"{output / name}: exists already; give another folder, or --overwrite")
+            raise ExistsError(
+                f"{output / name}: already exists; give another folder, or replace it with --overwrite",
+                reason="output-exists",
+                file=str(output / name),
+            )
 
 
 def main() -> NoReturn:

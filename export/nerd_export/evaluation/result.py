@@ -121,12 +121,19 @@ def read_labelled(path: Path, labels: LabelSet, types: Collection[str] | None, t
     known = set(labels.types)
     if types is not None and not wanted <= known:
         raise OptionError(
-            f"--types: the model has no type {', '.join(sorted(wanted - known))}; it has {', '.join(sorted(known))}"
+            f"--types: the model has no label {', '.join(sorted(wanted - known))}; the labels are: "
+            f"{', '.join(sorted(known))}",
+            reason="unknown-label",
+            option="--types",
+            found=", ".join(sorted(wanted - known)),
         )
     if not wanted & known:
         raise TrainingDataError(
-            f"{path}: its entity types ({', '.join(sorted(occurring)) or 'none'}) are none of the model's "
-            f"({', '.join(sorted(known))}); rename them, or give a file with the model's labels"
+            f"{path}: its labels ({', '.join(sorted(occurring)) or 'none'}) are none of the labels of the model "
+            f"({', '.join(sorted(known))}); rename them, or give a file with the labels of the model",
+            reason="other-labels",
+            file=str(path),
+            found=", ".join(sorted(occurring)),
         )
     if unknown := occurring & wanted - known:
         tell(f"{path}: the model has no label for {', '.join(sorted(unknown))}; it cannot find these entities")

@@ -68,7 +68,11 @@ def _calibrated_on(
     with closing(Tagger(bundle, TagOptions(threads=threads), Remembered(network))) as tagger:
         record = calibration_of_tagger(tagger, {file.stem: split.sentences}, file.stem)
     if record is None:
-        raise TrainingDataError(f"{file}: too few entities to fit a calibration on; give more labelled text")
+        raise TrainingDataError(
+            f"{file}: too few entities to fit a calibration; give more labelled text",
+            reason="too-few-entities",
+            file=str(file),
+        )
     return calibrated(bundle, record)
 
 

@@ -9,6 +9,7 @@ from nerd_export.training.corpus import Row, Split
 from nerd_onnx.errors import OptionError, TrainingDataError
 from nerd_onnx.inference.labels import OUTSIDE
 
+_TAGS_SHOWN = 8
 _SHOWN = 5
 
 
@@ -54,11 +55,30 @@ class Reading:
 _STRICT = Reading()
 
 
+@dataclass(frozen=True)
+class Problem:
+    """
+    What is wrong with a row, or with a whole split.
+
+    :param where: the place of the row, or the source of the split
+    :param reason: what is wrong, in kebab-case
+    :param text: the same for people
+    """
+
+    where: str
+    reason: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        return f"{self.where}: {self.text}"
+
+
 @dataclass
 class Findings:
     """What a check found: problems stop the training, notes are only told."""
 
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def raise_problems(self) -> None:
@@ -69,8 +89,11 @@ class Findings:
         """
         if self.problems:
             raise TrainingDataError(
-                f"the labelled data has {len(self.problems)} problem(s): {_first(self.problems)}. "
-                "Correct the rows, or leave them out (nerd-train has --drop-bad-rows)"
+                f"the labelled data has {len(self.problems)} problem(s): {_first([*map(str, self.problems)])}. Correct "
+                "the rows, or leave them out (nerd-train has --drop-bad-rows)",
+                reason="faulty-rows",
+                found=len(self.problems),
+                problem=self.problems[0].reason,
             )
 
 
@@ -93,13 +116,13 @@ def check_split(
             continue
         problem = _problem(row, split.tag_names, known, null_is_unknown=reading.null_is_unknown)
         if problem:
-            findings.problems.append(f"{row.where}: {problem}")
+            findings.problems.append(Problem(row.where, *problem))
         else:
             sentences.append(reading.sentence(row, split.tag_names))
     if empty:
         findings.notes.append(f"{len(empty)} empty sentence(s) left out: {_first(empty)}")
     if not sentences:
-        findings.problems.append(f"{split.source}: no usable sentence in this split")
+        findings.problems.append(Problem(split.source, "no-sentence", "no usable sentence in this split"))
     return sentences
 
 
@@ -124,8 +147,11 @@ def check_tiers(splits: Sequence[Split], weights: Mapping[str, float]) -> None:
     there = {str(row.tier) for split in splits for row in split.rows if row.tier is not None}
     if missing := sorted(set(weights) - there):
         raise OptionError(
-            f"--tier-weight: no sentence is of tier {', '.join(missing)}; the data has "
-            f"{', '.join(sorted(there)) or 'no column tier'}"
+            f"--tier-weight: no sentence has the tier {', '.join(missing)}; the data has "
+            f"{', '.join(sorted(there)) or 'no column tier'}",
+            reason="unknown-tier",
+            option="--tier-weight",
+            found=", ".join(missing),
         )
 
 
@@ -140,41 +166,45 @@ def tag_inventory(sentences: Iterable[Sentence]) -> tuple[str, ...]:
     return (OUTSIDE, *sorted(names - {OUTSIDE}))
 
 
-def _problem(  # noqa: PLR0911 - one return a fault
+def _problem(  # noqa: PLR0911 - one return per problem
     row: Row, tag_names: Sequence[str] | None, known: Sequence[str] | None, *, null_is_unknown: bool
-) -> str | None:
-    """Say what is wrong with one row, or None."""
+) -> tuple[str, str] | None:
+    """Return what is wrong with one row, as reason and text; None where nothing is."""
     if row.tokens is None or row.tags is None:
-        return f"{'tokens' if row.tokens is None else 'tags'} missing (null)"
+        return "list-missing", f"{'tokens' if row.tokens is None else 'tags'} missing (null)"
     if not isinstance(row.tokens, list) or not isinstance(row.tags, list):
-        return "expected a list of words and a list of tags"
+        return "not-lists", "expected a list of words and a list of tags"
     if len(row.tokens) != len(row.tags):
-        return f"{len(row.tokens)} tokens but {len(row.tags)} tags"
+        return "lengths-differ", f"{len(row.tokens)} tokens but {len(row.tags)} tags"
     for i, (token, tag) in enumerate(zip(row.tokens, row.tags, strict=True)):
         if token is None:
-            return f"token {i} missing (null)"
+            return "token-missing", f"token {i} missing (null)"
         if tag is None and not null_is_unknown:
-            return f"tag {i} missing (null); only in training may it be unknown (--null-tags unknown)"
+            return "tag-missing", f"tag {i} missing (null); only training allows unknown tags (--null-tags unknown)"
         if not isinstance(token, str) or not token.strip():
-            return f"token {i} is {token!r}; expected a word"
-        fault = None if tag is None else _tag_problem(tag, tag_names, known)
-        if fault:
-            return f"{fault} at token {i} ({token!r})"
+            return "not-word", f"token {i} is {token!r}; expected a word"
+        problem = None if tag is None else _tag_problem(tag, tag_names, known)
+        if problem:
+            return problem[0], f"{problem[1]} at token {i} ({token!r})"
     return None
 
 
-def _tag_problem(tag: object, tag_names: Sequence[str] | None, known: Sequence[str] | None) -> str | None:
-    """Say what is wrong with one tag, or None."""
+def _tag_problem(tag: object, tag_names: Sequence[str] | None, known: Sequence[str] | None) -> tuple[str, str] | None:
+    """Return what is wrong with one tag, as reason and text; None where nothing is."""
     if isinstance(tag, int) and not isinstance(tag, bool):
         if tag_names is None:
-            return f"tag is the integer {tag}, and the file stores no names for integers (give --label-names)"
+            return (
+                "tag-not-named",
+                f"tag is the integer {tag}, and the file stores no names for integers (give --label-names)",
+            )
         if not 0 <= tag < len(tag_names):
-            return f"unknown tag {tag} (the data set names 0 to {len(tag_names) - 1})"
+            return "unknown-tag", f"unknown tag {tag} (the data set names 0 to {len(tag_names) - 1})"
         tag = tag_names[tag]
     if not isinstance(tag, str) or not tag.strip():
-        return f"tag is {tag!r}; expected a name or an integer"
+        return "not-tag", f"tag is {tag!r}; expected a name or an integer"
     if known is not None and tag not in known:
-        return f"unknown tag {tag!r} (train has {', '.join(known[:8])}{', ...' if len(known) > 8 else ''})"  # noqa: PLR2004
+        shown = ", ".join(known[:_TAGS_SHOWN]) + (", ..." if len(known) > _TAGS_SHOWN else "")
+        return "unknown-tag", f"unknown tag {tag!r} (train has {shown})"
     return None
 
 

@@ -165,13 +165,29 @@ def train_command(
 
     config = TrainConfig(**recipe, tier_weights=_weights(tier_weights))
     if config.upper_share + config.title_share > 1:
-        raise OptionError("--upper-share and --title-share make more than all sentences; give shares that add up to 1")
+        raise OptionError(
+            "--upper-share and --title-share add up to more than 1; give shares that add up to at most 1",
+            reason="shares-over-one",
+            option="--upper-share",
+        )
     if config.forms > 1 and not config.draws_forms:
-        raise OptionError("--forms writes the same text again unless a share, such as --plain-share, draws forms")
+        raise OptionError(
+            "--forms repeats the same text unless a share, such as --plain-share, changes it",
+            reason="forms-need-share",
+            option="--forms",
+        )
     if config.coarse_share and config.level != "fine":
-        raise OptionError("--coarse-share is for --level fine, which has coarse types beside its own")
+        raise OptionError(
+            "--coarse-share needs --level fine, which has coarse labels besides the fine ones",
+            reason="needs-fine-level",
+            option="--coarse-share",
+        )
     if unlabelled is not None and not config.teachers:
-        raise OptionError("--unlabelled gives text for a teacher to label; name one with --teacher")
+        raise OptionError(
+            "--unlabelled needs a teacher that labels the text; name one with --teacher",
+            reason="needs-teacher",
+            option="--unlabelled",
+        )
     _check_output(output, resume=resume, overwrite=overwrite)
     require_model(config.model, "--model")
     for name in config.teachers:
@@ -212,10 +228,18 @@ def _weights(values: Sequence[str]) -> dict[str, float]:
 def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse before any work an output folder that cannot be written or that holds something."""
     if resume and overwrite:
-        raise OptionError("--resume goes on and --overwrite starts anew; give one of them")
+        raise OptionError(
+            "--resume and --overwrite exclude each other; give one of them",
+            reason="resume-and-overwrite",
+            option="--resume",
+        )
     require_folder(output)
     if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
-        raise OutputError(f"{output}: is not empty; go on with --resume, or start anew with --overwrite")
+        raise OutputError(
+            f"{output}: the folder is not empty; continue its run with --resume, or start again with --overwrite",
+            reason="folder-not-empty",
+            file=str(output),
+        )
 
 
 def main() -> NoReturn:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nerd_onnx.errors import TrainingDataError, first_line
+from nerd_onnx.errors import Field, TrainingDataError, first_line
 
 TOKENS_COLUMN = "tokens"
 TIER_COLUMN = "tier"
@@ -74,7 +74,11 @@ def read_file(path: Path, tag_column: str) -> Split:
     :raises TrainingDataError: when it is missing, of an unknown format, damaged, or lacks a column
     """
     if not path.is_file():
-        raise TrainingDataError(f"{path}: no such file; give a .parquet, .jsonl or .conll file of labelled sentences")
+        raise TrainingDataError(
+            f"{path}: no such file; give a .parquet, .jsonl or .conll file of labelled sentences",
+            reason="missing-file",
+            file=str(path),
+        )
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_parquet(path, tag_column)
@@ -82,7 +86,12 @@ def read_file(path: Path, tag_column: str) -> Split:
         return Split(str(path), tuple(_json_rows(path, tag_column)))
     if suffix in (".conll", ".txt", ".tsv"):
         return Split(str(path), tuple(_conll_rows(path)))
-    raise TrainingDataError(f"{path}: unknown kind {suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    raise TrainingDataError(
+        f"{path}: unknown file format {suffix!r}; expected one of {', '.join(SUFFIXES)}",
+        reason="unknown-format",
+        file=str(path),
+        found=suffix,
+    )
 
 
 def read_hub(dataset: str, config: str, split: str, tag_column: str) -> Split:
@@ -98,10 +107,12 @@ def read_hub(dataset: str, config: str, split: str, tag_column: str) -> Split:
         data = datasets.load_dataset(dataset, config, split=split)
     except Exception as err:
         raise TrainingDataError(
-            f"{source}: cannot be loaded: {first_line(err)}. Without a network give a folder or files: --dataset DIR, "
-            "or --train-file and --validation-file"
+            f"{source}: cannot be loaded: {first_line(err)}. Without a network, give a folder or files: --dataset DIR, "
+            "or --train-file and --validation-file",
+            reason="cannot-load",
+            file=source,
         ) from err
-    _require_columns(source, data.column_names, tag_column)
+    _require_columns(source, data.column_names, tag_column, file=source)
     columns = [TOKENS_COLUMN, tag_column, *({TIER_COLUMN} & set(data.column_names))]
     rows = zip(*(data[name] for name in columns), strict=True)
     return Split(
@@ -118,11 +129,13 @@ def _read_parquet(path: Path, tag_column: str) -> Split:
 
     try:
         schema = pq.read_schema(path)
-        _require_columns(str(path), schema.names, tag_column)
+        _require_columns(str(path), schema.names, tag_column, file=str(path))
         columns = [TOKENS_COLUMN, tag_column, *({TIER_COLUMN} & set(schema.names))]
         table = pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, OSError) as err:
-        raise TrainingDataError(f"{path}: not a readable Parquet file: {first_line(err)}") from err
+        raise TrainingDataError(
+            f"{path}: is not a Parquet file, or is damaged: {first_line(err)}", reason="not-parquet", file=str(path)
+        ) from err
     names = _class_label_names(datasets.Features.from_arrow_schema(schema), tag_column)
     rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
     return Split(str(path), tuple(Row(f"{path}, row {i}", *row) for i, row in enumerate(rows)), names)
@@ -144,10 +157,21 @@ def _json_rows(path: Path, tag_column: str) -> Iterator[Row]:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as err:
-                raise TrainingDataError(f"{where}: not JSON: {err.msg} at column {err.colno}") from err
+                raise TrainingDataError(
+                    f"{where}: not JSON: {err.msg} at character {err.colno}",
+                    reason="not-json",
+                    file=str(path),
+                    row=number,
+                    character=err.colno,
+                ) from err
             if not isinstance(record, dict):
-                raise TrainingDataError(f"{where}: expected an object with {TOKENS_COLUMN!r} and {tag_column!r}")
-            _require_columns(where, list(record), tag_column)
+                raise TrainingDataError(
+                    f"{where}: expected an object with {TOKENS_COLUMN!r} and {tag_column!r}",
+                    reason="not-object",
+                    file=str(path),
+                    row=number,
+                )
+            _require_columns(where, list(record), tag_column, file=str(path), row=number)
             yield Row(where, record[TOKENS_COLUMN], record[tag_column], record.get(TIER_COLUMN))
 
 
@@ -162,7 +186,10 @@ def _conll_rows(path: Path) -> Iterator[Row]:
             if fields and fields[0] != "-DOCSTART-":
                 if len(fields) == 1:
                     raise TrainingDataError(
-                        f"{path}, line {number}: {line.strip()!r} has one column; expected word and tag"
+                        f"{path}, line {number}: {line.strip()!r} has one column; expected word and tag",
+                        reason="tag-missing",
+                        file=str(path),
+                        row=number,
                     )
                 first_line = first_line or number
                 tokens.append(fields[0])
@@ -178,10 +205,18 @@ def _decoded(path: Path, lines: Iterator[str]) -> Iterator[str]:
     try:
         yield from lines
     except UnicodeDecodeError as err:
-        raise TrainingDataError(f"{path}: not UTF-8 ({err.reason}); convert the file first") from err
+        raise TrainingDataError(
+            f"{path}: is not UTF-8 ({err.reason}); convert the file first", reason="not-utf8", file=str(path)
+        ) from err
 
 
-def _require_columns(where: str, columns: Sequence[str], tag_column: str) -> None:
+def _require_columns(where: str, columns: Sequence[str], tag_column: str, **place: Field) -> None:
     missing = [name for name in (TOKENS_COLUMN, tag_column) if name not in columns]
     if missing:
-        raise MissingColumnError(f"{where}: no column {' and '.join(missing)}; it has: {', '.join(columns)}")
+        raise MissingColumnError(
+            f"{where}: no column {' and '.join(missing)}; the columns are: {', '.join(columns)}",
+            reason="column-missing",
+            column=missing[0],
+            found=", ".join(columns),
+            **place,
+        )

@@ -39,10 +39,19 @@ def load_split(dataset: str, config: str, split: str, level: Level, file: Path |
         path = find_split_file(folder, split)
         if path is None:
             names = " or ".join(f"{stem}.parquet/.jsonl/.conll" for stem in SPLIT_FILES[split])
-            raise TrainingDataError(f"{folder}: no {split} file; expected {names}")
+            raise TrainingDataError(
+                f"{folder}: has no {split} file; expected {names}",
+                reason="missing-split",
+                file=str(folder),
+                found=split,
+            )
         return read_file(path, column)
     if folder.is_file():
-        raise TrainingDataError(f"{folder}: is one file; give its folder, or --train-file and --validation-file")
+        raise TrainingDataError(
+            f"{folder}: is a file; give its folder, or --train-file and --validation-file",
+            reason="not-folder",
+            file=str(folder),
+        )
     return read_hub(dataset, config, split, column)
 
 
@@ -70,7 +79,11 @@ def prepare(
     :raises OptionError: when a tier to weigh does not occur, or nothing is given to validate on
     """
     if train_files and validation_file is None and config.dataset == TrainConfig.dataset:
-        raise OptionError("--train-file needs --validation-file too, or --dataset with a validation file")
+        raise OptionError(
+            "--train-file needs --validation-file, or --dataset with a validation file",
+            reason="needs-validation-file",
+            option="--train-file",
+        )
     train_splits = [_load(config, "train", path, tag_names) for path in train_files or (None,)]
     validation_split = _load(config, "validation", validation_file, tag_names)
     findings = Findings()

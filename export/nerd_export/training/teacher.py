@@ -101,7 +101,11 @@ def soft_labels(
             pending.rename(path)
     found = SoftLabels(np.load(path, mmap_mode="r"), first)
     if found.table.shape != (first[-1], len(labels.names)):
-        raise OutputError(f"{path}: was made of other examples or by another version; start anew with --overwrite")
+        raise OutputError(
+            f"{path}: was written for other examples or by another version; start again with --overwrite",
+            reason="other-examples",
+            file=str(path),
+        )
     return found
 
 
@@ -148,18 +152,30 @@ class _Teacher:
                 self._tokenizer = transformers.AutoTokenizer.from_pretrained(place)
                 self._model = transformers.AutoModelForTokenClassification.from_pretrained(place).eval()
         except (OSError, ValueError) as err:
-            raise NerdError(f"teacher {name!r} cannot be loaded: {first_line(err)} Give --teacher a folder") from err
+            raise NerdError(
+                f"teacher {name!r} cannot be loaded: {first_line(err)} Give a folder with --teacher",
+                reason="cannot-load",
+                option="--teacher",
+                file=name,
+            ) from err
         if not self._tokenizer.is_fast or self._tokenizer.pad_token is None:
             raise NerdError(
-                f"teacher {name!r} has no fast tokenizer (tokenizer.json) with a padding token, which its words are "
-                "found by"
+                f"teacher {name!r} has no fast tokenizer (tokenizer.json) with a padding token, which it needs to find "
+                "its words",
+                reason="no-fast-tokenizer",
+                option="--teacher",
+                file=name,
             )
         known = {label: i for i, label in self._model.config.id2label.items()}
         missing = sorted(set(labels.names) ^ set(known))
         if missing:
             raise NerdError(
-                f"teacher {name!r} and the data differ in the labels {', '.join(missing[:5])}; "
-                "a teacher must be trained for the same ones"
+                f"teacher {name!r} and the data differ in the labels {', '.join(missing[:5])}; a teacher must be "
+                "trained for the labels of the data",
+                reason="other-labels",
+                option="--teacher",
+                file=name,
+                found=", ".join(missing[:5]),
             )
         self._order = torch.tensor([known[label] for label in labels.names])
         self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # it would advise against

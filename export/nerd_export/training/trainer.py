@@ -152,10 +152,18 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
             )
     except (OSError, ValueError) as err:
         raise NerdError(
-            f"model {name!r} cannot be loaded: {first_line(err)} Give a hub id or a folder with --model"
+            f"model {name!r} cannot be loaded: {first_line(err)} Give a hub id or a folder with --model",
+            reason="cannot-load",
+            option="--model",
+            file=name,
         ) from err
     if not tokenizer.is_fast:
-        raise NerdError(f"model {name!r} has no fast tokenizer (tokenizer.json), which exact character offsets need")
+        raise NerdError(
+            f"model {name!r} has no fast tokenizer (tokenizer.json), and exact character offsets need one",
+            reason="no-fast-tokenizer",
+            option="--model",
+            file=name,
+        )
     return tokenizer, model
 
 
@@ -281,8 +289,11 @@ def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, over
         ]
         if differing:
             raise OutputError(
-                f"{work}: the run to resume used another {', '.join(differing)}; give the same options and data, "
-                "or start anew with --overwrite"
+                f"{work}: the run to resume used another {', '.join(differing)}; give the same options and data, or "
+                "start again with --overwrite",
+                reason="run-changed",
+                file=str(work),
+                changed=", ".join(differing),
             )
         return
     else:
@@ -307,11 +318,18 @@ def _require_no_run(work: Path, *, resume: bool) -> None:
     held = sorted(path.name for path in folder.iterdir() if path.name != RECIPE) if folder.is_dir() else []
     if held and resume:
         raise OutputError(
-            f"{folder}: holds {held[0]}, but no {RECIPE} that can be read and says what run to resume; "
-            "start anew with --overwrite, or choose another --output"
+            f"{folder}: contains {held[0]}, but no readable {RECIPE} that describes the run to resume; start again "
+            "with --overwrite, or choose another --output",
+            reason="no-recipe",
+            file=str(folder),
+            found=held[0],
         )
     if held:
-        raise OutputError(f"{folder}: is not empty; go on with --resume, or start anew with --overwrite")
+        raise OutputError(
+            f"{folder}: the folder is not empty; continue its run with --resume, or start again with --overwrite",
+            reason="folder-not-empty",
+            file=str(folder),
+        )
 
 
 def _sha256_of(sentences: Sequence[Sentence]) -> str:
