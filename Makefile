@@ -12,10 +12,10 @@ test:             ## all tests
 	$(PYTHON) -m pytest -q
 
 soak:             ## the long forms: kills, every step of the disk protocol, damaged files, leaks; an hour and more
-	$(PYTHON) -m tests.faults.soak --kills 300 --log soak.json
-	NERD_LONG=1 $(PYTHON) -m pytest -q tests/faults/test_crashes.py
-	$(PYTHON) -m tests.faults.fuzz --cases 1000000 --seconds 3600
-	$(PYTHON) -m tests.faults.leaks --minutes 20 --log leaks.json
+	$(PYTHON) -m tests.durability.soak --kills 300 --log soak.json
+	NERD_LONG=1 $(PYTHON) -m pytest -q tests/durability/test_crashes.py
+	$(PYTHON) -m tests.hostile.fuzz --cases 1000000 --seconds 3600
+	$(PYTHON) -m tests.durability.leaks --minutes 20 --log leaks.json
 
 engines:          ## real Ray and Spark, with workers that are killed; needs the [ray] and [spark] extras and Java
 	$(PYTHON) -m pytest -q -m engines tests/engines

@@ -11,17 +11,17 @@ from typing import Any
 
 import click
 
-from benchmarks.checks import run_checks
-from benchmarks.compare import compare
+from benchmarks.inputs.workloads import KINDS
+from benchmarks.models.shapes import SHAPES
 from benchmarks.paths import OUT, SHARED, shown
 from benchmarks.peers import PEERS
 from benchmarks.peers.peer import PeerError
 from benchmarks.report import REPORT, write_report
-from benchmarks.saved import load_report
+from benchmarks.report.checks import run_checks
+from benchmarks.report.compare import compare
+from benchmarks.report.saved import load_report
 from benchmarks.settings import PARTS, Settings
-from benchmarks.shapes import SHAPES
 from benchmarks.suite import run_suite
-from benchmarks.workloads import KINDS
 from nerd_onnx.errors import NerdError
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.inputs.workloads import KINDS
+from benchmarks.models.shapes import SHAPES
 from benchmarks.paths import SHARED, shown
 from benchmarks.peers import PEERS
 from benchmarks.peers.nerd_tag import NerdTagOther
-from benchmarks.shapes import SHAPES
-from benchmarks.workloads import KINDS
 
 PARTS = ("speed", "model", "stages", "operators", "accuracy", "neighbours", "growth", "start")
 NEIGHBOUR_TEXTS = 300

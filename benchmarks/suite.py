@@ -10,24 +10,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import neighbour_texts, score_bundle, score_peers
-from benchmarks.checks import SUBJECT, run_checks
-from benchmarks.growth import growth_with_length, growth_with_rows, growth_with_threads, start_up
-from benchmarks.labelled import labelled_file
+from benchmarks.inputs.labelled import labelled_file
+from benchmarks.inputs.workloads import KINDS, Workload, build_workload
 from benchmarks.machine import commit, machine_facts, versions
-from benchmarks.measure import measure
-from benchmarks.model_only import measure_networks
-from benchmarks.operators import operator_profile
+from benchmarks.measurements.accuracy import neighbour_texts, score_bundle, score_peers
+from benchmarks.measurements.growth import growth_with_length, growth_with_rows, growth_with_threads, start_up
+from benchmarks.measurements.measure import measure
+from benchmarks.measurements.model_only import measure_networks
+from benchmarks.measurements.operators import operator_profile
+from benchmarks.measurements.ratios import ratios
+from benchmarks.models.shapes import ModelShape, ShapeMaker, write_calibration
 from benchmarks.paths import without_folders
 from benchmarks.peers import PEERS
-from benchmarks.process import run_process
-from benchmarks.ratios import ratios
-from benchmarks.saved import FORMAT_VERSION
+from benchmarks.processes.process import run_process
+from benchmarks.processes.team import Team, gather
+from benchmarks.report.checks import SUBJECT, run_checks
+from benchmarks.report.saved import FORMAT_VERSION
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
-from benchmarks.shapes import ModelShape, ShapeMaker, write_calibration
 from benchmarks.steps import Steps
-from benchmarks.team import Team, gather
-from benchmarks.workloads import KINDS, Workload, build_workload
 from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import available_cpus
@@ -192,7 +192,7 @@ class _Suite:
         command: list[str | Path] = [
             sys.executable,
             "-m",
-            "benchmarks.stages",
+            "benchmarks.measurements.stages",
             workload.path,
             target,
             "--model",

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nerd_onnx.errors import ModelError, OptionError, first_line
+from nerd_onnx.formats.columns import add_column, entities_array, entities_type, schema_metadata, text_values
 from nerd_onnx.inference.arrays import Floats, Ints, ragged_arange
 from nerd_onnx.inference.batching import equal_length_batches
 from nerd_onnx.inference.bundle import Bundle
@@ -24,12 +25,11 @@ from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions, texts_of
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.parts import Part, Pending, gathered
+from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session, available_cpus
-from nerd_onnx.stored_models import load_bundle
-from nerd_onnx.tables.columns import add_column, entities_array, entities_type, schema_metadata, text_values
-from nerd_onnx.tables.stores import is_uri
-from nerd_onnx.tag_options import Entity, TaggedTexts, TagOptions, checked, text_batches
+from nerd_onnx.options import Entity, TaggedTexts, TagOptions, checked, text_batches
+from nerd_onnx.storage.location import is_uri
 
 __all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger", "open_network"]
 

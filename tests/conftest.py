@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nerd_onnx.tagger import Tagger
-from tests.models import FINE_LABELS, make_checkpoint
+from tests.support.models import FINE_LABELS, make_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from nerd_onnx.errors import BusyError, InputError, InterruptedRunError, NerdError, UnreadableFileError
-from nerd_onnx.tables.json_lines import RowError
+from nerd_onnx.formats.jsonl.lines import RowError
 
 ROOT = Path(__file__).resolve().parent.parent
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

@@ -23,8 +23,8 @@ from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.tagger import open_network
-from tests.failures import fails
-from tests.models import sample_texts
+from tests.support.failures import fails
+from tests.support.models import sample_texts
 
 SCRIPTS = st.sampled_from(
     [

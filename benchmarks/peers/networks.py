@@ -20,9 +20,9 @@ from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Network
-from nerd_onnx.job import TagJob
-from nerd_onnx.run import tag_files
 from nerd_onnx.tagger import Tagger, TagOptions
+from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.run import tag_files
 
 BUDGETS = (256, 512, 1024)  # tokens a batch that are tried
 WORD_SPANS = pa.list_(

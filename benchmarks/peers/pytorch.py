@@ -26,7 +26,7 @@ class PyTorch(Peer):
         from transformers import AutoModelForTokenClassification
 
         from benchmarks.peers.networks import NetworkEngine, size_of
-        from nerd_export.conversion.networks import TorchNetwork
+        from nerd_export.models.networks import TorchNetwork
 
         checkpoint = Path(sources.checkpoint or "")
         model = AutoModelForTokenClassification.from_pretrained(checkpoint, dtype=getattr(torch, self.dtype))

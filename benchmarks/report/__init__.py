@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.sections import sections, title
-from nerd_export.report.html import page
-from nerd_export.report.markdown import markdown
+from nerd_export.reporting.html import page
+from nerd_export.reporting.markdown import markdown
 
 REPORT = "report"
 

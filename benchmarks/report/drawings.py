@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.checks import REFERENCE, SUBJECT
+from benchmarks.measurements.stages import STAGES
+from benchmarks.report.checks import REFERENCE, SUBJECT
 from benchmarks.report.names import title_of
-from benchmarks.stages import STAGES
-from nerd_export.report.parts import Plot
-from nerd_export.report.svg import Chart, Point, bars, linear_axis, logarithmic_axis, number, stacked
+from nerd_export.reporting.parts import Plot
+from nerd_export.reporting.svg import Chart, Point, bars, linear_axis, logarithmic_axis, number, stacked
 
 _FAR_BELOW = 0.05  # F1 below the best: drawn at the edge, or it would press all others together
 _FEWEST_EXPECTED = 20  # entities of a label: with fewer, its F1 says little

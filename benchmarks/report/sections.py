@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.goals import judged
-from benchmarks.ratios import rounds_note
+from benchmarks.measurements.ratios import rounds_note
+from benchmarks.report.goals import judged
 from benchmarks.report.growth_sections import growth_section, start_section
 from benchmarks.report.shape_sections import shape_sections
 from nerd_export.conversion.gate import VIEWS
-from nerd_export.report.parts import Code, Section, Table
+from nerd_export.reporting.parts import Code, Section, Table
 
 _SHOWN_DIGITS = 12  # of a fingerprint
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.ratios import Ratio, rounds_note, shown_ratio
+from benchmarks.measurements.ratios import Ratio, rounds_note, shown_ratio
+from benchmarks.measurements.stages import STAGES
 from benchmarks.report import drawings
 from benchmarks.report.names import rate, title_of
-from benchmarks.stages import STAGES
 from nerd_export.conversion.gate import VIEWS
-from nerd_export.report.parts import Plot, Section, Table
+from nerd_export.reporting.parts import Plot, Section, Table
 
 _SPEED_HEAD = ("", "tokens/s", "rows/s", "nerd-tag is faster", "start", "peak memory", "entities", "runs", "setup")
 _SPEED_ABOUT = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow
+from nerd_onnx.formats.tagged_file import TaggedEntity, TaggedRow
 
 # What some reader of lines or columns takes for the end of one; BRAT writes an entity around it as two fragments.
 _FRAGMENT = re.compile("[^\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from nerd_onnx.convert.tokens import check_entities, tokens_of
-from nerd_onnx.tables.tagged_rows import TaggedRow
+from nerd_onnx.formats.tagged_file import TaggedRow
 
 _SPACE = re.compile(r"\s+")
 

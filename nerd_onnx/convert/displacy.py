@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nerd_onnx.tables.tagged_rows import TaggedRow
+from nerd_onnx.formats.tagged_file import TaggedRow
 
 
 def displacy(rows: Iterable[TaggedRow]) -> Iterator[dict[str, Any]]:

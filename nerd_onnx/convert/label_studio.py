@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow
+from nerd_onnx.formats.tagged_file import TaggedEntity, TaggedRow
 
 _MODEL_VERSION = "nerd-onnx"
 

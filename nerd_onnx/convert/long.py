@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from nerd_onnx.tables.columns import entities_type, schema_metadata
-from nerd_onnx.tables.layouts import Layout
-from nerd_onnx.tables.rows import Format
-from nerd_onnx.tables.sinks import open_sink
-from nerd_onnx.tables.tagged_rows import TaggedFile, TaggedRow
+from nerd_onnx.formats.base import Format
+from nerd_onnx.formats.columns import entities_type, schema_metadata
+from nerd_onnx.formats.layouts import Layout
+from nerd_onnx.formats.tagged_file import TaggedFile, TaggedRow
+from nerd_onnx.formats.writers import open_sink
 
 _TYPE = entities_type(with_fine=True)
 

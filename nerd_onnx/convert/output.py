@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from nerd_onnx.errors import OutputError
-from nerd_onnx.tables.jsonl_sink import compressor
-from nerd_onnx.tables.output_place import check_place, find, output_errors, output_name
-from nerd_onnx.tables.rows import STANDARD_STREAM
-from nerd_onnx.tables.sources import COMPRESSIONS
-from nerd_onnx.tables.stores import bare, is_uri, local_path
-from nerd_onnx.tables.whole_file import open_target
+from nerd_onnx.formats.jsonl.writer import compressor
+from nerd_onnx.formats.readers import COMPRESSIONS
+from nerd_onnx.storage.atomic_file import open_target
+from nerd_onnx.storage.location import STANDARD_STREAM, bare, is_uri, local_path
+from nerd_onnx.storage.output_place import check_place, find, output_errors, output_name
 
 _LINES = (".jsonl", ".ndjson")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from nerd_onnx.convert.tokens import check_entities, tokens_of
 from nerd_onnx.errors import InputError, MissingExtraError
-from nerd_onnx.tables.tagged_rows import TaggedRow
+from nerd_onnx.formats.tagged_file import TaggedRow
 
 
 def require_spacy() -> None:

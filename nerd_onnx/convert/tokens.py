@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.tables.tagged_rows import TaggedEntity, TaggedRow
+from nerd_onnx.formats.tagged_file import TaggedEntity, TaggedRow
 
 _WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
 

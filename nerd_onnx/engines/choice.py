@@ -11,7 +11,7 @@ import click
 from nerd_onnx.errors import OptionError
 
 if TYPE_CHECKING:  # loading it takes time that --help has not
-    from nerd_onnx.job import TagJob
+    from nerd_onnx.tagging.job import TagJob
 
 EngineName = Literal["local", "ray", "spark"]
 

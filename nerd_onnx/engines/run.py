@@ -17,9 +17,10 @@ from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import for_workers
 from nerd_onnx.engines.worker import FileTasks, Outcome
 from nerd_onnx.errors import EngineError, InterruptedRunError, NerdError
-from nerd_onnx.job import TagJob, TagReport
-from nerd_onnx.tables.stores import find, is_uri
+from nerd_onnx.storage.location import is_uri
+from nerd_onnx.storage.remote import find
 from nerd_onnx.tagger import Tagger
+from nerd_onnx.tagging.job import TagJob, TagReport
 
 _GO_ON = "finished files and the safe rows of other files are kept: continue with --resume"
 
@@ -68,7 +69,7 @@ def jobs_of(job: TagJob) -> list[TagJob]:
     """
     pairs = sorted(job.pairs, key=lambda pair: -_size(pair.input))
     paths = [(_absolute(pair.input), _absolute(pair.output)) for pair in pairs]
-    work_dir = job.work_dir and os.path.abspath(job.work_dir)  # noqa: PTH100 - see tables/
+    work_dir = job.work_dir and os.path.abspath(job.work_dir)  # noqa: PTH100 - paths are text
     alone = replace(job, resume=not job.overwrite, work_dir=work_dir)
     return [replace(alone, inputs=[path], output=output) for path, output in paths]
 
@@ -83,7 +84,7 @@ def _size(path: str) -> int:
 
 def _absolute(path: str) -> str:
     """Name a file so that a worker in another folder finds it."""
-    return path if is_uri(path) else os.path.abspath(path)  # noqa: PTH100 - see tables/
+    return path if is_uri(path) else os.path.abspath(path)  # noqa: PTH100 - paths are text
 
 
 def _sum(outcomes: list[Outcome]) -> TagReport:

@@ -14,12 +14,12 @@ import pyarrow as pa
 from nerd_onnx import errors
 from nerd_onnx.engines.model import WorkerModel
 from nerd_onnx.errors import BusyError, InputError, NerdError, OutputError, restored
-from nerd_onnx.job import TagJob, TagReport, peak_rss_bytes
-from nerd_onnx.run import tag_files
-from nerd_onnx.stored_models import load_bundle
-from nerd_onnx.tables.columns import column_exists
-from nerd_onnx.tables.output_place import make_folder_for
+from nerd_onnx.formats.columns import column_exists
+from nerd_onnx.inference.remote_bundle import load_bundle
+from nerd_onnx.storage.output_place import make_folder_for
 from nerd_onnx.tagger import Tagger, TagOptions
+from nerd_onnx.tagging.job import TagJob, TagReport, peak_rss_bytes
+from nerd_onnx.tagging.run import tag_files
 
 BATCH_ROWS = 1024
 _BUSY_S = 60.0  # an attempt that lost its machine's engine process may live on for some seconds

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from nerd_onnx.tables.columns import text_values
+from nerd_onnx.formats.columns import text_values
 from nerd_onnx.tagger import Tagger
 
 _BATCH_ROWS = 2048

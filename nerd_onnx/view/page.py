@@ -11,8 +11,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from nerd_onnx.messages import printable
-from nerd_onnx.tables.tagged_rows import TaggedRow
+from nerd_onnx.formats.tagged_file import TaggedRow
+from nerd_onnx.terminal import printable
 
 MOST_CHARACTERS = 20_000  # of a row; a novel would stop the page
 

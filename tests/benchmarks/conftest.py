@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.workloads import Workload
+from benchmarks.inputs.workloads import Workload
 
 
 @pytest.fixture

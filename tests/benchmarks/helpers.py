@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from benchmarks.checks import run_checks
 from benchmarks.machine import machine_facts, versions
-from benchmarks.measure import figures, summary_of
+from benchmarks.measurements.measure import figures, summary_of
+from benchmarks.measurements.ratios import paired, ratios
 from benchmarks.peers.peer import PeerError, PeerRun
-from benchmarks.ratios import paired, ratios
-from benchmarks.team import Member
+from benchmarks.processes.team import Member
+from benchmarks.report.checks import run_checks
 
 LEVELS = ("words", "fine_words", "raw", "fine_raw")
 
@@ -64,7 +64,7 @@ def planted_shape() -> dict[str, Any]:
             **summary_of([run(1.0), run(2.0, 1), run(4.0, 2)], 100, 3000),
         },
         "transformers_pipeline": {
-            "command": "python -m benchmarks.serve transformers_pipeline",
+            "command": "python -m benchmarks.processes.serve transformers_pipeline",
             "setup": {"batch_size": 8},
             **summary_of([run(8.0), run(10.0, 1), run(24.0, 2)], 100, 3000),
         },

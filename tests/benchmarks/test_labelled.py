@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.labelled import (
+from benchmarks.inputs.labelled import (
     f1_by_label,
     labels_changed,
     read_answers,
@@ -17,8 +17,8 @@ from benchmarks.labelled import (
     texts_changed,
     write_inputs,
 )
-from nerd_export.training.bootstrap import micro_f1
-from nerd_export.training.scoring import Span, span_counts, span_scores
+from nerd_export.scoring.bootstrap import micro_f1
+from nerd_export.scoring.f1 import Span, span_counts, span_scores
 from nerd_onnx.inference.bundle import Bundle
 
 GOLD: list[list[Span]] = [[(0, 5, "person"), (9, 12, "art")], [], [(0, 3, "person")]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.measure import fastest, figures, has_run_enough, measure, summary_of
+from benchmarks.inputs.workloads import Workload
+from benchmarks.measurements.measure import fastest, figures, has_run_enough, measure, summary_of
 from benchmarks.paths import shown
-from benchmarks.workloads import Workload
 from tests.benchmarks.helpers import FakeWorker, member, run
 
 
@@ -85,7 +85,9 @@ def test_a_failing_peer_is_named_and_the_others_go_on(workload: Workload) -> Non
 
 def test_output_with_other_rows_is_refused(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = FakeWorker({1: 1.0})
-    monkeypatch.setattr("benchmarks.measure.output_of", lambda w, _: w.path.with_suffix(".probe.fixed.parquet"))
+    monkeypatch.setattr(
+        "benchmarks.measurements.measure.output_of", lambda w, _: w.path.with_suffix(".probe.fixed.parquet")
+    )
     monkeypatch.setattr("tests.benchmarks.helpers.pq.write_table", lambda _table, path: path.write_bytes(SHORT))
     _, left_out = measure([member("one", worker)], workload, 1, probe_tokens=1, most_s=10, tell=lambda _: None)
     assert left_out == {"one": "one wrote 1 rows of short, which has 2"}

@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.operators import operator_profile
+from benchmarks.measurements.operators import operator_profile
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
 from nerd_onnx.inference.description import Description
 from nerd_onnx.tagger import Tagger
-from tests.models import sample_texts
+from tests.support.models import sample_texts
 
 
 def test_integer_products_are_counted_and_timed(tmp_path: Path) -> None:

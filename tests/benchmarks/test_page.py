@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.report import as_page
 from tests.benchmarks.helpers import full_report
-from tests.browser import CHROMIUM, probed
+from tests.support.browser import CHROMIUM, probed
 
 PROBE = """
 console.error("the console is heard");

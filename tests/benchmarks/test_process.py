@@ -14,7 +14,7 @@ from benchmarks.__main__ import typed_command
 from benchmarks.machine import machine_facts, versions
 from benchmarks.paths import ROOT, shown, shown_command, without_folders
 from benchmarks.peers.peer import PeerError
-from benchmarks.process import last_json_object, run_process
+from benchmarks.processes.process import last_json_object, run_process
 
 
 @pytest.mark.parametrize(

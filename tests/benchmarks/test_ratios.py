@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.measure import summary_of
-from benchmarks.ratios import MIN_ROUNDS, is_settled, paired, ratios, rounds_note, shown_ratio
+from benchmarks.measurements.measure import summary_of
+from benchmarks.measurements.ratios import MIN_ROUNDS, is_settled, paired, ratios, rounds_note, shown_ratio
 from benchmarks.report import as_markdown, as_page
 from tests.benchmarks.helpers import full_report, run
 

@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import command
-from benchmarks.checks import run_checks
-from benchmarks.compare import compare
-from benchmarks.goals import judged
 from benchmarks.report import as_markdown, as_page, write_report
-from benchmarks.saved import load_report
-from nerd_export.report.html import inline
-from nerd_export.report.svg import Chart, Point, linear_axis, logarithmic_axis
+from benchmarks.report.checks import run_checks
+from benchmarks.report.compare import compare
+from benchmarks.report.goals import judged
+from benchmarks.report.saved import load_report
+from nerd_export.reporting.html import inline
+from nerd_export.reporting.svg import Chart, Point, linear_axis, logarithmic_axis
 from tests.benchmarks.helpers import LEVELS, accuracy, failed, full_report, scores
 
 AS_RECORDED = "test: F1 as recorded in the bundle"

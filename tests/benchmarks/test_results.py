@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.measurements.ratios import MIN_ROUNDS, ratios
 from benchmarks.paths import ROOT
-from benchmarks.ratios import MIN_ROUNDS, ratios
 from benchmarks.report import as_markdown
-from benchmarks.saved import FORMAT_VERSION, load_report
-from benchmarks.scaling import table
+from benchmarks.report.saved import FORMAT_VERSION, load_report
+from benchmarks.scripts.scaling import table
 
 RESULTS = ROOT / "benchmarks" / "results"
 DATA = {path: json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))}

@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.accuracy import neighbour_texts, score_bundle
+from benchmarks.inputs.workloads import KINDS, LONGEST_ROW_TOKENS, Workload, build_workload, first_rows
+from benchmarks.measurements.accuracy import neighbour_texts, score_bundle
+from benchmarks.measurements.peak import Int8Peak
+from benchmarks.measurements.ratios import paired
 from benchmarks.paths import ROOT, shown
-from benchmarks.peak import Int8Peak
-from benchmarks.ratios import paired
 from benchmarks.settings import FORMS, Settings
-from benchmarks.workloads import KINDS, LONGEST_ROW_TOKENS, Workload, build_workload, first_rows
 from nerd_export.conversion.check import recorded_scores
 from nerd_export.conversion.neighbours import neighbour_check
-from nerd_export.conversion.verify import sample_texts
+from nerd_export.data.sample import sample_texts
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder

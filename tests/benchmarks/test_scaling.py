@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.scaling import Run, Setting, line, table
+from benchmarks.scripts.scaling import Run, Setting, line, table
 
 START = [Run(1.0, 0)] * 3
 

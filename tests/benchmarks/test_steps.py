@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.measurements.stages import STAGES, StageClock
 from benchmarks.paths import ROOT
-from benchmarks.stages import STAGES, StageClock
 from benchmarks.steps import Steps
-from nerd_export.conversion.verify import sample_texts
+from nerd_export.data.sample import sample_texts
 
 
 def steps(folder: Path, *, resume: bool = True, about: str = "a") -> Steps:
@@ -75,7 +75,15 @@ def test_stages_of_a_real_run_add_up(tmp_path: Path, tiny_bundle: Path) -> None:
     source = tmp_path / "in.parquet"
     pq.write_table(pa.table({"text": sample_texts()}), source)
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.stages", str(source), str(tmp_path / "o.parquet"), "--model", tiny_bundle],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.measurements.stages",
+            str(source),
+            str(tmp_path / "o.parquet"),
+            "--model",
+            tiny_bundle,
+        ],
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'export'}"},
         capture_output=True,
         text=True,

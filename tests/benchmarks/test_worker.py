@@ -15,16 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.exports import made
+from benchmarks.models.exports import made
 from benchmarks.paths import ROOT
 from benchmarks.peers import PEERS
 from benchmarks.peers.peer import PeerError, Sources, interpreter_of
-from benchmarks.serve import prepare
-from benchmarks.team import gather
-from benchmarks.worker import Worker, missing_packages, write_sources
-from nerd_export.conversion.verify import sample_texts
+from benchmarks.processes.serve import prepare
+from benchmarks.processes.team import gather
+from benchmarks.processes.worker import Worker, missing_packages, write_sources
+from nerd_export.data.sample import sample_texts
 from nerd_onnx.tagger import Tagger
-from tests.models import FINE_LABELS
+from tests.support.models import FINE_LABELS
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_model_files_are_made_once_and_whole(tmp_path: Path, sources: Sources, m
 
 
 def test_every_peer_that_this_environment_can_run_tags(tmp_path: Path, sources: Sources) -> None:
-    from nerd_export.conversion.onnx_export import export_onnx, load_checkpoint
+    from nerd_export.models.onnx_export import export_onnx, load_checkpoint
 
     source = tmp_path / "in.parquet"
     pq.write_table(pa.table({"text": sample_texts()[:9]}), source)
@@ -170,7 +170,7 @@ def test_every_peer_that_this_environment_can_run_tags(tmp_path: Path, sources: 
     ready = replace(sources, exported=tmp_path, calibration=source)
     file = write_sources(ready, tmp_path / "sources.json")
     for name in ("pytorch_bf16", "optimum_int8", "onnxruntime_static"):
-        command = [sys.executable, "-m", "benchmarks.serve", name, str(file)]
+        command = [sys.executable, "-m", "benchmarks.processes.serve", name, str(file)]
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'export'}"}
         for words in (["--prepare"], ["--tag", str(source), str(tmp_path / "out.parquet")]):
             done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment)

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nerd_onnx.job import TagJob
-from nerd_onnx.run import tag_files
 from nerd_onnx.tagger import Tagger
-from tests.faults.helpers import texts, write_lines, write_parquet
+from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.run import tag_files
+from tests.support.runs import texts, write_lines, write_parquet
 
 ROWS = 240
 

@@ -11,7 +11,7 @@ import pytest
 from tests.engines.clusters import ray_nodes, spark_environment, spark_program, standalone
 from tests.engines.helpers import corpus, run, summary
 from tests.engines.kills import machine_of, run_with_kills
-from tests.faults.helpers import tree
+from tests.support.runs import tree
 
 ROWS = 200  # of each file; what is left of one lasts longer than the news of its machine's end takes
 
@@ -63,7 +63,7 @@ def test_spark_submit_gives_the_files_of_the_local_run(
     master: str, source: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     job = tmp_path / "job.py"
-    job.write_text("from nerd_onnx.cli import main\n\nmain()\n")
+    job.write_text("from nerd_onnx.cli.tag import main\n\nmain()\n")
     submit = [spark_program("spark-submit"), "--master", master, job, "--engine", "spark", source, tmp_path / "out"]
     done = subprocess.run([*map(str, submit)], capture_output=True, text=True, check=False, env=spark_environment())
     assert done.returncode == 0, done.stderr

@@ -10,8 +10,8 @@ import pytest
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
 from tests.engines.helpers import corpus, run, summary
 from tests.engines.kills import run_with_kills, stopped_half_done
-from tests.faults.helpers import texts, tree, write_parquet
-from tests.s3_server import serving
+from tests.support.runs import texts, tree, write_parquet
+from tests.support.s3_server import serving
 
 ENGINES = pytest.mark.parametrize("engine", ["ray", "spark"])
 

@@ -16,7 +16,7 @@ from nerd_onnx.errors import InputError, OptionError, OutputError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
 from tests.engines.helpers import local_rows, table
 from tests.engines.kills import kill_workers
-from tests.failures import fails
+from tests.support.failures import fails
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from nerd_onnx.errors import InputError, OptionError, OutputError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
 from tests.engines.helpers import local_rows, table
 from tests.engines.kills import workers_killed
-from tests.failures import fails
+from tests.support.failures import fails
 
 
 @pytest.fixture(scope="module")

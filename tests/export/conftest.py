@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nerd_export.conversion.export import ExportRequest, export_bundle
-from tests.export.bundles import LIMITS, TEXTS, labelled, silent
+from tests.support.bundles import LIMITS, TEXTS, labelled, silent
 
 
 @pytest.fixture(scope="session")

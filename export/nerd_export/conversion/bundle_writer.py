@@ -13,7 +13,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE
+from nerd_export.conversion.verify import EXPECTED
+from nerd_export.data.sample import SAMPLE_FILE
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx.errors import ModelError, OutputError, first_line
 from nerd_onnx.inference.description import DESCRIPTION, sha256_of

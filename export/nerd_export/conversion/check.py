@@ -10,8 +10,9 @@ from typing import Any
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion.gate import LabelledSplit
 from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
-from nerd_export.conversion.verify import EXPECTED, SAMPLE_FILE, agreement, as_set, entity_set, sample_texts
-from nerd_export.training.evaluation import evaluate
+from nerd_export.conversion.verify import EXPECTED, agreement, as_set, entity_set
+from nerd_export.data.sample import SAMPLE_FILE, sample_texts
+from nerd_export.scoring.evaluation import evaluate
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import DESCRIPTION, sha256_of

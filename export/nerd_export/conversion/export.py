@@ -21,20 +21,22 @@ from nerd_export.config import (
     Quantization,
     VerifyLimits,
 )
-from nerd_export.conversion.averaging import with_average_weights
 from nerd_export.conversion.bundle_writer import CARD, new_folder, write_expected, write_model
-from nerd_export.conversion.gate import Gate, LabelledSplit, Speed, Verdict
-from nerd_export.conversion.labelled import labelled_splits
-from nerd_export.conversion.lineage import Origin
+from nerd_export.conversion.gate import Gate, LabelledSplit, Verdict
+from nerd_export.conversion.gate_data import labelled_splits
 from nerd_export.conversion.model_card import bundle_card
-from nerd_export.conversion.networks import TorchNetwork, segment_batches
-from nerd_export.conversion.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
-from nerd_export.conversion.prepare import folded, rewritten
-from nerd_export.conversion.recipe import Plan, Workshop
-from nerd_export.conversion.score_calibration import calibrated
-from nerd_export.conversion.sensitivity import LayerCost, fewest_kept, layer_costs, title
-from nerd_export.conversion.verify import entity_set, sample_texts
+from nerd_export.conversion.repair import Repair
+from nerd_export.conversion.sensitivity import fewest_kept, layer_costs, title
+from nerd_export.conversion.verify import entity_set
+from nerd_export.data.sample import sample_texts
+from nerd_export.graph.rewrite import folded, rewritten
+from nerd_export.models.averaging import with_average_weights
+from nerd_export.models.lineage import Origin
+from nerd_export.models.networks import TorchNetwork, segment_batches
+from nerd_export.models.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
 from nerd_export.outputs import writing
+from nerd_export.quantization.recipe import Plan, Workshop
+from nerd_export.scoring.score_calibration import calibrated
 from nerd_onnx.errors import OptionError, VerificationError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.description import Description
@@ -82,33 +84,6 @@ class ExportRequest:
     overwrite: bool = False
     licence: str | None = None
     notes: str = ""
-
-
-@dataclass(frozen=True)
-class Repair:
-    """
-    What the sensitivity pass did.
-
-    :param costs: what each layer costs alone, the worst first
-    :param kept: layers and embeddings that stay fp32 for it
-    :param faults: what was wrong before
-    :param speed_before: with everything quantized
-    """
-
-    costs: Sequence[LayerCost]
-    kept: Sequence[str]
-    faults: Sequence[str]
-    speed_before: Speed
-
-    def summary(self) -> dict[str, Any]:
-        """Give it as plain data."""
-        costs = [{"layer": cost.name, "error": round(cost.error, 8)} for cost in self.costs]
-        return {
-            "because": list(self.faults),
-            "kept_fp32": list(self.kept),
-            "layer_costs": costs,
-            "texts_per_s_before": asdict(self.speed_before),
-        }
 
 
 @dataclass(frozen=True)

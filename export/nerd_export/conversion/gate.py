@@ -10,12 +10,12 @@ from typing import Any
 
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
-from nerd_export.conversion.networks import Remembered
-from nerd_export.conversion.score_calibration import calibrated, calibration_of_tagger
 from nerd_export.conversion.verify import Comparison, compare, first_of
-from nerd_export.training.bootstrap import Difference, paired_difference
-from nerd_export.training.checks import Sentence
-from nerd_export.training.evaluation import Evaluation, evaluate
+from nerd_export.data.checks import Sentence
+from nerd_export.models.networks import Remembered
+from nerd_export.scoring.bootstrap import Difference, paired_difference
+from nerd_export.scoring.evaluation import Evaluation, evaluate
+from nerd_export.scoring.score_calibration import calibrated, calibration_of_tagger
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Network

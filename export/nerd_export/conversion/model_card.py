@@ -12,7 +12,7 @@ from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.session import cpu_features, processor_kind
 
 if TYPE_CHECKING:
-    from nerd_export.conversion.export import Repair
+    from nerd_export.conversion.repair import Repair
 
 _SHOWN_COSTS = 10
 

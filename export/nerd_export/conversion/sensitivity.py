@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from nerd_export.conversion.linear import plain_name
-from nerd_export.conversion.recipe import EMBEDDINGS, Plan, Workshop
 from nerd_export.conversion.verify import first_of
+from nerd_export.graph.linear import plain_name
+from nerd_export.quantization.recipe import EMBEDDINGS, Plan, Workshop
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch

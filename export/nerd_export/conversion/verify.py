@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, TypeVar
 
-from nerd_export.conversion.networks import Observed
+from nerd_export.models.networks import Observed
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
 EXPECTED = "expected.json"  # what the original finds in the sample, in the bundle's folder
-SAMPLE_FILE = Path(str(files("nerd_onnx").joinpath("sample.jsonl")))
 
 T = TypeVar("T")
 Entities = set[tuple[int, ...]]  # text, start, end, label, fine label: indices into the label set
@@ -83,12 +79,6 @@ def compare(bundle: Bundle, original: Network, texts: Sequence[str], exported: N
         entity_agreement=agreement(expected, found),
         entities=len(expected),
     )
-
-
-def sample_texts() -> list[str]:
-    """Give the real texts that come with the program: encyclopedia, novels, speeches."""
-    lines = SAMPLE_FILE.read_text("utf-8").splitlines()
-    return [json.loads(line)["text"] for line in lines]
 
 
 def first_of(items: Iterable[T], size: Callable[[T], int], enough: int) -> list[T]:

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nerd_export.evaluation.measures import Calibration, FalseAlarms, calibration, confusion, partial_scores
-from nerd_export.training.bootstrap import Difference, f1_interval, paired_difference
-from nerd_export.training.checks import Sentence, sound_sentences
-from nerd_export.training.corpus import TAG_COLUMNS, MissingColumnError, Split, read_file
-from nerd_export.training.evaluation import Evaluation, View, evaluate
-from nerd_export.training.plain_text import plain_text
-from nerd_export.training.scoring import Scores, Span, counts_by_type
+from nerd_export.data.checks import Sentence, sound_sentences
+from nerd_export.data.corpus import TAG_COLUMNS, MissingColumnError, Split, read_file
+from nerd_export.data.plain_text import plain_text
+from nerd_export.scoring.bootstrap import Difference, f1_interval, paired_difference
+from nerd_export.scoring.evaluation import Evaluation, View, evaluate
+from nerd_export.scoring.f1 import Scores, Span, counts_by_type
+from nerd_export.scoring.measures import Calibration, FalseAlarms, calibration, confusion, partial_scores
 from nerd_onnx.errors import OptionError, TrainingDataError
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type, scheme_of, split_tag
 from nerd_onnx.tagger import Tagger

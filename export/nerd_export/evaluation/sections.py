@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nerd_export.conversion.gate import VIEWS
-from nerd_export.evaluation.measures import NOTHING
 from nerd_export.evaluation.result import Result
-from nerd_export.report.parts import Mark, Passages, Plot, Section, Table
-from nerd_export.report.svg import Chart, linear_axis
-from nerd_export.training.bootstrap import Difference
-from nerd_export.training.scoring import Span
+from nerd_export.reporting.parts import Mark, Passages, Plot, Section, Table
+from nerd_export.reporting.svg import Chart, linear_axis
+from nerd_export.scoring.bootstrap import Difference
+from nerd_export.scoring.f1 import Span
+from nerd_export.scoring.measures import NOTHING
 
 _CONFUSIONS = 15
 _LABELS = 80

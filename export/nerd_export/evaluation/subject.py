@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from nerd_export.config import SEGMENT_TOKENS, Level
 from nerd_onnx.errors import TrainingDataError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
+from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
-from nerd_onnx.stored_models import load_bundle
 from nerd_onnx.tagger import Tagger, TagOptions, open_network
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -60,9 +60,9 @@ def _calibrated_on(
     file: Path, bundle: Bundle, network: Network, threads: int | None, tell: Callable[[str], None]
 ) -> Bundle:
     """Fit a calibration on a labelled file, whose text is looked at more than once."""
-    from nerd_export.conversion.labelled import labelled_splits
-    from nerd_export.conversion.networks import Remembered
-    from nerd_export.conversion.score_calibration import calibrated, calibration_of_tagger
+    from nerd_export.conversion.gate_data import labelled_splits
+    from nerd_export.models.networks import Remembered
+    from nerd_export.scoring.score_calibration import calibrated, calibration_of_tagger
 
     (split,) = labelled_splits(None, {file.stem: file}, bundle.labels, tell).values()
     with closing(Tagger(bundle, TagOptions(threads=threads), Remembered(network))) as tagger:
@@ -82,9 +82,9 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def _checkpoint(model: str, level: Level | None, scratch: Path, tell: Callable[[str], None]) -> tuple[Bundle, Network]:
-    from nerd_export.conversion.lineage import Origin
-    from nerd_export.conversion.networks import TorchNetwork
-    from nerd_export.conversion.onnx_export import load_checkpoint
+    from nerd_export.models.lineage import Origin
+    from nerd_export.models.networks import TorchNetwork
+    from nerd_export.models.onnx_export import load_checkpoint
 
     checkpoint = load_checkpoint(model, tell)
     checkpoint.tokenizer.save_pretrained(scratch)

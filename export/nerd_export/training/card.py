@@ -10,8 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nerd_export.config import TrainConfig
-from nerd_export.model_names import is_model_inside
-from nerd_export.training.trainer import STATE_FILE, EpochRow, TrainingData
+from nerd_export.data.training_data import TrainingData
+from nerd_export.models.lineage import STATE_FILE
+from nerd_export.models.names import is_model_inside
+from nerd_export.training.trainer import EpochRow
 from nerd_onnx.inference.bundle import sees_case
 
 _HEAD = "| Training loss | Epoch | Step | Validation loss | Precision | Recall | F1 | Accuracy |"

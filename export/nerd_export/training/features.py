@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nerd_export.letter_case import token_types
-from nerd_export.training.examples import Example
+from nerd_export.data.examples import Example
+from nerd_export.models.letter_case import token_types
 
 IGNORED = -100  # torch's cross entropy leaves this target out
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nerd_export.scoring.f1 import Scores, to_bio, word_scores
 from nerd_export.training.features import IGNORED
-from nerd_export.training.scoring import Scores, to_bio, word_scores
 from nerd_onnx.inference.labels import LabelSet
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nerd_export.config import Precision
-from nerd_export.letter_case import token_types
-from nerd_export.model_names import as_checkpoint, bundle_named
+from nerd_export.data.examples import Example
+from nerd_export.models.letter_case import token_types
+from nerd_export.models.names import as_checkpoint, bundle_named
 from nerd_export.outputs import writing
-from nerd_export.training.examples import Example
 from nerd_export.training.features import Features
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.bundle import longest_input, sees_case

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from nerd_export.config import TrainConfig
-from nerd_export.letter_case import with_letter_case
-from nerd_export.model_names import as_checkpoint
+from nerd_export.data.examples import Example, write_examples
+from nerd_export.data.training_data import TrainingData
+from nerd_export.models.letter_case import with_letter_case
+from nerd_export.models.names import as_checkpoint
 from nerd_export.outputs import writing
-from nerd_export.training.checks import Sentence
 from nerd_export.training.distillation import Collator, Mix, mixing_trainer, with_extras
-from nerd_export.training.examples import Example, write_examples
 from nerd_export.training.features import encode
 from nerd_export.training.metrics import Decisions, Metrics
 from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
@@ -29,39 +28,6 @@ from nerd_onnx.inference.labels import LabelSet
 CHECKPOINTS = "checkpoints"
 BEST = "best"
 RECIPE = "recipe.json"
-STATE_FILE = "training.json"
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """
-    Checked sentences and the labels they use.
-
-    :param train_source: where the training split came from, for the card
-    :param unlabelled: texts for a teacher to label
-    """
-
-    train: Sequence[Sentence]
-    validation: Sequence[Sentence]
-    labels: LabelSet
-    train_source: str
-    validation_source: str
-    unlabelled: Sequence[str] = ()
-    unlabelled_source: str | None = None
-
-    def facts(self) -> dict[str, Any]:
-        """Say which sentences and labels these are, so that a resumed run notices others."""
-        return {
-            "train_source": self.train_source,
-            "train_sentences": len(self.train),
-            "train_sha256": _sha256_of(self.train),
-            "validation_source": self.validation_source,
-            "validation_sentences": len(self.validation),
-            "validation_sha256": _sha256_of(self.validation),
-            "unlabelled_source": self.unlabelled_source,
-            "unlabelled_sha256": hashlib.sha256(json.dumps(list(self.unlabelled)).encode()).hexdigest(),
-            "labels": list(self.labels.names),
-        }
 
 
 @dataclass(frozen=True)
@@ -330,14 +296,6 @@ def _require_no_run(work: Path, *, resume: bool) -> None:
             reason="folder-not-empty",
             file=str(folder),
         )
-
-
-def _sha256_of(sentences: Sequence[Sentence]) -> str:
-    """Fingerprint sentences: their words and tags, in order."""
-    digest = hashlib.sha256()
-    for sentence in sentences:
-        digest.update(json.dumps([sentence.tokens, sentence.known_tags(), sentence.weight]).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _publish(best: Path, output: Path) -> None:

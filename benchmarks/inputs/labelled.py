@@ -1,0 +1,134 @@
+"""Labelled sentences as the peers see them, and what the peers answered, counted by sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.paths import shown
+from nerd_export.data.checks import Sentence, sound_sentences
+from nerd_export.data.corpus import TAG_COLUMNS, read_file
+from nerd_export.data.plain_text import plain_text
+from nerd_export.scoring.bootstrap import micro_f1
+from nerd_export.scoring.evaluation import gold_spans
+from nerd_export.scoring.f1 import Rows, Span, counts_by_type
+from nerd_onnx.inference.labels import LabelSet, coarse_type
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """
+    Sentences to score on, both as given words and as plain text.
+
+    :param texts: each as a person would have written it
+    :param places: character range of each word in its text
+    :param words: gold entities by level (``coarse``, ``fine``), offsets count words
+    :param characters: the same, offsets count characters
+    """
+
+    source: str
+    sentences: Sequence[Sentence]
+    texts: Sequence[str]
+    places: Sequence[Sequence[tuple[int, int]]]
+    words: Mapping[str, Rows]
+    characters: Mapping[str, Rows]
+
+
+def labelled_file(shared: Path, split: str) -> Path:
+    """Where the labelled sentences of a split lie."""
+    return shared / "few_nerd" / f"{split}.parquet"
+
+
+def read_sentences(path: Path, labels: LabelSet, most: int | None = None) -> list[Sentence]:
+    """
+    Read labelled sentences at the model's level.
+
+    :raises TrainingDataError: when the file is damaged or its rows are faulty
+    """
+    level = "fine" if labels.has_fine_level else "coarse"
+    return sound_sentences(read_file(path, TAG_COLUMNS[level]))[:most]
+
+
+def read_labelled(path: Path, labels: LabelSet, most: int | None = None) -> Labelled:
+    """
+    Read sentences with their gold entities on every level of the model.
+
+    :param most: take only the first so many
+    :raises TrainingDataError: when the file is damaged or its rows are faulty
+    """
+    sentences = read_sentences(path, labels, most)
+    plain = [plain_text(sentence.tokens) for sentence in sentences]
+    levels = {"coarse": False} | ({"fine": True} if labels.has_fine_level else {})
+    words = {level: [gold_spans(s, labels, fine=fine) for s in sentences] for level, fine in levels.items()}
+    characters = {
+        level: [
+            [(places[b][0], places[e - 1][1], name) for b, e, name in spans]
+            for spans, (_, places) in zip(rows, plain, strict=True)
+        ]
+        for level, rows in words.items()
+    }
+    return Labelled(shown(path), sentences, [t for t, _ in plain], [p for _, p in plain], words, characters)
+
+
+def write_inputs(labelled: Labelled, order: Sequence[int], folder: Path) -> dict[str, Path]:
+    """
+    Write what peers tag: ``raw`` texts, the same ``shuffled``, and given ``words``.
+
+    :param order: row of ``raw`` that stands at each row of ``shuffled``
+    """
+    columns = {
+        "raw": {"text": list(labelled.texts)},
+        "shuffled": {"text": [labelled.texts[i] for i in order]},
+        "words": {"tokens": [list(sentence.tokens) for sentence in labelled.sentences]},
+    }
+    files = {name: folder / f"labelled.{name}.parquet" for name in columns}
+    for name, column in columns.items():
+        pq.write_table(pa.table(column), files[name])
+    return files
+
+
+def read_answers(file: Path, level: str) -> Rows:
+    """
+    Read a peer's entities at one level.
+
+    Peers without two levels give one label, whose coarse type stands before the hyphen.
+    """
+    rows: list[list[dict[str, Any]]] = pq.read_table(file, columns=["entities"])["entities"].to_pylist()
+    return [[(e["start"], e["end"], _label(e, level)) for e in entities or ()] for entities in rows]
+
+
+def _label(entity: Mapping[str, Any], level: str) -> str:
+    fine = entity.get("fine_label")
+    if level == "fine":
+        return str(fine or entity["label"])
+    return str(entity["label"] if fine else coarse_type(entity["label"]))
+
+
+def f1_by_label(expected: Rows, found: Rows) -> dict[str, dict[str, float]]:
+    """Give F1 and the number of expected entities of each type."""
+    totals = counts_by_type(expected, found)
+    return {name: {"f1": float(micro_f1(counts)), "expected": int(counts[2])} for name, counts in totals.items()}
+
+
+def labels_changed(one: Rows, other: Rows, places: Iterable[Sequence[tuple[int, int]]]) -> float:
+    """Tell which share of the words gets another label, 0 to 1; a word has the label of its first character."""
+    changed = words = 0
+    for spans, others, ranges in zip(one, other, places, strict=True):
+        starts = [begin for begin, _ in ranges]
+        changed += sum(a != b for a, b in zip(_labels(spans, starts), _labels(others, starts), strict=True))
+        words += len(starts)
+    return changed / max(1, words)
+
+
+def _labels(spans: Sequence[Span], starts: Sequence[int]) -> list[str | None]:
+    return [next((name for begin, end, name in spans if begin <= start < end), None) for start in starts]
+
+
+def texts_changed(one: Rows, other: Rows) -> int:
+    """Count the texts with any entity that differs."""
+    return sum(a != b for a, b in zip(one, other, strict=True))

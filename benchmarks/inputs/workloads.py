@@ -1,0 +1,185 @@
+"""The files that are tagged: seeded samples of real corpora, or stand-ins made of the program's sample texts."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.paths import shown
+from nerd_export.data.sample import sample_texts
+from nerd_onnx.inference.encoding import TextEncoder
+from nerd_onnx.inference.segments import sentence_ends
+
+LONGEST_ROW_TOKENS = 500  # pipelines cut at 512 with the special ones: with longer rows, peers would do less work
+_DRAWN = 256  # texts tokenized at a time
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    A kind of corpus.
+
+    :param about: what it is, for the report
+    :param file: the real corpus, under ``corpora/``
+    :param characters: fewest and most characters of a row
+    :param copies: how often a text stands in it, on average
+    :param whole: rows are whole documents, the shortest first, and any number of tokens long
+    """
+
+    name: str
+    about: str
+    file: str
+    characters: tuple[int, int]
+    copies: int = 1
+    whole: bool = False
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("short", "sentences of an encyclopedia", "wikipedia_sentences.parquet", (1, 1_000)),
+        Kind("long", "paragraphs of novels, 800 to 2,000 characters", "novels_paragraphs.parquet", (800, 2_000)),
+        Kind("ragged", "paragraphs of novels of any length", "novels_paragraphs.parquet", (1, 2_000)),
+        Kind("novels", "whole novels", "novels_documents.parquet", (5_000, 2_500_000), whole=True),
+        Kind("repeats", "sentences, each eight times", "wikipedia_sentences.parquet", (1, 1_000), copies=8),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """
+    A Parquet file with a ``text`` column, and what is in it.
+
+    :param tokens: tokens of the model's tokenizer, special ones not counted; the same for every peer
+    :param source: where the texts come from
+    :param stand_in: made up because the real corpus is not here
+    """
+
+    name: str
+    path: Path
+    rows: int
+    characters: int
+    tokens: int
+    source: str
+    stand_in: bool
+
+    def summary(self) -> dict[str, Any]:
+        """Give the facts as plain data."""
+        return {**asdict(self), "path": shown(self.path)}
+
+
+def build_workload(kind: Kind, tokens: int, *, shared: Path, folder: Path, tokenizer_file: Path, seed: int) -> Workload:
+    """
+    Write a workload's file. The same seed, tokenizer and corpus give the same file.
+
+    :param tokens: rows are taken until they have so many; at least one
+    :param shared: folder that holds ``corpora/``; stand-ins are made when it is missing
+    :param folder: receives the file
+    """
+    rng = random.Random(f"{seed} {kind.name}")  # noqa: S311  # a sample, not a secret
+    corpus = shared / "corpora" / kind.file
+    candidates = _documents(corpus) if corpus.is_file() and kind.whole else _candidates(corpus, kind, rng)
+    texts, lengths = _until(candidates, -(-tokens // kind.copies), kind, TextEncoder(tokenizer_file))
+    texts, lengths = texts * kind.copies, lengths * kind.copies
+    order = list(range(len(texts)))
+    rng.shuffle(order)
+    path = folder / f"{kind.name}.parquet"
+    column = pa.array([texts[i] for i in order], pa.string())
+    pq.write_table(pa.table({"id": pa.array(range(len(texts)), pa.int64()), "text": column}), path)
+    return Workload(
+        name=kind.name,
+        path=path,
+        rows=len(texts),
+        characters=sum(map(len, texts)),
+        tokens=sum(lengths),
+        source=shown(corpus) if corpus.is_file() else "stand-ins made of nerd_onnx/sample.jsonl",
+        stand_in=not corpus.is_file(),
+    )
+
+
+def first_rows(workload: Workload, tokens: int, path: Path) -> Path:
+    """Write a workload's first rows, so many that they have about so many tokens; at least one."""
+    rows = max(1, round(workload.rows * tokens / max(1, workload.tokens)))
+    pq.write_table(pq.read_table(workload.path).slice(0, rows), path)
+    return path
+
+
+def _until(
+    candidates: Iterator[list[str]], tokens: int, kind: Kind, encoder: TextEncoder
+) -> tuple[list[str], list[int]]:
+    """Take texts, none too long and none twice, until they have enough tokens. :return: texts, and tokens of each"""
+    taken: dict[str, int] = {}
+    total = 0
+    for texts in candidates:
+        for text, length in zip(texts, np.diff(encoder.encode(texts).text_tokens).tolist(), strict=True):
+            if total >= tokens:
+                return list(taken), list(taken.values())
+            if length > 0 and (kind.whole or length <= LONGEST_ROW_TOKENS) and text not in taken:
+                taken[text] = length
+                total += length
+    return list(taken), list(taken.values())
+
+
+def _documents(corpus: Path) -> Iterator[list[str]]:
+    """Yield whole documents, the shortest first, so that slow peers come to an end."""
+    texts: list[str] = pq.read_table(corpus, columns=["text"])["text"].to_pylist()
+    yield from ([text] for text in sorted(texts, key=len))
+
+
+def _candidates(corpus: Path, kind: Kind, rng: random.Random) -> Iterator[list[str]]:
+    """Yield texts of fitting length in random order, of the corpus or, where it is missing, made up."""
+    if not corpus.is_file():
+        while True:
+            yield _stand_ins(kind, _DRAWN, rng)
+    column = pq.read_table(corpus, columns=["text"])["text"].combine_chunks()
+    length = pc.utf8_length(column)
+    fewest, most = kind.characters
+    fitting = pc.and_(pc.greater_equal(length, fewest), pc.less_equal(length, most))
+    texts: list[str] = pc.unique(column.filter(fitting)).to_pylist()
+    rng.shuffle(texts)
+    yield from _chunks(texts, _DRAWN)
+
+
+def _chunks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
+    """Cut a list into parts of a size."""
+    for first in range(0, len(texts), size):
+        yield list(texts[first : first + size])
+
+
+def _stand_ins(kind: Kind, rows: int, rng: random.Random) -> list[str]:
+    """Make rows of fitting length out of real sentences, recombined so that none repeats."""
+    sentences = [sentence for text in sample_texts() for sentence in _sentences(text)]
+    fewest, most = kind.characters
+    made: dict[str, None] = {}
+    while len(made) < (1 if kind.whole else rows):
+        parts = [_recombined(sentences, rng)]
+        wanted = rng.randint(fewest, min(most, 4 * fewest)) if fewest > 1 else 0
+        while sum(map(len, parts)) + len(parts) - 1 < wanted:
+            parts.append(_recombined(sentences, rng))
+        text = " ".join(parts)
+        if fewest <= len(text) <= most:
+            made[text] = None
+    return list(made)
+
+
+def _recombined(sentences: Sequence[str], rng: random.Random) -> str:
+    """Join the first half of one sentence and the second half of another."""
+    one, other = rng.choice(sentences).split(), rng.choice(sentences).split()
+    return " ".join(one[: (len(one) + 1) // 2] + other[len(other) // 2 :])
+
+
+def _sentences(text: str) -> list[str]:
+    """Cut a text into sentences of four words or more."""
+    ends = [0, *sentence_ends(text).tolist(), len(text)]
+    parts = [text[begin:end].strip() for begin, end in itertools.pairwise(ends)]
+    return [part for part in parts if len(part.split()) >= 4]  # noqa: PLR2004

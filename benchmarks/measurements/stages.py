@@ -1,0 +1,123 @@
+"""
+Where the time goes: read, tokenize, model, decode, write.
+
+``python -m benchmarks.measurements.stages INPUT OUTPUT`` tags a file with a clock around each stage and prints
+the processor time of each. All stages run on the threads that call them, so a thread's own clock counts what a stage
+uses, and not what it waits; the tokenizer's threads are switched off, which leaves its work as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+STAGES = ("read", "tokenize", "model", "decode", "write", "other")
+
+
+class StageClock:
+    """Counts processor time by stage; inside a stage, another one's time is its own."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+        self._local = threading.local()
+
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function."""
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            return self.run(stage, lambda: function(*args, **kwargs))
+
+        return wrapped
+
+    def iterate(self, stage: str, items: Iterator[Any]) -> Iterator[Any]:
+        """Count the time that an iterator takes to give its items."""
+        end = object()
+        while (item := self.run(stage, lambda: next(items, end))) is not end:
+            yield item
+
+    def run(self, stage: str, action: Callable[[], Any]) -> Any:
+        """Do something on a stage's account."""
+        outer = getattr(self._local, "inner_s", 0.0)
+        self._local.inner_s = 0.0
+        begin = time.thread_time()
+        try:
+            return action()
+        finally:
+            spent = time.thread_time() - begin
+            with self._lock:
+                self.seconds[stage] += spent - self._local.inner_s
+            self._local.inner_s = outer + spent
+
+
+def instrument(clock: StageClock, tagger: Any) -> None:
+    """Put clocks into a tagger and into the pipeline around it; this process serves for nothing else."""
+    from nerd_onnx.tagging import file_run
+
+    tagger._start = clock.timed("tokenize", tagger._start)  # noqa: SLF001
+    tagger._finish = clock.timed("decode", tagger._finish)  # noqa: SLF001
+    tagger._decide = clock.timed("decode", tagger._decide)  # noqa: SLF001
+    tagger.network = _Clocked(tagger.network, clock)
+    tagger.entity_column = clock.timed("write", tagger.entity_column)
+    module: Any = file_run
+    open_source, open_sink = module.open_pair_source, module.open_pair_sink
+    module.file_fingerprint = clock.timed("read", module.file_fingerprint)
+    module.ResultLog.append = clock.timed("write", module.ResultLog.append)
+
+    def clocked_source(*args: Any, **kwargs: Any) -> Any:
+        source = clock.run("read", lambda: open_source(*args, **kwargs))
+        batches = source.batches
+        source.batches = lambda: clock.iterate("read", iter(batches()))
+        return source
+
+    def clocked_sink(*args: Any, **kwargs: Any) -> Any:
+        sink = open_sink(*args, **kwargs)
+        sink.write, sink.finish = clock.timed("write", sink.write), clock.timed("write", sink.finish)
+        return sink
+
+    module.open_pair_source, module.open_pair_sink = clocked_source, clocked_sink
+
+
+class _Clocked:
+    """A network with a clock."""
+
+    def __init__(self, network: Any, clock: StageClock) -> None:
+        self.logits = clock.timed("model", network.logits)
+
+
+@click.command("benchmarks.measurements.stages")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="Bundle.  [default: the one inside]")
+def main(source: Path, target: Path, model: Path | None) -> None:
+    """Tag INPUT twice, and print the processor seconds of each stage of the second time as one JSON object."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    from nerd_onnx.tagger import Tagger
+    from nerd_onnx.tagging.job import TagJob
+    from nerd_onnx.tagging.run import tag_files
+
+    tagger = Tagger.load(str(model) if model else None)
+    job = TagJob([str(source)], str(target), overwrite=True)
+    tag_files(tagger, job)
+    clock = StageClock()
+    instrument(clock, tagger)
+    cpu, begin = time.process_time(), time.perf_counter()
+    tag_files(tagger, job)
+    wall_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
+    tagger.close()
+    seconds = dict(clock.seconds)
+    seconds["other"] = max(0.0, cpu_s - sum(seconds.values()))
+    stages = {stage: seconds.get(stage, 0.0) for stage in STAGES}
+    click.echo(json.dumps({"stages_s": stages, "cpu_s": cpu_s, "wall_s": wall_s, "threads": tagger.threads}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The two model shapes: what is measured, and everything that the peers are made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.models.exports import exported_bundle, made, name_of
+from benchmarks.models.twin import base_config, can_have_twin, make_twin
+from benchmarks.paths import shown
+from benchmarks.peers.peer import Sources
+from nerd_export.data.sample import sample_texts
+from nerd_export.models.onnx_export import export_onnx, load_checkpoint
+from nerd_onnx.errors import NerdError
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import sha256_of
+
+SHAPES = ("small", "base")
+CALIBRATION_TEXTS = 300
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """
+    One shape, ready to be measured.
+
+    :param sources: what its peers are made from
+    :param random: PyTorch weights, and all that is made of them, are random: good for speed alone
+    :param notes: what a reader must know of it
+    """
+
+    sources: Sources
+    random: bool
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the facts as plain data; ``other`` describes the bundle that ours is compared with, or is None."""
+        bundle = Bundle.load(self.sources.bundle)
+        described = bundle.model_file.parent / "config.json"
+        config = json.loads(described.read_text("utf-8")) if described.is_file() else {}
+        return {
+            "bundle": shown(self.sources.bundle),
+            "checkpoint": shown(self.sources.checkpoint) if self.sources.checkpoint else None,
+            "random_weights": self.random,
+            "quantization": bundle.quantization,
+            "size_bytes": bundle.model_file.stat().st_size,
+            "sha256": bundle.model_sha256,
+            "segment_tokens": bundle.segment_tokens,
+            "labels": len(bundle.labels.names),
+            "architecture": {key: config.get(key) for key in ("model_type", "num_hidden_layers", "hidden_size")},
+            "other": _described(self.sources.other_bundle) if self.sources.other_bundle else None,
+        }
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """Return what a reader needs to recognize another bundle."""
+    bundle = Bundle.load(folder)
+    return {
+        "bundle": shown(folder),
+        "quantization": bundle.quantization,
+        "size_bytes": bundle.model_file.stat().st_size,
+        "sha256": bundle.model_sha256,
+    }
+
+
+@dataclass(frozen=True)
+class ShapeMaker:
+    """
+    Makes the shapes.
+
+    :param work: folder for what is made
+    :param calibration: see :class:`Sources`
+    :param asked: ``checkpoint`` and the fields of :class:`Sources` that are made from it, as far as any peer asks for
+        them; what nobody wants is not made
+    """
+
+    work: Path
+    calibration: Path
+    asked: Collection[str]
+    seed: int
+    threads: int
+
+    def small(self, model: Path | None, checkpoint: Path | None, other: Path | None = None) -> ModelShape:
+        """
+        Return the shape of the bundle to measure.
+
+        :param model: the bundle; None for the default model
+        :param checkpoint: its PyTorch original; None for a random twin of its architecture, where that is known
+        :param other: another bundle to compare it with
+        """
+        bundle = Bundle.load(model)
+        folder = bundle.model_file.parent
+        notes: list[str] = []
+        random = checkpoint is None and bool(self.asked) and can_have_twin(folder)
+        if random:
+            notes.append(
+                "small: no --checkpoint was given: peers other than nerd_tag ran a twin of the bundle's architecture "
+                "with random weights that finds almost no entities. It serves for speed alone."
+            )
+            name = f"twin-{self.seed}-{sha256_of(folder / 'config.json')[:12]}"
+            checkpoint = made(self._models, name, lambda target: make_twin(bundle, target, self.seed))
+        shape = self._shape("small", folder, checkpoint, random=random, notes=notes)
+        if other is None:
+            return shape
+        return replace(shape, sources=replace(shape.sources, other_bundle=other.absolute()))
+
+    def base(self, model: Path | None, checkpoint: Path | None, like: Bundle) -> ModelShape:
+        """
+        Give a BERT-base shape.
+
+        :param model: an int8 bundle; None to export one from the checkpoint
+        :param checkpoint: PyTorch weights of that shape; None for a bert-base with random weights
+        :param like: has the segment length to take, and for random weights tokenizer and labels
+        """
+        notes: list[str] = []
+        random = checkpoint is None
+        if checkpoint is None:
+            notes.append("base: no --base-checkpoint was given: a bert-base with random weights, for speed alone.")
+            config = base_config(like)
+            key = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+            checkpoint = made(
+                self._models, f"base-{self.seed}-{key}", lambda target: make_twin(like, target, self.seed, config)
+            )
+        if model is None:
+            model = exported_bundle(checkpoint, self._models, "int8", like=like)
+        return self._shape("base", model, checkpoint, random=random, notes=notes)
+
+    @property
+    def _models(self) -> Path:
+        return self.work / "models"
+
+    def _shape(self, name: str, bundle: Path, checkpoint: Path | None, *, random: bool, notes: list[str]) -> ModelShape:
+        """Export the checkpoint for the peers that want ONNX."""
+        plain = exported = None
+        key = f"{name}-{name_of(checkpoint)}" if checkpoint else name
+        if checkpoint is not None:
+            try:
+                if "exported" in self.asked:
+                    exported = made(
+                        self._models,
+                        f"{key}-onnx",
+                        lambda target: export_onnx(load_checkpoint(str(checkpoint), _silent), target),
+                    )
+                if "plain_bundle" in self.asked:
+                    plain = exported_bundle(checkpoint, self._models, "none", like=Bundle.load(bundle))
+            except NerdError as err:
+                notes.append(f"{name}: the checkpoint could not be exported, so peers on ONNX did not run: {err}")
+        sources = Sources(
+            shape=name,
+            folder=(self._models / f"{key}-peers").absolute(),
+            bundle=bundle.absolute(),
+            plain_bundle=plain,
+            checkpoint=checkpoint.absolute() if checkpoint else None,
+            exported=exported,
+            calibration=self.calibration.absolute(),
+            threads=self.threads,
+        )
+        return ModelShape(sources, random, tuple(notes))
+
+
+def _silent(line: str) -> None:
+    """Take what the exporter says, which the report repeats where it matters."""
+    del line
+
+
+def write_calibration(shared: Path, file: Path) -> Path:
+    """Write texts for peers that calibrate: training sentences, or the program's sample where they are missing."""
+    train = shared / "few_nerd" / "train.parquet"
+    if train.is_file():
+        words = next(pq.ParquetFile(train).iter_batches(batch_size=CALIBRATION_TEXTS, columns=["tokens"]))["tokens"]
+        texts = [" ".join(sentence) for sentence in words.to_pylist()]
+    else:
+        texts = sample_texts()[:CALIBRATION_TEXTS]
+    pq.write_table(pa.table({"text": texts}), file)
+    return file

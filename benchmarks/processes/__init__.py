@@ -1,0 +1,1 @@
+"""Processes: a command with its time and memory, and one process per peer."""

@@ -1,0 +1,1 @@
+"""Experiments that are run by themselves: ``python -m benchmarks.scripts.NAME``."""

@@ -1,0 +1,1 @@
+"""The commands ``nerd-train``, ``nerd-export`` and ``nerd-eval``."""

@@ -1,0 +1,150 @@
+"""``nerd-eval``: options in, report out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import click
+
+from nerd_export.cli.common import note, require_extra
+from nerd_export.config import Level
+from nerd_export.outputs import require_folder, writing
+from nerd_onnx import __version__
+from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.errors import ExistsError, OptionError
+
+_REPORT = ("eval.json", "eval.md", "eval.html")
+
+
+@click.command("nerd-eval", context_settings=settings("NERD_EVAL"))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    help="Bundle, folder with ONNX or PyTorch weights, or hub id.  [default: the one inside]",
+)
+@click.option("--against", shell_complete=complete_folders, help="Another model to compare with on the same sentences.")
+@click.option("--types", help="Coarse types that the files label, comma-separated.  [default: those that occur]")
+@click.option(
+    "--level", type=click.Choice(get_args(Level)), help="Levels of a checkpoint's labels.  [default: as trained]"
+)
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    help="Score only entities with this score or more.  [default: each model's own threshold]",
+)
+@click.option(
+    "--uncalibrated",
+    is_flag=True,
+    help="Bundles decide each word for itself, as checkpoints do: compares networks alone.",
+)
+@click.option(
+    "--calibrate-on",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Fit calibration and thresholds of every model, checkpoints too, on this labelled file, as nerd-export does.",
+)
+@click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
+@click.option("--overwrite", is_flag=True, help="Replace a report that is there.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def eval_command(
+    *,
+    files: Sequence[Path],
+    model: str | None,
+    against: str | None,
+    types: str | None,
+    level: Level | None,
+    min_score: float | None,
+    uncalibrated: bool,
+    calibrate_on: Path | None,
+    errors: int,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """
+    Score a model on labelled FILEs: Parquet or JSON Lines with tokens and ner_tags (fine_ner_tags), or CoNLL columns.
+
+    Entities of types that a file does not label are dropped before they are scored. The report goes to standard output
+    as Markdown, and with --output into files, as a page with plots and marked errors too.
+
+    \b
+    Examples:
+      nerd-eval test.parquet
+      nerd-eval test.parquet --model my-bundle --against my-bert --output report
+      nerd-eval wikigold.parquet --types person,location,organization
+      nerd-eval test.parquet --model my-bert --calibrate-on validation.parquet
+    """  # noqa: D301 - the backspace tells click to keep the lines
+    require_extra("nerd-eval")
+    from nerd_export.evaluation.result import read_labelled, score
+    from nerd_export.evaluation.sections import sections
+    from nerd_export.evaluation.subject import open_subject
+    from nerd_export.reporting.html import page
+    from nerd_export.reporting.markdown import markdown
+
+    if output is not None:
+        _check_output(output, overwrite=overwrite)
+    if uncalibrated and calibrate_on is not None:
+        raise OptionError(
+            "--uncalibrated and --calibrate-on exclude each other; give one of them",
+            reason="two-calibrations",
+            option="--calibrate-on",
+        )
+    wanted = None if types is None else [name.strip() for name in types.split(",") if name.strip()]
+    if wanted == []:
+        raise OptionError("--types: no label is named", reason="no-label", option="--types")
+    facts: dict[str, Any] = {}
+    results: dict[str, list[Any]] = {"model": [], "against": []}
+    for role, name in (("model", model), ("against", against)):
+        if role == "against" and name is None:
+            continue
+        with open_subject(
+            name, level, min_score, note, calibrate=not uncalibrated, calibrate_on=calibrate_on
+        ) as tagger:
+            labelled = [read_labelled(path, tagger.labels, wanted, note) for path in files]
+            results[role] = [score(tagger, one) for one in labelled]
+            quantization, least = tagger.bundle.quantization, tagger.min_score
+            judged = tagger.bundle.calibration is not None
+            facts[role] = {
+                "name": name or "default",
+                "quantization": quantization,
+                "min_score": least,
+                "calibrated": judged,
+                "calibrated_on": None if calibrate_on is None else calibrate_on.name,
+            }
+    others = results["against"]
+    differences = [one.against(others[i]) if others else {} for i, one in enumerate(results["model"])]
+    parts = sections(facts, results["model"], differences, errors)
+    text = markdown("Evaluation", parts)
+    if output is not None:
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+            data: dict[str, Any] = {
+                role: {**facts[role], "files": [result.summary for result in results[role]]} for role in facts
+            }
+            if others:
+                data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]
+            (output / "eval.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            (output / "eval.md").write_text(text, "utf-8")
+            (output / "eval.html").write_text(page("Evaluation", parts), "utf-8")
+    click.echo(text)
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse before any work a folder that cannot be written, or that holds a report."""
+    require_folder(output)
+    for name in _REPORT:
+        if (output / name).exists() and not overwrite:
+            raise ExistsError(
+                f"{output / name}: already exists; give another folder, or replace it with --overwrite",
+                reason="output-exists",
+                file=str(output / name),
+            )
+
+
+def main() -> NoReturn:
+    """Entry point of ``nerd-eval``."""
+    run_command(eval_command)

@@ -1,0 +1,244 @@
+"""``nerd-export``: options in, exit codes out. Heavy imports stand inside the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import click
+
+from nerd_export.cli.common import note, require_extra
+from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, VerifyLimits
+from nerd_export.outputs import require_file, writing
+from nerd_onnx import __version__
+from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.errors import InputError, OptionError, VerificationError
+from nerd_onnx.inference.words import WordRule
+from nerd_onnx.storage.hub import require_place
+
+_LIMITS = VerifyLimits()
+
+
+@click.command("nerd-export", context_settings=settings("NERD_EXPORT"))
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    help="Hub id or folder of a fine-tuned token classifier or bundle; 'default' is the model inside.",
+)
+@click.option(
+    "--average-with",
+    shell_complete=complete_folders,
+    multiple=True,
+    metavar="MODEL",
+    help="Another checkpoint or bundle, trained on from the same one as --model; may be repeated. The mean of their "
+    "weights is exported.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for the bundle.")
+@click.option(
+    "--check",
+    shell_complete=complete_folders,
+    metavar="BUNDLE",
+    help="Instead of exporting, check a bundle on this machine: fingerprints, kernels, entities, neighbours, and F1 "
+    "with --dataset or --evaluate. Needs no torch.",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(get_args(Quantization)),
+    default="int8",
+    help="int8: a scale a token; int8-static: a scale a tensor, chosen on --texts; int8-weights: fp32 activations.",
+)
+@click.option(
+    "--embeddings",
+    type=click.Choice(get_args(Embeddings)),
+    help="Form of the word embeddings, half of a small model's size.  [default: int8, or fp32 with --quantize none]",
+)
+@click.option("--keep-fp32", multiple=True, metavar="NAME", help="Linear layer to leave as it is; may be repeated.")
+@click.option(
+    "--level",
+    type=click.Choice(get_args(Level)),
+    help="fine: names like person-actor have a coarse type.  [default: as nerd-train recorded, or the bundle]",
+)
+@click.option(
+    "--segment-tokens",
+    type=click.IntRange(min=16),
+    help=f"Longest segment to run.  [default: {SEGMENT_TOKENS}, or as the bundle's]",
+)
+@click.option(
+    "--word-rule",
+    type=click.Choice(get_args(WordRule)),
+    help="treebank: Saint-Pierre, No.1 and U.S. are one word each; pretokens: what the tokenizer makes.  [default: "
+    "treebank after nerd-train, else pretokens; as the bundle's]",
+)
+@click.option(
+    "--dataset",
+    shell_complete=complete_folders,
+    help="Labelled file, folder with a validation file, or hub id: the bundle must not be worse on it.",
+)
+@click.option(
+    "--evaluate",
+    "evaluations",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Score on a further labelled file and report it; may be repeated.",
+)
+@click.option(
+    "--texts",
+    type=click.Path(path_type=Path),
+    help="Compare on these texts, one a line, and find the means and ranges of activations on them.  [default: the "
+    "sample inside]",
+)
+@click.option(
+    "--min-agreement",
+    "min_entity_agreement",
+    type=click.FloatRange(0, 1),
+    default=_LIMITS.min_entity_agreement,
+    help="Least entity F1 against the original.",
+)
+@click.option(
+    "--max-labels-changed",
+    type=click.FloatRange(0, 1),
+    default=_LIMITS.max_labels_changed,
+    help="Largest share of labels changed.",
+)
+@click.option(
+    "--max-f1-drop",
+    type=click.FloatRange(0, 1),
+    default=_LIMITS.max_f1_drop,
+    help="Largest fall of entity F1 on --dataset.",
+)
+@click.option("--license", "licence", help="Licence to name in the card, as an SPDX id.")
+@click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the card: data, limits.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write every figure as JSON.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def export_command(
+    *,
+    model: str | None,
+    output: Path | None,
+    check: str | None,
+    evaluations: tuple[str, ...],
+    report: Path | None,
+    dataset: str | None,
+    **options: Any,
+) -> None:
+    """Export a checkpoint as a bundle for nerd-tag, and compare it with the PyTorch original before it is kept."""
+    limits = VerifyLimits(**{name.name: options.pop(name.name) for name in fields(VerifyLimits)})
+    files = dict(map(_name_and_file, evaluations))
+    if report is not None:
+        require_file(report)
+    if dataset is not None:
+        require_place(dataset, "dataset", "--dataset")
+    if check is not None:
+        if model is not None or output is not None:
+            raise OptionError(
+                "--check compares an existing bundle; leave --model and --output out",
+                reason="check-with-export",
+                option="--check",
+            )
+        _check(check, dataset, files, limits, report)
+        return
+    if model is None or output is None:
+        raise OptionError(
+            f"{'--output' if model else '--model'} is missing: nerd-export --model FOLDER --output FOLDER",
+            reason="missing-option",
+            option="--output" if model else "--model",
+        )
+    _export(model, output, report, {**options, "dataset": dataset, "evaluations": files, "limits": limits})
+
+
+def _export(model: str, output: Path, report: Path | None, options: dict[str, Any]) -> None:
+    """Export, and print and write what was measured, of a refused bundle too."""
+    require_extra("nerd-export")
+    from nerd_export.models.names import require_model
+
+    require_model(model, "--model")
+    for other in options["average_with"]:
+        require_model(other, "--average-with")
+    from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
+    from nerd_export.conversion.model_card import verdict_table
+
+    texts, notes = options.pop("texts"), options.pop("notes")
+    request = ExportRequest(
+        model=model,
+        output=output,
+        texts=None if texts is None else _lines(texts),
+        notes="" if notes is None else "\n".join(_lines(notes, blank=True)),
+        **options,
+    )
+    try:
+        result = export_bundle(request, note)
+    except GateRefusalError as refusal:
+        click.echo(verdict_table(refusal.result.verdict))
+        _write_report(report, {"refused": str(refusal), **refusal.result.summary()})
+        raise
+    click.echo(verdict_table(result.verdict))
+    _write_report(report, result.summary())
+    if result.repair and result.verdict.speed:
+        click.echo(
+            f"kept in fp32: {len(result.repair.kept)} of {len(result.repair.costs)} layers; "
+            f"{result.verdict.speed.ratio:.2f} times the speed of PyTorch; everything in 8 bits, which was refused, "
+            f"had {result.repair.speed_before.ratio:.2f} times"
+        )
+    click.echo(f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB)")
+
+
+def _check(
+    bundle: str, dataset: str | None, evaluations: Mapping[str, Path], limits: VerifyLimits, report: Path | None
+) -> None:
+    """Check a bundle and print what was found."""
+    from nerd_export.conversion.check import check_bundle, described
+    from nerd_export.conversion.gate_data import labelled_splits
+
+    if labelled := dataset is not None or bool(evaluations):
+        require_extra("nerd-export --check with labelled data")
+    loaded = described(bundle)
+    splits = labelled_splits(dataset, evaluations, loaded.labels, note) if labelled else {}
+    found = check_bundle(loaded, splits, limits)
+    _write_report(report, found.summary())
+    agreed = "not recorded" if found.entity_agreement is None else f"{found.entity_agreement:.4f}"
+    click.echo(f"files: {found.files}, each as it was exported\nkernels: {found.kernels}")
+    click.echo(f"entity agreement with the original on the sample: {agreed}")
+    click.echo(f"texts changed by batch, order or threads: {sum(found.neighbours.values())}")
+    for row in found.f1:
+        recorded = "" if row.recorded is None else f"; at export {row.recorded:.4f}, original {row.original:.4f}"
+        click.echo(f"F1, {row.split}, {row.view}: {row.here:.4f}{recorded}")
+    if found.faults:
+        raise VerificationError(
+            f"{bundle}: {'; '.join(found.faults)}. Do not use it on this machine; export it here",
+            reason="check-failed",
+            file=bundle,
+            found=len(found.faults),
+        )
+    click.echo("passed")
+
+
+def _write_report(report: Path | None, figures: Mapping[str, Any]) -> None:
+    if report is not None:
+        with writing(report):
+            report.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _name_and_file(value: str) -> tuple[str, Path]:
+    name, separator, path = value.partition("=")
+    if not (name and separator and path):
+        raise click.BadParameter(f"{value!r}: expected NAME=FILE, such as test=test.parquet", param_hint="--evaluate")
+    return name, Path(path)
+
+
+def _lines(path: Path, *, blank: bool = False) -> list[str]:
+    """Read the lines of a text file; blank ones only when asked for."""
+    try:
+        texts = [line for line in path.read_text("utf-8").splitlines() if blank or line.strip()]
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {err}", reason="cannot-read", file=str(path)) from err
+    if not texts:
+        raise InputError(f"{path}: contains no text; expected one text per line", reason="no-text", file=str(path))
+    return texts
+
+
+def main() -> NoReturn:
+    """Entry point of ``nerd-export``."""
+    run_command(export_command)

@@ -1,0 +1,247 @@
+"""``nerd-train``: options in, exit codes out. Heavy imports stand inside the command."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import click
+
+from nerd_export.cli.common import note, require_extra
+from nerd_export.config import Level, NullTags, Precision, TrainConfig
+from nerd_export.outputs import require_folder, writing
+from nerd_onnx import __version__
+from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.errors import OptionError, OutputError
+from nerd_onnx.storage.hub import require_place
+
+_DEFAULTS = TrainConfig()
+_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+_SHARE = click.FloatRange(0, 1)
+
+
+@click.command("nerd-train", context_settings=settings("NERD_TRAIN"))
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    default=_DEFAULTS.model,
+    help="Hub id or folder of the encoder or bundle to start from; 'default' is the model inside.",
+)
+@click.option(
+    "--dataset",
+    shell_complete=complete_folders,
+    default=_DEFAULTS.dataset,
+    help="Hub id, or a folder with train and validation files.",
+)
+@click.option("--dataset-config", default=_DEFAULTS.dataset_config, help="Configuration of the hub data set.")
+@click.option(
+    "--train-file",
+    "train_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Labelled file to train on, instead of the data set's; may be repeated.",
+)
+@click.option("--validation-file", type=click.Path(path_type=Path), help="Labelled file to choose the best epoch on.")
+@click.option("--label-names", help="Names behind integer tags, comma-separated, for files that store none.")
+@click.option("--level", type=click.Choice(get_args(Level)), default=_DEFAULTS.level, help="Which tags to learn.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
+)
+@click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first rows; all tags stay labels.")
+@click.option("--learning-rate", type=_ABOVE_ZERO, default=_DEFAULTS.learning_rate)
+@click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
+@click.option("--eval-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.eval_batch_size)
+@click.option("--epochs", type=_ABOVE_ZERO, default=_DEFAULTS.epochs)
+@click.option(
+    "--gradient-accumulation",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.gradient_accumulation,
+    help="Batches added up before a step.",
+)
+@click.option("--warmup-ratio", type=_SHARE, default=_DEFAULTS.warmup_ratio)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=_DEFAULTS.seed)
+@click.option(
+    "--max-tokens", type=click.IntRange(min=8), default=_DEFAULTS.max_tokens, help="Longest training sentence."
+)
+@click.option(
+    "--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, help="Of matrix products."
+)
+@click.option("--group-by-length", is_flag=True, help="Batch sentences of like length: less padding, faster.")
+@click.option(
+    "--save-steps", type=click.IntRange(min=1), default=_DEFAULTS.save_steps, help="Steps between checkpoints."
+)
+@click.option(
+    "--null-tags",
+    type=click.Choice(get_args(NullTags)),
+    default=_DEFAULTS.null_tags,
+    help="Of training sentences: a fault, or words of which nobody knows the tag; they are left out of the loss.",
+)
+@click.option(
+    "--tier-weight",
+    "tier_weights",
+    multiple=True,
+    metavar="TIER=WEIGHT",
+    help="Weight in the loss of sentences whose column tier says so; may be repeated.",
+)
+@click.option(
+    "--forms",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.forms,
+    help="Times each sentence is written, in forms that the shares draw anew; an epoch goes over all.",
+)
+@click.option("--plain-share", type=_SHARE, default=_DEFAULTS.plain_share, help="Share written as people write.")
+@click.option(
+    "--lower-share",
+    type=_SHARE,
+    default=_DEFAULTS.lower_share,
+    help="Share written in lower case; drawn first.",
+)
+@click.option("--upper-share", type=_SHARE, default=_DEFAULTS.upper_share, help="Share written in capitals.")
+@click.option(
+    "--title-share", type=_SHARE, default=_DEFAULTS.title_share, help="Share with a capital at each word, as headlines."
+)
+@click.option("--cut-share", type=_SHARE, default=_DEFAULTS.cut_share, help="Share cut to a fragment.")
+@click.option("--join-share", type=_SHARE, default=_DEFAULTS.join_share, help="Share with the next one behind it.")
+@click.option(
+    "--nameless-share",
+    type=_SHARE,
+    default=_DEFAULTS.nameless_share,
+    help="Stretches without an entity to add, as a share of the sentences.",
+)
+@click.option(
+    "--letter-case",
+    is_flag=True,
+    help="Tell the model each word's case through its token types; for uncased vocabularies of BERT's kind.",
+)
+@click.option(
+    "--coarse-share",
+    type=_SHARE,
+    default=_DEFAULTS.coarse_share,
+    help="The coarse types' share of the labels' loss, with --level fine.",
+)
+@click.option(
+    "--teacher",
+    "teachers",
+    shell_complete=complete_folders,
+    multiple=True,
+    help="Hub id or folder of a fine-tuned model or bundle with the same labels, to learn from as well; "
+    "may be repeated: then from the mean of their probabilities.",
+)
+@click.option(
+    "--unlabelled", type=click.Path(path_type=Path), help="Parquet or JSON Lines file of text for the teacher to label."
+)
+@click.option("--soft-share", type=_SHARE, default=_DEFAULTS.soft_share, help="The teachers' share of the loss.")
+@click.option(
+    "--temperature", type=_ABOVE_ZERO, default=_DEFAULTS.temperature, help="Softens the teachers' probabilities."
+)
+@click.option("--drop-bad-rows", is_flag=True, help="Leave faulty rows out instead of stopping.")
+@click.option("--drop-shared", is_flag=True, help="Leave out of training what stands in validation too.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint under --output.")
+@click.option("--overwrite", is_flag=True, help="Start anew in an --output folder that holds something.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def train_command(
+    *,
+    output: Path,
+    train_files: tuple[Path, ...],
+    validation_file: Path | None,
+    tier_weights: tuple[str, ...],
+    unlabelled: Path | None,
+    label_names: str | None,
+    drop_bad_rows: bool,
+    drop_shared: bool,
+    resume: bool,
+    overwrite: bool,
+    **recipe: Any,
+) -> None:
+    """Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD."""
+    require_extra("nerd-train")
+    from nerd_export.data.prepare import prepare
+    from nerd_export.models.names import require_model
+    from nerd_export.training.card import markdown_table, write_card
+    from nerd_export.training.trainer import train
+
+    config = TrainConfig(**recipe, tier_weights=_weights(tier_weights))
+    if config.upper_share + config.title_share > 1:
+        raise OptionError(
+            "--upper-share and --title-share add up to more than 1; give shares that add up to at most 1",
+            reason="shares-over-one",
+            option="--upper-share",
+        )
+    if config.forms > 1 and not config.draws_forms:
+        raise OptionError(
+            "--forms repeats the same text unless a share, such as --plain-share, changes it",
+            reason="forms-need-share",
+            option="--forms",
+        )
+    if config.coarse_share and config.level != "fine":
+        raise OptionError(
+            "--coarse-share needs --level fine, which has coarse labels besides the fine ones",
+            reason="needs-fine-level",
+            option="--coarse-share",
+        )
+    if unlabelled is not None and not config.teachers:
+        raise OptionError(
+            "--unlabelled needs a teacher that labels the text; name one with --teacher",
+            reason="needs-teacher",
+            option="--unlabelled",
+        )
+    _check_output(output, resume=resume, overwrite=overwrite)
+    require_model(config.model, "--model")
+    for name in config.teachers:
+        require_model(name, "--teacher")
+    if not train_files or validation_file is None:
+        require_place(config.dataset, "dataset", "--dataset")
+    data = prepare(
+        config,
+        train_files,
+        validation_file,
+        [name.strip() for name in label_names.split(",")] if label_names else None,
+        unlabelled=unlabelled,
+        drop_bad_rows=drop_bad_rows,
+        drop_shared=drop_shared,
+        note=note,
+    )
+    table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
+    with writing(output):
+        write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
+    click.echo(markdown_table(table))
+    click.echo(f"checkpoint, table and card: {output}")
+
+
+def _weights(values: Sequence[str]) -> dict[str, float]:
+    """Read weights given as ``TIER=WEIGHT``."""
+    weights = {}
+    for value in values:
+        tier, _, weight = value.partition("=")
+        try:
+            weights[tier] = float(weight)
+        except ValueError:
+            weights[tier] = -1.0
+        if not tier or not 0 <= weights[tier] < float("inf"):
+            raise click.BadParameter(f"{value!r}: expected TIER=WEIGHT, such as B0=0.8", param_hint="--tier-weight")
+    return weights
+
+
+def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse before any work an output folder that cannot be written or that holds something."""
+    if resume and overwrite:
+        raise OptionError(
+            "--resume and --overwrite exclude each other; give one of them",
+            reason="resume-and-overwrite",
+            option="--resume",
+        )
+    require_folder(output)
+    if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
+        raise OutputError(
+            f"{output}: the folder is not empty; continue its run with --resume, or start again with --overwrite",
+            reason="folder-not-empty",
+            file=str(output),
+        )
+
+
+def main() -> NoReturn:
+    """Entry point of ``nerd-train``."""
+    run_command(train_command, when_interrupted="the same command with --resume goes on")

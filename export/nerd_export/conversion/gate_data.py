@@ -1,0 +1,70 @@
+"""Labelled data for the gate: files, folders and hub data sets, checked against the model's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from nerd_export.config import Level, TrainConfig
+from nerd_export.conversion.gate import LabelledSplit
+from nerd_export.data.checks import Sentence, sound_sentences
+from nerd_export.data.corpus import TAG_COLUMNS, Split, read_file
+from nerd_export.data.prepare import load_split
+from nerd_export.scoring.evaluation import gold_spans
+from nerd_onnx.errors import TrainingDataError
+from nerd_onnx.inference.labels import LabelSet
+
+_SHOWN_TYPES = 6
+
+
+def labelled_splits(
+    dataset: str | None, evaluations: Mapping[str, Path], labels: LabelSet, tell: Callable[[str], None]
+) -> dict[str, LabelledSplit]:
+    """
+    Read the data that the gate decides on, as ``validation``, and further files that are only reported.
+
+    :param dataset: a file, a folder with a validation file, or a hub id; None for none
+    :param tell: receives what the user should know of the data
+    :raises TrainingDataError: when data cannot be read, is faulty, or has none of the model's entity types
+    """
+    splits = {}
+    if dataset is not None:
+        found = _validation(dataset, labels)
+        splits["validation"] = LabelledSplit(Path(found.source).name, _checked(found, labels, tell))
+    for name, path in evaluations.items():
+        split = read_file(path, TAG_COLUMNS[_level(labels)])
+        splits[name] = LabelledSplit(path.name, _checked(split, labels, tell), gated=False)
+    return splits
+
+
+def _level(labels: LabelSet) -> Level:
+    return "fine" if labels.has_fine_level else "coarse"
+
+
+def _validation(dataset: str, labels: LabelSet) -> Split:
+    path = Path(dataset)
+    if path.is_file():
+        return read_file(path, TAG_COLUMNS[_level(labels)])
+    return load_split(dataset, TrainConfig.dataset_config, "validation", _level(labels), None)
+
+
+def _checked(split: Split, labels: LabelSet, tell: Callable[[str], None]) -> Sequence[Sentence]:
+    """Check the rows, and that the model knows their entity types."""
+    sentences = sound_sentences(split)
+    types = {span[2] for s in sentences for span in gold_spans(s, labels, fine=labels.has_fine_level)}
+    known = set(labels.fine_types)
+    if types and not types & known:
+        raise TrainingDataError(
+            f"{split.source}: its labels ({_some(types)}) are none of the labels of the model ({_some(known)}); give "
+            "data with the labels that the model was trained on, or rename the labels",
+            reason="other-labels",
+            file=split.source,
+        )
+    if unknown := types - known:
+        tell(f"{split.source}: the model has no label for {_some(unknown)}; it cannot find these entities")
+    return sentences
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)[:_SHOWN_TYPES]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")

@@ -1,0 +1,37 @@
+"""What was kept in fp32 so that an export passes the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nerd_export.conversion.gate import Speed
+from nerd_export.conversion.sensitivity import LayerCost
+
+
+@dataclass(frozen=True)
+class Repair:
+    """
+    What the sensitivity pass did.
+
+    :param costs: what each layer costs alone, the worst first
+    :param kept: layers and embeddings that stay fp32 for it
+    :param faults: what was wrong before
+    :param speed_before: with everything quantized
+    """
+
+    costs: Sequence[LayerCost]
+    kept: Sequence[str]
+    faults: Sequence[str]
+    speed_before: Speed
+
+    def summary(self) -> dict[str, Any]:
+        """Give it as plain data."""
+        costs = [{"layer": cost.name, "error": round(cost.error, 8)} for cost in self.costs]
+        return {
+            "because": list(self.faults),
+            "kept_fp32": list(self.kept),
+            "layer_costs": costs,
+            "texts_per_s_before": asdict(self.speed_before),
+        }

@@ -1,0 +1,1 @@
+"""Labelled sentences: read, checked, and written as users write."""

@@ -1,0 +1,218 @@
+"""Check labelled data before an hour of training is spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nerd_export.data.corpus import Row, Split
+from nerd_onnx.errors import OptionError, TrainingDataError
+from nerd_onnx.inference.labels import OUTSIDE
+
+_TAGS_SHOWN = 8
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """
+    A checked sentence: words without holes, a tag name a word.
+
+    :param unknown: words whose tag is not known; ``tags`` says ``O`` there
+    :param weight: of its words in the training loss
+    """
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+    unknown: frozenset[int] = frozenset()
+    weight: float = 1.0
+
+    def known_tags(self) -> list[str | None]:
+        """Give the tag of each word, None where it is not known."""
+        return [None if i in self.unknown else tag for i, tag in enumerate(self.tags)]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    How training sentences are read, beyond their words and tags.
+
+    :param null_is_unknown: a null tag is one that nobody knows; otherwise it is a fault
+    :param tier_weights: weight of the sentences of a tier, as the file's ``tier`` column names it; 1 for others
+    """
+
+    null_is_unknown: bool = False
+    tier_weights: Mapping[str, float] = field(default_factory=dict)
+
+    def sentence(self, row: Row, tag_names: Sequence[str] | None) -> Sentence:
+        """Make a sentence of a row without fault."""
+        tags = row.tags or ()
+        unknown = frozenset(i for i, tag in enumerate(tags) if tag is None)
+        weight = self.tier_weights.get(str(row.tier), 1.0)
+        return Sentence(tuple(map(str, row.tokens or ())), _names(tags, tag_names), unknown, weight)
+
+
+_STRICT = Reading()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    What is wrong with a row, or with a whole split.
+
+    :param where: the place of the row, or the source of the split
+    :param reason: what is wrong, in kebab-case
+    :param text: the same for people
+    """
+
+    where: str
+    reason: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        return f"{self.where}: {self.text}"
+
+
+@dataclass
+class Findings:
+    """What a check found: problems stop the training, notes are only told."""
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def raise_problems(self) -> None:
+        """
+        Raise when anything was found that training must not go on with.
+
+        :raises TrainingDataError: naming the first few places and how many there are
+        """
+        if self.problems:
+            raise TrainingDataError(
+                f"the labelled data has {len(self.problems)} problem(s): {_first([*map(str, self.problems)])}. Correct "
+                "the rows, or leave them out (nerd-train has --drop-bad-rows)",
+                reason="faulty-rows",
+                found=len(self.problems),
+                problem=self.problems[0].reason,
+            )
+
+
+def check_split(
+    split: Split, known: Sequence[str] | None, findings: Findings, reading: Reading = _STRICT
+) -> list[Sentence]:
+    """
+    Turn rows into sentences and collect what is wrong with them.
+
+    :param known: tag names that may occur; None to accept any
+    :param findings: receives every problem and note
+    :param reading: what a null tag and a tier mean
+    :return: the sentences without fault, in file order
+    """
+    sentences: list[Sentence] = []
+    empty: list[str] = []
+    for row in split.rows:
+        if row.tokens is not None and row.tags is not None and not row.tokens and not row.tags:
+            empty.append(row.where)
+            continue
+        problem = _problem(row, split.tag_names, known, null_is_unknown=reading.null_is_unknown)
+        if problem:
+            findings.problems.append(Problem(row.where, *problem))
+        else:
+            sentences.append(reading.sentence(row, split.tag_names))
+    if empty:
+        findings.notes.append(f"{len(empty)} empty sentence(s) left out: {_first(empty)}")
+    if not sentences:
+        findings.problems.append(Problem(split.source, "no-sentence", "no usable sentence in this split"))
+    return sentences
+
+
+def sound_sentences(split: Split) -> list[Sentence]:
+    """
+    Give the sentences of a split in which nothing may be wrong; any tags may occur.
+
+    :raises TrainingDataError: naming the first faults
+    """
+    findings = Findings()
+    sentences = check_split(split, None, findings)
+    findings.raise_problems()
+    return sentences
+
+
+def check_tiers(splits: Sequence[Split], weights: Mapping[str, float]) -> None:
+    """
+    Check that each tier to weigh occurs.
+
+    :raises OptionError: naming those that do not, and those that there are
+    """
+    there = {str(row.tier) for split in splits for row in split.rows if row.tier is not None}
+    if missing := sorted(set(weights) - there):
+        raise OptionError(
+            f"--tier-weight: no sentence has the tier {', '.join(missing)}; the data has "
+            f"{', '.join(sorted(there)) or 'no column tier'}",
+            reason="unknown-tier",
+            option="--tier-weight",
+            found=", ".join(missing),
+        )
+
+
+def shared_sentences(train: Iterable[Sentence], evaluation: Iterable[Sentence]) -> set[tuple[str, ...]]:
+    """Give the word sequences that stand in both splits: evaluated on, they flatter the model."""
+    return {s.tokens for s in train} & {s.tokens for s in evaluation}
+
+
+def tag_inventory(sentences: Iterable[Sentence]) -> tuple[str, ...]:
+    """List the tag names in use: ``O`` first, the rest sorted, so that label ids do not depend on row order."""
+    names = {tag for sentence in sentences for tag in sentence.tags}
+    return (OUTSIDE, *sorted(names - {OUTSIDE}))
+
+
+def _problem(  # noqa: PLR0911 - one return per problem
+    row: Row, tag_names: Sequence[str] | None, known: Sequence[str] | None, *, null_is_unknown: bool
+) -> tuple[str, str] | None:
+    """Return what is wrong with one row, as reason and text; None where nothing is."""
+    if row.tokens is None or row.tags is None:
+        return "list-missing", f"{'tokens' if row.tokens is None else 'tags'} missing (null)"
+    if not isinstance(row.tokens, list) or not isinstance(row.tags, list):
+        return "not-lists", "expected a list of words and a list of tags"
+    if len(row.tokens) != len(row.tags):
+        return "lengths-differ", f"{len(row.tokens)} tokens but {len(row.tags)} tags"
+    for i, (token, tag) in enumerate(zip(row.tokens, row.tags, strict=True)):
+        if token is None:
+            return "token-missing", f"token {i} missing (null)"
+        if tag is None and not null_is_unknown:
+            return "tag-missing", f"tag {i} missing (null); only training allows unknown tags (--null-tags unknown)"
+        if not isinstance(token, str) or not token.strip():
+            return "not-word", f"token {i} is {token!r}; expected a word"
+        problem = None if tag is None else _tag_problem(tag, tag_names, known)
+        if problem:
+            return problem[0], f"{problem[1]} at token {i} ({token!r})"
+    return None
+
+
+def _tag_problem(tag: object, tag_names: Sequence[str] | None, known: Sequence[str] | None) -> tuple[str, str] | None:
+    """Return what is wrong with one tag, as reason and text; None where nothing is."""
+    if isinstance(tag, int) and not isinstance(tag, bool):
+        if tag_names is None:
+            return (
+                "tag-not-named",
+                f"tag is the integer {tag}, and the file stores no names for integers (give --label-names)",
+            )
+        if not 0 <= tag < len(tag_names):
+            return "unknown-tag", f"unknown tag {tag} (the data set names 0 to {len(tag_names) - 1})"
+        tag = tag_names[tag]
+    if not isinstance(tag, str) or not tag.strip():
+        return "not-tag", f"tag is {tag!r}; expected a name or an integer"
+    if known is not None and tag not in known:
+        shown = ", ".join(known[:_TAGS_SHOWN]) + (", ..." if len(known) > _TAGS_SHOWN else "")
+        return "unknown-tag", f"unknown tag {tag!r} (train has {shown})"
+    return None
+
+
+def _names(tags: Sequence[str | int | None], tag_names: Sequence[str] | None) -> tuple[str, ...]:
+    known = (OUTSIDE if tag is None else tag for tag in tags)
+    return tuple(tag_names[tag] if isinstance(tag, int) and tag_names else str(tag) for tag in known)
+
+
+def _first(items: Sequence[str]) -> str:
+    more = f"; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return "; ".join(items[:_SHOWN]) + more

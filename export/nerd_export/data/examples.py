@@ -1,0 +1,138 @@
+"""
+Sentences as texts to learn from: their given words, or mixed with the forms in which users write.
+
+Labelled sentences are treebank words, each a whole sentence and nearly each with a name in it. Users send plain
+text, headlines, paragraphs, lower case, and much in which nobody is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nerd_export.config import TrainConfig
+from nerd_export.data.checks import Sentence
+from nerd_export.data.plain_text import CURLY, STRAIGHT, joins_what_is_before, plain_text
+from nerd_onnx.inference.encoding import word_ranges
+from nerd_onnx.inference.labels import OUTSIDE
+
+_LEAST_WORDS = 3  # of a sentence that was cut
+_NAMELESS_WORDS = 6  # at least, in a stretch of words without an entity
+
+
+@dataclass(frozen=True)
+class Example:
+    """
+    A text to learn from.
+
+    :param spans: character range of each word
+    :param tags: tag of each word; None where it is not known
+    :param weight: of its words in the loss
+    """
+
+    text: str
+    spans: Sequence[tuple[int, int]]
+    tags: Sequence[str | None]
+    weight: float = 1.0
+
+    @classmethod
+    def of_words(cls, sentence: Sentence) -> Example:
+        """Join given words by spaces."""
+        spans = [(int(start), int(end)) for start, end in word_ranges(sentence.tokens)]
+        return cls(" ".join(sentence.tokens), spans, sentence.known_tags(), sentence.weight)
+
+    @classmethod
+    def of_plain_text(cls, sentence: Sentence, quotes: str) -> Example:
+        """Join words as a person would have written them."""
+        text, spans = plain_text(sentence.tokens, quotes)
+        return cls(text, spans, sentence.known_tags(), sentence.weight)
+
+    @classmethod
+    def of_unlabelled(cls, text: str) -> Example:
+        """Take a text of which no tag is known: one word to the loss, many to the tokenizer."""
+        return cls(text, [(0, len(text))], [None])
+
+
+def write_examples(sentences: Sequence[Sentence], config: TrainConfig) -> list[Example]:
+    """
+    Write each sentence ``config.forms`` times, in forms drawn by the shares that ``config`` gives, and add stretches
+    without names.
+
+    The same sentences and seed give the same examples; the first form does not depend on how many there are.
+    """
+    seeds = [[config.seed], *([config.seed, 2, form] for form in range(1, config.forms))]
+    return [example for seed in seeds for example in _written(sentences, config, seed)]
+
+
+def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]) -> list[Example]:
+    """Write each sentence once. :param seed: of the draws."""
+    random = np.random.default_rng(seed)
+    shares = (config.cut_share, config.join_share, config.lower_share, config.plain_share)
+    draws = random.random((len(sentences), len(shares))) < np.array(shares)
+    followers = [*sentences[1:], *sentences[:1]]
+    examples = []
+    capitals = _capitals(len(sentences), config, seed)
+    for sentence, follower, (cut, join, lower, plain), capital in zip(
+        sentences, followers, draws.tolist(), capitals, strict=True
+    ):
+        written = _cut(sentence, random) if cut else sentence
+        written = _joined(written, follower) if join else written
+        written = _recased(written, str.lower if lower else capital)
+        examples.append(_example(written, random) if plain else Example.of_words(written))
+    wanted = round(config.nameless_share * len(sentences))
+    pool = [stretch for sentence in sentences for stretch in _nameless(sentence)] if wanted else []
+    picked = random.permutation(len(pool))[:wanted]
+    return examples + [_example(pool[i], random) for i in picked]
+
+
+def _example(sentence: Sentence, random: np.random.Generator) -> Example:
+    """Write a sentence as plain text, half of them with typographer's quotes."""
+    return Example.of_plain_text(sentence, STRAIGHT if random.random() < 0.5 else CURLY)  # noqa: PLR2004
+
+
+def _cut(sentence: Sentence, random: np.random.Generator) -> Sentence:
+    """Cut a fragment out of a sentence; words outside entities stand at its borders, so that none is parted."""
+    tags = sentence.known_tags()
+    borders = [i for i in range(1, len(tags)) if OUTSIDE in (tags[i - 1], tags[i])]
+    begin, end = sorted(random.choice([0, *borders, len(tags)], size=2).tolist())
+    return _part(sentence, begin, end) if end - begin >= _LEAST_WORDS else sentence
+
+
+def _joined(first: Sentence, second: Sentence) -> Sentence:
+    """Put two sentences into one text; the lower weight holds for both."""
+    unknown = first.unknown | {i + len(first.tokens) for i in second.unknown}
+    weight = min(first.weight, second.weight)
+    return Sentence(first.tokens + second.tokens, first.tags + second.tags, unknown, weight)
+
+
+def _capitals(count: int, config: TrainConfig, seed: list[int]) -> list[Callable[[str], str]]:
+    """Draw for each sentence how its words are written: in capitals, as in headlines, or as they are."""
+    draws = np.random.default_rng([*seed, 1]).random(count)  # its own stream: the others' stays as it was
+    borders = (config.upper_share, config.upper_share + config.title_share)
+    ways: tuple[Callable[[str], str], ...] = (str.upper, _title, str)
+    return [ways[place] for place in np.searchsorted(borders, draws, side="right")]
+
+
+def _title(word: str) -> str:
+    return word if joins_what_is_before(word) else word[:1].upper() + word[1:]
+
+
+def _recased(sentence: Sentence, write: Callable[[str], str]) -> Sentence:
+    return replace(sentence, tokens=tuple(map(write, sentence.tokens)))
+
+
+def _nameless(sentence: Sentence) -> Iterator[Sentence]:
+    """Give the longest stretches of words without an entity, where they are long enough to read as text."""
+    begin = 0
+    for end, tag in enumerate((*sentence.known_tags(), None)):
+        if tag != OUTSIDE:
+            if end - begin >= _NAMELESS_WORDS:
+                yield _part(sentence, begin, end)
+            begin = end + 1
+
+
+def _part(sentence: Sentence, begin: int, end: int) -> Sentence:
+    unknown = frozenset(i - begin for i in sentence.unknown if begin <= i < end)
+    return replace(sentence, tokens=sentence.tokens[begin:end], tags=sentence.tags[begin:end], unknown=unknown)

@@ -1,0 +1,1 @@
+"""Rewrites of ONNX graphs that do not change what the network computes."""

@@ -1,0 +1,156 @@
+"""
+Move activations to the middle of their 8 bits, without changing what the network computes and at no cost when it runs.
+
+The outputs of layer norms have channels that are far from zero in every text, and the 8 bits of a token have to reach
+that far. Each channel's mean on real text is taken off the bias of its layer norm, and what is missing then is added to
+the biases behind: ``mean @ matrix`` in the linear layers that read it, the mean itself where it is added to a layer's
+result. The shift is that of Outlier Suppression+ (Wei et al., 2023, arXiv:2304.09145), without its scaling, which would
+cost a product on the way around each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from nerd_export.graph.linear import bias_of, layer_behind, vector_place
+from nerd_export.graph.nodes import constant, consumers, nodes_of, replace_constant
+from nerd_export.graph.observing import observed
+from nerd_onnx.inference.arrays import Doubles
+from nerd_onnx.inference.encoding import EncodedBatch
+
+_MARK = "centered"  # stands behind the names of the biases that were changed
+_STEP = 1 / 16
+_BIAS = 2  # the place of its bias among a layer norm's inputs
+_MATRIX = 2  # axes
+
+
+def channel_means(model: ir.Model, batches: Iterable[EncodedBatch], scratch: Path) -> Mapping[str, Doubles]:
+    """
+    Find the mean of each channel that layer norms give on real text.
+
+    :param model: the fp32 graph; it is not changed
+    :param batches: real segments
+    :param scratch: folder for the graph that gives its activations
+    :return: by the name of a layer norm's output, in coarse steps, which the last bits of another machine seldom
+        change. *Shape:* (channels,) each
+    :raises OutputError: when there is no room for that graph
+    """
+    names = [str(norm.outputs[0].name) for norm in nodes_of(model.graph, "LayerNormalization")]
+    sums: dict[str, Doubles] = {}
+    counts = dict.fromkeys(names, 0)
+    for found in observed(model, names, batches, scratch):
+        for name, values in found.items():
+            rows = values.reshape(-1, values.shape[-1])
+            sums[name] = sums.get(name, 0.0) + rows.sum(axis=0, dtype=np.float64)
+            counts[name] += len(rows)
+    return {name: np.rint(total / max(1, counts[name]) / _STEP) * _STEP for name, total in sums.items()}
+
+
+def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
+    """
+    Take the means off the layer norms whose readers can all make up for it, in place.
+
+    Layers that share their weights, as ALBERT's, stay as they are: what is read off their graph again is one layer.
+
+    :param graph: its attention as exporters write it, not yet rewritten, which would hide the biases
+    :param means: as :func:`channel_means` gives them; one that is not finite is left out
+    :return: names of the outputs that were moved
+    """
+    found = [(norm, repairs) for norm in nodes_of(graph, "LayerNormalization") if (repairs := _repairs(norm))]
+    moved = []
+    for norm, repairs in found:
+        name = str(norm.outputs[0].name)
+        mean = means.get(name)
+        if mean is None or not np.isfinite(mean).all():
+            continue
+        _add(graph, norm, _BIAS, -mean)
+        for repair in repairs:
+            _add(graph, repair.bias, repair.place, mean if repair.beside else mean @ repair.weight)
+        moved.append(name)
+    return moved
+
+
+def centered_norms(graph: ir.Graph) -> list[ir.Node]:
+    """List the layer norms that :func:`center` moved, in this graph or the one it was made of."""
+    biases = ((norm, norm.inputs[_BIAS]) for norm in nodes_of(graph, "LayerNormalization") if len(norm.inputs) > _BIAS)
+    return [norm for norm, bias in biases if bias is not None and f".{_MARK}" in str(bias.name)]
+
+
+@dataclass(frozen=True)
+class _Repair:
+    """
+    A linear layer whose bias can take what a layer norm lost.
+
+    :param bias: the Add behind the product
+    :param place: of the constant among its inputs
+    :param matrix: a constant
+    :param beside: whether the layer's result is added to the norm's; else the layer reads it
+    """
+
+    bias: ir.Node
+    place: int
+    matrix: ir.Value | None
+    beside: bool
+
+    @property
+    def weight(self) -> Doubles:
+        """The matrix. *Shape:* (inputs, outputs)."""
+        return np.asarray(constant(self.matrix), dtype=np.float64)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the bias is this layer's alone; zeros may be a constant of all layers without a bias."""
+        vector = self.bias.inputs[self.place]
+        return _is_its_own(vector) or (_is_its_own(self.matrix) and not constant(vector).any())
+
+
+def _is_its_own(value: ir.Value | None) -> bool:
+    """Tell whether a value is a constant that one node alone reads."""
+    return value is not None and constant(value) is not None and len(value.uses()) == 1
+
+
+def _add(graph: ir.Graph, node: ir.Node, place: int, addend: Doubles) -> None:
+    """Add to the constant that one node reads."""
+    replace_constant(graph, node, place, constant(node.inputs[place]).astype(np.float64) + addend, _MARK)
+
+
+def _repairs(norm: ir.Node) -> list[_Repair] | None:
+    """Find where what is taken off a layer norm can be added behind; None where a reader has no bias to take it."""
+    value = norm.outputs[0]
+    if value.is_graph_output() or len(norm.inputs) <= _BIAS or not _is_its_own(norm.inputs[_BIAS]):
+        return None
+    repairs = []
+    for node in consumers(value):
+        if node.op_type == "Shape":
+            continue
+        repair = _in_layer(node, value) or _beside_layer(node, value)
+        if repair is None or not repair.is_free:
+            return None
+        repairs.append(repair)
+    return repairs
+
+
+def _in_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
+    """Repair a linear layer that reads the value."""
+    matrix = constant(node.inputs[1]) if node.op_type == "MatMul" and node.inputs[0] is value else None
+    if matrix is None or matrix.ndim != _MATRIX:
+        return None
+    bias = bias_of(node, matrix.shape[1])
+    place = None if bias is None else vector_place(bias)
+    return None if bias is None or place is None else _Repair(bias, place, node.inputs[1], beside=False)
+
+
+def _beside_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
+    """Repair a linear layer to whose result the value is added."""
+    if node.op_type != "Add":
+        return None
+    layer = layer_behind(node.inputs[1] if node.inputs[0] is value else node.inputs[0])
+    if layer is None or layer.bias is None or layer.moves:
+        return None
+    place = vector_place(layer.bias)
+    return None if place is None else _Repair(layer.bias, place, layer.matmul.inputs[1], beside=True)

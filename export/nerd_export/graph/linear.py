@@ -1,0 +1,163 @@
+"""Find the linear layers of a graph by what they are, not by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from nerd_export.graph.nodes import constant, consumers, descendants, nodes_of, only_reader
+from nerd_onnx.errors import OptionError
+
+_MOVING = frozenset({"Reshape", "Transpose"})  # nodes that move numbers and change none
+_REACHING = frozenset({"Identity", "Reshape", "Cast"})  # nodes between the classifier and the logits
+
+
+@dataclass(frozen=True)
+class Linear:
+    """
+    A linear layer: a MatMul with a constant matrix, and its bias.
+
+    :param matmul: the product
+    :param source_name: name of the activation it reads in the graph as it was found
+    :param weight: *Shape:* (inputs, outputs)
+    :param bias: the Add that follows, None without one
+    """
+
+    matmul: ir.Node
+    source_name: str
+    weight: npt.NDArray[np.float32]
+    bias: ir.Node | None
+
+    @property
+    def name(self) -> str:
+        """Name for messages and parameters."""
+        return str(self.matmul.name or self.matmul.outputs[0].name)
+
+    @property
+    def weight_name(self) -> str:
+        """Name of the constant matrix, which layers that share their weights have in common."""
+        value = self.matmul.inputs[1]
+        assert value is not None  # noqa: S101 - a MatMul has two inputs
+        return str(value.name)
+
+    @property
+    def source(self) -> ir.Value:
+        """The activation it reads now; several layers may read the same. *Shape:* (batch, tokens, inputs)."""
+        value = self.matmul.inputs[0]
+        assert value is not None  # noqa: S101 - a MatMul has two inputs
+        return value
+
+    @property
+    def result(self) -> ir.Value:
+        """What the layer gives, its bias added."""
+        return (self.bias or self.matmul).outputs[0]
+
+    @property
+    def bias_vector(self) -> ir.Value | None:
+        """The bias, a constant. *Shape:* (outputs,)."""
+        values = self.bias.inputs if self.bias else ()
+        return next((value for value in values if constant(value) is not None), None)
+
+
+def linear_layers(graph: ir.Graph) -> list[Linear]:
+    """
+    List the linear layers that read what is computed from the text, in order.
+
+    A product of two constants (DeBERTa's relative positions) is folded when the model is loaded, so it is none.
+    """
+    ids = next(value for value in graph.inputs if value.name == "input_ids")
+    computed = descendants(ids, follow=lambda node: node.op_type != "Shape")
+    layers = []
+    for node in nodes_of(graph, "MatMul"):
+        source, weight = node.inputs[0], constant(node.inputs[1])
+        if source is not None and weight is not None and weight.ndim == 2 and source in computed:  # noqa: PLR2004
+            layers.append(Linear(node, str(source.name), weight.astype(np.float32), bias_of(node, weight.shape[1])))
+    return layers
+
+
+def quantizable_layers(graph: ir.Graph, keep_fp32: Collection[str] = ()) -> list[Linear]:
+    """
+    List the linear layers to quantize: all but the classifier and those to keep.
+
+    :param keep_fp32: their names, as the graph has them or as :func:`plain_name` writes them
+    :raises OptionError: when a name to keep is no layer's
+    """
+    layers = linear_layers(graph)
+    names, kept = [plain_name(layer.name) for layer in layers], set(map(plain_name, keep_fp32))
+    if unknown := sorted(kept - set(names)):
+        raise OptionError(
+            f"--keep-fp32: no layer is named {', '.join(unknown)}; the linear layers are {', '.join(names)}",
+            reason="unknown-layer",
+            option="--keep-fp32",
+            found=", ".join(unknown),
+        )
+    return [layer for layer in layers if plain_name(layer.name) not in kept and not _gives_logits(layer.result)]
+
+
+def plain_name(name: str) -> str:
+    """Name a layer for people: exporters' slashes are not needed to know it."""
+    return name.strip("/").removesuffix("/MatMul")
+
+
+@dataclass(frozen=True)
+class Behind:
+    """
+    The linear layer behind a value.
+
+    :param bias: the Add behind the product, None without one
+    :param moves: the nodes between it and the value, in order, that move numbers and change none
+    """
+
+    matmul: ir.Node
+    bias: ir.Node | None
+    moves: tuple[ir.Node, ...]
+
+
+def layer_behind(value: ir.Value | None) -> Behind | None:
+    """Find the linear layer that gives a value, moved at most; None where it is none, or others read it on the way."""
+    moves: list[ir.Node] = []
+    while (node := _alone(value)) is not None and node.op_type in _MOVING:
+        moves.insert(0, node)
+        value = node.inputs[0]
+    bias = None
+    if node is not None and node.op_type == "Add":
+        place = vector_place(node)
+        bias, node = node, None if place is None else _alone(node.inputs[1 - place])
+    if node is None or node.op_type != "MatMul" or constant(node.inputs[1]) is None:
+        return None
+    return Behind(node, bias, tuple(moves))
+
+
+def _alone(value: ir.Value | None) -> ir.Node | None:
+    """Give the node that makes a value, if one other node alone reads it."""
+    return value.producer() if value is not None and only_reader(value) else None
+
+
+def vector_place(add: ir.Node) -> int | None:
+    """Give the place of the constant vector among an Add's inputs, None without one."""
+    vectors = (constant(value) for value in add.inputs)
+    return next((i for i, vector in enumerate(vectors) if vector is not None and vector.ndim == 1), None)
+
+
+def _gives_logits(value: ir.Value) -> bool:
+    """Tell whether a value is an output of the graph, as it is or moved."""
+    return value.is_graph_output() or any(
+        node.op_type in _REACHING and _gives_logits(node.outputs[0]) for node in consumers(value)
+    )
+
+
+def bias_of(matmul: ir.Node, outputs: int) -> ir.Node | None:
+    """Give the Add of a constant vector of that length that alone reads a product; None without one."""
+    followers = list(consumers(matmul.outputs[0]))
+    alone = len(followers) == 1 and not matmul.outputs[0].is_graph_output()
+    add = followers[0] if alone and followers[0].op_type == "Add" else None
+    return add if add is not None and any(_is_vector(value, outputs) for value in add.inputs) else None
+
+
+def _is_vector(value: ir.Value | None, length: int) -> bool:
+    array = constant(value)
+    return array is not None and array.shape == (length,)

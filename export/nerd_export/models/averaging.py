@@ -1,0 +1,68 @@
+"""
+Several fine-tunes of one model as one: the mean of their weights.
+
+Checkpoints that were trained on from a common one lie in one valley of the loss; their mean is often better than each,
+and costs nothing to run ("model soups"; Wortsman et al., 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nerd_export.models.onnx_export import Checkpoint, load_checkpoint
+from nerd_onnx.errors import ModelError
+
+# What a configuration says of where it comes from, and of labels, which are compared apart.
+_NAMES = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id")
+
+
+def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Callable[[str], None]) -> Checkpoint:
+    """
+    Put the mean of several checkpoints' weights into the first.
+
+    A bundle's weights are those that it runs with (:mod:`nerd_export.models.restoring`): some of its biases lie in the
+    layer behind, which for fine-tunes of one model, whose weights are alike, is nearly the same mean.
+
+    :param checkpoint: its model is changed
+    :param others: hub ids or folders of checkpoints or bundles of the same architecture, labels and vocabulary
+    :raises ModelError: when one cannot be loaded or is of another kind
+    """
+    import torch
+
+    if not others:
+        return checkpoint
+    sums = {name: weight.double() for name, weight in checkpoint.model.state_dict().items()}
+    for other in others:
+        loaded = load_checkpoint(other, tell)
+        _require_alike(checkpoint, loaded)
+        for name, weight in loaded.model.state_dict().items():
+            sums[name] += weight.double()
+    with torch.no_grad():
+        for name, weight in checkpoint.model.state_dict().items():
+            weight.copy_(sums[name] / (1 + len(others)))
+    return checkpoint
+
+
+def _require_alike(one: Checkpoint, other: Checkpoint) -> None:
+    """Refuse to average what does not mean the same."""
+    shapes = [{name: tuple(w.shape) for name, w in c.model.state_dict().items()} for c in (one, other)]
+    configs = [{k: v for k, v in c.model.config.to_dict().items() if k not in _NAMES} for c in (one, other)]
+    differing = [
+        what
+        for what, differs in (
+            ("label names", one.names != other.names),
+            ("shapes of weights", shapes[0] != shapes[1]),
+            ("configurations", configs[0] != configs[1]),
+            ("vocabulary", one.tokenizer.get_vocab() != other.tokenizer.get_vocab()),
+        )
+        if differs
+    ]
+    if differing:
+        raise ModelError(
+            f"--average-with {other.folder}: its {' and '.join(differing)} differ from those of {one.folder}; average "
+            "checkpoints that were trained from the same checkpoint",
+            reason="checkpoints-differ",
+            option="--average-with",
+            file=str(other.folder),
+            found=", ".join(differing),
+        )

@@ -1,0 +1,1 @@
+"""Recipes that quantize the layers of a graph."""

@@ -1,0 +1,89 @@
+"""A report as one page: no script, nothing fetched; for a phone, a desk and paper, by day and by night."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from html import escape
+from pathlib import Path
+
+from nerd_export.reporting.parts import Code, Passages, Plot, Section, Table
+
+_STYLE = Path(__file__).with_name("style.css")
+_CODE = re.compile(r"`([^`]+)`")
+_STRONG = re.compile(r"\*\*([^*]+)\*\*")
+_MARKS = {"passed": "good", "met": "good", "failed": "bad", "missed": "bad"}
+
+
+def page(title: str, sections: Iterable[Section]) -> str:
+    """Render a report."""
+    name = escape(title)
+    body = "\n".join(line for section in sections for line in _section(section))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
+        f"<title>{name}</title>\n<style>\n{_STYLE.read_text('utf-8')}</style>\n</head>\n<body>\n<main>\n<h1>{name}</h1>\n{body}\n"
+        "</main>\n</body>\n</html>\n"
+    )
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield "<section>"
+    if section.title:
+        yield f"<h{section.level}>{inline(section.title)}</h{section.level}>"
+    for block in section.blocks:
+        if isinstance(block, Plot):
+            yield f"<figure>{block.svg}<figcaption>{inline(block.caption)}</figcaption></figure>"
+        elif isinstance(block, Table):
+            yield from _table(block)
+        elif isinstance(block, Passages):
+            yield from _passages(block)
+        elif isinstance(block, Code):
+            yield f"<pre>{escape(chr(10).join(block.lines))}</pre>"
+        elif isinstance(block, tuple):
+            yield f"<ul>{''.join(f'<li>{inline(item)}</li>' for item in block)}</ul>"
+        else:
+            yield f"<p>{inline(block)}</p>"
+    yield "</section>"
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield '<div class="wide" tabindex="0"><table>'
+    head = "".join(f'<th scope="col">{inline(cell)}</th>' for cell in table.head)
+    yield f"<thead><tr>{head}</tr></thead><tbody>"
+    for number, row in enumerate(table.rows):
+        strong = ' class="strong"' if number in table.strong else ""
+        first, *others = row
+        yield f'<tr{strong}><th scope="row">{inline(first)}</th>{"".join(map(_cell, others))}</tr>'
+    yield "</tbody></table></div>"
+
+
+def _cell(text: str) -> str:
+    mark = _MARKS.get(text.strip("*"))
+    styles = [mark] if mark else ["number"] if re.match(r"[*+\-]*[\d.]", text) else []
+    opening = f'<td class="{styles[0]}">' if styles else "<td>"
+    return f"{opening}{inline(text)}</td>"
+
+
+def inline(text: str) -> str:
+    """Escape a text, and render its code and its strong parts."""
+    return _STRONG.sub(r"<strong>\1</strong>", _CODE.sub(r"<code>\1</code>", escape(text)))
+
+
+def _passages(block: Passages) -> Iterator[str]:
+    """Show texts with their marks, each mark with its name below."""
+    yield '<ol class="passages">'
+    for text, marks in block.passages:
+        at, parts = 0, []
+        for mark in sorted(marks, key=lambda mark: (mark.start, mark.end)):
+            begin = max(at, mark.start)
+            parts.append(escape(text[at:begin]))
+            parts.append(
+                f'<mark class="{escape(mark.style, quote=True)}">{escape(text[begin : mark.end])}'
+                f"<small>{escape(mark.name)}</small></mark>"
+            )
+            at = max(at, mark.end)
+        parts.append(escape(text[at:]))
+        yield f'<li dir="auto">{"".join(parts)}</li>'
+    yield "</ol>"

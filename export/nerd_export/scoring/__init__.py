@@ -1,0 +1,1 @@
+"""Scores of a tagger on labelled sentences, and how certain they are."""

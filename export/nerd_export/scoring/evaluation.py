@@ -1,0 +1,240 @@
+"""Score a tagger on labelled sentences: on the given words, as papers do, and on plain text, as users have it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nerd_export.data.checks import Sentence
+from nerd_export.data.plain_text import plain_text
+from nerd_export.scoring.bootstrap import micro_f1
+from nerd_export.scoring.f1 import (
+    Rows,
+    Scores,
+    Span,
+    coarse_tag,
+    counts_by_type,
+    span_counts,
+    span_scores,
+    spans_of,
+    word_scores,
+)
+from nerd_onnx.inference.arrays import Bools, Floats, Ints
+from nerd_onnx.inference.candidates import Candidates
+from nerd_onnx.inference.decoding import Spans
+from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type
+from nerd_onnx.tagger import Tagger
+
+Places = Sequence[tuple[int, int]]  # where a sentence's words stand in its plain text
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    Expected and found entities of the same sentences, seen one way.
+
+    :param scores: micro-averaged over all of them
+    :param gold: expected entities of each sentence
+    :param found: found entities of each sentence; offsets count words or characters, as in ``gold``
+    :param certainty: score of each found entity, 0 to 1, in the same order
+    :param others: entities found of types that were not asked for; they are in none of these
+    """
+
+    scores: Scores
+    gold: Rows
+    found: Rows
+    certainty: Sequence[Sequence[float]]
+    others: int = 0
+
+    def counts(self) -> Ints:
+        """Count right, predicted and expected entities of each sentence. *Shape:* (sentences, 3)."""
+        return span_counts(self.gold, self.found)
+
+    def f1_by_type(self) -> dict[str, float]:
+        """Give F1 of each entity type that is expected, in alphabetical order."""
+        counts = counts_by_type(self.gold, self.found)
+        return {name: float(micro_f1(found)) for name, found in counts.items() if found[2]}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    Entity scores on one labelled split.
+
+    :param sentences: sentences scored
+    :param views: ``words`` (coarse or only level, given words; seqeval, strict) and ``raw`` (the same level on plain
+        text, by character spans), and where the model has two levels ``fine_words`` and ``fine_raw``
+    """
+
+    sentences: int
+    views: Mapping[str, View]
+
+    def summary(self) -> dict[str, Any]:
+        """Give all scores as plain data, rounded to the fifth digit."""
+        rounded = {
+            key: {k: round(v, 5) for k, v in asdict(view.scores).items() if v is not None}
+            for key, view in self.views.items()
+        }
+        return {"sentences": self.sentences, **rounded}
+
+
+def evaluate(
+    tagger: Tagger,
+    sentences: Sequence[Sentence],
+    *,
+    scheme: Scheme | None = None,
+    fine: bool | None = None,
+    types: Collection[str] | None = None,
+) -> Evaluation:
+    """
+    Tag sentences both ways and score them against their tags.
+
+    :param sentences: tagged at the level the model was trained on, or at the coarse one
+    :param scheme: of their tags; None for the model's
+    :param fine: whether their tags have the fine level; None for what the model has
+    :param types: coarse types that the data labels: entities of others are dropped, expected and found; None for all
+    """
+    scheme = scheme or tagger.labels.scheme or "IO"
+    has_fine = tagger.labels.has_fine_level if fine is None else fine
+    words = [s.tokens for s in sentences]
+    given = tagger.tag_words(words)
+    texts = [plain_text(tokens) for tokens in words]
+    raw = tagger.tag_arrays([text for text, _ in texts]).spans
+    lengths = [len(tokens) for tokens in words]
+    of_words: dict[str, View] = {}
+    of_text: dict[str, View] = {}
+    for level in (False, True) if has_fine else (False,):
+        prefix = "fine_" if level else ""
+        gold = [_kept(tag_spans(s.tags, scheme, coarse=has_fine and not level), types) for s in sentences]
+        found, certainty = _by_row(given, tagger.labels, len(sentences), fine=level, types=types)
+        scores = word_scores(_bio(gold, lengths), _bio(found, lengths))
+        of_words[f"{prefix}words"] = View(scores, gold, found, certainty)
+        placed = _placed(gold, texts)
+        found, certainty = _by_row(raw, tagger.labels, len(sentences), fine=level, types=types)
+        of_text[f"{prefix}raw"] = View(
+            span_scores(placed, found), placed, found, certainty, len(raw) - sum(map(len, found))
+        )
+    return Evaluation(len(sentences), of_words | of_text)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """
+    All that may be an entity in the plain text of labelled sentences, and what came of it.
+
+    :param candidates: what is known of them
+    :param row: sentence of each. *Shape:* (candidates,)
+    :param right: whether its borders and type are right. *Shape:* (candidates,)
+    :param expected: entities that there are
+    :param fine: sum of each fine type's probability over its words. *Shape:* (candidates, fine types), or
+        (candidates, 0) without a fine level
+    :param fine_type: its fine type, below 0 where it is not right or there is none. *Shape:* (candidates,)
+    """
+
+    candidates: Candidates
+    row: Ints
+    right: Bools
+    expected: int
+    fine: Floats
+    fine_type: Ints
+
+    def select(self, kept: Bools | Ints) -> Judged:
+        """Give only the candidates at ``kept``."""
+        return replace(
+            self,
+            candidates=self.candidates.select(kept),
+            row=self.row[kept],
+            right=self.right[kept],
+            fine=self.fine[kept],
+            fine_type=self.fine_type[kept],
+        )
+
+
+def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
+    """
+    Find all that may be an entity in plain text, at the level of the tagger's labels.
+
+    :param sentences: tagged at the level the model was trained on
+    """
+    texts = [plain_text(s.tokens) for s in sentences]
+    labels = tagger.labels
+    candidates, spans, fine = tagger.candidates([text for text, _ in texts])
+    gold, fine_gold = (_by_place(sentences, texts, labels, fine=level) for level in (False, True))
+    number = {name: i for i, name in enumerate(labels.fine_types)} if labels.has_fine_level else {}
+    columns = (spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), spans.label.tolist())
+    right, fine_type = [], []
+    for row, start, end, label in zip(*columns, strict=True):
+        is_right = gold[row].get((start, end)) == labels.types[label]
+        right.append(is_right)
+        fine_type.append(number.get(fine_gold[row].get((start, end), ""), -1) if is_right else -1)
+    return Judged(
+        candidates,
+        spans.row,
+        np.array(right, dtype=np.bool_),
+        sum(map(len, gold)),
+        fine,
+        np.array(fine_type, dtype=np.int64),
+    )
+
+
+def _by_place(
+    sentences: Sequence[Sentence], texts: Sequence[tuple[str, Places]], labels: LabelSet, *, fine: bool
+) -> list[dict[tuple[int, int], str]]:
+    """Give each plain text's expected entities by their offsets."""
+    placed = _placed([gold_spans(s, labels, fine=fine) for s in sentences], texts)
+    return [{(start, end): kind for start, end, kind in row} for row in placed]
+
+
+def gold_spans(sentence: Sentence, labels: LabelSet, *, fine: bool) -> list[Span]:
+    """Read the expected entities off a sentence's tags, at the level asked for. Offsets count words."""
+    return tag_spans(sentence.tags, labels.scheme or "IO", coarse=labels.has_fine_level and not fine)
+
+
+def tag_spans(tags: Sequence[str], scheme: Scheme, *, coarse: bool) -> list[Span]:
+    """
+    Read entities off one sentence's tags. Offsets count words.
+
+    :param coarse: merge fine types like ``person-actor`` into ``person`` first
+    """
+    return spans_of([coarse_tag(tag, scheme) for tag in tags] if coarse else tags, scheme)
+
+
+def _kept(spans: list[Span], types: Collection[str] | None) -> list[Span]:
+    return spans if types is None else [span for span in spans if coarse_type(span[2]) in types]
+
+
+def _placed(spans: Rows, texts: Sequence[tuple[str, Places]]) -> list[list[Span]]:
+    """Turn word numbers into offsets in plain text."""
+    return [
+        [(places[begin][0], places[end - 1][1], kind) for begin, end, kind in row]
+        for row, (_, places) in zip(spans, texts, strict=True)
+    ]
+
+
+def _by_row(
+    spans: Spans, labels: LabelSet, rows: int, *, fine: bool, types: Collection[str] | None
+) -> tuple[list[list[Span]], list[list[float]]]:
+    """Sort entities of some coarse types into one list a text, named at one level; their scores beside them."""
+    names, index = (labels.fine_types, spans.fine) if fine else (labels.types, spans.label)
+    found: list[list[Span]] = [[] for _ in range(rows)]
+    scores: list[list[float]] = [[] for _ in range(rows)]
+    columns = (spans.row, spans.start, spans.end, index, spans.label, spans.score)
+    for row, start, end, name, label, score in zip(*columns, strict=True):
+        if types is None or labels.types[label] in types:
+            found[row].append((int(start), int(end), names[name]))
+            scores[row].append(float(score))
+    return found, scores
+
+
+def _bio(sentences: Rows, lengths: Sequence[int]) -> list[list[str]]:
+    """Write spans of words as BIO tags, a list a sentence."""
+    result = []
+    for spans, length in zip(sentences, lengths, strict=True):
+        tags = [OUTSIDE] * length
+        for begin, end, name in spans:
+            tags[begin:end] = [f"B-{name}", *[f"I-{name}"] * (end - begin - 1)]
+        result.append(tags)
+    return result

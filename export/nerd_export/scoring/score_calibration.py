@@ -1,0 +1,259 @@
+"""Fit what an entity's score says: the share of such entities that is right; thresholds; and how fine types weigh."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nerd_export.data.checks import Sentence
+from nerd_export.scoring.evaluation import Judged, evaluate, judged_candidates
+from nerd_export.scoring.measures import calibration, calibration_of
+from nerd_onnx.inference.arrays import Bools, Doubles, Ints
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.calibration import ScoreCalibration, evidence_columns
+from nerd_onnx.inference.candidates import EVIDENCE, choose
+from nerd_onnx.inference.decoding import choose_fine
+from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.tagger import Tagger
+
+PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
+_FOLDS = 5
+_FEWEST = 100  # candidates to fit on
+_FEWEST_ABOVE = 10  # entities that must lie above a threshold to believe its precision
+_FLAT_F1 = 0.001  # so much less than the best F1 is as good: its own 95% interval is fifteen times as wide
+_DIGITS = 6  # of weights and offsets, as they are recorded and used
+_ERROR_DIGITS = 5
+_SAME = 1e-9  # spread of evidence that differs by rounding alone
+_LEAST = 1e-9  # probability whose logarithm is taken
+_STRENGTH = 1.0  # of what is learned against what keeps weights small; a tenth and ten times of it do the same
+_FINE_STRENGTH = 1.0  # the same for weights of fine types; ten times of it does the same, a tenth less
+
+
+def fitted_calibration(
+    splits: Mapping[str, Judged], labels: LabelSet, fitted_on: str, before: Mapping[str, float]
+) -> dict[str, Any] | None:
+    """
+    Fit the probability that a candidate is right on all that may be an entity in plain text. The threshold of best F1
+    is chosen on probabilities of five folds, each fitted on the other four.
+
+    :param splits: candidates by split, at the level of the labels
+    :param labels: of the model
+    :param fitted_on: the split to fit on; the others only tell how well it holds
+    :param before: by split the expected calibration error of the words' mean probability
+    :return: the record for ``nerd.json``; None where there are too few candidates, or all of them right or wrong
+    """
+    found, types = splits[fitted_on], labels.types
+    folds = [found.row % _FOLDS == fold for fold in range(_FOLDS)]
+    if len(found.right) < _FEWEST or not all(_tells(found.select(~fold)) for fold in folds):
+        return None
+    held_out = np.empty(len(found.right))
+    for fold in folds:
+        held_out[fold] = _logistic(found.select(~fold), len(types)).apply(found.select(fold).candidates)
+    fitted = _logistic(found, len(types))
+    apart, chosen = _Chosen.of(found, held_out), _Chosen.of(found, fitted.apply(found.candidates))
+    errors = {f"{fitted_on}, {_FOLDS}-fold": apart.error}
+    others = {name: other for name, other in splits.items() if name != fitted_on}
+    errors |= {name: _Chosen.of(other, fitted.apply(other.candidates)).error for name, other in others.items()}
+    return {
+        "method": "beta calibration of several probabilities: of the words for the type, its fine types, others and "
+        "none, of the words beside, and the number of words, with an offset a type",
+        "fitted_on": {
+            "split": fitted_on,
+            "candidates": len(found.right),
+            "counts_as_right": "borders and type, plain text",
+        },
+        "weights_for": dict(zip(EVIDENCE, fitted.weights_for.tolist(), strict=True)),
+        "weights_against": dict(zip(EVIDENCE, fitted.weights_against.tolist(), strict=True)),
+        "word_weight": fitted.word_weight,
+        "offsets": dict(zip(types, fitted.offsets.tolist(), strict=True)),
+        "expected_calibration_error": {name: round(error, _ERROR_DIGITS) for name, error in errors.items()},
+        "before": {name: round(error, _ERROR_DIGITS) for name, error in before.items()},
+        "f1_threshold": _f1_threshold(apart.probability, apart.right, expected=found.expected),
+        "thresholds": {
+            f"{wish:g}": {
+                name: _least_score(chosen.probability[chosen.label == i], chosen.right[chosen.label == i], wish)
+                for i, name in enumerate(types)
+            }
+            for wish in PRECISIONS
+        },
+        **(_fitted_fine_weights(splits, fitted_on, labels) if labels.has_fine_level else {}),
+    }
+
+
+def calibration_of_tagger(
+    tagger: Tagger, splits: Mapping[str, Sequence[Sentence]], fitted_on: str
+) -> dict[str, Any] | None:
+    """
+    Fit as :func:`fitted_calibration` does, on what a tagger finds.
+
+    :param tagger: without a calibration
+    :param splits: labelled sentences by split
+    """
+    judged = {name: judged_candidates(tagger, sentences) for name, sentences in splits.items()}
+    views = {name: evaluate(tagger, sentences).views["raw"] for name, sentences in splits.items()}
+    before = {name: calibration(view.gold, view.found, view.certainty).error for name, view in views.items()}
+    return fitted_calibration(judged, tagger.labels, fitted_on, before)
+
+
+def calibrated(bundle: Bundle, record: Mapping[str, Any] | None) -> Bundle:
+    """Give a bundle as it will be with a calibration, as recorded; None for none."""
+    if record is None:
+        return bundle.uncalibrated()
+    fitted = ScoreCalibration.from_description(record, bundle.labels)
+    description = None if bundle.description is None else replace(bundle.description, calibration=record)
+    return replace(bundle, calibration=fitted, description=description)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """
+    The candidates that a tagger takes of those that overlap. *Shape:* (chosen,) each.
+
+    :param probability: that it is right
+    :param right: whether it is
+    :param label: index of its type
+    """
+
+    probability: Doubles
+    right: Bools
+    label: Ints
+
+    @classmethod
+    def of(cls, found: Judged, probability: Doubles) -> _Chosen:
+        kept = choose(found.candidates, probability)
+        as_written = probability[kept].astype(np.float32).astype(np.float64)  # thresholds are compared with these
+        return cls(as_written, found.right[kept], found.candidates.label[kept])
+
+    @property
+    def error(self) -> float:
+        return calibration_of(self.probability, self.right).error
+
+
+def _tells(found: Judged) -> bool:
+    """Say whether there are right and wrong ones to learn from."""
+    return bool(found.right.any() and not found.right.all())
+
+
+def _logistic(found: Judged, types: int) -> ScoreCalibration:
+    """Fit weights and offsets by logistic regression; offsets of rare types are drawn towards the common one."""
+    from sklearn.linear_model import LogisticRegression
+
+    evidence = np.stack(evidence_columns(found.candidates), axis=1)
+    middle, spread = evidence.mean(axis=0), evidence.std(axis=0)
+    spread[spread < _SAME] = np.inf  # what is always the same tells nothing
+    features = np.concatenate([(evidence - middle) / spread, np.eye(types)[found.candidates.label]], axis=1)
+    model = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(features, found.right)
+    learned = np.round(model.coef_[0, :-types] / spread, _DIGITS)
+    offsets = model.coef_[0, -types:] + model.intercept_[0] - (learned * middle).sum()
+    return ScoreCalibration(
+        weights_for=learned[1 : 1 + len(EVIDENCE)],
+        weights_against=learned[1 + len(EVIDENCE) :],
+        word_weight=float(learned[0]),
+        offsets=np.asarray(np.round(offsets, _DIGITS), dtype=np.float64),
+        thresholds={},
+    )
+
+
+def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: LabelSet) -> dict[str, Any]:
+    """
+    Fit the weights of fine types, and tell how often the chosen one is right without and with them, where borders and
+    type are; all weigh alike where judging each fold by the others finds no more.
+    """
+    known = {name: split.select(split.fine_type >= 0) for name, split in splits.items()}
+    found, equal = known[fitted_on], np.ones(len(labels.fine_types))
+    held_out = np.zeros(len(found.right), dtype=np.bool_)
+    for fold in (found.row % _FOLDS == number for number in range(_FOLDS)):
+        held_out[fold] = _chosen_right(found.select(fold), labels, _fine_weights(found.select(~fold), labels))
+    before = _chosen_right(found, labels, equal)
+    gains = held_out.sum() > before.sum()
+    weights = _fine_weights(found, labels) if gains else equal
+    shares = {f"{fitted_on}, {_FOLDS}-fold": (before, held_out if gains else before)}
+    shares |= {
+        name: (_chosen_right(other, labels, equal), _chosen_right(other, labels, weights))
+        for name, other in known.items()
+        if name != fitted_on
+    }
+    return {
+        "fine_weights": dict(zip(labels.fine_types, weights.tolist(), strict=True)),
+        "fine_types_right": {
+            name: {"without": _share(without), "with": _share(weighted)}
+            for name, (without, weighted) in shares.items()
+            if len(without)
+        },
+    }
+
+
+def _chosen_right(found: Judged, labels: LabelSet, weights: Doubles) -> Bools:
+    """Tell of which candidates the fine type that is chosen is right. *Shape:* (candidates,)."""
+    return np.equal(choose_fine(labels, found.candidates.label, found.fine, weights), found.fine_type)
+
+
+def _share(values: Bools) -> float:
+    return round(float(values.mean()), _ERROR_DIGITS)
+
+
+def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
+    """
+    Fit a weight for each fine type: logistic regression on an offset to the logarithm of its probability, which is
+    drawn towards none.
+    """
+    from scipy.optimize import minimize
+
+    of_type = labels.type_of_fine_type[None, :] == found.candidates.label[:, None]
+    logs = np.where(of_type, np.log(np.maximum(found.fine, _LEAST)), -np.inf).astype(np.float64)
+    rows = np.arange(len(logs))
+
+    def loss(offsets: Doubles) -> tuple[float, Doubles]:
+        scores = logs + offsets
+        total = np.logaddexp.reduce(scores, axis=1)
+        wrong = np.exp(scores - total[:, None])
+        wrong[rows, found.fine_type] -= 1
+        each, held = total - scores[rows, found.fine_type], offsets / _FINE_STRENGTH
+        return float(each.sum() + offsets @ held / 2), wrong.sum(axis=0) + held
+
+    offsets = minimize(loss, np.zeros(len(labels.fine_types)), jac=True, method="L-BFGS-B").x
+    return np.asarray(np.maximum(np.exp(offsets).round(_DIGITS), 10.0**-_DIGITS), dtype=np.float64)
+
+
+def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:
+    """
+    Give a probability from which on entities have about the best F1, rounded down to the third digit where that takes
+    in no worse ones.
+
+    F1 is flat around its best, and where in this range it is highest is chance. Scores that are true have it at half of
+    the best F1 (Lipton et al., 2014), which is taken, or what of the range lies nearest.
+
+    :param probability: of each entity found. *Shape:* (entities,)
+    :param expected: entities that there are
+    """
+    least, right_above, kept = _above(probability, right)
+    f1 = 2 * right_above / (kept + expected)
+    worse = np.flatnonzero(f1 < f1.max() - _FLAT_F1)
+    split = np.searchsorted(worse, f1.argmax())  # the stretch around the best one, between two that are worse
+    highest = least[worse[split - 1] + 1] if split else least[0]
+    lowest = least[worse[split] - 1] if split < len(worse) else least[-1]
+    wanted = float(np.clip(f1.max() / 2, lowest, highest))
+    rounded = math.floor(wanted * 1000) / 1000
+    return wanted if ((least >= rounded) & (least < lowest)).any() else rounded
+
+
+def _least_score(probability: Doubles, right: Bools, wish: float) -> float | None:
+    """Give the lowest threshold above which so large a share is right; None where there is none."""
+    least, right_above, kept = _above(probability, right)
+    good = least[(right_above / kept >= wish) & (kept >= _FEWEST_ABOVE)]
+    return float(good[-1]) if len(good) else None
+
+
+def _above(probability: Doubles, right: Bools) -> tuple[Doubles, Ints, Ints]:
+    """
+    Count what each threshold keeps, from the highest to the lowest: the different probabilities, and how many of the
+    entities from there on are right, and how many there are. *Shape:* (different probabilities,) each.
+    """
+    order = np.argsort(-probability, kind="stable")
+    ranked = probability[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
+    return ranked[last], np.cumsum(right[order], dtype=np.int64)[last], last + 1

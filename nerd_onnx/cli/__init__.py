@@ -1,0 +1,1 @@
+"""The commands ``nerd-tag``, ``nerd-view`` and ``nerd-convert``. Only modules in here print and exit."""

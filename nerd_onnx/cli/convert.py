@@ -1,0 +1,143 @@
+"""``nerd-convert``: a tagged file in, the file of another program out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from nerd_onnx import __version__
+from nerd_onnx.cli.common import reading, run_command, settings, tagged_file_options
+from nerd_onnx.errors import OptionError
+from nerd_onnx.terminal import printable
+
+if TYPE_CHECKING:  # loading them takes time that --help has not
+    from nerd_onnx.formats.base import Format
+    from nerd_onnx.formats.tagged_file import TaggedRow
+
+_FORMATS = ("conll", "brat", "label-studio", "displacy", "spacy", "long")
+
+
+@click.command("nerd-convert", context_settings=settings("NERD_CONVERT"))
+@click.argument("source", metavar="INPUT", type=click.Path())
+@click.argument("target", metavar="OUTPUT", type=click.Path())
+@click.option("--to", "kind", type=click.Choice(_FORMATS), required=True, help="Format of OUTPUT.")
+@click.option(
+    "--level", type=click.Choice(["coarse", "fine"]), default="coarse", help="Label of an entity; long has both."
+)
+@click.option("--key", help="Column that is the key of the long rows.  [default: row, the row's number from 0]")
+@click.option("--limit", type=click.IntRange(min=0), help="Stop after so many rows.")
+@tagged_file_options
+@click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def command(source: str, target: str, kind: str, *, level: str, overwrite: bool, **options: Any) -> None:
+    """
+    Write INPUT, a file that nerd-tag wrote, for another program.
+
+    conll: a token and its BIO tag a line. brat: a folder with a .txt and an .ann a row. label-studio: tasks with
+    predictions. displacy: what displacy.render takes with manual=True. spacy: a DocBin, needs spaCy. long: a row an
+    entity, Parquet or JSON Lines. Rows that were not tagged are left out and counted. OUTPUT appears whole or not at
+    all.
+
+    \b
+    Examples:
+      nerd-convert tagged.parquet tagged.conll --to conll --level fine
+      nerd-convert tagged.jsonl tasks.json --to label-studio --limit 500
+      nerd-convert tagged.parquet entities.parquet --to long --key id
+    """  # noqa: D301 - the backspace tells click to keep the lines
+    from nerd_onnx.convert.long import write_long
+    from nerd_onnx.formats.tagged_file import TaggedFile
+    from nerd_onnx.storage.output_place import output_name
+
+    if options["key"] is not None and kind != "long":
+        raise OptionError("--key needs --to long", reason="key-needs-long", option="--key")
+    _check(kind, source, target, overwrite=overwrite)
+    form = _long_format(source, target, options["input_format"]) if kind == "long" else None
+    count = _Count()
+    with TaggedFile(source, limit=options["limit"], typed=form == "parquet", **reading(options)) as file:
+        if form is not None:
+            write_long(file, target, form, options["key"], overwrite=overwrite, on_row=count.add)
+        else:
+            rows = (row for _, rows in file.batches() for row in rows)
+            _write(kind, count.tagged(rows, fine=level == "fine"), target, overwrite=overwrite)
+    click.echo(f"{printable(output_name(target))}: {count}", err=True)
+
+
+@dataclass
+class _Count:
+    """What was written, counted as it passes."""
+
+    rows: int = 0
+    entities: int = 0
+    left_out: int = 0
+
+    def tagged(self, rows: Iterable[TaggedRow], *, fine: bool) -> Iterator[TaggedRow]:
+        """Pass the rows on that were tagged, with the labels of the level that is wanted."""
+        for row in rows:
+            if self.add(row) and row.entities is not None:
+                named = [replace(e, label=e.fine_label or e.label) for e in row.entities] if fine else row.entities
+                yield replace(row, entities=named)
+
+    def add(self, row: TaggedRow) -> bool:
+        """Count a row; tell whether it was tagged."""
+        tagged = row.text is not None and row.entities is not None
+        self.rows += tagged
+        self.left_out += not tagged
+        self.entities += len(row.entities or ())
+        return tagged
+
+    def __str__(self) -> str:
+        left = f"; {self.left_out:,} rows without text or entities are left out" if self.left_out else ""
+        return f"{self.rows:,} rows, {self.entities:,} entities{left}"
+
+
+def _check(kind: str, source: str, target: str, *, overwrite: bool) -> None:
+    """Find what is wrong before any work."""
+    from nerd_onnx.storage.output_place import check_output
+
+    if kind == "spacy":
+        from nerd_onnx.convert.spacy import require_spacy
+
+        require_spacy()
+    if kind != "brat":
+        check_output(source, target, overwrite=overwrite)
+
+
+def _write(kind: str, rows: Iterator[TaggedRow], target: str, *, overwrite: bool) -> None:
+    from nerd_onnx.convert.brat import write_brat
+    from nerd_onnx.convert.conll import conll
+    from nerd_onnx.convert.displacy import displacy
+    from nerd_onnx.convert.label_studio import label_studio
+    from nerd_onnx.convert.output import json_pieces, whole_folder, write_pieces
+    from nerd_onnx.convert.spacy import doc_bin
+
+    if kind == "brat":
+        with whole_folder(target) as folder:
+            write_brat(rows, folder)
+        return
+    pieces: dict[str, Callable[[], Iterator[bytes]]] = {
+        "conll": lambda: conll(rows),
+        "label-studio": lambda: json_pieces(label_studio(rows), target),
+        "displacy": lambda: json_pieces(displacy(rows), target),
+        "spacy": lambda: doc_bin(rows),
+    }
+    write_pieces(target, pieces[kind](), overwrite=overwrite)
+
+
+def _long_format(source: str, target: str, asked: Format | None) -> Format:
+    """Tell the format of the long rows: by the output's name, else the input's."""
+    from nerd_onnx.formats.readers import detect_format
+    from nerd_onnx.formats.writers import output_format
+
+    return output_format(target, None, lambda: detect_format(source, asked), "end it in .parquet or .jsonl")
+
+
+def main() -> NoReturn:
+    """Entry point of ``nerd-convert``."""
+    run_command(command)
+
+
+if __name__ == "__main__":
+    main()

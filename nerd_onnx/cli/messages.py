@@ -1,0 +1,114 @@
+"""What the command says: plans, summaries and names, in text that is safe for a terminal."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nerd_onnx.errors import InputError, OutputError
+
+if TYPE_CHECKING:  # loading them takes time that --help and --version have not
+    from nerd_onnx.tagger import Tagger
+    from nerd_onnx.tagging.job import TagJob
+
+
+def resuming_command(arguments: Sequence[str]) -> str:
+    """
+    Give the command that goes on with a run.
+
+    :param arguments: those of the run, without the program's name
+    """
+    from nerd_onnx.storage.location import without_password
+
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument not in ("--overwrite", "--resume")]
+    return shlex.join(["nerd-tag", "--resume", *map(without_password, [*options, *arguments[end:]])])
+
+
+def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
+    """
+    Say what a run would do, after opening inputs and model.
+
+    :raises OutputError: when the new column exists already and may not be replaced
+    """
+    from nerd_onnx.formats.columns import column_exists
+    from nerd_onnx.inference.session import thread_plan
+    from nerd_onnx.storage.input_stream import input_name
+    from nerd_onnx.storage.location import without_secrets
+    from nerd_onnx.tagging.pipeline import layout_of, open_pair_source, output_format_of
+
+    inputs = [without_secrets(path) for path in job.inputs]
+    rows: int | None = 0
+    layout = layout_of(tagger, job)
+    new_columns = [field.name for field in layout.fields]
+    refused = 0
+    columns: list[str] = []
+    for pair in job.pairs:
+        try:
+            with open_pair_source(tagger, job, pair) as opened:
+                columns = columns or list(opened.column_names)
+                known = opened.num_rows
+                taken = next((name for name in new_columns if name in opened.column_names), None)
+                if taken is not None and not job.overwrite_column:
+                    what = "field" if opened.schema is None else "column"
+                    raise OutputError(
+                        column_exists(input_name(pair.input), taken, what=what),
+                        reason="column-exists",
+                        file=input_name(pair.input),
+                        column=taken,
+                    )
+        except InputError:
+            if not job.may_refuse:
+                raise
+            refused, known = refused + 1, 0
+        rows = None if rows is None or known is None else rows + known
+    return {
+        "status": "planned",
+        "input": inputs[0] if len(inputs) == 1 else inputs,
+        "output": without_secrets(job.output),
+        "output_format": output_format_of(job, job.pairs[0]),
+        "files": len(job.pairs),
+        "refused_files": refused,
+        "rows": rows,
+        "columns": columns,
+        "text_column": tagger.options.text_column,
+        "layout": job.layout,
+        "new_columns": new_columns or [layout.key_name, *(part.name for part in layout.parts)],
+        "model": tagger.bundle.name,
+        "quantization": tagger.bundle.quantization,
+        "labels": list(tagger.options.labels or tagger.labels.types),
+        "labels_of_the_model": list(tagger.labels.known),
+        "min_score": tagger.min_score,
+        "precision": tagger.options.precision,
+        "offset_unit": tagger.options.offset_unit,
+        "limit": job.limit,
+        "segment_tokens": tagger.bundle.segment_tokens,
+        "batch_tokens": tagger.options.batch_tokens,
+        "kernels": tagger.bundle.kernels,
+        "threads": tagger.threads,
+        "thread_plan": thread_plan(tagger.options.threads),
+    }
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """Put the summary into one line for people."""
+    nulls = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
+    if summary["rejected"]:
+        nulls += f", {summary['rejected']:,} rejected"
+    if summary["refused_files"]:
+        nulls += f", {summary['refused_files']:,} files that could not be read"
+    if summary["resumed_rows"]:
+        nulls += f", {summary['resumed_rows']:,} of them from before"
+    if summary["finished_before"]:
+        nulls += f", {summary['finished_before']:,} files were finished already"
+    return (
+        f"{summary['rows']:,} rows{nulls}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
+        f"{summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
+        f"peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB"
+    )
+
+
+def _rate(value: float) -> str:
+    """Show a rate: whole where it is large, two digits where it is small."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"  # noqa: PLR2004

@@ -1,0 +1,58 @@
+"""``nerd-view``: a tagged file in, a page out."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NoReturn
+
+import click
+
+from nerd_onnx import __version__
+from nerd_onnx.cli.common import reading, run_command, settings, tagged_file_options
+from nerd_onnx.terminal import printable
+
+
+@click.command("nerd-view", context_settings=settings("NERD_VIEW"))
+@click.argument("source", metavar="INPUT", type=click.Path())
+@click.argument("target", metavar="[OUTPUT]", required=False, type=click.Path())
+@click.option("--rows", type=click.IntRange(min=1), default=2000, help="Most rows to show.")
+@click.option("--sample", is_flag=True, help="Draw them by chance from the whole file, instead of its first ones.")
+@click.option("--seed", type=int, default=42, help="Of the drawing.")
+@tagged_file_options
+@click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT.")
+@click.version_option(__version__, package_name="nerd-onnx")
+def command(source: str, target: str | None, **options: Any) -> None:
+    """
+    Write INPUT, a file that nerd-tag wrote, as one HTML page to look at: OUTPUT, or INPUT's name with .html.
+
+    The page holds all it needs, and nothing is fetched. It has filters by label, score and text, counts, and the most
+    frequent entities.
+
+    \b
+    Examples:
+      nerd-view tagged.parquet
+      nerd-view tagged.jsonl.gz look.html --sample --rows 5000
+    """  # noqa: D301 - the backspace tells click to keep the lines
+    from nerd_onnx.formats.tagged_file import sampled, tagged_rows
+    from nerd_onnx.storage.atomic_file import write_whole
+    from nerd_onnx.storage.input_stream import input_name
+    from nerd_onnx.storage.location import STANDARD_STREAM, bare, base_name, query_of
+    from nerd_onnx.storage.output_place import check_output, output_name
+    from nerd_onnx.view.page import view_page
+
+    target = target or (STANDARD_STREAM if source == STANDARD_STREAM else f"{bare(source)}.html{query_of(source)}")
+    check_output(source, target, overwrite=options["overwrite"])
+    name = input_name(source) if source == STANDARD_STREAM else base_name(source)
+    found = tagged_rows(source, **reading(options))
+    wanted = options["rows"]
+    rows = sampled(found, wanted, options["seed"]) if options["sample"] else list(itertools.islice(found, wanted))
+    entities = sum(len(row.entities or ()) for row in rows)
+    how = "drawn by chance" if options["sample"] else "the first ones"
+    about = f"{len(rows):,} rows of {printable(name)} ({how}), {entities:,} entities."
+    write_whole(target, view_page(rows, name, about).encode(), overwrite=options["overwrite"])
+    click.echo(f"{printable(output_name(target))}: {about}", err=True)
+
+
+def main() -> NoReturn:
+    """Entry point of ``nerd-view``."""
+    run_command(command)

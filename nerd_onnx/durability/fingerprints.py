@@ -1,0 +1,53 @@
+"""Fingerprints of inputs, cheap for files of any size; and what differs between two of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from nerd_onnx.errors import InputError, first_line
+from nerd_onnx.storage.input_stream import input_name, open_bytes
+from nerd_onnx.storage.location import is_uri
+from nerd_onnx.storage.remote import find, version
+
+_END_BYTES = 1 << 20  # head and footer: where Parquet says what is in it, and JSON Lines begin
+
+
+def file_fingerprint(path: str) -> dict[str, Any]:
+    """
+    Tell a file by its size, modification time, first and last MiB, and in a store by its version.
+
+    :raises InputError: when it cannot be read
+    """
+    try:
+        found = find(path)
+        with open_bytes(path, _END_BYTES) as file:
+            digest = hashlib.sha256(file.read(_END_BYTES))
+            if found.st_size > _END_BYTES:
+                file.seek(max(_END_BYTES, found.st_size - _END_BYTES))
+                digest.update(file.read(_END_BYTES))
+        facts = {"size": found.st_size, "modification time": found.st_mtime_ns, "head and footer": digest.hexdigest()}
+        return {**facts, "version": version(path)} if is_uri(path) else facts
+    except OSError as err:
+        raise InputError(
+            f"{input_name(path)}: cannot be read: {err.strerror or first_line(err)}",
+            reason="cannot-read",
+            file=input_name(path),
+        ) from err
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Name the first fact that differs, with both its values where they are short; None where all are the same."""
+    for name in {**before, **now}:
+        then, here = before.get(name), now.get(name)
+        if then != here:
+            return f"{name} (was {_shown(then)}, is {_shown(here)})"
+    return None
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == []:
+        return "not given"
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else f"{text[:12]}..."  # noqa: PLR2004

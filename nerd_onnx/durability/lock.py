@@ -1,0 +1,109 @@
+"""One writer for an output: a lock that the system itself lets go of when its holder dies."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import stat
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from nerd_onnx.errors import BusyError, OutputError
+from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.output_place import output_errors, output_name
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing stands between two runs there
+    fcntl = None  # type: ignore[assignment]
+
+_FILE = "lock"
+_OWNER_BYTES = 4096
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file systems
+
+
+class RunLock(Closing):
+    """
+    The right to write an output, held from the making of its work folder to its removal.
+
+    :param output: the output, for messages
+    :param folder: the work folder; made when it is missing
+    :raises BusyError: when another run holds it, naming that run's process and start time
+    """
+
+    def __init__(self, output: str, folder: str) -> None:
+        self._path = os.path.join(folder, _FILE)
+        self._descriptor = -1
+        with output_errors(output):
+            while self._descriptor < 0:
+                self._descriptor = self._acquired(output, folder)
+            self._sign()
+
+    def close(self) -> None:
+        """Let go of the output."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _acquired(self, output: str, folder: str) -> int:
+        """Lock the folder's file; -1 when the run before removed it a moment ago, and it must be made again."""
+        _make_folder(output, folder)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            return -1
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            owner = _owner(descriptor)
+            os.close(descriptor)
+            raise BusyError(
+                f"{output_name(output)}: another run is writing it ({owner}); wait for that run, or stop it",
+                reason="busy",
+                file=output_name(output),
+            ) from err
+        except OSError as err:
+            if err.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
+                return descriptor
+        os.close(descriptor)
+        return -1
+
+    def _sign(self) -> None:
+        facts = {
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+        }
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(facts).encode(), 0)
+
+
+def _make_folder(output: str, folder: str) -> None:
+    """Make a folder that is ours alone; a link or somebody else's folder in its place is refused."""
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.lstat(folder)
+    theirs = hasattr(os, "geteuid") and found.st_uid != os.geteuid()
+    if not stat.S_ISDIR(found.st_mode) or theirs:
+        raise OutputError(
+            f"{output_name(output)}: its work folder {output_name(folder)} belongs to another user, or is not a "
+            "folder; remove it, or write to another place",
+            reason="foreign-work-folder",
+            file=output_name(output),
+            folder=output_name(folder),
+        )
+
+
+def _owner(descriptor: int) -> str:
+    try:
+        facts = json.loads(os.pread(descriptor, _OWNER_BYTES, 0))
+        return f"process {facts['process']} on {facts['host']}, started {facts['started']} UTC"
+    except (OSError, ValueError, KeyError, TypeError):  # it was begun this very moment
+        return "which began a moment ago"

@@ -1,0 +1,1 @@
+"""File formats to record batches and back. Knows no models."""

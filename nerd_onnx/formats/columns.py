@@ -1,0 +1,247 @@
+"""Entities as an Arrow column: its type, its offset unit, its place in the schema and what the metadata says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.formats.texts import find_text_column, first_invalid, plain_texts
+
+OffsetUnit = Literal["codepoint", "utf8", "utf16"]
+
+OTHER_NAME = "choose another name (--column), or replace it (--overwrite-column)"
+OTHER_ARGUMENT = "choose another name, Tagger.load(column=...), or replace it with replace_column=True"
+METADATA_PREFIX = "nerd_onnx"
+_INT32_MAX = 2**31 - 1
+_WINDOW_CHARACTERS = 1 << 20
+_SLICES_AT_ONCE = 1 << 12
+# Code points from which on a character takes one byte, or one UTF-16 unit, more.
+_WIDER_FROM: dict[OffsetUnit, tuple[int, ...]] = {"codepoint": (), "utf8": (0x80, 0x800, 0x10000), "utf16": (0x10000,)}
+
+Ints = npt.NDArray[np.integer[Any]]
+Int64s = npt.NDArray[np.int64]
+
+
+def entities_type(with_fine: bool) -> pa.DataType:  # noqa: FBT001 - says itself what it means
+    """Give the type of the entities column: a list of structs a row; ``fine_label`` only where the model has one."""
+    places = [("start", pa.int32()), ("end", pa.int32())]
+    labels = [(name, pa.string()) for name in (("label", "fine_label") if with_fine else ("label",))]
+    entity = pa.struct([*places, *labels, ("score", pa.float32()), ("text", pa.string())])
+    return pa.list_(pa.field("element", entity))  # the name that Parquet gives to list items
+
+
+def schema_metadata(column: str, *, offset_unit: OffsetUnit, **facts: str) -> dict[str, str]:
+    """
+    Give what the schema says of an entities column, as ``nerd_onnx.<column>.<fact>``.
+
+    :param column: name of the column
+    :param offset_unit: unit of its ``start`` and ``end``
+    :param facts: more to say: the model's hash and the like
+    """
+    prefix = f"{METADATA_PREFIX}.{column}"
+    return {f"{prefix}.{key}": value for key, value in {"offset_unit": offset_unit, **facts}.items()}
+
+
+def entities_array(
+    texts: Sequence[str | None],
+    *,
+    row: Ints,
+    start: Ints,
+    end: Ints,
+    label: Ints,
+    labels: Sequence[str],
+    score: npt.NDArray[np.floating[Any]],
+    fine: Ints | None = None,
+    fine_labels: Sequence[str] = (),
+    unit: OffsetUnit = "codepoint",
+) -> pa.ListArray:
+    """
+    Turn entities into a column. A null text gives null, a text without entities an empty list.
+
+    :param texts: whole texts. *Shape:* (texts,)
+    :param row: text of each entity, never falling. *Shape:* (entities,), as ``start`` to ``fine``
+    :param start: first character, in code points
+    :param end: one past the last character, in code points
+    :param label: index into ``labels``
+    :param score: probability
+    :param fine: index into ``fine_labels``, below 0 for none; None where the model has one level
+    :param unit: unit of the offsets in the column; its ``text`` is the same in any unit
+    :return: *Shape:* (texts,)
+    :raises InputError: when offsets or texts pass what 32 bits can count
+    :raises ValueError: when entities are out of order or belong to a null text
+    """
+    no_text = np.fromiter((text is None for text in texts), np.bool_, len(texts))
+    _check_rows(row, no_text)
+    bounds = np.searchsorted(row, np.arange(len(texts) + 1))
+    starts, ends = _in_unit(texts, bounds, start, end, unit)
+    arrays = [_int32(starts), _int32(ends), _names(labels, label)]
+    if fine is not None:
+        arrays.append(_names(fine_labels, fine))
+    arrays += [pa.array(score.astype(np.float32)), _slices(texts, row, start, end)]
+    kind = entities_type(with_fine=fine is not None)
+    entities = pa.StructArray.from_arrays(arrays, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(pa.array(bounds.astype(np.int32)), entities, type=kind, mask=pa.array(no_text))
+
+
+def text_values(batch: pa.RecordBatch, text_column: str) -> list[str | None]:
+    """
+    Take the texts out of a batch.
+
+    :param text_column: a column of any string type
+    :raises InputError: when it is missing, holds no strings, or is not valid UTF-8
+    """
+    column = plain_texts(batch.column(find_text_column("the batch", batch.schema, text_column)))
+    invalid = first_invalid(column)
+    if invalid is not None:
+        raise InputError(
+            f"the batch, row {invalid}: column {text_column!r} is not valid UTF-8",
+            reason="not-utf8",
+            row=invalid,
+            column=text_column,
+        )
+    texts: list[str | None] = column.to_pylist()
+    return texts
+
+
+def add_column(
+    batch: pa.RecordBatch, field: pa.Field, column: pa.Array, metadata: Mapping[str, str], *, replace: bool
+) -> pa.RecordBatch:
+    """
+    Give the same batch with a column added at the end, or put in place of the one of that name.
+
+    :param metadata: goes into the schema's metadata
+    :param replace: whether a column of that name may be replaced
+    :raises OutputError: when there is one and it may not
+    """
+    schema, place = extended_schema(batch.schema, field, metadata, replace=replace, remedy=OTHER_ARGUMENT)
+    return place_column(batch, column, schema, place)
+
+
+def extended_schema(
+    schema: pa.Schema, field: pa.Field, metadata: Mapping[str, str], *, replace: bool, remedy: str = OTHER_NAME
+) -> tuple[pa.Schema, int]:
+    """
+    Give a schema with the field added or replaced and the metadata joined to its own, and the field's index.
+
+    :param remedy: what to do where the column exists, for the message
+    :raises OutputError: when the column exists and may not be replaced, or exists twice
+    """
+    joined = {**(schema.metadata or {}), **{key.encode(): value.encode() for key, value in metadata.items()}}
+    found = schema.get_all_field_indices(field.name)
+    if not found:
+        return schema.append(field).with_metadata(joined), len(schema)
+    if not replace:
+        raise OutputError(column_exists("the input", field.name, remedy), reason="column-exists", column=field.name)
+    if len(found) > 1:
+        raise OutputError(
+            f"{len(found)} columns are named {field.name!r}; rename all but one, or choose another name for the new "
+            "column",
+            reason="column-ambiguous",
+            column=field.name,
+            found=len(found),
+        )
+    return schema.set(found[0], field).with_metadata(joined), found[0]
+
+
+def place_column(batch: pa.RecordBatch, column: pa.Array, schema: pa.Schema, place: int) -> pa.RecordBatch:
+    """Put a column at its index in an extended schema."""
+    columns = list(batch.columns)
+    columns[place : place + 1] = [column]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def column_exists(where: str, name: str, remedy: str = OTHER_NAME, what: str = "column") -> str:
+    """Say that the new column's name is taken, and what to do."""
+    return f"{where} {name_taken(name, what)}; {remedy}"
+
+
+def name_taken(name: str, what: str = "column") -> str:
+    """
+    Say of some rows that the new column's name is taken.
+
+    :param what: a column, or the field of lines
+    """
+    return f"already has a {what} {name!r}"
+
+
+def _check_rows(row: Ints, no_text: npt.NDArray[np.bool_]) -> None:
+    if np.any(np.diff(row) < 0):
+        raise ValueError("entities must be in the order of their rows")
+    if no_text[row].any():
+        raise ValueError("a row without text has entities")
+
+
+def _in_unit(
+    texts: Sequence[str | None], bounds: Ints, start: Ints, end: Ints, unit: OffsetUnit
+) -> tuple[Int64s, Int64s]:
+    """
+    Turn code point offsets into another unit, in time linear in the texts that have entities.
+
+    :param bounds: entities of text ``i`` are ``bounds[i]:bounds[i + 1]``. *Shape:* (texts + 1,)
+    """
+    starts, ends = start.astype(np.int64), end.astype(np.int64)
+    if unit == "codepoint":
+        return starts, ends
+    for i in np.flatnonzero(np.diff(bounds)).tolist():
+        text = texts[i] or ""
+        if not text.isascii():
+            here = slice(bounds[i], bounds[i + 1])
+            starts[here], ends[here] = (_unit_offsets(text, unit, places[here]) for places in (starts, ends))
+    return starts, ends
+
+
+def _unit_offsets(text: str, unit: OffsetUnit, places: Int64s) -> Int64s:
+    """
+    Offsets of some code points in bytes or UTF-16 units, counted in one window of the text after the other.
+
+    :param places: the code points, never falling. *Shape:* (places,), as given back
+    """
+    offsets, before = np.empty_like(places), 0
+    for begin in range(0, len(text) + 1, _WINDOW_CHARACTERS):
+        points = np.frombuffer(text[begin : begin + _WINDOW_CHARACTERS].encode("utf-32-le"), np.dtype("<u4"))
+        widths = np.ones(len(points) + 1, np.int64)
+        for first in _WIDER_FROM[unit]:
+            widths[1:] += points >= first
+        widths[0] = before
+        window = np.cumsum(widths)
+        here = slice(*np.searchsorted(places, (begin, begin + _WINDOW_CHARACTERS)))
+        offsets[here] = window[places[here] - begin]
+        before = window[-1]
+    return offsets
+
+
+def _int32(offsets: Int64s) -> pa.Array:
+    if offsets.size and offsets.max() > _INT32_MAX:
+        raise InputError(
+            f"an entity ends at offset {offsets.max()}, and a 32-bit offset cannot be larger than {_INT32_MAX}; split "
+            "the text",
+            reason="text-too-long",
+            found=int(offsets.max()),
+            maximum=_INT32_MAX,
+        )
+    return pa.array(offsets.astype(np.int32))
+
+
+def _names(names: Sequence[str], index: Ints) -> pa.Array:
+    """Look names up; an index below 0 gives null."""
+    return pa.array(names, pa.string()).take(pa.array(index.astype(np.int64), mask=index < 0))
+
+
+def _slices(texts: Sequence[str | None], row: Ints, start: Ints, end: Ints) -> pa.Array:
+    """Cut the entities out of their texts, some thousands at a time, as Python strings take much more."""
+    pieces = [pa.array([], pa.string())]
+    for first in range(0, len(row), _SLICES_AT_ONCE):
+        here = slice(first, first + _SLICES_AT_ONCE)
+        places = zip(row[here].tolist(), start[here].tolist(), end[here].tolist(), strict=True)
+        pieces.append(pa.array([(texts[i] or "")[begin:stop] for i, begin, stop in places], pa.string()))
+    try:
+        return pa.concat_arrays(pieces)
+    except pa.ArrowInvalid as err:
+        raise InputError(
+            "the entities of one batch have more than 2 GiB of text; use smaller batches", reason="batch-too-large"
+        ) from err

@@ -1,0 +1,286 @@
+"""Read JSON Lines: as raw lines of which only the text is interpreted, or as typed columns."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from nerd_onnx.errors import InputError
+from nerd_onnx.formats.base import Fault, ReadOptions, RowBatch
+from nerd_onnx.formats.jsonl.lines import (
+    TYPED,
+    UNTYPED,
+    RowError,
+    parse_object,
+    require_text_column,
+    text_array,
+    text_of,
+)
+from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError, conform
+from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
+
+NumberedLine = tuple[int, bytes]
+HEAD_ROWS = 2048  # of which one must have the text field
+MAX_MISFITS = 100_000  # each is remembered from the first pass to the second
+
+
+class RawLinesSource(Closing):
+    """
+    JSON Lines, plain or compressed, as raw lines: whatever is not the text passes through unread.
+
+    Blank lines are no rows. A row without the text field has a null text. Lone surrogates escaped in a text become
+    U+FFFD, one for one; the raw line is left alone. The first rows are read at once, so that a wrong text field
+    shows before anything is written.
+
+    :param path: a file, or ``-``
+    :raises InputError: when it cannot be opened, its first rows are damaged, or none of them has the text field
+    """
+
+    schema: pa.Schema | None = None
+    num_rows: int | None = None
+    codecs: tuple[str, ...] | None = None
+
+    def __init__(self, path: str, options: ReadOptions) -> None:
+        self.path = path
+        self.column_names: Sequence[str] = ()
+        self._name = input_name(path)
+        self._text_column = options.text_column
+        self._stream = ByteStream(path, options.line_bytes)
+        self._lenient = options.lenient
+        self._groups = _groups(islice(self._stream.lines(), options.limit), options)
+        self.rows_read = 0
+        try:
+            self._head = self._read_head()
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def progress(self) -> float | None:
+        """Share of the file's bytes, compressed ones where it is compressed, that was consumed; None for a stream."""
+        return self._stream.progress()
+
+    def batches(self) -> Iterator[RowBatch]:
+        """
+        Yield the rows in file order.
+
+        :raises InputError: when a line is no JSON object in UTF-8, or its text is neither string nor null
+        """
+        while self._head:
+            head = self._head.popleft()
+            self.rows_read += head.rows_read
+            yield head
+        for group in self._groups:
+            rows = self._batch(group, self.rows_read, {})
+            self.rows_read += len(group)
+            yield rows
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def _read_head(self) -> deque[RowBatch]:
+        """Read until a row has the text field, or enough rows have not."""
+        head: deque[RowBatch] = deque()
+        keys: dict[str, None] = {}
+        rows = 0
+        while rows < HEAD_ROWS and self._text_column not in keys and (group := next(self._groups, None)) is not None:
+            head.append(self._batch(group, rows, keys))
+            rows += len(group)
+        self.column_names = list(keys)
+        if any(batch.num_rows for batch in head):
+            require_text_column(self._name, self.column_names, self._text_column)
+        return head
+
+    def _batch(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch:
+        """
+        Parse lines.
+
+        :param keys: takes the keys of the rows
+        """
+        texts: list[str | None] = []
+        kept: list[tuple[int, int]] = []
+        faults: list[Fault] = []
+        for i, (number, line) in enumerate(group):
+            try:
+                record = parse_object(self._name, number, line, UNTYPED)
+                keys.update(dict.fromkeys(record))
+            except RowError as err:
+                faults.append(self._fault(err, Fault(first_row + i, err.problem, number, raw=line)))
+                continue
+            kept.append((i, number))
+            try:
+                texts.append(text_of(self._name, number, record, self._text_column))
+            except RowError as err:
+                faults.append(self._fault(err, Fault(first_row + i, err.problem, number, index=len(texts))))
+                texts.append(None)
+        return RowBatch(
+            texts=text_array(texts),
+            table=None,
+            lines=[group[i][1] for i, _ in kept],
+            first_row=first_row,
+            line_numbers=[number for _, number in kept],
+            row_numbers=[first_row + i for i, _ in kept] if faults else None,
+            faults=tuple(faults),
+        )
+
+    def _fault(self, err: RowError, fault: Fault) -> Fault:
+        if not self._lenient:
+            raise err
+        return fault
+
+
+class TypedLinesSource(Closing):
+    """
+    JSON Lines, plain or compressed, as typed columns, for Parquet output. Reads its input twice.
+
+    The first pass, on opening, checks every row and finds one schema for all: columns and struct fields in order of
+    first appearance; int64 (or uint64 where needed), double, bool, string, list, struct; null where a field is
+    always null, missing or an empty object. Strings stay strings, dates in them too. Lone surrogates become U+FFFD
+    in all strings, as Parquet holds valid UTF-8 only. Standard input is kept in a temporary file.
+
+    :param path: a file, or ``-``
+    :raises InputError: when a line is damaged, no row has the text field, or a field mixes types
+    """
+
+    codecs: tuple[str, ...] | None = None
+
+    def __init__(self, path: str, options: ReadOptions) -> None:
+        self.path = path
+        self._name = input_name(path)
+        self._text_column = options.text_column
+        self._options = options
+        self._misfits: dict[int, str] = {}
+        self.rows_read = 0
+        self._file = ReadableFile(path)
+        try:
+            with ByteStream(self._file.path, options.line_bytes) as stream:
+                self.schema, self.num_rows = self._find_schema(islice(stream.lines(), options.limit))
+            self.column_names: Sequence[str] = self.schema.names
+            self._stream = ByteStream(self._file.path, options.line_bytes)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def progress(self) -> float | None:
+        """Share of the bytes consumed in the second pass."""
+        return self._stream.progress()
+
+    def batches(self) -> Iterator[RowBatch]:
+        """
+        Yield the rows in file order.
+
+        :raises InputError: when the file is not what it was in the first pass
+        """
+        for group in _groups(islice(self._stream.lines(), self.num_rows), self._options):
+            rows = self._batch(group, self.rows_read)
+            self.rows_read += len(group)
+            yield rows
+
+    def close(self) -> None:
+        """Close the file and delete the temporary copy."""
+        self._stream.close()
+        self._file.close()
+
+    def _find_schema(self, lines: Iterator[NumberedLine]) -> tuple[pa.Schema, int]:
+        shape, rows, parsed, has_text = FieldShape(""), 0, False, False
+        for number, line in lines:
+            rows += 1
+            try:
+                record = self._parse(number, line)
+                parsed, has_text = True, has_text or self._text_column in record
+                self._fit(shape, record, number)
+            except RowError as err:
+                if not self._options.lenient:
+                    raise
+                self._misfits[number] = err.problem
+                if len(self._misfits) > MAX_MISFITS:
+                    raise InputError(
+                        f"{self._name}, line {number}: {len(self._misfits)} rows fit no common Parquet schema, and the "
+                        f"maximum is {MAX_MISFITS}. Write JSON Lines, which allows mixed types, or make the fields "
+                        "uniform",
+                        reason="too-many-mixed-rows",
+                        file=self._name,
+                        row=number,
+                        maximum=MAX_MISFITS,
+                    ) from err
+        if parsed and not has_text:
+            require_text_column(self._name, shape.fields, self._text_column)
+        self._conform = any(member.only_empty_objects() for member in shape.fields.values())
+        types = {name: member.arrow_type() for name, member in shape.fields.items()}
+        types[self._text_column] = pa.string()
+        return pa.schema(list(types.items())), rows
+
+    def _fit(self, shape: FieldShape, record: dict[str, Any], number: int) -> None:
+        """Extend the schema so that it fits a row."""
+        text_of(self._name, number, record, self._text_column)
+        try:
+            shape.add(record, number)
+        except MixedTypesError as err:
+            raise RowError(
+                self._name,
+                number,
+                f"{err}; a Parquet column has one type. Write JSON Lines, which allows mixed types, or make the field "
+                "uniform",
+                reason=err.reason,
+                **err.fields,
+            ) from err
+
+    def _parse(self, number: int, line: bytes) -> dict[str, Any]:
+        return parse_object(self._name, number, line, TYPED, clean=True)
+
+    def _batch(self, group: list[NumberedLine], first_row: int) -> RowBatch:
+        good = [(i, number, line) for i, (number, line) in enumerate(group) if number not in self._misfits]
+        table = self._table([(number, line) for _, number, line in good])
+        faults = [
+            Fault(first_row + i, self._misfits[number], number, raw=line)
+            for i, (number, line) in enumerate(group)
+            if number in self._misfits
+        ]
+        return RowBatch(
+            texts=table.column(self.schema.get_field_index(self._text_column)),
+            table=table,
+            lines=None,
+            first_row=first_row,
+            line_numbers=[number for _, number, _ in good],
+            row_numbers=[first_row + i for i, _, _ in good] if faults else None,
+            faults=tuple(faults),
+        )
+
+    def _table(self, group: list[NumberedLine]) -> pa.RecordBatch:
+        try:
+            records = [self._parse(number, line) for number, line in group]
+            columns = [self._column(records, field) for field in self.schema]
+        except (pa.ArrowException, TypeError, OverflowError) as err:
+            raise InputError(
+                f"{self._name}, lines {group[0][0]} to {group[-1][0]}: the lines changed while the file was read",
+                reason="changed-while-read",
+                file=self._name,
+                row=group[0][0],
+            ) from err
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _column(self, records: list[dict[str, Any]], field: pa.Field) -> pa.Array:
+        values = [record.get(field.name) for record in records]
+        return pa.array([conform(value, field.type) for value in values] if self._conform else values, field.type)
+
+
+def _groups(lines: Iterator[NumberedLine], options: ReadOptions) -> Iterator[list[NumberedLine]]:
+    """Gather lines up to the rows and bytes of a batch; a full one waits for no further line."""
+    group: list[NumberedLine] = []
+    size = 0
+    for number, line in lines:
+        if group and size + len(line) > options.batch_bytes:
+            yield group
+            group, size = [], 0
+        group.append((number, line))
+        size += len(line)
+        if len(group) >= options.batch_rows or size >= options.batch_bytes:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

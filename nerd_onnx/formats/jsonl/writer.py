@@ -1,0 +1,331 @@
+"""Write JSON Lines: raw lines with one field more, or typed rows as objects."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+import pyarrow as pa
+import zstandard
+
+from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.formats.base import RowBatch, Written
+from nerd_onnx.formats.columns import name_taken
+from nerd_onnx.formats.jsonl.lines import UNTYPED
+from nerd_onnx.formats.jsonl.values import dump, dumped, dumped_lists, json_values
+from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
+from nerd_onnx.storage.atomic_file import open_target
+from nerd_onnx.storage.location import bare
+from nerd_onnx.storage.output_place import output_errors
+
+_GZIP_LEVEL = 6
+_ZSTD_LEVEL = 3
+_WRITE_BYTES = 1 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:@$ -]*")
+
+
+class JsonLinesSink:
+    """
+    A JSON Lines file with the entities, whole or not at all; on standard output line by line.
+
+    A raw line keeps every byte: new fields are put in before its last brace. Typed rows become objects, in the form
+    that :mod:`nerd_onnx.formats.jsonl.values` lists. Compressed by the suffixes ``.gz`` and ``.zst``, always to the
+    same bytes.
+
+    :param path: a file, or ``-``
+    :param source_name: the input, for messages
+    :param source_schema: schema of typed rows, None for raw lines
+    :param layout: where the entities stand
+    :param replace: whether a field of a new name may be replaced, in its place
+    :param overwrite: whether an existing file may be replaced
+    :param reasons_field: name and type of one more new field, which says why a row has no entities; raw lines have it
+        only where there is a reason. None for none
+    :param scratch: folder for what needs a name before the file is whole; None for the output's own
+    :raises OutputError: when it cannot be written as asked
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        source_name: str,
+        source_schema: pa.Schema | None,
+        layout: Layout,
+        replace: bool,
+        overwrite: bool,
+        reasons_field: pa.Field | None = None,
+        scratch: str | None = None,
+    ) -> None:
+        self._path = path
+        self._source_name = source_name
+        self._layout = layout
+        self._keys = [Key(field.name) for field in layout.fields]
+        self._reasons_key = None if reasons_field is None else Key(reasons_field.name)
+        self._new_keys = [*self._keys, *([] if self._reasons_key is None else [self._reasons_key])]
+        self._replace = replace
+        self._rows = 0
+        self._written: Written | None = None
+        self._typed: NewColumns | EntityRows | None = None
+        if source_schema is not None:
+            self._typed = typed_rows(layout, source_schema, reasons_field, {}, replace=replace)
+            _check_names(self._typed.schema)
+        self._target = open_target(path, overwrite=overwrite, spooled=False, scratch=scratch)
+        self._file = compressor(path, self._target.file)
+
+    def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
+        """
+        Write rows with their entities, none of them unfit.
+
+        :param reasons: why a row has no entities, where the sink has that field
+        :raises OutputError: when the disk refuses
+        :raises InputError: when a string of a typed row is not valid UTF-8
+        :raises BrokenPipeError: when the reader of standard output went away
+        """
+        lines = self._raw_lines
+        if rows.lines is None:
+            lines = self._typed_lines
+        elif self._layout.is_long:
+            lines = self._entity_lines
+        for piece in _gathered(lines(rows, entities, reasons)):
+            with output_errors(self._path):
+                self._file.write(piece)
+        self._rows += len(entities.flatten()) if self._layout.is_long else rows.num_rows
+
+    def unfit(self, rows: RowBatch) -> Mapping[int, str]:
+        """Tell which lines have a field of the new name already, where it may not be replaced."""
+        if rows.lines is None or self._replace:
+            return {}
+        found = ((i, values_of(self._new_keys, line)) for i, line in enumerate(rows.lines))
+        return {i: name_taken(next(iter(values)), "field") for i, values in found if values}
+
+    def finish(self) -> Written:
+        """
+        Write all that is left, safe on disk, but not yet under the output's name.
+
+        :raises OutputError: when the disk refuses
+        """
+        if self._written is None:
+            with output_errors(self._path):
+                self._close_compressor()
+            self._written = Written(self._rows, *self._target.flush())
+        return self._written
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.finish()
+                self._target.commit()
+        finally:
+            self._discard()
+
+    def _close_compressor(self) -> None:
+        if self._file is not self._target.file:
+            self._file.close()
+
+    def _discard(self) -> None:
+        with suppress(OSError, ValueError, zstandard.ZstdError):
+            self._close_compressor()
+        self._target.discard()
+
+    def _raw_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
+        lines = rows.lines or []
+        whys = [None] * len(lines) if reasons is None else reasons.to_pylist()
+        values = zip(*map(dumped_lists, self._layout.columns(entities)), strict=True)
+        for line, found, why in zip(lines, values, whys, strict=True):
+            members: list[Member] = list(zip(self._keys, found, strict=True))
+            old = values_of(self._new_keys, line) if self._replace else {}
+            if self._reasons_key is not None and (why is not None or self._reasons_key.name in old):
+                members.append((self._reasons_key, [dump(why)]))
+            yield from _with_members(line, members, old)
+            yield b"\n"
+
+    def _entity_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:  # noqa: ARG002
+        """Give each entity a line; the key stands in it as it does in the line of its row."""
+        key = None if self._layout.key is None else Key(self._layout.key)
+        name, lines = dump(self._layout.key_name), rows.lines or []
+        for i, found in enumerate(json_values(entities)):
+            if found:
+                value = str(rows.number(i)) if key is None else key.value_in(lines[i])
+                yield from (f"{{{name}: {value}, {dump(entity)[1:]}\n".encode() for entity in found)
+
+    def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
+        if rows.table is None or self._typed is None:
+            raise ValueError("typed rows need their table and the source's schema")
+        table = self._typed.placed(rows, entities, reasons)
+        lists = self._typed.places[: len(self._layout.fields)]
+        keys = [dump(name).encode() + b": " for name in table.schema.names]
+        columns = [
+            dumped_lists(column) if i in lists else map(dumped, self._column_values(rows, name, column))
+            for i, (name, column) in enumerate(zip(table.schema.names, table.columns, strict=True))
+        ]
+        for row in zip(*columns, strict=True):
+            for i, (key, value) in enumerate(zip(keys, row, strict=True)):
+                yield b", " + key if i else b"{" + key
+                yield from map(str.encode, value)
+            yield b"}\n"
+
+    def _column_values(self, rows: RowBatch, name: str, column: pa.Array) -> list[Any]:
+        try:
+            return json_values(column)
+        except UnicodeDecodeError as err:
+            raise InputError(
+                f"{self._source_name}, {rows.place(0)} or later: column {name!r} is not valid UTF-8, which JSON "
+                "requires; write Parquet, or repair the column",
+                reason="not-utf8",
+                file=self._source_name,
+                row=rows.shown_number(0),
+                column=name,
+            ) from err
+        except TypeError as err:
+            raise OutputError(
+                f"column {name!r} cannot be written as JSON: {err}; write Parquet", reason="not-json-type", column=name
+            ) from err
+
+
+Member = tuple["Key", Iterable[str]]  # with its value, as JSON in pieces
+
+
+class Key:
+    """
+    One key of JSON objects, looked for without touching the line.
+
+    :param name: the key
+    :ivar json: the key as JSON
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.json = dump(name).encode()
+        # A plain name can be written in two ways, as it is and with \u escapes; others in more.
+        self._marks = (self.json, b"\\u") if _PLAIN_NAME.fullmatch(name) else ()
+
+    def may_be_in(self, line: bytes) -> bool:
+        """Tell cheaply whether the key can stand in a line; mostly it does not."""
+        return not self._marks or any(mark in line for mark in self._marks)
+
+    def value_in(self, line: bytes) -> str:
+        """
+        Give the value of the key as it is written, the last where there are several, ``null`` where there is none.
+
+        :param line: a valid JSON object
+        """
+        found = values_of([self], line)
+        return line.decode()[slice(*found[self.name][-1])] if found else "null"
+
+
+def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int]]]:
+    """
+    Find the values of keys at the top of an object, as ranges of characters; the line is read once at most.
+
+    :param line: a valid JSON object
+    :return: by the names of those that are there
+    """
+    wanted = {key.name for key in keys if key.may_be_in(line)}
+    found: dict[str, list[tuple[int, int]]] = {}
+    for name, start, end in _members(line.decode()) if wanted else ():
+        if name in wanted:
+            found.setdefault(name, []).append((start, end))
+    return found
+
+
+def _with_members(line: bytes, members: list[Member], old: Mapping[str, list[tuple[int, int]]]) -> Iterator[bytes]:
+    """
+    Put members into a line, at its end, or in place of old ones of their names.
+
+    :param old: where these stand
+    """
+    places: list[tuple[int, int, str]] = []
+    for key, value in members:
+        if key.name in old:
+            text = "".join(value)
+            places += [(start, end, text) for start, end in old[key.name]]
+    new = [(key, value) for key, value in members if key.name not in old]
+    yield from _appended(_replaced(line, places) if places else line, new)
+
+
+def _appended(line: bytes, members: Sequence[Member]) -> Iterator[bytes]:
+    """
+    Put members in as an object's last, in pieces.
+
+    :param line: a valid JSON object without their keys
+    """
+    if not members:
+        yield line
+        return
+    body, brace, rest = line.rpartition(b"}")
+    body = body.rstrip()
+    yield body
+    comma = b"" if body.endswith(b"{") else b", "
+    for key, value in members:
+        yield comma + key.json + b": "
+        yield from map(str.encode, value)
+        comma = b", "
+    yield brace + rest
+
+
+def _members(text: str) -> Iterator[tuple[str, int, int]]:
+    """Walk over the members of a JSON object: key, and where its value begins and ends."""
+    at = _after_space(text, text.index("{") + 1)
+    while text[at] != "}":
+        key, at = UNTYPED.raw_decode(text, at)
+        start = _after_space(text, text.index(":", at) + 1)
+        _, end = UNTYPED.raw_decode(text, start)
+        yield key, start, end
+        at = _after_space(text, end)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+
+
+def _replaced(line: bytes, places: list[tuple[int, int, str]]) -> bytes:
+    text = line.decode()
+    for start, end, value in sorted(places, reverse=True):
+        text = text[:start] + value + text[end:]
+    return text.encode()
+
+
+def _after_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join pieces to some that are worth a call; a large one stays as it is, without a copy."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if size + len(piece) > _WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+        waiting.append(piece)
+        size += len(piece)
+    yield b"".join(waiting)
+
+
+def _check_names(schema: pa.Schema) -> None:
+    for name in schema.names:
+        if len(schema.get_all_field_indices(name)) > 1:
+            raise OutputError(
+                f"two columns are named {name!r}, and a JSON object cannot hold both; rename one, or write Parquet",
+                reason="column-ambiguous",
+                column=name,
+            )
+
+
+def compressor(path: str, file: IO[bytes]) -> IO[bytes]:
+    """Compress what is written to a file by the suffix of its name; without one it is the file itself."""
+    suffix = bare(path).lower().rpartition(".")[2]
+    if suffix == "gz":
+        return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))
+    if suffix == "zst":
+        return cast("IO[bytes]", zstandard.ZstdCompressor(_ZSTD_LEVEL).stream_writer(file, closefd=False))
+    return file

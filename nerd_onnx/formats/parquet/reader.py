@@ -1,0 +1,254 @@
+"""Read Parquet row group by row group, in bounded memory, every column as it is."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nerd_onnx.errors import InputError, first_line
+from nerd_onnx.formats.base import Fault, ReadOptions, RowBatch
+from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, plain_texts
+from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
+from nerd_onnx.storage.location import is_uri
+from nerd_onnx.storage.remote import open_object
+
+MAX_COLUMNS = 20_000
+MAX_FOOTER_BYTES = 64 << 20  # pyarrow takes sixteen times as much
+_FOOTER_END = 8  # its length and the magic bytes
+_BUFFER_BYTES = 1 << 20
+# What pyarrow raises for damaged files; UnicodeDecodeError, a ValueError, for names.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
+
+
+class ParquetSource(Closing):
+    """
+    A Parquet file as row batches; standard input is kept in a temporary file first.
+
+    :param path: a file, or ``-``
+    :param as_json: the rows become JSON, where such a row cannot stand
+    :raises InputError: when it cannot be read as Parquet, or the text column is missing or no text
+    """
+
+    def __init__(self, path: str, options: ReadOptions, *, as_json: bool) -> None:
+        check_readable(path)
+        self.path = path
+        self._name = input_name(path)
+        self._options = options
+        self._as_json = as_json
+        self.rows_read = 0
+        self._bytes = ReadableFile(path)
+        try:
+            self._file = _open(self._bytes.path, self._name)
+            self.schema: pa.Schema = _schema(self._file, self._name)
+            self.column_names: list[str] = self.schema.names
+            self._text_index = find_text_column(self._name, self.schema, options.text_column)
+        except BaseException:
+            self._bytes.close()
+            raise
+        total: int = self._file.metadata.num_rows
+        self.num_rows: int = total if options.limit is None else min(total, options.limit)
+        self.codecs: tuple[str, ...] | None = _codecs(self._file, self._name)
+
+    def progress(self) -> float | None:
+        """Share of the rows read."""
+        return self.rows_read / self.num_rows if self.num_rows else 1.0
+
+    def batches(self) -> Iterator[RowBatch]:
+        """
+        Yield the rows, never two row groups in one batch.
+
+        :raises InputError: when the file is damaged, or a text is not valid UTF-8
+        """
+        for group in range(self._file.num_row_groups):
+            rows_in_group = self._file.metadata.row_group(group).num_rows
+            end = min(self.num_rows, self.rows_read + rows_in_group)
+            for batch in self._group_batches(group, end):
+                yield from self._cut(batch, group, end)
+            if self.rows_read < end:  # pyarrow says nothing when a file ends early
+                raise InputError(
+                    f"{self._name}, row group {group}: ends {end - self.rows_read} rows too early; the file is "
+                    "damaged, or changed while it was read",
+                    reason="row-group-cut",
+                    file=self._name,
+                    row_group=group,
+                )
+
+    def close(self) -> None:
+        """Close the file and delete the temporary copy."""
+        self._file.close(force=True)
+        self._bytes.close()
+
+    def _group_batches(self, group: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Read a row group up to row ``end`` of the file, about ``batch_bytes`` at a time."""
+        if self.rows_read >= end:
+            return
+        facts = self._file.metadata.row_group(group)
+        row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
+        size = max(1, min(self._options.batch_rows, self._options.batch_bytes // row_bytes))
+        try:
+            reader = self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False)
+            for batch in reader:
+                last = self.rows_read + batch.num_rows >= end
+                if last:
+                    reader.close()  # it holds the page, which may be as large as the text
+                yield pa.RecordBatch.from_arrays(batch.slice(0, end - self.rows_read).columns, schema=self.schema)
+                if last:
+                    return
+        except _DAMAGE as err:
+            raise InputError(
+                f"{self._name}, row group {group}: is damaged, or pyarrow cannot read it: {_reason(err)}",
+                reason="damaged-parquet",
+                file=self._name,
+                row_group=group,
+            ) from err
+
+    def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
+        texts = plain_texts(batch.column(self._text_index))
+        invalid = self._invalid(texts)
+        plain = _without(texts, invalid) if invalid else texts
+        for start, stop in byte_cuts(plain, self._options.batch_bytes):
+            first_row = self.rows_read
+            self.rows_read += stop - start
+            faults = [
+                Fault(first_row + row - start, self._no_utf8, row_group=group, index=row - start)
+                for row in invalid
+                if start <= row < stop
+            ]
+            rows = RowBatch(
+                texts=plain.slice(start, stop - start),
+                table=batch.slice(start, stop - start),
+                lines=None,
+                first_row=first_row,
+                row_group=group,
+                last_in_group=self.rows_read == end,
+                faults=tuple(faults),
+            )
+            yield self._left_out(rows, texts.slice(start)) if faults and self._as_json else rows
+
+    @property
+    def _no_utf8(self) -> str:
+        name = self.column_names[self._text_index]
+        return f"column {name!r} is not valid UTF-8; repair the text or write the row as null"
+
+    def _invalid(self, texts: pa.Array) -> list[int]:
+        """List the rows whose text is not valid UTF-8."""
+        rows: list[int] = []
+        while (found := first_invalid(texts.slice(rows[-1] + 1 if rows else 0))) is not None:
+            row = found + (rows[-1] + 1 if rows else 0)
+            if not self._options.lenient:
+                raise InputError(
+                    f"{self._name}, row {self.rows_read + row}: {self._no_utf8}",
+                    reason="not-utf8",
+                    file=self._name,
+                    row=self.rows_read + row,
+                    column=self.column_names[self._text_index],
+                )
+            rows.append(row)
+        return rows
+
+    def _left_out(self, rows: RowBatch, texts: pa.Array) -> RowBatch:
+        """Take faulty rows out of a batch; their texts go with the faults."""
+        raw = texts.cast(pa.large_binary())
+        faults = [replace(f, index=None, raw=raw[f.index].as_py()) for f in rows.faults if f.index is not None]
+        return replace(rows.without({f.index for f in rows.faults if f.index is not None}), faults=tuple(faults))
+
+
+def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
+    """Put null in place of some texts."""
+    mask = np.zeros(len(texts), np.bool_)
+    mask[rows] = True
+    return pc.if_else(pa.array(mask), pa.scalar(None, texts.type), texts)
+
+
+def _open(path: str, name: str) -> pq.ParquetFile:
+    try:
+        opened = open_object(path) if is_uri(path) else pa.OSFile(os.fsencode(path), "rb")
+        _check_footer(opened, name)
+        file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    except _DAMAGE as err:
+        raise InputError(
+            f"{name}: is not a Parquet file, or is cut off: {_reason(err)}", reason="not-parquet", file=name
+        ) from err
+    if file.metadata.num_columns > MAX_COLUMNS:
+        raise InputError(
+            f"{name}: has {file.metadata.num_columns} columns, and the maximum is {MAX_COLUMNS}; remove the columns "
+            "that are not needed",
+            reason="too-many-columns",
+            file=name,
+            found=int(file.metadata.num_columns),
+            maximum=MAX_COLUMNS,
+        )
+    return file
+
+
+def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:
+    try:
+        schema = file.schema_arrow
+        str(schema)  # names and metadata are decoded only here
+    except _DAMAGE as err:
+        raise InputError(
+            f"{name}: its schema is damaged, or pyarrow cannot read it: {_reason(err)}",
+            reason="damaged-schema",
+            file=name,
+        ) from err
+    return schema
+
+
+def _check_footer(file: io.RawIOBase | pa.NativeFile, name: str) -> None:
+    """Refuse a file without one, and a footer that takes gigabytes once it is read, before it is."""
+    length = file.seek(0, os.SEEK_END)
+    if length == 0:
+        raise InputError(
+            f"{name}: the file is empty (0 bytes), and no Parquet file is empty; create it again",
+            reason="empty-file",
+            file=name,
+        )
+    if length < _FOOTER_END:
+        return
+    file.seek(-_FOOTER_END, os.SEEK_END)
+    size, magic = struct.unpack("<I4s", file.read(_FOOTER_END))
+    if magic == b"PAR1" and size > MAX_FOOTER_BYTES:
+        raise InputError(
+            f"{name}: its footer has {size / 1e6:.0f} MB, and the maximum is {MAX_FOOTER_BYTES / 1e6:.0f} MB; it has "
+            "too many columns or row groups: split the file, or remove columns",
+            reason="footer-too-large",
+            file=name,
+            found=int(size),
+            maximum=MAX_FOOTER_BYTES,
+        )
+
+
+def _codecs(file: pq.ParquetFile, name: str) -> tuple[str, ...] | None:
+    """
+    Compression of each leaf column in the first row group, or None where there is no row group.
+
+    A row is read first: where a column's facts are damaged, that fails as an error, while asking for the facts
+    themselves would end the process (in pyarrow up to 26).
+    """
+    metadata = file.metadata
+    if metadata.num_row_groups == 0:
+        return None
+    try:
+        next(file.iter_batches(batch_size=1, row_groups=[0], use_threads=False), None)
+    except _DAMAGE as err:
+        raise InputError(
+            f"{name}, row group 0: is damaged, or pyarrow cannot read it: {_reason(err)}",
+            reason="damaged-parquet",
+            file=name,
+            row_group=0,
+        ) from err
+    group = metadata.row_group(0)
+    return tuple(group.column(i).compression for i in range(metadata.num_columns))
+
+
+def _reason(err: Exception) -> str:
+    return first_line(err).rstrip(".")

@@ -1,0 +1,98 @@
+"""Model folders in stores: copied once into the user's cache, then read and checked like any other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from nerd_onnx.errors import InputError, ModelError, StoreError, first_line
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.description import DESCRIPTION
+from nerd_onnx.storage.input_stream import open_bytes
+from nerd_onnx.storage.location import is_uri, join, local_path, place_name, without_secrets
+from nerd_onnx.storage.remote import cache_folder, files_below, find, version
+
+_INNER = "onnx"  # where optimum puts graphs
+_WEIGHTS_ELSEWHERE = (".bin", ".safetensors", ".h5", ".msgpack", ".pt", ".ot")  # large, and of no use here
+_COPY_BYTES = 8 << 20
+
+
+def load_bundle(model: str | Path | None = None) -> Bundle:
+    """
+    Read a bundle, a plain Hugging Face or Optimum folder, a hub id, or the URI of such a folder in a store.
+
+    :raises ModelError: naming the file that is missing, altered or unfit
+    """
+    if model is None:
+        return Bundle.load()
+    path = local_path(str(model))
+    if not is_uri(path):
+        return Bundle.load(path)
+    return replace(Bundle.load(_fetched(path)), name=without_secrets(path))
+
+
+def _fetched(uri: str) -> Path:
+    """
+    Give the local copy of a folder, made anew when one of its files has another size or version there.
+
+    :raises ModelError: when there is no model, or it cannot be read or kept
+    """
+    name = without_secrets(uri)
+    try:
+        sizes = {file: find(join(uri, file)).st_size for file in _model_files(uri)}
+        if not {DESCRIPTION, "config.json"} & sizes.keys():
+            raise ModelError(
+                f"{name}: no such model folder; expected a folder with ONNX, tokenizer.json and config.json",
+                reason="missing-model",
+                file=name,
+            )
+        facts = [place_name(uri), sizes, {file: version(join(uri, file)) for file in sizes}]
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        folder = Path(cache_folder("models")) / key[:32]
+        if not _is_whole(folder, sizes):
+            _copy(uri, sizes, folder)
+    except (InputError, StoreError) as err:
+        raise ModelError(f"the model cannot be fetched: {err}", reason="cannot-fetch", file=name) from err
+    except OSError as err:
+        raise ModelError(
+            f"{name}: cannot be fetched: {err.strerror or first_line(err)}", reason="cannot-fetch", file=name
+        ) from err
+    return folder
+
+
+def _model_files(uri: str) -> list[str]:
+    """List the files of a model folder and of its inner one, without what other programs keep there."""
+    found = files_below(uri, deep=False)
+    inner = [f"{_INNER}/{file}" for file in files_below(join(uri, _INNER), deep=False)]
+    return [file for file in (*found, *inner) if not file.endswith(_WEIGHTS_ELSEWHERE) and _is_plain(file)]
+
+
+def _is_plain(file: str) -> bool:
+    """Tell whether a name, which anybody may have chosen, stays in the folder it is copied to."""
+    name = file.rpartition("/")[2]
+    return Path(name).name == name and not name.startswith(".")
+
+
+def _is_whole(folder: Path, sizes: dict[str, int]) -> bool:
+    return all((folder / file).is_file() and (folder / file).stat().st_size == size for file, size in sizes.items())
+
+
+def _copy(uri: str, sizes: dict[str, int], folder: Path) -> None:
+    """Fetch all files; the folder appears whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+    try:
+        for file, size in sizes.items():
+            (part / file).parent.mkdir(exist_ok=True)
+            with open_bytes(join(uri, file)) as source, (part / file).open("xb") as target:
+                shutil.copyfileobj(source, target, _COPY_BYTES)
+            if (part / file).stat().st_size != size:
+                raise OSError(None, f"{file} changed while it was read")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

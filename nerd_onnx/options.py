@@ -1,0 +1,183 @@
+"""What may be chosen when tagging, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from nerd_onnx.errors import OptionError
+from nerd_onnx.formats.columns import OffsetUnit
+from nerd_onnx.inference.arrays import Ints
+from nerd_onnx.inference.decoding import Spans
+from nerd_onnx.inference.labels import LabelSet
+
+_BATCH_TEXTS = 1024  # two batches are on their way at a time
+_BATCH_CHARACTERS = 1 << 18
+
+
+@dataclass(frozen=True)
+class Entity:
+    """
+    A named entity of one text.
+
+    :param start: offset of its first character in the text, in code points
+    :param end: one past its last character: ``text[start:end]`` is the entity
+    :param label: entity type; the coarse one where the model has two levels
+    :param fine_label: fine type, None where the model has one level
+    :param score: probability that its borders and label are right, 0 to 1, where the model was calibrated; else the
+        mean probability of its words for the label
+    :param text: the entity as it stands in the text
+    """
+
+    start: int
+    end: int
+    label: str
+    fine_label: str | None
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """
+    What may be chosen when tagging. Only ``min_score``, ``precision`` and ``labels`` change which entities are found.
+
+    :param batch_tokens: most tokens in one call of the network
+    :param threads: calls at the same time; None for one a processor this process may use
+    :param min_score: entities with a lower score are left out; None for the model's own threshold, from which on F1
+        was best on labelled text, or none where it records none. 0 keeps all that may be an entity, however unlikely
+    :param precision: entities are left out whose type had a smaller share of right ones from their score upwards, on
+        the text that the model was calibrated on; None keeps all
+    :param labels: coarse or fine types to keep; None keeps all
+    :param offset_unit: unit of ``start`` and ``end`` in columns; Python's Entity is always in code points
+    :param text_column: column to tag
+    :param column: name of the new column
+    """
+
+    batch_tokens: int = 512
+    threads: int | None = None
+    min_score: float | None = None
+    precision: float | None = None
+    labels: tuple[str, ...] | None = None
+    offset_unit: OffsetUnit = "codepoint"
+    text_column: str = "text"
+    column: str = "entities"
+
+    def __post_init__(self) -> None:
+        if self.column == self.text_column:
+            raise OptionError(
+                f"the new column cannot have the name of the text column {self.column!r}; choose another name",
+                reason="column-is-text-column",
+                option="column",
+                column=self.column,
+            )
+        if self.offset_unit not in get_args(OffsetUnit):
+            raise OptionError(
+                f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}",
+                reason="bad-value",
+                option="offset_unit",
+                found=str(self.offset_unit),
+            )
+        if self.min_score is not None and not _is_share(self.min_score):
+            raise OptionError(
+                f"min_score is {self.min_score!r}; expected a number from 0 to 1",
+                reason="bad-value",
+                option="min_score",
+                found=str(self.min_score),
+            )
+        if self.precision is not None and not 0 < self.precision <= 1:
+            raise OptionError(
+                f"precision is {self.precision!r}; expected a number greater than 0 and at most 1",
+                reason="bad-value",
+                option="precision",
+                found=str(self.precision),
+            )
+        if self.batch_tokens < 1 or (self.threads is not None and self.threads < 1):
+            raise OptionError(
+                f"batch_tokens is {self.batch_tokens} and threads is {self.threads}; expected at least 1",
+                reason="bad-value",
+                option="batch_tokens" if self.batch_tokens < 1 else "threads",
+                minimum=1,
+            )
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= 1
+
+
+@dataclass(frozen=True)
+class TaggedTexts:
+    """
+    The entities of some texts, as arrays.
+
+    :param texts: the texts as given
+    :param spans: their entities
+    :param text_tokens: tokens of each text that the network read, special ones not counted. *Shape:* (texts,)
+    :param reasons: why a text could not be tagged, by its index; its text here is None
+    """
+
+    texts: Sequence[str | None]
+    spans: Spans
+    text_tokens: Ints
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all texts."""
+        return int(self.text_tokens.sum())
+
+    def taken(self, places: Ints) -> TaggedTexts:
+        """
+        Give the results of some texts, none of which failed.
+
+        :param places: indices of texts, in any order and as often as wanted. *Shape:* (places,)
+        """
+        texts = [self.texts[place] for place in places.tolist()]
+        return TaggedTexts(texts, self.spans.of_rows(places), self.text_tokens[places])
+
+    def entities(self, labels: LabelSet) -> list[list[Entity] | None]:
+        """
+        Give them as objects: a list for each text, None for None.
+
+        :param labels: those of the model that found them
+        """
+        spans = self.spans
+        found: list[list[Entity]] = [[] for _ in self.texts]
+        for i in range(len(spans)):
+            row, start, end = int(spans.row[i]), int(spans.start[i]), int(spans.end[i])
+            fine_label = labels.fine_types[spans.fine[i]] if labels.has_fine_level else None
+            text = (self.texts[row] or "")[start:end]
+            entity = Entity(start, end, labels.types[spans.label[i]], fine_label, float(spans.score[i]), text)
+            found[row].append(entity)
+        return [None if text is None else entities for text, entities in zip(self.texts, found, strict=True)]
+
+
+def text_batches(texts: Iterator[str | None]) -> Iterator[list[str | None]]:
+    """
+    Gather texts up to the size of a batch.
+
+    :raises TypeError: when one is neither str nor None
+    """
+    batch: list[str | None] = []
+    size = 0
+    for text in checked(texts):
+        batch.append(text)
+        size += len(text or "")
+        if len(batch) == _BATCH_TEXTS or size >= _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def checked(texts: Iterable[Any]) -> Iterator[str | None]:
+    """
+    Pass texts on.
+
+    :raises TypeError: when one is neither str nor None
+    """
+    for i, text in enumerate(texts):
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"text {i} is {text!r} of type {type(text).__name__}; expected str or None")
+        yield text

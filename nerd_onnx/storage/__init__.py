@@ -1,0 +1,1 @@
+"""Where bytes live: local files, standard streams, remote storage; read as streams, written atomically."""

@@ -1,0 +1,245 @@
+"""Output files that appear under their name whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+from typing import IO, Protocol, cast
+
+from nerd_onnx.errors import OutputError
+from nerd_onnx.storage.location import STANDARD_STREAM, is_uri
+from nerd_onnx.storage.output_place import check_place, find, output_errors, output_name, standard_output
+from nerd_onnx.storage.uploads import StoredFile
+
+_BUFFER_BYTES = 1 << 20
+_NAME_CHARACTERS = 40
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+class Target(Protocol):
+    """Where the bytes of an output go until it is committed or discarded."""
+
+    file: IO[bytes]
+
+    def flush(self) -> tuple[int, int | str]:
+        """Bring what was written onto the disk, and give size in bytes and identity; of a stream nothing, and 0, 0."""
+
+    def commit(self) -> None:
+        """Make the output visible, durably."""
+
+    def discard(self) -> None:
+        """Leave nothing. Does nothing after a commit."""
+
+
+def open_target(path: str, *, overwrite: bool, spooled: bool, scratch: str | None = None) -> Target:
+    """
+    Open a place for the bytes of an output.
+
+    :param path: a file, ``-`` for standard output, a pipe or device, or a URI
+    :param overwrite: whether an existing file may be replaced
+    :param spooled: whether a stream gets its bytes only on commit, all at once
+    :param scratch: folder for what needs a name before it is committed; None for the output's own
+    :raises OutputError: when it may not be written
+    """
+    with output_errors(path):
+        if path == STANDARD_STREAM:
+            return _Stream(path, spooled=spooled)
+        found = find(path)
+        check_place(path, found, overwrite=overwrite)
+        if is_uri(path):
+            return StoredFile(path, overwrite=overwrite, scratch=scratch)
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            return _Stream(path, spooled=spooled)
+        return _WholeFile(path, overwrite=overwrite, mode=found and stat.S_IMODE(found.st_mode), scratch=scratch)
+
+
+def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
+    """
+    Write a file, or standard output, at once.
+
+    :param path: see :func:`open_target`
+    :param overwrite: whether an existing file may be replaced
+    :raises OutputError: when it may not be written, or the disk refuses
+    """
+    target = open_target(path, overwrite=overwrite, spooled=True)
+    try:
+        with output_errors(path):
+            target.file.write(content)
+        target.commit()
+    finally:
+        target.discard()
+
+
+class _WholeFile:
+    """
+    A file without a name, or with a temporary one where the system knows no other, until it is committed.
+
+    A nameless file (Linux's ``O_TMPFILE``) leaves nothing behind however the process ends, ``kill -9`` included.
+    """
+
+    def __init__(self, path: str, *, overwrite: bool, mode: int | None, scratch: str | None) -> None:
+        self._path = path
+        self._final = os.path.realpath(path)  # a link stays a link; what it points to is replaced
+        self._folder = os.path.dirname(self._final)
+        self._scratch = scratch if scratch and _same_device(scratch, self._folder) else self._folder
+        self._overwrite = overwrite
+        self._temporary: str | None = None
+        self.file: IO[bytes] = self._open(mode)
+
+    def flush(self) -> tuple[int, int]:
+        with output_errors(self._path):
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            found = os.fstat(self.file.fileno())
+            return found.st_size, found.st_ino
+
+    def commit(self) -> None:
+        self.flush()
+        with output_errors(self._path):
+            self._name()
+            self.file.close()
+            sync_folder(self._folder)
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            self.file.close()
+        self._drop_temporary()
+
+    def _open(self, mode: int | None) -> IO[bytes]:
+        if _can_link_nameless(self._scratch):
+            descriptor = os.open(self._scratch, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        else:
+            self._temporary = self._temporary_path()
+            descriptor = os.open(self._temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+        return os.fdopen(descriptor, "wb", _BUFFER_BYTES)
+
+    def _temporary_path(self) -> str:
+        return _hidden_path(self._scratch, os.path.basename(self._final))
+
+    def _name(self) -> None:
+        """Give the finished file its name: never over another file unless told, even one made a moment ago."""
+        if self._overwrite:
+            if self._temporary is None:
+                path = self._temporary_path()
+                _link_nameless(self.file.fileno(), path)
+                self._temporary = path
+            os.replace(self._temporary, self._final)
+            self._temporary = None
+            return
+        try:
+            if self._temporary is None:
+                _link_nameless(self.file.fileno(), self._final)
+            else:
+                self._link_temporary(self._temporary)
+        except FileExistsError as err:
+            raise OutputError(
+                f"{output_name(self._path)}: another program created it during the run; it was not overwritten",
+                reason="exists-elsewhere",
+                file=output_name(self._path),
+            ) from err
+
+    def _link_temporary(self, temporary: str) -> None:
+        try:
+            os.link(temporary, self._final)
+        except OSError as err:
+            if err.errno not in _NO_LINKS:
+                raise
+            # A file system without hard links: the check and the renaming are two steps there.
+            if os.path.lexists(self._final):
+                raise FileExistsError from err
+            os.rename(temporary, self._final)
+            self._temporary = None
+        self._drop_temporary()
+
+    def _drop_temporary(self) -> None:
+        if self._temporary is not None:
+            with suppress(OSError):
+                os.unlink(self._temporary)
+            self._temporary = None
+
+
+class _Stream:
+    """Standard output, a pipe or a device: nothing to make whole, unless spooled."""
+
+    def __init__(self, path: str, *, spooled: bool) -> None:
+        self._path = path
+        self._copy = cast("IO[bytes]", tempfile.TemporaryFile(prefix="nerd-")) if spooled else None  # noqa: SIM115
+        try:
+            self._stream: IO[bytes] = standard_output() if path == STANDARD_STREAM else open(path, "wb")  # noqa: SIM115
+        except BaseException:
+            if self._copy:
+                self._copy.close()
+            raise
+        self.file = self._copy or self._stream
+
+    def flush(self) -> tuple[int, int]:
+        return 0, 0
+
+    def commit(self) -> None:
+        with output_errors(self._path):
+            if self._copy is not None:
+                self._copy.seek(0)
+                shutil.copyfileobj(self._copy, self._stream, _BUFFER_BYTES)
+                self._copy.close()
+            self._stream.flush()
+            self._release()
+
+    def discard(self) -> None:
+        if self._copy is not None:
+            with suppress(OSError):
+                self._copy.close()
+        with suppress(OSError):
+            self._release()
+
+    def _release(self) -> None:
+        if self._path != STANDARD_STREAM:
+            self._stream.close()
+
+
+def _hidden_path(folder: str, name: str) -> str:
+    return os.path.join(folder, f".{name[:_NAME_CHARACTERS]}.{secrets.token_hex(6)}.part")
+
+
+def _link_nameless(descriptor: int, path: str) -> None:
+    # With src_dir_fd Python calls linkat(2), which follows the /proc link to the open file; link(2) would not.
+    os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+
+
+def _can_link_nameless(folder: str) -> bool:
+    """Try on an empty file, at the start, what will be needed for the full one, at the end."""
+    if not hasattr(os, "O_TMPFILE"):
+        return False
+    probe = _hidden_path(folder, "probe")
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    try:
+        _link_nameless(descriptor, probe)
+        os.unlink(probe)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _same_device(folder: str, other: str) -> bool:
+    return os.stat(folder).st_dev == os.stat(other).st_dev
+
+
+def sync_folder(folder: str) -> None:
+    """Bring a folder's names onto the disk; some file systems cannot, where the files themselves are safe by now."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,358 @@
+"""Bytes of a file or of standard input: opened, decompressed and cut into lines, every failure named."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import IO, cast
+
+import zstandard
+
+from nerd_onnx.errors import InputError, first_line
+from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.location import STANDARD_STREAM, is_uri, shown
+from nerd_onnx.storage.remote import find, open_object
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_LINE_BYTES = 1 << 30
+MAX_ZSTD_WINDOW_BYTES = 1 << 31  # what `zstd --long=31` writes; memory is taken only by files that need it
+_MAGIC_BYTES = 4
+_READ_BYTES = 1 << 15
+_BUFFER_BYTES = 1 << 20
+_STORE_BUFFER_BYTES = 8 << 20  # each time it is filled is a request
+
+
+def input_name(path: str) -> str:
+    """Name an input for a message."""
+    return shown(path, "standard input")
+
+
+def is_stream(path: str) -> bool:
+    """Tell whether an input can be read only once: standard input, a pipe or a device."""
+    return path == STANDARD_STREAM or not (is_uri(path) or stat.S_ISREG(_stat(path).st_mode))
+
+
+def check_readable(path: str) -> None:
+    """
+    Check that an input is there and is no folder.
+
+    :raises InputError: when it is missing, a folder, a closed standard input, or may not be read
+    """
+    if path == STANDARD_STREAM:
+        _standard_input()
+        return
+    found = _stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(
+            f"{input_name(path)}: is a folder; expected one Parquet or JSON Lines file",
+            reason="is-folder",
+            file=input_name(path),
+        )
+    if not is_uri(path) and not os.access(path, os.R_OK):
+        raise InputError(
+            f"{input_name(path)}: cannot be read: permission denied", reason="no-permission", file=input_name(path)
+        )
+
+
+def read_head(path: str, size: int) -> bytes:
+    """
+    Read the first bytes without consuming them: of standard input no more than are there, but at least 4.
+
+    :raises InputError: when the file cannot be read, or can be read only once and is not standard input
+    """
+    if path == STANDARD_STREAM:
+        return _head(path, _standard_input())[:size]
+    check_readable(path)
+    if is_stream(path):
+        raise InputError(
+            f"{input_name(path)}: the format of a pipe or device cannot be detected; give it with --format",
+            reason="unknown-format",
+            file=input_name(path),
+            option="--format",
+        )
+    with open_bytes(path) as file:
+        return file.read(size)
+
+
+def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
+    """
+    Open an input that is not standard input.
+
+    :param path: a file, or a URI
+    :param buffer_bytes: bytes to read at once; None for as many as suit one who reads it through
+    :raises InputError: when it cannot be opened
+    """
+    try:
+        if is_uri(path):
+            return io.BufferedReader(open_object(path), buffer_bytes or _STORE_BUFFER_BYTES)
+        file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
+    except OSError as err:
+        raise InputError(
+            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
+        ) from err
+    return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
+
+
+class ByteStream(Closing):
+    """
+    The decompressed bytes of a file or of standard input, as lines.
+
+    gzip (also of several members) and Zstandard (also of several frames) are known by their first bytes, whatever
+    the name says.
+
+    :param path: a file, or ``-`` for standard input
+    :param line_bytes: longest line
+    :raises InputError: when it cannot be opened
+    """
+
+    def __init__(self, path: str, line_bytes: int | None = None) -> None:
+        check_readable(path)
+        self.path = path
+        self._line_bytes = MAX_LINE_BYTES if line_bytes is None else line_bytes
+        self._size: int | None = None
+        self._raw = _standard_input() if path == STANDARD_STREAM else open_bytes(path)
+        if not is_stream(path):
+            self._size = _stat(path).st_size
+        try:
+            self._reader = _decompressed(path, self._raw)
+        except BaseException:
+            self.close()
+            raise
+
+    def progress(self) -> float | None:
+        """Share of the file's own (compressed) bytes consumed, or None for a stream."""
+        if not self._size:
+            return None
+        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """
+        Yield the lines that are not blank with their physical number, from 1, without line feed.
+
+        A byte order mark before the first line is dropped; a carriage return stays with its line.
+
+        :raises InputError: when the compressed stream is cut or damaged, or a line is too long
+        """
+        number = 0
+        while line := self._read_line(number):
+            number += 1
+            if number == 1:
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            line = line.removesuffix(b"\n")
+            if line.strip():
+                yield number, line
+
+    def close(self) -> None:
+        """Close the file; standard input stays open."""
+        if self.path != STANDARD_STREAM:
+            self._raw.close()
+
+    def _read_line(self, number: int) -> bytes:
+        try:
+            line = self._reader.readline(self._line_bytes + 1)
+        except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as err:
+            raise InputError(
+                f"{input_name(self.path)}, after line {number}: the compressed data is cut off or damaged "
+                f"({first_line(err).rstrip('.')}); create the file again",
+                reason="damaged-compression",
+                file=input_name(self.path),
+                row=number,
+            ) from err
+        except OSError as err:
+            raise InputError(
+                f"{input_name(self.path)}, after line {number}: cannot be read: {_reason(err)}",
+                reason="cannot-read",
+                file=input_name(self.path),
+                row=number,
+            ) from err
+        if len(line) > self._line_bytes:
+            raise InputError(
+                f"{input_name(self.path)}, line {number + 1}: is longer than {_size(self._line_bytes)}; expected one "
+                "JSON object per line. If one object is that long, raise --max-memory",
+                reason="line-too-long",
+                file=input_name(self.path),
+                row=number + 1,
+                maximum=self._line_bytes,
+            )
+        return line
+
+
+class ReadableFile(Closing):
+    """
+    An input that can be opened by name as often as one likes: a stream is kept in a temporary file.
+
+    :param path: a file, or ``-``
+    :raises InputError: when the temporary folder cannot hold it
+    :ivar path: the file to open
+    """
+
+    def __init__(self, path: str) -> None:
+        self._copy = _spool(path) if is_stream(path) else None
+        self.path: str = self._copy.name if self._copy else path
+
+    def close(self) -> None:
+        """Delete the temporary copy."""
+        if self._copy is not None:
+            self._copy.close()
+
+
+def _spool(path: str) -> IO[bytes]:
+    """
+    Copy a stream into a temporary file, deleted when closed, whose ``name`` can be opened.
+
+    :raises InputError: when the temporary folder cannot hold it
+    """
+    copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the caller closes it
+    try:
+        with nullcontext(_standard_input()) if path == STANDARD_STREAM else open_bytes(path) as source:
+            shutil.copyfileobj(source, copy, _BUFFER_BYTES)
+        copy.flush()
+    except OSError as err:
+        copy.close()
+        raise InputError(
+            f"{input_name(path)}: cannot be copied to {tempfile.gettempdir()}: {_reason(err)}; set TMPDIR to a folder "
+            "with free space, or give a file",
+            reason="cannot-buffer",
+            file=input_name(path),
+            folder=tempfile.gettempdir(),
+        ) from err
+    except BaseException:
+        copy.close()
+        raise
+    return cast("IO[bytes]", copy)
+
+
+def _size(size: int) -> str:
+    return "1 GiB" if size == 1 << 30 else f"{size / 1e6:.1f} MB"
+
+
+def _stat(path: str) -> os.stat_result:
+    try:
+        return find(path)
+    except FileNotFoundError as err:
+        raise InputError(f"{input_name(path)}: no such file", reason="missing-file", file=input_name(path)) from err
+    except (OSError, ValueError) as err:
+        raise InputError(
+            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
+        ) from err
+
+
+def _standard_input() -> io.BufferedReader:
+    if sys.stdin is None or sys.stdin.closed:
+        raise InputError(
+            f"{input_name(STANDARD_STREAM)}: is closed; leave it open, or give a file name",
+            reason="closed-stream",
+            file=input_name(STANDARD_STREAM),
+        )
+    return _with_whole_head(cast("io.BufferedReader", sys.stdin.buffer))
+
+
+@lru_cache(maxsize=1)
+def _with_whole_head(stdin: io.BufferedReader) -> io.BufferedReader:
+    """Give one reader for all who ask, so that bytes one of them peeked at are there for the next."""
+    return io.BufferedReader(_WholeHead(stdin, closes=False), _BUFFER_BYTES)
+
+
+def _reason(err: Exception) -> str:
+    return (isinstance(err, OSError) and err.strerror) or first_line(err)
+
+
+def _head(path: str, reader: io.BufferedReader) -> bytes:
+    try:
+        return reader.peek(_MAGIC_BYTES)
+    except OSError as err:
+        raise InputError(
+            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
+        ) from err
+
+
+def _decompressed(path: str, raw: io.BufferedReader) -> io.BufferedReader:
+    head = _head(path, raw)[:_MAGIC_BYTES]
+    if head.startswith(GZIP_MAGIC):
+        # GzipFile reads as raw files do, though typing knows it only as a buffered one.
+        return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), _BUFFER_BYTES)
+    if head == ZSTD_MAGIC:
+        return io.BufferedReader(_ZstdReader(raw), _BUFFER_BYTES)
+    return raw
+
+
+class _WholeHead(io.RawIOBase):
+    """A stream whose first read gives enough to know it by, however few bytes its writer sent at once."""
+
+    def __init__(self, source: io.BufferedReader, *, closes: bool) -> None:
+        self._source = source
+        self._closes = closes
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
+        view = memoryview(buffer)
+        size = piece = self._read(view)
+        while piece and size < _MAGIC_BYTES and not self._begun:
+            piece = self._read(view[size:])
+            size += piece
+        self._begun = True
+        return size
+
+    def close(self) -> None:
+        if self._closes:
+            self._source.close()
+        super().close()
+
+    def _read(self, view: memoryview) -> int:
+        size: int | None = self._source.readinto1(view)
+        if size is None:  # it would be taken for the end
+            raise BlockingIOError(errno.EAGAIN, "it has no more without waiting; open it in blocking mode")
+        return size
+
+
+class _ZstdReader(io.RawIOBase):
+    """Frames one after another; unlike zstandard's own reader, a cut frame is an error."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES)
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._rest = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
+        while not self._ready:
+            if not self._advance():
+                return 0
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def _advance(self) -> bool:
+        """Decompress the next piece of input; False at a proper end."""
+        piece = self._rest or self._raw.read(_READ_BYTES)
+        self._rest = b""
+        if not piece:
+            if self._frame is not None:
+                raise EOFError("the last Zstandard frame has no end")
+            return False
+        self._frame = self._frame or self._decompressor.decompressobj()
+        self._ready = memoryview(self._frame.decompress(piece))
+        if self._frame.eof:
+            self._rest = self._frame.unused_data
+            self._frame = None
+        return True

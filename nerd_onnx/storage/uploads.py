@@ -1,0 +1,129 @@
+"""Outputs in stores: made here, and there under their name whole or not at all."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import tempfile
+from contextlib import suppress
+from typing import IO, Any, cast
+
+from nerd_onnx.errors import NerdError, OutputError, first_line
+from nerd_onnx.storage.input_stream import open_bytes
+from nerd_onnx.storage.output_place import output_errors, output_name
+from nerd_onnx.storage.remote import Place, exists
+
+_WRITE_BYTES = 8 << 20
+_WITHOUT_FOLDERS = ("gcs", "abfs")
+_FLUSH_BYTES = 64 << 20  # what may wait in memory for a slow network
+
+
+class StoredFile:
+    """
+    A file of the work folder, without a name, that is uploaded when it is committed.
+
+    :param uri: where to
+    :param overwrite: whether an existing object may be replaced
+    :param scratch: the work folder; None for the temporary one
+    """
+
+    def __init__(self, uri: str, *, overwrite: bool, scratch: str | None) -> None:
+        self._uri = uri
+        self._overwrite = overwrite
+        self.file = cast("IO[bytes]", tempfile.TemporaryFile(prefix="nerd-", dir=scratch))  # noqa: SIM115
+
+    def flush(self) -> tuple[int, str]:
+        """Bring what was written onto the disk here, and give size in bytes and SHA-256."""
+        with output_errors(self._uri):
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.seek(0)
+            digest = hashlib.file_digest(cast("Any", self.file), "sha256").hexdigest()
+            return os.fstat(self.file.fileno()).st_size, digest
+
+    def commit(self) -> None:
+        """Upload it."""
+        with output_errors(self._uri):
+            self.file.flush()
+            if not self._overwrite and exists(self._uri):
+                raise OutputError(
+                    f"{output_name(self._uri)}: another program created it during the run; it was not overwritten",
+                    reason="exists-elsewhere",
+                    file=output_name(self._uri),
+                )
+            self.file.seek(0)
+            _upload(self.file, self._uri)
+        self.file.close()
+
+    def discard(self) -> None:
+        """Leave nothing. Does nothing after a commit."""
+        with suppress(OSError):
+            self.file.close()
+
+
+def holds(uri: str, digest: str) -> bool:
+    """Tell whether an object has a content, by its SHA-256."""
+    with open_bytes(uri) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == digest
+
+
+def _upload(file: IO[bytes], uri: str) -> None:
+    """
+    Copy a file into a store. Its name appears there when all of it has arrived.
+
+    S3 shows an object when its upload is completed. Elsewhere it is written under a hidden name, and moved.
+
+    :raises OutputError: when the store refuses
+    """
+    try:
+        _send(file, Place.of(uri))
+    except (OSError, NerdError):
+        raise
+    except Exception as err:  # of several libraries
+        raise OutputError(
+            f"{output_name(uri)}: cannot be written: {first_line(err)}", reason="cannot-write", file=output_name(uri)
+        ) from err
+
+
+def _send(file: IO[bytes], place: Place) -> None:
+    filesystem = place.filesystem
+    if filesystem.type_name == "s3":
+        _copy(file, filesystem, place.path)
+        return
+    folder, slash, name = place.path.rpartition("/")
+    part = f"{folder}{slash}.{name}.nerd-part"
+    if filesystem.type_name not in _WITHOUT_FOLDERS:
+        filesystem.create_dir(folder, recursive=True)
+    try:
+        _copy(file, filesystem, part)
+        filesystem.move(part, place.path)
+    except BaseException:
+        with suppress(Exception):
+            filesystem.delete_file(part)
+        raise
+
+
+def _copy(file: IO[bytes], filesystem: Any, path: str) -> None:
+    target = filesystem.open_output_stream(path, compression=None)  # else a name with .gz is compressed again
+    waiting = 0
+    try:
+        while piece := file.read(_WRITE_BYTES):
+            target.write(piece)
+            waiting += len(piece)
+            if waiting >= _FLUSH_BYTES:
+                target.flush()
+                waiting = 0
+        target.close()
+    except BaseException:
+        _give_up(target)
+        raise
+
+
+def _give_up(target: Any) -> None:
+    """
+    Let a stream never be dropped: pyarrow would complete its upload then, and knows no way to abort one.
+
+    A reference of our own would be dropped when the process ends, where pyarrow waits for what no longer comes.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(target))

@@ -1,1 +1,0 @@
-"""Files to record batches and back. Knows no models."""

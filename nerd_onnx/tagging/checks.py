@@ -1,0 +1,101 @@
+"""Mistakes in a job's file names, found before any work."""
+
+from __future__ import annotations
+
+import os
+
+from nerd_onnx.durability.work_folder import unfinished, unfinished_run
+from nerd_onnx.errors import ExistsError, InputError, OptionError, OutputError
+from nerd_onnx.storage.input_stream import check_readable, input_name, is_stream
+from nerd_onnx.storage.location import STANDARD_STREAM, is_below, is_uri, same
+from nerd_onnx.storage.output_place import check_output, output_name
+from nerd_onnx.tagging.file_pairs import FilePair
+from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.pipeline import output_format_of
+
+
+def check_job(job: TagJob) -> None:
+    """
+    Check that all inputs can be opened and all outputs be written.
+
+    :raises NerdError: for the first mistake
+    """
+    for pair in job.pairs:
+        try:
+            check_readable(pair.input)
+            output_format_of(job, pair)
+            if job.resume and is_stream(pair.input):
+                raise OptionError(
+                    f"--resume needs files: {pair.input} cannot be read a second time",
+                    reason="resume-needs-files",
+                    option="--resume",
+                    file=input_name(pair.input),
+                )
+        except InputError:
+            if not job.may_refuse:
+                raise
+        _check_output(job, pair)
+    if job.rejects is not None:
+        _check_rejects(job, job.rejects)
+    if job.retry_rejects is not None:
+        check_readable(job.retry_rejects)
+
+
+def _check_output(job: TagJob, pair: FilePair) -> None:
+    if job.many:
+        _check_apart(pair, job.output)
+        if not is_uri(pair.output) and not os.path.isdir(os.path.dirname(pair.output)):
+            return  # it will be made
+    try:
+        check_output(pair.input, pair.output, overwrite=job.overwrite or job.resume)
+    except ExistsError as err:
+        raise _what_exists(job, pair, err) from None
+
+
+def _what_exists(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
+    """Tell an output of an unfinished run, or one of several files, from a file that only --overwrite concerns."""
+    progress = unfinished_run(job.output, many=job.many, stores_folder=job.work_dir)
+    if progress is not None:
+        return unfinished(job.output, progress)
+    if job.many:
+        return ExistsError(
+            f"{output_name(pair.output)}: already exists; keep it and tag the other files with --resume, or write all "
+            "files again with --overwrite",
+            reason="output-exists",
+            file=output_name(pair.output),
+        )
+    return err
+
+
+def _check_apart(pair: FilePair, output: str) -> None:
+    """Refuse an output folder that holds an input: the next run would read what this one wrote."""
+    if is_below(pair.input, output):
+        raise OutputError(
+            f"{output_name(output)}: contains the input {output_name(pair.input)}; write to another folder",
+            reason="output-contains-input",
+            file=output_name(output),
+            input=output_name(pair.input),
+        )
+
+
+def _check_rejects(job: TagJob, rejects: str) -> None:
+    if rejects == STANDARD_STREAM:
+        raise OptionError(
+            "--rejects needs a file: standard output is for the rows", reason="rejects-needs-file", option="--rejects"
+        )
+    for pair in job.pairs:
+        check_output(pair.input, rejects, overwrite=job.overwrite or job.resume)
+        if same(rejects, pair.output):
+            raise OutputError(
+                f"{output_name(rejects)}: is also the output; give --rejects another name",
+                reason="rejects-is-output",
+                file=output_name(rejects),
+                option="--rejects",
+            )
+    if job.retry_rejects is not None and same(rejects, job.retry_rejects):
+        raise InputError(
+            f"{output_name(rejects)}: --retry-rejects reads this file; give --rejects another name",
+            reason="rejects-is-input",
+            file=output_name(rejects),
+            option="--rejects",
+        )

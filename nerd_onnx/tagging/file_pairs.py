@@ -1,0 +1,208 @@
+"""Which files are tagged, and where each goes: one file, or several, a glob or a folder to a folder that mirrors it."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import takewhile
+
+from nerd_onnx.errors import InputError, OptionError
+from nerd_onnx.formats.base import Format
+from nerd_onnx.formats.readers import COMPRESSIONS, FORMATS, format_of_name
+from nerd_onnx.storage.input_stream import input_name
+from nerd_onnx.storage.location import STANDARD_STREAM, bare, base_name, is_uri, join, query_of
+from nerd_onnx.storage.output_place import output_name
+from nerd_onnx.storage.remote import exists, files_below, is_folder
+
+_HIDDEN = (".", "_")  # what Spark, Hive and Arrow pass over in a data set
+
+
+@dataclass(frozen=True)
+class FilePair:
+    """
+    An input and its output.
+
+    :param name: the input as messages, journal and rejects name it: its path below the folder that is tagged
+    :param input: a file, or ``-``
+    :param output: a file, or ``-``
+    """
+
+    name: str
+    input: str
+    output: str
+
+
+def is_folder_output(inputs: Sequence[str], output: str) -> bool:
+    """Tell whether the output is a folder: for several inputs, a folder or a glob, and where its name says so."""
+    if len(inputs) > 1 or bare(output).endswith(("/", os.sep)):
+        return True
+    if inputs == [STANDARD_STREAM]:
+        return output != STANDARD_STREAM and is_folder(output)
+    return is_folder(inputs[0]) or _is_glob(inputs[0]) or (output != STANDARD_STREAM and is_folder(output))
+
+
+def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str], str | None]) -> list[FilePair]:
+    """
+    List the files to tag, in the order of their names, each with its output.
+
+    :param inputs: files, globs and folders, or one ``-``
+    :param output: a file, ``-``, or the folder that mirrors the inputs
+    :param output_suffix: gives an output's suffix where it differs from its input's
+    :raises InputError: when there is nothing to tag
+    :raises OptionError: when inputs and output do not go together
+    """
+    if not is_folder_output(inputs, output):
+        return [FilePair(base_name(inputs[0]), inputs[0], output)]
+    if STANDARD_STREAM in (*inputs, output):
+        raise OptionError(
+            "- is standard input or output; it cannot be combined with several files or a folder",
+            reason="stream-with-files",
+        )
+    files = [found for path in _with_common_root(inputs) for found in path]
+    _check_folder(output)
+    pairs: dict[str, FilePair] = {}
+    for path, name in sorted(files, key=lambda found: found[1]):
+        target = join(output, _with_suffix(name, output_suffix(path)))
+        if target in pairs:
+            raise OptionError(
+                f"{input_name(pairs[target].input)} and {input_name(path)} would both be written to "
+                f"{output_name(target)}; rename one, or tag them in two runs",
+                reason="same-output",
+                file=output_name(target),
+                input=input_name(path),
+                other=input_name(pairs[target].input),
+            )
+        pairs[target] = FilePair(name, path, target)
+    return list(pairs.values())
+
+
+def _check_folder(output: str) -> None:
+    """Refuse as a folder of outputs what is a file, or is named like one and is not there."""
+    name, is_there = output_name(output), is_folder(output)
+    if not is_there and not is_uri(output) and os.path.lexists(output.rstrip(os.sep)):
+        raise OptionError(
+            f"{name}: is a file; for several files or a folder, OUTPUT must be a folder; give another name",
+            reason="output-not-folder",
+            file=name,
+        )
+    if not is_there and format_of_name(output) is not None and not bare(output).endswith(("/", os.sep)):
+        raise OptionError(
+            f"{name}: has the name of a file; for several files or a folder, OUTPUT must be a folder; give the name of "
+            "a folder, or add a slash at the end",
+            reason="output-named-like-file",
+            file=name,
+        )
+
+
+def _with_common_root(inputs: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
+    """Yield, for each input, its files with their names; files given one by one count from the folder they share."""
+    alone = [path for path in inputs if not is_folder(path) and not _is_glob(path)]
+    stored = [path for path in alone if is_uri(path)]
+    if stored:
+        parts = [bare(path).split("/") for path in stored]
+        shared = len(
+            [*takewhile(lambda names: len(set(names)) == 1, zip(*(path[:-1] for path in parts), strict=False))]
+        )
+        yield [(path, "/".join(names[shared:])) for path, names in zip(stored, parts, strict=True)]
+    if files := [path for path in alone if not is_uri(path)]:
+        folders = [os.path.dirname(os.path.abspath(path)) for path in files]
+        root = os.path.commonpath(folders)
+        yield [(path, os.path.relpath(os.path.abspath(path), root)) for path in files]
+    for path in inputs:
+        if path not in alone:
+            if is_uri(path):
+                yield _stored_files(path)
+            else:
+                yield _files_in(path) if os.path.isdir(path) else _matches(path)
+
+
+def _files_in(folder: str, root: str | None = None) -> list[tuple[str, str]]:
+    """List a folder's Parquet and JSON Lines files, at any depth, but not hidden ones; links to folders are left."""
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
+        for file in files:
+            if not file.startswith(_HIDDEN) and format_of_name(file) is not None:
+                path = os.path.join(here, file)
+                found.append((path, os.path.relpath(path, root or folder)))
+    if not found and root is None:
+        raise InputError(
+            f"{input_name(folder)}: contains no file that is Parquet or JSON Lines by its name",
+            reason="no-files",
+            file=input_name(folder),
+        )
+    return found
+
+
+def _matches(pattern: str) -> list[tuple[str, str]]:
+    """List what a glob finds; names count from the last folder before its first wildcard."""
+    parts = pattern.split(os.sep)
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    root = os.sep.join(parts[:fixed]) or (os.sep if pattern.startswith(os.sep) else ".")
+    found = []
+    for path in glob.glob(pattern, recursive=True):
+        if os.path.isdir(path):
+            found += [] if "**" in parts else _files_in(path, root)
+        elif not os.path.basename(path).startswith(_HIDDEN):
+            found.append((path, os.path.relpath(path, root)))
+    if not found:
+        raise InputError(
+            f"{input_name(pattern)}: no such file, and no file matches this pattern",
+            reason="no-match",
+            file=input_name(pattern),
+        )
+    return found
+
+
+def _stored_files(uri: str) -> list[tuple[str, str]]:
+    """List the files of a store's folder, or what a glob finds there: both at any depth, hidden ones left out."""
+    parts = bare(uri).rstrip("/").split("/")
+    fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    root, wild = "/".join(parts[:fixed]) + query_of(uri), parts[fixed:]
+    found = [(join(root, name), name) for name in files_below(root) if _is_meant(name.split("/"), wild)]
+    if not found:
+        raise InputError(
+            f"{input_name(uri)}: contains no file that is Parquet or JSON Lines by its name",
+            reason="no-files",
+            file=input_name(uri),
+        )
+    return found
+
+
+def _is_meant(name: Sequence[str], wild: Sequence[str]) -> bool:
+    """Tell whether a file is meant by the wild parts of a glob: it matches them, or it lies in a folder that does."""
+    itself = "**" in wild or len(name) == len(wild)
+    hidden = any(part.startswith(_HIDDEN) for part in name)
+    return not hidden and _fits(name, wild, itself=itself) and (itself or format_of_name(name[-1]) is not None)
+
+
+def _fits(name: Sequence[str], wild: Sequence[str], *, itself: bool) -> bool:
+    """Match part by part; ``**`` stands for any number of folders."""
+    if not wild:
+        return not (name and itself)
+    if wild[0] == "**":
+        return any(_fits(name[i:], wild[1:], itself=itself) for i in range(len(name) + 1))
+    return bool(name) and fnmatchcase(name[0], wild[0]) and _fits(name[1:], wild[1:], itself=itself)
+
+
+def _is_glob(path: str) -> bool:
+    return glob.has_magic(bare(path)) and not exists(path)
+
+
+def _with_suffix(name: str, suffix: str | None) -> str:
+    if suffix is None:
+        return name
+    stem, known = name, (*COMPRESSIONS, *FORMATS)
+    while (last := os.path.splitext(stem)[1]).lower() in known:
+        stem = stem[: -len(last)]
+    return stem + suffix
+
+
+def suffix_for(path: str, asked: Format | None) -> str | None:
+    """Give the suffix of an output in the format asked for, where its input is of another."""
+    if asked is None or format_of_name(path) == asked:
+        return None
+    return f".{asked}"

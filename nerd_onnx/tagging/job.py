@@ -1,0 +1,203 @@
+"""What to tag, how, and what came of it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from nerd_onnx.errors import OptionError
+from nerd_onnx.formats.base import Format
+from nerd_onnx.formats.layouts import LayoutName
+from nerd_onnx.storage.location import STANDARD_STREAM, local_path
+from nerd_onnx.tagging.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
+
+OnError = Literal["fail", "null", "skip"]
+
+_KIB = 1024
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class TagJob:
+    """
+    What to tag and where to put it.
+
+    :param inputs: files, globs and folders, also of stores; or ``-`` alone for standard input
+    :param output: a file, ``-`` for standard output, or the folder that mirrors several inputs; also a URI
+    :param input_format: None to tell it by suffix and content
+    :param output_format: None to tell it by suffix, else the input's
+    :param limit: stop after so many rows of each file
+    :param overwrite: existing outputs may be replaced, an unfinished run be forgotten
+    :param overwrite_column: an existing column of the new name may be replaced
+    :param resume: go on with an unfinished run, and leave finished files alone
+    :param chunk_rows: rows of work that a crash may cost; None for half a minute's worth
+    :param on_error: what becomes of a row that cannot be read or tagged: the run stops, the row has null entities and
+        a reason, or it is left out
+    :param rejects: file for the addresses of such rows
+    :param max_errors: stop when there are more of them
+    :param retry_rejects: a file of rejects: tag only the rows it names
+    :param max_memory: resident bytes to keep to, by smaller batches; None for the usual sizes
+    :param layout: where the entities stand, see :class:`Layout`
+    :param key: column that is the key of the long layout's rows; None for the number of the row in its file
+    :param work_dir: folder for what makes a run to a store resumable; None for the user's cache
+    """
+
+    inputs: Sequence[str]
+    output: str
+    input_format: Format | None = None
+    output_format: Format | None = None
+    limit: int | None = None
+    overwrite: bool = False
+    overwrite_column: bool = False
+    resume: bool = False
+    chunk_rows: int | None = None
+    on_error: OnError = "fail"
+    rejects: str | None = None
+    max_errors: int | None = None
+    retry_rejects: str | None = None
+    max_memory: int | None = None
+    layout: LayoutName = "nested"
+    key: str | None = None
+    work_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", [local_path(path) for path in self.inputs])
+        for name in ("output", "rejects", "retry_rejects"):
+            path = getattr(self, name)
+            object.__setattr__(self, name, path and local_path(path))
+        if self.on_error == "skip" and self.rejects is None:
+            raise OptionError(
+                "--on-error skip needs --rejects FILE, or the skipped rows would leave no record",
+                reason="skip-needs-rejects",
+                option="--on-error",
+            )
+        if self.on_error == "fail" and (self.rejects is not None or self.max_errors is not None):
+            raise OptionError(
+                "--rejects and --max-errors need --on-error null or --on-error skip",
+                reason="rejects-need-on-error",
+                option="--on-error",
+            )
+        if self.key is not None and self.layout != "long":
+            raise OptionError("--key needs --layout long", reason="key-needs-long", option="--key")
+        if self.layout == "long" and self.on_error == "null":
+            raise OptionError(
+                "--on-error null cannot be combined with --layout long: it writes a row for a rejected row, and the "
+                "long layout has rows for entities only; use --on-error skip",
+                reason="null-with-long",
+                option="--on-error",
+            )
+        if self.resume and STANDARD_STREAM in (*self.inputs, self.output):
+            raise OptionError(
+                "--resume needs files: standard input and output cannot be read a second time",
+                reason="resume-needs-files",
+                option="--resume",
+            )
+
+    @cached_property
+    def many(self) -> bool:
+        """Whether the output is a folder."""
+        return is_folder_output(self.inputs, self.output)
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether one of several files that cannot be read is left out, and said in the rejects."""
+        return self.many and self.rejects is not None
+
+    @cached_property
+    def pairs(self) -> list[FilePair]:
+        """The files to tag, each with its output."""
+        return file_pairs(self.inputs, self.output, lambda path: suffix_for(path, self.output_format))
+
+
+@dataclass
+class Totals:
+    """
+    What became of the rows of one file, or of all. ``rows`` is ``written`` plus ``rejected``.
+
+    :param rows: rows read
+    :param written: rows written with their entities
+    :param rejected: rows that could not be read or tagged
+    :param nulled: those of them that were written with null entities and a reason
+    :param null_rows: rows without text, whose entities are null
+    :param refused_files: files that could not be read at all, or not to their end; their rows count nowhere
+    """
+
+    rows: int = 0
+    written: int = 0
+    rejected: int = 0
+    nulled: int = 0
+    null_rows: int = 0
+    entities: int = 0
+    tokens: int = 0
+    refused_files: int = 0
+
+    def add(self, other: Totals) -> None:
+        """Add another file's."""
+        for part in fields(Totals):
+            setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
+
+    def set_totals(self, *parts: Totals) -> None:
+        """Become the sum of others."""
+        for part in fields(Totals):
+            setattr(self, part.name, sum(getattr(other, part.name) for other in parts))
+
+
+@dataclass
+class TagReport(Totals):
+    """
+    What a run did. Times are wall times in seconds, memory in bytes, rates per second of tagging.
+
+    :param files: files that were written
+    :param resumed_rows: rows whose results were there from an earlier run
+    :param resumed_tokens: their tokens
+    :param finished_before: files that were finished before this run
+    """
+
+    files: int = 0
+    resumed_rows: int = 0
+    resumed_tokens: int = 0
+    finished_before: int = 0
+    seconds: float = 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Give the report as plain data, as ``--json`` prints it."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "status": "done with rejects" if self.rejected or self.refused_files else "done",
+            "files": self.files,
+            "refused_files": self.refused_files,
+            "finished_before": self.finished_before,
+            "rows": self.rows,
+            "resumed_rows": self.resumed_rows,
+            "null_rows": self.null_rows,
+            "written": self.written,
+            "rejected": self.rejected,
+            "entities": self.entities,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 4),
+            "rows_per_s": round((self.rows - self.resumed_rows) / seconds, 2),
+            "tokens_per_s": round((self.tokens - self.resumed_tokens) / seconds, 2),
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+
+
+def peak_rss_bytes() -> int:
+    """
+    Give the largest resident size of this process so far; 0 where the system does not tell.
+
+    On Linux it is read from ``/proc``: ``getrusage`` counts the memory of the process that started this one too.
+    """
+    if _STATUS.is_file():
+        found = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+        return int(found[1]) * _KIB if found else 0
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * _KIB

@@ -1,0 +1,57 @@
+"""What the bytes of an output depend on besides its input: model, programs and options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnxruntime
+import tokenizers
+
+from nerd_onnx import __version__
+from nerd_onnx.durability.fingerprints import file_fingerprint
+from nerd_onnx.inference.description import sha256_of
+from nerd_onnx.tagger import Tagger
+from nerd_onnx.tagging.job import TagJob
+
+
+def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
+    """Give the options that decide what stands in an output."""
+    options = tagger.options
+    return {
+        "--text-column": options.text_column,
+        "--column": options.column,
+        "--layout": job.layout,
+        "--key": job.key,
+        "--labels": sorted(set(options.labels)) if options.labels is not None else None,
+        "--min-score": tagger.min_score,
+        "--precision": options.precision,
+        "--offset-unit": options.offset_unit,
+        "--limit": job.limit,
+        "--overwrite-column": job.overwrite_column,
+        "--retry-rejects": job.retry_rejects and file_fingerprint(job.retry_rejects)["head and footer"],
+    }
+
+
+def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
+    """Give it as plain data; threads and batch sizes are not in it, because no text's entities depend on them."""
+    bundle = tagger.bundle
+    return {
+        "model": bundle.model_sha256,
+        "tokenizer": sha256_of(bundle.tokenizer_file),
+        "model labels": list(bundle.labels.names),
+        "scheme of the labels": bundle.labels.scheme,
+        "coarse types": dict(bundle.labels.coarse),
+        "segment length": bundle.segment_tokens,
+        "word rule": bundle.word_rule,
+        "letter case": bundle.letter_case,
+        "kernels of the processor": bundle.kernels,
+        "version of nerd-onnx": __version__,
+        "version of onnxruntime": onnxruntime.__version__,
+        "version of tokenizers": tokenizers.__version__,
+        "calibration of scores": bundle.calibration_digest,
+        **options_of(tagger, job),
+        "--format": job.input_format,
+        "--output-format": job.output_format,
+        "--chunk-rows": job.chunk_rows,
+        "--max-memory": job.max_memory,
+    }

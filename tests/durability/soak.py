@@ -1,0 +1,120 @@
+"""
+The long form of the kill test: ``python -m tests.durability.soak --kills 300 --log soak.json``.
+
+Jobs over real corpora, as files and as a folder, in Parquet and JSON Lines, are killed with SIGKILL at random moments
+and gone on with until they are done; every output is compared, byte by byte, with that of a run nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import SHARED
+from tests.support.processes import command, run_with_kills
+from tests.support.runs import texts, tree, write_lines, write_parquet
+
+ROWS = {"wikipedia_sentences.parquet": 800, "novels_paragraphs.parquet": 250, "speeches_and_masc.jsonl.gz": 400}
+KILLS_A_ROUND = 6
+
+
+def inputs(folder: Path) -> dict[str, Path]:
+    """Gather the inputs: corpora where they are there, stand-ins for those that are not, and a folder of files."""
+    found = {}
+    for name in ROWS:
+        path = SHARED / "corpora" / name
+        if not path.is_file():
+            path = (write_lines if ".jsonl" in name else write_parquet)(folder / name, texts(2000))
+        found[name] = path
+    parts = folder / "set"
+    for year in range(4):
+        (parts / f"year={year}").mkdir(parents=True)
+        write_parquet(parts / f"year={year}" / "a.parquet", texts(150 + year * 50), 128)
+    lines = write_lines(parts / "more.jsonl", texts(400)).read_bytes().splitlines(keepends=True)
+    (parts / "more.jsonl").write_bytes(b"".join([*lines[:77], b"broken \xff\n", *lines[77:]]))
+    return {**found, "set": parts}
+
+
+def jobs(folder: Path) -> dict[str, list[object]]:
+    """Give the arguments of each job: input, name of the output, options."""
+    found = inputs(folder)
+    small = ["--chunk-rows", 25]
+    kinds: dict[str, list[object]] = {}
+    for name, rows in ROWS.items():
+        for suffix in (".parquet", ".jsonl", ".jsonl.gz"):
+            kinds[f"{name} to {suffix}"] = [found[name], f"out{suffix}", "--limit", rows, *small]
+    kinds["folder"] = [found["set"], "out", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
+    kinds["folder to lines"] = [
+        *(found["set"], "out", "--output-format", "jsonl", "--on-error", "null", "--rejects", "rejects.jsonl", *small)
+    ]
+    sentences = next(iter(ROWS))
+    for layout in ("wide", "long"):
+        kinds[layout] = [found[sentences], "out.parquet", "--limit", ROWS[sentences], "--layout", layout, *small]
+    return kinds
+
+
+def placed(arguments: list[object], folder: Path, model: str | None) -> list[object]:
+    """Put a job's outputs into a folder."""
+    names = {"out", "out.parquet", "out.jsonl", "out.jsonl.gz", "rejects.jsonl"}
+    return [folder / str(a) if str(a) in names else a for a in arguments] + (["--model", model] if model else [])
+
+
+def soak(kills: int, seconds: float, seed: int, model: str | None) -> dict[str, Any]:
+    """Kill until there were enough kills or the time is over."""
+    rng, begin = random.Random(seed), time.monotonic()
+    done: dict[str, dict[str, int]] = {}
+    with tempfile.TemporaryDirectory(prefix="nerd-soak-") as name:
+        folder = Path(name)
+        kinds = jobs(folder)
+        whole: dict[str, tuple[dict[str, bytes], float]] = {}
+        while sum(facts["kills"] for facts in done.values()) < kills and time.monotonic() - begin < seconds:
+            kind = rng.choice(list(kinds))
+            if kind not in whole:
+                out = folder / f"whole{len(whole)}"
+                out.mkdir()
+                started = time.monotonic()
+                subprocess.run(command(*placed(kinds[kind], out, model), "--quiet"), check=False)
+                whole[kind] = tree(out), time.monotonic() - started
+            out = folder / "killed"
+            out.mkdir()
+            survival = run_with_kills(
+                placed(kinds[kind], out, model), rng, longest_s=whole[kind][1] * 1.05, most_kills=KILLS_A_ROUND
+            )
+            facts = done.setdefault(kind, {"rounds": 0, "starts": 0, "kills": 0, "different": 0})
+            facts["rounds"] += 1
+            facts["starts"] += survival.starts
+            facts["kills"] += survival.kills
+            facts["different"] += tree(out) != whole[kind][0]
+            shutil.rmtree(out)
+            print(json.dumps({"kind": kind, **facts}), file=sys.stderr, flush=True)
+    total = {key: sum(facts[key] for facts in done.values()) for key in ("rounds", "starts", "kills", "different")}
+    return {"seed": seed, "seconds": round(time.monotonic() - begin), **total, "jobs": done}
+
+
+def main() -> None:
+    """Run from the command line; exit code 1 when an output differed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    parser.add_argument("--model", help="model folder; the one inside by default")
+    parser.add_argument("--log", type=Path)
+    asked = parser.parse_args()
+    summary = soak(asked.kills, asked.seconds, asked.seed, asked.model)
+    text = json.dumps(summary, indent=1)
+    print(text)
+    if asked.log:
+        asked.log.write_text(text + "\n")
+    sys.exit(1 if summary["different"] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Threads come from what this process may use, not from what the host has."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nerd_onnx.errors import ModelError, NotFiniteError
+from nerd_onnx.inference import session as module
+from nerd_onnx.inference.encoding import EncodedBatch
+from nerd_onnx.inference.session import Session, available_cpus, checked_logits, cpu_features
+from tests.support.failures import fails
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A host of 64 processors, whose control group files a test may write."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(module, "_CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(module, "_CGROUP_V1", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("quota", "cpus"), [("max 100000", 64), ("150000 100000", 2), ("50000 100000", 1), ("nonsense", 64)]
+)
+def test_a_version_2_quota_bounds_the_threads(host: Path, quota: str, cpus: int) -> None:
+    (host / "cpu.max").write_text(quota)
+    assert available_cpus() == cpus
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [("-1", 64), ("400000", 4)])
+def test_a_version_1_quota_bounds_the_threads(host: Path, quota: str, cpus: int) -> None:
+    (host / "cpu.cfs_quota_us").write_text(quota)
+    (host / "cpu.cfs_period_us").write_text("100000")
+    assert available_cpus() == cpus
+
+
+def test_without_a_quota_affinity_decides(host: Path) -> None:
+    assert not list(host.iterdir())
+    assert available_cpus() == 64
+
+
+def test_features_are_those_the_processor_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_vnni\n")
+    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "cpuinfo")
+    assert cpu_features() == ("avx2", "avx512_vnni")
+    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "gone")
+    assert cpu_features() == ()
+
+
+def make_model(
+    path: Path, inputs: list[str], location: str | None = None, *, first: float = 0, matmul: bool = False
+) -> Path:
+    """Write a graph that looks ids up in a table of 4 rows and 2 labels, and perhaps multiplies them by one matrix."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    rows = np.arange(8, dtype=np.float32)
+    rows[0] = first
+    table = helper.make_tensor("table", TensorProto.FLOAT, [4, 2], rows.tobytes(), raw=True)
+    if location is not None:
+        table.ClearField("raw_data")
+        table.data_location = TensorProto.EXTERNAL
+        entry = table.external_data.add()
+        entry.key, entry.value = "location", location
+    values = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "t"]) for name in inputs]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", "t", 2])
+    square = helper.make_tensor("square", TensorProto.FLOAT, [2, 2], rows[4:].tobytes(), raw=True)
+    nodes = [helper.make_node("Gather", ["table", inputs[0]], ["found" if matmul else "logits"])]
+    if matmul:
+        nodes += [
+            helper.make_node("Neg", ["found"], ["rows"]),
+            helper.make_node("MatMul", ["rows", "square"], ["logits"]),
+        ]
+    graph = helper.make_graph(nodes, "g", values, [output], [table, *([square] if matmul else [])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_a_network_scores_ids(tmp_path: Path) -> None:
+    session = Session(make_model(tmp_path / "m.onnx", ["input_ids", "attention_mask"]), optimized=False)
+    assert session.labels == 2
+    np.testing.assert_array_equal(session.logits(EncodedBatch(np.array([[3, 0]]))), [[[6, 7], [0, 1]]])
+
+
+@pytest.mark.parametrize("inputs", [["input_ids", "pixel_values"], ["ids"]])
+def test_foreign_inputs_are_refused(tmp_path: Path, inputs: list[str]) -> None:
+    with fails(ModelError, "other-inputs", found=", ".join(inputs)):
+        Session(make_model(tmp_path / "m.onnx", inputs), optimized=False)
+
+
+def test_what_is_no_token_classifier_is_refused(tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(make_model(tmp_path / "m.onnx", ["input_ids"]))
+    del model.graph.output[0].type.tensor_type.shape.dim[0]
+    del model.graph.input[0].type.tensor_type.shape.dim[0]
+    onnx.save(model, tmp_path / "flat.onnx")
+    with fails(ModelError, "other-output", file=tmp_path / "flat.onnx"):
+        Session(tmp_path / "flat.onnx", optimized=False)
+
+
+def test_failures_while_running_are_model_errors(tmp_path: Path) -> None:
+    session = Session(make_model(tmp_path / "m.onnx", ["input_ids"]), optimized=False)
+    with fails(ModelError, "cannot-run", tokens=2):
+        session.logits(EncodedBatch(np.array([[1, 99]])))
+    nan = Session(make_model(tmp_path / "n.onnx", ["input_ids"], first=float("nan")), optimized=False)
+    with fails(NotFiniteError, "not-finite", file=tmp_path / "n.onnx"):
+        nan.logits(EncodedBatch(np.array([[0]])))
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 2), (0, 2, 2), (1, 3, 2), (1, 2, 0), (1, 2, 3), (1, 2), (2,), ()])
+def test_logits_of_another_shape_than_asked_for_are_refused(shape: tuple[int, ...]) -> None:
+    batch = EncodedBatch(np.array([[1, 2]]))
+    with pytest.raises(ModelError):
+        checked_logits(np.zeros(shape, dtype=np.float32), batch, 2, "m.onnx")
+    unknown = len(shape) == 3 and shape[:2] == (1, 2) and shape[2] > 0
+    if not unknown:
+        with pytest.raises(ModelError):
+            checked_logits(np.zeros(shape, dtype=np.float32), batch, None, "m.onnx")
+
+
+def test_a_network_that_returns_too_few_segments_is_refused(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(make_model(tmp_path / "m.onnx", ["input_ids"]))
+    model.graph.node[0].output[0] = "all"
+    bounds = [helper.make_tensor(name, onnx.TensorProto.INT64, [1], [value]) for name, value in (("b", 0), ("e", 1))]
+    model.graph.initializer.extend(bounds)
+    model.graph.node.append(helper.make_node("Slice", ["all", "b", "e"], ["logits"]))
+    onnx.save(model, tmp_path / "m.onnx")
+    session = Session(tmp_path / "m.onnx", optimized=True)
+    assert session.logits(EncodedBatch(np.array([[1, 2]]))).shape == (1, 2, 2)
+    with pytest.raises(ModelError):
+        session.logits(EncodedBatch(np.array([[1, 2], [2, 3]])))
+
+
+def test_dynamic_quantization_of_whole_batches_is_noticed(tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    source = make_model(tmp_path / "m.onnx", ["input_ids"], matmul=True)
+    quantize_dynamic(source, tmp_path / "q.onnx")
+    assert not Session(source, optimized=False).mixes_texts
+    assert Session(tmp_path / "q.onnx", optimized=False).mixes_texts
+
+
+def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(np.arange(8, dtype=np.float32).tobytes())
+    (tmp_path / "model").mkdir()
+    inside = make_model(tmp_path / "model" / "m.onnx", ["input_ids"], location="weights.bin")
+    (tmp_path / "model" / "weights.bin").write_bytes((tmp_path / "secret.bin").read_bytes())
+    assert Session(inside, optimized=False).labels == 2
+    outside = make_model(tmp_path / "model" / "o.onnx", ["input_ids"], location="../secret.bin")
+    with fails(ModelError, "cannot-load", file=outside):
+        Session(outside, optimized=False)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "avx2 avx512f avx512_vnni", "int8, VNNI"),
+        ("x86_64", "avx2 avx_vnni", "int8, VNNI"),
+        ("x86_64", "avx2 avx512f", "int8, AVX-512"),
+        ("x86_64", "avx2", "int8, AVX2"),
+        ("AMD64", "", "int8, AVX2"),
+        ("aarch64", "asimddp", "int8, dot product"),
+        ("arm64", "", "int8, no dot product"),
+    ],
+)
+def test_the_kernels_are_named_by_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, flags: str, expected: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert module.integer_kernels() == expected
+
+
+def test_the_thread_plan_says_what_bounds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_cgroup_quota", lambda: 0.5)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    assert module.thread_plan(None) == "1, the container's quota of 0.5 processors"
+    assert module.thread_plan(3) == "3, as asked"
+    monkeypatch.setattr(module, "_cgroup_quota", lambda: None)
+    assert module.thread_plan(None) == "4, the processors this process may use"

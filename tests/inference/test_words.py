@@ -1,0 +1,169 @@
+"""Words of tokenizers whose pre-tokenizer makes none: SentencePiece's, byte-level ones, and none at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+from nerd_onnx.inference.encoding import TextEncoder
+from nerd_onnx.inference.words import split_at_borders
+from tests.support.models import sample_texts, train_tokenizer
+
+
+@pytest.fixture(scope="module", params=["metaspace", "whole", "bytes"])
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
+    file: Path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    special = ["<s>", "</s>", "<unk>"]
+    if request.param == "bytes":  # as ModernBERT: byte-level BPE, offsets with the space before a word
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+    else:  # as XLM-R and DeBERTa-v3, with and without a split at white space
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=600, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    tokenizer.train_from_iterator(sample_texts(), trainer)
+    if request.param == "whole":
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    ids = [(token, tokenizer.token_to_id(token)) for token in special[:2]]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ids)
+    tokenizer.save(str(file))
+    assert json.loads(file.read_text("utf-8"))["truncation"] is None
+    return TextEncoder(file)
+
+
+def words_of(encoder: TextEncoder, text: str) -> list[str]:
+    encoded = encoder.encode([text])
+    return [text[s:e] for s, e in zip(encoded.word_start, encoded.word_end, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("in Paris, and London.", ["in", "Paris", ",", "and", "London", "."]),
+        ('the "army" of (the state)', ["the", '"', "army", '"', "of", "(", "the", "state", ")"]),
+        ("the\n war", ["the", "war"]),
+        ("  ", []),
+    ],
+)
+def test_words_end_at_white_space_and_punctuation(encoder: TextEncoder, text: str, words: list[str]) -> None:
+    assert words_of(encoder, text) == words
+
+
+@given(st.text(alphabet="ab .,\n(\u00e9\u6771\u4eac\U0001f642", max_size=40))
+@settings(deadline=None)
+def test_words_are_in_order_and_without_white_space_at_their_ends(encoder: TextEncoder, text: str) -> None:
+    words = words_of(encoder, text)
+    assert all(word and word == word.strip() for word in words)
+    encoded = encoder.encode([text, text])
+    half = encoded.text_words[1]
+    assert encoded.word_start[:half].tolist() == encoded.word_start[half:].tolist()
+    assert (encoded.word_start[1:half] >= encoded.word_end[: half - 1]).all()
+
+
+def test_a_lone_space_token_is_the_first_of_its_word() -> None:
+    """SentencePiece and byte-level tokenizers put a space before rare words as a token of its own."""
+    texts = ["a ", "", "rare words", " x"]
+    offsets = np.array([[0, 1], [1, 2], [0, 4], [4, 5], [5, 8], [8, 10], [0, 1], [1, 2]])
+    text_tokens = np.array([0, 2, 2, 6, 8])
+    pre_tokens = np.array([0, 1, 0, 1, 1, 1, 0, 0])
+    found, opens = split_at_borders(texts, offsets, text_tokens, pre_tokens)
+    assert opens.tolist() == [False, False, True, True, False, False, True, False]  # the first text opens by itself
+    assert found[3].tolist() == [5, 5]
+    assert found[6].tolist() == [1, 1]
+    _, apart = split_at_borders(texts, offsets, text_tokens, np.arange(8))
+    assert apart.tolist() == [False, False, True, False, True, False, False, True]
+
+
+JOINED = [
+    ("in Saint-Pierre.", ["in", "Saint-Pierre", "."]),
+    ("the U.S. army, M.D.", ["the", "U.S.", "army", ",", "M.D."]),
+    ("Biwi No.1 (AT&T) won.", ["Biwi", "No.1", "(", "AT&T", ")", "won", "."]),
+    ("C-rich/G-poor", ["C-rich/G-poor"]),
+    ("a steven_noble b", ["a", "steven_noble", "b"]),
+    ("no - dash, no--dash- or -x", ["no", "-", "dash", ",", "no", "-", "-", "dash", "-", "or", "-", "x"]),
+    ("Reagan's don't", ["Reagan", "'", "s", "don", "'", "t"]),
+    ("I. The end. B. Next", ["I", ".", "The", "end", ".", "B", ".", "Next"]),
+    ("東京-大阪", ["東京-大阪"]),
+    ("New York-based, TGF-b-induced", ["New", "York", "-based", ",", "TGF-b", "-induced"]),
+    ("Spanish-language x-style film-making", ["Spanish", "-language", "x", "-style", "film", "-making"]),
+    ("The Ex-Based, Bo-ed B-basedness", ["The", "Ex-Based", ",", "Bo-ed", "B-basedness"]),
+    ("a U.S.-led St.-born", ["a", "U.S.", "-led", "St", ".", "-born"]),
+    ("-based --led", ["-", "based", "-", "-", "led"]),
+    ("", []),
+]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bert")
+    train_tokenizer(folder, "bert")
+    return folder / "tokenizer.json"
+
+
+@pytest.fixture(scope="module")
+def pretokens(bert: Path) -> TextEncoder:
+    return TextEncoder(bert)
+
+
+@pytest.fixture(scope="module")
+def treebank(bert: Path) -> TextEncoder:
+    return TextEncoder(bert, "treebank")
+
+
+@pytest.mark.parametrize(("text", "words"), JOINED)
+def test_treebank_words_are_what_people_write_together(treebank: TextEncoder, text: str, words: list[str]) -> None:
+    assert words_of(treebank, text) == words
+
+
+def test_joined_words_are_decided_by_the_first_of_them_whatever_stands_beside(
+    treebank: TextEncoder, pretokens: TextEncoder
+) -> None:
+    texts = [text for text, _ in JOINED]
+    together, own = treebank.encode(texts), pretokens.encode(texts)
+    assert set(together.word_token.tolist()) <= set(own.word_token.tolist())
+    np.testing.assert_array_equal(together.ids, own.ids)
+    for i, (_, words) in enumerate(JOINED):
+        first, last = together.text_words[i : i + 2]
+        found = zip(together.word_start[first:last], together.word_end[first:last], strict=True)
+        assert [texts[i][s:e] for s, e in found] == words
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from([*"ab1東 .-_/&'é🙂\u0301", "-led", "ing"]), max_size=60).map("".join))
+def test_joining_only_drops_borders_inside_words_without_white_space(
+    treebank: TextEncoder, pretokens: TextEncoder, text: str
+) -> None:
+    small, large = pretokens.encode([text]), treebank.encode([text])
+    assert set(large.word_start.tolist()) <= set(small.word_start.tolist())
+    assert set(large.word_end.tolist()) <= set(small.word_end.tolist())
+    assert (large.word_start[1:] >= large.word_end[:-1]).all()
+    for start, end in zip(large.word_start, large.word_end, strict=True):
+        inside = (small.word_start >= start) & (small.word_end <= end)
+        assert inside.any()
+        assert inside.sum() == 1 or not any(map(str.isspace, text[start:end]))
+
+
+def test_no_text_is_one_word(treebank: TextEncoder) -> None:
+    words = words_of(treebank, "a." * 5000)
+    assert len(words) > 200
+    assert "".join(words) == "a." * 5000
+
+
+def test_a_long_run_of_letters_costs_its_length(treebank: TextEncoder) -> None:
+    """Backtracking over it would take hours; the runs that stand between signs stay words."""
+    text = "0f" * 500_000 + " Saint-Pierre " + "ab-" * 200_000 + " x-" + "ing" * 200_000 + "-led" * 100_000
+    words = words_of(treebank, text)
+    assert words[:2] == ["0f" * 500_000, "Saint-Pierre"]
+    assert "".join(words) == text.replace(" ", "")

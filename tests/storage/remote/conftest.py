@@ -1,0 +1,71 @@
+"""Fixtures for tests of stores: a real S3 server, inputs, the small model."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nerd_onnx.storage import remote
+from nerd_onnx.tagging.job import TagJob
+from tests.storage.remote.helpers import ROWS, write_large
+from tests.support.processes import command
+from tests.support.runs import texts, write_lines, write_parquet
+from tests.support.s3_server import KEYS, S3, serving
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """Run a server for all tests."""
+    with serving(tmp_path_factory.mktemp("server") / "log") as running:
+        yield running
+
+
+@pytest.fixture
+def s3(server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """Give the server, empty, also to this process."""
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
+        monkeypatch.setenv(name, value)
+    remote._arrow_filesystem.cache_clear()
+    server.clear()
+    return server
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the inputs: small ones, and some of over 10 MB, most of it in a column that nobody looks at."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = texts(ROWS)
+    write_parquet(folder / "a.parquet", rows, 50)
+    write_lines(folder / "a.jsonl.gz", rows)
+    write_lines(folder / "a.jsonl", rows)
+    write_large(folder, rows)
+    for part, name in enumerate(("year=2024/a.parquet", "year=2024/b c%20.parquet", "year=2025/ü.jsonl")):
+        (folder / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        write = write_lines if name.endswith("jsonl") else write_parquet
+        write(folder / "set" / name, rows[part * 30 :][:30])
+    return folder
+
+
+@pytest.fixture
+def run(tiny_bundle: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Give a function that runs the program to its end."""
+
+    def runs(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        asked = command(*arguments, "--model", tiny_bundle, "--work-dir", tmp_path / "work")
+        return subprocess.run(asked, capture_output=True, text=True, check=False, env=environment, timeout=120)
+
+    return runs
+
+
+@pytest.fixture
+def job(data: Path, tmp_path: Path) -> Callable[..., TagJob]:
+    """Give a function that makes a job of the small file."""
+
+    def makes(output: str, source: str | None = None, **options: Any) -> TagJob:
+        return TagJob([source or str(data / "a.jsonl")], output, work_dir=str(tmp_path / "work"), **options)
+
+    return makes

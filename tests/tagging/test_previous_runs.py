@@ -1,0 +1,139 @@
+"""What a dry run says of the runs before: what is safe, what would be refused; and nothing changes by asking."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nerd_onnx.cli.tag import main
+from nerd_onnx.durability.lock import RunLock
+from nerd_onnx.errors import NerdError, OutputError
+from nerd_onnx.tagger import Tagger
+from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.previous_runs import done_before
+from nerd_onnx.tagging.run import tag_files
+from tests.support.commands import runner
+from tests.support.failures import fails, failure_of
+from tests.support.processes import work_folder
+from tests.support.runs import interrupt, texts, write_lines, write_parquet
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Make a folder of three files of 60 rows each."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.parquet", "b.parquet"):
+        write_parquet(tmp_path / "in" / name, texts(60), 20)
+    write_lines(tmp_path / "in" / "c.jsonl", texts(60))
+    return tmp_path / "in"
+
+
+def job(source: Path, output: Path, **options: Any) -> TagJob:
+    return TagJob([str(source)], str(output), **{"chunk_rows": 20, **options})
+
+
+def standing(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Tell all files at any depth by content and time."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_folder_half_done(tagger: Tagger, source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert done_before(tagger, [job(source, output)]) == {"safe_rows": 0, "finished_files": 0}
+    interrupt(tagger, job(source, output), 5)
+    before = standing(tmp_path)
+    assert done_before(tagger, [job(source, output, resume=True)]) == {"safe_rows": 100, "finished_files": 1}
+    assert done_before(tagger, [job(source, output, overwrite=True)]) == {"safe_rows": 0, "finished_files": 0}
+    with fails(OutputError, "interrupted-run", safe_rows=100):
+        done_before(tagger, [job(source, output)])
+    assert standing(tmp_path) == before
+    report = tag_files(tagger, job(source, output, resume=True))
+    assert report.resumed_rows == 100
+    assert done_before(tagger, [job(source, output, resume=True)]) == {"safe_rows": 0, "finished_files": 3}
+
+
+def _another_begun(source: Path) -> None:
+    write_parquet(source / "b.parquet", texts(61))
+
+
+def _another_finished(source: Path) -> None:
+    write_parquet(source / "a.parquet", texts(61))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "of_tagger"),
+    [
+        (_another_begun, {}, {}),
+        (_another_finished, {}, {}),
+        (None, {"limit": 7}, {}),
+        (None, {"layout": "wide"}, {}),
+        (None, {"on_error": "null"}, {}),
+        (None, {}, {"min_score": 0.5}),
+        (None, {}, {"model": None}),
+    ],
+)
+def test_it_refuses_what_the_run_refuses(
+    tagger: Tagger,
+    tiny_bundle: Path,
+    source: Path,
+    tmp_path: Path,
+    change: Callable[[Path], None] | None,
+    options: dict[str, Any],
+    of_tagger: dict[str, Any],
+) -> None:
+    output = tmp_path / "out"
+    interrupt(tagger, job(source, output), 5)
+    if change is not None:
+        change(source)
+    other = Tagger.load(**{"model": tiny_bundle, **of_tagger})
+    work = job(source, output, resume=True, **options)
+    before = standing(tmp_path)
+    with pytest.raises(NerdError) as planned:
+        done_before(other, [work])
+    assert standing(tmp_path) == before
+    with pytest.raises(type(planned.value)) as run:
+        tag_files(other, work)
+    assert str(run.value).startswith(str(planned.value))  # the run adds how many rows are safe
+
+
+def test_a_finished_file_is_looked_at(tagger: Tagger, source: Path, tmp_path: Path) -> None:
+    work = job(source / "a.parquet", tmp_path / "o.parquet", resume=True)
+    tag_files(tagger, job(source / "a.parquet", tmp_path / "o.parquet"))
+    assert done_before(tagger, [work]) == {"safe_rows": 0, "finished_files": 1}
+    os.utime(tmp_path / "o.parquet", (1, 1))
+    with fails(OutputError, "older-than-input"):
+        done_before(tagger, [work])
+
+
+def test_the_command_says_it_while_another_run_is_at_it(
+    tagger: Tagger, tiny_bundle: Path, source: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    output = tmp_path / "out"
+    interrupt(tagger, job(source, output), 5)
+    run = runner("nerd-tag", main, monkeypatch, capfd)
+    arguments = (source, output, "--model", tiny_bundle, "--chunk-rows", 20, "--resume", "--dry-run")
+    with RunLock(str(output), str(work_folder(output))):
+        before = standing(tmp_path)
+        code, _, err = run(*arguments, "--json")
+        facts = json.loads(err)
+        assert (code, facts["rows"], facts["safe_rows"], facts["finished_files"]) == (0, None, 100, 1)
+        assert "\nsafe rows: 100\nfinished files: 1\n" in run(*arguments)[2]
+        assert standing(tmp_path) == before
+    _another_begun(source)
+    code, _, err = run(*arguments, "--json")
+    failure = failure_of(err)
+    assert (code, failure["reason"], failure["changed"].partition(" ")[0]) == (1, "input-changed", "size")
+
+
+def test_streams_have_no_runs_before(tagger: Tagger, source: Path) -> None:
+    work = TagJob([str(source / "c.jsonl")], "-")
+    assert done_before(tagger, [work]) == {"safe_rows": 0, "finished_files": 0}

@@ -1,0 +1,198 @@
+"""nerd-view: what nerd-tag wrote, read back in every unit, on a page that is data and stays so."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from nerd_onnx.cli.view import command
+from nerd_onnx.errors import InputError, OptionError, OutputError
+from nerd_onnx.formats.tagged_file import TaggedEntity, TaggedRow, sampled, tagged_rows
+from nerd_onnx.tagger import Tagger
+from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.run import tag_files
+from nerd_onnx.view.page import MOST_CHARACTERS, view_page
+from tests.conftest import ROOT
+from tests.support.failures import fails
+
+TEXTS = [
+    "Angela Merkel met Barack Obama in Berlin.",
+    "🙂🙂 José Mourinho \U0001f1ea\U0001f1f8 lives in São Paulo 東京.",
+    None,
+    "",
+    "</script><script>alert(1)</script> <!-- Angela Merkel & \u2028 'x' \x1b[2J",
+]
+
+
+def tagged(tmp_path: Path, name: str, unit: str = "codepoint") -> Path:
+    """Tag the texts with the model inside."""
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(TEXTS)))
+    tagger = Tagger.load(offset_unit=unit)
+    tag_files(tagger, TagJob([str(source)], str(tmp_path / name), overwrite=True))
+    tagger.close()
+    return tmp_path / name
+
+
+def data_of(page: str) -> Any:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+@pytest.mark.parametrize("unit", ["codepoint", "utf8", "utf16"])
+@pytest.mark.parametrize("name", ["o.parquet", "o.jsonl.gz"])
+def test_entities_are_read_back_in_any_unit(tmp_path: Path, name: str, unit: Any) -> None:
+    path = tagged(tmp_path, name, unit)
+    rows = list(tagged_rows(str(path), unit=unit))
+    assert [row.text for row in rows] == TEXTS
+    assert [row.entities is None for row in rows] == [text is None for text in TEXTS]
+    expected = Tagger.load().tag(TEXTS)
+    for row, entities in zip(rows, expected, strict=True):
+        assert [(e.start, e.end, e.label, e.fine_label) for e in row.entities or ()] == [
+            (e.start, e.end, e.label, e.fine_label) for e in entities or ()
+        ]
+    if name == "o.parquet" and unit != "utf8":
+        with fails(OptionError, "other-offset-unit", file=path, found=unit):
+            list(tagged_rows(str(path), unit="utf8"))
+
+
+def test_a_page_holds_every_text_whole_and_runs_only_its_own_script(tmp_path: Path) -> None:
+    rows = list(tagged_rows(str(tagged(tmp_path, "o.parquet"))))
+    page = view_page(rows, "a\x1b[1m<b>.parquet", "about </script>")
+    data = data_of(page)
+    texts = ["".join(p if isinstance(p, str) else p[0] for p in row["parts"]) for row in data["rows"]]
+    assert texts == [text or "" for text in TEXTS]
+    marked = [part for row in data["rows"] for part in row["parts"] if not isinstance(part, str)]
+    assert len(marked) == sum(len(row.entities or ()) for row in rows) > 4
+    assert {data["labels"][part[1]] for part in marked} == set(data["labels"])
+    assert "\x1b" not in page
+    assert page.count("<script") == page.count("</script>") == 2
+    assert "alert(1)<" not in page
+    script = page[page.rindex("<script>") + len("<script>") : page.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+    assert not re.search(r"https?://", page)
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            for key, value in attrs:
+                assert key not in ("src", "action"), (tag, key)
+                assert not key.startswith("on"), (tag, key)
+                assert key != "href" or value in ("data:,", "#rows")
+
+    Links().feed(page)
+
+
+def test_a_novel_is_cut_and_says_so() -> None:
+    far = TaggedEntity(MOST_CHARACTERS + 5, MOST_CHARACTERS + 8, "person", None, 0.5)
+    text = "x" * (MOST_CHARACTERS + 500)
+    row = data_of(view_page([TaggedRow(0, text, [TaggedEntity(1, 3, "person", None, None), far])], "t", "a"))["rows"][0]
+    assert row["cut"] == 500
+    assert [len(p if isinstance(p, str) else p[0]) for p in row["parts"]] == [1, 2, MOST_CHARACTERS - 3]
+
+
+def test_rows_are_drawn_by_chance_but_the_same_for_a_seed() -> None:
+    rows = [TaggedRow(i, str(i), []) for i in range(500)]
+    first = sampled(iter(rows), 50, 1)
+    assert first == sampled(iter(rows), 50, 1) != sampled(iter(rows), 50, 2)
+    assert [row.number for row in first] == sorted(row.number for row in first)
+    assert max(row.number for row in first) > 300
+    assert sampled(iter(rows), 1000, 1) == rows
+
+
+@pytest.mark.parametrize(
+    ("table", "reason", "fields"),
+    [
+        ({"text": ["a"]}, "column-missing", {"column": "entities"}),
+        ({"text": ["a"], "entities": ["x"]}, "not-entities", {"column": "entities", "found": "string"}),
+        (
+            {"text": ["a"], "entities": [[{"start": 0, "end": 9, "label": "p"}]]},
+            "entity-outside-text",
+            {"row": 0, "start": 0, "end": 9},
+        ),
+        ({"text": ["a"], "entities": [[{"start": None, "end": 1, "label": "p"}]]}, "not-entities", {"row": 0}),
+        (
+            {"text": ["é a"], "entities": [[{"start": 3, "end": 4, "label": "p", "text": "a"}]]},
+            "entity-outside-text",
+            {"row": 0, "start": 3, "end": 4},
+        ),
+        (
+            {"text": [None], "entities": [[{"start": 0, "end": 1, "label": "p"}]]},
+            "entity-outside-text",
+            {"row": 0, "start": 0, "end": 1},
+        ),
+    ],
+)
+def test_what_is_not_tagged_is_refused(
+    tmp_path: Path, table: dict[str, Any], reason: str, fields: dict[str, Any]
+) -> None:
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    with fails(InputError, reason, file=tmp_path / "t.parquet", **fields):
+        list(tagged_rows(str(tmp_path / "t.parquet")))
+
+
+def test_the_command_writes_beside_its_input_and_never_over_a_file(tmp_path: Path) -> None:
+    path = tagged(tmp_path, "o.parquet")
+    code = "from nerd_onnx.cli.view import main; main()"
+    view = [sys.executable, "-c", code]
+    done = subprocess.run([*view, str(path)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "o.parquet.html: 5 rows of o.parquet (the first ones)" in done.stderr
+    page = (tmp_path / "o.parquet.html").read_text("utf-8")
+    assert len(data_of(page)["rows"]) == 5
+    again = subprocess.run([*view, str(path)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert again.returncode == 1
+    assert again.stderr.count("\n") == 1
+    assert "--overwrite" in again.stderr
+    some = [*view, str(path), "-", "--rows", "2", "--sample"]
+    piped = subprocess.run(some, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert len(data_of(piped.stdout)["rows"]) == 2
+    missing = subprocess.run([*view, str(tmp_path / "none")], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_file_without_rows_is_one_without_entities(tmp_path: Path, *, typed: bool) -> None:
+    (tmp_path / "t.jsonl").touch()
+    assert list(tagged_rows(str(tmp_path / "t.jsonl"), typed=typed)) == []
+
+
+@pytest.mark.parametrize(
+    "entity",
+    ["null", "7", '{"start": "0", "end": 1, "label": "p"}', '{"start": 0, "end": 1, "label": "p", "score": "high"}'],
+)
+def test_lines_with_other_entities_are_named(tmp_path: Path, entity: str) -> None:
+    good = '{"id": 1, "text": "Anna", "entities": [{"start": 0, "end": 4, "label": "p"}]}'
+    bad = f'{{"id": "x", "text": "Anna", "entities": [{entity}]}}'
+    (tmp_path / "t.jsonl").write_text(f"{good}\n{bad}\n")
+    rows = tagged_rows(str(tmp_path / "t.jsonl"))
+    assert next(rows).entities == [TaggedEntity(0, 4, "p", None, None)]
+    with fails(InputError, "not-entities", file=tmp_path / "t.jsonl", row=2):
+        next(rows)
+
+
+def test_offsets_in_another_unit_are_noticed(tmp_path: Path) -> None:
+    path = tagged(tmp_path, "o.jsonl", "utf8")
+    with fails(InputError, "entity-text-differs", file=path, row=2):
+        list(tagged_rows(str(path)))
+
+
+def test_the_page_never_takes_the_place_of_its_input(tmp_path: Path) -> None:
+    source = tmp_path / "v.jsonl"
+    source.write_text('{"text": "a", "entities": []}\n')
+    done = CliRunner().invoke(command, [str(source), str(source), "--overwrite"], standalone_mode=False)
+    assert isinstance(done.exception, OutputError)
+    assert source.read_text() == '{"text": "a", "entities": []}\n'
