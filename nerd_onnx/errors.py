@@ -27,7 +27,9 @@ class NerdError(Exception):
     exit_code: int = 1
     code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, reason: str, **fields: Field) -> None:
+    def __init__(self, message: str, *, reason: str = "unknown", **fields: Field) -> None:
+        # Polars makes an error again from its message alone, so the reason has a default. A test checks that every place
+        # of ours gives one.
         super().__init__(message)
         self.reason = reason
         self.fields: dict[str, Field] = fields
