@@ -28,8 +28,8 @@ class NerdError(Exception):
     code: ClassVar[str] = "error"
 
     def __init__(self, message: str, *, reason: str = "unknown", **fields: Field) -> None:
-        # Polars makes an error again from its message alone, so the reason has a default. A test checks that every place
-        # of ours gives one.
+        # Polars makes an error again from its message alone, so the reason has a default. A test checks that all places
+        # of ours give one.
         super().__init__(message)
         self.reason = reason
         self.fields: dict[str, Field] = fields
