@@ -33,3 +33,12 @@ def test_completion_is_offered_as_the_docs_say(shell: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "_NERD_TAG_COMPLETE=" in done.stdout
+
+
+def test_the_picture_shows_what_the_default_model_and_the_reports_say() -> None:
+    spec = importlib.util.spec_from_file_location("make_picture", ROOT / "docs" / "make_picture.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "picture.svg").read_text("utf-8") == module.picture(), "python docs/make_picture.py"
