@@ -2,23 +2,26 @@
 PYTHON ?= .venv-dev/bin/python
 PEERS ?= .venv-peers
 
-.PHONY: setup test soak engines lint types wheel docs bench peers ci
+.PHONY: setup test test-slow soak engines lint types wheel docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
 	$(PYTHON) -m pip install -q -c constraints.txt -e '.[dev]'
 
-test:             ## all tests
+test:             ## the tests of the README: a few minutes
 	$(PYTHON) -m pytest -q
+
+test-slow:        ## the tests marked slow, which the README's command leaves out
+	$(PYTHON) -m pytest -q -m slow
 
 soak:             ## the long forms: kills, every step of the disk protocol, damaged files, leaks; an hour and more
 	$(PYTHON) -m tests.durability.soak --kills 300 --log soak.json
-	NERD_LONG=1 $(PYTHON) -m pytest -q tests/durability/test_crashes.py
+	NERD_LONG=1 $(PYTHON) -m pytest -q -m "not engines" tests/durability/test_crashes.py
 	$(PYTHON) -m tests.hostile.fuzz --cases 1000000 --seconds 3600
 	$(PYTHON) -m tests.durability.leaks --minutes 20 --log leaks.json
 
 engines:          ## real Ray and Spark, with workers that are killed; needs the [ray] and [spark] extras and Java
-	$(PYTHON) -m pytest -q -m engines tests/engines
+	$(PYTHON) -m pytest -q -m engines -n 0 tests/engines
 
 lint:             ## style, import direction, formatting
 	$(PYTHON) -m ruff check .

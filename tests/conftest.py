@@ -1,43 +1,55 @@
-"""Shared fixtures: small real models and bundles, made once a session."""
+"""Shared fixtures and settings of all tests: small real models and bundles, and how many examples hypothesis tries."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from nerd_onnx.tagger import Tagger
+from tests.support import profiles
+from tests.support.make_models import MODELS
 from tests.support.models import FINE_LABELS, make_checkpoint
+from tests.support.shared import made_once
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
+profiles.load()
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers share the processors, and for networks this small more threads in torch only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, tuple[str, ...]], Path]:
-    """Give a function that makes, once each, the checkpoint of a family with some labels."""
-    made: dict[tuple[str, tuple[str, ...]], Path] = {}
+    """Return a function that makes, once per session, the checkpoint of a family with some labels."""
 
     def make(family: str, labels: tuple[str, ...] = FINE_LABELS) -> Path:
-        if (family, labels) not in made:
-            made[family, labels] = make_checkpoint(tmp_path_factory.mktemp(family) / "checkpoint", family, labels)
-        return made[family, labels]
+        name = f"{family}-{hashlib.sha256(repr(labels).encode()).hexdigest()[:12]}/checkpoint"
+        return made_once(tmp_path_factory, name, lambda folder: make_checkpoint(folder, family, labels))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Export the tiny two-level BERT as an int8 bundle; its limits are wide, for random weights have many near ties."""
-    from nerd_export.config import VerifyLimits
-    from nerd_export.conversion.export import ExportRequest, export_bundle
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that copies a model of ``tests/data/models``, so that no test changes the committed one."""
 
-    output = tmp_path_factory.mktemp("bundle") / "tiny"
-    limits = VerifyLimits(min_entity_agreement=0.5, max_labels_changed=0.2, max_f1_drop=1)
-    request = ExportRequest(str(checkpoint("bert")), output, level="fine", segment_tokens=48, limits=limits)
-    export_bundle(request, lambda _: None)
-    return output
+    def copy(name: str) -> Path:
+        return made_once(tmp_path_factory, f"committed/{name}", lambda folder: shutil.copytree(MODELS / name, folder))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(committed: Callable[[str], Path]) -> Path:
+    """Return the tiny two-level BERT as an int8 bundle."""
+    return committed("int8")
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.tagger import open_network
 from tests.support.failures import fails
 from tests.support.models import sample_texts
+from tests.support.profiles import example_count
 
 SCRIPTS = st.sampled_from(
     [
@@ -72,7 +73,7 @@ def odd_tagger(model: Path) -> Iterator[Tagger]:
 
 
 @given(texts=TEXTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 def test_offsets_are_slices_whatever_the_script(tagger: Tagger, texts: list[str | None]) -> None:
     for text, entities in zip(texts, tagger.tag(texts), strict=True):
         assert (entities is None) == (text is None)
@@ -85,7 +86,7 @@ def test_offsets_are_slices_whatever_the_script(tagger: Tagger, texts: list[str 
 
 
 @given(texts=TEXTS, seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=example_count(40), deadline=None)
 def test_same_entities_alone_shuffled_and_in_other_batches(
     tagger: Tagger, odd_tagger: Tagger, texts: list[str | None], seed: int
 ) -> None:

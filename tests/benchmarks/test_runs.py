@@ -204,6 +204,7 @@ def run_suite(folder: Path, bundle: Path, *options: str) -> tuple[dict[str, Any]
     return report, done.stdout
 
 
+@pytest.mark.slow
 def test_suite_runs_without_shared_data(tmp_path: Path, tiny_bundle: Path) -> None:
     options = ["--shared", str(tmp_path / "none"), "--peer", "nerd_tag", "--peer", "transformers_pipeline"]
     report, text = run_suite(tmp_path, tiny_bundle, *options, "--growth-rows", "5")
@@ -252,6 +253,7 @@ def test_another_bundle_runs_only_where_one_is_given(tmp_path: Path) -> None:
     assert replace(plain, other_model=tmp_path).about() != plain.about()
 
 
+@pytest.mark.slow
 def test_suite_scores_peers_on_labelled_text_and_goes_on_where_it_ended(
     tmp_path: Path, tiny_bundle: Path, checkpoint: Callable[[str], Path]
 ) -> None:

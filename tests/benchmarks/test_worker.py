@@ -161,13 +161,13 @@ def test_model_files_are_made_once_and_whole(tmp_path: Path, sources: Sources, m
     assert calls == ["fail"]
 
 
-def test_every_peer_that_this_environment_can_run_tags(tmp_path: Path, sources: Sources) -> None:
-    from nerd_export.models.onnx_export import export_onnx, load_checkpoint
-
+@pytest.mark.slow
+def test_every_peer_that_this_environment_can_run_tags(
+    tmp_path: Path, sources: Sources, committed: Callable[[str], Path]
+) -> None:
     source = tmp_path / "in.parquet"
     pq.write_table(pa.table({"text": sample_texts()[:9]}), source)
-    export_onnx(load_checkpoint(str(sources.checkpoint), lambda _: None), tmp_path)
-    ready = replace(sources, exported=tmp_path, calibration=source)
+    ready = replace(sources, exported=committed("plain"), calibration=source)
     file = write_sources(ready, tmp_path / "sources.json")
     for name in ("pytorch_bf16", "optimum_int8", "onnxruntime_static"):
         command = [sys.executable, "-m", "benchmarks.processes.serve", name, str(file)]

@@ -111,9 +111,9 @@ def test_formats_convert_both_ways(nerd_tag: Run, tmp_path: Path) -> None:
     assert all(row["entities"] == row["again"] for row in rows)
 
 
-def test_standard_streams(tiny_bundle: Path, tmp_path: Path) -> None:
-    whole = process(tiny_bundle, SAMPLE, tmp_path / "out.jsonl")
-    assert whole.returncode == 0, whole.stderr
+def test_standard_streams(nerd_tag: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    code, _, err = nerd_tag(SAMPLE, tmp_path / "out.jsonl")
+    assert code == 0, err
     piped = process(tiny_bundle, "-", "-", "--threads", 1, "--batch-tokens", 99, input=SAMPLE.read_bytes())
     assert piped.returncode == 0
     assert piped.stdout == (tmp_path / "out.jsonl").read_bytes()
@@ -352,7 +352,7 @@ def test_help_and_version(nerd_tag: Run) -> None:
     [
         ("wikipedia_sentences.parquet", 300),
         ("novels_paragraphs.parquet", 150),
-        ("novels_documents.parquet", 1),
+        pytest.param("novels_documents.parquet", 1, marks=pytest.mark.slow),
         ("speeches_and_masc.jsonl.gz", 150),
     ],
 )

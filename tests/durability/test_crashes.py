@@ -19,6 +19,7 @@ from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
+from tests.support.marks import slow_but
 from tests.support.runs import (
     at_step,
     in_child,
@@ -86,7 +87,7 @@ def whole(tagger: Tagger, name: str, data: Path, tmp_path: Path) -> dict[str, by
     return tree(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(["parquet", "lines", "rejects"], CASES))
 def test_a_kill_before_any_step_changes_no_byte(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> None:
     expected = whole(tagger, name, data, tmp_path)
     (tmp_path / "count").mkdir()
@@ -109,7 +110,7 @@ def test_a_kill_before_any_step_changes_no_byte(tagger: Tagger, data: Path, tmp_
         assert report.finished_before or report.rows == 150
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(["gzip", "folder"], CASES))
 def test_a_kill_while_going_on_changes_no_byte(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> None:
     """Every run dies a few steps after the one before; in the end the work is done all the same."""
     expected = whole(tagger, name, data, tmp_path)
@@ -139,7 +140,7 @@ def one_line() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-@pytest.mark.parametrize("name", ["parquet", "gzip", "folder", "rejects"])
+@pytest.mark.parametrize("name", slow_but(["folder"], ["parquet", "gzip", "folder", "rejects"]))
 def test_a_failing_step_is_one_line_and_changes_no_byte(
     tagger: Tagger, data: Path, tmp_path: Path, name: str, code: int
 ) -> None:
@@ -169,7 +170,7 @@ def test_a_failing_step_is_one_line_and_changes_no_byte(
     assert failed >= (12 if STRIDE == 1 else 1)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(["to parquet"], CASES))
 def test_a_disk_that_fills_up_at_any_size(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> None:
     expected = whole(tagger, name, data, tmp_path)
     largest = max(map(len, expected.values()))
@@ -206,7 +207,7 @@ def on_tmpfs(folder: Path, size: int, work: Callable[[], None]) -> int:
     return in_child(mounted)
 
 
-@pytest.mark.parametrize("name", ["parquet", "lines", "folder"])
+@pytest.mark.parametrize("name", slow_but(["lines"], ["parquet", "lines", "folder"]))
 def test_a_small_disk(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> None:
     expected = whole(tagger, name, data, tmp_path)
     out = tmp_path / "out"

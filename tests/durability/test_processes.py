@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.marks import slow_but
 from tests.support.processes import command, run_with_kills, start, wait_for_chunks, work_folder
 from tests.support.runs import texts, tree, write_lines, write_parquet
 
@@ -35,7 +36,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), [("a.parquet", "o.parquet"), ("a.jsonl.gz", "o.jsonl.gz"), ("set", "set")]
+    ("source", "target"),
+    slow_but([("a.parquet", "o.parquet")], [("a.parquet", "o.parquet"), ("a.jsonl.gz", "o.jsonl.gz"), ("set", "set")]),
 )
 def test_kills_at_random_moments_change_no_byte(
     tiny_bundle: Path, data: Path, tmp_path: Path, source: str, target: str
@@ -56,7 +58,9 @@ def test_kills_at_random_moments_change_no_byte(
         shutil.rmtree(out)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), slow_but([(signal.SIGINT, 130)], [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+)
 def test_a_signal_stops_and_names_the_command_that_goes_on(
     tiny_bundle: Path, data: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -78,6 +82,7 @@ def test_a_signal_stops_and_names_the_command_that_goes_on(
     assert list(tmp_path.iterdir()) == [output]
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_stops_at_once(tiny_bundle: Path, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "o.parquet"
     process = start(data / "a.parquet", output, "--model", tiny_bundle, "--chunk-rows", 150)

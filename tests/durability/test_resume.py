@@ -20,6 +20,7 @@ from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
 from tests.support.processes import work_folder
+from tests.support.profiles import example_count
 from tests.support.runs import interrupt, texts, tree, write_lines, write_parquet
 
 STOPPED_AFTER = 5  # batches of 20 rows
@@ -253,7 +254,7 @@ def test_a_damaged_chunk_is_done_again(tagger: Tagger, source: Path, output: Pat
         output.unlink()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=example_count(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_remains_of_a_journal_give_the_same_bytes_or_a_refusal(
     tagger: Tagger, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

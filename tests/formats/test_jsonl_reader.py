@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError
 from tests.support.failures import fails
+from tests.support.profiles import example_count
 from tests.support.tables_io import (
     JSON_ROWS,
     Writer,
@@ -45,7 +46,7 @@ def gzip_members(content: bytes) -> bytes:
     return gzip.compress(content[:middle]) + gzip.compress(content[middle:])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 @given(
     rows=JSON_ROWS,
     ascii_only=st.booleans(),
@@ -248,7 +249,7 @@ def test_typed_one_schema_for_all_rows(write: Writer) -> None:
     assert table["d"].to_pylist() == ["2020-01-01T00:00:00Z", None, None]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=example_count(40), deadline=None)
 @given(st.lists(st.fixed_dictionaries({"text": st.none() | st.text()}, optional={
     "i": st.none() | st.integers(-(2**63), 2**63 - 1),
     "f": st.none() | st.floats(allow_nan=False, allow_infinity=False),

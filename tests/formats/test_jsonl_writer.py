@@ -26,6 +26,7 @@ from nerd_onnx.formats.jsonl.values import dumped, dumped_lists, json_values
 from nerd_onnx.formats.jsonl.writer import JsonLinesSink
 from nerd_onnx.formats.layouts import Layout
 from tests.support.failures import fails
+from tests.support.profiles import example_count
 from tests.support.tables_io import ENTITIES, JSON_ROWS, converted, invalid_utf8, opened
 
 SPACE = st.text(st.sampled_from(" \t"), max_size=2)
@@ -60,7 +61,7 @@ def unfit(folder: Path, content: str, layout: Layout) -> Mapping[int, str]:
         return sink.unfit(next(source.batches()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 @given(
     rows=JSON_ROWS, ascii_only=st.booleans(), end=st.sampled_from(["\n", "\r\n"]), space=st.tuples(SPACE, SPACE, SPACE)
 )
@@ -237,7 +238,7 @@ def test_parquet_becomes_lines(tmp_path: Path) -> None:
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=example_count(25), deadline=None)
 @given(JSON_ROWS)
 def test_lines_to_parquet_to_lines(rows: list[dict[str, Any]]) -> None:
     rows = [{"text": row["text"], "n": i, "s": {"keys": list(row)}} for i, row in enumerate(rows)]

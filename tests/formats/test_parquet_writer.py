@@ -20,6 +20,7 @@ from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.parquet import writer
 from tests.support.failures import fails
+from tests.support.profiles import example_count
 from tests.support.tables_io import ENTITIES, METADATA, converted, opened, words_as_entities
 
 TEXT = st.text(max_size=6)
@@ -94,7 +95,7 @@ def codecs_of(path: Path) -> dict[str, str]:
     return {group.column(i).path_in_schema: group.column(i).compression for i in range(group.num_columns)}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=example_count(120), deadline=None)
 @given(table=tables(), batch_rows=st.integers(1, 5), group_rows=st.integers(1, 6), data=st.data())
 def test_any_table_comes_back_with_one_column_more(
     table: pa.Table, batch_rows: int, group_rows: int, data: st.DataObject

@@ -29,6 +29,7 @@ from nerd_onnx.tagging.run import tag_files
 from nerd_onnx.terminal import printable
 from tests.conftest import ROOT
 from tests.support.failures import fails, failure_of
+from tests.support.marks import slow_but
 from tests.support.models import sample_texts
 from tests.support.processes import command
 from tests.support.quick_tagger import quick_tagger
@@ -62,7 +63,7 @@ def prose(size: int) -> str:
     return "\n\n".join(sample_texts() * (size // 20_000 + 1))[:size]
 
 
-@pytest.mark.parametrize(("kind", "bytes_a_byte"), [("parquet", 11), ("jsonl", 10)])
+@pytest.mark.parametrize(("kind", "bytes_a_byte"), slow_but([("parquet", 11)], [("parquet", 11), ("jsonl", 10)]))
 def test_memory_grows_by_little_with_a_text_and_time_in_proportion(
     tmp_path: Path, kind: str, bytes_a_byte: int
 ) -> None:
@@ -80,6 +81,7 @@ def test_memory_grows_by_little_with_a_text_and_time_in_proportion(
     assert large["cpu_s"] < 4 * 2 * small["cpu_s"]  # processor time: no other process counts
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_many_rows(tmp_path: Path) -> None:
     with (tmp_path / "in.jsonl").open("w") as file:
         for i in range(120_000):
@@ -276,6 +278,7 @@ def test_offline_is_kept_and_nothing_is_fetched_unasked(tmp_path: Path) -> None:
     subprocess.run(arguments, env=environment, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_damaged_files_of_every_kind_in_short() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.hostile.fuzz", "--cases", "3000", "--seconds", "60"],

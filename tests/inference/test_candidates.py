@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nerd_onnx.inference.arrays import Bools, Floats
 from nerd_onnx.inference.candidates import EVIDENCE, LEVELS, Candidates, WordProbabilities, choose, find_candidates
 from tests.support.calibrations import weighing
+from tests.support.profiles import example_count
 
 # Few values, so that many lie on a level; float32, as networks give them.
 PROBABILITIES = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.3, 0.31, 0.5, 0.69, 0.7, 0.9, 1.0])
@@ -86,7 +87,7 @@ def searched(of_type: Floats, parted: Bools) -> set[tuple[int, int, int]]:
     return found
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=example_count(300))
 @given(scored_words())
 def test_every_run_that_a_level_cuts_out_is_found_once(given_words: Words) -> None:
     of_type, parted, known = given_words.of_type, given_words.parted, given_words.known

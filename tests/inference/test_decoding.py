@@ -17,6 +17,7 @@ from nerd_onnx.inference.decoding import Decoder, Spans, softmax
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
 from tests.support.calibrations import weighing
+from tests.support.profiles import example_count
 
 BILOU = LabelSet(("O", "B-PER", "I-PER", "L-PER", "U-PER", "B-LOC", "I-LOC", "L-LOC", "U-LOC"))
 BIO = LabelSet(("O", "B-PER", "I-PER", "B-LOC", "I-LOC"))
@@ -217,7 +218,7 @@ def test_a_doubtful_word_parts_no_entity_whatever_border_it_would_have() -> None
         assert shown(BIO, decode(BIO, words, [3], calibration=borders)) == [(0, 3, "PER")]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=example_count(30))
 @given(st.sampled_from([BIO, BILOU, IO, FINE]), st.integers(0, 2**32 - 1), st.booleans())
 def test_texts_are_decoded_to_the_same_bits_alone_and_among_others(
     labels: LabelSet,

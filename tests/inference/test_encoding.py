@@ -14,6 +14,7 @@ from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.encoding import TextEncoder, word_ranges
 from tests.support.failures import fails
 from tests.support.models import train_tokenizer
+from tests.support.profiles import example_count
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_words_are_slices_of_the_text(encoder: TextEncoder, text: str, words: li
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=example_count(300), deadline=None)
 def test_words_are_in_order_and_hold_every_letter(encoder: TextEncoder, text: str) -> None:
     encoded = encoder.encode([text])
     assert (encoded.word_start < encoded.word_end).all()

@@ -27,6 +27,7 @@ print(json.dumps([found, tagger.bundle.kernels]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 (Debian: qemu-user) is not installed, or NERD_TEST_QEMU not set")
 def test_without_vnni_the_default_model_finds_the_same_entities(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("flags : avx2\n")

@@ -15,7 +15,6 @@ from tokenizers import Tokenizer
 
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion.export import ExportRequest, export_bundle
-from nerd_export.models.letter_case import with_letter_case
 from nerd_export.models.networks import segment_batches
 from nerd_export.models.onnx_export import export_onnx, load_checkpoint
 from nerd_onnx.errors import ModelError
@@ -24,7 +23,10 @@ from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.letter_case import MIXED, NO_CAPITAL, TITLE, UPPER, letter_case
 from nerd_onnx.tagger import Entity, Tagger
 from tests.support.failures import fails
-from tests.support.models import FINE_LABELS, make_checkpoint, sample_texts, train_tokenizer
+from tests.support.make_models import make_cased_checkpoint
+from tests.support.marks import slow_but
+from tests.support.models import sample_texts, train_tokenizer
+from tests.support.profiles import example_count
 
 _WIDE = VerifyLimits(min_entity_agreement=0.5, max_labels_changed=0.2, max_f1_drop=1)
 
@@ -36,29 +38,14 @@ def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tokenizer.json"
 
 
-def make_cased(folder: Path, family: str) -> Path:
-    """Make a tiny encoder that sees letter case, with random weights."""
-    import torch
-    import transformers
-
-    make_checkpoint(folder, family, FINE_LABELS)
-    model = transformers.AutoModelForTokenClassification.from_pretrained(folder)
-    torch.manual_seed(1)
-    with_letter_case(model, "tiny")
-    model.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def cased(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cased(tmp_path_factory.mktemp("cased") / "checkpoint", "bert")
+    return make_cased_checkpoint(tmp_path_factory.mktemp("cased") / "checkpoint", "bert")
 
 
 @pytest.fixture(scope="module")
-def cased_bundle(cased: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("bundle") / "cased"
-    export_bundle(ExportRequest(str(cased), output, level="fine", segment_tokens=48, limits=_WIDE), lambda _: None)
-    return output
+def cased_bundle(committed: Callable[[str], Path]) -> Path:
+    return committed("cased")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +84,7 @@ _TEXTS = st.lists(st.text(st.sampled_from("abcAB É\u0301ßİ東ж Ж1.,-'\n\u20
 
 
 @given(_TEXTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=example_count(300), deadline=None)
 def test_every_token_has_the_case_of_its_word(tokenizer_file: Path, texts: list[str]) -> None:
     encoded = TextEncoder(tokenizer_file, letter_case=True).encode(texts)
     assert encoded.types is not None
@@ -132,12 +119,12 @@ def test_a_batch_has_types_zero_around_the_text(tokenizer_file: Path) -> None:
     assert not EncodedBatch(batch.ids).inputs()["token_type_ids"].any()
 
 
-@pytest.mark.parametrize("family", ["bert", "electra", "albert"])
+@pytest.mark.parametrize("family", slow_but(["bert"], ["bert", "electra", "albert"]))
 def test_the_fp32_bundle_says_what_transformers_says(family: str, tmp_path: Path) -> None:
     import torch
     import transformers
 
-    folder = make_cased(tmp_path / "checkpoint", family)
+    folder = make_cased_checkpoint(tmp_path / "checkpoint", family)
     request = ExportRequest(
         str(folder), tmp_path / "bundle", quantize="none", level="fine", segment_tokens=48, limits=_WIDE
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nerd_onnx.inference.encoding import TextEncoder
 from nerd_onnx.inference.segments import cut_segments, paragraphs, sentence_ends
 from tests.support.models import sample_texts, train_tokenizer
+from tests.support.profiles import example_count
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ WORDS = st.sampled_from(
 
 
 @given(words=st.lists(WORDS, max_size=120), capacity=st.integers(2, 40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=example_count(200), deadline=None)
 def test_every_word_is_decided_exactly_once(encoder: TextEncoder, words: list[str], capacity: int) -> None:
     texts = [" ".join(words), "", "Short one."]
     encoded = encoder.encode(texts)

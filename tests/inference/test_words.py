@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from nerd_onnx.inference.encoding import TextEncoder
 from nerd_onnx.inference.words import split_at_borders
 from tests.support.models import sample_texts, train_tokenizer
+from tests.support.profiles import example_count
 
 
 @pytest.fixture(scope="module", params=["metaspace", "whole", "bytes"])
@@ -140,7 +141,7 @@ def test_joined_words_are_decided_by_the_first_of_them_whatever_stands_beside(
         assert [texts[i][s:e] for s, e in found] == words
 
 
-@settings(max_examples=300)
+@settings(max_examples=example_count(300))
 @given(st.lists(st.sampled_from([*"ab1東 .-_/&'é🙂\u0301", "-led", "ing"]), max_size=60).map("".join))
 def test_joining_only_drops_borders_inside_words_without_white_space(
     treebank: TextEncoder, pretokens: TextEncoder, text: str

@@ -9,6 +9,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "nerd_onnx" / "sample.jsonl"
+# Training gives another vocabulary each time, so the one of the committed models is committed too.
+TOKENIZER = Path(__file__).parent.parent / "data" / "bert-tokenizer.json"
 
 BIO_LABELS = ("O", "B-person", "I-person", "B-location", "I-location", "B-organization", "I-organization")
 FINE_LABELS = ("O", "location-GPE", "location-island", "person-actor", "person-other")
@@ -80,11 +82,11 @@ def sample_texts() -> list[str]:
 
 def train_tokenizer(folder: Path, name: str) -> None:
     """Train a small tokenizer of the family's kind on the sample texts, and save it as its fast tokenizer."""
-    from tokenizers import processors
+    from tokenizers import Tokenizer, processors
 
     family = FAMILIES[name]
     first, last = family.named["cls_token"], family.named["sep_token"]
-    tokenizer = _trained(family)
+    tokenizer = Tokenizer.from_file(str(TOKENIZER)) if name == "bert" else trained_tokenizer(family)
     ids = {token: tokenizer.token_to_id(token) for token in family.special}
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}", special_tokens=[(first, ids[first]), (last, ids[last])]
@@ -105,7 +107,7 @@ def train_tokenizer(folder: Path, name: str) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-def _trained(family: Family) -> Any:
+def trained_tokenizer(family: Family) -> Any:
     """Train the tokenizer, without what it adds around a text."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 

@@ -21,6 +21,7 @@ from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
+from tests.support.profiles import example_count
 from tests.support.tables_io import invalid_utf8
 
 GOOD = [b'{"text": "Paris in France", "n": 1}', b'{"text": null}', b'{"text": "", "n": 2}', b'{"n": 3}']
@@ -218,7 +219,7 @@ def test_rejects_have_a_file_of_their_own(tagger: Tagger, tmp_path: Path) -> Non
         tag(tagger, source, tmp_path / "o.jsonl", retry_rejects=str(tmp_path / "no.jsonl"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=example_count(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(st.sampled_from([*GOOD, *BROKEN, *WRONG, b"", b" "]), max_size=12),
     on_error=st.sampled_from(["null", "skip"]),

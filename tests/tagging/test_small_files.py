@@ -23,6 +23,7 @@ from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.pipeline import open_pair_source
 from nerd_onnx.tagging.run import tag_files
+from tests.support.profiles import example_count
 from tests.support.runs import texts, tree, write_lines, write_parquet
 
 _TWO: list[list[str | None]] = [["one"], ["two"]]  # so that there are several files
@@ -113,7 +114,7 @@ def test_a_folder_is_not_read_to_its_end_before_anything_is_written(
     assert len(opened) == 40
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=example_count(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.lists(st.lists(st.sampled_from(["Paris", "Anna Bell in Rome", "", None]), max_size=9), max_size=9),
     chunk_rows=st.sampled_from([None, 1, 4]),

@@ -6,8 +6,6 @@ import base64
 import hashlib
 import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from nerd_onnx.cli.view import command
+from nerd_onnx.cli.view import command, main
 from nerd_onnx.errors import InputError, OptionError, OutputError
 from nerd_onnx.formats.tagged_file import TaggedEntity, TaggedRow, sampled, tagged_rows
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from nerd_onnx.view.page import MOST_CHARACTERS, view_page
-from tests.conftest import ROOT
+from tests.support.commands import runner
 from tests.support.failures import fails
 
 TEXTS = [
@@ -144,24 +142,24 @@ def test_what_is_not_tagged_is_refused(
         list(tagged_rows(str(tmp_path / "t.parquet")))
 
 
-def test_the_command_writes_beside_its_input_and_never_over_a_file(tmp_path: Path) -> None:
+def test_the_command_writes_beside_its_input_and_never_over_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tagged(tmp_path, "o.parquet")
-    code = "from nerd_onnx.cli.view import main; main()"
-    view = [sys.executable, "-c", code]
-    done = subprocess.run([*view, str(path)], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "o.parquet.html: 5 rows of o.parquet (the first ones)" in done.stderr
+    view = runner("nerd-view", main, monkeypatch, capfd)
+    code, out, err = view(path)
+    assert (code, out) == (0, "")
+    assert "o.parquet.html: 5 rows of o.parquet (the first ones)" in err
     page = (tmp_path / "o.parquet.html").read_text("utf-8")
     assert len(data_of(page)["rows"]) == 5
-    again = subprocess.run([*view, str(path)], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert again.returncode == 1
-    assert again.stderr.count("\n") == 1
-    assert "--overwrite" in again.stderr
-    some = [*view, str(path), "-", "--rows", "2", "--sample"]
-    piped = subprocess.run(some, capture_output=True, text=True, cwd=ROOT, check=True)
-    assert len(data_of(piped.stdout)["rows"]) == 2
-    missing = subprocess.run([*view, str(tmp_path / "none")], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
+    code, _, err = view(path)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--overwrite" in err
+    code, out, _ = view(path, "-", "--rows", 2, "--sample")
+    assert code == 0
+    assert len(data_of(out)["rows"]) == 2
+    code, _, err = view(tmp_path / "none")
+    assert (code, err.count("\n")) == (1, 1)
 
 
 @pytest.mark.parametrize("typed", [False, True])

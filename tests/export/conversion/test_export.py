@@ -29,8 +29,9 @@ from nerd_onnx.errors import ModelError, OptionError, OutputError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import Description
 from nerd_onnx.tagger import Tagger
-from tests.support.bundles import prepared
+from tests.support.bundles import TEXTS, prepared
 from tests.support.failures import fails
+from tests.support.make_models import make
 from tests.support.models import BIO_LABELS, FINE_LABELS, make_checkpoint, sample_texts
 
 WIDE = VerifyLimits(min_entity_agreement=0.5, max_labels_changed=0.2, max_f1_drop=1)
@@ -42,8 +43,8 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def exported(family: str, checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_onnx(load_checkpoint(str(checkpoint(family))), tmp_path_factory.mktemp(f"onnx-{family}"))
+def exported(family: str, plain_graph: Callable[[str], Path]) -> Path:
+    return plain_graph(family)
 
 
 @pytest.mark.parametrize("written", [str, plain_name])
@@ -126,16 +127,13 @@ def test_tables_are_rounded_to_the_nearest_step(weight: Any) -> None:
     assert (np.abs(integers * scale - weight) <= scale * 0.501 + 1e-12).all()
 
 
-def test_graphs_are_the_same_byte_for_byte_when_made_again(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        request = ExportRequest(str(checkpoint("bert")), tmp_path / name / "bundle", level="fine", limits=WIDE)
-        export_bundle(request, lambda _: None)
+def test_graphs_are_the_same_byte_for_byte_when_made_again(tiny_bundle: Path, tmp_path: Path) -> None:
+    make("int8", tmp_path / "again")
     timed = {"README.md", "nerd.json"}  # they hold how fast it was
-    names = {path.name for path in (tmp_path / "one" / "bundle").iterdir()} - timed
+    names = {path.name for path in tiny_bundle.iterdir()} - timed
     assert names > {"model.onnx", "tokenizer.json", "expected.json"}
     for name in names:
-        one, two = (tmp_path / folder / "bundle" / name for folder in ("one", "two"))
-        assert one.read_bytes() == two.read_bytes(), name
+        assert (tiny_bundle / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
 
 def test_fp32_bundle_agrees_with_pytorch(family: str, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
@@ -148,15 +146,17 @@ def test_fp32_bundle_agrees_with_pytorch(family: str, checkpoint: Callable[..., 
     assert Bundle.load(tmp_path / "b").quantization == "none"
 
 
-def test_what_was_quantized_is_recorded_as_it_is(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    name = linear_layers(prepared(export_onnx(load_checkpoint(str(checkpoint("bert"))), tmp_path / "onnx")).graph)[
-        0
-    ].name
+def test_what_was_quantized_is_recorded_as_it_is(
+    checkpoint: Callable[..., Path], plain_graph: Callable[[str], Path], tmp_path: Path
+) -> None:
+    name = linear_layers(prepared(plain_graph("bert")).graph)[0].name
     for options, method, embeddings, kept in (
         ({"quantize": "none", "embeddings": "int8"}, "int8 embeddings", "signed 8 bits", None),
         ({"embeddings": "fp32", "keep_fp32": [name]}, "per-token int8", "fp32", [name]),
     ):
-        request = ExportRequest(str(checkpoint("bert")), tmp_path / method, level="fine", limits=WIDE, **options)
+        request = ExportRequest(
+            str(checkpoint("bert")), tmp_path / method, level="fine", texts=TEXTS, limits=WIDE, **options
+        )
         export_bundle(request, lambda _: None)
         record = Description.read(tmp_path / method).quantization
         assert record["method"] == method

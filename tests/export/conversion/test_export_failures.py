@@ -102,6 +102,7 @@ def test_too_little_disk_is_said_before_the_work(
         export_bundle(ExportRequest(str(checkpoint("bert")), tmp_path / "b", level="fine"), silent)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_leaves_no_bundle_and_the_next_run_cleans_up(
     checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:

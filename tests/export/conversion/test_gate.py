@@ -100,6 +100,7 @@ def test_an_outlier_layer_is_found_and_kept_in_fp32(tmp_path: Path) -> None:
     assert "| bert/encoder/layer.1/intermediate/dense |" in card
 
 
+@pytest.mark.slow
 def test_what_cannot_be_repaired_is_refused_with_its_table_and_report(
     checkpoint: Callable[..., Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +146,7 @@ def test_the_bundle_and_its_card_hold_every_figure(bundle: Path) -> None:
         assert f"| {name} | {before:.4f} | {after:.4f} |" in card.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["int8-static", "int8-weights"])
 def test_the_other_recipes_pass_the_gate(recipe: Any, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     request = ExportRequest(

@@ -14,6 +14,7 @@ from nerd_export.config import TrainConfig
 from nerd_export.data.checks import Sentence
 from nerd_export.data.examples import Example, write_examples
 from nerd_export.scoring.f1 import spans_of
+from tests.support.profiles import example_count
 
 WORDS = st.sampled_from(["Ada", "Lovelace", "of", "the", "''", "``", "n't", "-LRB-", ",", "U.S.", "東京", "🙂", "'s"])
 TAGS = st.sampled_from(["O", "O", "O", "person", "location"])
@@ -53,7 +54,7 @@ def test_joined_plain_text_keeps_every_word_tag_and_doubt(given: list[Sentence],
         assert example.weight == min(given[i].weight, second.weight)
 
 
-@settings(max_examples=200)
+@settings(max_examples=example_count(200))
 @given(st.lists(sentences(), min_size=1, max_size=8), st.integers(0, 5))
 def test_a_fragment_parts_no_entity(given: list[Sentence], seed: int) -> None:
     for sentence, example in zip(given, write_examples(given, TrainConfig(cut_share=1.0, seed=seed)), strict=True):

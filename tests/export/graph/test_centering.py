@@ -28,6 +28,7 @@ from nerd_onnx.inference.description import Description
 from nerd_onnx.inference.encoding import EncodedBatch
 from tests.support.bundles import prepared, random_batches
 from tests.support.models import FINE_LABELS, sample_texts
+from tests.support.profiles import example_count
 
 FAR = 12.0
 _SECOND = re.compile(r"layer\.\d+/output/dense")  # it reads no layer norm, and has most of the error here
@@ -64,9 +65,11 @@ def test_channels_far_from_zero_cost_next_to_nothing(
     assert errors[1] < errors[0] / 100
 
 
-def test_the_means_are_those_of_the_text_in_whole_steps(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_means_are_those_of_the_text_in_whole_steps(
+    checkpoint: Callable[..., Path], plain_graph: Callable[[str], Path], tmp_path: Path
+) -> None:
     original = load_checkpoint(str(checkpoint("bert")))
-    model = prepared(export_onnx(original, tmp_path / "onnx"))
+    model = prepared(plain_graph("bert"))
     batches = [EncodedBatch(np.random.default_rng(n).integers(5, 500, (n, 10 * n))) for n in (1, 2, 3)]
     found = channel_means(model, batches, tmp_path)
     rows: list[Any] = []
@@ -148,7 +151,7 @@ def test_a_layer_norm_that_anyone_reads_who_cannot_make_up_for_it_stays() -> Non
     np.testing.assert_allclose(run(ir.to_proto(model)).run(None, values)[0], expected, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 @given(arrays.arrays(np.float32, (1, 5, 8), elements=st.floats(-12, 12, width=32)))
 @pytest.mark.parametrize(("kind", "least", "above"), [("Gelu", 0.17, 215), ("Relu", 0.0, 255)])
 def test_what_is_known_to_be_small_below_zero_leaves_the_steps_to_what_is_above(

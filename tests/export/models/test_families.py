@@ -15,7 +15,7 @@ import pytest
 from nerd_export.graph.centering import centered_norms, channel_means
 from nerd_export.graph.linear import linear_layers, quantizable_layers
 from nerd_export.graph.nodes import nodes_of
-from nerd_export.models.onnx_export import Checkpoint, export_onnx, load_checkpoint
+from nerd_export.models.onnx_export import Checkpoint, load_checkpoint
 from nerd_export.quantization.layers import (
     quantize_embeddings,
     quantize_products,
@@ -23,7 +23,8 @@ from nerd_export.quantization.layers import (
 )
 from nerd_export.quantization.ranges import calibrated_ranges
 from tests.support.bundles import prepared, random_batches
-from tests.support.models import FAMILIES, FINE_LABELS
+from tests.support.marks import slow_but
+from tests.support.models import FAMILIES
 
 # Mean logit difference from PyTorch in units of the logits' standard deviation, as measured on these models, with room.
 TOLERANCE = {"int8": 0.05, "int8-static": 0.06, "int8-weights": 0.04}
@@ -54,12 +55,11 @@ class Exported:
             ).logits.numpy()
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+@pytest.fixture(scope="module", params=slow_but(["bert"], sorted(FAMILIES)))
 def exported(
-    request: pytest.FixtureRequest, checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, checkpoint: Callable[..., Path], plain_graph: Callable[[str], Path]
 ) -> Exported:
-    loaded = load_checkpoint(str(checkpoint(request.param, FINE_LABELS)))
-    return Exported(loaded, export_onnx(loaded, tmp_path_factory.mktemp(request.param)))
+    return Exported(load_checkpoint(str(checkpoint(request.param))), plain_graph(request.param))
 
 
 def run(model: ir.Model, folder: Path) -> Callable[[Any, Any], Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,11 @@ from nerd_onnx.inference.description import Description
 from nerd_onnx.inference.labels import LabelSet
 from tests.support.bundles import TEXTS, WIDE, edited, labelled, plain_folder, silent
 from tests.support.failures import fails
+from tests.support.marks import slow_but
 from tests.support.models import FINE_LABELS
 
+Exporter = Callable[[str, Quantization], Path]
 FAMILIES = ("bert", "electra", "mpnet", "distilbert", "roberta", "xlm-roberta")
-
-
-def exported(source: Path, output: Path, quantize: Quantization) -> Path:
-    request = ExportRequest(
-        str(source), output, quantize=quantize, level="fine", texts=TEXTS[:20], limits=WIDE, word_rule="treebank"
-    )
-    export_bundle(request, silent)
-    return output
 
 
 def logits(folder: str) -> torch.Tensor:
@@ -51,21 +46,23 @@ def logits(folder: str) -> torch.Tensor:
     return found[inputs["attention_mask"].bool()]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_an_fp32_bundle_gives_the_network_back(family: str, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", slow_but(["bert", "roberta"], FAMILIES))
+def test_an_fp32_bundle_gives_the_network_back(
+    family: str, checkpoint: Callable[..., Path], exported_bundle: Exporter
+) -> None:
     source = checkpoint(family)
-    with as_checkpoint(str(exported(source, tmp_path / "bundle", "none"))) as place:
+    with as_checkpoint(str(exported_bundle(family, "none"))) as place:
         torch.testing.assert_close(logits(place), logits(str(source)), rtol=1e-4, atol=1e-4)
         assert load_checkpoint(place).names == load_checkpoint(str(source)).names
     assert not Path(place).exists()
 
 
-@pytest.mark.parametrize("quantize", ["int8", "int8-weights", "int8-static"])
+@pytest.mark.parametrize("quantize", slow_but(["int8"], ["int8", "int8-weights", "int8-static"]))
 def test_weights_of_8_bits_come_back_rounded(
-    quantize: Quantization, checkpoint: Callable[..., Path], tmp_path: Path
+    quantize: Quantization, checkpoint: Callable[..., Path], exported_bundle: Exporter
 ) -> None:
     source = checkpoint("bert")
-    with as_checkpoint(str(exported(source, tmp_path / "bundle", quantize))) as place:
+    with as_checkpoint(str(exported_bundle("bert", quantize))) as place:
         found, original = (load_checkpoint(folder).model.state_dict() for folder in (place, str(source)))
         similar = (logits(place) - logits(str(source))).abs().mean() / logits(str(source)).std()
     assert found.keys() == original.keys()
@@ -81,29 +78,32 @@ def test_weights_of_8_bits_come_back_rounded(
     assert "bert.encoder.layer.1.output.dense.weight" in rounded
 
 
-@pytest.mark.parametrize("family", ["albert", "mpnet", "roberta"])
-def test_centered_bundles_come_back(family: str, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", slow_but(["mpnet"], ["albert", "mpnet", "roberta"]))
+def test_centered_bundles_come_back(family: str, checkpoint: Callable[..., Path], exported_bundle: Exporter) -> None:
     """ALBERT's layers share their weights, so no single one may be moved."""
     source = checkpoint(family)
-    with as_checkpoint(str(exported(source, tmp_path / "bundle", "int8"))) as place:
+    with as_checkpoint(str(exported_bundle(family, "int8"))) as place:
         assert (logits(place) - logits(str(source))).abs().mean() / logits(str(source)).std() < 0.04
 
 
-@pytest.mark.parametrize("quantize", ["none", "int8-weights"])
+@pytest.mark.parametrize("quantize", slow_but(["none"], ["none", "int8-weights"]))
 def test_a_bundle_that_was_never_centered_is_centered_as_its_checkpoint_would_be(
-    quantize: Quantization, checkpoint: Callable[..., Path], tmp_path: Path
+    quantize: Quantization, exported_bundle: Exporter, tmp_path: Path
 ) -> None:
     """The biases of its keys, which change nothing and are left out, come back as zeros that all layers share."""
-    source = checkpoint("bert")
-    never = exported(source, tmp_path / "never", quantize)
+    again = tmp_path / "again"
+    request = ExportRequest(
+        str(exported_bundle("bert", quantize)), again, level="fine", texts=TEXTS[:20], limits=WIDE, word_rule="treebank"
+    )
+    export_bundle(request, silent)
     counts = [
-        Description.read(exported(model, tmp_path / name, "int8")).quantization["centered_layer_norms"]
-        for model, name in ((source, "first"), (never, "again"))
+        Description.read(folder).quantization["centered_layer_norms"]
+        for folder in (exported_bundle("bert", "int8"), again)
     ]
     assert counts == [5, 5]
 
 
-def test_a_graph_that_is_read_wrongly_is_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_graph_that_is_read_wrongly_is_refused(exported_bundle: Exporter, tmp_path: Path) -> None:
     def unmarked(model: onnx.ModelProto) -> None:
         """Take the mark of the scale away, so that queries are read a few times too small."""
         for node in model.graph.node:
@@ -115,7 +115,7 @@ def test_a_graph_that_is_read_wrongly_is_refused(checkpoint: Callable[..., Path]
         for node in model.graph.node:
             node.name = node.name.replace("/intermediate/", "/between/")
 
-    bundle = exported(checkpoint("bert"), tmp_path / "bundle", "none")
+    bundle = exported_bundle("bert", "none")
     for source, change, reason in (
         (DEFAULT_FOLDER, unmarked, "restored-differs"),
         (bundle, renamed, "weights-missing"),
@@ -125,9 +125,9 @@ def test_a_graph_that_is_read_wrongly_is_refused(checkpoint: Callable[..., Path]
             pass
 
 
-def test_training_and_averages_take_bundles(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_training_and_averages_take_bundles(checkpoint: Callable[..., Path], exported_bundle: Exporter) -> None:
     source = checkpoint("bert")
-    bundle = str(exported(source, tmp_path / "bundle", "int8"))
+    bundle = str(exported_bundle("bert", "int8"))
     with as_checkpoint(bundle) as place:
         state = load_checkpoint(place).model.state_dict()
     _, same = load_base(bundle, LabelSet(FINE_LABELS))
@@ -141,6 +141,7 @@ def test_training_and_averages_take_bundles(checkpoint: Callable[..., Path], tmp
         torch.testing.assert_close(weight, (state[name] + original[name]) / 2, msg=name)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_exported_again_as_what_it_is(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     """With new labelled data, say: levels, words, segments and licence stay, and so does every weight."""
     first = tmp_path / "first"
@@ -184,9 +185,9 @@ def test_a_bundle_is_exported_again_as_what_it_is(checkpoint: Callable[..., Path
 
 
 def test_a_bundle_may_be_exported_over_itself_and_faults_are_said_in_a_line(
-    checkpoint: Callable[..., Path], tmp_path: Path
+    checkpoint: Callable[..., Path], exported_bundle: Exporter, tmp_path: Path
 ) -> None:
-    bundle = exported(checkpoint("bert"), tmp_path / "bundle", "int8")
+    bundle = Path(shutil.copytree(exported_bundle("bert", "int8"), tmp_path / "bundle"))
     before = Bundle.load(bundle).labels
     request = ExportRequest(str(bundle), bundle, texts=TEXTS[:20], limits=WIDE, overwrite=True)
     export_bundle(request, silent)
@@ -207,9 +208,11 @@ def test_a_bundle_may_be_exported_over_itself_and_faults_are_said_in_a_line(
         export_bundle(ExportRequest(str(plain), tmp_path / "no"), silent)
 
 
-def test_a_teacher_may_be_a_bundle_and_is_known_by_its_files(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_teacher_may_be_a_bundle_and_is_known_by_its_files(
+    checkpoint: Callable[..., Path], exported_bundle: Exporter, tmp_path: Path
+) -> None:
     source, labels = checkpoint("bert"), LabelSet(FINE_LABELS)
-    bundle = exported(source, tmp_path / "bundle", "none")
+    bundle = Path(shutil.copytree(exported_bundle("bert", "none"), tmp_path / "bundle"))
     texts = [Example.of_words(Sentence(tuple(text.split()), ("O",) * len(text.split()))) for text in TEXTS[:4]]
     tokenizer, _ = load_base(str(source), labels)
     ids = {name: i for i, name in enumerate(FINE_LABELS)}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from nerd_export.cli.train import main
 from nerd_export.config import Precision, TrainConfig
 from nerd_export.data.checks import Sentence
 from nerd_export.data.examples import Example, write_examples
@@ -24,6 +23,7 @@ from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_export.training.trainer import train
 from nerd_onnx.errors import NerdError, OutputError
 from nerd_onnx.inference.labels import LabelSet
+from tests.support.commands import runner
 from tests.support.failures import fails
 from tests.support.models import FINE_LABELS, make_checkpoint, sample_texts
 
@@ -31,7 +31,6 @@ LABELS = LabelSet(FINE_LABELS)
 IDS = {name: i for i, name in enumerate(FINE_LABELS)}
 TEXTS = [text[:240] for text in sample_texts()]  # short enough for the tiny models
 SENTENCES = [Sentence(tuple(text.split()), ("O",) * len(text.split())) for text in TEXTS[:12]]
-TRAIN = "from nerd_export.cli.train import main; main()"
 
 
 def batch(seed: int = 0) -> tuple[Any, Any]:
@@ -244,7 +243,12 @@ def test_a_student_comes_near_its_teacher_on_text_without_any_label(
     assert after < 0.8 * before
 
 
-def test_the_command_reads_partial_files_and_names_mistakes(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_command_reads_partial_files_and_names_mistakes(
+    checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     rows = [
         {"tokens": ["Ada", "met", "Bob", "in", "Rome"], "fine_ner_tags": tags, "tier": tier}
         for tags, tier in (
@@ -258,9 +262,7 @@ def test_the_command_reads_partial_files_and_names_mistakes(checkpoint: Callable
     common += ["--train-file", tmp_path / "partial.jsonl", "--validation-file", tmp_path / "whole.jsonl"]
     common += ["--epochs", 1, "--output", tmp_path / "run", "--overwrite"]
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", TRAIN, *map(str, (*common, *arguments))]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+    nerd_train = runner("nerd-train", main, monkeypatch, capfd)
 
     for arguments, message in (
         ((), "partial.jsonl, line 1: tag 0 missing"),
@@ -272,15 +274,16 @@ def test_the_command_reads_partial_files_and_names_mistakes(checkpoint: Callable
         (("--forms", "2"), "--forms "),
         (("--null-tags", "unknown", "--teacher", tmp_path / "gone"), f"{tmp_path / 'gone'}: "),
     ):
-        done = run(*arguments)
-        assert done.returncode in (1, 2)
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
-    done = run(
+        code, _, err = nerd_train(*common, *arguments)
+        assert code in (1, 2)
+        assert message in err
+        assert "Traceback" not in err
+    code, _, err = nerd_train(
+        *common,
         *("--null-tags", "unknown", "--tier-weight", "P=0.5", "--nameless-share", 0.5, "--plain-share", 0.5),
         *("--forms", 3, "--coarse-share", 0.3),
     )
-    assert done.returncode == 0, done.stderr
+    assert code == 0, err
     recipe = json.loads((tmp_path / "run" / "training.json").read_text())["recipe"]
     assert (recipe["forms"], recipe["coarse_share"]) == (3, 0.3)
     assert (recipe["null_tags"], recipe["tier_weights"], recipe["plain_share"]) == ("unknown", {"P": 0.5}, 0.5)

@@ -12,6 +12,7 @@ import pytest
 
 from nerd_onnx import Tagger
 from tests.support.bundles import plain_folder
+from tests.support.marks import slow_but
 from tests.support.models import BIO_LABELS, FAMILIES, sample_texts
 
 SCHEMES = {
@@ -51,7 +52,7 @@ def bare(label: str) -> str:
     return label[2:] if label[1:2] == "-" else label
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", slow_but(["bert", "deberta-v3"], sorted(FAMILIES)))
 def test_each_word_has_the_label_that_pytorch_gives_it(
     family: str, checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from nerd_onnx.inference.labels import OUTSIDE
 from nerd_onnx.tagger import Tagger
 from tests.support.bundles import plain_folder
+from tests.support.marks import slow_but
 from tests.support.models import sample_texts
 
 TYPES = ("person", "location", "organization")
@@ -93,7 +94,7 @@ def short_texts(tokenizer: Any, family: str = "bert") -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", [*SCHEMES, "LABEL_n"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_but(["bert", "roberta"], FAMILIES))
 def test_spans_are_those_of_its_own_tokenizer_and_weights(
     family: str, scheme: str, checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from nerd_export.cli import export as conversion
+from nerd_export.cli import train as training
+from tests.support.commands import runner
 from tests.support.models import SAMPLE, make_checkpoint
 
 TRAIN = "from nerd_export.cli.train import main; main()"
@@ -39,6 +42,7 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "mpnet"])
 def test_train_killed_resumed_exported_tagged(family: str, tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "base", family, None)
@@ -112,14 +116,22 @@ def test_without_the_extra_each_command_names_it(tmp_path: Path) -> None:
         assert "pip install 'nerd-onnx[export]'" in done.stderr
 
 
-def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
-    for code, arguments, message in (
-        (TRAIN, ["--model", tmp_path, "--dataset", tmp_path, "--output", tmp_path / "o"], f"{tmp_path}: "),
-        (EXPORT, ["--model", tmp_path / "gone", "--output", tmp_path / "o"], f"{tmp_path / 'gone'}: "),
-        (EXPORT, ["--model", tmp_path, "--output", tmp_path / "o", "--evaluate", "x"], "NAME=FILE"),
+def test_mistakes_end_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nerd_train = runner("nerd-train", training.main, monkeypatch, capfd)
+    nerd_export = runner("nerd-export", conversion.main, monkeypatch, capfd)
+    for command, arguments, message in (
+        (nerd_train, ["--model", tmp_path, "--dataset", tmp_path, "--output", tmp_path / "o"], f"{tmp_path}: "),
+        (
+            nerd_export,
+            ["--model", tmp_path / "gone", "--output", tmp_path / "o"],
+            f"{tmp_path / 'gone'}: ",
+        ),
+        (nerd_export, ["--model", tmp_path, "--output", tmp_path / "o", "--evaluate", "x"], "NAME=FILE"),
     ):
-        done = run(code, *arguments)
-        assert done.returncode in (1, 2)
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
+        code, _, err = command(*arguments)
+        assert code in (1, 2)
+        assert message in err
+        assert "Traceback" not in err
     assert not (tmp_path / "o").exists()

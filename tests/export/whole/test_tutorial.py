@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from tests.support.pages import blocks, run_blocks
 
 
+@pytest.mark.slow
 def test_every_block_of_the_tutorial_runs(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     found = blocks("tutorial.md", "sh")
     assert len(found) == 7

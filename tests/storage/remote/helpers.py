@@ -13,6 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nerd_onnx.tagger import Tagger
+from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.run import tag_files
 from tests.support.processes import command
 
 ROWS = 200
@@ -37,10 +40,9 @@ def start(environment: dict[str, str], *arguments: object) -> subprocess.Popen[s
     return subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def local(run: Run, source: Path, target: Path) -> bytes:
-    """Tag a file to a file, as every other test knows it."""
-    done = run(source, target)
-    assert done.returncode == 0, done.stderr
+def local(tagger: Tagger, source: Path, target: Path) -> bytes:
+    """Return what a run from file to file writes, made in this process."""
+    tag_files(tagger, TagJob([str(source)], str(target)))
     return target.read_bytes()
 
 

@@ -49,8 +49,8 @@ def test_a_store_gets_the_bytes_of_a_local_run(
     assert list(work.iterdir()) == []
 
 
-def test_a_store_at_one_end_only(s3: S3, run: Run, data: Path, tmp_path: Path) -> None:
-    expected = local(run, data / "a.parquet", tmp_path / "o.parquet")
+def test_a_store_at_one_end_only(s3: S3, run: Run, tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    expected = local(tagger, data / "a.parquet", tmp_path / "o.parquet")
     assert run(data / "a.parquet", s3.uri("o.parquet"), environment=s3.environment()).returncode == 0
     assert s3.get("o.parquet") == expected
     s3.put("a.parquet", (data / "a.parquet").read_bytes())

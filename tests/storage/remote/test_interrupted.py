@@ -22,18 +22,31 @@ from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 from tests.storage.remote.helpers import ROWS, Run, events, fail, local, start, wait_until
 from tests.support.failures import fails
+from tests.support.marks import slow_but
 from tests.support.processes import KILLED, command
 from tests.support.runs import in_child, kill, tree
 from tests.support.s3_server import S3, Link
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "old"), [("a.parquet", "o.parquet", None), ("a.jsonl.gz", "o.jsonl.gz", b"an older output")]
+    ("source", "target", "old"),
+    slow_but(
+        [("a.parquet", "o.parquet", None)],
+        [("a.parquet", "o.parquet", None), ("a.jsonl.gz", "o.jsonl.gz", b"an older output")],
+    ),
 )
 def test_killed_while_tagging(
-    s3: S3, tiny_bundle: Path, run: Run, data: Path, tmp_path: Path, source: str, target: str, old: bytes | None
+    s3: S3,
+    tiny_bundle: Path,
+    run: Run,
+    tagger: Tagger,
+    data: Path,
+    tmp_path: Path,
+    source: str,
+    target: str,
+    old: bytes | None,
 ) -> None:
-    expected = local(run, data / source, tmp_path / target)
+    expected = local(tagger, data / source, tmp_path / target)
     s3.put(source, (data / source).read_bytes())
     if old is not None:
         s3.put(target, old)
@@ -56,11 +69,14 @@ def test_killed_while_tagging(
     assert list((tmp_path / "work").iterdir()) == []
 
 
-@pytest.mark.parametrize(("source", "old"), [("large.parquet", b"an older output"), ("large.jsonl", None)])
+@pytest.mark.parametrize(
+    ("source", "old"),
+    slow_but([("large.parquet", b"an older output")], [("large.parquet", b"an older output"), ("large.jsonl", None)]),
+)
 def test_killed_while_uploading(
-    s3: S3, tiny_bundle: Path, run: Run, data: Path, tmp_path: Path, source: str, old: bytes | None
+    s3: S3, tiny_bundle: Path, run: Run, tagger: Tagger, data: Path, tmp_path: Path, source: str, old: bytes | None
 ) -> None:
-    expected = local(run, data / source, tmp_path / source)
+    expected = local(tagger, data / source, tmp_path / source)
     if old is not None:
         s3.put("o." + source, old)
     job = [data / source, s3.uri("o." + source)]
@@ -80,8 +96,11 @@ def test_killed_while_uploading(
     assert s3.get("o." + source) == expected
 
 
-def test_two_interrupts_while_uploading(s3: S3, tiny_bundle: Path, run: Run, data: Path, tmp_path: Path) -> None:
-    expected = local(run, data / "large.parquet", tmp_path / "o.parquet")
+@pytest.mark.slow
+def test_two_interrupts_while_uploading(
+    s3: S3, tiny_bundle: Path, run: Run, tagger: Tagger, data: Path, tmp_path: Path
+) -> None:
+    expected = local(tagger, data / "large.parquet", tmp_path / "o.parquet")
     job = [data / "large.parquet", s3.uri("o.parquet")]
     with Link(s3.address, hold_after=len(expected) // 2) as link:
         process = start(
@@ -175,8 +194,8 @@ def test_somebody_elses_object_is_not_overwritten(s3: S3, tagger: Tagger, data: 
     assert s3.get("o.jsonl") == b"theirs"
 
 
-def test_the_network_goes_away_while_uploading(s3: S3, run: Run, data: Path, tmp_path: Path) -> None:
-    expected = local(run, data / "large.jsonl", tmp_path / "o.jsonl")
+def test_the_network_goes_away_while_uploading(s3: S3, run: Run, tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    expected = local(tagger, data / "large.jsonl", tmp_path / "o.jsonl")
     job = [data / "large.jsonl", s3.uri("o.jsonl")]
     with Link(s3.address, cut_after=len(expected) // 2) as link:
         done = run(*job, environment=s3.environment(link.address))
@@ -188,6 +207,7 @@ def test_the_network_goes_away_while_uploading(s3: S3, run: Run, data: Path, tmp
     assert s3.get("o.jsonl") == expected
 
 
+@pytest.mark.slow
 def test_the_network_goes_away_while_reading(s3: S3, data: Path, tmp_path: Path) -> None:
     for source in ("large.parquet", "large.jsonl"):
         s3.put(source, (data / source).read_bytes())
