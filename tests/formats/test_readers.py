@@ -63,6 +63,7 @@ def test_format_by_suffix(write: Writer, name: str, expected: Format) -> None:
         (gzip.compress(b'{"text": "a"}'), "jsonl"),
         (zstandard.compress(b'{"text": "a"}'), "jsonl"),
     ],
+    ids=["parquet", "plain", "marked", "gzip", "zstd"],  # gzip writes the time: workers would name the test differently
 )
 def test_format_by_content(write: Writer, content: bytes, expected: Format) -> None:
     path = write("data", content)
