@@ -17,9 +17,14 @@ __all__ = ["Entity", "NerdError", "TagOptions", "Tagger", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the tagger when it is first asked for, so that ``nerd-tag --help`` need not load onnxruntime."""
+    """Import the tagger when it is first used: ``nerd-tag --help`` need not wait for onnxruntime."""
     if name in ("Entity", "TagOptions", "Tagger"):
         from nerd_onnx import tagger
 
         return getattr(tagger, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, also those that are not imported yet."""
+    return sorted(__all__)

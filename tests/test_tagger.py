@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
+import weakref
 from collections.abc import Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nerd_onnx
 from nerd_onnx import Entity, Tagger, TagOptions
 from nerd_onnx.errors import InputError, ModelError, OptionError, OutputError
 from nerd_onnx.inference.arrays import Floats
@@ -107,6 +114,7 @@ def test_real_texts_get_equal_bits_however_they_are_batched(tagger: Tagger, odd_
     assert odd_tagger.tag(texts[::-1])[::-1] == together
     assert [tagger.tag([text])[0] for text in texts[:40]] == together[:40]
     streamed = [entities for part in tagger.tag_stream([texts[:50], [], texts[50:]]) for entities in [part.spans]]
+
     assert sum(map(len, streamed)) == sum(map(len, filter(None, together)))
 
 
@@ -148,10 +156,12 @@ def test_repeated_texts_run_through_the_network_once(model: Path) -> None:
     calls.clear()
     texts = [second, first, None, "", first, f"{first}\n\n{second}", first]
     tagged = tagger.tag(texts)
+
     assert sum(calls) == cost
     assert [tagged[i] for i in (0, 1, 4, 6)] == [alone[1], alone[0], alone[0], alone[0]]
     assert tagged[2:4] == [None, []]
     joined = tagged[5]
+
     assert joined is not None
     assert len(joined) == len(alone[0] or []) + len(alone[1] or [])
     assert all(texts[5][entity.start : entity.end] == entity.text for entity in joined)  # type: ignore[index]
@@ -162,7 +172,7 @@ def test_repeated_texts_run_through_the_network_once(model: Path) -> None:
 def test_accents_stay_with_their_letter(tagger: Tagger) -> None:
     text = " ".join(["Jose\u0301 Gonza\u0301lez visits Andre\u0301 in Paris."] * 6)
     entities = tagger.tag([text])[0] or []
-    if tagger.bundle.folder is None:  # the model inside knows names; the tiny one guesses
+    if tagger.bundle.folder is None:  # the default model knows names; the tiny one guesses
         assert sum(entity.text.endswith("\u0301") for entity in entities) >= 6
     for entity in entities:
         assert entity.end == len(text) or text[entity.end] != "\u0301"
@@ -181,7 +191,7 @@ def test_one_string_is_refused(tagger: Tagger) -> None:
 @pytest.mark.parametrize(
     "option", [{"offset_unit": "bytes"}, {"min_score": 5}, {"min_score": "0.5"}, {"threads": 0}, {"batch_tokens": 0}]
 )
-def test_unfit_options_are_refused_at_once(option: dict[str, object]) -> None:
+def test_invalid_options_are_refused_at_once(option: dict[str, object]) -> None:
     with fails(OptionError, "bad-value", option=next(iter(option))):
         TagOptions(**option)  # type: ignore[arg-type]
 
@@ -198,12 +208,15 @@ def test_min_score_and_labels_only_leave_out(model: Path, tagger: Tagger) -> Non
     texts = sample_texts()[:30]
     everything = tagger.tag(texts)
     high = Tagger.load(model, min_score=0.5).tag(texts)
+
     assert high == [[e for e in row or [] if e.score >= np.float32(0.5)] for row in everything]
     label = next(e.label for row in everything for e in row or [])
+
     assert Tagger.load(model, labels=(label,)).tag(texts) == [
         [e for e in row or [] if e.label == label] for row in everything
     ]
     fine = next(e.fine_label for row in everything for e in row or [])
+
     assert fine is not None
     assert Tagger.load(model, labels=(fine,)).tag(texts) == [
         [e for e in row or [] if e.fine_label == fine] for row in everything
@@ -225,7 +238,7 @@ def test_a_tagger_travels_by_its_options(tagger: Tagger) -> None:
     assert pickle.loads(pickle.dumps(tagger)).tag(texts) == tagger.tag(texts)  # noqa: S301 - our own bytes
 
 
-def test_a_folder_called_default_is_not_the_model_inside(
+def test_a_folder_called_default_is_not_the_default_model(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_bundle, tmp_path / "default")
@@ -274,16 +287,21 @@ def test_record_batches_keep_their_columns(tagger: Tagger, kind: pa.DataType) ->
     )
     batch = pa.RecordBatch.from_arrays([pa.array(range(8)), column], names=["id", "text"])
     tagged = tagger.tag_batch(batch)
+
     assert tagged.select(["id", "text"]).equals(batch)
     rows = tagged.column("entities").to_pylist()
+
     assert rows[6] is None
     assert rows[7] == []
     expected = tagger.tag(texts)[:6]
+
     assert [[Entity(**e) for e in row] for row in rows[:6]] == expected
     metadata = tagged.schema.metadata
+
     assert metadata[b"nerd_onnx.entities.offset_unit"] == b"codepoint"
     with fails(OutputError, "column-exists", column="entities"):
         tagger.tag_batch(tagged)
+
     assert tagger.tag_batch(tagged, replace_column=True).equals(tagged)
     with fails(InputError, "column-missing", column="text", found="id"):
         tagger.tag_batch(batch.select(["id"]))
@@ -295,6 +313,68 @@ def test_given_words_are_tagged_by_word_numbers(tagger: Tagger) -> None:
     assert len(spans) > 20
     for row, start, end in zip(spans.row, spans.start, spans.end, strict=True):
         assert 0 <= start < end <= len(sentences[row])
+
+
+def test_load_has_the_options_as_keywords_with_their_defaults() -> None:
+    parameters = inspect.signature(Tagger.load).parameters
+    keywords = {name: p.default for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert keywords == {field.name: field.default for field in fields(TagOptions)}
+    assert list(parameters) == ["model", *keywords]
+    assert all(f":param {name}:" in (Tagger.load.__doc__ or "") for name in parameters)
+
+
+def test_load_passes_each_option_on(tiny_bundle: Path) -> None:
+    wanted: dict[str, Any] = {
+        "batch_tokens": 7,
+        "threads": 3,
+        "min_score": 0.25,
+        "precision": None,
+        "labels": None,
+        "offset_unit": "utf16",
+        "text_column": "body",
+        "column": "names",
+    }
+    assert asdict(Tagger.load(tiny_bundle, **wanted).options) == wanted
+    label, *_ = Tagger.load(tiny_bundle).labels.types
+    for labels in (label, f" {label} ", [label], (label,)):
+        assert Tagger.load(tiny_bundle, labels=labels).options.labels == (label,)
+    with pytest.raises(TypeError, match="treads"):
+        Tagger.load(tiny_bundle, treads=1)  # type: ignore[call-arg]
+
+
+def test_the_package_lists_its_public_names_before_they_are_imported() -> None:
+    code = (
+        "import sys, nerd_onnx; print('nerd_onnx.tagger' in sys.modules, dir(nerd_onnx) == sorted(nerd_onnx.__all__))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "True"]
+    assert all(hasattr(nerd_onnx, name) for name in dir(nerd_onnx))
+    assert {"Entity", "NerdError", "TagOptions", "Tagger"} <= set(dir(nerd_onnx))
+
+
+def test_a_stream_yields_each_item_with_its_own_entities(tagger: Tagger) -> None:
+    texts: list[str | None] = [*sample_texts()[:12]]
+    items: list[tuple[str, list[str | None]]] = [("a", texts[:5]), ("b", []), ("c", [None, *texts[5:]]), ("d", texts)]
+    found = [(key, tagged.entities(tagger.labels)) for key, tagged in tagger.tag_items(items)]
+    assert found == [(key, tagger.tag(part)) for key, part in items]
+
+
+def test_a_stream_reads_one_item_ahead_and_keeps_no_finished_one(tagger: Tagger) -> None:
+    class Rows:
+        """An item that can be watched by a weak reference."""
+
+    alive: list[weakref.ref[Rows]] = []
+
+    def items() -> Iterator[tuple[Rows, list[str | None]]]:
+        for text in sample_texts()[:6]:
+            rows = Rows()
+            alive.append(weakref.ref(rows))
+            yield rows, [text]
+            del rows
+
+    for seen, _ in enumerate((tagged for _, tagged in tagger.tag_items(items())), 1):
+        assert len(alive) <= seen + 1
+        assert sum(item() is not None for item in alive) <= 2  # the one read ahead, and the one just yielded
 
 
 def test_a_missing_model_is_a_model_error() -> None:

@@ -62,10 +62,11 @@ def instrument(clock: StageClock, tagger: Any) -> None:
     """Put clocks into a tagger and into the pipeline around it; this process serves for nothing else."""
     from nerd_onnx.tagging import file_run
 
-    tagger._start = clock.timed("tokenize", tagger._start)  # noqa: SLF001
-    tagger._finish = clock.timed("decode", tagger._finish)  # noqa: SLF001
-    tagger._decide = clock.timed("decode", tagger._decide)  # noqa: SLF001
-    tagger.network = _Clocked(tagger.network, clock)
+    stream = tagger._stream  # noqa: SLF001
+    stream.start = clock.timed("tokenize", stream.start)
+    stream.finish = clock.timed("decode", stream.finish)
+    stream.decide = clock.timed("decode", stream.decide)
+    stream.network = _Clocked(stream.network, clock)
     tagger.entity_column = clock.timed("write", tagger.entity_column)
     module: Any = file_run
     open_source, open_sink = module.open_pair_source, module.open_pair_sink

@@ -36,17 +36,19 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.inference.session import thread_plan
     from nerd_onnx.storage.input_stream import input_name
     from nerd_onnx.storage.location import without_secrets
-    from nerd_onnx.tagging.pipeline import layout_of, open_pair_source, output_format_of
+    from nerd_onnx.tagging.pipeline import open_pair_source
+    from nerd_onnx.tagging.plan import Plan
 
     inputs = [without_secrets(path) for path in job.inputs]
     rows: int | None = 0
-    layout = layout_of(tagger, job)
+    run = Plan.of(tagger, job)
+    layout = run.layout
     new_columns = [field.name for field in layout.fields]
     refused = 0
     columns: list[str] = []
     for pair in job.pairs:
         try:
-            with open_pair_source(tagger, job, pair) as opened:
+            with open_pair_source(run, pair) as opened:
                 columns = columns or list(opened.column_names)
                 known = opened.num_rows
                 taken = next((name for name in new_columns if name in opened.column_names), None)
@@ -67,7 +69,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "status": "planned",
         "input": inputs[0] if len(inputs) == 1 else inputs,
         "output": without_secrets(job.output),
-        "output_format": output_format_of(job, job.pairs[0]),
+        "output_format": run.output_format(job.pairs[0]),
         "files": len(job.pairs),
         "refused_files": refused,
         "rows": rows,

@@ -1,1 +1,1 @@
-"""What survives a crash: the work folder, its lock, its journal and the results of chunks."""
+"""State of a run that survives a crash: the work folder with its lock, its journal and its stored results."""

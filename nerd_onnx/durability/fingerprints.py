@@ -1,4 +1,4 @@
-"""Fingerprints of inputs, cheap for files of any size; and what differs between two of them."""
+"""Fingerprints of input files, cheap for files of any size, and the difference between two of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from nerd_onnx.storage.input_stream import input_name, open_bytes
 from nerd_onnx.storage.location import is_uri
 from nerd_onnx.storage.remote import find, version
 
-_END_BYTES = 1 << 20  # head and footer: where Parquet says what is in it, and JSON Lines begin
+# Only both ends are hashed: Parquet keeps its schema and statistics in the footer, and a corpus may have terabytes.
+_END_BYTES = 1 << 20
 
 
 def file_fingerprint(path: str) -> dict[str, Any]:
     """
-    Tell a file by its size, modification time, first and last MiB, and in a store by its version.
+    Return the fingerprint of a file: size, modification time, first and last MiB, and in remote storage its version.
 
+    :param path: a file or a URI
+    :return: each fact by its name, as plain data for the journal
     :raises InputError: when it cannot be read
     """
     try:
@@ -27,6 +30,7 @@ def file_fingerprint(path: str) -> dict[str, Any]:
             if found.st_size > _END_BYTES:
                 file.seek(max(_END_BYTES, found.st_size - _END_BYTES))
                 digest.update(file.read(_END_BYTES))
+
         facts = {"size": found.st_size, "modification time": found.st_mtime_ns, "head and footer": digest.hexdigest()}
         return {**facts, "version": version(path)} if is_uri(path) else facts
     except OSError as err:
@@ -38,7 +42,7 @@ def file_fingerprint(path: str) -> dict[str, Any]:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Name the first fact that differs, with both its values where they are short; None where all are the same."""
+    """Return the name of the first fact that differs, with both values shortened; None if all facts are equal."""
     for name in {**before, **now}:
         then, here = before.get(name), now.get(name)
         if then != here:

@@ -1,4 +1,4 @@
-"""What is finished, by which model and options: an append-only file of JSON lines, each on disk before work goes on."""
+"""The journal of a run: an append-only file of JSON lines, each of which is on disk before the run continues."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Event = dict[str, Any]
 @dataclass
 class Progress:
     """
-    What a journal tells.
+    The progress of a run, as its journal records it.
 
-    :param header: how the run was begun: its fingerprint; empty where there is no journal
-    :param finished: what is said of each input that is done, by name
-    :param unfinished: the input that was begun and is not done, with its fingerprint; None for none
-    :param chunks: finished chunks of that input, in order
-    :param commit: its output as it was about to be named, None where it did not come to that
-    :param rejects: the file of rejects as it was about to be named, None where it did not come to that
+    :param header: version and fingerprint of the run; empty without a journal
+    :param finished: the ``done`` event of each finished input, by its name
+    :param unfinished: the ``begin`` event of the input that was started and is not finished, or None
+    :param chunks: the ``chunk`` events of that input, in order
+    :param commit: size and identity of its output just before it was renamed into place, or None
+    :param rejects: size and identity of the rejects file just before it was renamed into place, or None
     """
 
     header: Event = field(default_factory=dict)
@@ -44,16 +44,17 @@ class Progress:
 
     @property
     def is_worth_keeping(self) -> bool:
-        """Whether something is done that another run need not do again."""
+        """Whether a later run can reuse any of the work."""
         return bool(self.finished or self.chunks or self.commit)
 
     def begun(self, name: str) -> Event | None:
-        """Give what is said of an input where it is the one that was under way; None for others."""
+        """Return the ``begin`` event of an input if it is the unfinished one, else None."""
         return self.unfinished if self.unfinished is not None and self.unfinished["name"] == name else None
 
     def take(self, event: Event) -> None:
-        """Take one more line into account."""
+        """Apply one event of the journal."""
         kind = event["event"]
+
         if kind == "run":
             self.header = event
         elif kind == "begin":
@@ -67,6 +68,7 @@ class Progress:
         elif kind == "rejects":
             self.rejects = event
         elif kind == "refused":
+            # A later run tries the file again, so nothing of it is kept.
             self.unfinished, self.chunks, self.commit = None, [], None
         elif kind == "done":
             self.finished[event["name"]] = event
@@ -75,13 +77,13 @@ class Progress:
 
 class Journal(Closing):
     """
-    The journal of a run, open for what comes next.
+    The journal of a run, open for appending.
 
-    A line that was torn by a crash at its end is cut away: what it would have said did not happen.
+    A crash may leave an incomplete last line. It is removed, and its event counts as not having happened.
 
-    :param path: the file; made when it is missing
+    :param path: the file; created if it is missing
     :param output: the run's output, for messages
-    :raises OutputError: when the disk refuses, here and later
+    :raises OutputError: if the file cannot be written, here or in :meth:`append`
     """
 
     def __init__(self, path: str, output: str) -> None:
@@ -100,22 +102,25 @@ class Journal(Closing):
             raise
 
     def append(self, event: str, **facts: Any) -> None:
-        """Add a line; it is on disk when this returns."""
+        """Append an event; it is on disk when this method returns."""
         line: Mapping[str, Any] = {"event": event, **facts}
+
         with output_errors(self._output):
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
+
+        # Only now: progress must never be ahead of what a crash would leave on disk.
         self.progress.take(dict(line))
 
     def close(self) -> None:
-        """Close the file; a line that the disk refused is tried once more there, and then given up."""
+        """Close the file; a buffered line that could not be written is lost."""
         with suppress(OSError):
             self._file.close()
 
 
 def read_progress(path: str) -> Progress:
-    """Read what a journal tells, and leave it as it is; of one that is not there or cannot be read, nothing."""
+    """Return the progress that a journal records, without changing it; empty if it is missing or cannot be read."""
     progress = Progress()
     with suppress(OSError), open(path, "rb") as file:
         _take_lines(file, progress)
@@ -123,8 +128,9 @@ def read_progress(path: str) -> Progress:
 
 
 def _take_lines(lines: Iterable[bytes], progress: Progress) -> int:
-    """Take the whole lines into account, and give the bytes they take."""
+    """Apply all complete lines up to the first damaged one, and return their size in bytes."""
     size = 0
+
     for line in lines:
         try:
             if not line.endswith(b"\n"):
@@ -133,4 +139,5 @@ def _take_lines(lines: Iterable[bytes], progress: Progress) -> int:
         except (ValueError, KeyError, TypeError):
             break
         size += len(line)
+
     return size

@@ -1,4 +1,4 @@
-"""One writer for an output: a lock that the system itself lets go of when its holder dies."""
+"""At most one run per output: a lock that the operating system releases when its process dies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nerd_onnx.storage.output_place import output_errors, output_name
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing stands between two runs there
+except ImportError:  # Windows: two runs at one output are not detected there
     fcntl = None  # type: ignore[assignment]
 
 _FILE = "lock"
@@ -26,11 +26,12 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file 
 
 class RunLock(Closing):
     """
-    The right to write an output, held from the making of its work folder to its removal.
+    The right to write an output, held from the creation of its work folder until its removal.
 
     :param output: the output, for messages
-    :param folder: the work folder; made when it is missing
-    :raises BusyError: when another run holds it, naming that run's process and start time
+    :param folder: the work folder; created if it is missing
+    :raises BusyError: if another run holds the lock; the message names its process and start time
+    :raises OutputError: if the work folder belongs to another user or cannot be created
     """
 
     def __init__(self, output: str, folder: str) -> None:
@@ -42,18 +43,20 @@ class RunLock(Closing):
             self._sign()
 
     def close(self) -> None:
-        """Let go of the output."""
+        """Release the lock."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _acquired(self, output: str, folder: str) -> int:
-        """Lock the folder's file; -1 when the run before removed it a moment ago, and it must be made again."""
+        """Return the descriptor of the locked file; -1 if another run removed the file meanwhile: then try again."""
         _make_folder(output, folder)
+
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
             return -1
+
         try:
             if fcntl is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,6 +72,8 @@ class RunLock(Closing):
             if err.errno not in _NO_LOCKS:
                 os.close(descriptor)
                 raise
+
+        # Another run may have removed its folder between open and lock: the lock must be on the file that is there now.
         with suppress(OSError):
             if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
                 return descriptor
@@ -76,19 +81,22 @@ class RunLock(Closing):
         return -1
 
     def _sign(self) -> None:
+        """Write into the lock who holds it, for the message of another run."""
         facts = {
             "process": os.getpid(),
             "host": socket.gethostname(),
             "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
         }
+
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(facts).encode(), 0)
 
 
 def _make_folder(output: str, folder: str) -> None:
-    """Make a folder that is ours alone; a link or somebody else's folder in its place is refused."""
+    """Create a folder that only this user may open; refuse a link, or another user's folder, in its place."""
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
+
     found = os.lstat(folder)
     theirs = hasattr(os, "geteuid") and found.st_uid != os.geteuid()
     if not stat.S_ISDIR(found.st_mode) or theirs:
@@ -102,8 +110,14 @@ def _make_folder(output: str, folder: str) -> None:
 
 
 def _owner(descriptor: int) -> str:
+    """Return a description of the run that holds the lock."""
     try:
         facts = json.loads(os.pread(descriptor, _OWNER_BYTES, 0))
         return f"process {facts['process']} on {facts['host']}, started {facts['started']} UTC"
-    except (OSError, ValueError, KeyError, TypeError):  # it was begun this very moment
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # the other run has locked the file and not yet written who it is
         return "which began a moment ago"

@@ -1,4 +1,4 @@
-"""The folder beside an output that holds what a run needs to go on after a crash."""
+"""The work folder beside an output: the state from which an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -22,41 +22,47 @@ from nerd_onnx.storage.remote import cache_folder
 _SUFFIX = ".nerd-work"
 _JOURNAL = "journal.jsonl"
 _READABLE_NAME = 40
-_LONGEST_NAME = 200  # bytes: file systems take 255
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and the suffix is added
 
 
-def work_folder_of(output: str, *, many: bool, stores_folder: str | None = None) -> str:
+def work_folder_of(output: str, *, many: bool, remote_work_dir: str | None = None) -> str:
     """
-    Name the work folder of an output: hidden, beside a file, inside a folder; of one in a store, in a local folder.
+    Return the path of an output's work folder: hidden beside an output file, or hidden inside an output folder.
 
-    :param stores_folder: that local folder; None for one in the user's cache
+    The work folder of an output in remote storage is local, because locks and renames need a local file system.
+
+    :param many: the output is a folder
+    :param remote_work_dir: folder for the work folders of remote outputs; None for the user's cache
     """
     if is_uri(output):
         place = place_name(output)
         digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
         name = f"{base_name(place)[:_READABLE_NAME]}-{digest}{_SUFFIX}"
-        return os.path.join(os.path.realpath(stores_folder or cache_folder("work")), name)
+        return os.path.join(os.path.realpath(remote_work_dir or cache_folder("work")), name)
+
     final = os.path.realpath(output)
     if many:
         return os.path.join(final, _SUFFIX)
+
     folder, name = os.path.split(final)
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return os.path.join(folder, f".{name}{_SUFFIX}")
 
 
-def unfinished_run(output: str, *, many: bool, stores_folder: str | None = None) -> Progress | None:
+def unfinished_run(output: str, *, many: bool, remote_work_dir: str | None = None) -> Progress | None:
     """
-    Tell what an unfinished run at an output has done that is worth keeping; None where there is none.
+    Return the progress of an interrupted run at an output; None without one, or if it finished nothing worth keeping.
 
     Nothing is locked or changed. The parameters are those of :func:`work_folder_of`.
     """
-    progress = read_progress(os.path.join(work_folder_of(output, many=many, stores_folder=stores_folder), _JOURNAL))
+    folder = work_folder_of(output, many=many, remote_work_dir=remote_work_dir)
+    progress = read_progress(os.path.join(folder, _JOURNAL))
     return progress if progress.header and progress.is_worth_keeping else None
 
 
 def unfinished(output: str, progress: Progress) -> OutputError:
-    """Make the error for a run that would forget an unfinished one."""
+    """Return the error for a run that would discard the work of an interrupted run."""
     return OutputError(
         f"{output_name(output)}: an earlier run was interrupted, {progress.safe_rows} of its rows are safe; continue "
         "it with --resume, or start again with --overwrite",
@@ -66,24 +72,29 @@ def unfinished(output: str, progress: Progress) -> OutputError:
     )
 
 
-def may_go_on(output: str, progress: Progress, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+def may_resume(output: str, progress: Progress, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
     """
-    Tell whether a run goes on with an unfinished one; else it forgets it.
+    Whether a run resumes an interrupted one; False if it discards its work.
 
-    :param facts: what the outputs depend on: model and options
-    :raises OutputError: when it was told neither, or the facts differ
+    :param facts: fingerprint of the run: the model and the options that decide the outputs
+    :param resume: the user allows resuming
+    :param overwrite: the user allows discarding
+    :raises OutputError: if the user allows neither, or the fingerprint differs
     """
     name = output_name(output)
+
     if not resume:
         if overwrite:
             return False
         raise unfinished(output, progress)
+
     if progress.header.get("version") != JOURNAL_VERSION:
         raise OutputError(
             f"{name}: the interrupted run was started by another version of nerd-onnx; start again with --overwrite",
             reason="other-version",
             file=name,
         )
+
     if changed := difference(progress.header["facts"], facts):
         raise OutputError(
             f"{name}: cannot resume: {changed} changed since the run started; change it back, or start again with "
@@ -92,32 +103,34 @@ def may_go_on(output: str, progress: Progress, facts: Mapping[str, Any], *, resu
             file=name,
             changed=changed,
         )
+
     return True
 
 
 class WorkFolder(Closing):
     """
-    The work folder of a run: locked, with the journal of what is done.
+    The locked work folder of a run, with its journal.
 
-    Closed without anything done that is worth keeping, it removes itself.
+    When it is closed with nothing worth keeping, it is removed.
 
     :param output: the output
-    :param many: it is a folder of outputs
-    :param stores_folder: see :func:`work_folder_of`
-    :raises OutputError: when another run is at this output, or the folder cannot be made
+    :param many: the output is a folder
+    :param remote_work_dir: see :func:`work_folder_of`
+    :raises BusyError: if another run is writing this output
+    :raises OutputError: if the folder cannot be created
     """
 
-    def __init__(self, output: str, *, many: bool, stores_folder: str | None = None) -> None:
+    def __init__(self, output: str, *, many: bool, remote_work_dir: str | None = None) -> None:
         self._output = output
-        self.path = work_folder_of(output, many=many, stores_folder=stores_folder)
+        self.path = work_folder_of(output, many=many, remote_work_dir=remote_work_dir)
         self._journal: Journal | None = None
         self._removed = False
-        self._made = self._make_folders(many=many)
+        self._made_output = self._make_folders(many=many)
         self._lock = RunLock(output, self.path)
 
     @property
     def progress(self) -> Progress:
-        """What is done."""
+        """The progress that the journal records."""
         return self._journal.progress if self._journal else Progress()
 
     @property
@@ -127,53 +140,56 @@ class WorkFolder(Closing):
 
     def begin(self, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Journal:
         """
-        Open the journal: go on with an unfinished run, or begin a new one.
+        Open the journal: resume an interrupted run, or start a new one.
 
-        :param facts: what the outputs depend on: model and options
-        :param resume: an unfinished run may be gone on with, when its facts are the same
-        :param overwrite: it may be forgotten
-        :raises OutputError: when there is one and neither is allowed, or its facts differ
+        :param facts: fingerprint of the run: the model and the options that decide the outputs
+        :param resume: an interrupted run with the same fingerprint is resumed
+        :param overwrite: the work of an interrupted run may be discarded
+        :raises OutputError: if there is an interrupted run and neither is allowed, or its fingerprint differs
         """
         with output_errors(self._output):
             self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
             header = self.progress.header
             if header and not (
                 self._worth_keeping
-                and may_go_on(self._output, self.progress, facts, resume=resume, overwrite=overwrite)
+                and may_resume(self._output, self.progress, facts, resume=resume, overwrite=overwrite)
             ):
                 self._clear()
                 self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
+
             if not self.progress.header:
                 self._journal.append("run", version=JOURNAL_VERSION, overwrite=overwrite, facts=dict(facts))
                 sync_folder(self.path)
         return self._journal
 
     def remove(self) -> None:
-        """Delete the folder: the run is finished. The journal goes first; without it the rest means nothing."""
+        """Delete the folder of a finished run. The journal is deleted first: without it, no other file is ever used."""
         self._clear()
         shutil.rmtree(self.path, ignore_errors=True)
         self._removed = True
         self._lock.close()
-        if self._made:
+
+        if self._made_output:
             with suppress(OSError):
-                os.rmdir(self._output)  # where nothing was put into it
+                os.rmdir(self._output)  # succeeds only if no output was written
 
     def close(self) -> None:
-        """Let go of the output; what is worth keeping stays."""
+        """Release the lock; work that is worth keeping stays."""
         if not self._removed and not self._worth_keeping:
             self.remove()
+
         if self._journal is not None:
             self._journal.close()
         self._lock.close()
 
     @property
     def _worth_keeping(self) -> bool:
-        if self._journal is None:  # not looked at
+        if self._journal is None:  # not read yet, so it may be worth keeping
             return os.path.exists(os.path.join(self.path, _JOURNAL))
         return self.progress.is_worth_keeping
 
     def _make_folders(self, *, many: bool) -> bool:
-        """Make the folder of outputs, or of work on stores; tell whether the former was not there."""
+        """Create the parent of the work folder; return whether this created the output folder."""
         with output_errors(self._output):
             if is_uri(self._output):
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)
@@ -188,6 +204,7 @@ class WorkFolder(Closing):
         if self._journal is not None:
             self._journal.close()
             self._journal = None
+
         names = [_JOURNAL, *os.listdir(self.path)]
         for name in names:
             if name != "lock":

@@ -1,4 +1,4 @@
-"""Mistakes in a job's file names, found before any work."""
+"""Checks of a job's inputs and outputs before any work, and before the model is loaded."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nerd_onnx.storage.location import STANDARD_STREAM, is_below, is_uri, same
 from nerd_onnx.storage.output_place import check_output, output_name
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.job import TagJob
-from nerd_onnx.tagging.pipeline import output_format_of
+from nerd_onnx.tagging.plan import output_format_of
 
 
 def check_job(job: TagJob) -> None:
     """
     Check that all inputs can be opened and all outputs be written.
 
-    :raises NerdError: for the first mistake
+    :raises NerdError: for the first one that cannot
     """
     for pair in job.pairs:
         try:
@@ -34,7 +34,9 @@ def check_job(job: TagJob) -> None:
         except InputError:
             if not job.may_refuse:
                 raise
+
         _check_output(job, pair)
+
     if job.rejects is not None:
         _check_rejects(job, job.rejects)
     if job.retry_rejects is not None:
@@ -45,18 +47,20 @@ def _check_output(job: TagJob, pair: FilePair) -> None:
     if job.many:
         _check_apart(pair, job.output)
         if not is_uri(pair.output) and not os.path.isdir(os.path.dirname(pair.output)):
-            return  # it will be made
+            return  # the run creates it
+
     try:
         check_output(pair.input, pair.output, overwrite=job.overwrite or job.resume)
     except ExistsError as err:
-        raise _what_exists(job, pair, err) from None
+        raise _exists_error(job, pair, err) from None
 
 
-def _what_exists(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
-    """Tell an output of an unfinished run, or one of several files, from a file that only --overwrite concerns."""
-    progress = unfinished_run(job.output, many=job.many, stores_folder=job.work_dir)
+def _exists_error(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
+    """Return the error for an existing output: it names --resume if that would help, else only --overwrite."""
+    progress = unfinished_run(job.output, many=job.many, remote_work_dir=job.work_dir)
     if progress is not None:
         return unfinished(job.output, progress)
+
     if job.many:
         return ExistsError(
             f"{output_name(pair.output)}: already exists; keep it and tag the other files with --resume, or write all "
@@ -68,7 +72,7 @@ def _what_exists(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
 
 
 def _check_apart(pair: FilePair, output: str) -> None:
-    """Refuse an output folder that holds an input: the next run would read what this one wrote."""
+    """Check that the output folder contains no input: the next run would read the outputs of this one."""
     if is_below(pair.input, output):
         raise OutputError(
             f"{output_name(output)}: contains the input {output_name(pair.input)}; write to another folder",
@@ -83,6 +87,7 @@ def _check_rejects(job: TagJob, rejects: str) -> None:
         raise OptionError(
             "--rejects needs a file: standard output is for the rows", reason="rejects-needs-file", option="--rejects"
         )
+
     for pair in job.pairs:
         check_output(pair.input, rejects, overwrite=job.overwrite or job.resume)
         if same(rejects, pair.output):
@@ -92,6 +97,7 @@ def _check_rejects(job: TagJob, rejects: str) -> None:
                 file=output_name(rejects),
                 option="--rejects",
             )
+
     if job.retry_rejects is not None and same(rejects, job.retry_rejects):
         raise InputError(
             f"{output_name(rejects)}: --retry-rejects reads this file; give --rejects another name",

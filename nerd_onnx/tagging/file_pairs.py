@@ -1,4 +1,4 @@
-"""Which files are tagged, and where each goes: one file, or several, a glob or a folder to a folder that mirrors it."""
+"""Pair each input file with its output: one file with one file, or several, a glob or a folder with a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nerd_onnx.storage.location import STANDARD_STREAM, bare, base_name, is_uri,
 from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.storage.remote import exists, files_below, is_folder
 
-_HIDDEN = (".", "_")  # what Spark, Hive and Arrow pass over in a data set
+_HIDDEN = (".", "_")  # Spark, Hive and Arrow ignore these names in a data set too
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FilePair:
     """
     An input and its output.
 
-    :param name: the input as messages, journal and rejects name it: its path below the folder that is tagged
+    :param name: the input's name in messages, journal and rejects file: its path below the tagged folder
     :param input: a file, or ``-``
     :param output: a file, or ``-``
     """
@@ -36,9 +36,10 @@ class FilePair:
 
 
 def is_folder_output(inputs: Sequence[str], output: str) -> bool:
-    """Tell whether the output is a folder: for several inputs, a folder or a glob, and where its name says so."""
+    """Whether the output is a folder: for several inputs, for a folder or a glob, and if its name ends in a slash."""
     if len(inputs) > 1 or bare(output).endswith(("/", os.sep)):
         return True
+
     if inputs == [STANDARD_STREAM]:
         return output != STANDARD_STREAM and is_folder(output)
     return is_folder(inputs[0]) or _is_glob(inputs[0]) or (output != STANDARD_STREAM and is_folder(output))
@@ -46,13 +47,13 @@ def is_folder_output(inputs: Sequence[str], output: str) -> bool:
 
 def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str], str | None]) -> list[FilePair]:
     """
-    List the files to tag, in the order of their names, each with its output.
+    Return the files to tag, in the order of their names, each with its output.
 
     :param inputs: files, globs and folders, or one ``-``
     :param output: a file, ``-``, or the folder that mirrors the inputs
-    :param output_suffix: gives an output's suffix where it differs from its input's
-    :raises InputError: when there is nothing to tag
-    :raises OptionError: when inputs and output do not go together
+    :param output_suffix: returns the output's suffix for an input, or None to keep the input's
+    :raises InputError: if there is nothing to tag
+    :raises OptionError: if the inputs do not fit the output, or two inputs would get the same output
     """
     if not is_folder_output(inputs, output):
         return [FilePair(base_name(inputs[0]), inputs[0], output)]
@@ -61,8 +62,10 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
             "- is standard input or output; it cannot be combined with several files or a folder",
             reason="stream-with-files",
         )
+
     files = [found for path in _with_common_root(inputs) for found in path]
     _check_folder(output)
+
     pairs: dict[str, FilePair] = {}
     for path, name in sorted(files, key=lambda found: found[1]):
         target = join(output, _with_suffix(name, output_suffix(path)))
@@ -80,14 +83,16 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
 
 
 def _check_folder(output: str) -> None:
-    """Refuse as a folder of outputs what is a file, or is named like one and is not there."""
+    """Check that the output is a folder or can become one: it is no file, and is not named like one."""
     name, is_there = output_name(output), is_folder(output)
+
     if not is_there and not is_uri(output) and os.path.lexists(output.rstrip(os.sep)):
         raise OptionError(
             f"{name}: is a file; for several files or a folder, OUTPUT must be a folder; give another name",
             reason="output-not-folder",
             file=name,
         )
+
     if not is_there and format_of_name(output) is not None and not bare(output).endswith(("/", os.sep)):
         raise OptionError(
             f"{name}: has the name of a file; for several files or a folder, OUTPUT must be a folder; give the name of "
@@ -98,36 +103,44 @@ def _check_folder(output: str) -> None:
 
 
 def _with_common_root(inputs: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
-    """Yield, for each input, its files with their names; files given one by one count from the folder they share."""
+    """
+    Yield the files of the inputs, each with its name.
+
+    The names of single files are relative to the folder that they have in common; remote and local files are separate.
+    """
     alone = [path for path in inputs if not is_folder(path) and not _is_glob(path)]
-    stored = [path for path in alone if is_uri(path)]
-    if stored:
-        parts = [bare(path).split("/") for path in stored]
+
+    if remote := [path for path in alone if is_uri(path)]:
+        parts = [bare(path).split("/") for path in remote]
         shared = len(
             [*takewhile(lambda names: len(set(names)) == 1, zip(*(path[:-1] for path in parts), strict=False))]
         )
-        yield [(path, "/".join(names[shared:])) for path, names in zip(stored, parts, strict=True)]
+        yield [(path, "/".join(names[shared:])) for path, names in zip(remote, parts, strict=True)]
+
     if files := [path for path in alone if not is_uri(path)]:
         folders = [os.path.dirname(os.path.abspath(path)) for path in files]
         root = os.path.commonpath(folders)
         yield [(path, os.path.relpath(os.path.abspath(path), root)) for path in files]
+
     for path in inputs:
         if path not in alone:
             if is_uri(path):
-                yield _stored_files(path)
+                yield _remote_files(path)
             else:
                 yield _files_in(path) if os.path.isdir(path) else _matches(path)
 
 
 def _files_in(folder: str, root: str | None = None) -> list[tuple[str, str]]:
-    """List a folder's Parquet and JSON Lines files, at any depth, but not hidden ones; links to folders are left."""
+    """List a folder's Parquet and JSON Lines files at any depth; hidden files and links to folders are ignored."""
     found = []
     for here, folders, files in os.walk(folder):
+        # In place: os.walk() then does not enter the removed folders.
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
         for file in files:
             if not file.startswith(_HIDDEN) and format_of_name(file) is not None:
                 path = os.path.join(here, file)
                 found.append((path, os.path.relpath(path, root or folder)))
+
     if not found and root is None:
         raise InputError(
             f"{input_name(folder)}: contains no file that is Parquet or JSON Lines by its name",
@@ -138,16 +151,19 @@ def _files_in(folder: str, root: str | None = None) -> list[tuple[str, str]]:
 
 
 def _matches(pattern: str) -> list[tuple[str, str]]:
-    """List what a glob finds; names count from the last folder before its first wildcard."""
+    """List the files that match a glob; names are relative to the last folder before its first wildcard."""
     parts = pattern.split(os.sep)
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     root = os.sep.join(parts[:fixed]) or (os.sep if pattern.startswith(os.sep) else ".")
+
     found = []
     for path in glob.glob(pattern, recursive=True):
         if os.path.isdir(path):
+            # ``**`` lists the files below this folder too.
             found += [] if "**" in parts else _files_in(path, root)
         elif not os.path.basename(path).startswith(_HIDDEN):
             found.append((path, os.path.relpath(path, root)))
+
     if not found:
         raise InputError(
             f"{input_name(pattern)}: no such file, and no file matches this pattern",
@@ -157,12 +173,13 @@ def _matches(pattern: str) -> list[tuple[str, str]]:
     return found
 
 
-def _stored_files(uri: str) -> list[tuple[str, str]]:
-    """List the files of a store's folder, or what a glob finds there: both at any depth, hidden ones left out."""
+def _remote_files(uri: str) -> list[tuple[str, str]]:
+    """List the files of a folder or glob in remote storage, at any depth; hidden files are ignored."""
     parts = bare(uri).rstrip("/").split("/")
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     root, wild = "/".join(parts[:fixed]) + query_of(uri), parts[fixed:]
-    found = [(join(root, name), name) for name in files_below(root) if _is_meant(name.split("/"), wild)]
+
+    found = [(join(root, name), name) for name in files_below(root) if _is_selected(name.split("/"), wild)]
     if not found:
         raise InputError(
             f"{input_name(uri)}: contains no file that is Parquet or JSON Lines by its name",
@@ -172,29 +189,32 @@ def _stored_files(uri: str) -> list[tuple[str, str]]:
     return found
 
 
-def _is_meant(name: Sequence[str], wild: Sequence[str]) -> bool:
-    """Tell whether a file is meant by the wild parts of a glob: it matches them, or it lies in a folder that does."""
+def _is_selected(name: Sequence[str], wild: Sequence[str]) -> bool:
+    """Whether the wildcard parts of a glob select a file: they match its path, or a folder that contains it."""
     itself = "**" in wild or len(name) == len(wild)
     hidden = any(part.startswith(_HIDDEN) for part in name)
     return not hidden and _fits(name, wild, itself=itself) and (itself or format_of_name(name[-1]) is not None)
 
 
 def _fits(name: Sequence[str], wild: Sequence[str], *, itself: bool) -> bool:
-    """Match part by part; ``**`` stands for any number of folders."""
+    """Whether a path matches a pattern, part by part; ``**`` matches any number of folders."""
     if not wild:
         return not (name and itself)
+
     if wild[0] == "**":
         return any(_fits(name[i:], wild[1:], itself=itself) for i in range(len(name) + 1))
     return bool(name) and fnmatchcase(name[0], wild[0]) and _fits(name[1:], wild[1:], itself=itself)
 
 
 def _is_glob(path: str) -> bool:
+    # A file may have a name with brackets.
     return glob.has_magic(bare(path)) and not exists(path)
 
 
 def _with_suffix(name: str, suffix: str | None) -> str:
     if suffix is None:
         return name
+
     stem, known = name, (*COMPRESSIONS, *FORMATS)
     while (last := os.path.splitext(stem)[1]).lower() in known:
         stem = stem[: -len(last)]
@@ -202,7 +222,7 @@ def _with_suffix(name: str, suffix: str | None) -> str:
 
 
 def suffix_for(path: str, asked: Format | None) -> str | None:
-    """Give the suffix of an output in the format asked for, where its input is of another."""
+    """Return the suffix of an output whose format was asked for; None if its input has that format already."""
     if asked is None or format_of_name(path) == asked:
         return None
     return f".{asked}"

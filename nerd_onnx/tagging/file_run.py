@@ -1,12 +1,10 @@
-"""One file of a run: its rows written and counted, its work safe at every step."""
+"""One file of a run: tag its rows, write them and count them; an interruption loses at most the last chunk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
 
 from nerd_onnx.durability.fingerprints import file_fingerprint
 from nerd_onnx.durability.journal import Event, Journal
@@ -19,23 +17,15 @@ from nerd_onnx.storage.input_stream import input_name, is_stream
 from nerd_onnx.storage.location import is_uri
 from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.storage.remote import exists
-from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.job import TagJob, TagReport, Totals
-from nerd_onnx.tagging.pipeline import (
-    TagStream,
-    limits_of,
-    open_pair_sink,
-    open_pair_source,
-    output_metadata,
-    selected,
-    tagged_batches,
-)
+from nerd_onnx.tagging.job import TagReport, Totals
+from nerd_onnx.tagging.pipeline import TagStream, open_pair_sink, open_pair_source, selected, tagged_batches
+from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.previous_runs import check_unchanged
-from nerd_onnx.tagging.rejected_rows import FaultPolicy
+from nerd_onnx.tagging.rejected_rows import RejectionPolicy
 from nerd_onnx.tagging.rejects_file import RejectsPart
 
-WORTH_TOKENS = 10_000  # about a second of work: less is not kept for the sake of a failed run
+WORTH_TOKENS = 10_000  # about a second of work: a failed run does not store less
 
 OnBatch = Callable[[TagReport, Source], None]
 Stop = Callable[[], int | None]
@@ -44,36 +34,28 @@ Stop = Callable[[], int | None]
 @dataclass
 class RunState:
     """
-    What the files of a run share.
+    The state that the files of a run share.
 
-    :param scratch: a folder for what is not finished
-    :param journal: what is done; None where the output is a stream
-    :param report: counts all rows
-    :param wanted: rows to tag, by file, None for all of them; None for all files
+    :param scratch: folder for unfinished files
+    :param journal: records what is done; None if the output is a stream
+    :param report: counts the rows of all files
     :param on_batch: called after every batch that was written
-    :param stop: asked after every batch; gives the number of a signal to end the run
-    :param refusal: why the first file that could not be read was refused
+    :param stop: called after every batch; returns the number of a signal to end the run, else None
+    :param refusal: the error of the first file that could not be read
     """
 
-    tagger: Tagger
-    job: TagJob
+    plan: Plan
     scratch: str
     journal: Journal | None
     report: TagReport
-    wanted: dict[str, frozenset[int] | None] | None = None
     on_batch: OnBatch | None = None
     stop: Stop | None = None
     refusal: str = ""
 
-    @cached_property
-    def metadata(self) -> dict[str, str]:
-        """What the outputs' schemas say of what made them."""
-        return output_metadata(self.tagger, self.job)
-
     @property
     def overwrites(self) -> bool:
-        """Whether the run was begun with leave to replace outputs."""
-        return self.job.overwrite if self.journal is None else bool(self.journal.progress.header["overwrite"])
+        """Whether outputs may be replaced, as it was decided when the run was started."""
+        return self.plan.job.overwrite if self.journal is None else bool(self.journal.progress.header["overwrite"])
 
 
 class FileRun:
@@ -82,16 +64,18 @@ class FileRun:
 
     :param state: the run it belongs to
     :param pair: the file
-    :param part: where its rejects go in the scratch folder
+    :param part: path for its rejected rows, in the scratch folder
     :param tag_stream: finds the entities of its texts
     """
 
     def __init__(self, state: RunState, pair: FilePair, part: str, tag_stream: TagStream) -> None:
         self._state = state
+        self._plan = state.plan
+        self._job = state.plan.job
         self._pair = pair
         self._part_path = part
         self._tag_stream = tag_stream
-        # Rows that can be read only once cannot be gone on with.
+        # A stream cannot be resumed, because its rows can be read only once.
         self._journal = None if _is_stream(pair.input) else state.journal
         self._before = Totals()
         self._before.add(state.report)
@@ -99,34 +83,43 @@ class FileRun:
 
     def run(self) -> str | None:
         """
-        Tag the file, and enter it in the journal; one of several that cannot be read is refused, where bad rows are.
+        Tag the file, and record it in the journal as finished.
 
-        :return: the file with its rejects, None where there are none
+        An unreadable file is recorded as refused instead, if the job allows it.
+
+        :return: path of its rejected rows, None without any
+        :raises NerdError: if the file cannot be read, tagged or written
+        :raises InterruptedRunError: if the run was asked to stop
         """
         try:
-            return self._tagged(self._begin())
+            return self._tag(self._begin())
         except UnreadableFileError as err:
-            if not self._state.job.may_refuse or self._state.journal is None:
+            if not self._job.may_refuse or self._state.journal is None:
                 raise
-            return self._refused(self._state.journal, err)
+            return self._refuse(self._state.journal, err)
 
-    def _tagged(self, found: Event) -> str | None:
+    def _tag(self, fingerprint: Event) -> str | None:
+        """Write the output and record it: ``commit`` before the output is renamed into place, ``done`` after."""
         with ExitStack() as stack:
             source = stack.enter_context(self._open_source())
             self._log = stack.enter_context(self._open_log(self._journal)) if self._journal is not None else None
             part = stack.enter_context(RejectsPart(self._part_path, self._pair.output))
             policy = self._policy(part)
-            sink = stack.enter_context(self._open_sink(source))
+            sink = stack.enter_context(
+                open_pair_sink(
+                    self._plan, self._pair, source, overwrite=self._state.overwrites, scratch=self._state.scratch
+                )
+            )
+
             self._write(source, sink, policy)
             written = sink.finish()
             self._check_totals(source, policy.totals, written)
             part.finish()
+
             rejects = part.path if part.rows else None
-            if self._journal is not None:
-                check_unchanged(self._pair, found, while_what="while it was read")
-                if self._log is not None and is_uri(self._pair.output):
-                    self._log.close_chunk()  # an upload may fail
-                commit = self._commit(found, policy.totals, written, rejects)
+            commit = self._commit(fingerprint, policy.totals, written, rejects)
+
+        # Leaving the block has renamed the output into place.
         if self._journal is not None:
             self._journal.append("done", **commit)
         if self._log is not None:
@@ -134,24 +127,26 @@ class FileRun:
         self._state.report.files += 1
         return rejects
 
-    def _refused(self, journal: Journal, err: UnreadableFileError) -> str:
-        """Leave the file out: no output, one reject, and its rows count nowhere. A run that goes on tries it again."""
-        state, job = self._state, self._state.job
+    def _refuse(self, journal: Journal, err: UnreadableFileError) -> str:
+        """Record the file as unreadable: no output, and its rows are not counted. A resumed run tries it again."""
+        state, maximum = self._state, self._job.max_errors
         state.report.set_totals(self._before, Totals(refused_files=1))
-        bad = state.report.rejected + state.report.refused_files
-        if job.max_errors is not None and bad > job.max_errors:
+        rejected = state.report.rejected + state.report.refused_files
+        if maximum is not None and rejected > maximum:
             raise InputError(
-                f"{err}; this unreadable file exceeds --max-errors {job.max_errors}",
+                f"{err}; this unreadable file exceeds --max-errors {maximum}",
                 reason="too-many-rejected",
                 file=input_name(self._pair.input),
                 option="--max-errors",
-                maximum=job.max_errors,
+                maximum=maximum,
             ) from err
+
         state.refusal = state.refusal or str(err)
         older = "; an older output was left as it is" if exists(self._pair.output) else ""
         with RejectsPart(self._part_path, self._pair.output) as part:
             part.refuse(self._pair.name, f"{err}{older}")
             part.finish()
+
         journal.append("refused", name=self._pair.name, reason=str(err))
         if self._log is not None:
             state.report.resumed_rows -= self._log.stored_rows
@@ -161,14 +156,14 @@ class FileRun:
 
     def _open_source(self) -> Source:
         with _reading():
-            return open_pair_source(self._state.tagger, self._state.job, self._pair)
+            return open_pair_source(self._plan, self._pair)
 
     def _rows(self, source: Source, sink: Sink) -> Iterator[RowBatch]:
-        """Yield the rows to tag; those that the output cannot take are refused where bad rows do not end the run."""
+        """Yield the rows to tag; rows that the output cannot contain are rejected, or end the run."""
         with _reading():
-            for rows in selected(source.batches(), self._wanted):
+            for rows in selected(source.batches(), self._plan.retried_rows(self._pair)):
                 unfit = sink.unfit(rows)
-                if unfit and self._state.job.on_error == "fail":
+                if unfit and not self._plan.is_lenient:
                     row, reason = min(unfit.items())
                     raise OutputError(
                         f"{input_name(self._pair.input)}, {rows.place(row)} {reason}; {OTHER_NAME}",
@@ -176,75 +171,62 @@ class FileRun:
                         file=input_name(self._pair.input),
                         row=rows.shown_number(row),
                     )
+
                 yield rows.refusing(unfit) if unfit else rows
 
     def _begin(self) -> Event:
-        """Enter the file in the journal, or check that it is the one that was begun."""
+        """Return the input's fingerprint and record it; of a resumed file, check that it is unchanged."""
         if self._journal is None:
             return {}
+
         begun = self._journal.progress.begun(self._pair.name)
         if begun is not None:
             check_unchanged(self._pair, begun["input"], while_what="since the run started")
             return dict(begun["input"])
+
         with _reading():
-            found = file_fingerprint(self._pair.input)
-        self._journal.append("begin", name=self._pair.name, input=found)
-        return found
+            fingerprint = file_fingerprint(self._pair.input)
+        self._journal.append("begin", name=self._pair.name, input=fingerprint)
+        return fingerprint
 
     def _open_log(self, journal: Journal) -> ResultLog:
-        state = self._state
-        log = ResultLog(self._pair.output, state.scratch, journal, state.tagger.entity_field(), state.job.chunk_rows)
+        state, field = self._state, self._plan.tagger.entity_field()
+        log = ResultLog(self._pair.output, state.scratch, journal, field, self._job.chunk_rows)
+
         state.report.resumed_rows += log.stored_rows
         state.report.resumed_tokens += log.stored_tokens
         return log
 
-    def _policy(self, part: RejectsPart) -> FaultPolicy:
-        kept = part if self._state.job.rejects is not None else None
-        return FaultPolicy(
-            self._pair.input, self._pair.name, self._state.job, kept, self._before.rejected + self._before.refused_files
-        )
+    def _policy(self, part: RejectsPart) -> RejectionPolicy:
+        recorded_in = part if self._job.rejects is not None else None
+        before = self._before.rejected + self._before.refused_files
+        return RejectionPolicy(self._pair.input, self._pair.name, self._job, recorded_in, before)
 
-    def _open_sink(self, source: Source) -> Sink:
-        state = self._state
-        return open_pair_sink(
-            state.tagger,
-            state.job,
-            self._pair,
-            source,
-            state.metadata,
-            overwrite=state.overwrites,
-            scratch=state.scratch,
-        )
-
-    def _write(self, source: Source, sink: Sink, policy: FaultPolicy) -> None:
-        """Write all rows; when the run is stopped or fails, what is tagged is made safe first."""
-        state = self._state
-        limits = limits_of(state.tagger, state.job)
-        lenient = state.job.on_error != "fail"
-        batches = self._rows(source, sink)
+    def _write(self, source: Source, sink: Sink, policy: RejectionPolicy) -> None:
+        """Write all rows; if the run is stopped or fails, store the results of the tagged rows first."""
+        state, batches = self._state, self._rows(source, sink)
         try:
-            for rows, results in tagged_batches(state.tagger, batches, self._log, self._tag_stream, lenient=lenient):
+            for rows, results in tagged_batches(self._plan, batches, self._log, self._tag_stream):
                 sink.write(*policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
-                limits.check(output_name(self._pair.output))
+                self._plan.limits.check(output_name(self._pair.output))
+
                 if state.on_batch is not None:
                     state.on_batch(state.report, source)
                 if state.stop is not None and (number := state.stop()) is not None:
                     raise InterruptedRunError(number)
         except NerdError as err:
             if self._log is not None and (isinstance(err, InterruptedRunError) or self._log.tokens > WORTH_TOKENS):
+                # The first error is the one to report, also if the disk is full now.
                 with suppress(OutputError):
                     self._log.close_chunk()
             raise
 
-    @property
-    def _wanted(self) -> frozenset[int] | None:
-        return None if self._state.wanted is None else self._state.wanted[self._pair.name]
-
     def _check_totals(self, source: Source, totals: Totals, written: Written) -> None:
-        """Check that no row was lost and none came twice: by source, policy and the finished file itself."""
-        expected = source.rows_read if self._wanted is None else len(self._wanted)
-        if self._wanted is not None and totals.rows < expected:
+        """Check that no row was lost or repeated, by the counts of source, policy and finished output."""
+        retried = self._plan.retried_rows(self._pair)
+        expected = source.rows_read if retried is None else len(retried)
+        if retried is not None and totals.rows < expected:
             raise InputError(
                 f"{input_name(self._pair.input)}: {expected - totals.rows} of the rows that --retry-rejects names are "
                 "not in the file; give the file that these rows come from",
@@ -254,9 +236,10 @@ class FileRun:
                 found=totals.rows,
                 expected=expected,
             )
-        known = expected if self._wanted is not None or source.num_rows is None else source.num_rows
+
+        known = expected if retried is not None or source.num_rows is None else source.num_rows
         counts = (known, expected, totals.rows, totals.written + totals.rejected)
-        rows = totals.entities if self._state.job.layout == "long" else totals.written + totals.nulled
+        rows = totals.entities if self._job.layout == "long" else totals.written + totals.nulled
         if len(set(counts)) > 1 or written.rows != rows:
             raise OutputError(
                 f"{output_name(self._pair.output)}: the numbers of rows do not agree: {counts[0]} in the input, "
@@ -268,25 +251,30 @@ class FileRun:
                 found=written.rows,
             )
 
-    def _commit(self, found: Event, totals: Totals, written: Written, rejects: str | None) -> dict[str, Any]:
-        """Enter in the journal that the output is about to get its name."""
+    def _commit(self, fingerprint: Event, totals: Totals, written: Written, rejects: str | None) -> Event:
+        """Record that the output is complete and about to be renamed into place; return the event's facts."""
         commit = {
             "name": self._pair.name,
-            "input": found,
-            "on_error": self._state.job.on_error,
+            "input": fingerprint,
+            "on_error": self._job.on_error,
             "totals": asdict(totals),
             "rejects": rejects,
             "identity": written.identity,
             "size": written.size,
         }
-        if self._journal is not None:
-            self._journal.append("commit", **commit)
+        if self._journal is None:
+            return commit
+
+        check_unchanged(self._pair, fingerprint, while_what="while it was read")
+        if self._log is not None and is_uri(self._pair.output):
+            self._log.close_chunk()  # so that a failed upload can be resumed without tagging again
+        self._journal.append("commit", **commit)
         return commit
 
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Turn what goes wrong with an input into the error that lets it be refused."""
+    """Turn an error of the input into the one for which the file can be refused."""
     try:
         yield
     except InputError as err:
@@ -294,7 +282,7 @@ def _reading() -> Iterator[None]:
 
 
 def _is_stream(path: str) -> bool:
-    """Tell whether an input can be read only once; of one that is not there, opening it will say so."""
+    """Whether an input can be read only once; False for a missing one, whose opening reports the error."""
     try:
         return is_stream(path)
     except InputError:

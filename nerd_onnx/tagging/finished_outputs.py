@@ -1,4 +1,4 @@
-"""Outputs that are there already: whether they are this run's own, finished before, or somebody else's."""
+"""Outputs that exist already: committed by an interrupted run, or finished by an earlier one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nerd_onnx.storage.output_place import find, is_device, output_errors, outpu
 from nerd_onnx.storage.uploads import holds
 from nerd_onnx.tagging.file_pairs import FilePair
 
-OPTIONS_FACT = "options"  # of the schema's metadata: those that decide what stands in the file, as JSON
+OPTIONS_FACT = "options"  # key in the schema's metadata: the options that decide the content of the file, as JSON
 _FOOTER_BYTES = 1 << 20
-_S = 10**9  # in nanoseconds
+_SECOND = 10**9  # in nanoseconds
 
 
 def is_file(path: str) -> bool:
-    """Tell whether an output is a file, or will be one: no stream, pipe or device."""
+    """Whether an output is a file, or will be one: not a stream, pipe or device."""
     if path == STANDARD_STREAM or is_uri(path):
         return is_uri(path)
     with suppress(OSError):
@@ -35,22 +35,29 @@ def is_file(path: str) -> bool:
 
 
 def was_committed(path: str, commit: Event | None) -> bool:
-    """Tell whether a file is the one that a run was about to put there when it died."""
+    """
+    Whether an output is the file that an interrupted run was about to rename into place.
+
+    :param path: the output
+    :param commit: the ``commit`` event of the run, with size and identity (inode number, or the upload's) of that file
+    """
     with output_errors(path):
         found = find(path)
     if commit is None or found is None or found.st_size != commit["size"]:
         return False
+
     return holds(path, commit["identity"]) if is_uri(path) else found.st_ino == commit["identity"]
 
 
 def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
     """
-    Check that an output, finished by an earlier run, is what this run would make, as far as one can see.
+    Check that an output of an earlier run is what this run would write, by its time and, in Parquet, its metadata.
 
-    :param metadata: what this run would say of its entities in Parquet
-    :raises OutputError: when it is older than its input, or says that another model or option made it
+    :param metadata: the metadata that this run would write, see :attr:`Plan.metadata`
+    :raises OutputError: if it is older than its input, incomplete, or written by another model or with other options
     """
     name = output_name(pair.output)
+
     if _is_older(pair):
         raise OutputError(
             f"{name}: is older than its input {input_name(pair.input)}; write it again with --overwrite",
@@ -58,21 +65,36 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
             file=name,
             input=input_name(pair.input),
         )
+
+    # JSON Lines record neither model nor options.
     if format_of_name(pair.output) != "parquet":
         return
+
+    _check_metadata(name, _metadata_of(pair.output), metadata)
+
+
+def _metadata_of(path: str) -> Mapping[bytes, bytes]:
+    """Return the schema's metadata of a Parquet file."""
+    name = output_name(path)
     try:
-        with open_bytes(pair.output, _FOOTER_BYTES) as file:
-            found = pq.read_schema(file).metadata or {}
+        with open_bytes(path, _FOOTER_BYTES) as file:
+            return pq.read_schema(file).metadata or {}
     except (pa.ArrowException, OSError, InputError) as err:
         raise OutputError(
             f"{name}: already exists, but is not a complete Parquet file; write it again with --overwrite",
             reason="incomplete-output",
             file=name,
         ) from err
-    options = {key: value for key, value in metadata.items() if key.endswith(f".{OPTIONS_FACT}")}
+
+
+def _check_metadata(name: str, found: Mapping[bytes, bytes], expected: Mapping[str, str]) -> None:
+    """Compare the options first, because their error names the option that differs; then model and programs."""
+    options = {key: value for key, value in expected.items() if key.endswith(f".{OPTIONS_FACT}")}
+
     for key, value in options.items():
-        said = found.get(key.encode())
-        changed = None if said is None else _other_option(said, value)  # earlier versions did not say them
+        recorded = found.get(key.encode())
+        # Earlier versions did not record the options.
+        changed = None if recorded is None else _other_option(recorded, value)
         if changed:
             raise OutputError(
                 f"{name}: already exists, but was written with other options: {changed}; write it again with "
@@ -81,7 +103,8 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
                 file=name,
                 changed=changed,
             )
-    for key, value in metadata.items():
+
+    for key, value in expected.items():
         if key not in options and found.get(key.encode()) != value.encode():
             raise OutputError(
                 f"{name}: already exists, but was written by another model or with other options ({key} differs); "
@@ -92,10 +115,11 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
             )
 
 
-def _other_option(said: bytes, wanted: str) -> str | None:
-    """Name the first option that differs; what was finished without a bad row is as one that leaves them out."""
+def _other_option(recorded: bytes, expected: str) -> str | None:
+    """Return the first option that differs, or None."""
     try:
-        was, now = json.loads(said), json.loads(wanted)
+        was, now = json.loads(recorded), json.loads(expected)
+        # A file that was finished under "fail" has no rejected row, so "skip" would have written the same bytes.
         if (was["--on-error"], now["--on-error"]) == ("fail", "skip"):
             was["--on-error"] = "skip"
         return difference(was, now)
@@ -104,10 +128,12 @@ def _other_option(said: bytes, wanted: str) -> str | None:
 
 
 def _is_older(pair: FilePair) -> bool:
-    """Tell whether an output is older than its input; stores tell times in seconds."""
+    """Whether an output is older than its input."""
     with output_errors(pair.output):
         made, read = find(pair.output), find(pair.input)
     if made is None or read is None:
         return False
-    unit = _S if is_uri(pair.output) or is_uri(pair.input) else 1
+
+    # Remote storage reports times in whole seconds.
+    unit = _SECOND if is_uri(pair.output) or is_uri(pair.input) else 1
     return made.st_mtime_ns // unit < read.st_mtime_ns // unit

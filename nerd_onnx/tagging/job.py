@@ -1,4 +1,4 @@
-"""What to tag, how, and what came of it."""
+"""The job of a run, and the report of what the run did."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _STATUS = Path("/proc/self/status")
 @dataclass(frozen=True)
 class TagJob:
     """
-    What to tag and where to put it.
+    The files to tag, their outputs, and the options that the run follows.
 
-    :param inputs: files, globs and folders, also of stores; or ``-`` alone for standard input
+    :param inputs: files, globs and folders, also URIs; or ``-`` alone for standard input
     :param output: a file, ``-`` for standard output, or the folder that mirrors several inputs; also a URI
-    :param input_format: None to tell it by suffix and content
-    :param output_format: None to tell it by suffix, else the input's
-    :param limit: stop after so many rows of each file
-    :param overwrite: existing outputs may be replaced, an unfinished run be forgotten
+    :param input_format: None to detect it by suffix, then by content
+    :param output_format: None to detect it by suffix, else the input's
+    :param limit: read at most this number of rows of each file
+    :param overwrite: existing outputs may be replaced, and the work of an interrupted run discarded
     :param overwrite_column: an existing column of the new name may be replaced
-    :param resume: go on with an unfinished run, and leave finished files alone
-    :param chunk_rows: rows of work that a crash may cost; None for half a minute's worth
-    :param on_error: what becomes of a row that cannot be read or tagged: the run stops, the row has null entities and
-        a reason, or it is left out
-    :param rejects: file for the addresses of such rows
-    :param max_errors: stop when there are more of them
-    :param retry_rejects: a file of rejects: tag only the rows it names
-    :param max_memory: resident bytes to keep to, by smaller batches; None for the usual sizes
-    :param layout: where the entities stand, see :class:`Layout`
-    :param key: column that is the key of the long layout's rows; None for the number of the row in its file
-    :param work_dir: folder for what makes a run to a store resumable; None for the user's cache
+    :param resume: resume an interrupted run, and keep finished outputs
+    :param chunk_rows: number of rows that a crash may cost; None for about half a minute of work
+    :param on_error: what happens at a row that cannot be read or tagged: ``fail`` stops the run, ``null`` writes it
+        with null entities and a reason, ``skip`` leaves it out
+    :param rejects: file that records the rejected rows
+    :param max_errors: maximum number of rejected rows; the run stops at the next one
+    :param retry_rejects: a rejects file: tag only the rows that it names
+    :param max_memory: maximum of resident memory in bytes, kept by smaller batches; None for the usual sizes
+    :param layout: where the entities are written, see :class:`Layout`
+    :param key: column that identifies the rows of the long layout; None for the number of the row in its file
+    :param work_dir: folder for the state of runs to remote storage; None for the user's cache
     """
 
     inputs: Sequence[str]
@@ -70,6 +70,7 @@ class TagJob:
         for name in ("output", "rejects", "retry_rejects"):
             path = getattr(self, name)
             object.__setattr__(self, name, path and local_path(path))
+
         if self.on_error == "skip" and self.rejects is None:
             raise OptionError(
                 "--on-error skip needs --rejects FILE, or the skipped rows would leave no record",
@@ -82,6 +83,7 @@ class TagJob:
                 reason="rejects-need-on-error",
                 option="--on-error",
             )
+
         if self.key is not None and self.layout != "long":
             raise OptionError("--key needs --layout long", reason="key-needs-long", option="--key")
         if self.layout == "long" and self.on_error == "null":
@@ -91,6 +93,7 @@ class TagJob:
                 reason="null-with-long",
                 option="--on-error",
             )
+
         if self.resume and STANDARD_STREAM in (*self.inputs, self.output):
             raise OptionError(
                 "--resume needs files: standard input and output cannot be read a second time",
@@ -105,7 +108,7 @@ class TagJob:
 
     @property
     def may_refuse(self) -> bool:
-        """Whether one of several files that cannot be read is left out, and said in the rejects."""
+        """Whether an unreadable one of several files is recorded in the rejects file instead of ending the run."""
         return self.many and self.rejects is not None
 
     @cached_property
@@ -117,14 +120,16 @@ class TagJob:
 @dataclass
 class Totals:
     """
-    What became of the rows of one file, or of all. ``rows`` is ``written`` plus ``rejected``.
+    Counts of rows, of one file or of all. ``rows`` is ``written`` plus ``rejected``.
 
     :param rows: rows read
     :param written: rows written with their entities
     :param rejected: rows that could not be read or tagged
-    :param nulled: those of them that were written with null entities and a reason
+    :param nulled: rejected rows that were written with null entities and a reason
     :param null_rows: rows without text, whose entities are null
-    :param refused_files: files that could not be read at all, or not to their end; their rows count nowhere
+    :param entities: entities in the rows written
+    :param tokens: tokens that the network read
+    :param refused_files: files that could not be read to their end; their rows are not counted
     """
 
     rows: int = 0
@@ -137,12 +142,12 @@ class Totals:
     refused_files: int = 0
 
     def add(self, other: Totals) -> None:
-        """Add another file's."""
+        """Add the counts of another file."""
         for part in fields(Totals):
             setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
 
     def set_totals(self, *parts: Totals) -> None:
-        """Become the sum of others."""
+        """Replace all counts by the sums of others."""
         for part in fields(Totals):
             setattr(self, part.name, sum(getattr(other, part.name) for other in parts))
 
@@ -150,12 +155,13 @@ class Totals:
 @dataclass
 class TagReport(Totals):
     """
-    What a run did. Times are wall times in seconds, memory in bytes, rates per second of tagging.
+    The result of a run: its counts and its duration.
 
     :param files: files that were written
-    :param resumed_rows: rows whose results were there from an earlier run
-    :param resumed_tokens: their tokens
+    :param resumed_rows: rows whose results an earlier run had stored
+    :param resumed_tokens: tokens of these rows
     :param finished_before: files that were finished before this run
+    :param seconds: wall time of the run
     """
 
     files: int = 0
@@ -165,8 +171,13 @@ class TagReport(Totals):
     seconds: float = 0.0
 
     def summary(self) -> dict[str, Any]:
-        """Give the report as plain data, as ``--json`` prints it."""
+        """
+        Return the report as plain data, as ``--json`` prints it.
+
+        Rates count only what this run tagged itself, per second of wall time; memory is in bytes.
+        """
         seconds = max(self.seconds, 1e-9)
+
         return {
             "status": "done with rejects" if self.rejected or self.refused_files else "done",
             "files": self.files,
@@ -187,17 +198,16 @@ class TagReport(Totals):
 
 
 def peak_rss_bytes() -> int:
-    """
-    Give the largest resident size of this process so far; 0 where the system does not tell.
-
-    On Linux it is read from ``/proc``: ``getrusage`` counts the memory of the process that started this one too.
-    """
+    """Return the maximum resident size of this process so far, in bytes; 0 if the system does not report it."""
+    # On Linux, getrusage() would include the memory of the process that started this one.
     if _STATUS.is_file():
         found = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
         return int(found[1]) * _KIB if found else 0
+
     try:
         import resource
     except ImportError:  # Windows
         return 0
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * _KIB

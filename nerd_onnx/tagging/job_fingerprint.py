@@ -1,7 +1,8 @@
-"""What the bytes of an output depend on besides its input: model, programs and options."""
+"""The fingerprint of a run: the model, programs and options that its outputs depend on besides their inputs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import onnxruntime
@@ -15,7 +16,7 @@ from nerd_onnx.tagging.job import TagJob
 
 
 def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
-    """Give the options that decide what stands in an output."""
+    """Return the options that decide the content of an output, as plain data."""
     options = tagger.options
     return {
         "--text-column": options.text_column,
@@ -32,8 +33,14 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     }
 
 
-def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
-    """Give it as plain data; threads and batch sizes are not in it, because no text's entities depend on them."""
+def facts_of(tagger: Tagger, job: TagJob, options: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the fingerprint of a run, as plain data.
+
+    Threads and batch sizes are not in it, because no text's entities depend on them.
+
+    :param options: see :func:`options_of`
+    """
     bundle = tagger.bundle
     return {
         "model": bundle.model_sha256,
@@ -49,7 +56,7 @@ def facts_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "version of onnxruntime": onnxruntime.__version__,
         "version of tokenizers": tokenizers.__version__,
         "calibration of scores": bundle.calibration_digest,
-        **options_of(tagger, job),
+        **options,
         "--format": job.input_format,
         "--output-format": job.output_format,
         "--chunk-rows": job.chunk_rows,

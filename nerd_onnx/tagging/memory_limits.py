@@ -1,4 +1,4 @@
-"""How much memory a run may take, and the sizes that keep it there."""
+"""The memory limit of a run, and the sizes of batches, lines and row groups that keep it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nerd_onnx.storage.input_stream import MAX_LINE_BYTES
 
 BATCH_BYTES = 1 << 19
 _PROGRAM_BYTES = 150_000_000
-_MODEL_COPIES = 3  # the file while it is read, the weights, and what the kernels make of them
-_BYTES_A_TEXT_BYTE = 200  # tokens, words, offsets and spans of the two batches under way
-_BYTES_A_LINE_BYTE = 8  # the line, its text, the parsed row and the row written, with characters of four bytes
-_LEAST_BATCH_BYTES = 1 << 14
+_MODEL_COPIES = 3  # the file while it is read, the weights, and the kernels' own layout of them
+_BYTES_PER_TEXT_BYTE = 200  # tokens, words, offsets and spans of two batches at a time
+_BYTES_PER_LINE_BYTE = 8  # the line, its text, the parsed row and the row written, with characters of four bytes
+_MIN_BATCH_BYTES = 1 << 14
 _STATM = Path("/proc/self/statm")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
@@ -24,12 +24,12 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 2
 @dataclass(frozen=True)
 class Limits:
     """
-    Sizes in bytes.
+    Maximum sizes in bytes.
 
-    :param memory: most resident memory; None for any
-    :param batch: about the most text in a batch
-    :param line: longest line of JSON Lines
-    :param group: about the largest Parquet row group
+    :param memory: resident memory of the process; None for no limit
+    :param batch: text of a batch, approximately
+    :param line: one line of JSON Lines
+    :param group: a Parquet row group, approximately
     """
 
     memory: int | None = None
@@ -40,49 +40,57 @@ class Limits:
     @classmethod
     def of(cls, memory: int | None, model_bytes: int) -> Limits:
         """
-        Choose sizes that keep a run in its memory; the same for the same model, whatever the machine.
+        Return the sizes that keep a run within its memory.
 
-        :raises OptionError: when the model alone does not fit
+        They depend on the arguments only, not on the machine: a run can be resumed elsewhere to the same bytes.
+
+        :param memory: resident memory in bytes; None for the usual sizes
+        :param model_bytes: size of the model's file
+        :raises OptionError: if the model alone does not fit
         """
         if memory is None:
             return cls()
+
         spare = memory - _PROGRAM_BYTES - _MODEL_COPIES * model_bytes
-        if spare < _LEAST_BATCH_BYTES * _BYTES_A_TEXT_BYTE:
-            least = memory - spare + _LEAST_BATCH_BYTES * _BYTES_A_TEXT_BYTE
+        if spare < _MIN_BATCH_BYTES * _BYTES_PER_TEXT_BYTE:
+            minimum = memory - spare + _MIN_BATCH_BYTES * _BYTES_PER_TEXT_BYTE
             raise OptionError(
-                f"--max-memory is too small for this model; give at least {least // 10**6 + 1}MB",
+                f"--max-memory is too small for this model; give at least {minimum // 10**6 + 1}MB",
                 reason="memory-too-small",
                 option="--max-memory",
-                minimum=least,
+                minimum=minimum,
             )
+
         return cls(
             memory,
-            batch=min(BATCH_BYTES, spare // _BYTES_A_TEXT_BYTE),
-            line=min(MAX_LINE_BYTES, spare // _BYTES_A_LINE_BYTE),
+            batch=min(BATCH_BYTES, spare // _BYTES_PER_TEXT_BYTE),
+            line=min(MAX_LINE_BYTES, spare // _BYTES_PER_LINE_BYTE),
             group=min(GROUP_BYTES, spare // 4),
         )
 
     def check(self, output: str) -> None:
         """
-        Check what the process really takes.
+        Check the resident memory of the process.
 
-        :param output: for the message
-        :raises OutputError: when it is more than allowed: better one line than a process that the system kills
+        An error with a message is better than a process that the system kills.
+
+        :param output: the output, for the message
+        :raises OutputError: if it is more than :attr:`memory`
         """
-        if self.memory is not None and (taken := resident_bytes()) > self.memory:
+        if self.memory is not None and (used := resident_bytes()) > self.memory:
             raise OutputError(
-                f"{output}: the process uses {taken // 10**6} MB of memory, more than --max-memory "
+                f"{output}: the process uses {used // 10**6} MB of memory, more than --max-memory "
                 f"{self.memory // 10**6}MB; a row or value is very large. Allow more memory, or split that row",
                 reason="over-memory",
                 file=output,
                 option="--max-memory",
-                found=taken,
+                found=used,
                 maximum=self.memory,
             )
 
 
 def resident_bytes() -> int:
-    """Give the memory this process takes now; 0 where the system does not tell."""
+    """Return the resident memory of this process in bytes; 0 if the system does not report it."""
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
@@ -91,10 +99,10 @@ def resident_bytes() -> int:
 
 def size_of(text: str) -> int:
     """
-    Read a size: ``500MB``, ``2G``, ``1.5GiB``, ``800000000``.
+    Parse a size such as ``500MB``, ``2G``, ``1.5GiB`` or ``800000000``.
 
-    :return: bytes
-    :raises ValueError: when it is none
+    :return: number of bytes
+    :raises ValueError: if the text is not a size
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", text.lower())
     if found is None:

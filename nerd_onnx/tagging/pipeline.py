@@ -1,173 +1,128 @@
-"""One file: source, tagger and sink as one chain of generators."""
+"""The pipeline of one file: open its source and sink, and tag its batches of rows."""
 
 from __future__ import annotations
 
-import json
-from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Protocol
 
 import pyarrow as pa
 
-from nerd_onnx.durability.results import ResultLog, Results, misfit
-from nerd_onnx.formats.base import Format, RowBatch, Sink
-from nerd_onnx.formats.layouts import Layout
+from nerd_onnx.durability.results import ResultLog, Results, results_mismatch
+from nerd_onnx.formats.base import RowBatch, Sink
 from nerd_onnx.formats.readers import Source, detect_format, open_source
-from nerd_onnx.formats.writers import open_sink, output_format
-from nerd_onnx.tagger import TaggedTexts, Tagger, TagOptions
+from nerd_onnx.formats.writers import open_sink
+from nerd_onnx.options import TaggedTexts
+from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.finished_outputs import OPTIONS_FACT
-from nerd_onnx.tagging.job import TagJob
-from nerd_onnx.tagging.job_fingerprint import options_of
-from nerd_onnx.tagging.memory_limits import Limits
-from nerd_onnx.tagging.rejected_rows import reasons_field
-
-BATCH_ROWS = 2048
+from nerd_onnx.tagging.plan import Plan
 
 
-def output_format_of(job: TagJob, pair: FilePair) -> Format:
-    """Tell an output's format: as asked, by its name, else the input's."""
-    return output_format(pair.output, job.output_format, lambda: detect_format(pair.input, job.input_format))
-
-
-def batch_rows_of(job: TagJob) -> int:
-    """Choose how many rows are read at a time: no more than may be lost."""
-    return min(BATCH_ROWS, job.chunk_rows or BATCH_ROWS)
-
-
-def limits_of(tagger: Tagger, job: TagJob) -> Limits:
-    """Choose the sizes that keep a job in its memory."""
-    return Limits.of(job.max_memory, tagger.bundle.model_file.stat().st_size)
-
-
-def layout_of(tagger: Tagger, job: TagJob) -> Layout:
+def open_pair_source(plan: Plan, pair: FilePair, *, texts_only: bool = False) -> Source:
     """
-    Tell where the entities are to stand; wide columns are named by their labels, behind ``--column`` where it is given.
+    Open an input as its output needs it: JSON Lines get typed columns only if they become Parquet.
 
-    :raises OptionError: when the names of the new columns do not fit
+    :param texts_only: only the texts are needed, so no column is converted
+    :raises InputError: if it cannot be read as asked, or lacks the column given as ``--key``
     """
-    column = tagger.options.column
-    prefix = "" if column == TagOptions.column else f"{column}_"
-    layout = Layout(tagger.entity_field(), job.layout, tagger.kept_types, prefix, job.key)
-    layout.check_names(tagger.options.text_column)
-    return layout
-
-
-def output_metadata(tagger: Tagger, job: TagJob) -> dict[str, str]:
-    """Give what an output's schema says of what made it: see :meth:`Tagger.schema_metadata`, and the options."""
-    options = {**options_of(tagger, job), "--on-error": job.on_error}
-    return tagger.schema_metadata(**layout_of(tagger, job).facts, **{OPTIONS_FACT: json.dumps(options)})
-
-
-def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
-    """
-    Open an input as its output needs it: JSON Lines get types only when they become Parquet.
-
-    :raises InputError: when it cannot be read as asked, or has not the key of its rows
-    """
-    limits = limits_of(tagger, job)
+    job = plan.job
+    written = detect_format(pair.input, job.input_format) if texts_only else plan.output_format(pair)
     source = open_source(
         pair.input,
         format=job.input_format,
-        text_column=tagger.options.text_column,
-        typed=output_format_of(job, pair) == "parquet",
-        batch_rows=batch_rows_of(job),
-        batch_bytes=limits.batch,
-        line_bytes=limits.line,
+        text_column=plan.tagger.options.text_column,
+        typed=written == "parquet",
+        batch_rows=plan.batch_rows,
+        batch_bytes=plan.limits.batch,
+        line_bytes=plan.limits.line,
         limit=job.limit,
-        lenient=job.on_error != "fail",
+        lenient=plan.is_lenient,
     )
+
     try:
-        layout_of(tagger, job).check_key(source)
+        plan.layout.check_key(source)
     except BaseException:
         source.close()
         raise
     return source
 
 
-def open_pair_sink(
-    tagger: Tagger,
-    job: TagJob,
-    pair: FilePair,
-    source: Source,
-    metadata: Mapping[str, str],
-    *,
-    overwrite: bool,
-    scratch: str | None,
-) -> Sink:
+def open_pair_sink(plan: Plan, pair: FilePair, source: Source, *, overwrite: bool, scratch: str | None) -> Sink:
     """
     Open an output for the rows of its source.
 
-    :param metadata: joins that of its schema, see :func:`output_metadata`
+    :param overwrite: an existing output may be replaced
+    :param scratch: folder for the unfinished output
     """
     return open_sink(
         pair.output,
-        format=output_format_of(job, pair),
+        format=plan.output_format(pair),
         source=source,
-        layout=layout_of(tagger, job),
-        entities_metadata=metadata,
-        replace=job.overwrite_column,
+        layout=plan.layout,
+        entities_metadata=plan.metadata,
+        replace=plan.job.overwrite_column,
         overwrite=overwrite,
-        reasons_field=reasons_field(job, tagger.options.column),
+        reasons_field=plan.reasons_field,
         scratch=scratch,
-        group_bytes=limits_of(tagger, job).group,
-        text_column=tagger.options.text_column,
+        group_bytes=plan.limits.group,
+        text_column=plan.tagger.options.text_column,
     )
 
 
 class TagStream(Protocol):
-    """Tags batch after batch of texts, in order, as :meth:`Tagger.tag_stream` does."""
+    """Tags batch after batch of rows, in order, as :meth:`Tagger.tag_items` does."""
 
-    def __call__(self, batches: Iterable[Sequence[str | None]], *, lenient: bool) -> Iterator[TaggedTexts]:
-        """Tag them."""
+    def __call__(
+        self, items: Iterable[tuple[RowBatch, Sequence[str | None]]], *, lenient: bool
+    ) -> Iterator[tuple[RowBatch, TaggedTexts]]:
+        """Yield each batch with the entities of its texts."""
 
 
 def tagged_batches(
-    tagger: Tagger, batches: Iterator[RowBatch], log: ResultLog | None, tag_stream: TagStream, *, lenient: bool
+    plan: Plan, batches: Iterator[RowBatch], log: ResultLog | None, tag_stream: TagStream
 ) -> Iterator[tuple[RowBatch, Results]]:
     """
-    Pair each batch of rows with its results: stored ones first, then new ones, which are stored too.
+    Yield each batch of rows with its results: first those that an interrupted run stored, then new ones.
 
-    The tagger reads one batch ahead.
+    At most one batch is read ahead of the one that is yielded.
 
+    :param log: has the stored results and stores the new ones; None if the rows cannot be read a second time
     :param tag_stream: finds the entities
-    :param log: stores the results; None for rows that cannot be read again
-    :param lenient: a text that the model fails on gets a reason instead of ending the run
-    :raises OutputError: when what is stored does not fit the rows
+    :raises OutputError: if the stored results do not match the rows
     """
-    if log is not None:
-        for stored in log.stored():
-            rows = next(batches, None)
-            if rows is None or rows.num_rows != len(stored):
-                raise misfit(log.output)
-            yield rows, stored
-    waiting: deque[RowBatch] = deque()
-    for results in map(partial(_results, tagger), tag_stream(_texts(batches, waiting), lenient=lenient)):
+    new = _new_results(plan, batches, log, tag_stream)
+    return new if log is None else chain(_stored_results(batches, log), new)
+
+
+def _stored_results(batches: Iterator[RowBatch], log: ResultLog) -> Iterator[tuple[RowBatch, Results]]:
+    """Yield a batch of rows for each stored batch of results."""
+    for results in log.stored():
+        rows = next(batches, None)
+        if rows is None or rows.num_rows != len(results):
+            raise results_mismatch(log.output)
+
+        yield rows, results
+
+
+def _new_results(
+    plan: Plan, batches: Iterator[RowBatch], log: ResultLog | None, tag_stream: TagStream
+) -> Iterator[tuple[RowBatch, Results]]:
+    """Tag the batches that are left, and store their results."""
+    items = ((rows, rows.texts.to_pylist()) for rows in batches)
+    for rows, tagged in tag_stream(items, lenient=plan.is_lenient):
+        results = _results(plan.tagger, tagged)
+        del tagged  # its texts, which may be long, would be kept until the next batch is tagged
+
         if log is not None:
             log.append(results)
-        yield waiting.popleft(), results
-
-
-def selected(batches: Iterator[RowBatch], numbers: Container[int] | None) -> Iterator[RowBatch]:
-    """Keep the rows of some numbers; None keeps all."""
-    return batches if numbers is None else (rows.only(numbers) for rows in batches)
-
-
-def _texts(batches: Iterator[RowBatch], waiting: deque[RowBatch]) -> Iterator[list[str | None]]:
-    """
-    Yield the texts of each batch.
-
-    :param waiting: takes the batches
-    """
-    for rows in batches:
-        waiting.append(rows)
-        yield rows.texts.to_pylist()
+        yield rows, results
 
 
 def _results(tagger: Tagger, tagged: TaggedTexts) -> Results:
-    return Results(tagger.entity_column(tagged), _reasons(tagged), tagged.tokens)
+    reasons = [tagged.reasons.get(i) for i in range(len(tagged.texts))]
+    return Results(tagger.entity_column(tagged), pa.array(reasons, pa.string()), tagged.tokens)
 
 
-def _reasons(tagged: TaggedTexts) -> pa.Array:
-    return pa.array([tagged.reasons.get(i) for i in range(len(tagged.texts))], pa.string())
+def selected(batches: Iterator[RowBatch], numbers: Container[int] | None) -> Iterator[RowBatch]:
+    """Yield the batches with only the rows of the given numbers; None keeps all rows."""
+    return batches if numbers is None else (rows.only(numbers) for rows in batches)

@@ -1,4 +1,4 @@
-"""Rows that cannot be read or tagged: written as null, or left out, and in either case recorded and counted."""
+"""Rejected rows: rows that cannot be read or tagged. They are written as null or left out, recorded and counted."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.tagging.job import TagJob, Totals
 from nerd_onnx.tagging.rejects_file import RejectsPart
 
-REASONS_SUFFIX = "_error"
 
-
-def reasons_field(job: TagJob, column: str) -> pa.Field | None:
-    """Name and type of the column that says why a row has no entities; None where no such row is written."""
-    return pa.field(column + REASONS_SUFFIX, pa.string()) if job.on_error == "null" else None
-
-
-class FaultPolicy:
+class RejectionPolicy:
     """
-    What becomes of the bad rows of one file; it counts the good ones too.
+    Applies ``--on-error`` to the rejected rows of one file, and counts all its rows.
 
     :param path: the file, for messages
-    :param name: the file, for the rejects
-    :param job: what the user chose
-    :param part: takes the rejects; None where none are asked for
-    :param before: rows of other files that were rejected
+    :param name: the file's name in the rejects file
+    :param job: the user's options
+    :param part: records the rejected rows; None without ``--rejects``
+    :param before: number of rows and files rejected before this file, which count towards ``--max-errors``
+    :ivar totals: counts of this file's rows
     """
 
     def __init__(self, path: str, name: str, job: TagJob, part: RejectsPart | None, before: int) -> None:
@@ -40,27 +34,31 @@ class FaultPolicy:
 
     def settle(self, rows: RowBatch, results: Results) -> tuple[RowBatch, pa.Array, pa.Array | None]:
         """
-        Decide on a batch.
+        Count the rows of a batch, and record those that are rejected.
 
-        :return: the rows to write, their entities, and why some have none where that is written
-        :raises InputError: when there are more bad rows than allowed, or one that cannot be written has no other place
+        :return: the rows to write, their entities, and, if rejected rows are written, their reasons
+        :raises InputError: if more rows are rejected than ``--max-errors`` allows, or a rejected row can be neither
+            written as null nor recorded
         """
         self._count(rows, results)
-        whys = results.reasons.to_pylist()
-        tagging = [_fault(rows, i, reason) for i, reason in enumerate(whys) if reason is not None]
+
+        reasons = results.reasons.to_pylist()
+        not_tagged = [_fault(rows, i, reason) for i, reason in enumerate(reasons) if reason is not None]
         for fault in rows.faults:
             if fault.index is not None:
-                whys[fault.index] = fault.reason
-        for fault in sorted((*rows.faults, *tagging), key=lambda fault: fault.row):
+                reasons[fault.index] = fault.reason
+
+        for fault in sorted((*rows.faults, *not_tagged), key=lambda fault: fault.row):
             self._record(fault)
-        bad = {i for i, reason in enumerate(whys) if reason is not None}
-        self.totals.written += len(whys) - len(bad)
+
+        rejected = {i for i, reason in enumerate(reasons) if reason is not None}
+        self.totals.written += len(reasons) - len(rejected)
         if self._job.on_error == "null":
-            self.totals.nulled += len(bad)
-            return rows, results.entities, pa.array(whys, pa.string())
-        if not bad:
+            self.totals.nulled += len(rejected)
+            return rows, results.entities, pa.array(reasons, pa.string())
+        if not rejected:
             return rows, results.entities, None
-        return rows.without(bad), results.entities.filter(pa.array([reason is None for reason in whys])), None
+        return rows.without(rejected), results.entities.filter(pa.array([why is None for why in reasons])), None
 
     def _count(self, rows: RowBatch, results: Results) -> None:
         offsets = results.entities.offsets
@@ -81,16 +79,17 @@ class FaultPolicy:
                 row=fault.shown_number,
                 option="--rejects",
             )
+
         self.totals.rejected += 1
-        most = self._job.max_errors
-        if most is not None and self._before + self.totals.rejected > most:
+        maximum = self._job.max_errors
+        if maximum is not None and self._before + self.totals.rejected > maximum:
             raise InputError(
-                f"{where}; this rejected row exceeds --max-errors {most}",
+                f"{where}; this rejected row exceeds --max-errors {maximum}",
                 reason="too-many-rejected",
                 file=self._path,
                 row=fault.shown_number,
                 option="--max-errors",
-                maximum=most,
+                maximum=maximum,
             )
 
 

@@ -1,4 +1,4 @@
-"""Rows that could not be read or tagged, as JSON Lines with address and reason; and such a file read back."""
+"""The rejects file: one JSON object per rejected row, with its address and the reason; written and read back."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ _BUFFER_BYTES = 1 << 20
 
 def reject_record(file: str, fault: Fault) -> dict[str, Any]:
     """
-    Say in one JSON object which row is rejected and why.
+    Return the record of a rejected row: its file, row, line or row group, reason, and the bytes that did not parse.
 
-    Bytes that did not parse are ``raw`` where they are UTF-8, else ``raw_base64``.
+    These bytes are ``raw`` if they are valid UTF-8, else ``raw_base64``.
     """
     record: dict[str, Any] = {"file": file, "row": fault.row}
     if fault.line is not None:
         record["line"] = fault.line
     if fault.row_group is not None:
         record["row_group"] = fault.row_group
+
     record["reason"] = fault.reason
     if fault.raw is not None:
         try:
@@ -42,9 +43,9 @@ def reject_record(file: str, fault: Fault) -> dict[str, Any]:
 
 class RejectsPart(Closing):
     """
-    The rejects of one input, in a file of the work folder that is made when there is one.
+    The rejected rows of one input, in a file of the work folder. Without a rejected row, no file is created.
 
-    :param path: the file; what stands there is replaced
+    :param path: the file; existing content is replaced
     :param output: the run's output, for messages
     """
 
@@ -55,11 +56,11 @@ class RejectsPart(Closing):
         self._file: IO[bytes] | None = None
 
     def write(self, file: str, fault: Fault) -> None:
-        """Add a row of an input."""
+        """Add a rejected row of an input."""
         self._append(reject_record(file, fault))
 
     def refuse(self, file: str, reason: str) -> None:
-        """Add an input as a whole: its ``row`` is null."""
+        """Add an unreadable input: its record's ``row`` is null."""
         self._append({"file": file, "row": None, "reason": reason})
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -70,7 +71,7 @@ class RejectsPart(Closing):
         self.rows += 1
 
     def finish(self) -> None:
-        """Bring what was written onto the disk."""
+        """Flush all records to the disk."""
         if self._file is not None:
             with output_errors(self._output):
                 self._file.flush()
@@ -79,19 +80,19 @@ class RejectsPart(Closing):
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            with suppress(OSError):  # the disk refused its last bytes before
+            with suppress(OSError):  # finish() has reported it
                 self._file.close()
 
 
-def gathered(path: str, parts: Iterable[str], *, overwrite: bool, scratch: str) -> Target:
+def gather_rejects(path: str, parts: Iterable[str], *, overwrite: bool, scratch: str) -> Target:
     """
-    Put the rejects of all inputs into one file, ready to be committed.
+    Copy the rejected rows of all inputs into one file, ready to be committed.
 
-    :param path: the file the user named
+    :param path: the rejects file that the user named
     :param parts: the files of the inputs
     :param overwrite: whether an existing file may be replaced
     :param scratch: the work folder
-    :raises OutputError: when the system refuses
+    :raises OutputError: if the file cannot be written
     """
     target = open_target(path, overwrite=overwrite, spooled=False, scratch=scratch)
     try:
@@ -106,13 +107,15 @@ def gathered(path: str, parts: Iterable[str], *, overwrite: bool, scratch: str) 
 
 def rejected_rows(path: str) -> dict[str, frozenset[int] | None]:
     """
-    Read which rows were rejected: their numbers, by the name of their file; None for all of them.
+    Read a rejects file.
 
-    :raises InputError: when it is no file of rejects
+    :return: the numbers of the rejected rows by the name of their file; None for a file that was rejected as a whole
+    :raises InputError: if it is not a rejects file
     """
     rows: dict[str, set[int]] = {}
     whole: set[str] = set()
     number = 0
+
     try:
         with open_bytes(path) as file:
             for number, line in enumerate(file, 1):  # noqa: B007 - named in the message
@@ -133,4 +136,5 @@ def rejected_rows(path: str) -> dict[str, frozenset[int] | None]:
             file=input_name(path),
             row=number,
         ) from err
+
     return {file: None if file in whole else frozenset(numbers) for file, numbers in rows.items()}

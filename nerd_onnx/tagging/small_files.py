@@ -1,9 +1,8 @@
-"""Small files tagged together, ahead of their turn: ten rows fill no batch, and between files the network waits."""
+"""Read small files ahead and tag them together: ten rows fill no batch, and between files the network would wait."""
 
 from __future__ import annotations
 
 import stat
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,139 +10,149 @@ import numpy as np
 import pyarrow as pa
 
 from nerd_onnx.errors import NerdError
+from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.inference.decoding import Spans
+from nerd_onnx.options import TaggedTexts
 from nerd_onnx.storage.location import is_uri
-from nerd_onnx.tagger import TaggedTexts, Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.job import TagJob
-from nerd_onnx.tagging.pipeline import TagStream, batch_rows_of, limits_of, open_pair_source
+from nerd_onnx.tagging.pipeline import TagStream, open_pair_source
+from nerd_onnx.tagging.plan import Plan
 
 SMALL_FILE_BYTES = 1 << 19
-_NOTHING = TaggedTexts((), Spans.empty(), np.empty(0, np.int64))
+_NO_TEXTS = TaggedTexts((), Spans.empty(), np.empty(0, np.int64))
 
 
 class ReadAhead:
     """
-    The entities of small files' texts, found before the files are opened to be written.
+    Finds the entities of small files' texts before these files are opened for writing.
 
-    Groups of successive small files are read as one batch, and while the files of one group are written, the next is
-    in the network. What is kept is looked up by the text itself, so nothing here decides what a file's rows are: a
-    file that cannot be read, or that changed meanwhile, is simply tagged in its own turn.
+    Successive small files form a group, which is tagged as one batch. While the files of one group are written, the
+    next group is in the network. The results are looked up by the text itself, so nothing here decides which rows a
+    file has: a file that cannot be read ahead, or that changes afterwards, is tagged when it is written.
+
+    A small JSON Lines file that becomes Parquet is parsed three times: here for its texts, then for the types of its
+    columns, then for its rows. The latter two must read the file as it is when it is written.
 
     :param pairs: the files of the run, in order
-    :param is_due: whether a file is still to be tagged; asked when it would be read
+    :param is_due: whether a file has still to be tagged; called just before the file is read
     """
 
-    def __init__(
-        self, tagger: Tagger, job: TagJob, pairs: Sequence[FilePair], is_due: Callable[[FilePair], bool]
-    ) -> None:
-        self._tagger = tagger
-        self._job = job
+    def __init__(self, plan: Plan, pairs: Sequence[FilePair], is_due: Callable[[FilePair], bool]) -> None:
+        self._plan = plan
         self._pairs = pairs
         self._is_due = is_due
-        self._most_rows, self._most_bytes = batch_rows_of(job), limits_of(tagger, job).batch
-        # Lenient, so that a text that fails harms no other file; it is left to its own.
-        self._tagged = tagger.tag_stream(self._groups(), lenient=True)
-        self._begun: deque[tuple[int, frozenset[str]]] = deque()
-        self._end, self._names = 0, frozenset[str]()
+
+        # Lenient, so that a text that fails does not fail other files; its own file tags it again and reports it.
+        self._groups = plan.tagger.tag_items(self._read_groups(), lenient=True)
+        self._group = _Group(end=0)
+        self._tagged = _NO_TEXTS
         self._places: dict[str | None, int] = {}
-        self._group = _NOTHING
 
     def tag_stream_of(self, number: int) -> TagStream:
         """
-        Give what tags the texts of a file.
+        Return the function that tags the texts of a file.
 
-        :param number: its place among the pairs; asked for in order
+        :param number: index of the file among the pairs; must not decrease from call to call
         """
-        while self._end <= number:
-            self._advance()
-        return self._known if self._pairs[number].name in self._names else self._tagger.tag_stream
+        while self._group.end <= number:
+            self._take_group()
+        return self._look_up if self._pairs[number].name in self._group.names else self._plan.tagger.tag_items
 
     def close(self) -> None:
-        """Leave what is not begun."""
-        self._tagged.close()
+        """Cancel the groups that are not tagged yet."""
+        self._groups.close()
 
-    def _advance(self) -> None:
-        """Take the results of the next group of files; behind the last one there are none."""
-        group = next(self._tagged, None)
-        self._group = group or _NOTHING
-        self._end, self._names = self._begun.popleft() if group else (len(self._pairs), frozenset())
-        self._places = {text: i for i, text in enumerate(self._group.texts) if i not in self._group.reasons}
+    def _take_group(self) -> None:
+        """Wait for the results of the next group; the one after the last group is empty."""
+        self._group, self._tagged = next(self._groups, (_Group(end=len(self._pairs)), _NO_TEXTS))
+        reasons = self._tagged.reasons
+        self._places = {text: i for i, text in enumerate(self._tagged.texts) if i not in reasons}
 
-    def _known(self, batches: Iterable[Sequence[str | None]], *, lenient: bool) -> Iterator[TaggedTexts]:
-        """Look texts up; a batch with one that is not there is tagged."""
-        for texts in batches:
+    def _look_up(
+        self, items: Iterable[tuple[RowBatch, Sequence[str | None]]], *, lenient: bool
+    ) -> Iterator[tuple[RowBatch, TaggedTexts]]:
+        """Look up the results of each text; a batch with a text that was not read ahead is tagged now."""
+        for rows, texts in items:
             places = [0 if text is None else self._places.get(text, -1) for text in texts]
             if min(places, default=0) < 0:
-                yield from self._tagger.tag_stream([texts], lenient=lenient)
+                yield from self._plan.tagger.tag_items([(rows, texts)], lenient=lenient)
             else:
-                yield self._group.taken(np.array(places, dtype=np.int64))
+                yield rows, self._tagged.taken(np.array(places, dtype=np.int64))
 
-    def _groups(self) -> Iterator[list[str | None]]:
-        """Yield the different texts of one group of files after the other."""
-        group = _Group()
+    def _read_groups(self) -> Iterator[tuple[_Group, list[str | None]]]:
+        """Yield each group of files with its different texts."""
+        group = _Group(end=0)
         for number, pair in enumerate(self._pairs):
-            found = self._texts_of(pair)
-            if found is None:  # its turn comes first: a folder of such files would be read to its end
-                yield self._begin(group, end=number + 1)
-                group = _Group()
-                continue
-            if group.names and not self._fits(group.rows + len(found), group.size + found.nbytes):
-                yield self._begin(group, end=number)
-                group = _Group()
-            group.add(pair.name, found)
-        if group.names:
-            yield self._begin(group, end=len(self._pairs))
+            texts = self._texts_of(pair)
 
-    def _begin(self, group: _Group, *, end: int) -> list[str | None]:
-        self._begun.append((end, frozenset(group.names)))
-        return list(group.texts)
+            # A file that is not read ahead ends the group: reading on would delay its own turn, and a folder of such
+            # files would be read to its end before the first output is written.
+            if texts is None:
+                group.end = number + 1
+                yield group, list(group.texts)
+                group = _Group(end=number + 1)
+                continue
+
+            if group.names and not self._fits(group.rows + len(texts), group.size + texts.nbytes):
+                yield group, list(group.texts)
+                group = _Group(end=number)
+            group.add(pair.name, texts)
+
+        if group.names:
+            yield group, list(group.texts)
 
     def _fits(self, rows: int, size: int) -> bool:
-        """Tell whether so many rows and bytes are no more than a batch."""
-        return rows <= self._most_rows and size <= self._most_bytes
+        """Whether this number of rows and bytes is at most a batch."""
+        return rows <= self._plan.batch_rows and size <= self._plan.limits.batch
 
     def _texts_of(self, pair: FilePair) -> pa.Array | None:
-        """Read the texts of a small file that is to be tagged and can be read; None for others."""
+        """Return the texts of a file; None if it is not small, not due, without rows, or cannot be read."""
         parts: list[pa.Array] = []
         rows = size = 0
         try:
             if not _is_small(pair.input) or not self._is_due(pair):
                 return None
-            with open_pair_source(self._tagger, self._job, pair) as source:
+
+            with open_pair_source(self._plan, pair, texts_only=True) as source:
                 for batch in source.batches():
                     rows, size = rows + batch.num_rows, size + batch.texts.nbytes
                     if not self._fits(rows, size):
                         return None
                     parts.append(batch.texts)
         except (NerdError, OSError):
-            return None  # its own turn will say what is wrong
+            return None  # the error is reported when the file is opened for writing
         return pa.concat_arrays(parts) if parts else None
 
 
 class _Group:
     """
-    Files whose texts are tagged together.
+    Successive files whose texts are tagged together.
 
-    :ivar texts: their different texts, behind a null
-    :ivar size: bytes of all their texts
+    :param end: index of the first file after the group
+    :ivar texts: the different texts of the files, after a null, which has index 0
+    :ivar names: names of the files
+    :ivar rows: number of texts, repeated ones included
+    :ivar size: bytes of these texts
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end: int) -> None:
+        self.end = end
         self.texts: dict[str | None, None] = {None: None}
         self.names: set[str] = set()
         self.rows = self.size = 0
 
     def add(self, name: str, texts: pa.Array) -> None:
-        """Add a file."""
+        """Add the file that follows the group."""
         self.texts.update(dict.fromkeys(texts.to_pylist()))
         self.names.add(name)
         self.rows, self.size = self.rows + len(texts), self.size + texts.nbytes
+        self.end += 1
 
 
 def _is_small(path: str) -> bool:
-    """Tell whether a file lies here, can be read twice, and is small."""
+    """Whether a file is local, can be read twice, and is small."""
     if is_uri(path):
         return False
+
     found = Path(path).stat()
     return stat.S_ISREG(found.st_mode) and found.st_size <= SMALL_FILE_BYTES

@@ -2,7 +2,7 @@
 Memory over a long run: ``python -m tests.durability.leaks --minutes 20 --log leaks.json``.
 
 Two processes at once: one tags real text from a pipe, again and again, the other a folder of many small files. Their
-resident size is sampled every second, and a line fitted through what follows the warm-up may not rise.
+resident size is sampled every second, and a line fitted through the samples after the warm-up may not rise.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ FILE_ROWS = 5
 
 
 def rows() -> Iterator[str]:
-    """Yield the texts of the corpora, or stand-ins, again and again."""
+    """Yield the texts of the corpora, or generated texts if they are missing, again and again."""
     found: list[str] = []
     for path in (SHARED / "corpora" / name for name in CORPORA):
         if path.suffix == ".parquet" and path.is_file():
             found += pq.read_table(path, columns=["text"])["text"].slice(0, 20_000).to_pylist()
         elif path.is_file():
             found += [json.loads(line)["text"] for line in gzip.decompress(path.read_bytes()).splitlines()]
+
     return cycle(text for text in found or texts(2000) if text)
 
 
 def feed(pipe: IO[bytes]) -> None:
-    """Send rows until the reader goes away."""
+    """Write rows until the reader closes the pipe."""
     with suppress(BrokenPipeError):
         for text in rows():
             pipe.write(json.dumps({"text": text}, ensure_ascii=False).encode() + b"\n")
@@ -81,6 +82,7 @@ def sampled(process: subprocess.Popen[bytes], seconds: float) -> list[tuple[floa
         pages = Path(f"/proc/{process.pid}/statm").read_text("ascii").split()[1]
         samples.append((now, int(pages) * os.sysconf("SC_PAGE_SIZE")))
         time.sleep(1)
+
     process.terminate()
     process.wait()
     return samples
@@ -122,6 +124,7 @@ def watched(minutes: float, model: str | None) -> dict[str, dict[str, Any]]:
                 process.wait()
         done = sum(1 for path in (folder / "out").rglob("*.jsonl") if path.parent.name != ".nerd-work")
         found["small files"]["files"] = done
+
     return found
 
 

@@ -2,7 +2,7 @@
 The long form of the kill test: ``python -m tests.durability.soak --kills 300 --log soak.json``.
 
 Jobs over real corpora, as files and as a folder, in Parquet and JSON Lines, are killed with SIGKILL at random moments
-and gone on with until they are done; every output is compared, byte by byte, with that of a run nobody disturbed.
+and resumed until they are finished; every output is compared, byte by byte, with that of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ KILLS_A_ROUND = 6
 
 
 def inputs(folder: Path) -> dict[str, Path]:
-    """Gather the inputs: corpora where they are there, stand-ins for those that are not, and a folder of files."""
+    """Return the inputs: each corpus, or generated texts if it is missing, and a folder of files."""
     found = {}
     for name in ROWS:
         path = SHARED / "corpora" / name
         if not path.is_file():
             path = (write_lines if ".jsonl" in name else write_parquet)(folder / name, texts(2000))
         found[name] = path
+
     parts = folder / "set"
     for year in range(4):
         (parts / f"year={year}").mkdir(parents=True)
@@ -44,7 +45,7 @@ def inputs(folder: Path) -> dict[str, Path]:
 
 
 def jobs(folder: Path) -> dict[str, list[object]]:
-    """Give the arguments of each job: input, name of the output, options."""
+    """Return the arguments of each job: input, name of the output, options."""
     found = inputs(folder)
     small = ["--chunk-rows", 25]
     kinds: dict[str, list[object]] = {}
@@ -95,6 +96,7 @@ def soak(kills: int, seconds: float, seed: int, model: str | None) -> dict[str, 
             facts["different"] += tree(out) != whole[kind][0]
             shutil.rmtree(out)
             print(json.dumps({"kind": kind, **facts}), file=sys.stderr, flush=True)
+
     total = {key: sum(facts[key] for facts in done.values()) for key in ("rounds", "starts", "kills", "different")}
     return {"seed": seed, "seconds": round(time.monotonic() - begin), **total, "jobs": done}
 

@@ -1,4 +1,4 @@
-"""A run dies at any step, or its disk fails there: nothing half is seen, and the resumed run gives the same bytes."""
+"""A run killed at any step, or a disk that fails there, leaves no incomplete output and resumes to the same bytes."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ CASES = ["parquet", "lines", "gzip", "to parquet", "folder", "rejects", "wide", 
 
 @pytest.fixture(scope="module")
 def tagger(tiny_bundle: Path) -> Tagger:
-    """Load the small model in one thread: forked copies have none of the others."""
+    """Load the small model with one thread: a fork copies no other threads."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     return Tagger.load(tiny_bundle, threads=1)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the inputs."""
+    """Write the inputs."""
     folder = tmp_path_factory.mktemp("data")
     rows = texts(150)
     write_parquet(folder / "a.parquet", rows)
@@ -64,7 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def case_of(name: str, data: Path, out: Path) -> tuple[Path, Path, dict[str, Any]]:
-    """Give input, output and options of a case."""
+    """Return input, output and options of a case."""
     cases: dict[str, tuple[str, str, dict[str, Any]]] = {
         "parquet": ("a.parquet", "o.parquet", {}),
         "lines": ("a.jsonl", "o.jsonl", {}),
@@ -80,7 +80,7 @@ def case_of(name: str, data: Path, out: Path) -> tuple[Path, Path, dict[str, Any
 
 
 def whole(tagger: Tagger, name: str, data: Path, tmp_path: Path) -> dict[str, bytes]:
-    """Give what an uninterrupted run leaves."""
+    """Return the files that an uninterrupted run leaves."""
     (tmp_path / "whole").mkdir()
     source, target, options = case_of(name, data, tmp_path / "whole")
     tag_files(tagger, job(source, target, **options))
@@ -111,8 +111,8 @@ def test_a_kill_before_any_step_changes_no_byte(tagger: Tagger, data: Path, tmp_
 
 
 @pytest.mark.parametrize("name", slow_but(["gzip", "folder"], CASES))
-def test_a_kill_while_going_on_changes_no_byte(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> None:
-    """Every run dies a few steps after the one before; in the end the work is done all the same."""
+def test_a_kill_of_a_resumed_run_changes_no_byte(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> None:
+    """Each run is killed a few steps after the one before, until one of them finishes the work."""
     expected = whole(tagger, name, data, tmp_path)
     (tmp_path / "out").mkdir()
     source, target, options = case_of(name, data, tmp_path / "out")
@@ -124,13 +124,14 @@ def test_a_kill_while_going_on_changes_no_byte(tagger: Tagger, data: Path, tmp_p
 
         if in_child(killed) == 0:
             break
+
     assert tree(tmp_path / "out") == expected
     assert attempt > 1
 
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Check that an error is said in one line."""
+    """Check that the message of an error has one line."""
     try:
         yield
     except NerdError as err:
@@ -167,6 +168,7 @@ def test_a_failing_step_is_one_line_and_changes_no_byte(
         assert all(tree(out)[file] == content for file, content in expected.items() if file in tree(out)), step
         resumed(tagger, source, target, **options)
         assert tree(out) == expected, step
+
     assert failed >= (12 if STRIDE == 1 else 1)
 
 

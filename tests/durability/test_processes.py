@@ -61,7 +61,7 @@ def test_kills_at_random_moments_change_no_byte(
 @pytest.mark.parametrize(
     ("number", "code"), slow_but([(signal.SIGINT, 130)], [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 )
-def test_a_signal_stops_and_names_the_command_that_goes_on(
+def test_a_signal_stops_the_run_and_names_the_command_that_resumes_it(
     tiny_bundle: Path, data: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     output = tmp_path / "it's.parquet"
@@ -69,14 +69,17 @@ def test_a_signal_stops_and_names_the_command_that_goes_on(
     wait_for_chunks(output, 2)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
+
     assert process.returncode == code
     assert err.count(b"\n") == 1
     going_on = err.decode().strip().partition(": nerd-tag ")[2]
+
     assert not output.exists()
     done = subprocess.run(
         [*command(), *shlex.split(going_on), "--json"], capture_output=True, check=True, cwd=Path.cwd()
     )
     summary = json.loads(done.stderr)
+
     assert summary["resumed_rows"] >= 300
     assert summary["rows"] == 4500
     assert list(tmp_path.iterdir()) == [output]
@@ -92,11 +95,13 @@ def test_a_second_interrupt_stops_at_once(tiny_bundle: Path, data: Path, tmp_pat
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
+
     assert process.returncode == 130
     assert err.count(b"\n") == 1
     subprocess.run(
         command(data / "a.parquet", output, "--model", tiny_bundle, "--chunk-rows", 150, "--resume"), check=True
     )
+
     assert list(tmp_path.iterdir()) == [output]
 
 
@@ -122,14 +127,18 @@ def test_two_runs_at_one_output(tiny_bundle: Path, data: Path, tmp_path: Path) -
         assert second.stderr.count(b"\n") == 1
         assert f"(process {first.pid} on ".encode() in second.stderr
         assert b", started 20" in second.stderr
+
     from_stream = subprocess.run(
         command("-", output, "--model", tiny_bundle), input=b'{"text": "a"}\n', capture_output=True, check=False
     )
+
     assert b"another run" in from_stream.stderr
     first.kill()
     first.communicate()
+
     assert work_folder(output).is_dir()
     third = subprocess.run(command(*arguments, "--resume", "--json"), capture_output=True, check=True)
+
     assert json.loads(third.stderr)["resumed_rows"] >= 150
     assert list(tmp_path.iterdir()) == [output]
 
@@ -146,6 +155,7 @@ def test_a_stopped_stream_leaves_no_file(tiny_bundle: Path, data: Path, tmp_path
         process = subprocess.Popen(
             command("-", tmp_path / "o.jsonl", "--model", tiny_bundle), stdin=rows, stderr=subprocess.PIPE
         )
+
     while not list(tmp_path.iterdir()):
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
@@ -156,7 +166,7 @@ def test_a_stopped_stream_leaves_no_file(tiny_bundle: Path, data: Path, tmp_path
         assert list(tmp_path.iterdir()) == []
 
 
-def test_odd_file_names(tiny_bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_unusual_file_names(tiny_bundle: Path, data: Path, tmp_path: Path) -> None:
     name, output = tmp_path / "-in\n\x1b[2J.parquet", tmp_path / "-o\nut.parquet"
     os.link(data / "set" / "part=0" / "a.parquet", name)
     options = ["--model", str(tiny_bundle), "--chunk-rows", "100", "--", name.name, output.name]
@@ -165,8 +175,10 @@ def test_odd_file_names(tiny_bundle: Path, data: Path, tmp_path: Path) -> None:
     wait_for_chunks(output, 1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
+
     assert process.returncode == 130
     assert err.count(b"\n") == 1
     assert b"\x1b" not in err
     subprocess.run(command("--resume", *options), cwd=tmp_path, check=True, env=environment)
+
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name.name, output.name])

@@ -50,22 +50,24 @@ def whole(tagger: Tagger, source: Path, folder: Path, **options: Any) -> bytes:
     return output.read_bytes()
 
 
-def test_an_unfinished_run_is_neither_forgotten_nor_gone_on_with_untold(
+def test_an_interrupted_run_is_neither_discarded_nor_resumed_unasked(
     tagger: Tagger, source: Path, output: Path, tmp_path: Path
 ) -> None:
     interrupt(tagger, job(source, output), STOPPED_AFTER)
     with fails(OutputError, "interrupted-run", file=output, safe_rows=100):
         tag_files(tagger, job(source, output))
     report = tag_files(tagger, job(source, output, resume=True))
+
     assert (report.rows, report.resumed_rows) == (300, 100)
     assert output.read_bytes() == whole(tagger, source, tmp_path)
     assert list(output.parent.iterdir()) == [output]
     interrupt(tagger, job(source, output, overwrite=True), STOPPED_AFTER)
+
     assert tag_files(tagger, job(source, output, overwrite=True)).resumed_rows == 0
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_going_on_keeps_the_leave_to_overwrite(tagger: Tagger, source: Path, output: Path) -> None:
+def test_a_resumed_run_keeps_the_right_to_overwrite(tagger: Tagger, source: Path, output: Path) -> None:
     output.write_text("old")
     with fails(OutputError, "output-exists", file=output):
         tag_files(tagger, job(source, output))
@@ -75,7 +77,7 @@ def test_going_on_keeps_the_leave_to_overwrite(tagger: Tagger, source: Path, out
     assert output.read_bytes().startswith(b"PAR1")
 
 
-def test_a_file_made_meanwhile_is_not_overwritten(tagger: Tagger, source: Path, output: Path) -> None:
+def test_a_file_created_meanwhile_is_not_overwritten(tagger: Tagger, source: Path, output: Path) -> None:
     interrupt(tagger, job(source, output), STOPPED_AFTER)
     output.write_text("theirs")
     with fails(OutputError, "exists-elsewhere", file=output):
@@ -156,7 +158,7 @@ def test_another_model_is_refused(tagger: Tagger, source: Path, output: Path) ->
         tag_files(Tagger.load(), job(source, output, resume=True))
 
 
-def test_a_stricter_or_milder_view_of_bad_rows(tagger: Tagger, tmp_path: Path) -> None:
+def test_on_error_may_become_milder_but_not_stricter(tagger: Tagger, tmp_path: Path) -> None:
     source = write_lines(tmp_path / "a.jsonl", texts(300))
     lines = source.read_bytes().splitlines(keepends=True)
     source.write_bytes(b"".join([*lines[:200], b"broken\n", *lines[200:]]))
@@ -164,11 +166,13 @@ def test_a_stricter_or_milder_view_of_bad_rows(tagger: Tagger, tmp_path: Path) -
         tag_files(tagger, job(source, tmp_path / "o.jsonl"))
     milder = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
     report = tag_files(tagger, job(source, tmp_path / "o.jsonl", resume=True, **milder))
+
     assert (report.rows, report.rejected, report.resumed_rows) == (301, 1, 180)
     expected = tree(tmp_path)
     (tmp_path / "o.jsonl").unlink()
     (tmp_path / "r.jsonl").unlink()
     tag_files(tagger, job(source, tmp_path / "o.jsonl", **milder))
+
     assert tree(tmp_path) == expected
 
 
@@ -176,6 +180,7 @@ def test_a_finished_output_is_left_alone(tagger: Tagger, tiny_bundle: Path, sour
     tag_files(tagger, job(source, output))
     before = output.stat().st_mtime_ns
     report = tag_files(tagger, job(source, output, resume=True))
+
     assert (report.finished_before, report.rows) == (1, 0)
     assert output.stat().st_mtime_ns == before
     with fails(OutputError, "other-options", file=output, changed="--offset-unit (was codepoint, is utf16)"):
@@ -186,6 +191,7 @@ def test_a_finished_output_is_left_alone(tagger: Tagger, tiny_bundle: Path, sour
     output.write_bytes(b"PAR1")
     with fails(OutputError, "incomplete-output", file=output):
         tag_files(tagger, job(source, output, resume=True))
+
     assert list(output.parent.iterdir()) == [output]
 
 
@@ -212,15 +218,17 @@ def test_a_finished_output_of_other_options_is_refused(
     other = Tagger.load(tiny_bundle, **of_tagger)
     with fails(OutputError, "other-options", file=output) as caught:
         tag_files(other, job(source, output, resume=True, **options))
+
     assert str(caught.value.fields["changed"]).startswith(named)
     assert output.read_bytes() == before
     table = pq.read_table(output)
     facts = {key: value for key, value in table.schema.metadata.items() if not key.endswith(b".options")}
     pq.write_table(table.replace_schema_metadata(facts), output)  # as earlier versions wrote it
+
     assert tag_files(other, job(source, output, resume=True, **options)).finished_before == 1
 
 
-def test_what_went_well_strictly_is_finished_for_a_milder_view(tagger: Tagger, source: Path, output: Path) -> None:
+def test_a_file_finished_under_fail_is_finished_under_skip(tagger: Tagger, source: Path, output: Path) -> None:
     tag_files(tagger, job(source, output))
     milder = {"on_error": "skip", "rejects": str(output.with_name("r.jsonl"))}
     assert tag_files(tagger, job(source, output, resume=True, **milder)).finished_before == 1
@@ -238,7 +246,7 @@ def test_an_input_that_changes_while_it_is_read(tagger: Tagger, source: Path, ou
     assert not output.exists()
 
 
-def test_a_damaged_chunk_is_done_again(tagger: Tagger, source: Path, output: Path, tmp_path: Path) -> None:
+def test_a_damaged_chunk_is_tagged_again(tagger: Tagger, source: Path, output: Path, tmp_path: Path) -> None:
     expected = whole(tagger, source, tmp_path)
     for damage in ("flip", "cut", "remove"):
         interrupt(tagger, job(source, output), STOPPED_AFTER)
@@ -256,7 +264,7 @@ def test_a_damaged_chunk_is_done_again(tagger: Tagger, source: Path, output: Pat
 
 @settings(max_examples=example_count(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_any_remains_of_a_journal_give_the_same_bytes_or_a_refusal(
+def test_any_damaged_journal_gives_the_same_bytes_or_an_error(
     tagger: Tagger, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """The journal is cut anywhere, as by a power cut, or something is written over its end."""
@@ -270,6 +278,7 @@ def test_any_remains_of_a_journal_give_the_same_bytes_or_a_refusal(
     tail = data.draw(st.sampled_from([b"", b"\x00" * 20, b"\n", b"{}\n", b"[]\n", b"\xff"]), "tail")
     journal.write_bytes(content[:cut] + tail)
     report = tag_files(tagger, job(source, output, resume=True))
+
     assert report.rows == 120
     assert report.resumed_rows in (0, 20, 40, 60, 80)
     assert output.read_bytes() == whole(tagger, source, folder)
@@ -286,7 +295,7 @@ def test_a_journal_of_another_version_is_refused(tagger: Tagger, source: Path, o
         tag_files(tagger, job(source, output, resume=True))
 
 
-def test_somebody_elses_work_folder_is_refused(tagger: Tagger, source: Path, output: Path, tmp_path: Path) -> None:
+def test_a_work_folder_of_another_user_is_refused(tagger: Tagger, source: Path, output: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     work_folder(output).symlink_to(tmp_path / "elsewhere")
     with fails(OutputError, "foreign-work-folder", file=output):
@@ -301,7 +310,7 @@ def test_long_names(tagger: Tagger, source: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", output.name]
 
 
-def test_what_cannot_be_gone_on_with(tagger: Tagger, source: Path, tmp_path: Path) -> None:
+def test_streams_cannot_be_resumed(tagger: Tagger, source: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for inputs, output in ((["-"], "o.parquet"), ([str(source)], "-"), ([str(tmp_path / "pipe")], "o.parquet")):
         with fails(NerdError, "resume-needs-files"):

@@ -193,7 +193,7 @@ def test_an_architecture_whose_export_lacks_the_input_says_so(checkpoint: Callab
 def test_without_its_flag_a_bundle_is_another_model(cased_bundle: Path, tmp_path: Path) -> None:
     """The journal's fingerprint knows, so that a run is never resumed with the other reading."""
     from nerd_onnx.tagging.job import TagJob
-    from nerd_onnx.tagging.job_fingerprint import facts_of
+    from nerd_onnx.tagging.plan import Plan
 
     folder = shutil.copytree(cased_bundle, tmp_path / "copy")
     description = json.loads((folder / "nerd.json").read_text("utf-8"))
@@ -201,7 +201,7 @@ def test_without_its_flag_a_bundle_is_another_model(cased_bundle: Path, tmp_path
     job = TagJob(["in.jsonl"], "out.jsonl")
     taggers = [Tagger.load(place) for place in (cased_bundle, folder)]
     for facts, named in (
-        ([facts_of(tagger, job) for tagger in taggers], "letter case"),
+        ([Plan.of(tagger, job).facts for tagger in taggers], "letter case"),
         ([tagger.schema_metadata() for tagger in taggers], "nerd_onnx.entities.letter_case"),  # of finished outputs
     ):
         assert {key for key in facts[0] if facts[0][key] != facts[1][key]} == {named}

@@ -51,6 +51,7 @@ def test_a_partitioned_folder_is_mirrored(tagger: Tagger, data: Path, tmp_path: 
     assert (report.files, report.rows) == (4, 100)
     before = ds.dataset(data, format="parquet", partitioning="hive", exclude_invalid_files=True).to_table()
     after = ds.dataset(tmp_path / "out", format="parquet", partitioning="hive", exclude_invalid_files=True).to_table()
+
     assert after.drop_columns("entities").select(before.schema.names).equals(before)
     for name in files[1:]:
         old, new = pq.ParquetFile(data / name).metadata, pq.ParquetFile(tmp_path / "out" / name).metadata
@@ -67,7 +68,7 @@ def test_each_file_is_tagged_as_alone(tagger: Tagger, data: Path, tmp_path: Path
     assert tree(tmp_path / "out")["year=2024/part-1.parquet"] == (tmp_path / "alone.parquet").read_bytes()
 
 
-def test_what_goes_where(data: Path, tmp_path: Path) -> None:
+def test_each_input_has_its_output(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     parts = ["part-0.parquet", "part-1.parquet"]
     assert list(names([data / "year=2024"], out)) == parts
@@ -81,14 +82,17 @@ def test_what_goes_where(data: Path, tmp_path: Path) -> None:
     assert len(names([f"{data}/**/*.parquet"], out)) == 3
     several = [data / "year=2024" / "part-0.parquet", data / "year=2025" / "part-0.parquet"]
     parts_of_years = ["year=2024/part-0.parquet", "year=2025/part-0.parquet"]
+
     assert list(names([*several], out)) == parts_of_years
     assert names([data], out, "jsonl")["year=2024/part-0.parquet"] == "year=2024/part-0.jsonl"
     assert names([data], out, "parquet")["more.jsonl.gz"] == "more.parquet"
     assert names([data / "more.jsonl.gz"], f"{out}/") == {"more.jsonl.gz": "more.jsonl.gz"}
     assert list(names([*several], f"{tmp_path}/o.parquet/")) == parts_of_years
     (tmp_path / "o.parquet").mkdir()
+
     assert list(names([*several], tmp_path / "o.parquet")) == parts_of_years
     single = file_pairs([str(data / "more.jsonl.gz")], str(out), lambda _: None)
+
     assert single == [FilePair("more.jsonl.gz", str(data / "more.jsonl.gz"), str(out))]
 
 
@@ -97,7 +101,7 @@ def test_a_name_with_brackets_is_no_glob(tmp_path: Path) -> None:
     assert not is_folder_output([str(tmp_path / "a[1].parquet")], str(tmp_path / "o.parquet"))
 
 
-def test_mistakes(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+def test_inputs_and_outputs_that_do_not_fit_are_refused(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     out = tmp_path / "out"
     with fails(InputError, "no-files", file=tmp_path / "none"):
@@ -122,10 +126,11 @@ def test_mistakes(tagger: Tagger, data: Path, tmp_path: Path) -> None:
         with fails(OptionError, "output-named-like-file", file=tmp_path / name):
             tag(tagger, [*inputs], tmp_path / name)
         assert not (tmp_path / name).exists()
+
     assert not out.exists()
 
 
-def test_finished_files_are_never_done_again(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+def test_finished_files_are_not_tagged_again(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     tag(tagger, [data], out)
     before = {name: (out / name).stat().st_mtime_ns for name in tree(out)}
@@ -133,6 +138,7 @@ def test_finished_files_are_never_done_again(tagger: Tagger, data: Path, tmp_pat
         tag(tagger, [data], out)
     write_parquet(data / "year=2025" / "part-9.parquet", texts(7))
     report = tag(tagger, [data], out, resume=True)
+
     assert (report.finished_before, report.files, report.rows) == (4, 1, 7)
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     assert tag(tagger, [data], out, overwrite=True).files == 5
@@ -146,8 +152,10 @@ def test_an_interrupted_folder_keeps_its_finished_files(tagger: Tagger, data: Pa
     with fails(OutputError, "interrupted-run", file=out, safe_rows=52):
         tag(tagger, [data], out, chunk_rows=10)
     report = tag(tagger, [data], out, resume=True, chunk_rows=10)
+
     assert (report.files, report.rows, report.resumed_rows) == (4, 100, 52)
     tag(tagger, [data], tmp_path / "whole")
+
     assert tree(out) == tree(tmp_path / "whole")
 
 
@@ -164,6 +172,7 @@ def test_one_file_with_rejects_for_all(tagger: Tagger, tmp_path: Path) -> None:
         (tmp_path / "in" / f"{name}.jsonl").write_text('{"text": "Paris"}\n' + ("nothing\n" if name != "c" else ""))
     options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
     report = tag(tagger, [tmp_path / "in"], tmp_path / "out", **options)
+
     assert (report.rows, report.rejected) == (5, 2)
     assert [line.split('"')[3] for line in (tmp_path / "r.jsonl").read_text().splitlines()] == ["a.jsonl", "b.jsonl"]
     retried = tag(
@@ -173,6 +182,7 @@ def test_one_file_with_rejects_for_all(tagger: Tagger, tmp_path: Path) -> None:
         retry_rejects=str(tmp_path / "r.jsonl"),
         **{**options, "rejects": str(tmp_path / "r2.jsonl")},
     )
+
     assert (retried.files, retried.rows, retried.rejected) == (2, 2, 2)
     with fails(InputError, "too-many-rejected", maximum=1):
         tag(
@@ -182,6 +192,7 @@ def test_one_file_with_rejects_for_all(tagger: Tagger, tmp_path: Path) -> None:
             max_errors=1,
             **{**options, "rejects": str(tmp_path / "r3.jsonl")},
         )
+
     with pytest.raises(NerdError):
         tag(tagger, [tmp_path / "in"], tmp_path / "failing")
 
@@ -202,20 +213,23 @@ def test_a_file_that_cannot_be_read_is_left_out_whole(tagger: Tagger, data: Path
         tag(tagger, [data], tmp_path / "out")
     options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
     report = tag(tagger, [data], tmp_path / "out", **options)
+
     assert (report.files, report.refused_files, report.rows, report.rejected) == (2, 3, 60, 0)
     assert report.summary()["status"] == "done with rejects"
     assert list(tree(tmp_path / "out")) == ["year=2024/part-1.parquet", "year=2025/part-0.parquet"]
     rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+
     assert [(reject["file"], reject["row"]) for reject in rejects] == [(name, None) for name in names]
     assert "'text'" in rejects[2]["reason"]
     for path, content in whole.items():
         (data / path).write_bytes(content)
     (data / "zz.parquet").unlink()
     again = tag(tagger, [data], tmp_path / "again", retry_rejects=str(tmp_path / "r.jsonl"))
+
     assert (again.files, again.rows) == (2, 40)
 
 
-def test_a_refused_file_stays_refused_when_a_run_goes_on(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+def test_a_refused_file_stays_refused_in_a_resumed_run(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     damaged(data)
     options: dict[str, Any] = {"on_error": "null", "chunk_rows": 5, "rejects": str(tmp_path / "whole.jsonl")}
     tag(tagger, [data], tmp_path / "whole", **options)
@@ -224,6 +238,7 @@ def test_a_refused_file_stays_refused_when_a_run_goes_on(tagger: Tagger, data: P
     with pytest.raises(InterruptedRunError):
         tag_files(tagger, job, stop=lambda: 15)
     report = tag(tagger, [data], tmp_path / "out", resume=True, **options)
+
     assert (report.files, report.refused_files) == (2, 3)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
     assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -241,7 +256,7 @@ def test_refused_files_count_as_errors_and_not_all_may_be_refused(tagger: Tagger
     assert not (tmp_path / "r.jsonl").exists()
 
 
-def test_files_that_are_empty_gone_or_lead_nowhere_are_left_out(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+def test_empty_and_missing_files_and_broken_links_are_refused(tagger: Tagger, data: Path, tmp_path: Path) -> None:
     (data / "aa.parquet").write_bytes(b"")
     (data / "bb.jsonl").symlink_to(tmp_path / "nowhere")
     gone = data / "year=2025/part-0.parquet"
@@ -251,16 +266,18 @@ def test_files_that_are_empty_gone_or_lead_nowhere_are_left_out(tagger: Tagger, 
     job = TagJob([str(data)], str(tmp_path / "out"), **options)
     report = tag_files(tagger, job, lambda *_: gone.unlink(missing_ok=True))
     rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+
     assert [reject["file"] for reject in rejects] == ["aa.parquet", "bb.jsonl", "year=2025/part-0.parquet"]
     assert rejects[2]["reason"].endswith("; an older output was left as it is")
     assert (report.files, report.refused_files) == (3, 3)
     del options["overwrite"]
     job = TagJob([str(data)], str(tmp_path / "out"), resume=True, **options | {"rejects": str(tmp_path / "again")})
     again = tag_files(tagger, job)
+
     assert (again.finished_before, again.refused_files) == (3, 2)
 
 
-def test_a_refused_file_that_was_repaired_is_tagged_when_the_run_goes_on(
+def test_a_refused_file_that_was_repaired_is_tagged_by_a_resumed_run(
     tagger: Tagger, data: Path, tmp_path: Path
 ) -> None:
     whole = (data / "more.jsonl.gz").read_bytes()
@@ -270,6 +287,7 @@ def test_a_refused_file_that_was_repaired_is_tagged_when_the_run_goes_on(
         tag_files(tagger, TagJob([str(data)], str(tmp_path / "out"), **options), stop=lambda: 15)
     (data / "more.jsonl.gz").write_bytes(whole)
     report = tag(tagger, [data], tmp_path / "out", resume=True, **options)
+
     assert (report.files, report.refused_files, report.rows) == (4, 0, 100)
     assert not (tmp_path / "r.jsonl").exists()
 

@@ -38,7 +38,7 @@ def job(source: Path, output: Path, **options: Any) -> TagJob:
 
 
 def standing(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Tell all files at any depth by content and time."""
+    """Return content and time of all files, at any depth."""
     return {
         str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
@@ -46,17 +46,20 @@ def standing(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def test_a_folder_half_done(tagger: Tagger, source: Path, tmp_path: Path) -> None:
+def test_a_partly_finished_folder(tagger: Tagger, source: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert done_before(tagger, [job(source, output)]) == {"safe_rows": 0, "finished_files": 0}
     interrupt(tagger, job(source, output), 5)
     before = standing(tmp_path)
+
     assert done_before(tagger, [job(source, output, resume=True)]) == {"safe_rows": 100, "finished_files": 1}
     assert done_before(tagger, [job(source, output, overwrite=True)]) == {"safe_rows": 0, "finished_files": 0}
     with fails(OutputError, "interrupted-run", safe_rows=100):
         done_before(tagger, [job(source, output)])
+
     assert standing(tmp_path) == before
     report = tag_files(tagger, job(source, output, resume=True))
+
     assert report.resumed_rows == 100
     assert done_before(tagger, [job(source, output, resume=True)]) == {"safe_rows": 0, "finished_files": 3}
 
@@ -81,7 +84,7 @@ def _another_finished(source: Path) -> None:
         (None, {}, {"model": None}),
     ],
 )
-def test_it_refuses_what_the_run_refuses(
+def test_the_count_raises_what_the_run_would_raise(
     tagger: Tagger,
     tiny_bundle: Path,
     source: Path,
@@ -99,13 +102,15 @@ def test_it_refuses_what_the_run_refuses(
     before = standing(tmp_path)
     with pytest.raises(NerdError) as planned:
         done_before(other, [work])
+
     assert standing(tmp_path) == before
     with pytest.raises(type(planned.value)) as run:
         tag_files(other, work)
+
     assert str(run.value).startswith(str(planned.value))  # the run adds how many rows are safe
 
 
-def test_a_finished_file_is_looked_at(tagger: Tagger, source: Path, tmp_path: Path) -> None:
+def test_a_finished_file_is_checked(tagger: Tagger, source: Path, tmp_path: Path) -> None:
     work = job(source / "a.parquet", tmp_path / "o.parquet", resume=True)
     tag_files(tagger, job(source / "a.parquet", tmp_path / "o.parquet"))
     assert done_before(tagger, [work]) == {"safe_rows": 0, "finished_files": 1}
@@ -114,7 +119,7 @@ def test_a_finished_file_is_looked_at(tagger: Tagger, source: Path, tmp_path: Pa
         done_before(tagger, [work])
 
 
-def test_the_command_says_it_while_another_run_is_at_it(
+def test_the_command_reports_it_while_another_run_holds_the_lock(
     tagger: Tagger, tiny_bundle: Path, source: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
 ) -> None:
     output = tmp_path / "out"
@@ -128,12 +133,14 @@ def test_the_command_says_it_while_another_run_is_at_it(
         assert (code, facts["rows"], facts["safe_rows"], facts["finished_files"]) == (0, None, 100, 1)
         assert "\nsafe rows: 100\nfinished files: 1\n" in run(*arguments)[2]
         assert standing(tmp_path) == before
+
     _another_begun(source)
     code, _, err = run(*arguments, "--json")
     failure = failure_of(err)
+
     assert (code, failure["reason"], failure["changed"].partition(" ")[0]) == (1, "input-changed", "size")
 
 
-def test_streams_have_no_runs_before(tagger: Tagger, source: Path) -> None:
+def test_streams_have_no_earlier_runs(tagger: Tagger, source: Path) -> None:
     work = TagJob([str(source / "c.jsonl")], "-")
     assert done_before(tagger, [work]) == {"safe_rows": 0, "finished_files": 0}

@@ -46,6 +46,7 @@ def test_null_keeps_the_row_with_a_reason(tagger: Tagger, tmp_path: Path) -> Non
     source = lines_file(tmp_path / "in.jsonl", [GOOD[0], WRONG[0], GOOD[1]])
     report = tag(tagger, source, tmp_path / "o.jsonl", on_error="null")
     rows = rows_of(tmp_path / "o.jsonl")
+
     assert [row["text"] for row in rows] == ["Paris in France", 7, None]
     assert [row["entities"] is None for row in rows] == [False, True, True]
     assert rows[1]["entities_error"] == "field 'text' is a number; expected a string or null"
@@ -69,8 +70,10 @@ def test_skip_and_rejects(tagger: Tagger, tmp_path: Path) -> None:
     source = lines_file(tmp_path / "in.jsonl", lines)
     report = tag(tagger, source, tmp_path / "o.jsonl", on_error="skip", rejects=str(tmp_path / "r.jsonl"))
     found = (tmp_path / "o.jsonl").read_bytes().splitlines()
+
     assert [line.startswith(good[:-1]) for line, good in zip(found, [GOOD[0], GOOD[2], GOOD[3]], strict=True)]
     rejects = rows_of(tmp_path / "r.jsonl")
+
     assert [(reject["file"], reject["row"], reject["line"]) for reject in rejects] == [
         ("in.jsonl", 1, 2),
         ("in.jsonl", 2, 4),
@@ -111,8 +114,10 @@ def test_parquet_texts_that_are_no_utf8(tagger: Tagger, tmp_path: Path, on_error
     options = {"on_error": on_error, "rejects": str(tmp_path / "r.jsonl")}
     report = tag(tagger, tmp_path / "in.parquet", tmp_path / f"o.{suffix}", **options)
     kept = on_error == "null" and suffix == "parquet"  # JSON cannot hold it
+
     assert (report.rows, report.written, report.rejected, report.nulled) == (6, 5, 1, int(kept))
     reject = rows_of(tmp_path / "r.jsonl")[0]
+
     assert (reject["row"], reject["row_group"], "UTF-8" in reject["reason"]) == (2, 0, True)
     if suffix == "parquet":
         found = pq.read_table(tmp_path / "o.parquet")
@@ -154,10 +159,11 @@ class FailsOn:
 
 def test_texts_that_the_model_fails_on(tagger: Tagger, tmp_path: Path) -> None:
     texts = ["Paris in France", "the bad word is here", "Anna Bell met him", None, "bad again"]
-    token = int(tagger._encoder.encode(["bad"]).ids[0])
+    token = int(tagger._stream.encoder.encode(["bad"]).ids[0])
     network = FailsOn(tagger.network, token)  # type: ignore[arg-type]
     failing = Tagger(tagger.bundle, tagger.options, network)
-    bad = {i for i, text in enumerate(texts) if text and token in tagger._encoder.encode([text]).ids.tolist()}
+    bad = {i for i, text in enumerate(texts) if text and token in tagger._stream.encoder.encode([text]).ids.tolist()}
+
     assert 1 in bad
     assert len(bad) < 4
     source = lines_file(tmp_path / "in.jsonl", [json.dumps({"text": text}).encode() for text in texts])
@@ -170,6 +176,7 @@ def test_texts_that_the_model_fails_on(tagger: Tagger, tmp_path: Path) -> None:
         else:
             assert (row["entities"] is None) == (whole[i] is None)
             assert [entity["text"] for entity in row["entities"] or []] == [e.text for e in whole[i] or []]
+
     assert report.rejected == len(bad)
     failing.close()
 
@@ -186,6 +193,7 @@ def test_retry_tags_just_the_rejected_rows(tagger: Tagger, tmp_path: Path) -> No
         on_error="skip",
         rejects=str(tmp_path / "r2.jsonl"),
     )
+
     assert [row["text"] for row in rows_of(tmp_path / "again.jsonl")] == ["Berlin"]
     assert [reject["row"] for reject in rows_of(tmp_path / "r2.jsonl")] == [3]
     assert (report.rows, report.written, report.rejected) == (2, 1, 1)
@@ -201,7 +209,7 @@ def test_retry_tags_just_the_rejected_rows(tagger: Tagger, tmp_path: Path) -> No
     "options",
     [{"on_error": "skip"}, {"rejects": "r"}, {"max_errors": 1}, {"resume": True, "inputs": ["-"]}],
 )
-def test_options_that_do_not_go_together(options: dict[str, Any]) -> None:
+def test_contradicting_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         TagJob(**{"inputs": ["a"], "output": "b", **options})
 
@@ -237,10 +245,12 @@ def test_every_row_is_written_or_rejected(
         return  # no row has the text field: an error of its own
     report = tag(tagger, source, output, chunk_rows=chunk_rows, **options)
     rejected = rows_of(rejects) if rejects.exists() else []
+
     assert report.rows == len(rows) == report.written + report.rejected
     assert report.rejected == len(rejected)
     assert {rows[reject["row"]] in GOOD for reject in rejected} <= {False}
     out = pq.read_metadata(output).num_rows if suffix == "parquet" else len(output.read_bytes().splitlines())
+
     assert out == report.written + report.nulled
 
 
@@ -254,6 +264,7 @@ def test_a_line_that_has_the_field_already_is_rejected_with_its_bytes(
         tag(tagger, lines_file(tmp_path / "two.jsonl", [GOOD[0], GOOD[2], taken]), tmp_path / "o.jsonl")
     report = tag(tagger, source, tmp_path / "o.jsonl", on_error=on_error, rejects=str(tmp_path / "r.jsonl"))
     rejects = rows_of(tmp_path / "r.jsonl")
+
     assert [(reject["row"], reject["line"]) for reject in rejects] == [(1, 2), (2, 3), (4, 5)]
     assert rejects[1] == {**rejects[1], "reason": "already has a field 'entities'", "raw": taken.decode()}
     assert (report.rows, report.written, report.rejected) == (5, 2, 3)
@@ -261,10 +272,11 @@ def test_a_line_that_has_the_field_already_is_rejected_with_its_bytes(
         ["Paris in France", ""] if on_error == "skip" else ["Paris in France", 7, "", ["Paris"]]
     )
     kept = tag(tagger, source, tmp_path / "p.jsonl", on_error="null", overwrite_column=True)
+
     assert (kept.rows, kept.rejected, len(rows_of(tmp_path / "p.jsonl"))) == (5, 2, 5)
 
 
-def test_a_run_that_failed_on_such_a_line_goes_on_without_it(tagger: Tagger, tmp_path: Path) -> None:
+def test_a_run_that_failed_on_such_a_line_is_resumed_without_it(tagger: Tagger, tmp_path: Path) -> None:
     lines = [b'{"text": "Paris in France", "n": %d}' % i for i in range(40)]
     lines[25] = b'{"text": "Rome", "entities": []}'
     source = lines_file(tmp_path / "in.jsonl", lines)
@@ -273,4 +285,5 @@ def test_a_run_that_failed_on_such_a_line_goes_on_without_it(tagger: Tagger, tmp
         tag(tagger, source, tmp_path / "o.jsonl", **options)
     options |= {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
     report = tag(tagger, source, tmp_path / "o.jsonl", resume=(tmp_path / ".o.jsonl.nerd-work").exists(), **options)
+
     assert (report.rows, report.written, report.rejected) == (40, 39, 1)

@@ -1,4 +1,4 @@
-"""Small files share the batches of the network; what comes out is what each file gives alone."""
+"""Small files share batches of the network, and each output is the same as if its file were tagged alone."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from nerd_onnx.tagging import small_files
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.pipeline import open_pair_source
+from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.run import tag_files
 from tests.support.profiles import example_count
 from tests.support.runs import texts, tree, write_lines, write_parquet
@@ -71,7 +72,7 @@ def test_files_share_batches(tagger: Tagger, tmp_path: Path) -> None:
     assert parts == whole
 
 
-def test_files_of_all_kinds_give_what_they_give_alone(tagger: Tagger, tmp_path: Path) -> None:
+def test_files_of_all_formats_give_the_same_bytes_as_alone(tagger: Tagger, tmp_path: Path) -> None:
     rows, folder = texts(60), tmp_path / "in"
     folder.mkdir()
     write_parquet(folder / "a.parquet", rows[:30], 7)
@@ -84,6 +85,7 @@ def test_files_of_all_kinds_give_what_they_give_alone(tagger: Tagger, tmp_path: 
     write_lines(folder / "g.jsonl", rows[30:])
     options: dict[str, Any] = {"on_error": "skip"}
     report = tag(tagger, folder, tmp_path / "out", rejects=str(tmp_path / "r.jsonl"), **options)
+
     assert (report.refused_files, report.rejected) == (1, 1)
     assert "e.parquet" not in tree(tmp_path / "out")
     for name, found in tree(tmp_path / "out").items():
@@ -102,14 +104,15 @@ def test_a_folder_is_not_read_to_its_end_before_anything_is_written(
         write_lines(folder / f"{i:03}.jsonl", [f"Anna {n}" for n in range(60)] if i % 2 else [""])
     opened: list[str] = []
 
-    def opening(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
+    def opening(plan: Plan, pair: FilePair, *, texts_only: bool) -> Source:
         opened.append(pair.name)
-        return open_pair_source(tagger, job, pair)
+        return open_pair_source(plan, pair, texts_only=texts_only)
 
     monkeypatch.setattr(small_files, "open_pair_source", opening)
     first: list[int] = []
     job = TagJob([str(folder)], str(tmp_path / "out"), chunk_rows=20)  # most files are more than a batch
     tag_files(tagger, job, lambda *_: first.append(len(opened)))
+
     assert first[0] <= 5
     assert len(opened) == 40
 
@@ -134,11 +137,13 @@ def test_any_files(
         found = [json.loads(line)["entities"] for line in lines]
         wanted = [None if row is None else [(e.start, e.end, e.label) for e in row] for row in tagger.tag(rows)]
         assert wanted == [row and [(e["start"], e["end"], e["label"]) for e in row] for row in found]
+
     tokens = tagger.tag_arrays([text for rows in rows_of for text in rows]).tokens
+
     assert (report.rows, report.tokens) == (sum(map(len, rows_of)), tokens)
 
 
-def test_a_file_that_changes_before_its_turn_is_tagged_as_it_is_then(tagger: Tagger, tmp_path: Path) -> None:
+def test_a_file_that_changes_after_it_was_read_ahead_is_tagged_as_it_is_then(tagger: Tagger, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", texts(40), 8)
     changed = texts(60)[40:]
 
@@ -152,9 +157,9 @@ def test_a_file_that_changes_before_its_turn_is_tagged_as_it_is_then(tagger: Tag
     assert (tmp_path / "out" / "005.jsonl").read_bytes() == (tmp_path / "o.jsonl").read_bytes()
 
 
-def test_a_text_that_fails_harms_its_own_file_alone(tagger: Tagger, tmp_path: Path) -> None:
+def test_a_text_that_fails_fails_only_its_own_file(tagger: Tagger, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", ["Anna Bell", "Rome", "the bad word", "Paris"], 4)
-    bad = int(tagger._encoder.encode(["bad"]).ids[0])
+    bad = int(tagger._stream.encoder.encode(["bad"]).ids[0])
     failing = Tagger(tagger.bundle, tagger.options, Counting(tagger.network, bad))
     with pytest.raises(RuntimeError, match="no kernel"):
         tag(failing, folder, tmp_path / "out")
@@ -162,7 +167,7 @@ def test_a_text_that_fails_harms_its_own_file_alone(tagger: Tagger, tmp_path: Pa
     failing.close()
 
 
-def test_stopped_and_gone_on_with(tagger: Tagger, tmp_path: Path) -> None:
+def test_a_resumed_run_gives_the_same_bytes(tagger: Tagger, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", texts(90), 30)
     tag(tagger, folder, tmp_path / "whole")
     job = TagJob([str(folder)], str(tmp_path / "out"), chunk_rows=6)
@@ -180,6 +185,7 @@ def test_stopped_and_gone_on_with(tagger: Tagger, tmp_path: Path) -> None:
             break
         except InterruptedRunError:
             stops += 1
+
     assert stops >= 5
     assert report.rows == 90
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from nerd_onnx.cli.view import command, main
 from nerd_onnx.errors import InputError, OptionError, OutputError
+from nerd_onnx.formats.columns import OffsetUnit
 from nerd_onnx.formats.tagged_file import TaggedEntity, TaggedRow, sampled, tagged_rows
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
@@ -34,7 +35,7 @@ TEXTS = [
 ]
 
 
-def tagged(tmp_path: Path, name: str, unit: str = "codepoint") -> Path:
+def tagged(tmp_path: Path, name: str, unit: OffsetUnit = "codepoint") -> Path:
     """Tag the texts with the model inside."""
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(TEXTS)))

@@ -1,0 +1,276 @@
+"""Texts through the network: while one batch of texts is in the network, the next is read and tokenized."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.inference.arrays import Floats, Ints, ragged_arange
+from nerd_onnx.inference.batching import equal_length_batches
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.candidates import Candidates
+from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions, texts_of
+from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
+from nerd_onnx.inference.parts import Part, Pending, gathered
+from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
+from nerd_onnx.inference.session import Network, Session, available_cpus
+from nerd_onnx.inference.spans import ends_with_combining_marks, with_combining_marks
+from nerd_onnx.options import TaggedTexts, TagOptions
+
+_MIN_CAPACITY = 2  # tokens besides the special ones
+Item = TypeVar("Item")
+
+
+class TextStream:
+    """
+    Runs texts through tokenizer, network and decoder.
+
+    :param bundle: segment length, labels and calibration
+    :param options: ``threads`` and ``batch_tokens`` are used
+    :param encoder: the tokenizer
+    :param network: computes the logits
+    :param keep: selects the entities to return
+    :ivar threads: number of calls of the network at the same time
+    :raises ModelError: if a segment of the network has no room for a text
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: TagOptions,
+        encoder: TextEncoder,
+        network: Network,
+        keep: Callable[[Spans], Spans],
+    ) -> None:
+        self.encoder = encoder
+        self.network = network
+        self._labels = bundle.labels
+        self._decoder = Decoder(bundle.labels, bundle.calibration)
+        self._keep = keep
+        self._capacity = self._checked_capacity(bundle)
+
+        # A dynamically quantized network computes one scale for the whole batch, so that each text changes the scores
+        # of the others: it gets one segment per call.
+        self._batch_tokens = 1 if getattr(network, "mixes_texts", False) else options.batch_tokens
+        self.threads = options.threads or available_cpus()
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = 0
+
+    def _checked_capacity(self, bundle: Bundle) -> int:
+        capacity = bundle.segment_tokens - len(self.encoder.prefix) - len(self.encoder.suffix)
+        if capacity < _MIN_CAPACITY:
+            raise ModelError(
+                f"{bundle.name}: takes {bundle.segment_tokens} tokens, which is not enough for its special tokens and "
+                "a text",
+                reason="too-few-tokens",
+                file=bundle.name,
+                found=bundle.segment_tokens,
+            )
+        return capacity
+
+    def close(self) -> None:
+        """Stop the worker threads; they start again when the stream is used again."""
+        if self._pool is not None and self._pool_process == os.getpid():
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+    def tag(self, texts: Sequence[str | None]) -> TaggedTexts:
+        """Tag texts, and wait for all of them."""
+        return self.finish(self.start(texts))
+
+    def tag_items(
+        self, items: Iterable[tuple[Item, Sequence[str | None]]], *, lenient: bool
+    ) -> Generator[tuple[Item, TaggedTexts]]:
+        """Tag the texts of item after item; see :meth:`nerd_onnx.tagger.Tagger.tag_items`."""
+        start = self._start_lenient if lenient else self.start
+        finish = self._finish_lenient if lenient else self.finish
+        under_way: deque[tuple[Item, Pending]] = deque()
+
+        # The pair that is finished lives in this function alone: a variable of the loop would keep its texts alive
+        # while the next ones are read.
+        def finished() -> tuple[Item, TaggedTexts]:
+            item, pending = under_way.popleft()
+            return item, finish(pending)
+
+        try:
+            for item, texts in items:
+                under_way.append((item, start(texts)))
+                del item, texts
+                while len(under_way) > 1 or (under_way and under_way[0][1].is_long):
+                    yield finished()
+            while under_way:
+                yield finished()
+        finally:
+            for _, pending in under_way:
+                pending.part.cancel()
+
+    def tag_words(self, sentences: Sequence[Sequence[str]]) -> Spans:
+        """
+        Tag sentences that are given as words; the first token of a word decides about it.
+
+        :param sentences: words without white space
+        :return: ``start`` and ``end`` are word numbers in the sentence, end-exclusive
+        """
+        texts = [" ".join(words) for words in sentences]
+        encoded = self.encoder.encode(texts).with_words([word_ranges(words) for words in sentences])
+        return self._keep(self._decoder.spans(encoded, self._decided(texts, encoded, self._decoder)))
+
+    def candidates(self, texts: Sequence[str]) -> tuple[Candidates, Spans, Floats]:
+        """
+        Return all candidates, before the decoder chooses among them.
+
+        :param texts: one paragraph each
+        :return: the candidates; their places in the texts, with their mean probability as the score; and the sum of
+            each fine label's probability over their words. *Shape:* (candidates, fine labels), or (candidates, 0)
+            without a fine level
+        """
+        encoded = self.encoder.encode(texts)
+        decoder = Decoder(self._labels, finds_candidates=True)
+        decisions = self._decided(texts, encoded, decoder)
+        found = decoder.candidates(encoded, decisions)
+
+        row = texts_of(encoded, found.first)
+        spans = Spans(
+            row=row,
+            start=encoded.word_start[found.first],
+            end=ends_with_combining_marks(texts, row, encoded.word_end[found.last]),
+            label=found.label,
+            fine=np.full(len(found), -1),
+            score=found.mean,
+        )
+        return found, spans, decoder.fine_sums(encoded, decisions, found.first, found.last)
+
+    def start(self, texts: Sequence[str | None]) -> Pending:
+        """Cut texts into paragraphs, and hand the first part of the paragraphs to the worker threads."""
+        ranges = ((i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text))
+        rest = gathered(ranges)
+        return Pending(texts, self._start_part(texts, next(rest, [])), rest)
+
+    def finish(self, pending: Pending) -> TaggedTexts:
+        """Wait for all parts; while one part is waited for, the next one is in the network."""
+        under_way, found = deque([pending.part]), []
+        tokens = np.zeros(len(pending.texts), np.int64)
+        try:
+            while under_way:
+                ranges = next(pending.rest, None)
+                if ranges is not None:
+                    under_way.append(self._start_part(pending.texts, ranges))
+
+                part = under_way.popleft()
+                found.append(self._finish_part(part))
+                np.add.at(tokens, part.row, part.tokens)
+        finally:
+            for part in under_way:
+                part.cancel()
+
+        spans = with_combining_marks(pending.texts, Spans.concatenate(found))
+        return TaggedTexts(pending.texts, spans, tokens, pending.reasons)
+
+    def _start_part(self, texts: Sequence[str | None], ranges: Sequence[tuple[int, int, int]]) -> Part:
+        """Tokenize paragraphs, each different one once, and hand their batches to the worker threads."""
+        different: dict[str, int] = {}
+        rows = [
+            (i, begin, different.setdefault((texts[i] or "")[begin:end], len(different))) for i, begin, end in ranges
+        ]
+        row, base, place = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+
+        paragraphs_once = list(different)
+        encoded = self.encoder.encode(paragraphs_once)
+        return Part(row, base, place, encoded, self._submit(paragraphs_once, encoded, self._decoder))
+
+    def _finish_part(self, part: Part) -> Spans:
+        """Wait for the batches, join their words into entities, and place these in the texts."""
+        return self._keep(part.placed(self._decoder.spans(part.encoded, part.decided())))
+
+    def _start_lenient(self, texts: Sequence[str | None]) -> Pending:
+        """Start texts; if that fails, start them without the texts that fail alone."""
+        try:
+            return self.start(texts)
+        except Exception:  # noqa: BLE001 - tokenizers' errors share no base class
+            good, reasons = self._without_failing(texts)
+            return replace(self.start(good), reasons=reasons)
+
+    def _finish_lenient(self, pending: Pending) -> TaggedTexts:
+        """Finish texts; if that fails, tag them again without the texts that fail alone."""
+        try:
+            return self.finish(pending)
+        except Exception:  # noqa: BLE001 - onnxruntime's errors share no base class
+            good, reasons = self._without_failing(pending.texts)
+            return self.finish(replace(self.start(good), reasons={**pending.reasons, **reasons}))
+
+    def _without_failing(self, texts: Sequence[str | None]) -> tuple[list[str | None], dict[int, str]]:
+        """Return the texts with None for each that fails when it is tagged alone, and the reasons by index."""
+        good, reasons = list(texts), {}
+        for i, text in enumerate(texts):
+            try:
+                self.tag([text])
+            except Exception as err:  # noqa: BLE001 - of several libraries
+                good[i], reasons[i] = None, first_line(err)
+
+        return good, reasons
+
+    def _decided(self, texts: Sequence[str], encoded: EncodedTexts, decoder: Decoder) -> list[WordDecisions]:
+        """Run texts through the network and wait for it."""
+        return [future.result() for future in self._submit(texts, encoded, decoder)]
+
+    def _submit(self, texts: Sequence[str], encoded: EncodedTexts, decoder: Decoder) -> list[Future[WordDecisions]]:
+        """Cut tokens into segments and these into batches; submit one call of the network per batch."""
+        segments = cut_segments(texts, encoded, self._capacity)
+        batches = equal_length_batches(segments.token_end - segments.token_begin, self._batch_tokens)
+
+        workers = self._workers()
+        return [workers.submit(self.decide, encoded, segments, batch, decoder) for batch in batches]
+
+    def decide(self, encoded: EncodedTexts, segments: Segments, batch: Ints, decoder: Decoder) -> WordDecisions:
+        """Run one batch of segments of equal length through the network, and decide their words."""
+        begin, word_begin, word_end = segments.token_begin[batch], segments.word_begin[batch], segments.word_end[batch]
+        length = int(segments.token_end[batch[0]] - begin[0])
+        logits = self.network.logits(self.encoder.batch(encoded, begin, length))
+
+        # The decision about a word is that of its first token.
+        words = ragged_arange(word_begin, word_end)
+        segment = np.repeat(np.arange(len(batch)), word_end - word_begin)
+        position = encoded.word_token[words] - begin[segment] + len(self.encoder.prefix)
+        return decoder.decide(words, logits[segment, position])
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """Return the worker threads. A fork copies no threads, so its process gets new ones."""
+        if self._pool is None or self._pool_process != os.getpid():
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="nerd-onnx")
+            self._pool_process = os.getpid()
+        return self._pool
+
+
+def open_network(bundle: Bundle) -> Session:
+    """
+    Open the bundle's network.
+
+    :raises ModelError: if it cannot be run, or its outputs or inputs do not fit the bundle
+    """
+    session = Session(bundle.model_file, optimized=bundle.optimized)
+
+    if session.labels is not None and session.labels != len(bundle.labels.names):
+        raise ModelError(
+            f"{bundle.model_file}: the network has {session.labels} outputs per token, but the folder names "
+            f"{len(bundle.labels.names)} tags",
+            reason="label-count",
+            file=str(bundle.model_file),
+            found=session.labels,
+            expected=len(bundle.labels.names),
+        )
+
+    if bundle.letter_case and "token_type_ids" not in session.inputs:
+        raise ModelError(
+            f"{bundle.model_file}: the model was trained with letter case in token_type_ids, but the graph has no such "
+            "input; export it again with nerd-export",
+            reason="no-letter-case-input",
+            file=str(bundle.model_file),
+        )
+    return session
