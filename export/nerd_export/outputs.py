@@ -34,6 +34,7 @@ def require_folder(folder: Path) -> None:
     place = folder
     while not os.path.lexists(place):
         place = place.parent
+
     if not place.is_dir():
         raise OutputError(
             f"{folder}: is a file; --output takes a folder"

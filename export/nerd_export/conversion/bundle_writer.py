@@ -26,7 +26,7 @@ _COPIED = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 @contextlib.contextmanager
 def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """
-    Give a folder to fill beside ``target``; it takes that name when the block ends, and vanishes on any error.
+    Create a temporary folder beside ``target``. It becomes ``target`` when the block ends, and is removed on any error.
 
     :raises OutputError: when ``target`` exists and may not be replaced, or its parent cannot be written
     """
@@ -40,11 +40,13 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             reason="not-bundle",
             file=str(target),
         )
+
     require_folder(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", dir=target.parent))
+
     try:
         yield folder
         with writing(target):
@@ -62,13 +64,14 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _move_into_place(folder: Path, target: Path) -> None:
-    """Give a finished folder its name; one that had it before is put back when that fails."""
+    """Rename a finished folder to its final name; if that fails, the folder that was there before is put back."""
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)
     if not target.exists():
         folder.rename(target)
         return
+
     old = folder.with_name(f"{folder.name}.old")
     target.rename(old)
     try:
@@ -76,6 +79,7 @@ def _move_into_place(folder: Path, target: Path) -> None:
     except OSError:
         old.rename(target)
         raise
+
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -92,12 +96,14 @@ def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "mode
     for name in _COPIED:
         if (exported / name).is_file():
             shutil.copyfile(exported / name, folder / name)
+
     tokenizer_file = exported / "tokenizer.json"
     if not tokenizer_file.is_file():
         raise ModelError(
             "the checkpoint has no fast tokenizer (tokenizer.json), and exact character offsets need one",
             reason="no-fast-tokenizer",
         )
+
     tokenizer = json.loads(tokenizer_file.read_text("utf-8"))
     tokenizer["truncation"] = tokenizer["padding"] = None  # settings of somebody's training, not of the model
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), "utf-8")

@@ -55,7 +55,7 @@ class CheckReport:
     faults: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Give every figure as plain data."""
+        """Return every figure as plain data."""
         return asdict(self)
 
 
@@ -76,12 +76,15 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
         faults.append(
             f"entity agreement with the original is {agreed:.4f}, at least {limits.min_entity_agreement:.4f} is asked"
         )
+
     for row in rows:
         if row.original is not None and row.original - row.here > limits.max_f1_drop:
             less = row.original - row.here
             faults.append(f"F1 on {row.split} ({row.view}) is {row.here:.4f}, {less:.4f} less than at export")
+
     faults += neighbour_faults(neighbours)
     files = 0 if bundle.description is None else len(bundle.description.files)
+
     return CheckReport(files, kernels(bundle), agreed, neighbours, tuple(rows), tuple(faults))
 
 
@@ -98,6 +101,7 @@ def described(model: str) -> Bundle:
             reason="not-bundle",
             file=model,
         )
+
     return bundle
 
 
@@ -113,9 +117,11 @@ def _agreement(tagger: Tagger) -> float | None:
     description = tagger.bundle.description
     if description is None or EXPECTED not in description.files:
         return None
+
     recorded = json.loads(path.read_text("utf-8"))
     if recorded["sha256"] != sha256_of(SAMPLE_FILE):
         return None
+
     return agreement(as_set(recorded["entities"]), entity_set(tagger.tag_arrays(sample_texts()).spans))
 
 

@@ -95,7 +95,7 @@ class ExportResult:
     size_bytes: int
 
     def summary(self) -> dict[str, Any]:
-        """Give every figure as plain data."""
+        """Return every figure as plain data."""
         return {
             "comparison": self.verdict.summary(),
             "metrics": self.verdict.metrics,
@@ -134,12 +134,15 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
             reason="keep-without-quantize",
             option="--keep-fp32",
         )
+
     origin = Origin.of(request.model)
     if origin.bundle is not None and not request.notes:
         tell(f"the notes on the card of {request.model} (data, licence, limits) are not taken over; give --notes")
+
     checkpoint = with_average_weights(load_checkpoint(request.model, tell), request.average_with, tell)
     labels = origin.labels(checkpoint.names, request.level)
     splits = labelled_splits(request.dataset, request.evaluations, labels, tell)
+
     with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
         job = _Job(request, checkpoint, labels, origin, folder=folder, scratch=Path(scratch), tell=tell)
         return job.run(splits)
@@ -195,6 +198,7 @@ class _Job:
         faults = verdict.faults(self._request.limits)
         if faults and plan.recipe != "none":
             bundle, verdict, repair = self._repaired(gate, workshop, plan, batches, refused=bundle, verdict=verdict)
+
         verdict = replace(verdict, speed=gate.speed(calibrated(bundle, verdict.calibration)))
         result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
         if still := verdict.faults(self._request.limits):
@@ -204,9 +208,12 @@ class _Job:
                 "--dataset has too few entities to fit" if self._request.dataset else "there is no --dataset to fit"
             )
             self._tell(f"scores and thresholds stay those of {self._request.model}: {reason} them on")
+
         if verdict.comparison.note:
             self._tell(verdict.comparison.note)
+
         self._describe(bundle, original, result)
+
         return result
 
     def _plan(self) -> Plan:
@@ -258,6 +265,7 @@ class _Job:
         kept = fewest_kept(costs, passes)
         bundle = self._write(workshop, plan.keeping(kept or []))
         found = verdicts[len(kept)] if kept else verdict
+
         return bundle, found, Repair(costs, kept or [], faults, speed_before)
 
     def _describe(self, bundle: Bundle, original: TorchNetwork, result: ExportResult) -> None:
@@ -276,6 +284,7 @@ class _Job:
         tagger = Tagger(calibrated(bundle, verdict.calibration), TagOptions(threads=1), network=original)
         expected = sorted(entity_set(tagger.tag_arrays(sample_texts()).spans))
         tagger.close()
+
         with writing(request.output):
             write_expected(self._folder, expected)
             (self._folder / CARD).write_text(card + notes, "utf-8")
@@ -301,7 +310,7 @@ class _Job:
 
 
 def _lineage(request: ExportRequest, origin: Origin) -> dict[str, Any]:
-    """Say where the model comes from; folders are named by their last part, never by a path."""
+    """Return where the model comes from; folders are named by their last part, never by a path."""
     training = origin.training
     recipe = training.get("recipe", {})
     return {
@@ -325,7 +334,7 @@ def _and_splits(splits: Mapping[str, LabelledSplit]) -> str:
 
 
 def _refusal(faults: Sequence[str], verdict: Verdict, plan: Plan, repair: Repair | None) -> str:
-    """Say in one line why there is no bundle, and what to do."""
+    """Return one line on why there is no bundle and what to do."""
     tried = "; keeping layers in fp32 did not help" if repair else ""
     wider = "--min-agreement, --max-labels-changed and --max-f1-drop"
     other = "" if plan.recipe == "none" else f"Export with --quantize {_safer(plan)}, or allow"

@@ -106,25 +106,28 @@ class Verdict:
     calibration: Mapping[str, Any] | None = None
 
     def faults(self, limits: VerifyLimits) -> list[str]:
-        """Say what the limits do not allow; empty for a bundle that passes."""
+        """Return a message for each limit that the bundle exceeds; empty for a bundle that passes."""
         found = self.comparison
         faults = [] if found.max_logit_difference < float("inf") else ["its logits are not finite"]
         if found.labels_changed > limits.max_labels_changed:
             faults.append(f"{found.labels_changed:.2%} of labels changed, at most {limits.max_labels_changed:.2%} may")
+
         if found.entity_agreement < limits.min_entity_agreement:
             faults.append(
                 f"entity agreement is {found.entity_agreement:.4f}, at least {limits.min_entity_agreement:.4f} is asked"
             )
+
         dropped = [row for row in self.rows if row.gated and -row.difference.value > limits.max_f1_drop]
         faults += [
             f"F1 on {row.split} ({VIEWS[row.view]}) fell by {-row.difference.value:.4f}, "
             f"at most {limits.max_f1_drop:.4f} may"
             for row in dropped
         ]
+
         return faults + neighbour_faults(self.neighbours)
 
     def summary(self) -> dict[str, Any]:
-        """Give every figure as plain data."""
+        """Return every figure as plain data."""
         return {
             **self.comparison.summary(),
             "fp32": self.fp32.summary(),
@@ -178,10 +181,12 @@ class Gate:
             fp32_comparison = self._compared_fp32(self._fp32)
             nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, fp32_comparison.entities)
             return Verdict(nothing, fp32_comparison, (), {}, sizes)
+
         fp32_comparison = self._compared_fp32(replace(self._fp32, calibration=decided.calibration))
         neighbours = changed_by_neighbours(decided, self._texts)
         rows: list[F1Row] = []
         metrics: dict[str, Any] = {}
+
         for name, split in self._splits.items():
             original = _evaluated(decided, split.sentences, self._remembered, threads=1)
             fp32 = _evaluated(decided, split.sentences, self._fp32_network)
@@ -193,6 +198,7 @@ class Gate:
                 "fp32": fp32.summary(),
                 "bundle": found.summary(),
             }
+
         return Verdict(
             comparison, fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics, calibration=calibration
         )
@@ -205,6 +211,7 @@ class Gate:
         fitted_on = next((name for name, split in self._splits.items() if split.gated), None)
         if fitted_on is None:
             return self._kept_calibration
+
         tagger = Tagger(bundle, network=network)
         try:
             splits = {name: split.sentences for name, split in self._splits.items()}
@@ -225,15 +232,19 @@ class Gate:
             "bundle": Tagger(candidate),
         }
         seconds: dict[str, list[float]] = {name: [] for name in taggers}
+
         for _ in range(_TIMED_ROUNDS):
             for name, tagger in taggers.items():
                 begin = time.perf_counter()
                 tagger.tag_arrays(texts)
                 seconds[name].append(time.perf_counter() - begin)
+
         for tagger in taggers.values():
             tagger.close()
+
         rates = {name: round(len(texts) / statistics.median(values), 1) for name, values in seconds.items()}
         ratios = [before / after for before, after in zip(seconds["original"], seconds["bundle"], strict=True)]
+
         return Speed(len(texts), **rates, ratio=round(statistics.median(ratios), 3))
 
 
@@ -265,4 +276,5 @@ def _rows(name: str, split: LabelledSplit, original: Evaluation, fp32: Evaluatio
                 labels={name: (then[name], now[name]) for name in then},
             )
         )
+
     return rows

@@ -31,9 +31,11 @@ def labelled_splits(
     if dataset is not None:
         found = _validation(dataset, labels)
         splits["validation"] = LabelledSplit(Path(found.source).name, _checked(found, labels, tell))
+
     for name, path in evaluations.items():
         split = read_file(path, TAG_COLUMNS[_level(labels)])
         splits[name] = LabelledSplit(path.name, _checked(split, labels, tell), gated=False)
+
     return splits
 
 
@@ -62,6 +64,7 @@ def _checked(split: Split, labels: LabelSet, tell: Callable[[str], None]) -> Seq
         )
     if unknown := types - known:
         tell(f"{split.source}: the model has no label for {_some(unknown)}; it cannot find these entities")
+
     return sentences
 
 

@@ -66,7 +66,7 @@ Exported and measured on {_machine()} with {_versions(lineage)}.
 
 
 def _case_note(bundle: Bundle) -> str:
-    """Say what other programs leave out."""
+    """Return the note on what other programs leave out."""
     if not bundle.letter_case:
         return ""
     return (
@@ -95,7 +95,9 @@ def verdict_table(verdict: Verdict) -> str:
     if speed:
         rates = (f"{rate:,.1f}" for rate in (speed.original, speed.fp32, speed.bundle))
         rows.append(("texts a second, this machine", *rates, f"{speed.ratio:.2f} times"))
+
     lines = ["| | PyTorch | fp32 ONNX | bundle | bundle against PyTorch |", "|---|---|---|---|---|"]
+
     return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
 
@@ -142,9 +144,10 @@ def _levels(labels: LabelSet) -> str:
 
 
 def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
-    """Say what a score means."""
+    """Yield the section on the meaning of scores."""
     if calibration is None:
         return
+
     errors = ", ".join(f"{name} {error:.4f}" for name, error in calibration["expected_calibration_error"].items())
     before = ", ".join(f"{name} {error:.4f}" for name, error in calibration["before"].items())
     yield (
@@ -197,6 +200,7 @@ def _source(lineage: Mapping[str, Any]) -> str:
     bundle = lineage["bundle"]
     if bundle is None:
         return f"Checkpoint `{lineage['checkpoint']}`"
+
     behind = bundle["lineage"].get("checkpoint")
     return (
         f"Exported again from the bundle `{lineage['checkpoint']}` (graph {bundle['sha256'][:12]}), whose weights,\n"

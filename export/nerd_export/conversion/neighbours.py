@@ -33,15 +33,19 @@ def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Ne
         "alone": _differences(expected, [reference.tag([text])[0] for text in texts]),
         "shuffled": _differences(expected, _shuffled(reference, texts, order)),
     }
+
     for tokens in (64, 2048):
         tagger = Tagger(bundle, TagOptions(batch_tokens=tokens, min_score=0), network)
         changed[f"--batch-tokens {tokens}"] = _differences(expected, _shuffled(tagger, texts, order))
         tagger.close()
+
     for threads in (1, 3):
         tagger = Tagger(bundle, TagOptions(threads=threads, min_score=0), network)
         changed[f"--threads {threads}"] = _differences(expected, tagger.tag(texts))
         tagger.close()
+
     reference.close()
+
     return {"texts": len(texts), "entities": sum(len(found or ()) for found in expected), "changed": changed}
 
 
@@ -52,7 +56,7 @@ def changed_by_neighbours(bundle: Bundle, texts: Sequence[str]) -> dict[str, int
 
 
 def neighbour_faults(changed: Mapping[str, int]) -> list[str]:
-    """Say which ways of tagging change texts; none may."""
+    """Return a message for each way of tagging that changes texts; empty if none does."""
     return [f"{count} texts get other entities when tagged {way}" for way, count in changed.items() if count]
 
 

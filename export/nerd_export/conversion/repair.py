@@ -27,7 +27,7 @@ class Repair:
     speed_before: Speed
 
     def summary(self) -> dict[str, Any]:
-        """Give it as plain data."""
+        """Return the repair as plain data."""
         costs = [{"layer": cost.name, "error": round(cost.error, 8)} for cost in self.costs]
         return {
             "because": list(self.faults),

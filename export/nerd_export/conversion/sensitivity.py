@@ -46,12 +46,14 @@ def layer_costs(workshop: Workshop, plan: Plan, batches: Sequence[EncodedBatch],
     spread = float(np.concatenate([found.ravel() for found in expected]).var()) or 1.0
     names = workshop.names(plan)
     costs = []
+
     for name in names:
         alone = plan.keeping([other for other in names if other != name])
         found = _logits(workshop.build(alone)[0], sample, scratch)
         squares = [((one - other) ** 2).ravel() for one, other in zip(found, expected, strict=True)]
         error = float(np.concatenate(squares).mean()) / spread
         costs.append(LayerCost(name, error if np.isfinite(error) else float("inf")))
+
     return sorted(costs, key=lambda cost: -cost.error)
 
 
@@ -68,12 +70,14 @@ def fewest_kept(costs: Sequence[LayerCost], passes: Callable[[Sequence[str]], bo
         failed, count = count, min(2 * count, len(names) // 2)
         if count <= failed:
             return None
+
     while count - failed > 1:
         middle = (failed + count) // 2
         if passes(names[:middle]):
             count = middle
         else:
             failed = middle
+
     return names[:count]
 
 

@@ -49,7 +49,7 @@ class Comparison:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Give the figures as plain data, and the note where there is one."""
+        """Return the figures as plain data, with the note if there is one."""
         figures = {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
         return figures | ({"note": self.note} if self.note else {})
 
@@ -65,12 +65,14 @@ def compare(bundle: Bundle, original: Network, texts: Sequence[str], exported: N
     exported_tagger = Tagger(bundle, network=exported)
     observed = Observed(original, exported_tagger.network)
     original_tagger = Tagger(bundle, TagOptions(threads=1), network=observed)
+
     try:
         expected = entity_set(original_tagger.tag_arrays(texts).spans)
         found = entity_set(exported_tagger.tag_arrays(texts).spans)
     finally:
         original_tagger.close()
         exported_tagger.close()
+
     return Comparison(
         texts=len(texts),
         tokens=observed.tokens,
@@ -98,11 +100,11 @@ def agreement(one: Entities, other: Entities) -> float:
 
 
 def entity_set(spans: Spans) -> Entities:
-    """Give entities as a set of (text, start, end, label, fine label)."""
+    """Return entities as a set of (text, start, end, label, fine label)."""
     columns = (spans.row, spans.start, spans.end, spans.label, spans.fine)
     return as_set(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def as_set(rows: Iterable[Sequence[int]]) -> Entities:
-    """Give entities that were read from JSON as a set."""
+    """Return entities that were read from JSON as a set."""
     return {tuple(row) for row in rows}

@@ -28,7 +28,7 @@ class Sentence:
     weight: float = 1.0
 
     def known_tags(self) -> list[str | None]:
-        """Give the tag of each word, None where it is not known."""
+        """Return the tag of each word; None where it is not known."""
         return [None if i in self.unknown else tag for i, tag in enumerate(self.tags)]
 
 
@@ -119,16 +119,19 @@ def check_split(
             findings.problems.append(Problem(row.where, *problem))
         else:
             sentences.append(reading.sentence(row, split.tag_names))
+
     if empty:
         findings.notes.append(f"{len(empty)} empty sentence(s) left out: {_first(empty)}")
+
     if not sentences:
         findings.problems.append(Problem(split.source, "no-sentence", "no usable sentence in this split"))
+
     return sentences
 
 
 def sound_sentences(split: Split) -> list[Sentence]:
     """
-    Give the sentences of a split in which nothing may be wrong; any tags may occur.
+    Return the sentences of a split that must have no invalid row; any tags may occur.
 
     :raises TrainingDataError: naming the first faults
     """
@@ -156,7 +159,7 @@ def check_tiers(splits: Sequence[Split], weights: Mapping[str, float]) -> None:
 
 
 def shared_sentences(train: Iterable[Sentence], evaluation: Iterable[Sentence]) -> set[tuple[str, ...]]:
-    """Give the word sequences that stand in both splits: evaluated on, they flatter the model."""
+    """Return the word sequences that are in both splits; an evaluation on them is too optimistic."""
     return {s.tokens for s in train} & {s.tokens for s in evaluation}
 
 
@@ -176,6 +179,7 @@ def _problem(  # noqa: PLR0911 - one return per problem
         return "not-lists", "expected a list of words and a list of tags"
     if len(row.tokens) != len(row.tags):
         return "lengths-differ", f"{len(row.tokens)} tokens but {len(row.tags)} tags"
+
     for i, (token, tag) in enumerate(zip(row.tokens, row.tags, strict=True)):
         if token is None:
             return "token-missing", f"token {i} missing (null)"
@@ -186,6 +190,7 @@ def _problem(  # noqa: PLR0911 - one return per problem
         problem = None if tag is None else _tag_problem(tag, tag_names, known)
         if problem:
             return problem[0], f"{problem[1]} at token {i} ({token!r})"
+
     return None
 
 
@@ -200,11 +205,13 @@ def _tag_problem(tag: object, tag_names: Sequence[str] | None, known: Sequence[s
         if not 0 <= tag < len(tag_names):
             return "unknown-tag", f"unknown tag {tag} (the data set names 0 to {len(tag_names) - 1})"
         tag = tag_names[tag]
+
     if not isinstance(tag, str) or not tag.strip():
         return "not-tag", f"tag is {tag!r}; expected a name or an integer"
     if known is not None and tag not in known:
         shown = ", ".join(known[:_TAGS_SHOWN]) + (", ..." if len(known) > _TAGS_SHOWN else "")
         return "unknown-tag", f"unknown tag {tag!r} (train has {shown})"
+
     return None
 
 

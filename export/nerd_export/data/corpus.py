@@ -79,6 +79,7 @@ def read_file(path: Path, tag_column: str) -> Split:
             reason="missing-file",
             file=str(path),
         )
+
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_parquet(path, tag_column)
@@ -86,6 +87,7 @@ def read_file(path: Path, tag_column: str) -> Split:
         return Split(str(path), tuple(_json_rows(path, tag_column)))
     if suffix in (".conll", ".txt", ".tsv"):
         return Split(str(path), tuple(_conll_rows(path)))
+
     raise TrainingDataError(
         f"{path}: unknown file format {suffix!r}; expected one of {', '.join(SUFFIXES)}",
         reason="unknown-format",
@@ -112,9 +114,11 @@ def read_hub(dataset: str, config: str, split: str, tag_column: str) -> Split:
             reason="cannot-load",
             file=source,
         ) from err
+
     _require_columns(source, data.column_names, tag_column, file=source)
     columns = [TOKENS_COLUMN, tag_column, *({TIER_COLUMN} & set(data.column_names))]
     rows = zip(*(data[name] for name in columns), strict=True)
+
     return Split(
         source,
         tuple(Row(f"{source}, row {i}", *row) for i, row in enumerate(rows)),
@@ -136,8 +140,10 @@ def _read_parquet(path: Path, tag_column: str) -> Split:
         raise TrainingDataError(
             f"{path}: is not a Parquet file, or is damaged: {first_line(err)}", reason="not-parquet", file=str(path)
         ) from err
+
     names = _class_label_names(datasets.Features.from_arrow_schema(schema), tag_column)
     rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+
     return Split(str(path), tuple(Row(f"{path}, row {i}", *row) for i, row in enumerate(rows)), names)
 
 
@@ -180,6 +186,7 @@ def _conll_rows(path: Path) -> Iterator[Row]:
     tokens: list[str] = []
     tags: list[str] = []
     first_line = 0
+
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(_decoded(path, lines), 1):
             fields = line.split()
@@ -197,6 +204,7 @@ def _conll_rows(path: Path) -> Iterator[Row]:
             elif tokens:
                 yield Row(f"{path}, line {first_line}", tokens, tags)
                 tokens, tags, first_line = [], [], 0
+
     if tokens:
         yield Row(f"{path}, line {first_line}", tokens, tags)
 

@@ -74,6 +74,7 @@ def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]
     followers = [*sentences[1:], *sentences[:1]]
     examples = []
     capitals = _capitals(len(sentences), config, seed)
+
     for sentence, follower, (cut, join, lower, plain), capital in zip(
         sentences, followers, draws.tolist(), capitals, strict=True
     ):
@@ -81,9 +82,11 @@ def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]
         written = _joined(written, follower) if join else written
         written = _recased(written, str.lower if lower else capital)
         examples.append(_example(written, random) if plain else Example.of_words(written))
+
     wanted = round(config.nameless_share * len(sentences))
     pool = [stretch for sentence in sentences for stretch in _nameless(sentence)] if wanted else []
     picked = random.permutation(len(pool))[:wanted]
+
     return examples + [_example(pool[i], random) for i in picked]
 
 
@@ -124,7 +127,7 @@ def _recased(sentence: Sentence, write: Callable[[str], str]) -> Sentence:
 
 
 def _nameless(sentence: Sentence) -> Iterator[Sentence]:
-    """Give the longest stretches of words without an entity, where they are long enough to read as text."""
+    """Yield the longest sequences of words without an entity, if they are long enough to read as text."""
     begin = 0
     for end, tag in enumerate((*sentence.known_tags(), None)):
         if tag != OUTSIDE:

@@ -21,7 +21,7 @@ _NO_SPACE_AFTER = re.compile(r"[(\[{$\u00a3\u20ac#\u2018\u201c\u00ab]+")
 
 
 def joins_what_is_before(word: str) -> bool:
-    """Tell whether a treebank word is written without a space before it: punctuation, or the end of a contraction."""
+    """Whether a treebank word is written without a space before it: punctuation, or the end of a contraction."""
     return _NO_SPACE_BEFORE.fullmatch(word) is not None
 
 
@@ -40,6 +40,7 @@ def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[
     length = 0
     glue = True  # nothing stands before the first word
     quoted = False
+
     for word in words:
         surface = quotes[quoted] if word in _QUOTES else _BRACKETS.get(word.upper(), word).replace("'", quotes[2])
         closing = word in _QUOTES and quoted
@@ -52,4 +53,5 @@ def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[
         opening = word in _QUOTES and not quoted
         quoted ^= word in _QUOTES
         glue = opening or bool(_NO_SPACE_AFTER.fullmatch(surface))
+
     return "".join(parts), spans

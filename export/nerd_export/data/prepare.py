@@ -34,6 +34,7 @@ def load_split(dataset: str, config: str, split: str, level: Level, file: Path |
     column = TAG_COLUMNS[level]
     if file is not None:
         return read_file(file, column)
+
     folder = Path(dataset)
     if folder.is_dir():
         path = find_split_file(folder, split)
@@ -46,12 +47,14 @@ def load_split(dataset: str, config: str, split: str, level: Level, file: Path |
                 found=split,
             )
         return read_file(path, column)
+
     if folder.is_file():
         raise TrainingDataError(
             f"{folder}: is a file; give its folder, or --train-file and --validation-file",
             reason="not-folder",
             file=str(folder),
         )
+
     return read_hub(dataset, config, split, column)
 
 
@@ -84,6 +87,7 @@ def prepare(
             reason="needs-validation-file",
             option="--train-file",
         )
+
     train_splits = [_load(config, "train", path, tag_names) for path in train_files or (None,)]
     validation_split = _load(config, "validation", validation_file, tag_names)
     findings = Findings()
@@ -97,10 +101,13 @@ def prepare(
         findings.notes.extend(f"left out: {problem}" for problem in findings.problems)
     else:
         findings.raise_problems()
+
     train = _without_shared(train, validation, findings, drop=drop_shared)
     for text in findings.notes:
         note(text)
+
     labels = LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
+
     return TrainingData(
         train,
         validation,
@@ -127,11 +134,12 @@ def _parted(splits: Sequence[Split], most: int | None) -> tuple[list[Split], lis
             used.append(replace(split, rows=rows))
         unused.append(replace(split, rows=split.rows[len(rows) :]))
         most = None if most is None else most - len(rows)
+
     return used, unused
 
 
 def _sound(splits: Sequence[Split], reading: Reading) -> Iterator[Sentence]:
-    """Give the faultless sentences of rows that are not trained on: their tags are labels of the model all the same."""
+    """Yield the valid sentences of rows that are not trained on: their tags are labels of the model too."""
     for split in splits:
         yield from check_split(split, None, Findings(), reading)
 

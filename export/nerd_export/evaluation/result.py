@@ -137,6 +137,7 @@ def read_labelled(path: Path, labels: LabelSet, types: Collection[str] | None, t
         )
     if unknown := occurring & wanted - known:
         tell(f"{path}: the model has no label for {', '.join(sorted(unknown))}; it cannot find these entities")
+
     return Labelled(path.name, sentences, scheme, fine, wanted)
 
 
@@ -166,6 +167,7 @@ def _view_summary(view: View) -> dict[str, Any]:
         for name, of_type in counts_by_type(view.gold, view.found).items()
     }
     pairs = confusion(view.gold, view.found)
+
     return {
         **_rounded(view.scores),
         "f1_low": round(low, _DIGITS),

@@ -21,7 +21,7 @@ def sections(
     facts: Mapping[str, Any], results: Sequence[Result], differences: Sequence[Mapping[str, Difference]], errors: int
 ) -> list[Section]:
     """
-    Say what was measured.
+    Return the sections of a report on what was measured.
 
     :param facts: ``model`` and ``against``, each with ``name``, ``quantization``, ``min_score``,
         ``calibrated`` and ``calibrated_on``
@@ -57,11 +57,13 @@ def _file(result: Result, difference: Mapping[str, Difference], other: str, erro
     about = f"{summary['sentences']:,} sentences; types scored: {', '.join(summary['types'])}."
     if result.others:
         about += f" {result.others:,} entities of other types, which the file does not label, were dropped (raw text)."
+
     if (alarms := result.false_alarms).sentences:
         about += (
             f" Of the {alarms.sentences:,} sentences without any entity, {alarms.alarmed:,} got one or more "
             f"({alarms.entities:,} in all; raw text)."
         )
+
     head = ["", "precision", "recall", "F1", "partial F1", "entities", *([f"against {other}"] if difference else [])]
     rows = [
         (
@@ -77,9 +79,11 @@ def _file(result: Result, difference: Mapping[str, Difference], other: str, erro
     ]
     yield Section(summary["file"], [about, Table(head, rows)])
     yield _calibration(result)
+
     for name, title in (("raw", "types"), ("fine_raw", "fine types")):
         if name in summary["views"]:
             yield _by_type(summary["views"][name], f"By type: {title}, raw text")
+
     yield _confusions(summary["views"]["raw"])
     if errors:
         yield _errors(result, errors)
@@ -117,6 +121,7 @@ def _calibration(result: Result) -> Section:
         for one in found.bins
     ]
     table = Table(("score", "entities", "mean score", "share right"), rows)
+
     return Section("Calibration", [about, *([_reliability(result)] if found.bins else []), table], level=3)
 
 

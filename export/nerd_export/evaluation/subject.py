@@ -65,19 +65,22 @@ def _calibrated_on(
     from nerd_export.scoring.score_calibration import calibrated, calibration_of_tagger
 
     (split,) = labelled_splits(None, {file.stem: file}, bundle.labels, tell).values()
+
     with closing(Tagger(bundle, TagOptions(threads=threads), Remembered(network))) as tagger:
         record = calibration_of_tagger(tagger, {file.stem: split.sentences}, file.stem)
+
     if record is None:
         raise TrainingDataError(
             f"{file}: too few entities to fit a calibration; give more labelled text",
             reason="too-few-entities",
             file=str(file),
         )
+
     return calibrated(bundle, record)
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    """Tell whether a folder holds PyTorch weights and no bundle."""
+    """Whether a folder holds PyTorch weights and no bundle."""
     return not (folder / "nerd.json").is_file() and any((folder / name).is_file() for name in _WEIGHTS)
 
 
@@ -103,4 +106,5 @@ def _checkpoint(model: str, level: Level | None, scratch: Path, tell: Callable[[
         model_sha256="",
         quantization="PyTorch fp32",
     )
+
     return bundle, TorchNetwork(checkpoint.model)

@@ -71,10 +71,13 @@ class Projection:
             sizes = [constant(value) for value in concat.inputs]
         else:
             return None
+
         found = [size for size in sizes[2:] if size is not None and np.size(size) == 1]
         if len(sizes) != 4 or len(found) != 2:  # noqa: PLR2004
             return None
+
         count, width = (int(np.asarray(size).item()) for size in found)
+
         return (count, width) if count > 0 and width > 0 else None
 
 
@@ -105,15 +108,18 @@ def move_scale_into_weights(graph: ir.Graph, node: ir.Node) -> None:
     factor = constant(scale)
     if factor is None or factor.size != 1 or scaled is None or not only_reader(scaled):
         return
+
     product = scaled.producer()
     is_scores = product is not None and product.op_type == "MatMul" and constant(product.inputs[1]) is None
     layer = layer_behind(product.inputs[0] if product is not None and is_scores else scaled)
     place = vector_place(layer.bias) if layer is not None and layer.bias is not None else None
     if layer is None or layer.bias is None or place is None:
         return
+
     number = np.float32(1 / factor.item() if node.op_type == "Div" else factor.item())
     for scaling, of_constant in ((layer.bias, place), (layer.matmul, 1)):
         replace_constant(graph, scaling, of_constant, constant(scaling.inputs[of_constant]) * number, "scaled")
+
     node.outputs[0].replace_all_uses_with(scaled)
     graph.remove(node, safe=True)
 
@@ -138,18 +144,22 @@ def _attention(softmax: ir.Node) -> Attention | None:
     weights = softmax.outputs[0]
     if softmax.attributes.get_int("axis", -1) not in (-1, 3) or not only_reader(weights):
         return None
+
     context = next(consumers(weights))
     if context.op_type != "MatMul" or context.inputs[0] is not weights:
         return None
+
     value = _projection(context.inputs[1])
     if value is None or value.permutation != _HEADS_FIRST:
         return None
+
     for scores in _products_behind(softmax.inputs[0]):
         query, key = _projection(scores.inputs[0]), _projection(scores.inputs[1])
         if query is None or key is None:
             continue
         if query.permutation == _HEADS_FIRST and key.permutation == _HEADS_FIRST_TRANSPOSED:
             return Attention(query, key, value, scores, context)
+
     return None
 
 
@@ -175,7 +185,7 @@ def _projection(value: ir.Value | None) -> Projection | None:
 
 
 def _reader(value: ir.Value) -> ir.Node | None:
-    """Give the only node that reads a value's numbers, not just its shape; None where there are others."""
+    """Return the only node that reads the numbers of a value, not just its shape; None if there are several."""
     readers = [node for node in consumers(value) if node.op_type != "Shape"]
     return readers[0] if len(readers) == 1 and not value.is_graph_output() else None
 
@@ -185,13 +195,16 @@ def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
     bias, reader = attention.value.bias, _reader(attention.context.outputs[0])
     while reader is not None and reader.op_type in ("Transpose", "Reshape"):
         reader = _reader(reader.outputs[0])
+
     matrix = constant(reader.inputs[1]) if reader is not None and reader.op_type == "MatMul" else None
     add = _reader(reader.outputs[0]) if reader is not None else None
     if bias is None or matrix is None or add is None or add.op_type != "Add":
         return
+
     place, of_values = vector_place(add), vector_place(bias)
     if place is None or of_values is None or (moved := constant(bias.inputs[of_values])).shape != matrix.shape[:1]:
         return
+
     total = constant(add.inputs[place]).astype(np.float64) + moved.astype(np.float64) @ matrix.astype(np.float64)
     replace_constant(graph, add, place, total, "with_values")
     _drop(graph, bias, attention.value.matmul)
@@ -205,15 +218,18 @@ def _read_heads_in_place(graph: ir.Graph, attention: Attention) -> None:
     source, sizes = sources.pop(), heads.pop()
     if source is None or sizes is None or sources or heads:
         return
+
     tokens_first = ir.node("Transpose", [source], {"perm": _TOKENS_FIRST})
     graph.insert_before(attention.query.matmul, [tokens_first])
     shape = add_initializer(graph, "heads", np.array([0, 0, *sizes], dtype=np.int64))
     split = []
+
     for part in parts:
         part.matmul.replace_input_with(0, tokens_first.outputs[0])
         node = ir.node("Reshape", [part.split.inputs[0], shape])
         graph.insert_after(part.split, [node])
         split.append(node.outputs[0])
+
     query, key, value = split
     weights = attention.context.inputs[0]
     _replace(graph, attention.scores, [query, key], {"transBatchA": 1, "transBatchB": 1, "transB": 1})

@@ -43,11 +43,13 @@ def channel_means(model: ir.Model, batches: Iterable[EncodedBatch], scratch: Pat
     names = [str(norm.outputs[0].name) for norm in nodes_of(model.graph, "LayerNormalization")]
     sums: dict[str, Doubles] = {}
     counts = dict.fromkeys(names, 0)
+
     for found in observed(model, names, batches, scratch):
         for name, values in found.items():
             rows = values.reshape(-1, values.shape[-1])
             sums[name] = sums.get(name, 0.0) + rows.sum(axis=0, dtype=np.float64)
             counts[name] += len(rows)
+
     return {name: np.rint(total / max(1, counts[name]) / _STEP) * _STEP for name, total in sums.items()}
 
 
@@ -72,6 +74,7 @@ def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
         for repair in repairs:
             _add(graph, repair.bias, repair.place, mean if repair.beside else mean @ repair.weight)
         moved.append(name)
+
     return moved
 
 
@@ -110,7 +113,7 @@ class _Repair:
 
 
 def _is_its_own(value: ir.Value | None) -> bool:
-    """Tell whether a value is a constant that one node alone reads."""
+    """Whether a value is a constant that one node alone reads."""
     return value is not None and constant(value) is not None and len(value.uses()) == 1
 
 
@@ -124,6 +127,7 @@ def _repairs(norm: ir.Node) -> list[_Repair] | None:
     value = norm.outputs[0]
     if value.is_graph_output() or len(norm.inputs) <= _BIAS or not _is_its_own(norm.inputs[_BIAS]):
         return None
+
     repairs = []
     for node in consumers(value):
         if node.op_type == "Shape":
@@ -132,6 +136,7 @@ def _repairs(norm: ir.Node) -> list[_Repair] | None:
         if repair is None or not repair.is_free:
             return None
         repairs.append(repair)
+
     return repairs
 
 

@@ -72,10 +72,12 @@ def linear_layers(graph: ir.Graph) -> list[Linear]:
     ids = next(value for value in graph.inputs if value.name == "input_ids")
     computed = descendants(ids, follow=lambda node: node.op_type != "Shape")
     layers = []
+
     for node in nodes_of(graph, "MatMul"):
         source, weight = node.inputs[0], constant(node.inputs[1])
         if source is not None and weight is not None and weight.ndim == 2 and source in computed:  # noqa: PLR2004
             layers.append(Linear(node, str(source.name), weight.astype(np.float32), bias_of(node, weight.shape[1])))
+
     return layers
 
 
@@ -95,6 +97,7 @@ def quantizable_layers(graph: ir.Graph, keep_fp32: Collection[str] = ()) -> list
             option="--keep-fp32",
             found=", ".join(unknown),
         )
+
     return [layer for layer in layers if plain_name(layer.name) not in kept and not _gives_logits(layer.result)]
 
 
@@ -123,35 +126,38 @@ def layer_behind(value: ir.Value | None) -> Behind | None:
     while (node := _alone(value)) is not None and node.op_type in _MOVING:
         moves.insert(0, node)
         value = node.inputs[0]
+
     bias = None
     if node is not None and node.op_type == "Add":
         place = vector_place(node)
         bias, node = node, None if place is None else _alone(node.inputs[1 - place])
+
     if node is None or node.op_type != "MatMul" or constant(node.inputs[1]) is None:
         return None
+
     return Behind(node, bias, tuple(moves))
 
 
 def _alone(value: ir.Value | None) -> ir.Node | None:
-    """Give the node that makes a value, if one other node alone reads it."""
+    """Return the node that computes a value; None if several nodes read the value."""
     return value.producer() if value is not None and only_reader(value) else None
 
 
 def vector_place(add: ir.Node) -> int | None:
-    """Give the place of the constant vector among an Add's inputs, None without one."""
+    """Return the index of the constant vector among the inputs of an Add; None without one."""
     vectors = (constant(value) for value in add.inputs)
     return next((i for i, vector in enumerate(vectors) if vector is not None and vector.ndim == 1), None)
 
 
 def _gives_logits(value: ir.Value) -> bool:
-    """Tell whether a value is an output of the graph, as it is or moved."""
+    """Whether a value is an output of the graph, either directly or through nodes that only move numbers."""
     return value.is_graph_output() or any(
         node.op_type in _REACHING and _gives_logits(node.outputs[0]) for node in consumers(value)
     )
 
 
 def bias_of(matmul: ir.Node, outputs: int) -> ir.Node | None:
-    """Give the Add of a constant vector of that length that alone reads a product; None without one."""
+    """Return the Add of a constant vector of ``outputs`` numbers that alone reads a product; None without one."""
     followers = list(consumers(matmul.outputs[0]))
     alone = len(followers) == 1 and not matmul.outputs[0].is_graph_output()
     add = followers[0] if alone and followers[0].op_type == "Add" else None

@@ -31,6 +31,7 @@ def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
         if free not in graph.initializers:
             break
         free = f"{name}.{number}"
+
     value = ir.val(free, const_value=ir.tensor(array, name=free))
     graph.register_initializer(value)
     return value
@@ -38,7 +39,7 @@ def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
 
 def replace_constant(graph: ir.Graph, node: ir.Node, place: int, array: Any, mark: str) -> None:
     """
-    Give one node another constant; others that read the old one keep it.
+    Replace the constant that one node reads; other nodes that read the old one keep it.
 
     :param place: of the constant among the node's inputs
     :param mark: what stands behind the old one's name in the new one's
@@ -62,6 +63,7 @@ def descendants(value: ir.Value, follow: Callable[[ir.Node], bool] = lambda _: T
             new = [out for out in node.outputs if out not in found] if follow(node) else []
             found.update(new)
             pending.extend(new)
+
     return found
 
 
@@ -72,11 +74,11 @@ def consumers(value: ir.Value) -> Iterator[ir.Node]:
 
 
 def constant(value: ir.Value | None) -> Any:
-    """Give a constant's array, or None for what is computed."""
+    """Return the array of a constant; None for a value that the graph computes."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if tensor is None else tensor.numpy()
 
 
 def only_reader(value: ir.Value) -> bool:
-    """Tell whether a value is read once and is no output, so that changing it changes one reader alone."""
+    """Whether one node alone reads a value and it is no output, so that a change of it reaches no other node."""
     return len(value.uses()) == 1 and not value.is_graph_output()

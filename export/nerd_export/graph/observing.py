@@ -28,6 +28,7 @@ def observed(
     wanted = list(dict.fromkeys(names))
     if not wanted:
         return
+
     copy = model.clone()
     values = {value.name: value for node in copy.graph for value in node.outputs}
     for name in wanted:
@@ -35,8 +36,10 @@ def observed(
             values[name].dtype = ir.DataType.FLOAT
         if not values[name].is_graph_output():
             copy.graph.outputs.append(values[name])
+
     with writing(scratch):
         ir.save(copy, scratch / "observed.onnx")
+
     session = ort.InferenceSession(str(scratch / "observed.onnx"), providers=["CPUExecutionProvider"])
     for batch in batches:
         inputs = batch.inputs()

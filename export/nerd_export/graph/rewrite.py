@@ -45,6 +45,7 @@ def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
             "BERT",
             reason="no-token-types",
         )
+
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -53,8 +54,10 @@ def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
         )
     finally:
         logging.disable(before)
+
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     split_gemm(model.graph)
+
     return model
 
 
@@ -68,10 +71,13 @@ def rewritten(model: ir.Model, means: Mapping[str, Doubles] | None = None) -> ir
     model = model.clone()
     if means is not None:
         center(model.graph, means)
+
     for node in [*nodes_of(model.graph, "Div"), *nodes_of(model.graph, "Mul")]:
         move_scale_into_weights(model.graph, node)
+
     if rewrite_attention(model.graph):
         model.opset_imports.setdefault(MICROSOFT, 1)
+
     tidy(model)
     return model
 
@@ -99,6 +105,7 @@ def drop_token_types(graph: ir.Graph) -> None:
     value = next((v for v in graph.inputs if v.name == "token_type_ids"), None)
     if value is None:
         return
+
     ids = next(v for v in graph.inputs if v.name == "input_ids")
     for node in [use.node for use in value.uses()]:
         table = constant(node.inputs[0]) if node.op_type == "Gather" and node.inputs[1] is value else None
@@ -108,9 +115,11 @@ def drop_token_types(graph: ir.Graph) -> None:
             graph.remove(node, safe=True)
         elif node.op_type == "Shape":
             node.replace_input_with(0, ids)
+
     if value.uses():
         shape = ir.node("Shape", [ids])
         zeros = ir.node("ConstantOfShape", shape.outputs, {"value": ir.tensor(np.array([0], dtype=np.int64))})
         graph.insert_before(graph[0], [shape, zeros])
         value.replace_all_uses_with(zeros.outputs[0])
+
     graph.inputs.remove(value)

@@ -31,15 +31,18 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Ca
 
     if not others:
         return checkpoint
+
     sums = {name: weight.double() for name, weight in checkpoint.model.state_dict().items()}
     for other in others:
         loaded = load_checkpoint(other, tell)
         _require_alike(checkpoint, loaded)
         for name, weight in loaded.model.state_dict().items():
             sums[name] += weight.double()
+
     with torch.no_grad():
         for name, weight in checkpoint.model.state_dict().items():
             weight.copy_(sums[name] / (1 + len(others)))
+
     return checkpoint
 
 

@@ -30,6 +30,7 @@ def with_letter_case(model: Any, name: str) -> None:
 
     if sees_case(model.config.to_dict()):
         return
+
     tables = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] == "token_type_embeddings"]
     # RoBERTa and its kin have a table of one row, which no input chooses from.
     if len(tables) != 1 or not isinstance(tables[0], torch.nn.Embedding) or tables[0].num_embeddings < _OF_PAIRS:
@@ -40,6 +41,7 @@ def with_letter_case(model: Any, name: str) -> None:
             option="--letter-case",
             file=name,
         )
+
     table = tables[0]
     rows = table.weight.detach()[:1].repeat(LETTER_CASES, 1)
     rows[1:] += torch.randn_like(rows[1:]) * getattr(model.config, "initializer_range", 0.02)
@@ -50,7 +52,7 @@ def with_letter_case(model: Any, name: str) -> None:
 
 def token_types(texts: Sequence[str], encoded: Any, tokenizer: Any) -> list[list[int]]:
     """
-    Give the token types that tell letter case; a word that was cut off has the case that it has as a whole.
+    Return the token types that encode letter case. A truncated word has the case of the whole word.
 
     :param encoded: what the tokenizer made of ``texts``, without padding; texts may be cut behind
     :param tokenizer: a fast Hugging Face tokenizer
@@ -59,6 +61,7 @@ def token_types(texts: Sequence[str], encoded: Any, tokenizer: Any) -> list[list
     whole = encoded
     if any(one.overflowing for one in encoded.encodings):
         whole = tokenizer(texts, truncation=False, return_offsets_mapping=True, verbose=False)
+
     ends = np.cumsum([0, *map(len, whole["input_ids"])])
     words = chain.from_iterable(whole.word_ids(i) for i in range(len(texts)))
     cases = token_cases(
@@ -69,6 +72,7 @@ def token_types(texts: Sequence[str], encoded: Any, tokenizer: Any) -> list[list
     )
     kept = [encoded.word_ids(i) for i in range(len(texts))]
     parts = zip(np.split(cases, ends[1:-1]), kept, strict=True)
+
     return [
         [0 if word is None else case for case, word in zip(part.tolist(), words, strict=False)] for part, words in parts
     ]

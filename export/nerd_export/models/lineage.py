@@ -46,6 +46,7 @@ class Origin:
         if bundle is None:
             training = training_record(model)
             return cls(training, bool(training.get("coarse")), "treebank" if training else "pretokens")
+
         found: Any = (bundle.description.lineage.get("training") or {}) if bundle.description is not None else {}
         if not _is_record(found):
             raise ModelError(
@@ -53,6 +54,7 @@ class Origin:
                 reason="bad-lineage",
                 file=bundle.name,
             )
+
         return cls(found, bundle.labels.has_fine_level, bundle.word_rule, bundle)
 
     @property
@@ -69,7 +71,7 @@ class Origin:
 
     def calibration(self, labels: LabelSet, word_rule: WordRule) -> Mapping[str, Any] | None:
         """
-        Give what the bundle's scores were made with; None for a checkpoint, or where it means something else.
+        Return the calibration of the bundle; None for a checkpoint, or if other labels or words make it invalid.
 
         :param labels: of the bundle that is made
         :param word_rule: of that bundle
@@ -99,6 +101,7 @@ def training_record(model: str) -> dict[str, Any]:
     path = Path(model) / STATE_FILE
     if not path.is_file():
         return {}
+
     remedy = "train again with nerd-train, or remove the file to export without its record"
     try:
         record = json.loads(path.read_text("utf-8"))
@@ -106,10 +109,12 @@ def training_record(model: str) -> dict[str, Any]:
         raise ModelError(
             f"{path}: not readable as JSON: {first_line(err)}; {remedy}", reason="not-json", file=str(path)
         ) from err
+
     if not _is_record(record):
         raise ModelError(
             f"{path}: is not a record written by nerd-train; {remedy}", reason="bad-training-record", file=str(path)
         )
+
     return dict(record)
 
 
@@ -117,9 +122,11 @@ def _is_record(record: object) -> bool:
     """Check the parts of a training record that the bundle and its card name."""
     if not isinstance(record, dict):
         return False
+
     recipe, data = record.get("recipe", {}), record.get("data", {})
     if not isinstance(recipe, dict) or not isinstance(data, dict):
         return False
+
     named = isinstance(recipe.get("model", ""), str)
     counted = isinstance(data.get("train"), str) and isinstance(data.get("train_sentences"), int)
     return named and (counted or not data)

@@ -29,7 +29,7 @@ def require_model(name: str, option: str) -> None:
 @contextmanager
 def as_checkpoint(name: str) -> Iterator[str]:
     """
-    Give a checkpoint's own hub id or folder; of a bundle one is made for the time it is needed.
+    Yield the hub id or folder of a checkpoint; for a bundle, a temporary checkpoint is written.
 
     :param name: hub id, folder, or ``default`` for the model inside
     :raises ModelError: when the bundle is faulty, or PyTorch's weights cannot be read off its graph
@@ -39,6 +39,7 @@ def as_checkpoint(name: str) -> Iterator[str]:
     if bundle is None:
         yield name
         return
+
     from nerd_export.models.restoring import restored  # which nerd-export --check does without
 
     model, tokenizer = restored(bundle)
@@ -62,5 +63,5 @@ def bundle_named(name: str) -> Bundle | None:
 
 
 def is_model_inside(name: str) -> bool:
-    """Tell whether a name means the bundle inside the package; a folder of the user's comes first."""
+    """Whether a name means the default model; a folder of that name has precedence."""
     return name == MODEL_INSIDE and not Path(name).exists()

@@ -30,6 +30,7 @@ class TorchNetwork:
         inputs = batch.inputs()
         if batch.types is None:  # many a model takes none
             del inputs["token_type_ids"]
+
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in inputs.items()}
             result: Floats = self._model(**tensors).logits.float().numpy()
@@ -62,6 +63,7 @@ class Remembered:
                 if found.nbytes <= self._room:
                     self._room -= found.nbytes
                     self._seen[key] = found
+
         return found
 
 
@@ -80,10 +82,12 @@ class Observed:
         expected, found = self._original.logits(batch), self._exported.logits(batch)
         difference = float(np.abs(expected - found).max())
         changed = int((expected.argmax(-1) != found.argmax(-1)).sum())
+
         with self._lock:
             self.largest = float(np.fmax(self.largest, difference)) if np.isfinite(difference) else float("inf")
             self.changed += changed
             self.tokens += batch.ids.size
+
         return expected
 
 
@@ -100,7 +104,7 @@ class _Recorder:
 
 
 def segment_batches(bundle: Bundle, texts: Sequence[str]) -> list[EncodedBatch]:
-    """Give the batches that the runtime makes of some texts, the same ones in the same order every time."""
+    """Return the batches that the runtime makes of texts: always the same batches in the same order."""
     recorder = _Recorder(len(bundle.labels.names))
     tagger = Tagger(bundle, TagOptions(threads=1), network=recorder)
     try:

@@ -63,6 +63,7 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
         raise ModelError(
             f"{name}: cannot be loaded as a checkpoint: {first_line(err)}", reason="cannot-load", file=name
         ) from err
+
     architectures = config.architectures or []
     if architectures and not any(a.endswith("ForTokenClassification") for a in architectures):
         raise ModelError(
@@ -71,6 +72,7 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
             file=name,
             found=", ".join(architectures),
         )
+
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     if all(label == f"LABEL_{i}" for i, label in enumerate(names)):
         raise ModelError(
@@ -79,7 +81,9 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
             reason="no-label-names",
             file=name,
         )
+
     model = _load_model(name, place, warn)
+
     return Checkpoint(name, model, _load_tokenizer(name, place), names)
 
 
@@ -89,6 +93,7 @@ def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
     import transformers
 
     kind = transformers.AutoModelForTokenClassification
+
     try:
         with _quiet():
             model, found = kind.from_pretrained(
@@ -102,6 +107,7 @@ def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
             reason="foreign-onnx" if remedy else "cannot-load",
             file=name,
         ) from err
+
     missing = sorted(found["missing_keys"])
     if any("classifier" in key for key in missing):
         warn(
@@ -109,6 +115,7 @@ def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
         )
     elif missing:
         warn(f"{name}: the checkpoint lacks {', '.join(missing[:3])}; these weights are random")
+
     return model.eval()
 
 
@@ -121,6 +128,7 @@ def _load_tokenizer(name: str, place: str) -> Any:
         raise ModelError(
             f"{name}: its tokenizer cannot be loaded: {first_line(err)}", reason="unreadable-tokenizer", file=name
         ) from err
+
     if not tokenizer.is_fast:
         raise ModelError(
             f"{name}: has no fast tokenizer ({type(tokenizer).__name__}), and exact character offsets need one; add "
@@ -129,6 +137,7 @@ def _load_tokenizer(name: str, place: str) -> Any:
             file=name,
             found=type(tokenizer).__name__,
         )
+
     return tokenizer
 
 
@@ -162,6 +171,7 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
                 file=str(checkpoint.folder),
                 found=kind,
             ) from err
+
     return folder / "model.onnx"
 
 
@@ -186,7 +196,7 @@ def require_room(folder: Path, size_bytes: int) -> None:
 
 def _exporter() -> Callable[..., None]:
     """
-    Give optimum's exporter.
+    Return optimum's exporter.
 
     :raises ModelError: when the installed versions do not fit each other, naming those that do
     """
@@ -202,6 +212,7 @@ def _exporter() -> Callable[..., None]:
             found=found,
             expected=pins,
         ) from err
+
     exporter: Callable[..., None] = onnx_export_from_model
     return exporter
 

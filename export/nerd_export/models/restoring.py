@@ -47,6 +47,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
     import transformers
 
     folder = bundle.model_file.parent
+
     try:
         config = transformers.AutoConfig.from_pretrained(folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -57,6 +58,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
             reason="cannot-load",
             file=bundle.name,
         ) from err
+
     with torch.no_grad():
         weights = _weights(ir.load(bundle.model_file).graph, config)
         lacking = []
@@ -66,6 +68,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
                 parameter.copy_(torch.tensor(found))
             else:
                 lacking.append(key)
+
     if lacking:
         raise ModelError(
             f"{bundle.name}: {len(lacking)} weights of its architecture ({config.model_type}), such as {lacking[0]}, "
@@ -75,6 +78,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
             found=len(lacking),
             weight=lacking[0],
         )
+
     changed = _labels_changed(bundle, TorchNetwork(model))
     if changed > _MOST_CHANGED:
         raise ModelError(
@@ -85,19 +89,22 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
             found=changed,
             maximum=_MOST_CHANGED,
         )
+
     return model, tokenizer
 
 
 def _labels_changed(bundle: Bundle, original: Network) -> float:
-    """Give the share of tokens in real text whose best label differs between the bundle and another network."""
+    """Return the share of tokens in real text whose best label differs between the bundle and another network."""
     exported = Tagger(bundle)
     observed = Observed(original, exported.network)
     tagger = Tagger(bundle, TagOptions(threads=1), network=observed)
+
     try:
         tagger.tag_arrays(sample_texts()[:_TEXTS])
     finally:
         tagger.close()
         exported.close()
+
     return observed.changed / max(1, observed.tokens)
 
 
@@ -133,6 +140,7 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
             found[name.removesuffix(_ONE_ROW)] = array[None]
         else:
             found[name] = array
+
     for node in graph:
         path = _path(node)
         if node.op_type == "LayerNormalization":
@@ -148,11 +156,12 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
                 found.setdefault(f"{path}.bias", np.zeros(width, dtype=np.float32))
             else:
                 found[f"{path}.bias"] = layer.bias * factor
+
     return found
 
 
 def _path(node: ir.Node) -> str:
-    """Give the place in the PyTorch model that the exporter named a node after."""
+    """Return the path in the PyTorch model after which the exporter named a node."""
     return str(node.name).strip("/").rpartition("/")[0].replace("/", ".")
 
 
@@ -166,7 +175,7 @@ def _layer(node: ir.Node) -> _Layer | None:
 
 
 def _bias(node: ir.Node) -> ir.Value | None:
-    """Give the bias of a product: its own, or that of the Add behind it, where a scale a token may stand between."""
+    """Return the bias of a product: its own, or that of the Add after it; a scale per token may come between them."""
     if len(node.inputs) > _BIAS and node.inputs[_BIAS] is not None:
         return node.inputs[_BIAS]
     readers = list(consumers(node.outputs[0]))
@@ -182,18 +191,21 @@ def _is_vector(value: ir.Value | None) -> bool:
 
 
 def _weight(node: ir.Node) -> Floats | None:
-    """Give the constant matrix of a product in floats, however it is stored; None where it has none."""
+    """Return the constant matrix of a product as floats, whatever its storage; None if it has none."""
     if node.op_type == _INTEGER_PRODUCT:
         return _floats(node.inputs[1], node.inputs[3])
     if node.op_type != "MatMul" or node.inputs[1] is None:
         return None
+
     stored = constant(node.inputs[1])
     if stored is not None:
         return np.asarray(stored, dtype=np.float32) if stored.ndim == 2 else None  # noqa: PLR2004
+
     scaled = node.inputs[1].producer()
     cast = scaled.inputs[0].producer() if scaled is not None and scaled.op_type == "Mul" and scaled.inputs[0] else None
     if scaled is None or cast is None or cast.op_type != "Cast":
         return None
+
     return _floats(cast.inputs[0], scaled.inputs[1])
 
 

@@ -91,6 +91,7 @@ def quantize_products(
     layers = quantizable_layers(graph, keep_fp32)
     rounding = rounding or WeightRounding()
     shared: dict[ir.Value, _Integers] = {}
+
     for layer in layers:
         if layer.source not in shared:
             found = (ranges or {}).get(layer.source_name)
@@ -104,8 +105,10 @@ def quantize_products(
         graph.insert_before(layer.matmul, nodes)
         replaced = layer.result if fixed else layer.matmul.outputs[0]
         replaced.replace_all_uses_with(nodes[-1].outputs[0])
+
     model.opset_imports.setdefault(MICROSOFT, 1)
     tidy(model)
+
     return [layer.name for layer in layers]
 
 
@@ -126,7 +129,9 @@ def quantize_weights(model: ir.Model, keep_fp32: Collection[str] = ()) -> list[s
         scaled = ir.node("Mul", [cast.outputs[0], add_initializer(graph, f"{layer.name}.weight_scale", scale)])
         graph.insert_before(layer.matmul, [cast, scaled])
         layer.matmul.replace_input_with(1, scaled.outputs[0])
+
     tidy(model)
+
     return [layer.name for layer in layers]
 
 
@@ -165,12 +170,14 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
         gather.outputs[0].replace_all_uses_with(result.outputs[0])
         graph.remove(gather, safe=True)
         done.append(name)
+
     tidy(model)
+
     return done
 
 
 def _reads_input_ids(gather: ir.Node) -> bool:
-    """Tell whether a Gather takes rows of its table by input_ids, as they are or through nodes that keep them."""
+    """Whether a Gather reads rows of its table by input_ids, either directly or through nodes that keep the ids."""
     value = gather.inputs[1]
     while value is not None and (node := value.producer()) is not None and node.op_type in _PASSING_IDS:
         value = node.inputs[0]
@@ -225,6 +232,7 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
         size = ir.node("Max", [high.outputs[0], below[1].outputs[0], smallest])
     else:
         size = ir.node("Max", [high.outputs[0], smallest])
+
     scale = ir.node("Div", [size.outputs[0], positive])
     scales = ir.node("Reshape", [scale.outputs[0], last])
     count = ir.node("Shape", scales.outputs)
@@ -238,6 +246,7 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
     graph.insert_before(layer.matmul, nodes)
     one = _shared_constant(graph, "per_token.one", np.float32(1))
     zero_point = _shared_constant(graph, f"per_token.zero_point_{levels.zero_point}", np.uint8(levels.zero_point))
+
     return _Integers(result.outputs[0], one, zero_point, scale.outputs[0])
 
 
@@ -259,6 +268,6 @@ def _integer_product(
 
 
 def _shared_constant(graph: ir.Graph, name: str, value: Any) -> ir.Value:
-    """Give the constant of that name, adding it on first use."""
+    """Return the constant of that name; it is added on first use."""
     found = graph.initializers.get(name)
     return found if found is not None else add_initializer(graph, name, np.asarray(value))

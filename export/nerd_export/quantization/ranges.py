@@ -35,10 +35,12 @@ class Histogram:
         largest = float(np.abs(values).max(initial=0.0))
         if self.limit == 0.0:
             self.limit = largest
+
         while largest > self.limit > 0:
             self.limit *= 2
             folded = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([np.zeros(_BINS // 2, np.int64), folded, np.zeros(_BINS // 2, np.int64)])
+
         if self.limit > 0:
             place = ((values.ravel() / self.limit + 1) * _BINS).astype(np.int64)
             self.counts += np.bincount(np.minimum(place, 2 * _BINS - 1), minlength=2 * _BINS)
@@ -53,6 +55,7 @@ class Histogram:
         filled = np.flatnonzero(self.counts)
         if not len(filled):
             return ActivationRange(1.0, 0)
+
         middles = ((np.arange(2 * _BINS) + 0.5) / _BINS - 1) * self.limit
         values, weights = middles[filled], self.counts[filled].astype(np.float64)
         low, high = min(values[0], 0.0), max(values[-1], 0.0)

@@ -143,6 +143,7 @@ def _record(plan: Plan, layers: Sequence[str], tables: Sequence[str], centered: 
         record |= {"layers": len(layers), "fp32": "attention products, layer norms, classifier"}
         record |= {"centered_layer_norms": centered} if plan.recipe in INTEGER_RECIPES else {}
         record |= {"kept_fp32": list(plan.keep_fp32)} if plan.keep_fp32 else {}
+
     record["embeddings"] = f"signed 8 bits, one scale per row: {', '.join(tables)}" if tables else "fp32"
     record["integer_products"] = plan.recipe in INTEGER_RECIPES and bool(layers)
     return record

@@ -91,6 +91,7 @@ def input_moments(
         if own is not None:
             shared = moments.get(layer.weight_name)
             moments[layer.weight_name] = own if shared is None else shared + own
+
     return moments
 
 
@@ -111,6 +112,7 @@ def rounded_weight(weight: Floats, moments: Floats | None = None) -> Rounded:
     damped = moments.astype(np.float64)
     damped[np.diag_indices_from(damped)] += _DAMPING * moments.trace() / len(moments)
     scale = _best_scales(weight, damped.diagonal().astype(np.float32))
+
     return _compensated(weight, scale, damped).astype(np.int8), scale
 
 
@@ -128,6 +130,7 @@ def _best_scales(weight: Floats, importance: Floats) -> Floats:
         error = importance @ np.square(_within_limit(weight / scale) * scale - weight)
         best = np.where(error < least, scale, best)
         least = np.minimum(error, least)
+
     return np.asarray(best, dtype=np.float32)
 
 
@@ -175,6 +178,7 @@ def _compensated(weight: Floats, scale: Floats, moments: Doubles) -> Doubles:
             steps[i + 1 : end] -= np.outer(factor[i, i + 1 : end], error)
             errors[i - begin] = error
         steps[end:] -= factor[begin:end, end:].T @ errors
+
     return integers
 
 
@@ -193,4 +197,5 @@ def _next_integers(steps: Doubles, integers: Doubles, i: int) -> Doubles:
         second = steps[i + 1]
         over = (np.abs(here) + np.abs(second) > PAIR_LIMIT) & (here * second > 0)
         limit = np.where(over, _first_of_pair(here, second), limit)
+
     return np.clip(np.rint(here), -limit, limit)

@@ -19,6 +19,7 @@ def markdown(title: str, sections: Iterable[Section]) -> str:
 def _section(section: Section) -> Iterator[str]:
     if section.title:
         yield from ("", f"{'#' * section.level} {section.title}")
+
     for block in section.blocks:
         if isinstance(block, Plot):
             continue

@@ -31,7 +31,7 @@ class Axis:
     logarithmic: bool = False
 
     def share(self, value: float) -> float:
-        """Tell where a value lies, 0 at the axis' start and 1 at its end."""
+        """Return the position of a value: 0 at the start of the axis, 1 at its end."""
         low, high = self.low, self.high
         if self.logarithmic:
             low, high, value = math.log10(low), math.log10(high), math.log10(max(value, 1e-12))
@@ -104,6 +104,7 @@ class Chart:
         places = [self._at(*value) for value in values]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         self._parts.append(f'<polyline class="{style}-line" points="{path}"/>')
+
         for number_, ((x, y), label) in enumerate(zip(places, labels, strict=True)):
             anchor = "start" if number_ == 0 else "end" if number_ == len(places) - 1 else "middle"
             self._parts.append(f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
@@ -112,7 +113,7 @@ class Chart:
             )
 
     def svg(self, description: str) -> str:
-        """Give the drawing."""
+        """Return the drawing as an SVG element."""
         return drawing(self._parts, self._height, description)
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
@@ -125,10 +126,12 @@ class Chart:
             y = self._at(self._x.low, tick)[1]
             self._parts.append(f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
             self._parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{self._y.show(tick)}</text>')
+
         for tick in self._x.ticks:
             x = self._at(tick, self._y.low)[0]
             self._parts.append(f'<line class="grid" x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 4}"/>')
             self._parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{self._x.show(tick)}</text>')
+
         middle = (_LEFT + right) / 2
         self._parts.append(
             f'<text class="axis" x="{middle}" y="{self._height - 6}" text-anchor="middle">'
@@ -141,6 +144,7 @@ class Chart:
         marks = [self._at(point.x, point.y) for point in points]
         taken = [(y, x - _MARK, x + _MARK) for x, y in marks]
         places: dict[int, tuple[float, float, str]] = {}
+
         for i in sorted(range(len(points)), key=lambda i: self._at(points[i].x, points[i].y)[1]):
             x, y = self._at(points[i].x, points[i].y)
             width = _LETTER * len(points[i].label)
@@ -159,6 +163,7 @@ class Chart:
             )
             taken.append((place, begin, begin + width))
             places[i] = (begin if right else begin + width, place, "start" if right else "end")
+
         return [places[i] for i in range(len(points))]
 
 
@@ -173,6 +178,7 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: flo
     left = round(8 + _LETTER * max((len(name) for name, _ in rows), default=0))
     y = 6.0
     width = WIDTH - left - 44
+
     for name, of_row in rows:
         height = 15 if len(of_row) == 1 else 9
         middle = y + height * len(of_row) / 2 + 4
@@ -187,6 +193,7 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: flo
             )
             y += height
         y += 6
+
     return drawing(parts, round(y), description)
 
 
@@ -199,6 +206,7 @@ def stacked(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]], description
     parts: list[str] = []
     left = 64
     width = WIDTH - left - 4
+
     for number_, (name, shares) in enumerate(rows):
         y, x = 4 + number_ * 30, float(left)
         parts.append(f'<text x="{left - 6}" y="{y + 16}" text-anchor="end">{escape(name)}</text>')
@@ -210,6 +218,7 @@ def stacked(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]], description
                     f'<text class="inside" x="{x + size / 2:.1f}" y="{y + 15}" text-anchor="middle">{share:.0%}</text>'
                 )
             x += size
+
     return drawing(parts, 8 + 30 * len(rows), description)
 
 

@@ -54,7 +54,7 @@ class View:
         return span_counts(self.gold, self.found)
 
     def f1_by_type(self) -> dict[str, float]:
-        """Give F1 of each entity type that is expected, in alphabetical order."""
+        """Return F1 of each expected label, in alphabetical order."""
         counts = counts_by_type(self.gold, self.found)
         return {name: float(micro_f1(found)) for name, found in counts.items() if found[2]}
 
@@ -73,7 +73,7 @@ class Evaluation:
     views: Mapping[str, View]
 
     def summary(self) -> dict[str, Any]:
-        """Give all scores as plain data, rounded to the fifth digit."""
+        """Return all scores as plain data, rounded to five digits."""
         rounded = {
             key: {k: round(v, 5) for k, v in asdict(view.scores).items() if v is not None}
             for key, view in self.views.items()
@@ -106,6 +106,7 @@ def evaluate(
     lengths = [len(tokens) for tokens in words]
     of_words: dict[str, View] = {}
     of_text: dict[str, View] = {}
+
     for level in (False, True) if has_fine else (False,):
         prefix = "fine_" if level else ""
         gold = [_kept(tag_spans(s.tags, scheme, coarse=has_fine and not level), types) for s in sentences]
@@ -117,6 +118,7 @@ def evaluate(
         of_text[f"{prefix}raw"] = View(
             span_scores(placed, found), placed, found, certainty, len(raw) - sum(map(len, found))
         )
+
     return Evaluation(len(sentences), of_words | of_text)
 
 
@@ -142,7 +144,7 @@ class Judged:
     fine_type: Ints
 
     def select(self, kept: Bools | Ints) -> Judged:
-        """Give only the candidates at ``kept``."""
+        """Return only the candidates at ``kept``."""
         return replace(
             self,
             candidates=self.candidates.select(kept),
@@ -166,10 +168,12 @@ def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
     number = {name: i for i, name in enumerate(labels.fine_types)} if labels.has_fine_level else {}
     columns = (spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), spans.label.tolist())
     right, fine_type = [], []
+
     for row, start, end, label in zip(*columns, strict=True):
         is_right = gold[row].get((start, end)) == labels.types[label]
         right.append(is_right)
         fine_type.append(number.get(fine_gold[row].get((start, end), ""), -1) if is_right else -1)
+
     return Judged(
         candidates,
         spans.row,
@@ -183,7 +187,7 @@ def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
 def _by_place(
     sentences: Sequence[Sentence], texts: Sequence[tuple[str, Places]], labels: LabelSet, *, fine: bool
 ) -> list[dict[tuple[int, int], str]]:
-    """Give each plain text's expected entities by their offsets."""
+    """Return the expected entities of each plain text by their offsets."""
     placed = _placed([gold_spans(s, labels, fine=fine) for s in sentences], texts)
     return [{(start, end): kind for start, end, kind in row} for row in placed]
 
@@ -222,10 +226,12 @@ def _by_row(
     found: list[list[Span]] = [[] for _ in range(rows)]
     scores: list[list[float]] = [[] for _ in range(rows)]
     columns = (spans.row, spans.start, spans.end, index, spans.label, spans.score)
+
     for row, start, end, name, label, score in zip(*columns, strict=True):
         if types is None or labels.types[label] in types:
             found[row].append((int(start), int(end), names[name]))
             scores[row].append(float(score))
+
     return found, scores
 
 

@@ -46,6 +46,7 @@ def spans_of(tags: Sequence[str], scheme: Scheme | None = None) -> list[Span]:
     scheme = scheme or scheme_of(tags)
     spans: list[Span] = []
     begin, current = 0, ""
+
     for i, tag in enumerate((*tags, OUTSIDE)):
         prefix, entity_type = split_tag(tag, scheme)
         if current and (entity_type != current or prefix in "BUS"):
@@ -56,6 +57,7 @@ def spans_of(tags: Sequence[str], scheme: Scheme | None = None) -> list[Span]:
         if current and prefix in "LEUS":
             spans.append((begin, i + 1, current))
             current = ""
+
     return spans
 
 
@@ -75,7 +77,7 @@ def to_bio(tags: Sequence[str], scheme: Scheme | None = None, *, coarse: bool = 
 
 
 def coarse_tag(tag: str, scheme: Scheme) -> str:
-    """Give the coarse tag of a fine one: ``B-person-actor`` to ``B-person``."""
+    """Return the coarse tag of a fine one: ``B-person`` for ``B-person-actor``."""
     prefix, entity_type = split_tag(tag, scheme)
     if not entity_type:
         return OUTSIDE
@@ -97,9 +99,11 @@ def word_scores(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[
     gold, guess = [list(tags) for tags in expected], [list(tags) for tags in predicted]
     if all(tag == OUTSIDE for tags in (*gold, *guess) for tag in tags):
         return Scores(0.0, 0.0, 0.0, 1.0)  # seqeval cannot work on no entities at all
+
     precision, recall, f1, _ = precision_recall_fscore_support(
         gold, guess, average="micro", scheme=IOB2, zero_division=0
     )
+
     return Scores(float(precision), float(recall), float(f1), float(accuracy_score(gold, guess)))
 
 

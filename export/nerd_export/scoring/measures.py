@@ -54,6 +54,7 @@ def partial_scores(gold: Rows, found: Rows) -> PartialScores:
             if match is not None:
                 left.remove(match)
                 partial += 1
+
     return PartialScores(exact, partial, sum(map(len, found)), sum(map(len, gold)))
 
 
@@ -126,14 +127,17 @@ def calibration_of(scores: npt.NDArray[np.float64], right: Bools, bins: int = BI
     outcome = right.astype(np.float64)
     place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     filled = []
+
     for number in range(bins):
         inside = place == number
         if count := int(inside.sum()):
             mean, share = float(scores[inside].mean()), float(outcome[inside].mean())
             filled.append(Bin(number / bins, (number + 1) / bins, count, mean, share))
+
     total = max(len(scores), 1)
     error = sum(one.entities * abs(one.mean_score - one.right) for one in filled) / total
     brier = float(((scores - outcome) ** 2).mean()) if len(scores) else 0.0
+
     return Calibration(tuple(filled), error, brier)
 
 
@@ -163,7 +167,7 @@ class FalseAlarms:
 
 
 def outcomes(gold: Rows, found: Rows) -> Bools:
-    """Tell of each found entity, text by text, whether its borders and type are right. *Shape:* (entities,)."""
+    """Return, text by text, whether the borders and the label of each found entity are right. *Shape:* (entities,)."""
     pairs = zip(map(set, gold), found, strict=True)
     return np.array([span in expected for expected, spans in pairs for span in spans], dtype=np.bool_)
 

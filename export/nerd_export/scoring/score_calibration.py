@@ -50,14 +50,17 @@ def fitted_calibration(
     folds = [found.row % _FOLDS == fold for fold in range(_FOLDS)]
     if len(found.right) < _FEWEST or not all(_tells(found.select(~fold)) for fold in folds):
         return None
+
     held_out = np.empty(len(found.right))
     for fold in folds:
         held_out[fold] = _logistic(found.select(~fold), len(types)).apply(found.select(fold).candidates)
+
     fitted = _logistic(found, len(types))
     apart, chosen = _Chosen.of(found, held_out), _Chosen.of(found, fitted.apply(found.candidates))
     errors = {f"{fitted_on}, {_FOLDS}-fold": apart.error}
     others = {name: other for name, other in splits.items() if name != fitted_on}
     errors |= {name: _Chosen.of(other, fitted.apply(other.candidates)).error for name, other in others.items()}
+
     return {
         "method": "beta calibration of several probabilities: of the words for the type, its fine types, others and "
         "none, of the words beside, and the number of words, with an offset a type",
@@ -100,7 +103,7 @@ def calibration_of_tagger(
 
 
 def calibrated(bundle: Bundle, record: Mapping[str, Any] | None) -> Bundle:
-    """Give a bundle as it will be with a calibration, as recorded; None for none."""
+    """Return a bundle with a recorded calibration; None removes the bundle's calibration."""
     if record is None:
         return bundle.uncalibrated()
     fitted = ScoreCalibration.from_description(record, bundle.labels)
@@ -134,7 +137,7 @@ class _Chosen:
 
 
 def _tells(found: Judged) -> bool:
-    """Say whether there are right and wrong ones to learn from."""
+    """Whether there are both right and wrong candidates to learn from."""
     return bool(found.right.any() and not found.right.all())
 
 
@@ -149,6 +152,7 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
     model = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(features, found.right)
     learned = np.round(model.coef_[0, :-types] / spread, _DIGITS)
     offsets = model.coef_[0, -types:] + model.intercept_[0] - (learned * middle).sum()
+
     return ScoreCalibration(
         weights_for=learned[1 : 1 + len(EVIDENCE)],
         weights_against=learned[1 + len(EVIDENCE) :],
@@ -166,8 +170,10 @@ def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: L
     known = {name: split.select(split.fine_type >= 0) for name, split in splits.items()}
     found, equal = known[fitted_on], np.ones(len(labels.fine_types))
     held_out = np.zeros(len(found.right), dtype=np.bool_)
+
     for fold in (found.row % _FOLDS == number for number in range(_FOLDS)):
         held_out[fold] = _chosen_right(found.select(fold), labels, _fine_weights(found.select(~fold), labels))
+
     before = _chosen_right(found, labels, equal)
     gains = held_out.sum() > before.sum()
     weights = _fine_weights(found, labels) if gains else equal
@@ -177,6 +183,7 @@ def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: L
         for name, other in known.items()
         if name != fitted_on
     }
+
     return {
         "fine_weights": dict(zip(labels.fine_types, weights.tolist(), strict=True)),
         "fine_types_right": {
@@ -188,7 +195,7 @@ def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: L
 
 
 def _chosen_right(found: Judged, labels: LabelSet, weights: Doubles) -> Bools:
-    """Tell of which candidates the fine type that is chosen is right. *Shape:* (candidates,)."""
+    """Return whether the chosen fine label of each candidate is right. *Shape:* (candidates,)."""
     return np.equal(choose_fine(labels, found.candidates.label, found.fine, weights), found.fine_type)
 
 
@@ -216,12 +223,13 @@ def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
         return float(each.sum() + offsets @ held / 2), wrong.sum(axis=0) + held
 
     offsets = minimize(loss, np.zeros(len(labels.fine_types)), jac=True, method="L-BFGS-B").x
+
     return np.asarray(np.maximum(np.exp(offsets).round(_DIGITS), 10.0**-_DIGITS), dtype=np.float64)
 
 
 def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:
     """
-    Give a probability from which on entities have about the best F1, rounded down to the third digit where that takes
+    Return a threshold with about the best F1, rounded down to three digits if that takes
     in no worse ones.
 
     F1 is flat around its best, and where in this range it is highest is chance. Scores that are true have it at half of
@@ -242,7 +250,7 @@ def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float
 
 
 def _least_score(probability: Doubles, right: Bools, wish: float) -> float | None:
-    """Give the lowest threshold above which so large a share is right; None where there is none."""
+    """Return the lowest threshold that reaches a precision; None if no threshold does."""
     least, right_above, kept = _above(probability, right)
     good = least[(right_above / kept >= wish) & (kept >= _FEWEST_ABOVE)]
     return float(good[-1]) if len(good) else None

@@ -32,6 +32,7 @@ def markdown_table(rows: Sequence[EpochRow]) -> str:
     if any(r.coarse_f1 is not None for r in rows):
         lines = [line + (" Coarse F1 |" if i == 0 else "---|" if i == 1 else "") for i, line in enumerate(lines)]
         lines[2:] = [f"{line} {r.coarse_f1 or 0.0:.4f} |" for line, r in zip(lines[2:], rows, strict=True)]
+
     return "\n".join(lines)
 
 
@@ -66,6 +67,7 @@ def _card(config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], be
     inside = is_model_inside(config.model)
     base = f"the model inside nerd-onnx {version('nerd-onnx')}" if inside else f"`{config.model}`"
     front = "" if inside else f"base_model: {json.dumps(config.model)}\n"
+
     return f"""---
 {front}library_name: transformers
 pipeline_tag: token-classification

@@ -51,6 +51,7 @@ class Collator:
         batch = dict(self._pad([{name: row[name] for name in _MODEL_COLUMNS if name in row} for row in rows]))
         if "weight" in rows[0]:
             batch["weight"] = torch.tensor([row["weight"] for row in rows])
+
         if self._soft is not None and "example" in rows[0]:
             soft = torch.zeros(*batch["labels"].shape, self._soft.table.shape[1])
             for i, row in enumerate(rows):
@@ -58,6 +59,7 @@ class Collator:
                 answers = torch.from_numpy(self._soft.of(row["example"]).astype("float32"))
                 soft[i, [skipped + place for place in row["places"]]] = answers
             batch["soft"] = soft
+
         return batch
 
 
@@ -100,17 +102,20 @@ def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, m
     hard = cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     if mix.coarse_share:
         hard = (1 - mix.coarse_share) * hard + mix.coarse_share * _coarse_loss(logits, labels, mix.class_of_label)
+
     loss = _mean(hard, weights * (labels != IGNORED))
     if soft is None:
         return loss
+
     distance = -(soft * log_softmax(logits / mix.temperature, dim=-1)).sum(-1)
     teacher = _mean(distance, weights * (soft.sum(-1) > 0))
+
     return (1 - mix.soft_share) * loss + mix.soft_share * mix.temperature**2 * teacher
 
 
 def _coarse_loss(logits: Any, labels: Any, class_of_label: Sequence[int]) -> Any:
     """
-    Give the cross entropy of the coarse classes, whose probabilities are the sums that the runtime decides by.
+    Return the cross entropy of the coarse classes. Their probabilities are the sums by which the runtime decides.
 
     :return: 0 where no label is known. *Shape:* (batch, tokens)
     """
@@ -147,4 +152,5 @@ def mixing_trainer(mix: Mix, **arguments: Any) -> Any:
 
     trainer = MixingTrainer(**arguments)
     trainer.model_accepts_loss_kwargs = False  # so that it divides the loss by the accumulated batches
+
     return trainer

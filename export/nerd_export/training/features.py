@@ -30,7 +30,7 @@ def piece_targets(
     every_pretoken: bool,
 ) -> list[int]:
     """
-    Tell for each piece the given word whose tag it must learn, or -1.
+    Return, for each piece, the index of the given word whose tag it must learn, or -1.
 
     :param offsets: character span of each piece
     :param pretokens: pre-token of each piece, None for special tokens
@@ -40,6 +40,7 @@ def piece_targets(
     targets: list[int] = []
     previous_pretoken: int | None = None
     previous_word = -1
+
     for (start, end), pretoken in zip(offsets, pretokens, strict=True):
         target = -1
         if pretoken is not None and end > start and pretoken != previous_pretoken:
@@ -49,11 +50,12 @@ def piece_targets(
                 target = previous_word = word
             previous_pretoken = pretoken
         targets.append(target)
+
     return targets
 
 
 def _first_letter(text: str, start: int, end: int) -> int:
-    """Give the first character of a piece that is no white space; some tokenizers count the space before a word in."""
+    """Return the first character of a piece that is no white space: some tokenizers include the space before a word."""
     return end - len(text[start:end].lstrip()) if text[start:end].strip() else start
 
 
@@ -106,6 +108,7 @@ def encode(
     places: list[list[int]] = []
     starts: list[list[int]] = []
     lost = 0
+
     for i, example in enumerate(examples):
         offsets = encoded["offset_mapping"][i]
         spans = np.asarray(example.spans, dtype=np.int64).reshape(-1, 2)
@@ -115,6 +118,7 @@ def encode(
         places.append([place for place, t in enumerate(targets) if t >= 0])
         starts.append([_first_letter(example.text, *offsets[place]) for place in places[-1]])
         lost += len(example.tags) - len(set(targets) - {-1})
+
     columns = {
         "input_ids": encoded["input_ids"],
         "attention_mask": encoded["attention_mask"],
@@ -123,4 +127,5 @@ def encode(
     }
     if letter_case:
         columns["token_type_ids"] = token_types(texts, encoded, tokenizer)
+
     return Features(datasets.Dataset.from_dict(columns), places, starts, lost)

@@ -56,6 +56,7 @@ class Metrics:
         }
         if self._labels.has_fine_level:
             metrics |= {f"coarse_{k}": v for k, v in self._coarse(gold, prediction.predictions, kept).items()}
+
         return metrics
 
     def _coarse(self, gold: list[list[str]], predictions: npt.NDArray[np.int64], kept: list[Any]) -> dict[str, float]:

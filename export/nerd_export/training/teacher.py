@@ -41,12 +41,12 @@ class SoftLabels:
     first: npt.NDArray[np.int64]
 
     def of(self, example: int) -> npt.NDArray[np.float16]:
-        """Give the probabilities of one example's decided words. *Shape:* (words, labels)."""
+        """Return the probabilities of the decided words of one example. *Shape:* (words, labels)."""
         return self.table[self.first[example] : self.first[example + 1]]
 
 
 def fingerprint(teacher: str) -> str:
-    """Tell which teacher it is by its files, so that a resumed run notices another; a checkpoint's hub id has none."""
+    """Return the fingerprint of a teacher's files, so that a resumed run notices another teacher; None for a hub id."""
     digest = hashlib.sha256(teacher.encode())
     bundle = bundle_named(teacher)
     if bundle is not None:
@@ -54,9 +54,11 @@ def fingerprint(teacher: str) -> str:
         description = read_json(bundle.model_file.parent / DESCRIPTION)
         digest.update(json.dumps(description, sort_keys=True).encode())
         return digest.hexdigest()
+
     for path in sorted(path for path in Path(teacher).glob("*") if path.suffix in _DECIDING):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+
     return digest.hexdigest()
 
 
@@ -99,6 +101,7 @@ def soft_labels(
             _fill(table, first, models, examples, features)
             table.flush()
             pending.rename(path)
+
     found = SoftLabels(np.load(path, mmap_mode="r"), first)
     if found.table.shape != (first[-1], len(labels.names)):
         raise OutputError(
@@ -106,6 +109,7 @@ def soft_labels(
             reason="other-examples",
             file=str(path),
         )
+
     return found
 
 
@@ -121,6 +125,7 @@ def _fill(
     lengths = [max(of_each) for of_each in zip(*(model.lengths(texts) for model in models), strict=True)]
     order = np.argsort([-length for length in lengths], kind="stable").tolist()
     begin = 0
+
     while begin < len(order):
         rows = order[begin : begin + max(1, _BATCH_TOKENS // max(1, lengths[order[begin]]))]
         asked = [texts[i] for i in rows], [features.starts[i] for i in rows]
@@ -131,7 +136,7 @@ def _fill(
 
 def _mean(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
-    Give each word the mean of the answers that it has.
+    Return, for each word, the mean of the answers that it has.
 
     :param answers: zeros where a teacher has none. *Shape:* (teachers, words, labels)
     :return: *Shape:* (words, labels)
@@ -158,6 +163,7 @@ class _Teacher:
                 option="--teacher",
                 file=name,
             ) from err
+
         if not self._tokenizer.is_fast or self._tokenizer.pad_token is None:
             raise NerdError(
                 f"teacher {name!r} has no fast tokenizer (tokenizer.json) with a padding token, which it needs to find "
@@ -166,6 +172,7 @@ class _Teacher:
                 option="--teacher",
                 file=name,
             )
+
         known = {label: i for i, label in self._model.config.id2label.items()}
         missing = sorted(set(labels.names) ^ set(known))
         if missing:
@@ -177,6 +184,7 @@ class _Teacher:
                 file=name,
                 found=", ".join(missing[:5]),
             )
+
         self._order = torch.tensor([known[label] for label in labels.names])
         self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # it would advise against
         self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
@@ -192,7 +200,7 @@ class _Teacher:
 
     def probabilities(self, texts: list[str], starts: Sequence[Sequence[int]]) -> list[Any]:
         """
-        Give the probabilities of the words of some texts.
+        Return the probabilities of the words of texts.
 
         :param starts: the character at which each word starts
         :return: a text each. *Shape:* (words, labels)
@@ -208,18 +216,21 @@ class _Teacher:
         )
         if self._sees_case:
             encoded["token_type_ids"] = token_types(texts, encoded, self._tokenizer)
+
         offsets = [np.array(row, dtype=np.int64).reshape(-1, 2) for row in encoded.pop("offset_mapping")]
         padded = self._tokenizer.pad(encoded, return_tensors="pt")
         accepted = {k: v.to(self._device) for k, v in padded.items()}
         mixed = torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._precision == "bf16")
+
         with torch.inference_mode(), mixed:
             logits = self._model(**accepted).logits[..., self._order.to(self._device)].float()
             table = (logits / self._temperature).softmax(-1).cpu().numpy()
+
         return [_at(places, answers, wanted) for places, answers, wanted in zip(offsets, table, starts, strict=True)]
 
 
 def _at(offsets: Any, answers: Any, starts: Sequence[int]) -> Any:
-    """Give the answers of the pieces in which words start; zeros where there is none."""
+    """Return the answers of the pieces in which words start; zeros where there is no such piece."""
     filled = np.flatnonzero(offsets[:, 1] > offsets[:, 0])  # special tokens and padding have no characters
     wanted, begins = np.asarray(starts, dtype=np.int64), offsets[filled, 0]
     last = np.maximum(np.searchsorted(begins, wanted, side="right") - 1, 0)

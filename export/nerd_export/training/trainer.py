@@ -70,10 +70,12 @@ def train(
     recipe = asdict(config) | data.facts()
     if config.teachers:
         recipe["teachers_sha256"] = [fingerprint(name) for name in config.teachers]
+
     transformers.set_seed(config.seed)
     tokenizer, model = load_base(config.model, data.labels)
     if config.letter_case:
         with_letter_case(model, config.model)
+
     _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     train_set, validation_set, soft = _features(
         config, data, tokenizer, work, note, letter_case=sees_case(model.config.to_dict())
@@ -82,6 +84,7 @@ def train(
     if config.mixes_losses:
         classes = data.labels.class_of_label.tolist()
         make = partial(mixing_trainer, Mix(config.soft_share, config.temperature, config.coarse_share, classes))
+
     trainer = make(
         model=model,
         args=_arguments(config, work),
@@ -95,8 +98,10 @@ def train(
     )
     trainer.train(resume_from_checkpoint=newest_checkpoint(work) if resume else None)
     table = epoch_table(trainer.state.log_history)
+
     with writing(output):
         _publish(work / BEST, output)
+
     return table
 
 
@@ -123,6 +128,7 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
             option="--model",
             file=name,
         ) from err
+
     if not tokenizer.is_fast:
         raise NerdError(
             f"model {name!r} has no fast tokenizer (tokenizer.json), and exact character offsets need one",
@@ -130,6 +136,7 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
             option="--model",
             file=name,
         )
+
     return tokenizer, model
 
 
@@ -152,8 +159,10 @@ def _features(
     beyond = f"stand beyond {config.max_tokens} tokens or have no piece"
     if train.lost:
         note(f"{train.lost} training word(s) {beyond}; left out")
+
     if validation.lost:
         note(f"{validation.lost} validation word(s) {beyond}; scores leave them out")
+
     soft = None
     if config.teachers:
         soft = soft_labels(
@@ -166,9 +175,11 @@ def _features(
             folder=work,
             note=note,
         )
+
     train_set = train.dataset
     if config.mixes_losses:
         train_set = with_extras(train, [example.weight for example in examples], soft)
+
     return train_set, validation.dataset, soft
 
 
@@ -201,6 +212,7 @@ def epoch_table(log_history: Sequence[dict[str, Any]]) -> list[EpochRow]:
                     coarse_f1=entry.get("eval_coarse_f1"),
                 )
             )
+
     return rows
 
 
@@ -264,6 +276,7 @@ def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, over
         return
     else:
         _require_no_run(work, resume=resume)
+
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
         (work / RECIPE).write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")

@@ -41,11 +41,11 @@ class Exported:
         self.expected = self.pytorch(self.ids, self.mask)
 
     def graph(self) -> ir.Model:
-        """Give the fp32 graph, fresh."""
+        """Return a fresh copy of the fp32 graph."""
         return prepared(self.onnx_file)
 
     def pytorch(self, ids: Any, mask: Any) -> Any:
-        """Give the original's logits."""
+        """Return the logits of the original."""
         import torch
 
         with torch.inference_mode():
