@@ -35,7 +35,8 @@ from nerd_export.models.lineage import Origin
 from nerd_export.models.networks import TorchNetwork, segment_batches
 from nerd_export.models.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
 from nerd_export.outputs import writing
-from nerd_export.quantization.recipe import Plan, Workshop
+from nerd_export.quantization.recipe import GraphBuilder, Plan
+from nerd_export.quantization.recipes import recipe_named
 from nerd_export.scoring.score_calibration import calibrated
 from nerd_onnx.errors import OptionError, VerificationError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
@@ -127,7 +128,7 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
     :raises TrainingDataError: when labelled data cannot be read, or has none of the model's types
     :raises OutputError: when the output cannot be written
     """
-    if request.keep_fp32 and request.quantize == "none":
+    if request.keep_fp32 and not recipe_named(request.quantize).record:
         raise OptionError(
             "--keep-fp32 cannot be combined with --quantize none, which keeps every layer in fp32; leave one of them "
             "out",
@@ -181,9 +182,10 @@ class _Job:
         graph = rewritten(plain)
         fp32 = self._write_fp32(graph)
         batches = segment_batches(fp32, self._texts)
-        workshop, original = Workshop(graph, partial(rewritten, plain), batches), TorchNetwork(checkpoint.model)
+        builder = GraphBuilder(graph, partial(rewritten, plain), batches)
+        original = TorchNetwork(checkpoint.model)
         plan = self._plan()
-        bundle = self._write(workshop, plan)
+        bundle = self._write(builder, plan)
         self._tell(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
         kept = self._origin.calibration(self._labels, self._word_rule)
         gate = Gate(
@@ -196,8 +198,8 @@ class _Job:
         )
         verdict, repair = gate.judge(bundle), None
         faults = verdict.faults(self._request.limits)
-        if faults and plan.recipe != "none":
-            bundle, verdict, repair = self._repaired(gate, workshop, plan, batches, refused=bundle, verdict=verdict)
+        if faults and recipe_named(plan.recipe).record:
+            bundle, verdict, repair = self._repaired(gate, builder, plan, batches, refused=bundle, verdict=verdict)
 
         verdict = replace(verdict, speed=gate.speed(calibrated(bundle, verdict.calibration)))
         result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
@@ -218,7 +220,7 @@ class _Job:
 
     def _plan(self) -> Plan:
         request = self._request
-        embeddings: Embeddings = request.embeddings or ("fp32" if request.quantize == "none" else "int8")
+        embeddings: Embeddings = request.embeddings or ("int8" if recipe_named(request.quantize).record else "fp32")
         return Plan(request.quantize, embeddings, tuple(request.keep_fp32))
 
     def _write_fp32(self, graph: ir.Model) -> Bundle:
@@ -230,10 +232,10 @@ class _Job:
             self._description({"method": "none", "integer_products": False}).write(folder, _FOR_PEOPLE)
         return Bundle.load(folder)
 
-    def _write(self, workshop: Workshop, plan: Plan) -> Bundle:
+    def _write(self, builder: GraphBuilder, plan: Plan) -> Bundle:
         """Write the graph of a plan with its description, and read the bundle back as users will."""
         with writing(self._request.output):
-            model, record = workshop.build(plan)
+            model, record = builder.build(plan)
             write_model(self._folder, model, self._exported)
             self._description(record).write(self._folder, _FOR_PEOPLE)
         if plan.embeddings == "int8" and record["embeddings"] == "fp32":
@@ -243,7 +245,7 @@ class _Job:
     def _repaired(
         self,
         gate: Gate,
-        workshop: Workshop,
+        builder: GraphBuilder,
         plan: Plan,
         batches: Sequence[EncodedBatch],
         *,
@@ -254,16 +256,16 @@ class _Job:
         faults = verdict.faults(self._request.limits)
         self._tell(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
         speed_before = gate.speed(calibrated(refused, verdict.calibration))
-        costs = layer_costs(workshop, plan, batches, self._scratch)
+        costs = layer_costs(builder, plan, batches, self._scratch)
         verdicts: dict[int, Verdict] = {}
 
         def passes(names: Sequence[str]) -> bool:
             self._tell(f"keeping {len(names)} of {len(costs)} in fp32: {', '.join(map(title, names[-3:]))}")
-            verdicts[len(names)] = gate.judge(self._write(workshop, plan.keeping(names)))
+            verdicts[len(names)] = gate.judge(self._write(builder, plan.keeping(names)))
             return not verdicts[len(names)].faults(self._request.limits)
 
         kept = fewest_kept(costs, passes)
-        bundle = self._write(workshop, plan.keeping(kept or []))
+        bundle = self._write(builder, plan.keeping(kept or []))
         found = verdicts[len(kept)] if kept else verdict
 
         return bundle, found, Repair(costs, kept or [], faults, speed_before)
@@ -337,16 +339,13 @@ def _refusal(faults: Sequence[str], verdict: Verdict, plan: Plan, repair: Repair
     """Return one line on why there is no bundle and what to do."""
     tried = "; keeping layers in fp32 did not help" if repair else ""
     wider = "--min-agreement, --max-labels-changed and --max-f1-drop"
-    other = "" if plan.recipe == "none" else f"Export with --quantize {_safer(plan)}, or allow"
+    safer = recipe_named(plan.recipe).safer
+    other = "" if safer is None else f"Export with --quantize {safer}, or allow"
     return (
         f"the exported model differs too much from its PyTorch original: {'; '.join(faults)} (largest logit difference "
         f"{verdict.comparison.max_logit_difference:.3g}, on {verdict.comparison.texts} texts{tried}). No bundle was "
         f"written. {other or 'Allow'} more with {wider}"
     )
-
-
-def _safer(plan: Plan) -> str:
-    return {"int8-static": "int8", "int8": "int8-weights"}.get(plan.recipe, "none")
 
 
 def _require_positions(segment_tokens: int, exported: Path) -> None:

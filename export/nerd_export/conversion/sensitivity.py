@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from nerd_export.conversion.verify import first_of
 from nerd_export.graph.linear import plain_name
-from nerd_export.quantization.recipe import EMBEDDINGS, Plan, Workshop
+from nerd_export.quantization.recipe import EMBEDDINGS, GraphBuilder, Plan
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
@@ -33,7 +33,7 @@ class LayerCost:
     error: float
 
 
-def layer_costs(workshop: Workshop, plan: Plan, batches: Sequence[EncodedBatch], scratch: Path) -> list[LayerCost]:
+def layer_costs(builder: GraphBuilder, plan: Plan, batches: Sequence[EncodedBatch], scratch: Path) -> list[LayerCost]:
     """
     Quantize each layer alone and measure what it does to the logits, the worst first.
 
@@ -42,14 +42,14 @@ def layer_costs(workshop: Workshop, plan: Plan, batches: Sequence[EncodedBatch],
     :param scratch: folder for the graphs
     """
     sample = first_of(batches, lambda batch: batch.ids.size, _TOKENS)
-    expected = _logits(workshop.build(Plan("none", "fp32"))[0], sample, scratch)
+    expected = _logits(builder.build(Plan("none", "fp32"))[0], sample, scratch)
     spread = float(np.concatenate([found.ravel() for found in expected]).var()) or 1.0
-    names = workshop.names(plan)
+    names = builder.names(plan)
     costs = []
 
     for name in names:
         alone = plan.keeping([other for other in names if other != name])
-        found = _logits(workshop.build(alone)[0], sample, scratch)
+        found = _logits(builder.build(alone)[0], sample, scratch)
         squares = [((one - other) ** 2).ravel() for one, other in zip(found, expected, strict=True)]
         error = float(np.concatenate(squares).mean()) / spread
         costs.append(LayerCost(name, error if np.isfinite(error) else float("inf")))
