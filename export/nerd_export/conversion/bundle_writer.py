@@ -1,4 +1,4 @@
-"""Write a bundle folder: whole, or not at all."""
+"""Write a bundle folder atomically."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "mode
         )
 
     tokenizer = json.loads(tokenizer_file.read_text("utf-8"))
-    tokenizer["truncation"] = tokenizer["padding"] = None  # settings of somebody's training, not of the model
+    tokenizer["truncation"] = tokenizer["padding"] = None  # left over from training; the runtime segments texts itself
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
 
 def _check(model_file: Path) -> None:
-    """Have onnx check operators, types and shapes of a file as it lies on the disk."""
+    """Check operators, types and shapes of a graph file with the onnx checker."""
     import onnx
 
     try:
@@ -123,7 +123,7 @@ def _check(model_file: Path) -> None:
 
 def write_expected(folder: Path, entities: Iterable[Sequence[int]]) -> None:
     """
-    Record what the original finds in the sample texts, so that any machine can be checked against it without PyTorch.
+    Write the entities that the original finds in the sample, so that any machine can compare without PyTorch.
 
     :param entities: (text, start, end, label, fine label) each, as indices into the label set
     """

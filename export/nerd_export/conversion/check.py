@@ -43,7 +43,7 @@ class CheckReport:
     :param files: files whose fingerprint was compared; a wrong one is an error before any of this
     :param kernels: which arithmetic the processor will use
     :param entity_agreement: F1 of the entities found here against those that the original found at export
-    :param neighbours: texts that got another answer, by way of tagging
+    :param neighbours: number of texts with other entities, by the way of tagging
     :param faults: what the limits do not allow
     """
 
@@ -61,9 +61,9 @@ class CheckReport:
 
 def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: VerifyLimits) -> CheckReport:
     """
-    Compare what a bundle finds with what its original found.
+    Compare the entities that a bundle finds with those that its original found.
 
-    :param bundle: as :func:`described` gives it, its files compared with their fingerprints
+    :param bundle: as :func:`described` returns it, with verified fingerprints
     :param splits: labelled data to score on, by name
     """
     tagger = Tagger(bundle)
@@ -112,7 +112,7 @@ def kernels(bundle: Bundle) -> str:
 
 
 def _agreement(tagger: Tagger) -> float | None:
-    """Compare with the entities recorded at export; None where the sample has changed since, or there is no record."""
+    """Return the agreement with the entities recorded at export; None without a record for the current sample."""
     path = tagger.bundle.model_file.parent / EXPECTED
     description = tagger.bundle.description
     if description is None or EXPECTED not in description.files:
@@ -139,7 +139,7 @@ def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any
 
 
 def _scored(bundle: Bundle, tagger: Tagger, name: str, split: LabelledSplit) -> Sequence[F1Again]:
-    """Score a split, and find what was recorded for it."""
+    """Score a split, and look up the scores recorded for it."""
     found = evaluate(tagger, split.sentences)
     recorded = recorded_scores(bundle, name, found.sentences)
     return [

@@ -1,4 +1,4 @@
-"""The road from checkpoint to bundle: export, prepare, quantize, write, read back, judge, repair, describe."""
+"""The steps from checkpoint to bundle: export, rewrite, quantize, write, read back, judge, repair, describe."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ _VERSIONS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxru
 @dataclass(frozen=True)
 class ExportRequest:
     """
-    What to export and how.
+    The options of one export.
 
-    :param model: hub id or folder of a token-classification checkpoint or a bundle, or ``default`` for the model inside
+    :param model: hub id or folder of a token-classification checkpoint or bundle, or ``default`` for the default model
     :param average_with: further checkpoints or bundles, whose weights are averaged with the model's
     :param embeddings: form of the word embeddings; None for int8, or fp32 where nothing is quantized
     :param keep_fp32: names of linear layers that stay as they are
     :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded, or the
         bundle that is exported again
-    :param segment_tokens: longest segment; None for that bundle's, else the default
-    :param word_rule: what a word is; None for that bundle's, treebank's where nerd-train made the model, else pretokens
-    :param dataset: labelled data the bundle must not be worse on: a file, a folder or a hub id
+    :param segment_tokens: maximum length of a segment in tokens; None for the bundle's, or the default
+    :param word_rule: what a word is; None for the bundle's, treebank for a model of nerd-train, else pretokens
+    :param dataset: labelled data on which the bundle must not be worse: a file, a folder or a hub id
     :param evaluations: further labelled files to score original and bundle on, by the split's name; only reported
     :param notes: Markdown for the end of the card: data, attribution, limits
     :param texts: texts to compare on; None for the sample that comes with the program
@@ -89,7 +89,7 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was measured on the way: the verdict, what was kept for it, and the bundle's size."""
+    """The measurements of an export: the verdict of the gate, the repair, and the size of the bundle."""
 
     verdict: Verdict
     repair: Repair | None
@@ -117,11 +117,11 @@ class GateRefusalError(VerificationError):
         self.result = result
 
 
-def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> ExportResult:
+def export_bundle(request: ExportRequest, note: Callable[[str], None]) -> ExportResult:
     """
     Export a checkpoint as a bundle that passed the gate.
 
-    :param tell: receives a line a step
+    :param note: receives one line per step
     :raises ModelError: when the checkpoint cannot be loaded or exported
     :raises GateRefusalError: when the result differs too much; nothing is written then
     :raises OptionError: when an option does not fit the model or another option
@@ -138,14 +138,14 @@ def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> Export
 
     origin = Origin.of(request.model)
     if origin.bundle is not None and not request.notes:
-        tell(f"the notes on the card of {request.model} (data, licence, limits) are not taken over; give --notes")
+        note(f"the notes on the card of {request.model} (data, licence, limits) are not taken over; give --notes")
 
-    checkpoint = with_average_weights(load_checkpoint(request.model, tell), request.average_with, tell)
+    checkpoint = with_average_weights(load_checkpoint(request.model, note), request.average_with, note)
     labels = origin.labels(checkpoint.names, request.level)
-    splits = labelled_splits(request.dataset, request.evaluations, labels, tell)
+    splits = labelled_splits(request.dataset, request.evaluations, labels, note)
 
     with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
-        job = _Job(request, checkpoint, labels, origin, folder=folder, scratch=Path(scratch), tell=tell)
+        job = _Job(request, checkpoint, labels, origin, folder=folder, scratch=Path(scratch), note=note)
         return job.run(splits)
 
 
@@ -161,10 +161,10 @@ class _Job:
         *,
         folder: Path,
         scratch: Path,
-        tell: Callable[[str], None],
+        note: Callable[[str], None],
     ) -> None:
         self._request, self._checkpoint, self._labels = request, checkpoint, labels
-        self._folder, self._scratch, self._tell = folder, scratch, tell
+        self._folder, self._scratch, self._note = folder, scratch, note
         self._texts = sample_texts() if request.texts is None else request.texts
         self._exported = scratch / "onnx"
         self._origin, self._lineage = origin, _lineage(request, origin)
@@ -173,9 +173,9 @@ class _Job:
         self._letter_case = sees_case(checkpoint.model.config.to_dict())
 
     def run(self, splits: Mapping[str, LabelledSplit]) -> ExportResult:
-        """Do it all; what is in the folder at the end is the bundle."""
+        """Run all steps; the folder then holds the bundle."""
         checkpoint = self._checkpoint
-        self._tell(f"exporting {self._request.model} with optimum, opset {OPSET}")
+        self._note(f"exporting {self._request.model} with optimum, opset {OPSET}")
         exported = export_onnx(checkpoint, self._exported)
         _require_positions(self._segment_tokens, self._exported)
         plain = folded(exported, letter_case=self._letter_case)
@@ -186,7 +186,7 @@ class _Job:
         original = TorchNetwork(checkpoint.model)
         plan = self._plan()
         bundle = self._write(builder, plan)
-        self._tell(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
+        self._note(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
         kept = self._origin.calibration(self._labels, self._word_rule)
         gate = Gate(
             original,
@@ -209,10 +209,10 @@ class _Job:
             reason = (
                 "--dataset has too few entities to fit" if self._request.dataset else "there is no --dataset to fit"
             )
-            self._tell(f"scores and thresholds stay those of {self._request.model}: {reason} them on")
+            self._note(f"scores and thresholds stay those of {self._request.model}: {reason} them on")
 
         if verdict.comparison.note:
-            self._tell(verdict.comparison.note)
+            self._note(verdict.comparison.note)
 
         self._describe(bundle, original, result)
 
@@ -224,7 +224,7 @@ class _Job:
         return Plan(request.quantize, embeddings, tuple(request.keep_fp32))
 
     def _write_fp32(self, graph: ir.Model) -> Bundle:
-        """Write the graph as it is beside the bundle, to compare with it."""
+        """Write the fp32 graph to a folder of its own, to compare the bundle with it."""
         folder = self._scratch / "fp32"
         folder.mkdir()
         with writing(folder):
@@ -239,7 +239,7 @@ class _Job:
             write_model(self._folder, model, self._exported)
             self._description(record).write(self._folder, _FOR_PEOPLE)
         if plan.embeddings == "int8" and record["embeddings"] == "fp32":
-            self._tell("found no table of word embeddings to quantize; they stay fp32")
+            self._note("found no table of word embeddings to quantize; they stay fp32")
         return Bundle.load(self._folder)
 
     def _repaired(
@@ -252,15 +252,15 @@ class _Job:
         refused: Bundle,
         verdict: Verdict,
     ) -> tuple[Bundle, Verdict, Repair]:
-        """Keep the layers that cost most in fp32 until the gate passes; without success, give what failed."""
+        """Keep the costliest layers in fp32 until the gate passes; return the refused bundle if it never does."""
         faults = verdict.faults(self._request.limits)
-        self._tell(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
+        self._note(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
         speed_before = gate.speed(calibrated(refused, verdict.calibration))
         costs = layer_costs(builder, plan, batches, self._scratch)
         verdicts: dict[int, Verdict] = {}
 
         def passes(names: Sequence[str]) -> bool:
-            self._tell(f"keeping {len(names)} of {len(costs)} in fp32: {', '.join(map(title, names[-3:]))}")
+            self._note(f"keeping {len(names)} of {len(costs)} in fp32: {', '.join(map(title, names[-3:]))}")
             verdicts[len(names)] = gate.judge(self._write(builder, plan.keeping(names)))
             return not verdicts[len(names)].faults(self._request.limits)
 
@@ -271,7 +271,7 @@ class _Job:
         return bundle, found, Repair(costs, kept or [], faults, speed_before)
 
     def _describe(self, bundle: Bundle, original: TorchNetwork, result: ExportResult) -> None:
-        """Write what the original finds, the card, and the description with every figure."""
+        """Write the entities that the original finds, the card, and the description with every figure."""
         request, verdict = self._request, result.verdict
         card = bundle_card(
             request.output.name,
@@ -349,7 +349,7 @@ def _refusal(faults: Sequence[str], verdict: Verdict, plan: Plan, repair: Repair
 
 
 def _require_positions(segment_tokens: int, exported: Path) -> None:
-    """Refuse segments longer than the model's positions: short texts would pass, and long ones crash."""
+    """Refuse segments longer than the model's positions: short texts would work, and long ones would crash."""
     limit = longest_input(json.loads((exported / "config.json").read_text("utf-8")), exported)
     if segment_tokens > limit:
         raise OptionError(

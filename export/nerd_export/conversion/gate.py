@@ -1,4 +1,4 @@
-"""The gate: what is measured before a bundle may exist, and what makes it refused."""
+"""The gate: the measurements on an exported bundle, and the limits that decide whether it is refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LabelledSplit:
 @dataclass(frozen=True)
 class F1Row:
     """
-    Entity F1 of the three forms of a model on one split, seen one way.
+    Entity F1 of the original, the fp32 graph and the bundle on one split, in one view.
 
     :param view: a key of :data:`VIEWS`
     :param difference: bundle minus original, with its 95% interval
@@ -86,14 +86,14 @@ class Speed:
 @dataclass(frozen=True)
 class Verdict:
     """
-    Everything the gate measured of one candidate.
+    Everything the gate measured on one bundle.
 
     :param comparison: bundle against original, on texts
     :param fp32: fp32 ONNX against original, on the same texts
-    :param neighbours: texts that got another answer, by way of tagging
+    :param neighbours: number of texts with other entities, by the way of tagging
     :param sizes: bytes of the original's weights, the fp32 graph, and the bundle's
-    :param calibration: what makes probabilities of the bundle's scores, and weighs fine types, for ``nerd.json``; None
-        where nothing is fitted
+    :param calibration: calibration of scores and weights of fine labels, as ``nerd.json`` records it; None
+        if nothing was fitted
     """
 
     comparison: Comparison
@@ -140,14 +140,14 @@ class Verdict:
 
 class Gate:
     """
-    Judges candidates against one original. What does not change from candidate to candidate is measured once.
+    Compares exported bundles with one original. What does not change from bundle to bundle is measured once.
 
     :param original: the PyTorch model
     :param fp32: the exported model as a bundle in fp32
     :param original_bytes: size of the original's weights
     :param texts: texts to compare on
     :param splits: labelled data by name
-    :param calibration: what decides candidates where nothing can be fitted, as recorded; None for word by word
+    :param calibration: recorded calibration to use if none can be fitted; None to decide word by word
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Gate:
         self._fp32_network = Remembered(open_network(fp32))
 
     def judge(self, bundle: Bundle) -> Verdict:
-        """Measure a candidate, as it is on disk."""
+        """Measure a bundle as it is on disk."""
         sizes = {
             "original": self._original_bytes,
             "fp32": self._fp32.model_file.stat().st_size,
@@ -207,7 +207,7 @@ class Gate:
         return compare(fp32, self._remembered, self._texts, self._fp32_network)
 
     def _calibration(self, bundle: Bundle, network: Network) -> Mapping[str, Any] | None:
-        """Fit the scores of what the bundle finds in the split it is held to; all three forms are decided by it."""
+        """Fit the calibration on the gated split; original, fp32 graph and bundle are all decided by it."""
         fitted_on = next((name for name, split in self._splits.items() if split.gated), None)
         if fitted_on is None:
             return self._kept_calibration
@@ -221,9 +221,9 @@ class Gate:
 
     def speed(self, candidate: Bundle) -> Speed:
         """
-        Time the three forms of the model on the first of the texts, one after the other in every round.
+        Time original, fp32 graph and bundle on the first texts. Each round runs all three: load affects all alike.
 
-        :param candidate: with its calibration, which decides for all three
+        :param candidate: the bundle with its calibration, which decides for all three
         """
         texts = first_of(self._texts, len, _TIMED_CHARACTERS)
         taggers = {
@@ -259,7 +259,7 @@ def _evaluated(
 
 
 def _rows(name: str, split: LabelledSplit, original: Evaluation, fp32: Evaluation, found: Evaluation) -> list[F1Row]:
-    """Make a row of F1 for each way of looking at a split."""
+    """Return one row of F1 per view of a split."""
     rows = []
     for view in original.views:
         before, after = original.views[view], found.views[view]

@@ -18,23 +18,23 @@ _SHOWN_TYPES = 6
 
 
 def labelled_splits(
-    dataset: str | None, evaluations: Mapping[str, Path], labels: LabelSet, tell: Callable[[str], None]
+    dataset: str | None, evaluations: Mapping[str, Path], labels: LabelSet, note: Callable[[str], None]
 ) -> dict[str, LabelledSplit]:
     """
     Read the data that the gate decides on, as ``validation``, and further files that are only reported.
 
     :param dataset: a file, a folder with a validation file, or a hub id; None for none
-    :param tell: receives what the user should know of the data
-    :raises TrainingDataError: when data cannot be read, is faulty, or has none of the model's entity types
+    :param note: receives what the user should know about the data
+    :raises TrainingDataError: when data cannot be read, is invalid, or has none of the model's labels
     """
     splits = {}
     if dataset is not None:
         found = _validation(dataset, labels)
-        splits["validation"] = LabelledSplit(Path(found.source).name, _checked(found, labels, tell))
+        splits["validation"] = LabelledSplit(Path(found.source).name, _checked(found, labels, note))
 
     for name, path in evaluations.items():
         split = read_file(path, TAG_COLUMNS[_level(labels)])
-        splits[name] = LabelledSplit(path.name, _checked(split, labels, tell), gated=False)
+        splits[name] = LabelledSplit(path.name, _checked(split, labels, note), gated=False)
 
     return splits
 
@@ -50,7 +50,7 @@ def _validation(dataset: str, labels: LabelSet) -> Split:
     return load_split(dataset, TrainConfig.dataset_config, "validation", _level(labels), None)
 
 
-def _checked(split: Split, labels: LabelSet, tell: Callable[[str], None]) -> Sequence[Sentence]:
+def _checked(split: Split, labels: LabelSet, note: Callable[[str], None]) -> Sequence[Sentence]:
     """Check the rows, and that the model knows their entity types."""
     sentences = sound_sentences(split)
     types = {span[2] for s in sentences for span in gold_spans(s, labels, fine=labels.has_fine_level)}
@@ -63,7 +63,7 @@ def _checked(split: Split, labels: LabelSet, tell: Callable[[str], None]) -> Seq
             file=split.source,
         )
     if unknown := types - known:
-        tell(f"{split.source}: the model has no label for {_some(unknown)}; it cannot find these entities")
+        note(f"{split.source}: the model has no label for {_some(unknown)}; it cannot find these entities")
 
     return sentences
 

@@ -1,4 +1,4 @@
-"""The card of a bundle: what it is, where it comes from, and every figure that was measured on the way."""
+"""The card of a bundle: what it is, where it comes from, and every measured figure."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def bundle_card(
     calibration: Mapping[str, Any] | None = None,
 ) -> str:
     """
-    Write the bundle's ``README.md``, with the metadata that the Hugging Face hub reads.
+    Return the text of the bundle's ``README.md``, with the metadata that the Hugging Face hub reads.
 
-    :param texts: number of texts it was compared on
-    :param calibration: how scores become probabilities, as recorded; None where nothing was fitted
+    :param texts: number of texts on which the bundle was compared
+    :param calibration: recorded calibration of the scores; None if nothing was fitted
     """
     return f"""---
 {_front_matter(name, bundle, lineage, verdict)}
@@ -76,7 +76,7 @@ def _case_note(bundle: Bundle) -> str:
 
 
 def verdict_table(verdict: Verdict) -> str:
-    """Write what the gate measured as Markdown: three forms of the model beside each other."""
+    """Return the measurements of the gate as a Markdown table: original, fp32 graph and bundle side by side."""
     found, fp32, speed, sizes = verdict.comparison, verdict.fp32, verdict.speed, verdict.sizes
     rows = [
         ("entity agreement (F1)", "", f"{fp32.entity_agreement:.4f}", f"{found.entity_agreement:.4f}", ""),
@@ -108,7 +108,7 @@ def _f1_cells(row: F1Row) -> tuple[str, str, str, str, str]:
 
 
 def _front_matter(name: str, bundle: Bundle, lineage: Mapping[str, Any], verdict: Verdict) -> str:
-    """Make the card's metadata with the hub's own library, results in its ``model-index``."""
+    """Return the metadata of the card, made by the hub's own library, with the results in its ``model-index``."""
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [
@@ -174,7 +174,7 @@ def _note(verdict: Verdict) -> str:
 
 
 def _repaired(repair: Repair | None) -> Iterator[str]:
-    """Yield the section on what the sensitivity pass kept."""
+    """Yield the section on the layers that the sensitivity pass kept in fp32."""
     if repair is None:
         return
     yield f"\n## Kept in fp32\n\nWith everything in 8 bits it was refused ({'; '.join(repair.faults)}); then it tagged "
@@ -185,7 +185,7 @@ def _repaired(repair: Repair | None) -> Iterator[str]:
 
 
 def _by_label(rows: Sequence[F1Row]) -> Iterator[str]:
-    """Yield F1 of every entity type, at the finest level, on given words of the first split."""
+    """Yield the section with F1 of every label, at the finest level, on given words of the first split."""
     views = [row for row in rows if row.split == rows[0].split and row.view.endswith("words")]
     if not views:
         return
@@ -196,7 +196,7 @@ def _by_label(rows: Sequence[F1Row]) -> Iterator[str]:
 
 
 def _source(lineage: Mapping[str, Any]) -> str:
-    """Name what was exported; the checkpoint behind a bundle was not there to be compared with."""
+    """Return what was exported. A bundle stands in for its original, whose checkpoint was not available."""
     bundle = lineage["bundle"]
     if bundle is None:
         return f"Checkpoint `{lineage['checkpoint']}`"

@@ -12,7 +12,7 @@ from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
-EXPECTED = "expected.json"  # what the original finds in the sample, in the bundle's folder
+EXPECTED = "expected.json"  # file in the bundle: the entities that the original finds in the sample
 
 T = TypeVar("T")
 Entities = set[tuple[int, ...]]  # text, start, end, label, fine label: indices into the label set
@@ -21,7 +21,7 @@ Entities = set[tuple[int, ...]]  # text, start, end, label, fine label: indices 
 @dataclass(frozen=True)
 class Comparison:
     """
-    How far a network stands from the original.
+    How much a network differs from the original.
 
     :param texts: texts compared
     :param tokens: tokens compared, special ones included
@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def note(self) -> str | None:
-        """What the user must know of a comparison that says little, or None."""
+        """A warning if the comparison means little, else None."""
         if self.entities:
             return None
         return (
@@ -84,7 +84,7 @@ def compare(bundle: Bundle, original: Network, texts: Sequence[str], exported: N
 
 
 def first_of(items: Iterable[T], size: Callable[[T], int], enough: int) -> list[T]:
-    """Take items from the front until their sizes add up to enough."""
+    """Return the first items whose sizes add up to at least ``enough``."""
     taken, total = [], 0
     for item in items:
         taken.append(item)

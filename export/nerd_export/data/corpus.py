@@ -22,18 +22,18 @@ SUFFIXES = (".parquet", ".jsonl", ".json", ".conll", ".txt", ".tsv")
 
 
 class MissingColumnError(TrainingDataError):
-    """A file has no column of words, or of the tags that were asked for."""
+    """A file has no column of words, or none of the requested tags."""
 
 
 @dataclass(frozen=True)
 class Row:
     """
-    One sentence as the file gives it, not yet checked.
+    One sentence as it is in the file, not yet checked.
 
     :param where: file and row or line, for messages
-    :param tokens: words; None or holes where the file has them
-    :param tags: a tag a word, as names or ClassLabel integers
-    :param tier: how well it is labelled, as the file calls it
+    :param tokens: words; null where the file has null
+    :param tags: one tag per word, as names or ClassLabel integers
+    :param tier: the file's name for the quality of its labels
     """
 
     where: str
@@ -69,7 +69,7 @@ def find_split_file(folder: Path, split: str) -> Path | None:
 
 def read_file(path: Path, tag_column: str) -> Split:
     """
-    Read one labelled file; its suffix tells the format.
+    Read one labelled file; its suffix determines the format.
 
     :raises TrainingDataError: when it is missing, of an unknown format, damaged, or lacks a column
     """

@@ -1,4 +1,4 @@
-"""From the options of ``nerd-train`` to checked sentences and their labels."""
+"""Turn the options of ``nerd-train`` into checked sentences and their labels."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def prepare(
     Read and check the training and validation splits.
 
     :param train_files: files to train on instead of the data set's split
-    :param tag_names: names behind integer tags whose file stores none
+    :param tag_names: names of integer tags, for files that store none
     :param unlabelled: Parquet or JSON Lines file whose column ``text`` a teacher labels
-    :param drop_bad_rows: leave faulty rows out instead of stopping
-    :param drop_shared: leave out of training what stands in validation too
-    :param note: receives what was found but does not stop the training
-    :raises TrainingDataError: naming file, row and fault
-    :raises OptionError: when a tier to weigh does not occur, or nothing is given to validate on
+    :param drop_bad_rows: leave out invalid rows instead of stopping
+    :param drop_shared: leave out of training the sentences that are also in validation
+    :param note: receives findings that do not stop the training
+    :raises TrainingDataError: with file, row and problem
+    :raises OptionError: when a tier with a weight does not occur, or validation data is missing
     """
     if train_files and validation_file is None and config.dataset == TrainConfig.dataset:
         raise OptionError(
@@ -120,13 +120,13 @@ def prepare(
 
 
 def _load(config: TrainConfig, split: str, file: Path | None, tag_names: Sequence[str] | None) -> Split:
-    """Read one split, and give its integer tags the names that its file does not store."""
+    """Read one split; integer tags without names in the file get those of ``tag_names``."""
     found = load_split(config.dataset, config.dataset_config, split, config.level, file)
     return found if found.tag_names or tag_names is None else replace(found, tag_names=tuple(tag_names))
 
 
 def _parted(splits: Sequence[Split], most: int | None) -> tuple[list[Split], list[Split]]:
-    """Part the first rows of all splits, which are trained on, from those that are not looked at further."""
+    """Divide the rows of all splits into the first ``most``, to train on, and the others."""
     used, unused = [], []
     for split in splits:
         rows = split.rows[:most]
@@ -156,7 +156,7 @@ def _texts(path: Path) -> Iterator[str]:
 def _without_shared(
     train: list[Sentence], validation: list[Sentence], findings: Findings, *, drop: bool
 ) -> list[Sentence]:
-    """Report sentences that stand in both splits, and leave them out of training when asked."""
+    """Report sentences that are in both splits, and leave them out of training if asked to."""
     shared = shared_sentences(train, validation)
     if not shared:
         return train

@@ -17,7 +17,7 @@ class TrainingData:
     """
     Checked sentences and the labels they use.
 
-    :param train_source: where the training split came from, for the card
+    :param train_source: origin of the training split, for the card
     :param unlabelled: texts for a teacher to label
     """
 

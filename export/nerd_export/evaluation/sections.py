@@ -1,4 +1,4 @@
-"""An evaluation as the sections of a report."""
+"""Turn an evaluation into the sections of a report."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def sections(
 
     :param facts: ``model`` and ``against``, each with ``name``, ``quantization``, ``min_score``,
         ``calibrated`` and ``calibrated_on``
-    :param results: of each file
-    :param differences: to the model it is compared with, by view, in the same order; empty mappings for none
-    :param errors: sentences with errors to show of each file
+    :param results: the result of each file
+    :param differences: differences from the other model by view, in the same order; empty mappings without one
+    :param errors: number of sentences with errors to show per file
     """
     model, other = facts["model"], facts.get("against")
     about = f"Model {_named(model)}" + (f", compared with {_named(other)}." if other else ".")
@@ -126,7 +126,7 @@ def _calibration(result: Result) -> Section:
 
 
 def _reliability(result: Result) -> Plot:
-    """Draw the share of right entities against their mean score; the diagonal is what scores should be."""
+    """Plot the share of right entities over their mean score; calibrated scores lie on the diagonal."""
     bins = result.calibration.bins
     chart = Chart(linear_axis("mean score", 0, 1), linear_axis("share right", 0, 1), height=300)
     chart.line([(0.0, 0.0), (1.0, 1.0)], "ideal", ["", ""])

@@ -1,4 +1,4 @@
-"""Tools for graphs: their nodes, constants and readers."""
+"""Helpers for graphs: nodes, constants and readers of values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MICROSOFT = "com.microsoft"
 
 
 def tidy(model: ir.Model) -> None:
-    """Drop what nothing uses, merge what is there twice, and keep the nodes in an order that runs."""
+    """Remove unused nodes, merge duplicates, and sort the nodes so that the graph runs."""
     for one_pass in (
         passes.CommonSubexpressionEliminationPass(),
         passes.DeduplicateHashedInitializersPass(),
@@ -25,7 +25,7 @@ def tidy(model: ir.Model) -> None:
 
 
 def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
-    """Add a constant to the graph under a name that is still free."""
+    """Add a constant to the graph; a number is appended to its name if the name is taken."""
     free = name
     for number in range(1, len(graph.initializers) + 2):
         if free not in graph.initializers:
@@ -41,8 +41,8 @@ def replace_constant(graph: ir.Graph, node: ir.Node, place: int, array: Any, mar
     """
     Replace the constant that one node reads; other nodes that read the old one keep it.
 
-    :param place: of the constant among the node's inputs
-    :param mark: what stands behind the old one's name in the new one's
+    :param place: index of the constant among the node's inputs
+    :param mark: suffix that is added to the old constant's name
     """
     old = node.inputs[place]
     name = f"{old.name if old is not None else ''}.{mark}"

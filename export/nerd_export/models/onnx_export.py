@@ -46,7 +46,7 @@ def load_checkpoint(name: str, warn: Callable[[str], None] = lambda _: None) -> 
     """
     Load a token-classification checkpoint, or a bundle as one (:mod:`nerd_export.models.restoring`).
 
-    :param name: hub id or folder of a checkpoint or bundle, or ``default`` for the model inside
+    :param name: hub id or folder of a checkpoint or bundle, or ``default`` for the default model
     :param warn: receives what the user should know but does not stop the export
     :raises ModelError: when it cannot be loaded, is of another kind, names no labels, or has no fast tokenizer
     """

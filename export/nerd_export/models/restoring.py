@@ -1,10 +1,10 @@
 """
-The way back: a bundle's ONNX graph as a PyTorch checkpoint, to train on from, to learn from and to export again.
+Restore a PyTorch checkpoint from the ONNX graph of a bundle, to train it further or export it again.
 
-The weights come back as they run, rounded to 8 bits where they are stored so. What the export moved between layers is
-put where PyTorch has it: queries lose the scale of the scores again; the biases of keys and values, which others carry
-or nothing needs, are zero; and what centering took off the biases of layer norms stays in those behind. Then both
-networks run on real text, and where they differ by more than rounding does it is refused.
+The weights are those that run: rounded to 8 bits where they are stored that way. What the export moved between layers
+is moved back where PyTorch has it: the scale of the scores is taken out of the queries; the biases of keys and values,
+which the export folded into other layers or dropped, are zero; the means that centering subtracted from layer norms
+stay in the biases of the next layers. Then both run on real text; a difference larger than rounding is refused.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
-_MOST_CHANGED = 0.05  # of the tokens' labels: rounding changes one in a hundred, a lost scale one in ten
-_TEXTS = 20  # of the sample, to compare on
+_MOST_CHANGED = 0.05  # share of the tokens: rounding changes one tag in a hundred, a lost scale one in ten
+_TEXTS = 20  # number of sample texts to compare on
 _INTEGER_PRODUCT = "MatMulIntegerToFloat"
-_BIAS = 6  # the place of its bias among its inputs
+_BIAS = 6  # index of its bias among its inputs
 _EIGHT_BITS = ".int8"  # names of embeddings end in it
 _ONE_ROW = ".row0"  # and of token types where the model reads one text alone, whose row is the only one used
 _SCALED = ".scaled"  # what the export puts behind the name of a bias whose layer carries the scale of the scores
@@ -39,9 +39,9 @@ Floats = npt.NDArray[np.float32]
 
 def restored(bundle: Bundle) -> tuple[Any, Any]:
     """
-    Make the PyTorch model of a bundle, and its tokenizer.
+    Return the PyTorch model of a bundle, and its tokenizer.
 
-    :raises ModelError: when its weights cannot be read off the graph
+    :raises ModelError: when its weights cannot be read from the graph
     """
     import torch
     import transformers
@@ -115,7 +115,7 @@ class _Layer:
 
     :param weight: *Shape:* (inputs, outputs)
     :param bias: None without one. *Shape:* (outputs,)
-    :param scaled: it carries the scale of the attention's scores
+    :param scaled: whether the export multiplied it by the scale of the attention scores
     """
 
     weight: Floats
@@ -125,8 +125,8 @@ class _Layer:
 
 def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
     """
-    Read all weights off a graph, under the names that they have in PyTorch: those of the constants that hold them, or
-    where equal ones were made one, of the nodes that read them.
+    Read all weights from a graph under their names in PyTorch. These are the names of the constants that hold them, or,
+    where equal constants were merged, the names of the nodes that read them.
     """
     heads = getattr(config, "num_attention_heads", None)
     found: dict[str, Floats] = {}
@@ -166,7 +166,7 @@ def _path(node: ir.Node) -> str:
 
 
 def _layer(node: ir.Node) -> _Layer | None:
-    """Read a linear layer off its product; None for other nodes."""
+    """Return the linear layer of a product; None for other nodes."""
     weight = _weight(node)
     if weight is None:
         return None

@@ -1,16 +1,16 @@
 """
-Rewrite linear layers to 8 bits, in one of three ways. None of them lets a text's batch neighbours change its result.
+Rewrite linear layers to 8 bits, in one of three ways. In all of them a text's result is independent of its batch.
 
 **Per token** (``int8``): the activation of every token is scaled by its own ``max|x| / 127`` and rounded to unsigned
-8 bits around 128 (behind Gelu and Relu, which are never far below zero, by ``max(x) / 215`` around 40, and by
+8 bits around 128 (after Gelu and Relu, which are never far below zero, by ``max(x) / 215`` around 40, and by
 ``max(x) / 255``), the weights by one scale per output channel to signed 8 bits that cannot saturate (:mod:`rounding`).
-The product runs in integers (onnxruntime's ``MatMulIntegerToFloat``, whose kernel for unsigned times signed is the fast
+The product uses integers (onnxruntime's ``MatMulIntegerToFloat``, whose kernel for unsigned times signed is the fast
 one), and both scales and the bias are applied to the result. The result of a token depends on that token alone. ONNX
 Runtime's own dynamic quantization takes one scale for the whole batch instead. The scheme is that of ZeroQuant (Yao et
 al., 2022, arXiv:2206.01861), without its distillation.
 
-**Static** (``int8-static``): the same product with one scale an activation, found beforehand on real text
-(:mod:`calibrate`).
+**Static** (``int8-static``): the same product with one scale per activation, measured beforehand on real text
+(:mod:`ranges`).
 
 **Weights** (``int8-weights``): weights are stored in 8 bits and turned back to fp32 when the model is loaded.
 """
@@ -35,10 +35,10 @@ _PASSING_IDS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 @dataclass(frozen=True)
 class ActivationRange:
     """
-    What an activation takes as its 8-bit range: ``(integer - zero_point) * scale``.
+    The 8-bit range of an activation: ``(integer - zero_point) * scale``.
 
     :param scale: step between two integers
-    :param zero_point: the integer that stands for 0, 0 to 255
+    :param zero_point: the integer for 0.0, from 0 to 255
     """
 
     scale: float
@@ -48,11 +48,11 @@ class ActivationRange:
 @dataclass(frozen=True)
 class _Levels:
     """
-    How a token's 256 integers are divided between values above zero and below.
+    How the 256 integers of a token are divided between values above and below zero.
 
-    :param zero_point: the integer that stands for 0
+    :param zero_point: the integer for 0.0
     :param positive: levels above it
-    :param minimum: what no value lies below, 0 or less; None where the text decides
+    :param minimum: lower bound of all values, 0 or less; None if it depends on the text
     """
 
     zero_point: int
@@ -61,7 +61,7 @@ class _Levels:
 
     @property
     def smallest_peak(self) -> float:
-        """What a token's largest value counts for at least, so that the minimum has a level."""
+        """Lower bound for the largest value of a token, so that the minimum still has a level."""
         needed = -(self.minimum or 0.0) * self.positive / self.zero_point if self.zero_point else 0.0
         return max(needed, SMALLEST_SCALE * self.positive)
 
@@ -81,11 +81,11 @@ def quantize_products(
     """
     Rewrite linear layers to products of 8-bit integers, in place; the classifier stays fp32.
 
-    :param ranges: fixed range of activations, by their name in the graph; an activation without one is scaled by token
-    :param keep_fp32: names of further layers to leave as they are
-    :param rounding: rounds the weights; None to round them without regard to their inputs
+    :param ranges: fixed ranges of activations, by name in the graph; an activation without one is scaled per token
+    :param keep_fp32: names of further layers that stay fp32
+    :param rounding: rounds the weights; None to ignore the statistics of their inputs
     :return: names of the layers rewritten
-    :raises OptionError: when a name to keep is no layer's
+    :raises OptionError: when a name in ``keep_fp32`` is not the name of a layer
     """
     graph = model.graph
     layers = quantizable_layers(graph, keep_fp32)
@@ -117,7 +117,7 @@ def quantize_weights(model: ir.Model, keep_fp32: Collection[str] = ()) -> list[s
     Store the weights of linear layers in 8 bits, in place; onnxruntime folds them to fp32 when it loads the model.
 
     :return: names of the layers rewritten
-    :raises OptionError: when a name to keep is no layer's
+    :raises OptionError: when a name in ``keep_fp32`` is not the name of a layer
     """
     graph = model.graph
     layers = quantizable_layers(graph, keep_fp32)
@@ -137,7 +137,7 @@ def quantize_weights(model: ir.Model, keep_fp32: Collection[str] = ()) -> list[s
 
 def quantized_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """
-    Round a matrix that no integer kernel reads to 8 bits, with one scale per column.
+    Round a matrix to 8 bits with one scale per column, for storage: no integer kernel reads it.
 
     :param weight: *Shape:* (inputs, outputs)
     :return: integers *Shape:* (inputs, outputs), and scales *Shape:* (outputs,)
@@ -148,9 +148,9 @@ def quantized_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.in
 
 def quantize_embeddings(model: ir.Model) -> list[str]:
     """
-    Store word embeddings in signed 8 bits with one scale a row, in place: a quarter of their size.
+    Store word embeddings in signed 8 bits with one scale per row, in place: a quarter of their size.
 
-    Only the rows that a text uses are turned back into floats, so it costs next to no time.
+    Only the rows that a text uses are converted to floats, so it costs next to no time.
 
     :return: names of the tables rewritten: those that input_ids index
     """
@@ -190,8 +190,8 @@ class _Integers:
     An activation in 8 bits, quantized once for all the layers that read it.
 
     :param value: *Shape:* (batch, tokens, inputs)
-    :param scale: scale of all of it
-    :param row_scale: scale of each token on top of that, None without one. *Shape:* (batch, tokens, 1)
+    :param scale: scale of the whole tensor
+    :param row_scale: additional scale of each token, None without one. *Shape:* (batch, tokens, 1)
     """
 
     value: ir.Value
@@ -213,9 +213,9 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
     """
     Insert the nodes that quantize an activation token by token.
 
-    The largest absolute value is taken from the maximum and the minimum, which are read and not written, and a token
-    is a row of QuantizeLinear with its own scale: 5 to 9% of the whole network's time, measured, against Abs and Mul.
-    Behind Gelu and Relu the minimum is known (2 to 3%).
+    The largest absolute value is the larger of maximum and -minimum, which writes no tensor of absolute values. A token
+    is a row of QuantizeLinear with its own scale. This saves 5 to 9% of the network's time compared with Abs and Mul.
+    After Gelu and Relu the minimum is known, which saves another 2 to 3%.
     """
     source, width = layer.source, layer.weight.shape[0]
     producer = source.producer()
@@ -253,7 +253,7 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
 def _integer_product(
     graph: ir.Graph, layer: Linear, integers: _Integers, rounded: Rounded, *, with_bias: bool
 ) -> ir.Node:
-    """Make the product of integers that gives floats: ``(integers - zero_point) @ weight * scale * weight_scale``."""
+    """Return the integer product with float output: ``(integers - zero_point) @ weight * scale * weight_scale``."""
     weight, weight_scale = rounded
     bias = layer.bias_vector if with_bias else None
     inputs = [

@@ -75,7 +75,7 @@ def input_moments(
     :param batches: real segments
     :param scratch: folder for the graph that returns its activations
     :return: the sum of ``x x^T`` over all tokens, by the name of the weight. *Shape:* (inputs, inputs) each
-    :raises OutputError: when there is no room for that graph
+    :raises OutputError: when the disk has no room for that graph
     """
     sources = list(dict.fromkeys(layer.source_name for layer in layers))
     sums: dict[str, Floats] = {}

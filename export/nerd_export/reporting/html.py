@@ -1,4 +1,4 @@
-"""A report as one page: no script, nothing fetched; for a phone, a desk and paper, by day and by night."""
+"""Render a report as one HTML page: without scripts or requests, for small and large screens, print and dark mode."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def _cell(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Escape a text, and render its code and its strong parts."""
+    """Return a text as HTML, with its code and its strong parts."""
     return _STRONG.sub(r"<strong>\1</strong>", _CODE.sub(r"<code>\1</code>", escape(text)))
 
 
 def _passages(block: Passages) -> Iterator[str]:
-    """Show texts with their marks, each mark with its name below."""
+    """Yield texts with their marks, each mark with its name below."""
     yield '<ol class="passages">'
     for text, marks in block.passages:
         at, parts = 0, []

@@ -1,4 +1,4 @@
-"""Plots as SVG, written by hand: no library, no script, colours from the page's style sheet."""
+"""Plots as SVG without a library or scripts; the colours come from the style sheet of the page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LETTER = 5.7  # width of a letter, about
 @dataclass(frozen=True)
 class Axis:
     """
-    An axis from one value to another.
+    The axis of a chart.
 
-    :param show: turns a value into its label
-    :param ticks: values to label
+    :param show: returns the label of a value
+    :param ticks: values with a label
     """
 
     title: str
@@ -49,7 +49,7 @@ class Point:
 
 
 def number(value: float) -> str:
-    """Show a number in few characters."""
+    """Return a number in few characters."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.3g}{unit}"
@@ -57,7 +57,7 @@ def number(value: float) -> str:
 
 
 def linear_axis(title: str, low: float, high: float, show: Callable[[float], str] = number) -> Axis:
-    """Make an axis with round ticks around the values."""
+    """Return an axis with round ticks around the values."""
     span = (high - low) or abs(high) or 1.0
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)  # noqa: PLR2004
@@ -67,7 +67,7 @@ def linear_axis(title: str, low: float, high: float, show: Callable[[float], str
 
 
 def logarithmic_axis(title: str, low: float, high: float, show: Callable[[float], str] = number) -> Axis:
-    """Make an axis of powers of ten around the values."""
+    """Return an axis of powers of ten around the values."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     ticks = [10.0**i for i in range(first, max(last, first + 1) + 1)]
     return Axis(title, ticks[0], ticks[-1], ticks, show, logarithmic=True)
@@ -77,7 +77,7 @@ class Chart:
     """
     A chart with two axes.
 
-    :param height: of the drawing; its width is fixed
+    :param height: height of the drawing; its width is fixed
     """
 
     def __init__(self, x: Axis, y: Axis, height: int = 300) -> None:
@@ -86,7 +86,7 @@ class Chart:
         self._axes()
 
     def points(self, points: Sequence[Point]) -> None:
-        """Draw points, each with its label beside it; labels give way to one another."""
+        """Draw points, each with its label beside it; labels do not overlap."""
         for point, (text_x, text_y, anchor) in zip(points, self._label_places(points), strict=True):
             x, y = self._at(point.x, point.y)
             self._parts.append(f'<circle class="{point.style}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
@@ -140,7 +140,7 @@ class Chart:
         self._parts.append(f'<text class="axis" x="{_LEFT}" y="{_TOP - 4}">{escape(self._y.title)}</text>')
 
     def _label_places(self, points: Sequence[Point]) -> list[tuple[float, float, str]]:
-        """Put labels beside their points, and move those that would overlap to the next free line."""
+        """Return places of labels beside their points; a label that would overlap moves to the next free line."""
         marks = [self._at(point.x, point.y) for point in points]
         taken = [(y, x - _MARK, x + _MARK) for x, y in marks]
         places: dict[int, tuple[float, float, str]] = {}
@@ -223,7 +223,7 @@ def stacked(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]], description
 
 
 def drawing(parts: Sequence[str], height: int, description: str) -> str:
-    """Put parts into one drawing that takes the width it is given."""
+    """Return parts as one SVG element that fills the available width."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(description, quote=True)}">'
         f"{''.join(parts)}</svg>"

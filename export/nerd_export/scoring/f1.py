@@ -30,7 +30,7 @@ class Scores:
 
     @classmethod
     def from_counts(cls, correct: int, predicted: int, expected: int) -> Scores:
-        """Make scores from numbers of entities; an empty denominator gives 0."""
+        """Return scores from numbers of entities; a denominator of 0 gives 0."""
         precision = correct / predicted if predicted else 0.0
         recall = correct / expected if expected else 0.0
         f1 = 2 * correct / (predicted + expected) if predicted + expected else 0.0
@@ -39,7 +39,7 @@ class Scores:
 
 def spans_of(tags: Sequence[str], scheme: Scheme | None = None) -> list[Span]:
     """
-    Read entities off one sentence's tags, in any scheme.
+    Return the entities of one sentence's tags, in any scheme.
 
     :return: (first word, one past the last word, entity type), in order
     """
@@ -63,7 +63,7 @@ def spans_of(tags: Sequence[str], scheme: Scheme | None = None) -> list[Span]:
 
 def to_bio(tags: Sequence[str], scheme: Scheme | None = None, *, coarse: bool = False) -> list[str]:
     """
-    Rewrite tags as BIO, which seqeval reads rightly (on plain IO names it eats the first letter).
+    Rewrite tags as BIO, because seqeval misreads plain IO names: it drops their first letter.
 
     :param coarse: merge fine types like ``person-actor`` into ``person`` first
     """

@@ -1,10 +1,10 @@
 """
-Examples to model features.
+Turn examples into model features.
 
-An example is tokenized as plain text, so that training sees the same words the runtime decides on: the
-pre-tokenizer's, which are smaller than given ones (``U.S.`` is four). In training the first piece of each of those
-carries the tag of the given word around it; in evaluation the first piece of each *given* word does, as published
-figures count.
+An example is tokenized as plain text, so that training uses the same words as the runtime:
+the pre-tokenizer's, which are smaller than given ones (``U.S.`` is four). In training, the first piece of each of them
+has the tag of the given word around it. In evaluation, only the first piece of each *given* word has one, as published
+scores require.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def piece_targets(
     :param offsets: character span of each piece
     :param pretokens: pre-token of each piece, None for special tokens
     :param spans: character span of each given word. *Shape:* (words, 2)
-    :param every_pretoken: True marks the first piece of each pre-token, False of each given word only
+    :param every_pretoken: True for the first piece of each pre-token, False for that of each given word only
     """
     targets: list[int] = []
     previous_pretoken: int | None = None
@@ -62,13 +62,13 @@ def _first_letter(text: str, start: int, end: int) -> int:
 @dataclass(frozen=True)
 class Features:
     """
-    What the Trainer learns from.
+    The training input of the Trainer.
 
     :param dataset: a ``datasets.Dataset`` of input_ids, attention_mask, labels and length, and token_type_ids for a
-        model that sees letter case, a row an example
-    :param places: tokens of each row that are decided: the first pieces of words
-    :param starts: the first character of each of those in the text, white space left aside
-    :param lost: words without a piece, because they have none or stand beyond the longest sentence
+        model with letter case; one row per example
+    :param places: indices of the decided tokens of each row: the first pieces of words
+    :param starts: index of the first character of each of those in the text, without white space
+    :param lost: number of words without a piece, because they have none or were truncated
     """
 
     dataset: Any
@@ -87,12 +87,12 @@ def encode(
     letter_case: bool = False,
 ) -> Features:
     """
-    Encode examples for the Trainer; words whose tag is not known are decided, but have no label.
+    Encode examples for the Trainer. Words with an unknown tag are decided, but have no label.
 
     :param tokenizer: a fast Hugging Face tokenizer
     :param ids: label id of each tag
-    :param max_tokens: longest example in tokens; the rest is left out
-    :param letter_case: the model takes each word's case as token types
+    :param max_tokens: maximum length of an example in tokens; longer ones are truncated
+    :param letter_case: whether the model takes the case of each word as token types
     """
     import datasets
 

@@ -1,4 +1,4 @@
-"""What larger models think of each word: the soft labels that distillation learns from (Hinton et al., 2015)."""
+"""Soft labels: the probabilities of larger models for each word, to learn from (Hinton et al., 2015)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SoftLabels:
 
 
 def fingerprint(teacher: str) -> str:
-    """Return the fingerprint of a teacher's files, so that a resumed run notices another teacher; None for a hub id."""
+    """Return a fingerprint of a teacher's name and local files, so that a resumed run notices another teacher."""
     digest = hashlib.sha256(teacher.encode())
     bundle = bundle_named(teacher)
     if bundle is not None:
@@ -74,17 +74,17 @@ def soft_labels(
     note: Callable[[str], None],
 ) -> SoftLabels:
     """
-    Ask the teachers about every decided word, or take the answers that an earlier start left in ``folder``.
+    Compute the teachers' probabilities of every decided word, or read those of an interrupted run in ``folder``.
 
-    A word gets the answer of a teacher's piece in which it starts, so a teacher may have another tokenizer; of several
-    teachers, the mean of those that have such a piece.
+    A word gets the answer of the teacher's piece in which it starts: a teacher may have another tokenizer. Of several
+    teachers, the word gets the mean of those that have such a piece.
 
-    :param teachers: hub ids or folders of token classifiers or bundles with the same labels; one that stands there
+    :param teachers: hub ids or folders of token classifiers or bundles with the same labels; one that is listed
         twice counts twice
-    :param temperature: their logits are divided by this before they become probabilities
-    :param precision: of their matrix products
-    :raises NerdError: when one cannot be loaded or knows other labels
-    :raises OutputError: when an earlier start's answers are not of these examples
+    :param temperature: divides their logits before the softmax
+    :param precision: precision of their matrix products
+    :raises NerdError: when one cannot be loaded or has other labels
+    :raises OutputError: when the saved answers are not for these examples
     """
     counts = np.fromiter(map(len, features.places), dtype=np.int64, count=len(features.places))
     first = np.concatenate([[0], np.cumsum(counts)])
@@ -120,7 +120,7 @@ def _fill(
     examples: Sequence[Example],
     features: Features,
 ) -> None:
-    """Run the teachers over all examples, like lengths together, the longest first."""
+    """Run the teachers over all examples in batches of similar length, the longest first."""
     texts = [example.text for example in examples]
     lengths = [max(of_each) for of_each in zip(*(model.lengths(texts) for model in models), strict=True)]
     order = np.argsort([-length for length in lengths], kind="stable").tolist()
@@ -138,7 +138,7 @@ def _mean(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
     Return, for each word, the mean of the answers that it has.
 
-    :param answers: zeros where a teacher has none. *Shape:* (teachers, words, labels)
+    :param answers: zeros where a teacher has no answer. *Shape:* (teachers, words, labels)
     :return: *Shape:* (words, labels)
     """
     answered = answers.any(axis=-1).sum(axis=0)
@@ -146,7 +146,7 @@ def _mean(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 class _Teacher:
-    """A token classifier that is only asked."""
+    """A token classifier whose probabilities are used, but which is not trained."""
 
     def __init__(self, name: str, labels: LabelSet, temperature: float, precision: Precision) -> None:
         import torch
@@ -186,7 +186,9 @@ class _Teacher:
             )
 
         self._order = torch.tensor([known[label] for label in labels.names])
-        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # it would advise against
+        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = (
+            True  # no warning: the text is encoded before padding on purpose
+        )
         self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
         self._temperature, self._precision = temperature, precision
         self._sees_case = sees_case(self._model.config.to_dict())
@@ -195,7 +197,7 @@ class _Teacher:
         self._model.to(self._device)
 
     def lengths(self, texts: list[str]) -> list[int]:
-        """Count the tokens of each text, as far as they are read."""
+        """Return the number of tokens of each text, after truncation."""
         return [len(ids) for ids in self._tokenizer(texts, truncation=True, max_length=self._longest)["input_ids"]]
 
     def probabilities(self, texts: list[str], starts: Sequence[Sequence[int]]) -> list[Any]:
@@ -203,7 +205,7 @@ class _Teacher:
         Return the probabilities of the words of texts.
 
         :param starts: the character at which each word starts
-        :return: a text each. *Shape:* (words, labels)
+        :return: one array per text. *Shape:* (words, labels)
         """
         import torch
 

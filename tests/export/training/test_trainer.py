@@ -55,7 +55,7 @@ def test_the_card_names_the_epoch_whose_weights_are_kept(tmp_path: Path, f1: tup
 def test_the_card_says_when_it_began_with_the_model_inside(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     for model, front, base in (
-        ("default", "---\nlibrary_name", f"from the model inside nerd-onnx {__version__} on"),
+        ("default", "---\nlibrary_name", f"from the default model of nerd-onnx {__version__} on"),
         ("owner/bert", '---\nbase_model: "owner/bert"\nlibrary_name', "from `owner/bert` on"),
     ):
         write_card(tmp_path, TrainConfig(model=model), DATA, epoch_table(evaluations(0.5)), "nerd-train")
