@@ -21,6 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from nerd_export.graph.linear import layer_behind, vector_place
+from nerd_export.graph.marks import SCALED, WITH_VALUES
 from nerd_export.graph.nodes import (
     MICROSOFT,
     add_initializer,
@@ -118,7 +119,7 @@ def move_scale_into_weights(graph: ir.Graph, node: ir.Node) -> None:
 
     number = np.float32(1 / factor.item() if node.op_type == "Div" else factor.item())
     for scaling, of_constant in ((layer.bias, place), (layer.matmul, 1)):
-        replace_constant(graph, scaling, of_constant, constant(scaling.inputs[of_constant]) * number, "scaled")
+        replace_constant(graph, scaling, of_constant, constant(scaling.inputs[of_constant]) * number, SCALED)
 
     node.outputs[0].replace_all_uses_with(scaled)
     graph.remove(node, safe=True)
@@ -206,7 +207,7 @@ def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
         return
 
     total = constant(add.inputs[place]).astype(np.float64) + moved.astype(np.float64) @ matrix.astype(np.float64)
-    replace_constant(graph, add, place, total, "with_values")
+    replace_constant(graph, add, place, total, WITH_VALUES)
     _drop(graph, bias, attention.value.matmul)
 
 

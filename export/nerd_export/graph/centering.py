@@ -18,12 +18,12 @@ import numpy as np
 import onnx_ir as ir
 
 from nerd_export.graph.linear import bias_of, layer_behind, vector_place
+from nerd_export.graph.marks import CENTERED, has_mark
 from nerd_export.graph.nodes import constant, consumers, nodes_of, replace_constant
 from nerd_export.graph.observing import observed
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.encoding import EncodedBatch
 
-_MARK = "centered"  # stands behind the names of the biases that were changed
 _STEP = 1 / 16
 _BIAS = 2  # index of the bias among a layer norm's inputs
 _MATRIX = 2  # axes
@@ -63,16 +63,25 @@ def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
     :param means: from :func:`channel_means`; means that are not finite are ignored
     :return: names of the centered outputs
     """
-    found = [(norm, repairs) for norm in nodes_of(graph, "LayerNormalization") if (repairs := _repairs(norm))]
+    found = [
+        (norm, compensations)
+        for norm in nodes_of(graph, "LayerNormalization")
+        if (compensations := _compensations(norm))
+    ]
     moved = []
-    for norm, repairs in found:
+    for norm, compensations in found:
         name = str(norm.outputs[0].name)
         mean = means.get(name)
         if mean is None or not np.isfinite(mean).all():
             continue
         _add(graph, norm, _BIAS, -mean)
-        for repair in repairs:
-            _add(graph, repair.bias, repair.place, mean if repair.beside else mean @ repair.weight)
+        for compensation in compensations:
+            _add(
+                graph,
+                compensation.bias,
+                compensation.place,
+                mean if compensation.is_residual else mean @ compensation.weight,
+            )
         moved.append(name)
 
     return moved
@@ -81,24 +90,24 @@ def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
 def centered_norms(graph: ir.Graph) -> list[ir.Node]:
     """List the layer norms that :func:`center` changed, in this graph or the one it was made from."""
     biases = ((norm, norm.inputs[_BIAS]) for norm in nodes_of(graph, "LayerNormalization") if len(norm.inputs) > _BIAS)
-    return [norm for norm, bias in biases if bias is not None and f".{_MARK}" in str(bias.name)]
+    return [norm for norm, bias in biases if has_mark(bias, CENTERED)]
 
 
 @dataclass(frozen=True)
-class _Repair:
+class _Compensation:
     """
     A linear layer whose bias can compensate for the centering of a layer norm.
 
     :param bias: the Add after the product
     :param place: index of the constant among its inputs
     :param matrix: a constant
-    :param beside: whether the layer's result is added to the norm's; else the layer reads it
+    :param is_residual: whether the layer's result is added to the norm's output; else the layer reads that output
     """
 
     bias: ir.Node
     place: int
     matrix: ir.Value | None
-    beside: bool
+    is_residual: bool
 
     @property
     def weight(self) -> Doubles:
@@ -119,38 +128,38 @@ def _is_its_own(value: ir.Value | None) -> bool:
 
 def _add(graph: ir.Graph, node: ir.Node, place: int, addend: Doubles) -> None:
     """Add an array to the constant that one node reads."""
-    replace_constant(graph, node, place, constant(node.inputs[place]).astype(np.float64) + addend, _MARK)
+    replace_constant(graph, node, place, constant(node.inputs[place]).astype(np.float64) + addend, CENTERED)
 
 
-def _repairs(norm: ir.Node) -> list[_Repair] | None:
+def _compensations(norm: ir.Node) -> list[_Compensation] | None:
     """Return the biases that can compensate for centering a layer norm; None if a reader has no such bias."""
     value = norm.outputs[0]
     if value.is_graph_output() or len(norm.inputs) <= _BIAS or not _is_its_own(norm.inputs[_BIAS]):
         return None
 
-    repairs = []
+    compensations = []
     for node in consumers(value):
         if node.op_type == "Shape":
             continue
-        repair = _in_layer(node, value) or _beside_layer(node, value)
-        if repair is None or not repair.is_free:
+        compensation = _in_layer(node, value) or _in_residual(node, value)
+        if compensation is None or not compensation.is_free:
             return None
-        repairs.append(repair)
+        compensations.append(compensation)
 
-    return repairs
+    return compensations
 
 
-def _in_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
+def _in_layer(node: ir.Node, value: ir.Value) -> _Compensation | None:
     """Return the compensation in a linear layer that reads the value; None if the node is no such layer."""
     matrix = constant(node.inputs[1]) if node.op_type == "MatMul" and node.inputs[0] is value else None
     if matrix is None or matrix.ndim != _MATRIX:
         return None
     bias = bias_of(node, matrix.shape[1])
     place = None if bias is None else vector_place(bias)
-    return None if bias is None or place is None else _Repair(bias, place, node.inputs[1], beside=False)
+    return None if bias is None or place is None else _Compensation(bias, place, node.inputs[1], is_residual=False)
 
 
-def _beside_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
+def _in_residual(node: ir.Node, value: ir.Value) -> _Compensation | None:
     """Return the compensation in a linear layer to whose result the value is added; None if there is none."""
     if node.op_type != "Add":
         return None
@@ -158,4 +167,4 @@ def _beside_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
     if layer is None or layer.bias is None or layer.moves:
         return None
     place = vector_place(layer.bias)
-    return None if place is None else _Repair(layer.bias, place, layer.matmul.inputs[1], beside=True)
+    return None if place is None else _Compensation(layer.bias, place, layer.matmul.inputs[1], is_residual=True)

@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from nerd_export.graph.marks import marked
+
 MICROSOFT = "com.microsoft"
 
 
@@ -42,10 +44,10 @@ def replace_constant(graph: ir.Graph, node: ir.Node, place: int, array: Any, mar
     Replace the constant that one node reads; other nodes that read the old one keep it.
 
     :param place: index of the constant among the node's inputs
-    :param mark: suffix that is added to the old constant's name
+    :param mark: suffix that is added to the old constant's name (:mod:`marks`)
     """
     old = node.inputs[place]
-    name = f"{old.name if old is not None else ''}.{mark}"
+    name = marked(str(old.name) if old is not None else "", mark)
     node.replace_input_with(place, add_initializer(graph, name, np.asarray(array, dtype=np.float32)))
 
 

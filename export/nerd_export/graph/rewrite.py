@@ -19,6 +19,7 @@ from onnxscript import optimizer
 
 from nerd_export.graph.attention import move_scale_into_weights, rewrite_attention
 from nerd_export.graph.centering import center
+from nerd_export.graph.marks import ONE_ROW, marked
 from nerd_export.graph.nodes import MICROSOFT, add_initializer, constant, nodes_of, tidy
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.arrays import Doubles
@@ -110,7 +111,7 @@ def drop_token_types(graph: ir.Graph) -> None:
     for node in [use.node for use in value.uses()]:
         table = constant(node.inputs[0]) if node.op_type == "Gather" and node.inputs[1] is value else None
         if table is not None:
-            row = add_initializer(graph, f"{node.inputs[0].name}.row0", table[0])
+            row = add_initializer(graph, marked(str(node.inputs[0].name), ONE_ROW), table[0])
             node.outputs[0].replace_all_uses_with(row)
             graph.remove(node, safe=True)
         elif node.op_type == "Shape":

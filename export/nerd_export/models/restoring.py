@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from nerd_export.data.sample import sample_texts
+from nerd_export.graph.marks import INT8, ONE_ROW, SCALED, has_mark, without_mark
 from nerd_export.graph.nodes import constant, consumers
 from nerd_export.models.networks import Observed, TorchNetwork
 from nerd_onnx.errors import ModelError, first_line
@@ -30,9 +31,6 @@ _MOST_CHANGED = 0.05  # share of the tokens: rounding changes one tag in a hundr
 _TEXTS = 20  # number of sample texts to compare on
 _INTEGER_PRODUCT = "MatMulIntegerToFloat"
 _BIAS = 6  # index of its bias among its inputs
-_EIGHT_BITS = ".int8"  # names of embeddings end in it
-_ONE_ROW = ".row0"  # and of token types where the model reads one text alone, whose row is the only one used
-_SCALED = ".scaled"  # what the export puts behind the name of a bias whose layer carries the scale of the scores
 
 Floats = npt.NDArray[np.float32]
 
@@ -132,12 +130,11 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
     found: dict[str, Floats] = {}
     for name, value in graph.initializers.items():
         array = constant(value)
-        if name.endswith(_EIGHT_BITS):
-            path = name.removesuffix(_EIGHT_BITS)
+        if (path := without_mark(name, INT8)) is not None:
             table = _floats(value, graph.initializers.get(f"{path}.scale"))
             found |= {} if table is None else {path: table}
-        elif name.endswith(_ONE_ROW):
-            found[name.removesuffix(_ONE_ROW)] = array[None]
+        elif (path := without_mark(name, ONE_ROW)) is not None:
+            found[path] = array[None]
         else:
             found[name] = array
 
@@ -171,7 +168,7 @@ def _layer(node: ir.Node) -> _Layer | None:
     if weight is None:
         return None
     bias = _bias(node)
-    return _Layer(weight, constant(bias), bias is not None and _SCALED in str(bias.name))
+    return _Layer(weight, constant(bias), has_mark(bias, SCALED))
 
 
 def _bias(node: ir.Node) -> ir.Value | None:

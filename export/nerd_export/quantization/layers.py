@@ -26,6 +26,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from nerd_export.graph.linear import Linear, quantizable_layers
+from nerd_export.graph.marks import INT8, marked
 from nerd_export.graph.nodes import MICROSOFT, add_initializer, constant, nodes_of, tidy
 from nerd_export.quantization.rounding import LARGEST, SMALLEST_SCALE, Rounded, WeightRounding
 
@@ -162,7 +163,7 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
             continue
         name = str(gather.inputs[0].name)
         integers, scale = quantized_weight(np.ascontiguousarray(table.T))
-        rows = ir.node("Gather", [add_initializer(graph, f"{name}.int8", integers.T.copy()), gather.inputs[1]])
+        rows = ir.node("Gather", [add_initializer(graph, marked(name, INT8), integers.T.copy()), gather.inputs[1]])
         scales = ir.node("Gather", [add_initializer(graph, f"{name}.scale", scale[:, None]), gather.inputs[1]])
         floats = ir.node("Cast", rows.outputs, {"to": ir.DataType.FLOAT})
         result = ir.node("Mul", [floats.outputs[0], scales.outputs[0]])

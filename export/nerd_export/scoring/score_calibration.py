@@ -164,8 +164,8 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
 
 def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: LabelSet) -> dict[str, Any]:
     """
-    Fit the weights of fine labels, and measure how often the chosen one is right without and with them, among candidates
-    whose borders and label are right. All weights are 1 if cross-validation shows no gain.
+    Fit the weights of fine labels, and measure how often the chosen one is right without and with them, among
+    candidates whose borders and label are right. All weights are 1 if cross-validation shows no gain.
     """
     known = {name: split.select(split.fine_type >= 0) for name, split in splits.items()}
     found, equal = known[fitted_on], np.ones(len(labels.fine_types))
