@@ -74,7 +74,8 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
     faults = []
     if agreed is not None and agreed < limits.min_entity_agreement:
         faults.append(
-            f"entity agreement with the original is {agreed:.4f}, at least {limits.min_entity_agreement:.4f} is asked"
+            f"entity agreement with the original is {agreed:.4f}, at least {limits.min_entity_agreement:.4f} is "
+            "required"
         )
 
     for row in rows:

@@ -138,7 +138,7 @@ def export_bundle(request: ExportRequest, note: Callable[[str], None]) -> Export
 
     origin = Origin.of(request.model)
     if origin.bundle is not None and not request.notes:
-        note(f"the notes on the card of {request.model} (data, licence, limits) are not taken over; give --notes")
+        note(f"the notes on the card of {request.model} (data, licence, limits) are not copied; give them with --notes")
 
     checkpoint = with_average_weights(load_checkpoint(request.model, note), request.average_with, note)
     labels = origin.labels(checkpoint.names, request.level)
@@ -207,9 +207,11 @@ class _Job:
             raise GateRefusalError(_refusal(still, verdict, plan, repair), result)
         if kept is not None and verdict.calibration is kept:
             reason = (
-                "--dataset has too few entities to fit" if self._request.dataset else "there is no --dataset to fit"
+                "--dataset has too few entities to fit new ones"
+                if self._request.dataset
+                else "there is no --dataset to fit new ones"
             )
-            self._note(f"scores and thresholds stay those of {self._request.model}: {reason} them on")
+            self._note(f"scores and thresholds stay those of {self._request.model}: {reason}")
 
         if verdict.comparison.note:
             self._note(verdict.comparison.note)

@@ -114,7 +114,8 @@ class Verdict:
 
         if found.entity_agreement < limits.min_entity_agreement:
             faults.append(
-                f"entity agreement is {found.entity_agreement:.4f}, at least {limits.min_entity_agreement:.4f} is asked"
+                f"entity agreement is {found.entity_agreement:.4f}, at least {limits.min_entity_agreement:.4f} is "
+                "required"
             )
 
         dropped = [row for row in self.rows if row.gated and -row.difference.value > limits.max_f1_drop]

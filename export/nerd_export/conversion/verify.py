@@ -44,7 +44,7 @@ class Comparison:
         if self.entities:
             return None
         return (
-            f"the original finds no entity in the texts compared: on {self.texts} texts their agreement says nothing; "
+            f"the original finds no entity in the {self.texts} texts compared, so the agreement means nothing; "
             "give --texts with entities in them"
         )
 

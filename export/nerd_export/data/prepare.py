@@ -162,5 +162,5 @@ def _without_shared(
         return train
     example = " ".join(min(shared)[:_SHOWN_WORDS])
     remedy = "left out of training" if drop else "leave them out of training with --drop-shared"
-    findings.notes.append(f"{len(shared)} sentence(s) stand in train and validation, such as {example!r}: {remedy}")
+    findings.notes.append(f"{len(shared)} sentence(s) are in train and validation, such as {example!r}: {remedy}")
     return [s for s in train if s.tokens not in shared] if drop else train

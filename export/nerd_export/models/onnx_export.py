@@ -100,7 +100,9 @@ def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
                 place, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
-        foreign = "; it holds ONNX, which is read back only where nerd-export wrote it: give the checkpoint behind it"
+        foreign = (
+            "; it holds an ONNX graph that nerd-export did not write; give the checkpoint from which it was exported"
+        )
         remedy = foreign if any(Path(place).rglob("*.onnx")) else ""
         raise ModelError(
             f"{name}: cannot be loaded as a checkpoint: {first_line(err)}{remedy}",

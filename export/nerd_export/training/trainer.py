@@ -156,7 +156,7 @@ def _features(
     encoded = partial(encode, tokenizer=tokenizer, ids=ids, max_tokens=config.max_tokens, letter_case=letter_case)
     train = encoded(examples, every_pretoken=True)
     validation = encoded(known, every_pretoken=False)
-    beyond = f"stand beyond {config.max_tokens} tokens or have no piece"
+    beyond = f"are after the first {config.max_tokens} tokens or have no piece"
     if train.lost:
         note(f"{train.lost} training word(s) {beyond}; left out")
 

@@ -151,4 +151,4 @@ def test_words_that_no_score_counts_are_told(tmp_path: Path) -> None:
     config = TrainConfig(model=str(tmp_path / "base"), max_tokens=22, epochs=1)
     notes: list[str] = []
     train(config, data, tmp_path / "run", resume=False, overwrite=False, note=notes.append)
-    assert notes == ["10 validation word(s) stand beyond 22 tokens or have no piece; scores leave them out"]
+    assert notes == ["10 validation word(s) are after the first 22 tokens or have no piece; scores leave them out"]
