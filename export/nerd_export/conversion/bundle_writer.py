@@ -59,12 +59,14 @@ def _remove_leftovers(target: Path) -> None:
     """Remove unfinished folders beside ``target`` whose process was killed."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.*.*"):
         process = path.name.removeprefix(f".{target.name}.").split(".", 1)[0]
+        # Only where /proc lists processes: elsewhere a running export looks the same as a killed one.
         if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _move_into_place(folder: Path, target: Path) -> None:
     """Rename a finished folder to its final name; if that fails, the folder that was there before is put back."""
+    # mkdtemp makes folders private; a bundle gets the permissions of an ordinary new folder.
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)
@@ -72,6 +74,7 @@ def _move_into_place(folder: Path, target: Path) -> None:
         folder.rename(target)
         return
 
+    # A folder cannot be renamed over a non-empty one, so the old one is renamed first.
     old = folder.with_name(f"{folder.name}.old")
     target.rename(old)
     try:

@@ -120,6 +120,7 @@ def _agreement(tagger: Tagger) -> float | None:
         return None
 
     recorded = json.loads(path.read_text("utf-8"))
+    # Another version of the program may have other sample texts, on which nothing is recorded.
     if recorded["sha256"] != sha256_of(SAMPLE_FILE):
         return None
 

@@ -181,6 +181,7 @@ class _Job:
         plain = folded(exported, letter_case=self._letter_case)
         graph = rewritten(plain)
         fp32 = self._write_fp32(graph)
+        # The same segments serve the means, the ranges, the rounding and the cost of layers, so they are made once.
         batches = segment_batches(fp32, self._texts)
         builder = GraphBuilder(graph, partial(rewritten, plain), batches)
         original = TorchNetwork(checkpoint.model)
@@ -201,6 +202,7 @@ class _Job:
         if faults and recipe_named(plan.recipe).record:
             bundle, verdict, repair = self._repaired(gate, builder, plan, batches, refused=bundle, verdict=verdict)
 
+        # Measured last: the speed of the bundles that a repair tries does not matter.
         verdict = replace(verdict, speed=gate.speed(calibrated(bundle, verdict.calibration)))
         result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
         if still := verdict.faults(self._request.limits):
@@ -267,6 +269,7 @@ class _Job:
             return not verdicts[len(names)].faults(self._request.limits)
 
         kept = fewest_kept(costs, passes)
+        # The bisection may have ended on another number of layers, so the bundle is written again.
         bundle = self._write(builder, plan.keeping(kept or []))
         found = verdicts[len(kept)] if kept else verdict
 
@@ -318,6 +321,7 @@ def _lineage(request: ExportRequest, origin: Origin) -> dict[str, Any]:
     training = origin.training
     recipe = training.get("recipe", {})
     return {
+        # Names only: a path would reveal the folders of the machine to everybody who gets the bundle.
         "checkpoint": Path(request.model).name,
         "bundle": origin.bundle
         and {

@@ -179,10 +179,12 @@ class Gate:
             decided = calibrated(bundle, calibration)
             comparison = compare(decided, self._remembered, self._texts, network)
         except NotFiniteError:
+            # NaN logits are a refusal like any other, with its table and report, and not a crash.
             fp32_comparison = self._compared_fp32(self._fp32)
             nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, fp32_comparison.entities)
             return Verdict(nothing, fp32_comparison, (), {}, sizes)
 
+        # The calibration of the bundle decides for all, so that differences come from the networks alone.
         fp32_comparison = self._compared_fp32(replace(self._fp32, calibration=decided.calibration))
         neighbours = changed_by_neighbours(decided, self._texts)
         rows: list[F1Row] = []
@@ -244,6 +246,7 @@ class Gate:
             tagger.close()
 
         rates = {name: round(len(texts) / statistics.median(values), 1) for name, values in seconds.items()}
+        # The median of ratios within rounds: other load on the machine hits both sides of a ratio.
         ratios = [before / after for before, after in zip(seconds["original"], seconds["bundle"], strict=True)]
 
         return Speed(len(texts), **rates, ratio=round(statistics.median(ratios), 3))

@@ -24,6 +24,7 @@ def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Ne
     :param network: runs instead of the bundle's own
     :return: ``texts``, ``entities``, and ``changed``: the number of texts with other entities, by the way of tagging
     """
+    # Without a threshold: differences of entities below it count too.
     reference = Tagger(bundle, TagOptions(min_score=0), network)
     network = reference.network
     expected = reference.tag(texts)
@@ -34,6 +35,7 @@ def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Ne
         "shuffled": _differences(expected, _shuffled(reference, texts, order)),
     }
 
+    # Very small and very large batches give every text other neighbours.
     for tokens in (64, 2048):
         tagger = Tagger(bundle, TagOptions(batch_tokens=tokens, min_score=0), network)
         changed[f"--batch-tokens {tokens}"] = _differences(expected, _shuffled(tagger, texts, order))

@@ -50,6 +50,7 @@ def layer_costs(builder: GraphBuilder, plan: Plan, batches: Sequence[EncodedBatc
     for name in names:
         alone = plan.keeping([other for other in names if other != name])
         found = _logits(builder.build(alone)[0], sample, scratch)
+        # Relative to the variance of the logits, so that costs of different models can be compared.
         squares = [((one - other) ** 2).ravel() for one, other in zip(found, expected, strict=True)]
         error = float(np.concatenate(squares).mean()) / spread
         costs.append(LayerCost(name, error if np.isfinite(error) else float("inf")))

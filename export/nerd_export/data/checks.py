@@ -111,6 +111,7 @@ def check_split(
     sentences: list[Sentence] = []
     empty: list[str] = []
     for row in split.rows:
+        # Empty sentences occur in published data sets and are harmless, so they are only reported.
         if row.tokens is not None and row.tags is not None and not row.tokens and not row.tags:
             empty.append(row.where)
             continue

@@ -71,6 +71,7 @@ def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]
     random = np.random.default_rng(seed)
     shares = (config.cut_share, config.join_share, config.lower_share, config.plain_share)
     draws = random.random((len(sentences), len(shares))) < np.array(shares)
+    # The last sentence is joined with the first.
     followers = [*sentences[1:], *sentences[:1]]
     examples = []
     capitals = _capitals(len(sentences), config, seed)

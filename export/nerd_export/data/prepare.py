@@ -95,6 +95,7 @@ def prepare(
     check_tiers(train_splits, config.tier_weights)
     used, unused = _parted(train_splits, config.max_train_samples)
     train = [sentence for split in used for sentence in check_split(split, None, findings, reading)]
+    # Labels come from all rows, so that --max-train-samples does not change the label set.
     inventory = tag_inventory([*train, *_sound(unused, reading)])
     validation = check_split(validation_split, inventory, findings)
     if drop_bad_rows and train and validation:

@@ -112,6 +112,7 @@ def read_labelled(path: Path, labels: LabelSet, types: Collection[str] | None, n
     """
     split, fine = _read(path, labels)
     sentences = sound_sentences(split)
+    # The scheme is read from the whole file: a single sentence may have no B tag.
     tags = {tag for sentence in sentences for tag in sentence.tags}
     scheme = scheme_of(tags)
     named = {split_tag(tag, scheme)[1] for tag in tags} - {""}

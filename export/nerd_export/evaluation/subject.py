@@ -90,6 +90,7 @@ def _checkpoint(model: str, level: Level | None, scratch: Path, note: Callable[[
     from nerd_export.models.onnx_export import load_checkpoint
 
     checkpoint = load_checkpoint(model, note)
+    # The runtime reads tokenizer.json, which not every checkpoint folder has.
     checkpoint.tokenizer.save_pretrained(scratch)
     config = checkpoint.model.config.to_dict()
     origin = Origin.of(model)

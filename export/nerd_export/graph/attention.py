@@ -133,6 +133,7 @@ def rewrite_attention(graph: ir.Graph) -> int:
     """
     found = [attention for softmax in nodes_of(graph, "Softmax") if (attention := _attention(softmax)) is not None]
     for attention in found:
+        # softmax(q @ (k + b)) = softmax(q @ k): q @ b is the same number for every key.
         if attention.key.bias is not None:
             _drop(graph, attention.key.bias, attention.key.matmul)
         _move_value_bias(graph, attention)
@@ -206,6 +207,7 @@ def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
     if place is None or of_values is None or (moved := constant(bias.inputs[of_values])).shape != matrix.shape[:1]:
         return
 
+    # In double precision, because the result is rounded to fp32 only once.
     total = constant(add.inputs[place]).astype(np.float64) + moved.astype(np.float64) @ matrix.astype(np.float64)
     replace_constant(graph, add, place, total, WITH_VALUES)
     _drop(graph, bias, attention.value.matmul)
@@ -217,6 +219,7 @@ def _read_heads_in_place(graph: ir.Graph, attention: Attention) -> None:
     sources = {part.matmul.inputs[0] for part in parts}
     heads = {part.heads for part in parts}
     source, sizes = sources.pop(), heads.pop()
+    # Only if queries, keys and values have the same input and the same heads.
     if source is None or sizes is None or sources or heads:
         return
 

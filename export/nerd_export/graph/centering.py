@@ -71,6 +71,7 @@ def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
     moved = []
     for norm, compensations in found:
         name = str(norm.outputs[0].name)
+        # A mean that is not finite comes from a network that overflows; the gate reports that.
         mean = means.get(name)
         if mean is None or not np.isfinite(mean).all():
             continue

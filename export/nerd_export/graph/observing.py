@@ -32,6 +32,7 @@ def observed(
     copy = model.clone()
     values = {value.name: value for node in copy.graph for value in node.outputs}
     for name in wanted:
+        # Graph outputs need a type, and shape inference does not know all fused operators.
         if values[name].type is None:
             values[name].dtype = ir.DataType.FLOAT
         if not values[name].is_graph_output():

@@ -47,6 +47,7 @@ def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
             reason="no-token-types",
         )
 
+    # The optimizer warns about each operator that it does not know; none of this concerns the user.
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

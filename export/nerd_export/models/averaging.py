@@ -32,6 +32,7 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], note: Ca
     if not others:
         return checkpoint
 
+    # Summed in double precision: the mean then does not depend on the order of the checkpoints.
     sums = {name: weight.double() for name, weight in checkpoint.model.state_dict().items()}
     for other in others:
         loaded = load_checkpoint(other, note)

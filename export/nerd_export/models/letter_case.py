@@ -60,6 +60,7 @@ def token_types(texts: Sequence[str], encoded: Any, tokenizer: Any) -> list[list
     """
     whole = encoded
     if any(one.overflowing for one in encoded.encodings):
+        # A truncated word must have the case of the whole word, as in the runtime, so the full text is needed.
         whole = tokenizer(texts, truncation=False, return_offsets_mapping=True, verbose=False)
 
     ends = np.cumsum([0, *map(len, whole["input_ids"])])

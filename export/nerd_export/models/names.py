@@ -42,6 +42,7 @@ def as_checkpoint(name: str) -> Iterator[str]:
 
     from nerd_export.models.restoring import restored  # which nerd-export --check does without
 
+    # transformers loads only from folders or the hub, so the restored model is written to a temporary folder.
     model, tokenizer = restored(bundle)
     with tempfile.TemporaryDirectory() as folder:
         with writing(Path(folder)):

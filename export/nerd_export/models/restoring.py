@@ -147,9 +147,11 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
             found.setdefault(f"{path}.weight", constant(node.inputs[0]))
         elif (layer := _layer(node)) is not None:
             width = layer.weight.shape[1]
+            # The inverse of the scale that the export folded into the queries: 1 / sqrt(width of a head).
             factor = np.float32(math.sqrt(width / heads) if layer.scaled and heads else 1.0)
             found[f"{path}.weight"] = layer.weight.T * factor
             if layer.bias is None:
+                # The export dropped or moved this bias; PyTorch needs one, and zeros change nothing.
                 found.setdefault(f"{path}.bias", np.zeros(width, dtype=np.float32))
             else:
                 found[f"{path}.bias"] = layer.bias * factor

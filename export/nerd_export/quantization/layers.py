@@ -94,10 +94,12 @@ def quantize_products(
     shared: dict[ir.Value, _Integers] = {}
 
     for layer in layers:
+        # Queries, keys and values read one activation, which is quantized once.
         if layer.source not in shared:
             found = (ranges or {}).get(layer.source_name)
             shared[layer.source] = _per_token(graph, layer) if found is None else _fixed(graph, layer, found)
         integers = shared[layer.source]
+        # With one scale for the tensor, the operator adds the bias itself. A scale per token has to be applied first.
         fixed = integers.row_scale is None
         product = _integer_product(graph, layer, integers, rounding(layer), with_bias=fixed)
         nodes = [product]

@@ -38,6 +38,7 @@ class Histogram:
 
         while largest > self.limit > 0:
             self.limit *= 2
+            # Twice the range in the same number of bins: neighbours merge and move to the middle.
             folded = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([np.zeros(_BINS // 2, np.int64), folded, np.zeros(_BINS // 2, np.int64)])
 

@@ -142,6 +142,7 @@ class Chart:
     def _label_places(self, points: Sequence[Point]) -> list[tuple[float, float, str]]:
         """Return places of labels beside their points; a label that would overlap moves to the next free line."""
         marks = [self._at(point.x, point.y) for point in points]
+        # A label must not cover any point, not only its own.
         taken = [(y, x - _MARK, x + _MARK) for x, y in marks]
         places: dict[int, tuple[float, float, str]] = {}
 

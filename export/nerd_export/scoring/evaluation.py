@@ -102,6 +102,7 @@ def evaluate(
     words = [s.tokens for s in sentences]
     given = tagger.tag_words(words)
     texts = [plain_text(tokens) for tokens in words]
+    # Once per way of tagging: both levels are read from the same entities.
     raw = tagger.tag_arrays([text for text, _ in texts]).spans
     lengths = [len(tokens) for tokens in words]
     of_words: dict[str, View] = {}

@@ -51,6 +51,7 @@ def fitted_calibration(
     if len(found.right) < _FEWEST or not all(_tells(found.select(~fold)) for fold in folds):
         return None
 
+    # The threshold is chosen on held-out probabilities: on fitted ones it would be too optimistic.
     held_out = np.empty(len(found.right))
     for fold in folds:
         held_out[fold] = _logistic(found.select(~fold), len(types)).apply(found.select(fold).candidates)
@@ -175,6 +176,7 @@ def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: L
         held_out[fold] = _chosen_right(found.select(fold), labels, _fine_weights(found.select(~fold), labels))
 
     before = _chosen_right(found, labels, equal)
+    # Weights that do not help on held-out folds only fit the noise of the data.
     gains = held_out.sum() > before.sum()
     weights = _fine_weights(found, labels) if gains else equal
     shares = {f"{fitted_on}, {_FOLDS}-fold": (before, held_out if gains else before)}

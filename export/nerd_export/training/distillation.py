@@ -53,6 +53,7 @@ class Collator:
             batch["weight"] = torch.tensor([row["weight"] for row in rows])
 
         if self._soft is not None and "example" in rows[0]:
+            # Padding and special tokens keep zeros, which the loss ignores.
             soft = torch.zeros(*batch["labels"].shape, self._soft.table.shape[1])
             for i, row in enumerate(rows):
                 skipped = soft.shape[1] - len(row["labels"]) if self._left else 0

@@ -43,6 +43,7 @@ def piece_targets(
 
     for (start, end), pretoken in zip(offsets, pretokens, strict=True):
         target = -1
+        # A piece belongs to the word that contains its last character: its first may be the space before the word.
         if pretoken is not None and end > start and pretoken != previous_pretoken:
             word = int(np.searchsorted(spans[:, 0], end - 1, side="right")) - 1
             inside = word >= 0 and end - 1 < spans[word, 1]

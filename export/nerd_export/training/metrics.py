@@ -28,6 +28,7 @@ class Decisions:
 
         class_of_label = torch.from_numpy(self._labels.class_of_label).to(logits.device)
         probabilities = logits.float().softmax(-1)
+        # The runtime decides coarse labels by these sums, so the validation does too.
         summed = torch.zeros(*logits.shape[:-1], len(self._labels.type_of_class), device=logits.device)
         summed.index_add_(-1, class_of_label, probabilities)
         return torch.stack([logits.argmax(-1), summed.argmax(-1)], dim=-1)

@@ -93,6 +93,7 @@ def soft_labels(
         models = [_Teacher(name, labels, temperature, precision) for name in teachers]
         who = "the teacher labels" if len(models) == 1 else f"{len(models)} teachers label"
         note(f"{who} {len(examples)} texts with {first[-1]} words; this is done once")
+        # Renamed when complete, so that an interrupted run does not leave a table with zeros.
         pending = path.with_suffix(".writing")
         with writing(folder):
             table = np.lib.format.open_memmap(
@@ -123,6 +124,7 @@ def _fill(
     """Run the teachers over all examples in batches of similar length, the longest first."""
     texts = [example.text for example in examples]
     lengths = [max(of_each) for of_each in zip(*(model.lengths(texts) for model in models), strict=True)]
+    # Similar lengths need little padding, and a batch that is too large for the memory fails at once.
     order = np.argsort([-length for length in lengths], kind="stable").tolist()
     begin = 0
 

@@ -71,6 +71,7 @@ def train(
     if config.teachers:
         recipe["teachers_sha256"] = [fingerprint(name) for name in config.teachers]
 
+    # Before the model is made: the new head has random weights.
     transformers.set_seed(config.seed)
     tokenizer, model = load_base(config.model, data.labels)
     if config.letter_case:
@@ -327,6 +328,7 @@ def _keep_best(folder: Path) -> Any:
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
             rows = epoch_table(state.log_history)
             if rows and all(rows[-1].f1 > row.f1 for row in rows[:-1]):
+                # Written beside and renamed, so that an interrupted run never leaves half a model as the best one.
                 pending = folder.with_name(f"{folder.name}.writing")
                 shutil.rmtree(pending, ignore_errors=True)
                 kwargs["model"].save_pretrained(pending)
