@@ -1,4 +1,4 @@
-"""Bundles that several tests look at, made once a session."""
+"""Bundles for several tests, made once per session."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def data(fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(checkpoint: Callable[..., Path], data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An int8 bundle, judged on labelled data."""
+    """An int8 bundle that passed the gate on labelled data."""
     output = tmp_path_factory.mktemp("int8") / "bundle"
     request = ExportRequest(
         str(checkpoint("bert")),

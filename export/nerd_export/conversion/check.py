@@ -23,9 +23,9 @@ from nerd_onnx.tagger import Tagger
 @dataclass(frozen=True)
 class F1Again:
     """
-    Entity F1 measured here, beside what was recorded for the split at export.
+    Entity F1 measured on this machine, and the F1 recorded for the split at export.
 
-    :param recorded: None where nothing is recorded for a split of this name and size
+    :param recorded: None if nothing is recorded for a split of this name and size
     """
 
     split: str
@@ -40,11 +40,11 @@ class CheckReport:
     """
     What was found on this machine.
 
-    :param files: files whose fingerprint was compared; a wrong one is an error before any of this
-    :param kernels: which arithmetic the processor will use
+    :param files: number of files with a verified fingerprint; a wrong fingerprint is an error before the check
+    :param kernels: the arithmetic that the processor uses
     :param entity_agreement: F1 of the entities found here against those that the original found at export
     :param neighbours: number of texts with other entities, by the way of tagging
-    :param faults: what the limits do not allow
+    :param faults: the limits that are exceeded
     """
 
     files: int
@@ -93,7 +93,7 @@ def described(model: str) -> Bundle:
     """
     Load a folder that nerd-export wrote.
 
-    :raises ModelError: when it is another kind of model folder, or a file is missing or altered
+    :raises ModelError: when it is no bundle, or a file is missing or altered
     """
     bundle = Bundle.load(model)
     if bundle.description is None:

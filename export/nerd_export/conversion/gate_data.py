@@ -1,4 +1,4 @@
-"""Labelled data for the gate: files, folders and hub data sets, checked against the model's labels."""
+"""Read labelled data for the gate from files, folders and the hub, and compare its labels with the model's."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _validation(dataset: str, labels: LabelSet) -> Split:
 
 
 def _checked(split: Split, labels: LabelSet, note: Callable[[str], None]) -> Sequence[Sentence]:
-    """Check the rows, and that the model knows their entity types."""
+    """Check the rows, and that the model has some of their labels."""
     sentences = sound_sentences(split)
     types = {span[2] for s in sentences for span in gold_spans(s, labels, fine=labels.has_fine_level)}
     known = set(labels.fine_types)

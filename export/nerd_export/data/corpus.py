@@ -49,7 +49,7 @@ class Split:
 
     :param source: where it was read from
     :param rows: its sentences in file order
-    :param tag_names: names behind integer tags, where the source stores them
+    :param tag_names: names of integer tags, if the source stores them
     """
 
     source: str
@@ -58,7 +58,7 @@ class Split:
 
 
 def find_split_file(folder: Path, split: str) -> Path | None:
-    """Find the file of a split in a folder: ``train.parquet``, ``dev.conll`` and the like."""
+    """Return the file of a split in a folder, such as ``train.parquet`` or ``dev.conll``; None without one."""
     for stem in SPLIT_FILES[split]:
         for suffix in SUFFIXES:
             path = folder / f"{stem}{suffix}"
@@ -148,7 +148,7 @@ def _read_parquet(path: Path, tag_column: str) -> Split:
 
 
 def _class_label_names(features: Any, tag_column: str) -> tuple[str, ...] | None:
-    """Names of a ``Sequence(ClassLabel)`` column, or None for a column of strings."""
+    """Return the names of a ``Sequence(ClassLabel)`` column; None for a column of strings."""
     feature = getattr(features[tag_column], "feature", None)
     names = getattr(feature, "names", None)
     return tuple(names) if names else None
@@ -182,7 +182,7 @@ def _json_rows(path: Path, tag_column: str) -> Iterator[Row]:
 
 
 def _conll_rows(path: Path) -> Iterator[Row]:
-    """Columns by white space: the first is the word, the last its tag; a blank line ends the sentence."""
+    """Yield the sentences of a CoNLL file: first column word, last column tag; a blank line ends a sentence."""
     tokens: list[str] = []
     tags: list[str] = []
     first_line = 0

@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint to an ONNX graph, by optimum's exporter."""
+"""Load a Hugging Face checkpoint and export it to an ONNX graph with optimum."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Checkpoint:
 
     @property
     def size_bytes(self) -> int:
-        """Size of its weights in fp32."""
+        """Size of the weights in fp32."""
         return 4 * sum(int(weight.numel()) for weight in self.model.parameters())
 
 
@@ -48,7 +48,7 @@ def load_checkpoint(name: str, warn: Callable[[str], None] = lambda _: None) -> 
 
     :param name: hub id or folder of a checkpoint or bundle, or ``default`` for the default model
     :param warn: receives what the user should know but does not stop the export
-    :raises ModelError: when it cannot be loaded, is of another kind, names no labels, or has no fast tokenizer
+    :raises ModelError: when it cannot be loaded, is no token classifier, has no label names or no fast tokenizer
     """
     with as_checkpoint(name) as place:
         return _load_checkpoint(name, place, warn)
@@ -88,7 +88,7 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
 
 
 def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
-    """Load the network, its attention written out in plain operators, which is the form that runs fastest here."""
+    """Load the network with attention in plain operators, which :mod:`attention` can rewrite to run fastest."""
     import torch
     import transformers
 
@@ -149,7 +149,7 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
 
     :param folder: receives model.onnx, config.json and the tokenizer's files
     :return: the ONNX file
-    :raises ModelError: when optimum cannot export this architecture, or the versions do not fit each other
+    :raises ModelError: when optimum cannot export this architecture, or the installed versions do not work together
     :raises OutputError: when the disk is full
     """
     require_room(folder, _ROOM * checkpoint.size_bytes)
@@ -164,7 +164,7 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
                 reason="cannot-write",
                 file=str(folder),
             ) from err
-        # An architecture that optimum does not know fails in any of these ways, deep in its code and in torch's.
+        # An unknown architecture fails with any of these errors, deep in the code of optimum and torch.
         except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError, AttributeError) as err:
             kind = getattr(checkpoint.model.config, "model_type", "unknown")
             raise ModelError(
@@ -179,9 +179,9 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
 
 def require_room(folder: Path, size_bytes: int) -> None:
     """
-    Check that a disk has room before minutes of work.
+    Check that the disk has room, before an export that takes minutes.
 
-    :raises OutputError: naming how much there is and how much is needed
+    :raises OutputError: with the free and the needed space
     """
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
@@ -200,7 +200,7 @@ def _exporter() -> Callable[..., None]:
     """
     Return optimum's exporter.
 
-    :raises ModelError: when the installed versions do not fit each other, naming those that do
+    :raises ModelError: when the installed versions do not work together, with versions that do
     """
     try:
         from optimum.exporters.onnx import onnx_export_from_model
@@ -221,7 +221,7 @@ def _exporter() -> Callable[..., None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' progress talk away from the user; errors still rise."""
+    """Suppress the log messages of the exporters; errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

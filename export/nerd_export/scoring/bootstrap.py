@@ -1,4 +1,4 @@
-"""How sure a difference of two F1 scores is: paired bootstrap over sentences."""
+"""Confidence intervals of F1 and of F1 differences, by the paired bootstrap over sentences."""
 
 from __future__ import annotations
 

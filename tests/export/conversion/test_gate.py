@@ -1,4 +1,4 @@
-"""The gate: what is broken is refused, what can be repaired is, and every figure is there."""
+"""The gate: broken bundles are refused, repairable ones repaired, and every figure is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading and checking labelled data: every format, and every fault with its place."""
+"""Reading and checking labelled data: every format, and every problem with its place."""
 
 from __future__ import annotations
 

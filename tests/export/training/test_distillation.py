@@ -1,4 +1,4 @@
-"""Learning from a teacher, from weighted sentences and from words of which nobody knows the tag."""
+"""Learning from a teacher, from weighted sentences, and with words whose tag is unknown."""
 
 from __future__ import annotations
 

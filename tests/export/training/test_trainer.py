@@ -1,4 +1,4 @@
-"""What a training run keeps, resumes, refuses and tells."""
+"""What a training run keeps, resumes, refuses and reports."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, other: TrainingDat
 
 
 def test_a_run_is_not_resumed_with_another_teacher(tmp_path: Path) -> None:
-    """The teacher's folder keeps its name; a file in it is another one."""
+    """The teacher's folder has the same name, but one of its files is another one."""
     make_checkpoint(tmp_path / "base", "bert", None)
     teacher = make_checkpoint(tmp_path / "teacher", "bert", ("O", "person"))
     config = TrainConfig(model=str(tmp_path / "base"), teachers=(str(teacher),), max_tokens=22, epochs=1)
