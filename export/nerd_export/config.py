@@ -9,14 +9,14 @@ from typing import Literal
 Level = Literal["coarse", "fine"]
 NullTags = Literal["refuse", "unknown"]
 Precision = Literal["fp32", "bf16"]
-Quantization = str  # name of one of quantization/recipes; that registry is the only list of them
+Quantization = str  # name of a recipe; the registry in quantization/recipes is the only list of them
 Embeddings = Literal["int8", "fp32"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """
-    The published fine-tune of BERT on Few-NERD; its defaults are that recipe.
+    The options of a training. The defaults are the published recipe: BERT fine-tuned on Few-NERD.
 
     :param model: hub id or folder of the encoder or bundle to start from, or ``default`` for the default model
     :param dataset: hub id, or folder that holds ``train``, ``validation`` and perhaps ``test`` files

@@ -90,7 +90,7 @@ def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "mode
     """
     Write graph, tokenizer and configuration.
 
-    :param exported: folder of optimum's export, whose small files are taken over
+    :param exported: folder of optimum's export, whose configuration and tokenizer files are copied
     :param file: name of the graph's file
     :raises ModelError: when the graph is not valid ONNX, or the checkpoint has no fast tokenizer
     """

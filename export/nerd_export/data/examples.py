@@ -92,7 +92,7 @@ def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]
 
 
 def _example(sentence: Sentence, random: np.random.Generator) -> Example:
-    """Write a sentence as plain text, half of them with typographer's quotes."""
+    """Write a sentence as plain text, with typographic quotes in half of the cases."""
     return Example.of_plain_text(sentence, STRAIGHT if random.random() < 0.5 else CURLY)  # noqa: PLR2004
 
 

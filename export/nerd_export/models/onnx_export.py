@@ -17,7 +17,7 @@ from nerd_export.models.names import as_checkpoint
 from nerd_onnx.errors import ModelError, OutputError, first_line
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
-_ROOM = 4  # the fp32 graph as exported, as written, as it is observed, and what the exporter keeps meanwhile
+_ROOM = 4  # copies of the fp32 weights: exported, written, read for activations, and the exporter's own
 
 
 @dataclass(frozen=True)

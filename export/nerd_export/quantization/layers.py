@@ -30,7 +30,7 @@ from nerd_export.graph.marks import INT8, marked
 from nerd_export.graph.nodes import MICROSOFT, add_initializer, constant, nodes_of, tidy
 from nerd_export.quantization.rounding import LARGEST, SMALLEST_SCALE, Rounded, WeightRounding
 
-_PASSING_IDS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})  # nodes that leave ids what they are
+_PASSING_IDS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})  # nodes that do not change ids
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class GraphBuilder:
         """
         recipe = recipe_named(plan.recipe)
         model = (self._centered if recipe.integer_products else self._fp32).clone()
-        centered = centered_norms(model.graph)  # counted now: a recipe may rename what they are known by
+        centered = centered_norms(model.graph)  # counted before the rewrite: the marks are in names
 
         layers = recipe.build(model, plan.keep_fp32, self)
         tables = quantize_embeddings(model) if plan.embeddings == "int8" else []

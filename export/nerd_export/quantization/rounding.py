@@ -136,7 +136,7 @@ def _best_scales(weight: Floats, importance: Floats) -> Floats:
 
 def _within_limit(steps: Floats) -> Floats:
     """
-    Round weights, given in units of their scale, to integers; pairs above the limit share what they must give up.
+    Round weights, in units of their scale, to integers. The weights of a pair above the limit are reduced together.
 
     :param steps: *Shape:* (inputs, outputs)
     """
