@@ -1,4 +1,4 @@
-"""Every default of training and export, in one place."""
+"""Every default of training and export."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Literal
 Level = Literal["coarse", "fine"]
 NullTags = Literal["refuse", "unknown"]
 Precision = Literal["fp32", "bf16"]
-Quantization = Literal["int8", "int8-static", "int8-weights", "none"]
+Quantization = str  # name of a recipe; the registry in quantization/recipes is the only list of them
 Embeddings = Literal["int8", "fp32"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """
-    The published fine-tune of BERT on Few-NERD; its defaults are that recipe.
+    The options of a training. The defaults are the published recipe: BERT fine-tuned on Few-NERD.
 
-    :param model: hub id or folder of the encoder or bundle to start from, or ``default`` for the model inside
+    :param model: hub id or folder of the encoder or bundle to start from, or ``default`` for the default model
     :param dataset: hub id, or folder that holds ``train``, ``validation`` and perhaps ``test`` files
     :param dataset_config: configuration of the hub data set
     :param level: coarse types, or fine types from which the coarse one follows
     :param learning_rate: peak of the linear schedule
     :param warmup_ratio: share of all steps in which the rate climbs to its peak
-    :param max_tokens: longest training sentence in wordpieces; the rest of a longer one is left out
+    :param max_tokens: maximum length of a training sentence in wordpieces; longer ones are truncated
     :param precision: bf16 runs the matrix products in bfloat16 (autocast), weights stay fp32
-    :param save_steps: steps between two checkpoints: what a kill can cost
+    :param save_steps: steps between two checkpoints: the most that an interrupted run loses
     :param gradient_accumulation: batches added up before a step
-    :param null_tags: whether a null tag is a fault or one that is not known and left out of the loss
+    :param null_tags: whether a null tag is an error, or an unknown tag that is left out of the loss
     :param tier_weights: weight in the loss of the sentences of a tier, by the data's column ``tier``
-    :param forms: times that each sentence is written, in forms that the shares below draw anew; an epoch goes over all
+    :param forms: number of times each sentence is written per epoch, each time in a form drawn by the shares below
     :param plain_share: share of sentences written as plain text, as people write, instead of words between spaces
     :param lower_share: share of sentences in lower case
     :param upper_share: share of sentences in capitals
     :param title_share: share of sentences in which each word begins with a capital, as in headlines
-    :param cut_share: share of sentences of which a fragment is taken
-    :param join_share: share of sentences that get the next one behind them
-    :param nameless_share: stretches without an entity that are added, as a share of the sentences
-    :param letter_case: the model is told each word's case through its token types, see :mod:`letter_case`
-    :param coarse_share: share of the coarse types in the loss of the labels, which is of the fine ones otherwise
+    :param cut_share: share of sentences that are cut to a fragment
+    :param join_share: share of sentences that are joined with the next one
+    :param nameless_share: number of added texts without an entity, as a share of the sentences
+    :param letter_case: the model gets the case of each word as token types, see :mod:`letter_case`
+    :param coarse_share: share of the loss on coarse labels in the loss on labels; the rest is on fine labels
     :param teachers: the same of fine-tuned classifiers with the same labels, to learn from the mean of their
         probabilities as well
     :param soft_share: the teachers' share of the loss, 0 to 1
@@ -97,11 +97,11 @@ class TrainConfig:
 @dataclass(frozen=True)
 class VerifyLimits:
     """
-    How far an exported bundle may stand from its PyTorch original before it is refused.
+    How much an exported bundle may differ from its PyTorch original before it is refused.
 
-    :param min_entity_agreement: least F1 of the bundle's entities against the original's, 0 to 1
-    :param max_labels_changed: largest share of tokens that get another label, 0 to 1
-    :param max_f1_drop: largest fall of entity F1 on labelled data, 0 to 1, in any way it is measured
+    :param min_entity_agreement: minimum F1 of the bundle's entities against the original's, 0 to 1
+    :param max_labels_changed: maximum share of tokens that get another tag, 0 to 1
+    :param max_f1_drop: maximum decrease of entity F1 on labelled data, 0 to 1, in any view
     """
 
     min_entity_agreement: float = 0.98
@@ -110,8 +110,6 @@ class VerifyLimits:
 
 
 SEGMENT_TOKENS = 64  # special tokens included; measured best for models trained on single sentences (CONTRIBUTING.md)
-
-INTEGER_RECIPES = ("int8", "int8-static")  # those whose linear layers multiply integers
 
 # Versions that work together, named where others do not; constraints.txt pins the same.
 TESTED_VERSIONS = {

@@ -1,4 +1,4 @@
-"""Where results go: checked before the work begins, and one line where the disk refuses."""
+"""Check the places of outputs before the work begins, and turn disk errors into one-line messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nerd_onnx.errors import OutputError, first_line
 @contextlib.contextmanager
 def writing(target: Path) -> Iterator[None]:
     """
-    Turn what the disk refuses inside the block into one line about ``target``.
+    Turn an OSError inside the block into a one-line error about ``target``.
 
     :raises OutputError: for any OSError inside the block, such as a full disk
     """
@@ -27,13 +27,14 @@ def writing(target: Path) -> Iterator[None]:
 
 def require_folder(folder: Path) -> None:
     """
-    Check that a folder can be written, or made; nothing is made.
+    Check that a folder can be written or created; nothing is created.
 
     :raises OutputError: when it is a file, lies in one, or may not be written
     """
     place = folder
     while not os.path.lexists(place):
         place = place.parent
+
     if not place.is_dir():
         raise OutputError(
             f"{folder}: is a file; --output takes a folder"
@@ -54,7 +55,7 @@ def require_folder(folder: Path) -> None:
 
 def require_file(file: Path) -> None:
     """
-    Check that a file can be written; nothing is made.
+    Check that a file can be written; nothing is created.
 
     :raises OutputError: when it is a folder, its folder is missing, or it may not be written
     """

@@ -11,8 +11,9 @@ from typing import Any, NoReturn, get_args
 import click
 
 from nerd_export.cli.common import note, require_extra
-from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, Quantization, VerifyLimits
+from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, VerifyLimits
 from nerd_export.outputs import require_file, writing
+from nerd_export.quantization.recipes import recipe_names
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import complete_folders, run_command, settings
 from nerd_onnx.errors import InputError, OptionError, VerificationError
@@ -46,7 +47,7 @@ _LIMITS = VerifyLimits()
 )
 @click.option(
     "--quantize",
-    type=click.Choice(get_args(Quantization)),
+    type=click.Choice(recipe_names()),
     default="int8",
     help="int8: a scale a token; int8-static: a scale a tensor, chosen on --texts; int8-weights: fp32 activations.",
 )

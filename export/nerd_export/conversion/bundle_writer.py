@@ -1,4 +1,4 @@
-"""Write a bundle folder: whole, or not at all."""
+"""Write a bundle folder atomically."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COPIED = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 @contextlib.contextmanager
 def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """
-    Give a folder to fill beside ``target``; it takes that name when the block ends, and vanishes on any error.
+    Create a temporary folder beside ``target``. It becomes ``target`` when the block ends, and is removed on any error.
 
     :raises OutputError: when ``target`` exists and may not be replaced, or its parent cannot be written
     """
@@ -40,11 +40,13 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             reason="not-bundle",
             file=str(target),
         )
+
     require_folder(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", dir=target.parent))
+
     try:
         yield folder
         with writing(target):
@@ -57,18 +59,22 @@ def _remove_leftovers(target: Path) -> None:
     """Remove unfinished folders beside ``target`` whose process was killed."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.*.*"):
         process = path.name.removeprefix(f".{target.name}.").split(".", 1)[0]
+        # Only where /proc lists processes: elsewhere a running export looks the same as a killed one.
         if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _move_into_place(folder: Path, target: Path) -> None:
-    """Give a finished folder its name; one that had it before is put back when that fails."""
+    """Rename a finished folder to its final name; if that fails, the folder that was there before is put back."""
+    # mkdtemp makes folders private; a bundle gets the permissions of an ordinary new folder.
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)
     if not target.exists():
         folder.rename(target)
         return
+
+    # A folder cannot be renamed over a non-empty one, so the old one is renamed first.
     old = folder.with_name(f"{folder.name}.old")
     target.rename(old)
     try:
@@ -76,6 +82,7 @@ def _move_into_place(folder: Path, target: Path) -> None:
     except OSError:
         old.rename(target)
         raise
+
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -83,7 +90,7 @@ def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "mode
     """
     Write graph, tokenizer and configuration.
 
-    :param exported: folder of optimum's export, whose small files are taken over
+    :param exported: folder of optimum's export, whose configuration and tokenizer files are copied
     :param file: name of the graph's file
     :raises ModelError: when the graph is not valid ONNX, or the checkpoint has no fast tokenizer
     """
@@ -92,19 +99,21 @@ def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "mode
     for name in _COPIED:
         if (exported / name).is_file():
             shutil.copyfile(exported / name, folder / name)
+
     tokenizer_file = exported / "tokenizer.json"
     if not tokenizer_file.is_file():
         raise ModelError(
             "the checkpoint has no fast tokenizer (tokenizer.json), and exact character offsets need one",
             reason="no-fast-tokenizer",
         )
+
     tokenizer = json.loads(tokenizer_file.read_text("utf-8"))
-    tokenizer["truncation"] = tokenizer["padding"] = None  # settings of somebody's training, not of the model
+    tokenizer["truncation"] = tokenizer["padding"] = None  # left over from training; the runtime segments texts itself
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
 
 def _check(model_file: Path) -> None:
-    """Have onnx check operators, types and shapes of a file as it lies on the disk."""
+    """Check operators, types and shapes of a graph file with the onnx checker."""
     import onnx
 
     try:
@@ -117,7 +126,7 @@ def _check(model_file: Path) -> None:
 
 def write_expected(folder: Path, entities: Iterable[Sequence[int]]) -> None:
     """
-    Record what the original finds in the sample texts, so that any machine can be checked against it without PyTorch.
+    Write the entities that the original finds in the sample, so that any machine can compare without PyTorch.
 
     :param entities: (text, start, end, label, fine label) each, as indices into the label set
     """

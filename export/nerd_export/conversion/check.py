@@ -23,9 +23,9 @@ from nerd_onnx.tagger import Tagger
 @dataclass(frozen=True)
 class F1Again:
     """
-    Entity F1 measured here, beside what was recorded for the split at export.
+    Entity F1 measured on this machine, and the F1 recorded for the split at export.
 
-    :param recorded: None where nothing is recorded for a split of this name and size
+    :param recorded: None if nothing is recorded for a split of this name and size
     """
 
     split: str
@@ -40,11 +40,11 @@ class CheckReport:
     """
     What was found on this machine.
 
-    :param files: files whose fingerprint was compared; a wrong one is an error before any of this
-    :param kernels: which arithmetic the processor will use
+    :param files: number of files with a verified fingerprint; a wrong fingerprint is an error before the check
+    :param kernels: the arithmetic that the processor uses
     :param entity_agreement: F1 of the entities found here against those that the original found at export
-    :param neighbours: texts that got another answer, by way of tagging
-    :param faults: what the limits do not allow
+    :param neighbours: number of texts with other entities, by the way of tagging
+    :param faults: the limits that are exceeded
     """
 
     files: int
@@ -55,15 +55,15 @@ class CheckReport:
     faults: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Give every figure as plain data."""
+        """Return every figure as plain data."""
         return asdict(self)
 
 
 def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: VerifyLimits) -> CheckReport:
     """
-    Compare what a bundle finds with what its original found.
+    Compare the entities that a bundle finds with those that its original found.
 
-    :param bundle: as :func:`described` gives it, its files compared with their fingerprints
+    :param bundle: as :func:`described` returns it, with verified fingerprints
     :param splits: labelled data to score on, by name
     """
     tagger = Tagger(bundle)
@@ -74,14 +74,18 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
     faults = []
     if agreed is not None and agreed < limits.min_entity_agreement:
         faults.append(
-            f"entity agreement with the original is {agreed:.4f}, at least {limits.min_entity_agreement:.4f} is asked"
+            f"entity agreement with the original is {agreed:.4f}, at least {limits.min_entity_agreement:.4f} is "
+            "required"
         )
+
     for row in rows:
         if row.original is not None and row.original - row.here > limits.max_f1_drop:
             less = row.original - row.here
             faults.append(f"F1 on {row.split} ({row.view}) is {row.here:.4f}, {less:.4f} less than at export")
+
     faults += neighbour_faults(neighbours)
     files = 0 if bundle.description is None else len(bundle.description.files)
+
     return CheckReport(files, kernels(bundle), agreed, neighbours, tuple(rows), tuple(faults))
 
 
@@ -89,7 +93,7 @@ def described(model: str) -> Bundle:
     """
     Load a folder that nerd-export wrote.
 
-    :raises ModelError: when it is another kind of model folder, or a file is missing or altered
+    :raises ModelError: when it is no bundle, or a file is missing or altered
     """
     bundle = Bundle.load(model)
     if bundle.description is None:
@@ -98,6 +102,7 @@ def described(model: str) -> Bundle:
             reason="not-bundle",
             file=model,
         )
+
     return bundle
 
 
@@ -108,14 +113,17 @@ def kernels(bundle: Bundle) -> str:
 
 
 def _agreement(tagger: Tagger) -> float | None:
-    """Compare with the entities recorded at export; None where the sample has changed since, or there is no record."""
+    """Return the agreement with the entities recorded at export; None without a record for the current sample."""
     path = tagger.bundle.model_file.parent / EXPECTED
     description = tagger.bundle.description
     if description is None or EXPECTED not in description.files:
         return None
+
     recorded = json.loads(path.read_text("utf-8"))
+    # Another version of the program may have other sample texts, on which nothing is recorded.
     if recorded["sha256"] != sha256_of(SAMPLE_FILE):
         return None
+
     return agreement(as_set(recorded["entities"]), entity_set(tagger.tag_arrays(sample_texts()).spans))
 
 
@@ -133,7 +141,7 @@ def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any
 
 
 def _scored(bundle: Bundle, tagger: Tagger, name: str, split: LabelledSplit) -> Sequence[F1Again]:
-    """Score a split, and find what was recorded for it."""
+    """Score a split, and look up the scores recorded for it."""
     found = evaluate(tagger, split.sentences)
     recorded = recorded_scores(bundle, name, found.sentences)
     return [

@@ -1,4 +1,4 @@
-"""The road from checkpoint to bundle: export, prepare, quantize, write, read back, judge, repair, describe."""
+"""The steps from checkpoint to bundle: export, rewrite, quantize, write, read back, judge, repair, describe."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ from nerd_export.models.lineage import Origin
 from nerd_export.models.networks import TorchNetwork, segment_batches
 from nerd_export.models.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
 from nerd_export.outputs import writing
-from nerd_export.quantization.recipe import Plan, Workshop
+from nerd_export.quantization.recipe import GraphBuilder, Plan
+from nerd_export.quantization.recipes import recipe_named
 from nerd_export.scoring.score_calibration import calibrated
 from nerd_onnx.errors import OptionError, VerificationError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
@@ -52,17 +53,17 @@ _VERSIONS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxru
 @dataclass(frozen=True)
 class ExportRequest:
     """
-    What to export and how.
+    The options of one export.
 
-    :param model: hub id or folder of a token-classification checkpoint or a bundle, or ``default`` for the model inside
+    :param model: hub id or folder of a token-classification checkpoint or bundle, or ``default`` for the default model
     :param average_with: further checkpoints or bundles, whose weights are averaged with the model's
     :param embeddings: form of the word embeddings; None for int8, or fp32 where nothing is quantized
     :param keep_fp32: names of linear layers that stay as they are
     :param level: whether label names have two levels (``person-actor``); None for what nerd-train recorded, or the
         bundle that is exported again
-    :param segment_tokens: longest segment; None for that bundle's, else the default
-    :param word_rule: what a word is; None for that bundle's, treebank's where nerd-train made the model, else pretokens
-    :param dataset: labelled data the bundle must not be worse on: a file, a folder or a hub id
+    :param segment_tokens: maximum length of a segment in tokens; None for the bundle's, or the default
+    :param word_rule: what a word is; None for the bundle's, treebank for a model of nerd-train, else pretokens
+    :param dataset: labelled data on which the bundle must not be worse: a file, a folder or a hub id
     :param evaluations: further labelled files to score original and bundle on, by the split's name; only reported
     :param notes: Markdown for the end of the card: data, attribution, limits
     :param texts: texts to compare on; None for the sample that comes with the program
@@ -88,14 +89,14 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was measured on the way: the verdict, what was kept for it, and the bundle's size."""
+    """The measurements of an export: the verdict of the gate, the repair, and the size of the bundle."""
 
     verdict: Verdict
     repair: Repair | None
     size_bytes: int
 
     def summary(self) -> dict[str, Any]:
-        """Give every figure as plain data."""
+        """Return every figure as plain data."""
         return {
             "comparison": self.verdict.summary(),
             "metrics": self.verdict.metrics,
@@ -116,32 +117,35 @@ class GateRefusalError(VerificationError):
         self.result = result
 
 
-def export_bundle(request: ExportRequest, tell: Callable[[str], None]) -> ExportResult:
+def export_bundle(request: ExportRequest, note: Callable[[str], None]) -> ExportResult:
     """
     Export a checkpoint as a bundle that passed the gate.
 
-    :param tell: receives a line a step
+    :param note: receives one line per step
     :raises ModelError: when the checkpoint cannot be loaded or exported
     :raises GateRefusalError: when the result differs too much; nothing is written then
     :raises OptionError: when an option does not fit the model or another option
     :raises TrainingDataError: when labelled data cannot be read, or has none of the model's types
     :raises OutputError: when the output cannot be written
     """
-    if request.keep_fp32 and request.quantize == "none":
+    if request.keep_fp32 and not recipe_named(request.quantize).record:
         raise OptionError(
             "--keep-fp32 cannot be combined with --quantize none, which keeps every layer in fp32; leave one of them "
             "out",
             reason="keep-without-quantize",
             option="--keep-fp32",
         )
+
     origin = Origin.of(request.model)
     if origin.bundle is not None and not request.notes:
-        tell(f"the notes on the card of {request.model} (data, licence, limits) are not taken over; give --notes")
-    checkpoint = with_average_weights(load_checkpoint(request.model, tell), request.average_with, tell)
+        note(f"the notes on the card of {request.model} (data, licence, limits) are not copied; give them with --notes")
+
+    checkpoint = with_average_weights(load_checkpoint(request.model, note), request.average_with, note)
     labels = origin.labels(checkpoint.names, request.level)
-    splits = labelled_splits(request.dataset, request.evaluations, labels, tell)
+    splits = labelled_splits(request.dataset, request.evaluations, labels, note)
+
     with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
-        job = _Job(request, checkpoint, labels, origin, folder=folder, scratch=Path(scratch), tell=tell)
+        job = _Job(request, checkpoint, labels, origin, folder=folder, scratch=Path(scratch), note=note)
         return job.run(splits)
 
 
@@ -157,10 +161,10 @@ class _Job:
         *,
         folder: Path,
         scratch: Path,
-        tell: Callable[[str], None],
+        note: Callable[[str], None],
     ) -> None:
         self._request, self._checkpoint, self._labels = request, checkpoint, labels
-        self._folder, self._scratch, self._tell = folder, scratch, tell
+        self._folder, self._scratch, self._note = folder, scratch, note
         self._texts = sample_texts() if request.texts is None else request.texts
         self._exported = scratch / "onnx"
         self._origin, self._lineage = origin, _lineage(request, origin)
@@ -169,19 +173,21 @@ class _Job:
         self._letter_case = sees_case(checkpoint.model.config.to_dict())
 
     def run(self, splits: Mapping[str, LabelledSplit]) -> ExportResult:
-        """Do it all; what is in the folder at the end is the bundle."""
+        """Run all steps; the folder then holds the bundle."""
         checkpoint = self._checkpoint
-        self._tell(f"exporting {self._request.model} with optimum, opset {OPSET}")
+        self._note(f"exporting {self._request.model} with optimum, opset {OPSET}")
         exported = export_onnx(checkpoint, self._exported)
         _require_positions(self._segment_tokens, self._exported)
         plain = folded(exported, letter_case=self._letter_case)
         graph = rewritten(plain)
         fp32 = self._write_fp32(graph)
+        # The same segments serve the means, the ranges, the rounding and the cost of layers, so they are made once.
         batches = segment_batches(fp32, self._texts)
-        workshop, original = Workshop(graph, partial(rewritten, plain), batches), TorchNetwork(checkpoint.model)
+        builder = GraphBuilder(graph, partial(rewritten, plain), batches)
+        original = TorchNetwork(checkpoint.model)
         plan = self._plan()
-        bundle = self._write(workshop, plan)
-        self._tell(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
+        bundle = self._write(builder, plan)
+        self._note(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
         kept = self._origin.calibration(self._labels, self._word_rule)
         gate = Gate(
             original,
@@ -193,29 +199,36 @@ class _Job:
         )
         verdict, repair = gate.judge(bundle), None
         faults = verdict.faults(self._request.limits)
-        if faults and plan.recipe != "none":
-            bundle, verdict, repair = self._repaired(gate, workshop, plan, batches, refused=bundle, verdict=verdict)
+        if faults and recipe_named(plan.recipe).record:
+            bundle, verdict, repair = self._repaired(gate, builder, plan, batches, refused=bundle, verdict=verdict)
+
+        # Measured last: the speed of the bundles that a repair tries does not matter.
         verdict = replace(verdict, speed=gate.speed(calibrated(bundle, verdict.calibration)))
         result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
         if still := verdict.faults(self._request.limits):
             raise GateRefusalError(_refusal(still, verdict, plan, repair), result)
         if kept is not None and verdict.calibration is kept:
             reason = (
-                "--dataset has too few entities to fit" if self._request.dataset else "there is no --dataset to fit"
+                "--dataset has too few entities to fit new ones"
+                if self._request.dataset
+                else "there is no --dataset to fit new ones"
             )
-            self._tell(f"scores and thresholds stay those of {self._request.model}: {reason} them on")
+            self._note(f"scores and thresholds stay those of {self._request.model}: {reason}")
+
         if verdict.comparison.note:
-            self._tell(verdict.comparison.note)
+            self._note(verdict.comparison.note)
+
         self._describe(bundle, original, result)
+
         return result
 
     def _plan(self) -> Plan:
         request = self._request
-        embeddings: Embeddings = request.embeddings or ("fp32" if request.quantize == "none" else "int8")
+        embeddings: Embeddings = request.embeddings or ("int8" if recipe_named(request.quantize).record else "fp32")
         return Plan(request.quantize, embeddings, tuple(request.keep_fp32))
 
     def _write_fp32(self, graph: ir.Model) -> Bundle:
-        """Write the graph as it is beside the bundle, to compare with it."""
+        """Write the fp32 graph to a folder of its own, to compare the bundle with it."""
         folder = self._scratch / "fp32"
         folder.mkdir()
         with writing(folder):
@@ -223,45 +236,47 @@ class _Job:
             self._description({"method": "none", "integer_products": False}).write(folder, _FOR_PEOPLE)
         return Bundle.load(folder)
 
-    def _write(self, workshop: Workshop, plan: Plan) -> Bundle:
+    def _write(self, builder: GraphBuilder, plan: Plan) -> Bundle:
         """Write the graph of a plan with its description, and read the bundle back as users will."""
         with writing(self._request.output):
-            model, record = workshop.build(plan)
+            model, record = builder.build(plan)
             write_model(self._folder, model, self._exported)
             self._description(record).write(self._folder, _FOR_PEOPLE)
         if plan.embeddings == "int8" and record["embeddings"] == "fp32":
-            self._tell("found no table of word embeddings to quantize; they stay fp32")
+            self._note("found no table of word embeddings to quantize; they stay fp32")
         return Bundle.load(self._folder)
 
     def _repaired(
         self,
         gate: Gate,
-        workshop: Workshop,
+        builder: GraphBuilder,
         plan: Plan,
         batches: Sequence[EncodedBatch],
         *,
         refused: Bundle,
         verdict: Verdict,
     ) -> tuple[Bundle, Verdict, Repair]:
-        """Keep the layers that cost most in fp32 until the gate passes; without success, give what failed."""
+        """Keep the costliest layers in fp32 until the gate passes; return the refused bundle if it never does."""
         faults = verdict.faults(self._request.limits)
-        self._tell(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
+        self._note(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
         speed_before = gate.speed(calibrated(refused, verdict.calibration))
-        costs = layer_costs(workshop, plan, batches, self._scratch)
+        costs = layer_costs(builder, plan, batches, self._scratch)
         verdicts: dict[int, Verdict] = {}
 
         def passes(names: Sequence[str]) -> bool:
-            self._tell(f"keeping {len(names)} of {len(costs)} in fp32: {', '.join(map(title, names[-3:]))}")
-            verdicts[len(names)] = gate.judge(self._write(workshop, plan.keeping(names)))
+            self._note(f"keeping {len(names)} of {len(costs)} in fp32: {', '.join(map(title, names[-3:]))}")
+            verdicts[len(names)] = gate.judge(self._write(builder, plan.keeping(names)))
             return not verdicts[len(names)].faults(self._request.limits)
 
         kept = fewest_kept(costs, passes)
-        bundle = self._write(workshop, plan.keeping(kept or []))
+        # The bisection may have ended on another number of layers, so the bundle is written again.
+        bundle = self._write(builder, plan.keeping(kept or []))
         found = verdicts[len(kept)] if kept else verdict
+
         return bundle, found, Repair(costs, kept or [], faults, speed_before)
 
     def _describe(self, bundle: Bundle, original: TorchNetwork, result: ExportResult) -> None:
-        """Write what the original finds, the card, and the description with every figure."""
+        """Write the entities that the original finds, the card, and the description with every figure."""
         request, verdict = self._request, result.verdict
         card = bundle_card(
             request.output.name,
@@ -276,6 +291,7 @@ class _Job:
         tagger = Tagger(calibrated(bundle, verdict.calibration), TagOptions(threads=1), network=original)
         expected = sorted(entity_set(tagger.tag_arrays(sample_texts()).spans))
         tagger.close()
+
         with writing(request.output):
             write_expected(self._folder, expected)
             (self._folder / CARD).write_text(card + notes, "utf-8")
@@ -301,10 +317,11 @@ class _Job:
 
 
 def _lineage(request: ExportRequest, origin: Origin) -> dict[str, Any]:
-    """Say where the model comes from; folders are named by their last part, never by a path."""
+    """Return where the model comes from; folders are named by their last part, never by a path."""
     training = origin.training
     recipe = training.get("recipe", {})
     return {
+        # Names only: a path would reveal the folders of the machine to everybody who gets the bundle.
         "checkpoint": Path(request.model).name,
         "bundle": origin.bundle
         and {
@@ -325,10 +342,11 @@ def _and_splits(splits: Mapping[str, LabelledSplit]) -> str:
 
 
 def _refusal(faults: Sequence[str], verdict: Verdict, plan: Plan, repair: Repair | None) -> str:
-    """Say in one line why there is no bundle, and what to do."""
+    """Return one line on why there is no bundle and what to do."""
     tried = "; keeping layers in fp32 did not help" if repair else ""
     wider = "--min-agreement, --max-labels-changed and --max-f1-drop"
-    other = "" if plan.recipe == "none" else f"Export with --quantize {_safer(plan)}, or allow"
+    safer = recipe_named(plan.recipe).safer
+    other = "" if safer is None else f"Export with --quantize {safer}, or allow"
     return (
         f"the exported model differs too much from its PyTorch original: {'; '.join(faults)} (largest logit difference "
         f"{verdict.comparison.max_logit_difference:.3g}, on {verdict.comparison.texts} texts{tried}). No bundle was "
@@ -336,12 +354,8 @@ def _refusal(faults: Sequence[str], verdict: Verdict, plan: Plan, repair: Repair
     )
 
 
-def _safer(plan: Plan) -> str:
-    return {"int8-static": "int8", "int8": "int8-weights"}.get(plan.recipe, "none")
-
-
 def _require_positions(segment_tokens: int, exported: Path) -> None:
-    """Refuse segments longer than the model's positions: short texts would pass, and long ones crash."""
+    """Refuse segments longer than the model's positions: short texts would work, and long ones would crash."""
     limit = longest_input(json.loads((exported / "config.json").read_text("utf-8")), exported)
     if segment_tokens > limit:
         raise OptionError(

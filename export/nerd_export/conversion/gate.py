@@ -1,4 +1,4 @@
-"""The gate: what is measured before a bundle may exist, and what makes it refused."""
+"""The gate: the measurements on an exported bundle, and the limits that decide whether it is refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LabelledSplit:
 @dataclass(frozen=True)
 class F1Row:
     """
-    Entity F1 of the three forms of a model on one split, seen one way.
+    Entity F1 of the original, the fp32 graph and the bundle on one split, in one view.
 
     :param view: a key of :data:`VIEWS`
     :param difference: bundle minus original, with its 95% interval
@@ -86,14 +86,14 @@ class Speed:
 @dataclass(frozen=True)
 class Verdict:
     """
-    Everything the gate measured of one candidate.
+    Everything the gate measured on one bundle.
 
     :param comparison: bundle against original, on texts
     :param fp32: fp32 ONNX against original, on the same texts
-    :param neighbours: texts that got another answer, by way of tagging
+    :param neighbours: number of texts with other entities, by the way of tagging
     :param sizes: bytes of the original's weights, the fp32 graph, and the bundle's
-    :param calibration: what makes probabilities of the bundle's scores, and weighs fine types, for ``nerd.json``; None
-        where nothing is fitted
+    :param calibration: calibration of scores and weights of fine labels, as ``nerd.json`` records it; None
+        if nothing was fitted
     """
 
     comparison: Comparison
@@ -106,25 +106,29 @@ class Verdict:
     calibration: Mapping[str, Any] | None = None
 
     def faults(self, limits: VerifyLimits) -> list[str]:
-        """Say what the limits do not allow; empty for a bundle that passes."""
+        """Return a message for each limit that the bundle exceeds; empty for a bundle that passes."""
         found = self.comparison
         faults = [] if found.max_logit_difference < float("inf") else ["its logits are not finite"]
         if found.labels_changed > limits.max_labels_changed:
             faults.append(f"{found.labels_changed:.2%} of labels changed, at most {limits.max_labels_changed:.2%} may")
+
         if found.entity_agreement < limits.min_entity_agreement:
             faults.append(
-                f"entity agreement is {found.entity_agreement:.4f}, at least {limits.min_entity_agreement:.4f} is asked"
+                f"entity agreement is {found.entity_agreement:.4f}, at least {limits.min_entity_agreement:.4f} is "
+                "required"
             )
+
         dropped = [row for row in self.rows if row.gated and -row.difference.value > limits.max_f1_drop]
         faults += [
             f"F1 on {row.split} ({VIEWS[row.view]}) fell by {-row.difference.value:.4f}, "
             f"at most {limits.max_f1_drop:.4f} may"
             for row in dropped
         ]
+
         return faults + neighbour_faults(self.neighbours)
 
     def summary(self) -> dict[str, Any]:
-        """Give every figure as plain data."""
+        """Return every figure as plain data."""
         return {
             **self.comparison.summary(),
             "fp32": self.fp32.summary(),
@@ -137,14 +141,14 @@ class Verdict:
 
 class Gate:
     """
-    Judges candidates against one original. What does not change from candidate to candidate is measured once.
+    Compares exported bundles with one original. What does not change from bundle to bundle is measured once.
 
     :param original: the PyTorch model
     :param fp32: the exported model as a bundle in fp32
     :param original_bytes: size of the original's weights
     :param texts: texts to compare on
     :param splits: labelled data by name
-    :param calibration: what decides candidates where nothing can be fitted, as recorded; None for word by word
+    :param calibration: recorded calibration to use if none can be fitted; None to decide word by word
     """
 
     def __init__(
@@ -163,7 +167,7 @@ class Gate:
         self._fp32_network = Remembered(open_network(fp32))
 
     def judge(self, bundle: Bundle) -> Verdict:
-        """Measure a candidate, as it is on disk."""
+        """Measure a bundle as it is on disk."""
         sizes = {
             "original": self._original_bytes,
             "fp32": self._fp32.model_file.stat().st_size,
@@ -175,13 +179,17 @@ class Gate:
             decided = calibrated(bundle, calibration)
             comparison = compare(decided, self._remembered, self._texts, network)
         except NotFiniteError:
+            # NaN logits are a refusal like any other, with its table and report, and not a crash.
             fp32_comparison = self._compared_fp32(self._fp32)
             nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, fp32_comparison.entities)
             return Verdict(nothing, fp32_comparison, (), {}, sizes)
+
+        # The calibration of the bundle decides for all, so that differences come from the networks alone.
         fp32_comparison = self._compared_fp32(replace(self._fp32, calibration=decided.calibration))
         neighbours = changed_by_neighbours(decided, self._texts)
         rows: list[F1Row] = []
         metrics: dict[str, Any] = {}
+
         for name, split in self._splits.items():
             original = _evaluated(decided, split.sentences, self._remembered, threads=1)
             fp32 = _evaluated(decided, split.sentences, self._fp32_network)
@@ -193,6 +201,7 @@ class Gate:
                 "fp32": fp32.summary(),
                 "bundle": found.summary(),
             }
+
         return Verdict(
             comparison, fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics, calibration=calibration
         )
@@ -201,10 +210,11 @@ class Gate:
         return compare(fp32, self._remembered, self._texts, self._fp32_network)
 
     def _calibration(self, bundle: Bundle, network: Network) -> Mapping[str, Any] | None:
-        """Fit the scores of what the bundle finds in the split it is held to; all three forms are decided by it."""
+        """Fit the calibration on the gated split; original, fp32 graph and bundle are all decided by it."""
         fitted_on = next((name for name, split in self._splits.items() if split.gated), None)
         if fitted_on is None:
             return self._kept_calibration
+
         tagger = Tagger(bundle, network=network)
         try:
             splits = {name: split.sentences for name, split in self._splits.items()}
@@ -214,9 +224,9 @@ class Gate:
 
     def speed(self, candidate: Bundle) -> Speed:
         """
-        Time the three forms of the model on the first of the texts, one after the other in every round.
+        Time original, fp32 graph and bundle on the first texts. Each round runs all three: load affects all alike.
 
-        :param candidate: with its calibration, which decides for all three
+        :param candidate: the bundle with its calibration, which decides for all three
         """
         texts = first_of(self._texts, len, _TIMED_CHARACTERS)
         taggers = {
@@ -225,15 +235,20 @@ class Gate:
             "bundle": Tagger(candidate),
         }
         seconds: dict[str, list[float]] = {name: [] for name in taggers}
+
         for _ in range(_TIMED_ROUNDS):
             for name, tagger in taggers.items():
                 begin = time.perf_counter()
                 tagger.tag_arrays(texts)
                 seconds[name].append(time.perf_counter() - begin)
+
         for tagger in taggers.values():
             tagger.close()
+
         rates = {name: round(len(texts) / statistics.median(values), 1) for name, values in seconds.items()}
+        # The median of ratios within rounds: other load on the machine hits both sides of a ratio.
         ratios = [before / after for before, after in zip(seconds["original"], seconds["bundle"], strict=True)]
+
         return Speed(len(texts), **rates, ratio=round(statistics.median(ratios), 3))
 
 
@@ -248,7 +263,7 @@ def _evaluated(
 
 
 def _rows(name: str, split: LabelledSplit, original: Evaluation, fp32: Evaluation, found: Evaluation) -> list[F1Row]:
-    """Make a row of F1 for each way of looking at a split."""
+    """Return one row of F1 per view of a split."""
     rows = []
     for view in original.views:
         before, after = original.views[view], found.views[view]
@@ -265,4 +280,5 @@ def _rows(name: str, split: LabelledSplit, original: Evaluation, fp32: Evaluatio
                 labels={name: (then[name], now[name]) for name in then},
             )
         )
+
     return rows

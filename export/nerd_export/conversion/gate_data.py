@@ -1,4 +1,4 @@
-"""Labelled data for the gate: files, folders and hub data sets, checked against the model's labels."""
+"""Read labelled data for the gate from files, folders and the hub, and compare its labels with the model's."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ _SHOWN_TYPES = 6
 
 
 def labelled_splits(
-    dataset: str | None, evaluations: Mapping[str, Path], labels: LabelSet, tell: Callable[[str], None]
+    dataset: str | None, evaluations: Mapping[str, Path], labels: LabelSet, note: Callable[[str], None]
 ) -> dict[str, LabelledSplit]:
     """
     Read the data that the gate decides on, as ``validation``, and further files that are only reported.
 
     :param dataset: a file, a folder with a validation file, or a hub id; None for none
-    :param tell: receives what the user should know of the data
-    :raises TrainingDataError: when data cannot be read, is faulty, or has none of the model's entity types
+    :param note: receives what the user should know about the data
+    :raises TrainingDataError: when data cannot be read, is invalid, or has none of the model's labels
     """
     splits = {}
     if dataset is not None:
         found = _validation(dataset, labels)
-        splits["validation"] = LabelledSplit(Path(found.source).name, _checked(found, labels, tell))
+        splits["validation"] = LabelledSplit(Path(found.source).name, _checked(found, labels, note))
+
     for name, path in evaluations.items():
         split = read_file(path, TAG_COLUMNS[_level(labels)])
-        splits[name] = LabelledSplit(path.name, _checked(split, labels, tell), gated=False)
+        splits[name] = LabelledSplit(path.name, _checked(split, labels, note), gated=False)
+
     return splits
 
 
@@ -48,8 +50,8 @@ def _validation(dataset: str, labels: LabelSet) -> Split:
     return load_split(dataset, TrainConfig.dataset_config, "validation", _level(labels), None)
 
 
-def _checked(split: Split, labels: LabelSet, tell: Callable[[str], None]) -> Sequence[Sentence]:
-    """Check the rows, and that the model knows their entity types."""
+def _checked(split: Split, labels: LabelSet, note: Callable[[str], None]) -> Sequence[Sentence]:
+    """Check the rows, and that the model has some of their labels."""
     sentences = sound_sentences(split)
     types = {span[2] for s in sentences for span in gold_spans(s, labels, fine=labels.has_fine_level)}
     known = set(labels.fine_types)
@@ -61,7 +63,8 @@ def _checked(split: Split, labels: LabelSet, tell: Callable[[str], None]) -> Seq
             file=split.source,
         )
     if unknown := types - known:
-        tell(f"{split.source}: the model has no label for {_some(unknown)}; it cannot find these entities")
+        note(f"{split.source}: the model has no label for {_some(unknown)}; it cannot find these entities")
+
     return sentences
 
 

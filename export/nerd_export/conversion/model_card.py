@@ -1,4 +1,4 @@
-"""The card of a bundle: what it is, where it comes from, and every figure that was measured on the way."""
+"""The card of a bundle: what it is, where it comes from, and every measured figure."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def bundle_card(
     calibration: Mapping[str, Any] | None = None,
 ) -> str:
     """
-    Write the bundle's ``README.md``, with the metadata that the Hugging Face hub reads.
+    Return the text of the bundle's ``README.md``, with the metadata that the Hugging Face hub reads.
 
-    :param texts: number of texts it was compared on
-    :param calibration: how scores become probabilities, as recorded; None where nothing was fitted
+    :param texts: number of texts on which the bundle was compared
+    :param calibration: recorded calibration of the scores; None if nothing was fitted
     """
     return f"""---
 {_front_matter(name, bundle, lineage, verdict)}
@@ -66,17 +66,18 @@ Exported and measured on {_machine()} with {_versions(lineage)}.
 
 
 def _case_note(bundle: Bundle) -> str:
-    """Say what other programs leave out."""
+    """Return the note on letter case, which other programs do not pass to the model."""
     if not bundle.letter_case:
         return ""
     return (
-        " There every text is as if in lower case, and less is\nfound: `nerd-tag` tells the model letter case through "
-        "`token_type_ids` (of each word: 0 no capital, 1 one in\nfront, 2 capitals only, 3 other), which stay 0 there."
+        " They do not pass letter case, so that fewer\nentities are found: `nerd-tag` passes the case of each word as "
+        "`token_type_ids` (0 no capital, 1 a capital in\nfront, 2 capitals only, 3 other), and other programs leave "
+        "them 0."
     )
 
 
 def verdict_table(verdict: Verdict) -> str:
-    """Write what the gate measured as Markdown: three forms of the model beside each other."""
+    """Return the measurements of the gate as a Markdown table: original, fp32 graph and bundle side by side."""
     found, fp32, speed, sizes = verdict.comparison, verdict.fp32, verdict.speed, verdict.sizes
     rows = [
         ("entity agreement (F1)", "", f"{fp32.entity_agreement:.4f}", f"{found.entity_agreement:.4f}", ""),
@@ -94,8 +95,10 @@ def verdict_table(verdict: Verdict) -> str:
     ]
     if speed:
         rates = (f"{rate:,.1f}" for rate in (speed.original, speed.fp32, speed.bundle))
-        rows.append(("texts a second, this machine", *rates, f"{speed.ratio:.2f} times"))
+        rows.append(("texts per second, this machine", *rates, f"{speed.ratio:.2f} times"))
+
     lines = ["| | PyTorch | fp32 ONNX | bundle | bundle against PyTorch |", "|---|---|---|---|---|"]
+
     return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
 
@@ -106,7 +109,7 @@ def _f1_cells(row: F1Row) -> tuple[str, str, str, str, str]:
 
 
 def _front_matter(name: str, bundle: Bundle, lineage: Mapping[str, Any], verdict: Verdict) -> str:
-    """Make the card's metadata with the hub's own library, results in its ``model-index``."""
+    """Return the metadata of the card, made by the hub's own library, with the results in its ``model-index``."""
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [
@@ -142,27 +145,30 @@ def _levels(labels: LabelSet) -> str:
 
 
 def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
-    """Say what a score means."""
+    """Yield the section on the meaning of scores."""
     if calibration is None:
         return
+
     errors = ", ".join(f"{name} {error:.4f}" for name, error in calibration["expected_calibration_error"].items())
     before = ", ".join(f"{name} {error:.4f}" for name, error in calibration["before"].items())
+    fitted_on = calibration["fitted_on"]
     yield (
         "\n## Scores\n\nA score is the probability that borders and coarse type of an entity are right: "
-        f"{calibration['method']}, fitted on {calibration['fitted_on']['candidates']:,} runs of words in plain text of "
-        f"{calibration['fitted_on']['split']} that may be an entity; of those that overlap the likeliest is taken. "
-        f"Expected calibration error: {errors}; of the words' mean probability: {before}. Entities "
-        f"below {calibration['f1_threshold']:.3f} are left out unless `--min-score` says otherwise: so F1 was about "
-        "best on the same text, each fifth of it judged by a fit on the others.\n"
+        f"{calibration['method']}, fitted on {fitted_on['candidates']:,} candidates in the plain text of "
+        f"{fitted_on['split']}. Of candidates that overlap, the most probable is taken. Expected calibration error: "
+        f"{errors}; of the mean probability of the words: {before}. Entities with a score below "
+        f"{calibration['f1_threshold']:.3f} are left out (change this with `--min-score`): with this threshold, F1 was "
+        "about best on the same text, in five-fold cross-validation.\n"
     )
+
     right = calibration.get("fine_types_right", {})
     if any(share["with"] != share["without"] for share in right.values()):
         shares = ", ".join(f"{name} {share['with']:.1%} ({share['without']:.1%})" for name, share in right.items())
         yield (
-            "\nAn entity's fine type is the one of its coarse type with the largest probability times a weight "
-            "(`fine_weights` in `nerd.json`), fitted on the same text: some types are more frequent there than in what "
-            "the network was trained on. Where borders and coarse type are right, so is the fine type in (without "
-            f"weights in): {shares}.\n"
+            "\nThe fine type of an entity is the one with the largest probability times a weight (`fine_weights` in "
+            "`nerd.json`), fitted on the same text: some types are more frequent there than in the training data. "
+            "Share of entities with the right fine type, where borders and coarse type are right (without weights): "
+            f"{shares}.\n"
         )
 
 
@@ -171,18 +177,19 @@ def _note(verdict: Verdict) -> str:
 
 
 def _repaired(repair: Repair | None) -> Iterator[str]:
-    """Yield the section on what the sensitivity pass kept."""
+    """Yield the section on the layers that the sensitivity pass kept in fp32."""
     if repair is None:
         return
-    yield f"\n## Kept in fp32\n\nWith everything in 8 bits it was refused ({'; '.join(repair.faults)}); then it tagged "
-    yield f"{repair.speed_before.bundle:,.1f} texts a second. What each layer costs alone (mean square difference "
-    yield "of the logits, in units of their variance), the worst first:\n\n| layer | cost | now |\n|---|---|---|\n"
+    yield f"\n## Kept in fp32\n\nWith everything in 8 bits the gate refused it ({'; '.join(repair.faults)}); its "
+    yield f"speed was {repair.speed_before.bundle:,.1f} texts per second. The cost of each layer alone (mean "
+    yield "square difference of the logits, in units of their variance), the highest first:\n\n"
+    yield "| layer | cost | now |\n|---|---|---|\n"
     for cost in repair.costs[: max(_SHOWN_COSTS, len(repair.kept) + 2)]:
         yield f"| {title(cost.name)} | {cost.error:.2e} | {'fp32' if cost.name in repair.kept else 'int8'} |\n"
 
 
 def _by_label(rows: Sequence[F1Row]) -> Iterator[str]:
-    """Yield F1 of every entity type, at the finest level, on given words of the first split."""
+    """Yield the section with F1 of every label, at the finest level, on given words of the first split."""
     views = [row for row in rows if row.split == rows[0].split and row.view.endswith("words")]
     if not views:
         return
@@ -193,14 +200,15 @@ def _by_label(rows: Sequence[F1Row]) -> Iterator[str]:
 
 
 def _source(lineage: Mapping[str, Any]) -> str:
-    """Name what was exported; the checkpoint behind a bundle was not there to be compared with."""
+    """Return what was exported. A bundle stands in for its original, whose checkpoint was not available."""
     bundle = lineage["bundle"]
     if bundle is None:
         return f"Checkpoint `{lineage['checkpoint']}`"
+
     behind = bundle["lineage"].get("checkpoint")
     return (
-        f"Exported again from the bundle `{lineage['checkpoint']}` (graph {bundle['sha256'][:12]}), whose weights,\n"
-        f"read off its graph, are the PyTorch original here; behind it: checkpoint `{behind}`"
+        f"Exported again from the bundle `{lineage['checkpoint']}` (graph {bundle['sha256'][:12]}). The\n"
+        f"PyTorch original here has the weights of that graph. The bundle was exported from checkpoint `{behind}`"
     )
 
 
@@ -219,7 +227,7 @@ def _averaged(lineage: Mapping[str, Any]) -> str:
 
 
 def _machine() -> str:
-    return f"{processor_kind()} ({', '.join(cpu_features()) or 'no features told'})"
+    return f"{processor_kind()} ({', '.join(cpu_features()) or 'no known features'})"
 
 
 def _versions(lineage: Mapping[str, Any]) -> str:

@@ -13,12 +13,12 @@ from nerd_export.conversion.sensitivity import LayerCost
 @dataclass(frozen=True)
 class Repair:
     """
-    What the sensitivity pass did.
+    The result of the sensitivity pass.
 
-    :param costs: what each layer costs alone, the worst first
-    :param kept: layers and embeddings that stay fp32 for it
-    :param faults: what was wrong before
-    :param speed_before: with everything quantized
+    :param costs: cost of quantizing each layer alone, the highest first
+    :param kept: layers and embeddings that stay fp32
+    :param faults: the limits exceeded before the repair
+    :param speed_before: speed with everything quantized
     """
 
     costs: Sequence[LayerCost]
@@ -27,7 +27,7 @@ class Repair:
     speed_before: Speed
 
     def summary(self) -> dict[str, Any]:
-        """Give it as plain data."""
+        """Return the repair as plain data."""
         costs = [{"layer": cost.name, "error": round(cost.error, 8)} for cost in self.costs]
         return {
             "because": list(self.faults),

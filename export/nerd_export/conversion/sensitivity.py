@@ -1,4 +1,4 @@
-"""Find the layers that int8 hurts most, and keep as few of them in fp32 as the gate asks for."""
+"""Find the layers on which int8 has the largest effect, and keep as few of them in fp32 as the gate requires."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from nerd_export.conversion.verify import first_of
 from nerd_export.graph.linear import plain_name
-from nerd_export.quantization.recipe import EMBEDDINGS, Plan, Workshop
+from nerd_export.quantization.recipe import EMBEDDINGS, GraphBuilder, Plan
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
@@ -23,7 +23,7 @@ _TOKENS = 2_000  # enough to rank layers by
 @dataclass(frozen=True)
 class LayerCost:
     """
-    What quantizing one layer alone costs.
+    The effect of quantizing one layer alone.
 
     :param name: the linear layer, or ``embeddings``
     :param error: mean square difference of the logits from fp32's, in units of their variance
@@ -33,34 +33,37 @@ class LayerCost:
     error: float
 
 
-def layer_costs(workshop: Workshop, plan: Plan, batches: Sequence[EncodedBatch], scratch: Path) -> list[LayerCost]:
+def layer_costs(builder: GraphBuilder, plan: Plan, batches: Sequence[EncodedBatch], scratch: Path) -> list[LayerCost]:
     """
-    Quantize each layer alone and measure what it does to the logits, the worst first.
+    Quantize each layer alone and measure the effect on the logits; the highest cost comes first.
 
-    :param plan: says which layers there are to quantize, and how
+    :param plan: the recipe and the layers to quantize
     :param batches: real segments
-    :param scratch: folder for the graphs
+    :param scratch: folder for temporary graphs
     """
     sample = first_of(batches, lambda batch: batch.ids.size, _TOKENS)
-    expected = _logits(workshop.build(Plan("none", "fp32"))[0], sample, scratch)
+    expected = _logits(builder.build(Plan("none", "fp32"))[0], sample, scratch)
     spread = float(np.concatenate([found.ravel() for found in expected]).var()) or 1.0
-    names = workshop.names(plan)
+    names = builder.names(plan)
     costs = []
+
     for name in names:
         alone = plan.keeping([other for other in names if other != name])
-        found = _logits(workshop.build(alone)[0], sample, scratch)
+        found = _logits(builder.build(alone)[0], sample, scratch)
+        # Relative to the variance of the logits, so that costs of different models can be compared.
         squares = [((one - other) ** 2).ravel() for one, other in zip(found, expected, strict=True)]
         error = float(np.concatenate(squares).mean()) / spread
         costs.append(LayerCost(name, error if np.isfinite(error) else float("inf")))
+
     return sorted(costs, key=lambda cost: -cost.error)
 
 
 def fewest_kept(costs: Sequence[LayerCost], passes: Callable[[Sequence[str]], bool]) -> list[str] | None:
     """
-    Find how many of the worst layers must stay fp32: doubled until the gate passes, then halved back.
+    Find how many of the costliest layers must stay fp32: double the number until the gate passes, then bisect.
 
-    :param passes: judges the bundle that keeps these layers
-    :return: the layers to keep, or None when half of them is not enough: then 8 bits buy next to nothing
+    :param passes: whether the bundle that keeps these layers passes the gate
+    :return: the layers to keep, or None if half of them is not enough: then quantization saves next to nothing
     """
     names = [cost.name for cost in costs]
     failed, count = 0, 1
@@ -68,12 +71,14 @@ def fewest_kept(costs: Sequence[LayerCost], passes: Callable[[Sequence[str]], bo
         failed, count = count, min(2 * count, len(names) // 2)
         if count <= failed:
             return None
+
     while count - failed > 1:
         middle = (failed + count) // 2
         if passes(names[:middle]):
             count = middle
         else:
             failed = middle
+
     return names[:count]
 
 

@@ -12,7 +12,7 @@ from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
-EXPECTED = "expected.json"  # what the original finds in the sample, in the bundle's folder
+EXPECTED = "expected.json"  # file in the bundle: the entities that the original finds in the sample
 
 T = TypeVar("T")
 Entities = set[tuple[int, ...]]  # text, start, end, label, fine label: indices into the label set
@@ -21,7 +21,7 @@ Entities = set[tuple[int, ...]]  # text, start, end, label, fine label: indices 
 @dataclass(frozen=True)
 class Comparison:
     """
-    How far a network stands from the original.
+    How much a network differs from the original.
 
     :param texts: texts compared
     :param tokens: tokens compared, special ones included
@@ -40,16 +40,16 @@ class Comparison:
 
     @property
     def note(self) -> str | None:
-        """What the user must know of a comparison that says little, or None."""
+        """A warning if the comparison means little, else None."""
         if self.entities:
             return None
         return (
-            f"the original finds no entity in the texts compared: on {self.texts} texts their agreement says nothing; "
+            f"the original finds no entity in the {self.texts} texts compared, so the agreement means nothing; "
             "give --texts with entities in them"
         )
 
     def summary(self) -> dict[str, Any]:
-        """Give the figures as plain data, and the note where there is one."""
+        """Return the figures as plain data, with the note if there is one."""
         figures = {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
         return figures | ({"note": self.note} if self.note else {})
 
@@ -65,12 +65,14 @@ def compare(bundle: Bundle, original: Network, texts: Sequence[str], exported: N
     exported_tagger = Tagger(bundle, network=exported)
     observed = Observed(original, exported_tagger.network)
     original_tagger = Tagger(bundle, TagOptions(threads=1), network=observed)
+
     try:
         expected = entity_set(original_tagger.tag_arrays(texts).spans)
         found = entity_set(exported_tagger.tag_arrays(texts).spans)
     finally:
         original_tagger.close()
         exported_tagger.close()
+
     return Comparison(
         texts=len(texts),
         tokens=observed.tokens,
@@ -82,7 +84,7 @@ def compare(bundle: Bundle, original: Network, texts: Sequence[str], exported: N
 
 
 def first_of(items: Iterable[T], size: Callable[[T], int], enough: int) -> list[T]:
-    """Take items from the front until their sizes add up to enough."""
+    """Return the first items whose sizes add up to at least ``enough``."""
     taken, total = [], 0
     for item in items:
         taken.append(item)
@@ -98,11 +100,11 @@ def agreement(one: Entities, other: Entities) -> float:
 
 
 def entity_set(spans: Spans) -> Entities:
-    """Give entities as a set of (text, start, end, label, fine label)."""
+    """Return entities as a set of (text, start, end, label, fine label)."""
     columns = (spans.row, spans.start, spans.end, spans.label, spans.fine)
     return as_set(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def as_set(rows: Iterable[Sequence[int]]) -> Entities:
-    """Give entities that were read from JSON as a set."""
+    """Return entities that were read from JSON as a set."""
     return {tuple(row) for row in rows}

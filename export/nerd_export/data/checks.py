@@ -1,4 +1,4 @@
-"""Check labelled data before an hour of training is spent on it."""
+"""Check labelled data before training begins: training takes hours, and the check seconds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SHOWN = 5
 @dataclass(frozen=True)
 class Sentence:
     """
-    A checked sentence: words without holes, a tag name a word.
+    A checked sentence: no word is missing, and each word has a tag name.
 
-    :param unknown: words whose tag is not known; ``tags`` says ``O`` there
-    :param weight: of its words in the training loss
+    :param unknown: indices of words whose tag is not known; ``tags`` has ``O`` there
+    :param weight: weight of its words in the training loss
     """
 
     tokens: tuple[str, ...]
@@ -28,7 +28,7 @@ class Sentence:
     weight: float = 1.0
 
     def known_tags(self) -> list[str | None]:
-        """Give the tag of each word, None where it is not known."""
+        """Return the tag of each word; None where it is not known."""
         return [None if i in self.unknown else tag for i, tag in enumerate(self.tags)]
 
 
@@ -37,15 +37,15 @@ class Reading:
     """
     How training sentences are read, beyond their words and tags.
 
-    :param null_is_unknown: a null tag is one that nobody knows; otherwise it is a fault
-    :param tier_weights: weight of the sentences of a tier, as the file's ``tier`` column names it; 1 for others
+    :param null_is_unknown: whether a null tag means an unknown tag; otherwise it is an error
+    :param tier_weights: weight of the sentences of each tier in the file's column ``tier``; 1 for other tiers
     """
 
     null_is_unknown: bool = False
     tier_weights: Mapping[str, float] = field(default_factory=dict)
 
     def sentence(self, row: Row, tag_names: Sequence[str] | None) -> Sentence:
-        """Make a sentence of a row without fault."""
+        """Return the sentence of a valid row."""
         tags = row.tags or ()
         unknown = frozenset(i for i, tag in enumerate(tags) if tag is None)
         weight = self.tier_weights.get(str(row.tier), 1.0)
@@ -58,11 +58,11 @@ _STRICT = Reading()
 @dataclass(frozen=True)
 class Problem:
     """
-    What is wrong with a row, or with a whole split.
+    A problem of a row, or of a whole split.
 
     :param where: the place of the row, or the source of the split
-    :param reason: what is wrong, in kebab-case
-    :param text: the same for people
+    :param reason: the problem in kebab-case
+    :param text: the problem in words
     """
 
     where: str
@@ -76,16 +76,16 @@ class Problem:
 
 @dataclass
 class Findings:
-    """What a check found: problems stop the training, notes are only told."""
+    """The results of a check: problems stop the training, notes are only shown."""
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def raise_problems(self) -> None:
         """
-        Raise when anything was found that training must not go on with.
+        Raise an error if the check found any problem.
 
-        :raises TrainingDataError: naming the first few places and how many there are
+        :raises TrainingDataError: with the first few places and the number of problems
         """
         if self.problems:
             raise TrainingDataError(
@@ -101,16 +101,17 @@ def check_split(
     split: Split, known: Sequence[str] | None, findings: Findings, reading: Reading = _STRICT
 ) -> list[Sentence]:
     """
-    Turn rows into sentences and collect what is wrong with them.
+    Turn rows into sentences and collect their problems.
 
     :param known: tag names that may occur; None to accept any
     :param findings: receives every problem and note
     :param reading: what a null tag and a tier mean
-    :return: the sentences without fault, in file order
+    :return: the valid sentences, in file order
     """
     sentences: list[Sentence] = []
     empty: list[str] = []
     for row in split.rows:
+        # Empty sentences occur in published data sets and are harmless, so they are only reported.
         if row.tokens is not None and row.tags is not None and not row.tokens and not row.tags:
             empty.append(row.where)
             continue
@@ -119,18 +120,21 @@ def check_split(
             findings.problems.append(Problem(row.where, *problem))
         else:
             sentences.append(reading.sentence(row, split.tag_names))
+
     if empty:
         findings.notes.append(f"{len(empty)} empty sentence(s) left out: {_first(empty)}")
+
     if not sentences:
         findings.problems.append(Problem(split.source, "no-sentence", "no usable sentence in this split"))
+
     return sentences
 
 
 def sound_sentences(split: Split) -> list[Sentence]:
     """
-    Give the sentences of a split in which nothing may be wrong; any tags may occur.
+    Return the sentences of a split that must have no invalid row; any tags may occur.
 
-    :raises TrainingDataError: naming the first faults
+    :raises TrainingDataError: with the first problems
     """
     findings = Findings()
     sentences = check_split(split, None, findings)
@@ -140,9 +144,9 @@ def sound_sentences(split: Split) -> list[Sentence]:
 
 def check_tiers(splits: Sequence[Split], weights: Mapping[str, float]) -> None:
     """
-    Check that each tier to weigh occurs.
+    Check that each tier with a weight occurs in the data.
 
-    :raises OptionError: naming those that do not, and those that there are
+    :raises OptionError: with the tiers that do not occur, and those that do
     """
     there = {str(row.tier) for split in splits for row in split.rows if row.tier is not None}
     if missing := sorted(set(weights) - there):
@@ -156,12 +160,12 @@ def check_tiers(splits: Sequence[Split], weights: Mapping[str, float]) -> None:
 
 
 def shared_sentences(train: Iterable[Sentence], evaluation: Iterable[Sentence]) -> set[tuple[str, ...]]:
-    """Give the word sequences that stand in both splits: evaluated on, they flatter the model."""
+    """Return the word sequences that are in both splits; an evaluation on them is too optimistic."""
     return {s.tokens for s in train} & {s.tokens for s in evaluation}
 
 
 def tag_inventory(sentences: Iterable[Sentence]) -> tuple[str, ...]:
-    """List the tag names in use: ``O`` first, the rest sorted, so that label ids do not depend on row order."""
+    """Return the tag names in use: ``O`` first, the others sorted, so that their ids do not depend on the row order."""
     names = {tag for sentence in sentences for tag in sentence.tags}
     return (OUTSIDE, *sorted(names - {OUTSIDE}))
 
@@ -169,13 +173,14 @@ def tag_inventory(sentences: Iterable[Sentence]) -> tuple[str, ...]:
 def _problem(  # noqa: PLR0911 - one return per problem
     row: Row, tag_names: Sequence[str] | None, known: Sequence[str] | None, *, null_is_unknown: bool
 ) -> tuple[str, str] | None:
-    """Return what is wrong with one row, as reason and text; None where nothing is."""
+    """Return the problem of a row as reason and text; None if the row is valid."""
     if row.tokens is None or row.tags is None:
         return "list-missing", f"{'tokens' if row.tokens is None else 'tags'} missing (null)"
     if not isinstance(row.tokens, list) or not isinstance(row.tags, list):
         return "not-lists", "expected a list of words and a list of tags"
     if len(row.tokens) != len(row.tags):
         return "lengths-differ", f"{len(row.tokens)} tokens but {len(row.tags)} tags"
+
     for i, (token, tag) in enumerate(zip(row.tokens, row.tags, strict=True)):
         if token is None:
             return "token-missing", f"token {i} missing (null)"
@@ -186,11 +191,12 @@ def _problem(  # noqa: PLR0911 - one return per problem
         problem = None if tag is None else _tag_problem(tag, tag_names, known)
         if problem:
             return problem[0], f"{problem[1]} at token {i} ({token!r})"
+
     return None
 
 
 def _tag_problem(tag: object, tag_names: Sequence[str] | None, known: Sequence[str] | None) -> tuple[str, str] | None:
-    """Return what is wrong with one tag, as reason and text; None where nothing is."""
+    """Return the problem of a tag as reason and text; None if the tag is valid."""
     if isinstance(tag, int) and not isinstance(tag, bool):
         if tag_names is None:
             return (
@@ -200,11 +206,13 @@ def _tag_problem(tag: object, tag_names: Sequence[str] | None, known: Sequence[s
         if not 0 <= tag < len(tag_names):
             return "unknown-tag", f"unknown tag {tag} (the data set names 0 to {len(tag_names) - 1})"
         tag = tag_names[tag]
+
     if not isinstance(tag, str) or not tag.strip():
         return "not-tag", f"tag is {tag!r}; expected a name or an integer"
     if known is not None and tag not in known:
         shown = ", ".join(known[:_TAGS_SHOWN]) + (", ..." if len(known) > _TAGS_SHOWN else "")
         return "unknown-tag", f"unknown tag {tag!r} (train has {shown})"
+
     return None
 
 

@@ -22,18 +22,18 @@ SUFFIXES = (".parquet", ".jsonl", ".json", ".conll", ".txt", ".tsv")
 
 
 class MissingColumnError(TrainingDataError):
-    """A file has no column of words, or of the tags that were asked for."""
+    """A file has no column of words, or none of the requested tags."""
 
 
 @dataclass(frozen=True)
 class Row:
     """
-    One sentence as the file gives it, not yet checked.
+    One sentence as it is in the file, not yet checked.
 
     :param where: file and row or line, for messages
-    :param tokens: words; None or holes where the file has them
-    :param tags: a tag a word, as names or ClassLabel integers
-    :param tier: how well it is labelled, as the file calls it
+    :param tokens: words; null where the file has null
+    :param tags: one tag per word, as names or ClassLabel integers
+    :param tier: the file's name for the quality of its labels
     """
 
     where: str
@@ -49,7 +49,7 @@ class Split:
 
     :param source: where it was read from
     :param rows: its sentences in file order
-    :param tag_names: names behind integer tags, where the source stores them
+    :param tag_names: names of integer tags, if the source stores them
     """
 
     source: str
@@ -58,7 +58,7 @@ class Split:
 
 
 def find_split_file(folder: Path, split: str) -> Path | None:
-    """Find the file of a split in a folder: ``train.parquet``, ``dev.conll`` and the like."""
+    """Return the file of a split in a folder, such as ``train.parquet`` or ``dev.conll``; None without one."""
     for stem in SPLIT_FILES[split]:
         for suffix in SUFFIXES:
             path = folder / f"{stem}{suffix}"
@@ -69,7 +69,7 @@ def find_split_file(folder: Path, split: str) -> Path | None:
 
 def read_file(path: Path, tag_column: str) -> Split:
     """
-    Read one labelled file; its suffix tells the format.
+    Read one labelled file; its suffix determines the format.
 
     :raises TrainingDataError: when it is missing, of an unknown format, damaged, or lacks a column
     """
@@ -79,6 +79,7 @@ def read_file(path: Path, tag_column: str) -> Split:
             reason="missing-file",
             file=str(path),
         )
+
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_parquet(path, tag_column)
@@ -86,6 +87,7 @@ def read_file(path: Path, tag_column: str) -> Split:
         return Split(str(path), tuple(_json_rows(path, tag_column)))
     if suffix in (".conll", ".txt", ".tsv"):
         return Split(str(path), tuple(_conll_rows(path)))
+
     raise TrainingDataError(
         f"{path}: unknown file format {suffix!r}; expected one of {', '.join(SUFFIXES)}",
         reason="unknown-format",
@@ -112,9 +114,11 @@ def read_hub(dataset: str, config: str, split: str, tag_column: str) -> Split:
             reason="cannot-load",
             file=source,
         ) from err
+
     _require_columns(source, data.column_names, tag_column, file=source)
     columns = [TOKENS_COLUMN, tag_column, *({TIER_COLUMN} & set(data.column_names))]
     rows = zip(*(data[name] for name in columns), strict=True)
+
     return Split(
         source,
         tuple(Row(f"{source}, row {i}", *row) for i, row in enumerate(rows)),
@@ -136,13 +140,15 @@ def _read_parquet(path: Path, tag_column: str) -> Split:
         raise TrainingDataError(
             f"{path}: is not a Parquet file, or is damaged: {first_line(err)}", reason="not-parquet", file=str(path)
         ) from err
+
     names = _class_label_names(datasets.Features.from_arrow_schema(schema), tag_column)
     rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+
     return Split(str(path), tuple(Row(f"{path}, row {i}", *row) for i, row in enumerate(rows)), names)
 
 
 def _class_label_names(features: Any, tag_column: str) -> tuple[str, ...] | None:
-    """Names of a ``Sequence(ClassLabel)`` column, or None for a column of strings."""
+    """Return the names of a ``Sequence(ClassLabel)`` column; None for a column of strings."""
     feature = getattr(features[tag_column], "feature", None)
     names = getattr(feature, "names", None)
     return tuple(names) if names else None
@@ -176,10 +182,11 @@ def _json_rows(path: Path, tag_column: str) -> Iterator[Row]:
 
 
 def _conll_rows(path: Path) -> Iterator[Row]:
-    """Columns by white space: the first is the word, the last its tag; a blank line ends the sentence."""
+    """Yield the sentences of a CoNLL file: first column word, last column tag; a blank line ends a sentence."""
     tokens: list[str] = []
     tags: list[str] = []
     first_line = 0
+
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(_decoded(path, lines), 1):
             fields = line.split()
@@ -197,6 +204,7 @@ def _conll_rows(path: Path) -> Iterator[Row]:
             elif tokens:
                 yield Row(f"{path}, line {first_line}", tokens, tags)
                 tokens, tags, first_line = [], [], 0
+
     if tokens:
         yield Row(f"{path}, line {first_line}", tokens, tags)
 

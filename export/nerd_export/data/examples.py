@@ -1,8 +1,8 @@
 """
-Sentences as texts to learn from: their given words, or mixed with the forms in which users write.
+Write sentences as training texts: with the given words, or in the forms in which users write.
 
-Labelled sentences are treebank words, each a whole sentence and nearly each with a name in it. Users send plain
-text, headlines, paragraphs, lower case, and much in which nobody is named.
+Labelled data has treebank words and whole sentences, and nearly every sentence has a name in it. Users send plain
+text, headlines, paragraphs, lower case, and much text without any name.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from nerd_export.data.plain_text import CURLY, STRAIGHT, joins_what_is_before, p
 from nerd_onnx.inference.encoding import word_ranges
 from nerd_onnx.inference.labels import OUTSIDE
 
-_LEAST_WORDS = 3  # of a sentence that was cut
-_NAMELESS_WORDS = 6  # at least, in a stretch of words without an entity
+_LEAST_WORDS = 3  # minimum length of a fragment
+_NAMELESS_WORDS = 6  # minimum length of an added text without an entity
 
 
 @dataclass(frozen=True)
 class Example:
     """
-    A text to learn from.
+    A training text.
 
     :param spans: character range of each word
     :param tags: tag of each word; None where it is not known
-    :param weight: of its words in the loss
+    :param weight: weight of its words in the loss
     """
 
     text: str
@@ -51,14 +51,14 @@ class Example:
 
     @classmethod
     def of_unlabelled(cls, text: str) -> Example:
-        """Take a text of which no tag is known: one word to the loss, many to the tokenizer."""
+        """Return an example whose tags are all unknown. The whole text counts as one word here."""
         return cls(text, [(0, len(text))], [None])
 
 
 def write_examples(sentences: Sequence[Sentence], config: TrainConfig) -> list[Example]:
     """
-    Write each sentence ``config.forms`` times, in forms drawn by the shares that ``config`` gives, and add stretches
-    without names.
+    Write each sentence ``config.forms`` times, in forms drawn by the shares of ``config``, and add texts without
+    names.
 
     The same sentences and seed give the same examples; the first form does not depend on how many there are.
     """
@@ -71,9 +71,11 @@ def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]
     random = np.random.default_rng(seed)
     shares = (config.cut_share, config.join_share, config.lower_share, config.plain_share)
     draws = random.random((len(sentences), len(shares))) < np.array(shares)
+    # The last sentence is joined with the first.
     followers = [*sentences[1:], *sentences[:1]]
     examples = []
     capitals = _capitals(len(sentences), config, seed)
+
     for sentence, follower, (cut, join, lower, plain), capital in zip(
         sentences, followers, draws.tolist(), capitals, strict=True
     ):
@@ -81,19 +83,21 @@ def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]
         written = _joined(written, follower) if join else written
         written = _recased(written, str.lower if lower else capital)
         examples.append(_example(written, random) if plain else Example.of_words(written))
+
     wanted = round(config.nameless_share * len(sentences))
-    pool = [stretch for sentence in sentences for stretch in _nameless(sentence)] if wanted else []
+    pool = [part for sentence in sentences for part in _nameless(sentence)] if wanted else []
     picked = random.permutation(len(pool))[:wanted]
+
     return examples + [_example(pool[i], random) for i in picked]
 
 
 def _example(sentence: Sentence, random: np.random.Generator) -> Example:
-    """Write a sentence as plain text, half of them with typographer's quotes."""
+    """Write a sentence as plain text, with typographic quotes in half of the cases."""
     return Example.of_plain_text(sentence, STRAIGHT if random.random() < 0.5 else CURLY)  # noqa: PLR2004
 
 
 def _cut(sentence: Sentence, random: np.random.Generator) -> Sentence:
-    """Cut a fragment out of a sentence; words outside entities stand at its borders, so that none is parted."""
+    """Return a fragment of a sentence. No entity is divided: one side of each cut is a word outside entities."""
     tags = sentence.known_tags()
     borders = [i for i in range(1, len(tags)) if OUTSIDE in (tags[i - 1], tags[i])]
     begin, end = sorted(random.choice([0, *borders, len(tags)], size=2).tolist())
@@ -101,15 +105,17 @@ def _cut(sentence: Sentence, random: np.random.Generator) -> Sentence:
 
 
 def _joined(first: Sentence, second: Sentence) -> Sentence:
-    """Put two sentences into one text; the lower weight holds for both."""
+    """Join two sentences to one text with the lower weight of both."""
     unknown = first.unknown | {i + len(first.tokens) for i in second.unknown}
     weight = min(first.weight, second.weight)
     return Sentence(first.tokens + second.tokens, first.tags + second.tags, unknown, weight)
 
 
 def _capitals(count: int, config: TrainConfig, seed: list[int]) -> list[Callable[[str], str]]:
-    """Draw for each sentence how its words are written: in capitals, as in headlines, or as they are."""
-    draws = np.random.default_rng([*seed, 1]).random(count)  # its own stream: the others' stays as it was
+    """Draw the letter case of each sentence: capitals, headline, or unchanged."""
+    draws = np.random.default_rng([*seed, 1]).random(
+        count
+    )  # a generator of its own keeps the draws of the other forms as they were before this option
     borders = (config.upper_share, config.upper_share + config.title_share)
     ways: tuple[Callable[[str], str], ...] = (str.upper, _title, str)
     return [ways[place] for place in np.searchsorted(borders, draws, side="right")]
@@ -124,7 +130,7 @@ def _recased(sentence: Sentence, write: Callable[[str], str]) -> Sentence:
 
 
 def _nameless(sentence: Sentence) -> Iterator[Sentence]:
-    """Give the longest stretches of words without an entity, where they are long enough to read as text."""
+    """Yield the longest sequences of words without an entity, if they are long enough to read as text."""
     begin = 0
     for end, tag in enumerate((*sentence.known_tags(), None)):
         if tag != OUTSIDE:

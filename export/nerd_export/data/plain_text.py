@@ -1,8 +1,8 @@
 """
-Treebank words to plain text, as a person would have written it, with the place of each word.
+Join treebank words to plain text as a person would have written it, and locate each word in it.
 
-Labelled corpora hand out words (``It 's `` Time Out '' ( 1983 ) .``); users send text (``It's "Time Out" (1983).``).
-Joining the words back measures the difference between the two.
+Labelled corpora have words (``It 's `` Time Out '' ( 1983 ) .``); users send text (``It's "Time Out" (1983).``).
+Scores on joined words measure the effect of this difference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NO_SPACE_AFTER = re.compile(r"[(\[{$\u00a3\u20ac#\u2018\u201c\u00ab]+")
 
 
 def joins_what_is_before(word: str) -> bool:
-    """Tell whether a treebank word is written without a space before it: punctuation, or the end of a contraction."""
+    """Whether a treebank word is written without a space before it: punctuation, or the end of a contraction."""
     return _NO_SPACE_BEFORE.fullmatch(word) is not None
 
 
@@ -29,7 +29,7 @@ def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[
     """
     Join words into plain text.
 
-    Quotes of any form become those of ``quotes``, opening and closing in turn.
+    Quotes of any form become those of ``quotes``, alternately opening and closing.
 
     :param words: words and punctuation of one sentence
     :param quotes: the opening quote, the closing one, and the apostrophe
@@ -38,8 +38,9 @@ def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[
     parts: list[str] = []
     spans: list[tuple[int, int]] = []
     length = 0
-    glue = True  # nothing stands before the first word
+    glue = True  # the first word has no space before it
     quoted = False
+
     for word in words:
         surface = quotes[quoted] if word in _QUOTES else _BRACKETS.get(word.upper(), word).replace("'", quotes[2])
         closing = word in _QUOTES and quoted
@@ -52,4 +53,5 @@ def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[
         opening = word in _QUOTES and not quoted
         quoted ^= word in _QUOTES
         glue = opening or bool(_NO_SPACE_AFTER.fullmatch(surface))
+
     return "".join(parts), spans

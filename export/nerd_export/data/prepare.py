@@ -1,4 +1,4 @@
-"""From the options of ``nerd-train`` to checked sentences and their labels."""
+"""Turn the options of ``nerd-train`` into checked sentences and their labels."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def load_split(dataset: str, config: str, split: str, level: Level, file: Path |
     column = TAG_COLUMNS[level]
     if file is not None:
         return read_file(file, column)
+
     folder = Path(dataset)
     if folder.is_dir():
         path = find_split_file(folder, split)
@@ -46,12 +47,14 @@ def load_split(dataset: str, config: str, split: str, level: Level, file: Path |
                 found=split,
             )
         return read_file(path, column)
+
     if folder.is_file():
         raise TrainingDataError(
             f"{folder}: is a file; give its folder, or --train-file and --validation-file",
             reason="not-folder",
             file=str(folder),
         )
+
     return read_hub(dataset, config, split, column)
 
 
@@ -70,13 +73,13 @@ def prepare(
     Read and check the training and validation splits.
 
     :param train_files: files to train on instead of the data set's split
-    :param tag_names: names behind integer tags whose file stores none
+    :param tag_names: names of integer tags, for files that store none
     :param unlabelled: Parquet or JSON Lines file whose column ``text`` a teacher labels
-    :param drop_bad_rows: leave faulty rows out instead of stopping
-    :param drop_shared: leave out of training what stands in validation too
-    :param note: receives what was found but does not stop the training
-    :raises TrainingDataError: naming file, row and fault
-    :raises OptionError: when a tier to weigh does not occur, or nothing is given to validate on
+    :param drop_bad_rows: leave out invalid rows instead of stopping
+    :param drop_shared: leave out of training the sentences that are also in validation
+    :param note: receives findings that do not stop the training
+    :raises TrainingDataError: with file, row and problem
+    :raises OptionError: when a tier with a weight does not occur, or validation data is missing
     """
     if train_files and validation_file is None and config.dataset == TrainConfig.dataset:
         raise OptionError(
@@ -84,6 +87,7 @@ def prepare(
             reason="needs-validation-file",
             option="--train-file",
         )
+
     train_splits = [_load(config, "train", path, tag_names) for path in train_files or (None,)]
     validation_split = _load(config, "validation", validation_file, tag_names)
     findings = Findings()
@@ -91,16 +95,20 @@ def prepare(
     check_tiers(train_splits, config.tier_weights)
     used, unused = _parted(train_splits, config.max_train_samples)
     train = [sentence for split in used for sentence in check_split(split, None, findings, reading)]
+    # Labels come from all rows, so that --max-train-samples does not change the label set.
     inventory = tag_inventory([*train, *_sound(unused, reading)])
     validation = check_split(validation_split, inventory, findings)
     if drop_bad_rows and train and validation:
         findings.notes.extend(f"left out: {problem}" for problem in findings.problems)
     else:
         findings.raise_problems()
+
     train = _without_shared(train, validation, findings, drop=drop_shared)
     for text in findings.notes:
         note(text)
+
     labels = LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
+
     return TrainingData(
         train,
         validation,
@@ -113,13 +121,13 @@ def prepare(
 
 
 def _load(config: TrainConfig, split: str, file: Path | None, tag_names: Sequence[str] | None) -> Split:
-    """Read one split, and give its integer tags the names that its file does not store."""
+    """Read one split; integer tags without names in the file get those of ``tag_names``."""
     found = load_split(config.dataset, config.dataset_config, split, config.level, file)
     return found if found.tag_names or tag_names is None else replace(found, tag_names=tuple(tag_names))
 
 
 def _parted(splits: Sequence[Split], most: int | None) -> tuple[list[Split], list[Split]]:
-    """Part the first rows of all splits, which are trained on, from those that are not looked at further."""
+    """Divide the rows of all splits into the first ``most``, to train on, and the others."""
     used, unused = [], []
     for split in splits:
         rows = split.rows[:most]
@@ -127,11 +135,12 @@ def _parted(splits: Sequence[Split], most: int | None) -> tuple[list[Split], lis
             used.append(replace(split, rows=rows))
         unused.append(replace(split, rows=split.rows[len(rows) :]))
         most = None if most is None else most - len(rows)
+
     return used, unused
 
 
 def _sound(splits: Sequence[Split], reading: Reading) -> Iterator[Sentence]:
-    """Give the faultless sentences of rows that are not trained on: their tags are labels of the model all the same."""
+    """Yield the valid sentences of rows that are not trained on: their tags are labels of the model too."""
     for split in splits:
         yield from check_split(split, None, Findings(), reading)
 
@@ -148,11 +157,11 @@ def _texts(path: Path) -> Iterator[str]:
 def _without_shared(
     train: list[Sentence], validation: list[Sentence], findings: Findings, *, drop: bool
 ) -> list[Sentence]:
-    """Report sentences that stand in both splits, and leave them out of training when asked."""
+    """Report sentences that are in both splits, and leave them out of training if asked to."""
     shared = shared_sentences(train, validation)
     if not shared:
         return train
     example = " ".join(min(shared)[:_SHOWN_WORDS])
     remedy = "left out of training" if drop else "leave them out of training with --drop-shared"
-    findings.notes.append(f"{len(shared)} sentence(s) stand in train and validation, such as {example!r}: {remedy}")
+    findings.notes.append(f"{len(shared)} sentence(s) are in train and validation, such as {example!r}: {remedy}")
     return [s for s in train if s.tokens not in shared] if drop else train

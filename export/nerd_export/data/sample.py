@@ -10,6 +10,6 @@ SAMPLE_FILE = Path(str(files("nerd_onnx").joinpath("sample.jsonl")))
 
 
 def sample_texts() -> list[str]:
-    """Give the real texts that come with the program: encyclopedia, novels, speeches."""
+    """Return the real texts that come with the program: encyclopedia, novels, speeches."""
     lines = SAMPLE_FILE.read_text("utf-8").splitlines()
     return [json.loads(line)["text"] for line in lines]

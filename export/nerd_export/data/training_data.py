@@ -17,7 +17,7 @@ class TrainingData:
     """
     Checked sentences and the labels they use.
 
-    :param train_source: where the training split came from, for the card
+    :param train_source: origin of the training split, for the card
     :param unlabelled: texts for a teacher to label
     """
 
@@ -30,7 +30,7 @@ class TrainingData:
     unlabelled_source: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Say which sentences and labels these are, so that a resumed run notices others."""
+        """Return the fingerprints of the sentences and the labels, so that a resumed run notices other data."""
         return {
             "train_source": self.train_source,
             "train_sentences": len(self.train),

@@ -1,1 +1,1 @@
-"""``nerd-eval``: a bundle or a PyTorch checkpoint against labelled sentences."""
+"""``nerd-eval``: the scores of a bundle or a PyTorch checkpoint on labelled sentences."""

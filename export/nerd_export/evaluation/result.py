@@ -1,4 +1,4 @@
-"""One model on one labelled file: every figure, and the errors behind them."""
+"""The results of one model on one labelled file: every figure, and examples of errors."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _DIGITS = 5
 @dataclass(frozen=True)
 class Labelled:
     """
-    Labelled sentences, and how their tags are to be read.
+    Labelled sentences, and how to read their tags.
 
     :param source: name of the file
-    :param fine: whether the tags have a fine level that the model has too
-    :param types: coarse types that the file labels
+    :param fine: whether both the tags and the model have the fine level
+    :param types: coarse labels of the file
     """
 
     source: str
@@ -43,9 +43,9 @@ class Labelled:
 @dataclass(frozen=True)
 class Result:
     """
-    What came of one file.
+    The scores on one file.
 
-    :param calibration: of the scores on raw text, coarse
+    :param calibration: calibration of the coarse scores on raw text
     """
 
     labelled: Labelled
@@ -54,12 +54,12 @@ class Result:
 
     @property
     def others(self) -> int:
-        """Entities found in raw text of types that the file does not label; they were dropped."""
+        """Number of entities found in raw text with labels that the file does not have; they were dropped."""
         return self.evaluation.views["raw"].others
 
     @property
     def false_alarms(self) -> FalseAlarms:
-        """What is found in raw text whose sentence has no tag of any type."""
+        """The entities found in the raw text of sentences without any tag."""
         nameless = [all(tag == OUTSIDE for tag in sentence.tags) for sentence in self.labelled.sentences]
         return FalseAlarms.among(nameless, self.evaluation.views["raw"].found)
 
@@ -77,7 +77,7 @@ class Result:
         }
 
     def against(self, other: Result) -> dict[str, Difference]:
-        """Compare with another model on the same sentences: F1 of this one minus that of the other, by view."""
+        """Return the F1 of this model minus that of another on the same sentences, by view."""
         mine, theirs = self.evaluation.views, other.evaluation.views
         return {
             name: paired_difference(view.counts(), theirs[name].counts())
@@ -87,9 +87,9 @@ class Result:
 
     def errors(self, most: int, seed: int = 42) -> list[tuple[str, list[Span], list[Span]]]:
         """
-        Draw sentences of plain text with an error, in the order of the file.
+        Return a random sample of sentences with an error, in the order of the file.
 
-        :param most: how many at most
+        :param most: maximum number of sentences
         :return: text, expected and found entities of each, at the finest level scored
         """
         view = self.evaluation.views["fine_raw" if "fine_raw" in self.evaluation.views else "raw"]
@@ -101,17 +101,18 @@ class Result:
         return [(plain_text(sentences[i].tokens)[0], list(view.gold[i]), list(view.found[i])) for i in drawn]
 
 
-def read_labelled(path: Path, labels: LabelSet, types: Collection[str] | None, tell: Callable[[str], None]) -> Labelled:
+def read_labelled(path: Path, labels: LabelSet, types: Collection[str] | None, note: Callable[[str], None]) -> Labelled:
     """
-    Read a labelled file for a model: at the fine level where both have one.
+    Read a labelled file for a model, at the fine level if both have it.
 
-    :param types: coarse types that the file labels; None for those that occur in it
-    :param tell: receives what the user should know of the data
-    :raises TrainingDataError: when the file cannot be read, is faulty, or labels nothing that the model knows
-    :raises OptionError: when a type to score is not one of the model's
+    :param types: coarse labels of the file; None for those that occur in it
+    :param note: receives what the user should know about the data
+    :raises TrainingDataError: when the file cannot be read, is invalid, or has no label of the model
+    :raises OptionError: when a label to score is not one of the model's
     """
     split, fine = _read(path, labels)
     sentences = sound_sentences(split)
+    # The scheme is read from the whole file: a single sentence may have no B tag.
     tags = {tag for sentence in sentences for tag in sentence.tags}
     scheme = scheme_of(tags)
     named = {split_tag(tag, scheme)[1] for tag in tags} - {""}
@@ -136,19 +137,20 @@ def read_labelled(path: Path, labels: LabelSet, types: Collection[str] | None, t
             found=", ".join(sorted(occurring)),
         )
     if unknown := occurring & wanted - known:
-        tell(f"{path}: the model has no label for {', '.join(sorted(unknown))}; it cannot find these entities")
+        note(f"{path}: the model has no label for {', '.join(sorted(unknown))}; it cannot find these entities")
+
     return Labelled(path.name, sentences, scheme, fine, wanted)
 
 
 def score(tagger: Tagger, labelled: Labelled) -> Result:
-    """Tag the sentences, on given words and as plain text, and measure everything."""
+    """Tag the sentences as given words and as plain text, and return all measures."""
     found = evaluate(tagger, labelled.sentences, scheme=labelled.scheme, fine=labelled.fine, types=labelled.types)
     raw = found.views["raw"]
     return Result(labelled, found, calibration(raw.gold, raw.found, raw.certainty))
 
 
 def _read(path: Path, labels: LabelSet) -> tuple[Split, bool]:
-    """Read the fine tags where model and file have them, else the coarse ones."""
+    """Read the fine tags if model and file have them, else the coarse ones."""
     if labels.has_fine_level:
         try:
             return read_file(path, TAG_COLUMNS["fine"]), True
@@ -166,6 +168,7 @@ def _view_summary(view: View) -> dict[str, Any]:
         for name, of_type in counts_by_type(view.gold, view.found).items()
     }
     pairs = confusion(view.gold, view.found)
+
     return {
         **_rounded(view.scores),
         "f1_low": round(low, _DIGITS),

@@ -1,4 +1,4 @@
-"""An evaluation as the sections of a report."""
+"""Turn an evaluation into the sections of a report."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def sections(
     facts: Mapping[str, Any], results: Sequence[Result], differences: Sequence[Mapping[str, Difference]], errors: int
 ) -> list[Section]:
     """
-    Say what was measured.
+    Return the sections of a report on what was measured.
 
     :param facts: ``model`` and ``against``, each with ``name``, ``quantization``, ``min_score``,
         ``calibrated`` and ``calibrated_on``
-    :param results: of each file
-    :param differences: to the model it is compared with, by view, in the same order; empty mappings for none
-    :param errors: sentences with errors to show of each file
+    :param results: the result of each file
+    :param differences: differences from the other model by view, in the same order; empty mappings without one
+    :param errors: number of sentences with errors to show per file
     """
     model, other = facts["model"], facts.get("against")
     about = f"Model {_named(model)}" + (f", compared with {_named(other)}." if other else ".")
@@ -57,11 +57,13 @@ def _file(result: Result, difference: Mapping[str, Difference], other: str, erro
     about = f"{summary['sentences']:,} sentences; types scored: {', '.join(summary['types'])}."
     if result.others:
         about += f" {result.others:,} entities of other types, which the file does not label, were dropped (raw text)."
+
     if (alarms := result.false_alarms).sentences:
         about += (
             f" Of the {alarms.sentences:,} sentences without any entity, {alarms.alarmed:,} got one or more "
             f"({alarms.entities:,} in all; raw text)."
         )
+
     head = ["", "precision", "recall", "F1", "partial F1", "entities", *([f"against {other}"] if difference else [])]
     rows = [
         (
@@ -77,9 +79,11 @@ def _file(result: Result, difference: Mapping[str, Difference], other: str, erro
     ]
     yield Section(summary["file"], [about, Table(head, rows)])
     yield _calibration(result)
+
     for name, title in (("raw", "types"), ("fine_raw", "fine types")):
         if name in summary["views"]:
             yield _by_type(summary["views"][name], f"By type: {title}, raw text")
+
     yield _confusions(summary["views"]["raw"])
     if errors:
         yield _errors(result, errors)
@@ -117,11 +121,12 @@ def _calibration(result: Result) -> Section:
         for one in found.bins
     ]
     table = Table(("score", "entities", "mean score", "share right"), rows)
+
     return Section("Calibration", [about, *([_reliability(result)] if found.bins else []), table], level=3)
 
 
 def _reliability(result: Result) -> Plot:
-    """Draw the share of right entities against their mean score; the diagonal is what scores should be."""
+    """Plot the share of right entities over their mean score; calibrated scores lie on the diagonal."""
     bins = result.calibration.bins
     chart = Chart(linear_axis("mean score", 0, 1), linear_axis("share right", 0, 1), height=300)
     chart.line([(0.0, 0.0), (1.0, 1.0)], "ideal", ["", ""])

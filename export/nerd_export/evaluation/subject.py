@@ -1,4 +1,4 @@
-"""What is evaluated: a bundle, or a PyTorch checkpoint behind the runtime's tokenizing, batching and decoding."""
+"""Load what is evaluated: a bundle, or a PyTorch checkpoint with the runtime's tokenizing, batching and decoding."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ def open_subject(
     model: str | None,
     level: Level | None,
     min_score: float | None,
-    tell: Callable[[str], None],
+    note: Callable[[str], None],
     *,
     calibrate: bool = True,
     calibrate_on: Path | None = None,
 ) -> Iterator[Tagger]:
     """
-    Load a model, whatever it is.
+    Load a bundle or a checkpoint as a tagger.
 
-    :param model: a bundle, a folder with ONNX, a folder with PyTorch weights, or a hub id; None for the model inside
+    :param model: a bundle, a folder with ONNX, a folder with PyTorch weights, or a hub id; None for the default model
     :param level: whether a checkpoint's labels have two levels; None for what nerd-train recorded
     :param min_score: see :class:`TagOptions`
-    :param calibrate: False lets a bundle decide each word for itself, as checkpoints do
-    :param calibrate_on: labelled file to fit calibration, thresholds and weights of fine types on, as an export does,
-        in place of those that a bundle has
-    :param tell: receives what the user should know
+    :param calibrate: False to decide each word on its own, as checkpoints do
+    :param calibrate_on: labelled file on which calibration, thresholds and weights of fine labels are fitted, as in an
+        export; they replace those of the bundle
+    :param note: receives what the user should know
     :raises ModelError: when it cannot be loaded
-    :raises TrainingDataError: when there is too little to fit on
+    :raises TrainingDataError: when the file has too few entities to fit
     """
     with TemporaryDirectory() as scratch:
         network, threads = None, None
         if model is not None and _is_checkpoint(Path(model)):
-            bundle, network = _checkpoint(model, level, Path(scratch), tell)
-            threads = 1  # one call at a time: PyTorch takes all processors for it
+            bundle, network = _checkpoint(model, level, Path(scratch), note)
+            threads = 1  # one call at a time: PyTorch uses all processors for it
         else:
             bundle = load_bundle(model)
         if calibrate_on is not None:
             network = network or open_network(bundle)
-            bundle = _calibrated_on(calibrate_on, bundle.uncalibrated(), network, threads, tell)
+            bundle = _calibrated_on(calibrate_on, bundle.uncalibrated(), network, threads, note)
         elif not calibrate:
             bundle = bundle.uncalibrated()
         with closing(Tagger(bundle, TagOptions(threads=threads, min_score=min_score), network)) as tagger:
@@ -57,36 +57,40 @@ def open_subject(
 
 
 def _calibrated_on(
-    file: Path, bundle: Bundle, network: Network, threads: int | None, tell: Callable[[str], None]
+    file: Path, bundle: Bundle, network: Network, threads: int | None, note: Callable[[str], None]
 ) -> Bundle:
-    """Fit a calibration on a labelled file, whose text is looked at more than once."""
+    """Fit a calibration on a labelled file. Its text is tagged more than once, so the logits are cached."""
     from nerd_export.conversion.gate_data import labelled_splits
     from nerd_export.models.networks import Remembered
     from nerd_export.scoring.score_calibration import calibrated, calibration_of_tagger
 
-    (split,) = labelled_splits(None, {file.stem: file}, bundle.labels, tell).values()
+    (split,) = labelled_splits(None, {file.stem: file}, bundle.labels, note).values()
+
     with closing(Tagger(bundle, TagOptions(threads=threads), Remembered(network))) as tagger:
         record = calibration_of_tagger(tagger, {file.stem: split.sentences}, file.stem)
+
     if record is None:
         raise TrainingDataError(
             f"{file}: too few entities to fit a calibration; give more labelled text",
             reason="too-few-entities",
             file=str(file),
         )
+
     return calibrated(bundle, record)
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    """Tell whether a folder holds PyTorch weights and no bundle."""
+    """Whether a folder holds PyTorch weights and no bundle."""
     return not (folder / "nerd.json").is_file() and any((folder / name).is_file() for name in _WEIGHTS)
 
 
-def _checkpoint(model: str, level: Level | None, scratch: Path, tell: Callable[[str], None]) -> tuple[Bundle, Network]:
+def _checkpoint(model: str, level: Level | None, scratch: Path, note: Callable[[str], None]) -> tuple[Bundle, Network]:
     from nerd_export.models.lineage import Origin
     from nerd_export.models.networks import TorchNetwork
     from nerd_export.models.onnx_export import load_checkpoint
 
-    checkpoint = load_checkpoint(model, tell)
+    checkpoint = load_checkpoint(model, note)
+    # The runtime reads tokenizer.json, which not every checkpoint folder has.
     checkpoint.tokenizer.save_pretrained(scratch)
     config = checkpoint.model.config.to_dict()
     origin = Origin.of(model)
@@ -103,4 +107,5 @@ def _checkpoint(model: str, level: Level | None, scratch: Path, tell: Callable[[
         model_sha256="",
         quantization="PyTorch fp32",
     )
+
     return bundle, TorchNetwork(checkpoint.model)

@@ -1,1 +1,1 @@
-"""Rewrites of ONNX graphs that do not change what the network computes."""
+"""Rewrites of ONNX graphs that keep what the network computes."""

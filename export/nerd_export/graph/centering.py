@@ -1,11 +1,11 @@
 """
-Move activations to the middle of their 8 bits, without changing what the network computes and at no cost when it runs.
+Center activations in the range of their 8 bits, without changing what the network computes and at no run-time cost.
 
-The outputs of layer norms have channels that are far from zero in every text, and the 8 bits of a token have to reach
-that far. Each channel's mean on real text is taken off the bias of its layer norm, and what is missing then is added to
-the biases behind: ``mean @ matrix`` in the linear layers that read it, the mean itself where it is added to a layer's
+The outputs of layer norms have channels that are far from zero in every text, and the 8 bits of a token must cover
+them. Each channel's mean on real text is subtracted from the bias of its layer norm, and added back in
+the next biases: ``mean @ matrix`` in the linear layers that read it, the mean itself where it is added to a layer's
 result. The shift is that of Outlier Suppression+ (Wei et al., 2023, arXiv:2304.09145), without its scaling, which would
-cost a product on the way around each layer.
+add a product to each residual connection.
 """
 
 from __future__ import annotations
@@ -18,84 +18,97 @@ import numpy as np
 import onnx_ir as ir
 
 from nerd_export.graph.linear import bias_of, layer_behind, vector_place
+from nerd_export.graph.marks import CENTERED, has_mark
 from nerd_export.graph.nodes import constant, consumers, nodes_of, replace_constant
 from nerd_export.graph.observing import observed
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.encoding import EncodedBatch
 
-_MARK = "centered"  # stands behind the names of the biases that were changed
 _STEP = 1 / 16
-_BIAS = 2  # the place of its bias among a layer norm's inputs
+_BIAS = 2  # index of the bias among a layer norm's inputs
 _MATRIX = 2  # axes
 
 
 def channel_means(model: ir.Model, batches: Iterable[EncodedBatch], scratch: Path) -> Mapping[str, Doubles]:
     """
-    Find the mean of each channel that layer norms give on real text.
+    Return the mean of each output channel of the layer norms on real text.
 
     :param model: the fp32 graph; it is not changed
     :param batches: real segments
-    :param scratch: folder for the graph that gives its activations
-    :return: by the name of a layer norm's output, in coarse steps, which the last bits of another machine seldom
-        change. *Shape:* (channels,) each
-    :raises OutputError: when there is no room for that graph
+    :param scratch: folder for the graph that returns its activations
+    :return: by the name of a layer norm's output, rounded to coarse steps, so that another machine's last bits seldom
+        change them. *Shape:* (channels,) each
+    :raises OutputError: when the disk has no room for that graph
     """
     names = [str(norm.outputs[0].name) for norm in nodes_of(model.graph, "LayerNormalization")]
     sums: dict[str, Doubles] = {}
     counts = dict.fromkeys(names, 0)
+
     for found in observed(model, names, batches, scratch):
         for name, values in found.items():
             rows = values.reshape(-1, values.shape[-1])
             sums[name] = sums.get(name, 0.0) + rows.sum(axis=0, dtype=np.float64)
             counts[name] += len(rows)
+
     return {name: np.rint(total / max(1, counts[name]) / _STEP) * _STEP for name, total in sums.items()}
 
 
 def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
     """
-    Take the means off the layer norms whose readers can all make up for it, in place.
+    Subtract the means from the layer norms whose readers can all compensate for it, in place.
 
-    Layers that share their weights, as ALBERT's, stay as they are: what is read off their graph again is one layer.
+    Layers that share their weights, like ALBERT's, are not changed: restoring reads them as one layer.
 
-    :param graph: its attention as exporters write it, not yet rewritten, which would hide the biases
-    :param means: as :func:`channel_means` gives them; one that is not finite is left out
-    :return: names of the outputs that were moved
+    :param graph: before :mod:`attention` rewrites it, which would hide the biases
+    :param means: from :func:`channel_means`; means that are not finite are ignored
+    :return: names of the centered outputs
     """
-    found = [(norm, repairs) for norm in nodes_of(graph, "LayerNormalization") if (repairs := _repairs(norm))]
+    found = [
+        (norm, compensations)
+        for norm in nodes_of(graph, "LayerNormalization")
+        if (compensations := _compensations(norm))
+    ]
     moved = []
-    for norm, repairs in found:
+    for norm, compensations in found:
         name = str(norm.outputs[0].name)
+        # A mean that is not finite comes from a network that overflows; the gate reports that.
         mean = means.get(name)
         if mean is None or not np.isfinite(mean).all():
             continue
         _add(graph, norm, _BIAS, -mean)
-        for repair in repairs:
-            _add(graph, repair.bias, repair.place, mean if repair.beside else mean @ repair.weight)
+        for compensation in compensations:
+            _add(
+                graph,
+                compensation.bias,
+                compensation.place,
+                mean if compensation.is_residual else mean @ compensation.weight,
+            )
         moved.append(name)
+
     return moved
 
 
 def centered_norms(graph: ir.Graph) -> list[ir.Node]:
-    """List the layer norms that :func:`center` moved, in this graph or the one it was made of."""
+    """List the layer norms that :func:`center` changed, in this graph or the one it was made from."""
     biases = ((norm, norm.inputs[_BIAS]) for norm in nodes_of(graph, "LayerNormalization") if len(norm.inputs) > _BIAS)
-    return [norm for norm, bias in biases if bias is not None and f".{_MARK}" in str(bias.name)]
+    return [norm for norm, bias in biases if has_mark(bias, CENTERED)]
 
 
 @dataclass(frozen=True)
-class _Repair:
+class _Compensation:
     """
-    A linear layer whose bias can take what a layer norm lost.
+    A linear layer whose bias can compensate for the centering of a layer norm.
 
-    :param bias: the Add behind the product
-    :param place: of the constant among its inputs
+    :param bias: the Add after the product
+    :param place: index of the constant among its inputs
     :param matrix: a constant
-    :param beside: whether the layer's result is added to the norm's; else the layer reads it
+    :param is_residual: whether the layer's result is added to the norm's output; else the layer reads that output
     """
 
     bias: ir.Node
     place: int
     matrix: ir.Value | None
-    beside: bool
+    is_residual: bool
 
     @property
     def weight(self) -> Doubles:
@@ -110,47 +123,49 @@ class _Repair:
 
 
 def _is_its_own(value: ir.Value | None) -> bool:
-    """Tell whether a value is a constant that one node alone reads."""
+    """Whether a value is a constant that one node alone reads."""
     return value is not None and constant(value) is not None and len(value.uses()) == 1
 
 
 def _add(graph: ir.Graph, node: ir.Node, place: int, addend: Doubles) -> None:
-    """Add to the constant that one node reads."""
-    replace_constant(graph, node, place, constant(node.inputs[place]).astype(np.float64) + addend, _MARK)
+    """Add an array to the constant that one node reads."""
+    replace_constant(graph, node, place, constant(node.inputs[place]).astype(np.float64) + addend, CENTERED)
 
 
-def _repairs(norm: ir.Node) -> list[_Repair] | None:
-    """Find where what is taken off a layer norm can be added behind; None where a reader has no bias to take it."""
+def _compensations(norm: ir.Node) -> list[_Compensation] | None:
+    """Return the biases that can compensate for centering a layer norm; None if a reader has no such bias."""
     value = norm.outputs[0]
     if value.is_graph_output() or len(norm.inputs) <= _BIAS or not _is_its_own(norm.inputs[_BIAS]):
         return None
-    repairs = []
+
+    compensations = []
     for node in consumers(value):
         if node.op_type == "Shape":
             continue
-        repair = _in_layer(node, value) or _beside_layer(node, value)
-        if repair is None or not repair.is_free:
+        compensation = _in_layer(node, value) or _in_residual(node, value)
+        if compensation is None or not compensation.is_free:
             return None
-        repairs.append(repair)
-    return repairs
+        compensations.append(compensation)
+
+    return compensations
 
 
-def _in_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
-    """Repair a linear layer that reads the value."""
+def _in_layer(node: ir.Node, value: ir.Value) -> _Compensation | None:
+    """Return the compensation in a linear layer that reads the value; None if the node is no such layer."""
     matrix = constant(node.inputs[1]) if node.op_type == "MatMul" and node.inputs[0] is value else None
     if matrix is None or matrix.ndim != _MATRIX:
         return None
     bias = bias_of(node, matrix.shape[1])
     place = None if bias is None else vector_place(bias)
-    return None if bias is None or place is None else _Repair(bias, place, node.inputs[1], beside=False)
+    return None if bias is None or place is None else _Compensation(bias, place, node.inputs[1], is_residual=False)
 
 
-def _beside_layer(node: ir.Node, value: ir.Value) -> _Repair | None:
-    """Repair a linear layer to whose result the value is added."""
+def _in_residual(node: ir.Node, value: ir.Value) -> _Compensation | None:
+    """Return the compensation in a linear layer to whose result the value is added; None if there is none."""
     if node.op_type != "Add":
         return None
     layer = layer_behind(node.inputs[1] if node.inputs[0] is value else node.inputs[0])
     if layer is None or layer.bias is None or layer.moves:
         return None
     place = vector_place(layer.bias)
-    return None if place is None else _Repair(layer.bias, place, layer.matmul.inputs[1], beside=True)
+    return None if place is None else _Compensation(layer.bias, place, layer.matmul.inputs[1], is_residual=True)

@@ -1,4 +1,4 @@
-"""Find the linear layers of a graph by what they are, not by their names."""
+"""Find the linear layers of a graph by their structure, not by their names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Linear:
     A linear layer: a MatMul with a constant matrix, and its bias.
 
     :param matmul: the product
-    :param source_name: name of the activation it reads in the graph as it was found
+    :param source_name: name of the activation that it reads in the original graph
     :param weight: *Shape:* (inputs, outputs)
     :param bias: the Add that follows, None without one
     """
@@ -39,7 +39,7 @@ class Linear:
 
     @property
     def weight_name(self) -> str:
-        """Name of the constant matrix, which layers that share their weights have in common."""
+        """Name of the constant matrix; layers that share their weights have the same."""
         value = self.matmul.inputs[1]
         assert value is not None  # noqa: S101 - a MatMul has two inputs
         return str(value.name)
@@ -53,7 +53,7 @@ class Linear:
 
     @property
     def result(self) -> ir.Value:
-        """What the layer gives, its bias added."""
+        """The output of the layer, with the bias."""
         return (self.bias or self.matmul).outputs[0]
 
     @property
@@ -65,17 +65,19 @@ class Linear:
 
 def linear_layers(graph: ir.Graph) -> list[Linear]:
     """
-    List the linear layers that read what is computed from the text, in order.
+    List, in order, the linear layers whose input depends on the text.
 
-    A product of two constants (DeBERTa's relative positions) is folded when the model is loaded, so it is none.
+    A product of two constants (DeBERTa's relative positions) is folded when the model is loaded, so it does not count.
     """
     ids = next(value for value in graph.inputs if value.name == "input_ids")
     computed = descendants(ids, follow=lambda node: node.op_type != "Shape")
     layers = []
+
     for node in nodes_of(graph, "MatMul"):
         source, weight = node.inputs[0], constant(node.inputs[1])
         if source is not None and weight is not None and weight.ndim == 2 and source in computed:  # noqa: PLR2004
             layers.append(Linear(node, str(source.name), weight.astype(np.float32), bias_of(node, weight.shape[1])))
+
     return layers
 
 
@@ -83,8 +85,8 @@ def quantizable_layers(graph: ir.Graph, keep_fp32: Collection[str] = ()) -> list
     """
     List the linear layers to quantize: all but the classifier and those to keep.
 
-    :param keep_fp32: their names, as the graph has them or as :func:`plain_name` writes them
-    :raises OptionError: when a name to keep is no layer's
+    :param keep_fp32: names of layers to keep, as in the graph or as :func:`plain_name` returns them
+    :raises OptionError: when a name in ``keep_fp32`` is not the name of a layer
     """
     layers = linear_layers(graph)
     names, kept = [plain_name(layer.name) for layer in layers], set(map(plain_name, keep_fp32))
@@ -95,21 +97,22 @@ def quantizable_layers(graph: ir.Graph, keep_fp32: Collection[str] = ()) -> list
             option="--keep-fp32",
             found=", ".join(unknown),
         )
+
     return [layer for layer in layers if plain_name(layer.name) not in kept and not _gives_logits(layer.result)]
 
 
 def plain_name(name: str) -> str:
-    """Name a layer for people: exporters' slashes are not needed to know it."""
+    """Return the name of a layer for people, without the exporter's outer slashes."""
     return name.strip("/").removesuffix("/MatMul")
 
 
 @dataclass(frozen=True)
 class Behind:
     """
-    The linear layer behind a value.
+    The linear layer that computes a value.
 
-    :param bias: the Add behind the product, None without one
-    :param moves: the nodes between it and the value, in order, that move numbers and change none
+    :param bias: the Add after the product, None without one
+    :param moves: the nodes between the layer and the value, in order; they move numbers and change none
     """
 
     matmul: ir.Node
@@ -118,40 +121,43 @@ class Behind:
 
 
 def layer_behind(value: ir.Value | None) -> Behind | None:
-    """Find the linear layer that gives a value, moved at most; None where it is none, or others read it on the way."""
+    """Return the linear layer that computes a value, apart from moves; None without one, or if other nodes read it."""
     moves: list[ir.Node] = []
     while (node := _alone(value)) is not None and node.op_type in _MOVING:
         moves.insert(0, node)
         value = node.inputs[0]
+
     bias = None
     if node is not None and node.op_type == "Add":
         place = vector_place(node)
         bias, node = node, None if place is None else _alone(node.inputs[1 - place])
+
     if node is None or node.op_type != "MatMul" or constant(node.inputs[1]) is None:
         return None
+
     return Behind(node, bias, tuple(moves))
 
 
 def _alone(value: ir.Value | None) -> ir.Node | None:
-    """Give the node that makes a value, if one other node alone reads it."""
+    """Return the node that computes a value; None if several nodes read the value."""
     return value.producer() if value is not None and only_reader(value) else None
 
 
 def vector_place(add: ir.Node) -> int | None:
-    """Give the place of the constant vector among an Add's inputs, None without one."""
+    """Return the index of the constant vector among the inputs of an Add; None without one."""
     vectors = (constant(value) for value in add.inputs)
     return next((i for i, vector in enumerate(vectors) if vector is not None and vector.ndim == 1), None)
 
 
 def _gives_logits(value: ir.Value) -> bool:
-    """Tell whether a value is an output of the graph, as it is or moved."""
+    """Whether a value is an output of the graph, either directly or through nodes that only move numbers."""
     return value.is_graph_output() or any(
         node.op_type in _REACHING and _gives_logits(node.outputs[0]) for node in consumers(value)
     )
 
 
 def bias_of(matmul: ir.Node, outputs: int) -> ir.Node | None:
-    """Give the Add of a constant vector of that length that alone reads a product; None without one."""
+    """Return the Add of a constant vector of ``outputs`` numbers that alone reads a product; None without one."""
     followers = list(consumers(matmul.outputs[0]))
     alone = len(followers) == 1 and not matmul.outputs[0].is_graph_output()
     add = followers[0] if alone and followers[0].op_type == "Add" else None

@@ -1,4 +1,4 @@
-"""Tools for graphs: their nodes, constants and readers."""
+"""Helpers for graphs: nodes, constants and readers of values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from nerd_export.graph.marks import marked
+
 MICROSOFT = "com.microsoft"
 
 
 def tidy(model: ir.Model) -> None:
-    """Drop what nothing uses, merge what is there twice, and keep the nodes in an order that runs."""
+    """Remove unused nodes, merge duplicates, and sort the nodes so that the graph runs."""
     for one_pass in (
         passes.CommonSubexpressionEliminationPass(),
         passes.DeduplicateHashedInitializersPass(),
@@ -25,12 +27,13 @@ def tidy(model: ir.Model) -> None:
 
 
 def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
-    """Add a constant to the graph under a name that is still free."""
+    """Add a constant to the graph; a number is appended to its name if the name is taken."""
     free = name
     for number in range(1, len(graph.initializers) + 2):
         if free not in graph.initializers:
             break
         free = f"{name}.{number}"
+
     value = ir.val(free, const_value=ir.tensor(array, name=free))
     graph.register_initializer(value)
     return value
@@ -38,13 +41,13 @@ def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
 
 def replace_constant(graph: ir.Graph, node: ir.Node, place: int, array: Any, mark: str) -> None:
     """
-    Give one node another constant; others that read the old one keep it.
+    Replace the constant that one node reads; other nodes that read the old one keep it.
 
-    :param place: of the constant among the node's inputs
-    :param mark: what stands behind the old one's name in the new one's
+    :param place: index of the constant among the node's inputs
+    :param mark: suffix that is added to the old constant's name (:mod:`marks`)
     """
     old = node.inputs[place]
-    name = f"{old.name if old is not None else ''}.{mark}"
+    name = marked(str(old.name) if old is not None else "", mark)
     node.replace_input_with(place, add_initializer(graph, name, np.asarray(array, dtype=np.float32)))
 
 
@@ -62,6 +65,7 @@ def descendants(value: ir.Value, follow: Callable[[ir.Node], bool] = lambda _: T
             new = [out for out in node.outputs if out not in found] if follow(node) else []
             found.update(new)
             pending.extend(new)
+
     return found
 
 
@@ -72,11 +76,11 @@ def consumers(value: ir.Value) -> Iterator[ir.Node]:
 
 
 def constant(value: ir.Value | None) -> Any:
-    """Give a constant's array, or None for what is computed."""
+    """Return the array of a constant; None for a value that the graph computes."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if tensor is None else tensor.numpy()
 
 
 def only_reader(value: ir.Value) -> bool:
-    """Tell whether a value is read once and is no output, so that changing it changes one reader alone."""
+    """Whether one node alone reads a value and it is no output, so that a change of it reaches no other node."""
     return len(value.uses()) == 1 and not value.is_graph_output()

@@ -1,4 +1,4 @@
-"""Look inside a graph while it runs on real text, a batch at a time, so that memory does not grow with the text."""
+"""Read activations of a graph on real text, one batch at a time, so that memory does not grow with the text."""
 
 from __future__ import annotations
 
@@ -17,26 +17,30 @@ def observed(
     model: ir.Model, names: Sequence[str], batches: Iterable[EncodedBatch], scratch: Path
 ) -> Iterator[dict[str, Floats]]:
     """
-    Run a network on real batches and give some of its activations, by their names, a batch at a time.
+    Run a network on real batches and yield, for each batch, some of its activations by name.
 
     :param model: the graph; it is not changed
-    :param names: names of values in the graph; without any nothing runs
+    :param names: names of values in the graph; if empty, nothing runs
     :param batches: real segments
-    :param scratch: folder for the graph that gives its activations
-    :raises OutputError: when there is no room for it
+    :param scratch: folder for the graph that returns its activations
+    :raises OutputError: when the disk has no room
     """
     wanted = list(dict.fromkeys(names))
     if not wanted:
         return
+
     copy = model.clone()
     values = {value.name: value for node in copy.graph for value in node.outputs}
     for name in wanted:
+        # Graph outputs need a type, and shape inference does not know all fused operators.
         if values[name].type is None:
             values[name].dtype = ir.DataType.FLOAT
         if not values[name].is_graph_output():
             copy.graph.outputs.append(values[name])
+
     with writing(scratch):
         ir.save(copy, scratch / "observed.onnx")
+
     session = ort.InferenceSession(str(scratch / "observed.onnx"), providers=["CPUExecutionProvider"])
     for batch in batches:
         inputs = batch.inputs()

@@ -1,9 +1,9 @@
 """
-Bring an exported encoder into the form that runs fastest on a CPU, without changing what it computes.
+Rewrite an exported encoder so that it runs fastest on a CPU, without changing what it computes.
 
-Constants are folded, token types become the constant they are unless they tell letter case, the scale of attention
+Constants are folded, token types become a constant unless they encode letter case, the scale of attention
 scores moves into the weights of the queries, and attention is rewritten (:mod:`attention`). The attention mask stays an
-input: padded batches, as other programs make them, keep their meaning, and adding it costs 1 to 3% of the time.
+input: other programs pad batches and need it, and it costs 1 to 3% of the time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from onnxscript import optimizer
 
 from nerd_export.graph.attention import move_scale_into_weights, rewrite_attention
 from nerd_export.graph.centering import center
+from nerd_export.graph.marks import ONE_ROW, marked
 from nerd_export.graph.nodes import MICROSOFT, add_initializer, constant, nodes_of, tidy
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.arrays import Doubles
@@ -28,12 +29,12 @@ _LARGEST_FOLDED = 1 << 28  # bytes; weights that an exporter left transposed are
 
 def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
     """
-    Load a graph as optimum exports it, with constants folded.
+    Load a graph that optimum exported, and fold its constants.
 
     :param model_file: inputs are input_ids and attention_mask, and perhaps token_type_ids
-    :param letter_case: the network sees letter case
-    :return: a model whose inputs are input_ids and attention_mask, and token_type_ids where these tell letter case
-    :raises ModelError: when the network is to see letter case, and the graph lacks its input
+    :param letter_case: whether the network has letter case as an input
+    :return: a model whose inputs are input_ids and attention_mask, and token_type_ids if they encode letter case
+    :raises ModelError: when the network has letter case and the graph lacks its input
     """
     model = ir.load(model_file)
     if not letter_case:
@@ -45,6 +46,8 @@ def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
             "BERT",
             reason="no-token-types",
         )
+
+    # The optimizer warns about each operator that it does not know; none of this concerns the user.
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -53,31 +56,36 @@ def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
         )
     finally:
         logging.disable(before)
+
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     split_gemm(model.graph)
+
     return model
 
 
 def rewritten(model: ir.Model, means: Mapping[str, Doubles] | None = None) -> ir.Model:
     """
-    Rewrite the attention of a graph, and center its activations where their means are known.
+    Return a graph with rewritten attention, and centered activations if means are given.
 
-    :param model: as :func:`folded` gives it; it is not changed
-    :param means: what to take off the outputs of layer norms (:mod:`centering`); None for nothing
+    :param model: from :func:`folded`; it is not changed
+    :param means: what to subtract from the outputs of layer norms (:mod:`centering`); None for nothing
     """
     model = model.clone()
     if means is not None:
         center(model.graph, means)
+
     for node in [*nodes_of(model.graph, "Div"), *nodes_of(model.graph, "Mul")]:
         move_scale_into_weights(model.graph, node)
+
     if rewrite_attention(model.graph):
         model.opset_imports.setdefault(MICROSOFT, 1)
+
     tidy(model)
     return model
 
 
 def split_gemm(graph: ir.Graph) -> None:
-    """Turn each Gemm of constants, which other exporters write for linear layers, into a MatMul and an Add."""
+    """Replace each Gemm with constant weights, as other exporters write linear layers, by a MatMul and an Add."""
     for gemm in nodes_of(graph, "Gemm"):
         weight, addend = constant(gemm.inputs[1]), constant(gemm.inputs[2]) if len(gemm.inputs) > 2 else None  # noqa: PLR2004
         if weight is None or gemm.attributes.get_int("transA", 0) or (addend is None and len(gemm.inputs) > 2):  # noqa: PLR2004
@@ -95,22 +103,25 @@ def split_gemm(graph: ir.Graph) -> None:
 
 
 def drop_token_types(graph: ir.Graph) -> None:
-    """Replace token_type_ids by the zeros they always are for one text: their row of a table, or a constant."""
+    """Replace token_type_ids, which are 0 for a single text, by their row of a table or by a constant."""
     value = next((v for v in graph.inputs if v.name == "token_type_ids"), None)
     if value is None:
         return
+
     ids = next(v for v in graph.inputs if v.name == "input_ids")
     for node in [use.node for use in value.uses()]:
         table = constant(node.inputs[0]) if node.op_type == "Gather" and node.inputs[1] is value else None
         if table is not None:
-            row = add_initializer(graph, f"{node.inputs[0].name}.row0", table[0])
+            row = add_initializer(graph, marked(str(node.inputs[0].name), ONE_ROW), table[0])
             node.outputs[0].replace_all_uses_with(row)
             graph.remove(node, safe=True)
         elif node.op_type == "Shape":
             node.replace_input_with(0, ids)
+
     if value.uses():
         shape = ir.node("Shape", [ids])
         zeros = ir.node("ConstantOfShape", shape.outputs, {"value": ir.tensor(np.array([0], dtype=np.int64))})
         graph.insert_before(graph[0], [shape, zeros])
         value.replace_all_uses_with(zeros.outputs[0])
+
     graph.inputs.remove(value)

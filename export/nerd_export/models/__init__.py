@@ -1,1 +1,1 @@
-"""Checkpoints and networks: found by name, exported to ONNX, averaged, and restored from a bundle."""
+"""Checkpoints and networks: loaded by name, exported to ONNX, averaged, and restored from a bundle."""

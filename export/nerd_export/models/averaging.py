@@ -1,8 +1,8 @@
 """
-Several fine-tunes of one model as one: the mean of their weights.
+Average the weights of several fine-tunes of one model.
 
-Checkpoints that were trained on from a common one lie in one valley of the loss; their mean is often better than each,
-and costs nothing to run ("model soups"; Wortsman et al., 2022).
+Checkpoints that were trained from a common one are close in weight space; their mean is often better than each,
+and is as fast as one of them ("model soups"; Wortsman et al., 2022).
 """
 
 from __future__ import annotations
@@ -12,39 +12,43 @@ from collections.abc import Callable, Sequence
 from nerd_export.models.onnx_export import Checkpoint, load_checkpoint
 from nerd_onnx.errors import ModelError
 
-# What a configuration says of where it comes from, and of labels, which are compared apart.
+# Settings that may differ: the origin of a configuration, and its labels, which are compared separately.
 _NAMES = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id")
 
 
-def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], tell: Callable[[str], None]) -> Checkpoint:
+def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], note: Callable[[str], None]) -> Checkpoint:
     """
-    Put the mean of several checkpoints' weights into the first.
+    Replace the weights of a checkpoint by the mean with those of others.
 
-    A bundle's weights are those that it runs with (:mod:`nerd_export.models.restoring`): some of its biases lie in the
-    layer behind, which for fine-tunes of one model, whose weights are alike, is nearly the same mean.
+    The weights of a bundle are read from its graph (:mod:`nerd_export.models.restoring`). Some biases were moved to
+    the next layer; for fine-tunes of one model, whose weights are similar, the mean is nearly the same.
 
     :param checkpoint: its model is changed
     :param others: hub ids or folders of checkpoints or bundles of the same architecture, labels and vocabulary
-    :raises ModelError: when one cannot be loaded or is of another kind
+    :raises ModelError: when one cannot be loaded or does not match
     """
     import torch
 
     if not others:
         return checkpoint
+
+    # Summed in double precision: the mean then does not depend on the order of the checkpoints.
     sums = {name: weight.double() for name, weight in checkpoint.model.state_dict().items()}
     for other in others:
-        loaded = load_checkpoint(other, tell)
+        loaded = load_checkpoint(other, note)
         _require_alike(checkpoint, loaded)
         for name, weight in loaded.model.state_dict().items():
             sums[name] += weight.double()
+
     with torch.no_grad():
         for name, weight in checkpoint.model.state_dict().items():
             weight.copy_(sums[name] / (1 + len(others)))
+
     return checkpoint
 
 
 def _require_alike(one: Checkpoint, other: Checkpoint) -> None:
-    """Refuse to average what does not mean the same."""
+    """Check that two checkpoints have the same labels, weights and vocabulary."""
     shapes = [{name: tuple(w.shape) for name, w in c.model.state_dict().items()} for c in (one, other)]
     configs = [{k: v for k, v in c.model.config.to_dict().items() if k not in _NAMES} for c in (one, other)]
     differing = [

@@ -1,4 +1,4 @@
-"""Letter case in PyTorch models: token types that tell it, and tables that hold it; see the runtime's module."""
+"""Letter case in PyTorch models, as token types; see :mod:`nerd_onnx.inference.letter_case`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from nerd_onnx.errors import NerdError
 from nerd_onnx.inference.bundle import sees_case
 from nerd_onnx.inference.letter_case import LETTER_CASES, token_cases
 
-_OF_PAIRS = 2  # types of a model that reads pairs of texts
+_OF_PAIRS = 2  # token types of a model that reads pairs of texts
 
 
 def with_letter_case(model: Any, name: str) -> None:
     """
-    Let a model see letter case: its table of token types gets a row a case.
+    Give a model letter case as an input: its table of token types gets one row per case.
 
-    Words without capitals keep the row that all words had. The others' rows are that one with noise, of the size that
-    the model's weights began with, which a fine-tune at its usual rate learns from.
+    Words without capitals keep the row that all words had. The other rows are copies with noise of the size with which
+    the model's weights were initialised, so that a fine-tune at its usual learning rate can separate them.
 
-    :param model: a transformers model; one that sees it already stays as it is
-    :param name: how the user named it
+    :param model: a transformers model; one that has letter case already is not changed
+    :param name: the name that the user gave
     :raises NerdError: when it has no table of token types
     """
     import torch
 
     if sees_case(model.config.to_dict()):
         return
+
     tables = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] == "token_type_embeddings"]
-    # RoBERTa and its kin have a table of one row, which no input chooses from.
+    # RoBERTa and its relatives have a table of one row, which no input selects.
     if len(tables) != 1 or not isinstance(tables[0], torch.nn.Embedding) or tables[0].num_embeddings < _OF_PAIRS:
         raise NerdError(
             f"--letter-case: model {name!r} has no table of token types, which letter case needs; BERT, ELECTRA and "
@@ -40,6 +41,7 @@ def with_letter_case(model: Any, name: str) -> None:
             option="--letter-case",
             file=name,
         )
+
     table = tables[0]
     rows = table.weight.detach()[:1].repeat(LETTER_CASES, 1)
     rows[1:] += torch.randn_like(rows[1:]) * getattr(model.config, "initializer_range", 0.02)
@@ -50,15 +52,17 @@ def with_letter_case(model: Any, name: str) -> None:
 
 def token_types(texts: Sequence[str], encoded: Any, tokenizer: Any) -> list[list[int]]:
     """
-    Give the token types that tell letter case; a word that was cut off has the case that it has as a whole.
+    Return the token types that encode letter case. A truncated word has the case of the whole word.
 
-    :param encoded: what the tokenizer made of ``texts``, without padding; texts may be cut behind
+    :param encoded: output of the tokenizer for ``texts``, without padding; texts may be truncated
     :param tokenizer: a fast Hugging Face tokenizer
-    :return: of each text's tokens; special ones have 0
+    :return: token types of each text; special tokens have 0
     """
     whole = encoded
     if any(one.overflowing for one in encoded.encodings):
+        # A truncated word must have the case of the whole word, as in the runtime, so the full text is needed.
         whole = tokenizer(texts, truncation=False, return_offsets_mapping=True, verbose=False)
+
     ends = np.cumsum([0, *map(len, whole["input_ids"])])
     words = chain.from_iterable(whole.word_ids(i) for i in range(len(texts)))
     cases = token_cases(
@@ -69,6 +73,7 @@ def token_types(texts: Sequence[str], encoded: Any, tokenizer: Any) -> list[list
     )
     kept = [encoded.word_ids(i) for i in range(len(texts))]
     parts = zip(np.split(cases, ends[1:-1]), kept, strict=True)
+
     return [
         [0 if word is None else case for case, word in zip(part.tolist(), words, strict=False)] for part, words in parts
     ]

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: its labels, and the record that nerd-train left beside it."""
+"""Where a checkpoint or bundle comes from: its labels, and the record that nerd-train wrote beside it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ STATE_FILE = "training.json"
 @dataclass(frozen=True)
 class Origin:
     """
-    What a checkpoint says of where it comes from, or a bundle whose weights are read off its graph.
+    Where a checkpoint comes from, or a bundle whose weights are read from its graph.
 
     :param training: what nerd-train recorded: recipe, command, data, best; empty for other checkpoints
-    :param has_fine_level: whether its labels have two levels (``person-actor``)
-    :param word_rule: what words are to it
+    :param has_fine_level: whether the labels have two levels (``person-actor``)
+    :param word_rule: what counts as a word
     :param bundle: the bundle whose graph is read; None for a checkpoint
     """
 
@@ -37,15 +37,16 @@ class Origin:
     @classmethod
     def of(cls, model: str) -> Origin:
         """
-        Read what a model says of itself.
+        Read the origin of a model.
 
-        :param model: hub id or folder of a checkpoint or bundle, or ``default`` for the model inside
-        :raises ModelError: when the bundle is faulty, or the record is not what nerd-train writes
+        :param model: hub id or folder of a checkpoint or bundle, or ``default`` for the default model
+        :raises ModelError: when the bundle is invalid, or the record was not written by nerd-train
         """
         bundle = bundle_named(model)
         if bundle is None:
             training = training_record(model)
             return cls(training, bool(training.get("coarse")), "treebank" if training else "pretokens")
+
         found: Any = (bundle.description.lineage.get("training") or {}) if bundle.description is not None else {}
         if not _is_record(found):
             raise ModelError(
@@ -53,26 +54,27 @@ class Origin:
                 reason="bad-lineage",
                 file=bundle.name,
             )
+
         return cls(found, bundle.labels.has_fine_level, bundle.word_rule, bundle)
 
     @property
     def segment_tokens(self) -> int | None:
-        """The longest segment that the bundle runs; None for a checkpoint."""
+        """Maximum segment length of the bundle, in tokens; None for a checkpoint."""
         return None if self.bundle is None else self.bundle.segment_tokens
 
     @property
     def licence(self) -> str | None:
-        """SPDX id of the bundle's licence; None where nothing is said."""
+        """SPDX id of the bundle's licence; None if it records none."""
         described = None if self.bundle is None else self.bundle.description
         found = None if described is None else described.lineage.get("licence")
         return found if isinstance(found, str) else None
 
     def calibration(self, labels: LabelSet, word_rule: WordRule) -> Mapping[str, Any] | None:
         """
-        Give what the bundle's scores were made with; None for a checkpoint, or where it means something else.
+        Return the calibration of the bundle; None for a checkpoint, or if other labels or words make it invalid.
 
-        :param labels: of the bundle that is made
-        :param word_rule: of that bundle
+        :param labels: labels of the new bundle
+        :param word_rule: word rule of the new bundle
         """
         if self.bundle is None or (self.bundle.labels, self.bundle.word_rule) != (labels, word_rule):
             return None
@@ -83,7 +85,7 @@ class Origin:
         Read the labels of the checkpoint.
 
         :param names: its label names in the order of the outputs
-        :param level: whether they have two levels; None for what it says itself
+        :param level: whether they have two levels; None for the recorded level
         """
         if level == "fine" or (level is None and self.has_fine_level):
             return LabelSet.hierarchical(tuple(names))
@@ -92,13 +94,14 @@ class Origin:
 
 def training_record(model: str) -> dict[str, Any]:
     """
-    Read what nerd-train left beside the checkpoint; empty for other checkpoints.
+    Read the record that nerd-train wrote beside the checkpoint; empty for other checkpoints.
 
-    :raises ModelError: when it is not what nerd-train writes
+    :raises ModelError: when it was not written by nerd-train
     """
     path = Path(model) / STATE_FILE
     if not path.is_file():
         return {}
+
     remedy = "train again with nerd-train, or remove the file to export without its record"
     try:
         record = json.loads(path.read_text("utf-8"))
@@ -106,10 +109,12 @@ def training_record(model: str) -> dict[str, Any]:
         raise ModelError(
             f"{path}: not readable as JSON: {first_line(err)}; {remedy}", reason="not-json", file=str(path)
         ) from err
+
     if not _is_record(record):
         raise ModelError(
             f"{path}: is not a record written by nerd-train; {remedy}", reason="bad-training-record", file=str(path)
         )
+
     return dict(record)
 
 
@@ -117,9 +122,11 @@ def _is_record(record: object) -> bool:
     """Check the parts of a training record that the bundle and its card name."""
     if not isinstance(record, dict):
         return False
+
     recipe, data = record.get("recipe", {}), record.get("data", {})
     if not isinstance(recipe, dict) or not isinstance(data, dict):
         return False
+
     named = isinstance(recipe.get("model", ""), str)
     counted = isinstance(data.get("train"), str) and isinstance(data.get("train_sentences"), int)
     return named and (counted or not data)

@@ -1,4 +1,4 @@
-"""What users may name where a checkpoint is wanted: hub ids, folders, bundles, and the model inside the package."""
+"""The names that users may give for a checkpoint: hub ids, folders, bundles, and ``default``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MODEL_INSIDE = "default"
 
 def require_model(name: str, option: str) -> None:
     """
-    Check that a name is that of a model here, on the hub, or inside the package.
+    Check that a name is ``default``, a folder, or a model on the hub.
 
-    :param option: that gave the name, for the message
-    :raises ModelError: when it is none of them
+    :param option: the option that gave the name, for the message
+    :raises ModelError: when it is none of these
     """
     if not is_model_inside(name):
         require_place(name, "model", option)
@@ -29,18 +29,20 @@ def require_model(name: str, option: str) -> None:
 @contextmanager
 def as_checkpoint(name: str) -> Iterator[str]:
     """
-    Give a checkpoint's own hub id or folder; of a bundle one is made for the time it is needed.
+    Yield the hub id or folder of a checkpoint; for a bundle, a temporary checkpoint is written.
 
-    :param name: hub id, folder, or ``default`` for the model inside
-    :raises ModelError: when the bundle is faulty, or PyTorch's weights cannot be read off its graph
-    :raises OutputError: when there is no room for it
+    :param name: hub id, folder, or ``default`` for the default model
+    :raises ModelError: when the bundle is invalid, or PyTorch weights cannot be read from its graph
+    :raises OutputError: when the disk has no room
     """
     bundle = bundle_named(name)
     if bundle is None:
         yield name
         return
+
     from nerd_export.models.restoring import restored  # which nerd-export --check does without
 
+    # transformers loads only from folders or the hub, so the restored model is written to a temporary folder.
     model, tokenizer = restored(bundle)
     with tempfile.TemporaryDirectory() as folder:
         with writing(Path(folder)):
@@ -51,10 +53,10 @@ def as_checkpoint(name: str) -> Iterator[str]:
 
 def bundle_named(name: str) -> Bundle | None:
     """
-    Read the bundle that a name means; None where it means a checkpoint.
+    Return the bundle of a name; None if it is the name of a checkpoint.
 
-    :param name: hub id, folder, or ``default`` for the model inside
-    :raises ModelError: when the bundle is faulty or cannot be fetched
+    :param name: hub id, folder, or ``default`` for the default model
+    :raises ModelError: when the bundle is invalid or cannot be fetched
     """
     if is_model_inside(name):
         return Bundle.load(None)
@@ -62,5 +64,5 @@ def bundle_named(name: str) -> Bundle | None:
 
 
 def is_model_inside(name: str) -> bool:
-    """Tell whether a name means the bundle inside the package; a folder of the user's comes first."""
+    """Whether a name means the default model; a folder of that name has precedence."""
     return name == MODEL_INSIDE and not Path(name).exists()

@@ -1,4 +1,4 @@
-"""The networks that are compared: the PyTorch original, and what is run beside another to see how they differ."""
+"""Networks for comparisons: the PyTorch original, a cache of logits, and a pair whose differences are measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REMEMBERED_BYTES = 256 << 20
 
 
 class TorchNetwork:
-    """The PyTorch original, behind the interface of the runtime's session."""
+    """The PyTorch original with the interface of the runtime's session."""
 
     def __init__(self, model: Any) -> None:
         self._model = model.eval()
@@ -28,8 +28,9 @@ class TorchNetwork:
         import torch
 
         inputs = batch.inputs()
-        if batch.types is None:  # many a model takes none
+        if batch.types is None:  # many models have no such input
             del inputs["token_type_ids"]
+
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in inputs.items()}
             result: Floats = self._model(**tensors).logits.float().numpy()
@@ -38,9 +39,9 @@ class TorchNetwork:
 
 class Remembered:
     """
-    A network that keeps the logits of batches it has seen, up to a limit.
+    A network that caches the logits of batches, up to a limit.
 
-    One exported graph after the other is compared with the same original on the same texts.
+    Several exported graphs are compared with one original on the same texts; the cache runs the original once.
 
     :param limit_bytes: logits beyond this are computed again
     """
@@ -53,7 +54,7 @@ class Remembered:
         self._lock = threading.Lock()
 
     def logits(self, batch: EncodedBatch) -> Floats:
-        """Score a batch, or give what it got before; see :class:`Network`."""
+        """Return the logits of a batch, from the cache if possible; see :class:`Network`."""
         key = batch.ids.shape[1], batch.ids.tobytes(), b"" if batch.types is None else batch.types.tobytes()
         found = self._seen.get(key)
         if found is None:
@@ -62,11 +63,12 @@ class Remembered:
                 if found.nbytes <= self._room:
                     self._room -= found.nbytes
                     self._seen[key] = found
+
         return found
 
 
 class Observed:
-    """Runs two networks on every batch, gives the first's logits, and remembers how the second's differ."""
+    """Runs two networks on every batch, returns the logits of the first, and measures how the second differs."""
 
     def __init__(self, original: Network, exported: Network) -> None:
         self._original, self._exported = original, exported
@@ -76,19 +78,21 @@ class Observed:
         self.tokens = 0
 
     def logits(self, batch: EncodedBatch) -> Floats:
-        """Score a batch with both; see :class:`Network`."""
+        """Run both networks on a batch; see :class:`Network`."""
         expected, found = self._original.logits(batch), self._exported.logits(batch)
         difference = float(np.abs(expected - found).max())
         changed = int((expected.argmax(-1) != found.argmax(-1)).sum())
+
         with self._lock:
             self.largest = float(np.fmax(self.largest, difference)) if np.isfinite(difference) else float("inf")
             self.changed += changed
             self.tokens += batch.ids.size
+
         return expected
 
 
 class _Recorder:
-    """Keeps the batches it is asked for, and decides nothing."""
+    """Records the batches that it gets; its logits are zeros."""
 
     def __init__(self, labels: int) -> None:
         self._labels = labels
@@ -100,7 +104,7 @@ class _Recorder:
 
 
 def segment_batches(bundle: Bundle, texts: Sequence[str]) -> list[EncodedBatch]:
-    """Give the batches that the runtime makes of some texts, the same ones in the same order every time."""
+    """Return the batches that the runtime makes of texts: always the same batches in the same order."""
     recorder = _Recorder(len(bundle.labels.names))
     tagger = Tagger(bundle, TagOptions(threads=1), network=recorder)
     try:

@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint to an ONNX graph, by optimum's exporter."""
+"""Load a Hugging Face checkpoint and export it to an ONNX graph with optimum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nerd_export.models.names import as_checkpoint
 from nerd_onnx.errors import ModelError, OutputError, first_line
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
-_ROOM = 4  # the fp32 graph as exported, as written, as it is observed, and what the exporter keeps meanwhile
+_ROOM = 4  # copies of the fp32 weights: exported, written, read for activations, and the exporter's own
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Checkpoint:
 
     @property
     def size_bytes(self) -> int:
-        """Size of its weights in fp32."""
+        """Size of the weights in fp32."""
         return 4 * sum(int(weight.numel()) for weight in self.model.parameters())
 
 
@@ -46,9 +46,9 @@ def load_checkpoint(name: str, warn: Callable[[str], None] = lambda _: None) -> 
     """
     Load a token-classification checkpoint, or a bundle as one (:mod:`nerd_export.models.restoring`).
 
-    :param name: hub id or folder of a checkpoint or bundle, or ``default`` for the model inside
+    :param name: hub id or folder of a checkpoint or bundle, or ``default`` for the default model
     :param warn: receives what the user should know but does not stop the export
-    :raises ModelError: when it cannot be loaded, is of another kind, names no labels, or has no fast tokenizer
+    :raises ModelError: when it cannot be loaded, is no token classifier, has no label names or no fast tokenizer
     """
     with as_checkpoint(name) as place:
         return _load_checkpoint(name, place, warn)
@@ -63,6 +63,7 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
         raise ModelError(
             f"{name}: cannot be loaded as a checkpoint: {first_line(err)}", reason="cannot-load", file=name
         ) from err
+
     architectures = config.architectures or []
     if architectures and not any(a.endswith("ForTokenClassification") for a in architectures):
         raise ModelError(
@@ -71,6 +72,7 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
             file=name,
             found=", ".join(architectures),
         )
+
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     if all(label == f"LABEL_{i}" for i, label in enumerate(names)):
         raise ModelError(
@@ -79,29 +81,35 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
             reason="no-label-names",
             file=name,
         )
+
     model = _load_model(name, place, warn)
+
     return Checkpoint(name, model, _load_tokenizer(name, place), names)
 
 
 def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
-    """Load the network, its attention written out in plain operators, which is the form that runs fastest here."""
+    """Load the network with attention in plain operators, which :mod:`attention` can rewrite to run fastest."""
     import torch
     import transformers
 
     kind = transformers.AutoModelForTokenClassification
+
     try:
         with _quiet():
             model, found = kind.from_pretrained(
                 place, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
-        foreign = "; it holds ONNX, which is read back only where nerd-export wrote it: give the checkpoint behind it"
+        foreign = (
+            "; it holds an ONNX graph that nerd-export did not write; give the checkpoint from which it was exported"
+        )
         remedy = foreign if any(Path(place).rglob("*.onnx")) else ""
         raise ModelError(
             f"{name}: cannot be loaded as a checkpoint: {first_line(err)}{remedy}",
             reason="foreign-onnx" if remedy else "cannot-load",
             file=name,
         ) from err
+
     missing = sorted(found["missing_keys"])
     if any("classifier" in key for key in missing):
         warn(
@@ -109,6 +117,7 @@ def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
         )
     elif missing:
         warn(f"{name}: the checkpoint lacks {', '.join(missing[:3])}; these weights are random")
+
     return model.eval()
 
 
@@ -121,6 +130,7 @@ def _load_tokenizer(name: str, place: str) -> Any:
         raise ModelError(
             f"{name}: its tokenizer cannot be loaded: {first_line(err)}", reason="unreadable-tokenizer", file=name
         ) from err
+
     if not tokenizer.is_fast:
         raise ModelError(
             f"{name}: has no fast tokenizer ({type(tokenizer).__name__}), and exact character offsets need one; add "
@@ -129,6 +139,7 @@ def _load_tokenizer(name: str, place: str) -> Any:
             file=name,
             found=type(tokenizer).__name__,
         )
+
     return tokenizer
 
 
@@ -138,7 +149,7 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
 
     :param folder: receives model.onnx, config.json and the tokenizer's files
     :return: the ONNX file
-    :raises ModelError: when optimum cannot export this architecture, or the versions do not fit each other
+    :raises ModelError: when optimum cannot export this architecture, or the installed versions do not work together
     :raises OutputError: when the disk is full
     """
     require_room(folder, _ROOM * checkpoint.size_bytes)
@@ -153,7 +164,7 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
                 reason="cannot-write",
                 file=str(folder),
             ) from err
-        # An architecture that optimum does not know fails in any of these ways, deep in its code and in torch's.
+        # An unknown architecture fails with any of these errors, deep in the code of optimum and torch.
         except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError, AttributeError) as err:
             kind = getattr(checkpoint.model.config, "model_type", "unknown")
             raise ModelError(
@@ -162,14 +173,15 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
                 file=str(checkpoint.folder),
                 found=kind,
             ) from err
+
     return folder / "model.onnx"
 
 
 def require_room(folder: Path, size_bytes: int) -> None:
     """
-    Check that a disk has room before minutes of work.
+    Check that the disk has room, before an export that takes minutes.
 
-    :raises OutputError: naming how much there is and how much is needed
+    :raises OutputError: with the free and the needed space
     """
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
@@ -186,9 +198,9 @@ def require_room(folder: Path, size_bytes: int) -> None:
 
 def _exporter() -> Callable[..., None]:
     """
-    Give optimum's exporter.
+    Return optimum's exporter.
 
-    :raises ModelError: when the installed versions do not fit each other, naming those that do
+    :raises ModelError: when the installed versions do not work together, with versions that do
     """
     try:
         from optimum.exporters.onnx import onnx_export_from_model
@@ -202,13 +214,14 @@ def _exporter() -> Callable[..., None]:
             found=found,
             expected=pins,
         ) from err
+
     exporter: Callable[..., None] = onnx_export_from_model
     return exporter
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' progress talk away from the user; errors still rise."""
+    """Suppress the log messages of the exporters; errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

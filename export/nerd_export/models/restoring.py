@@ -1,10 +1,10 @@
 """
-The way back: a bundle's ONNX graph as a PyTorch checkpoint, to train on from, to learn from and to export again.
+Restore a PyTorch checkpoint from the ONNX graph of a bundle, to train it further or export it again.
 
-The weights come back as they run, rounded to 8 bits where they are stored so. What the export moved between layers is
-put where PyTorch has it: queries lose the scale of the scores again; the biases of keys and values, which others carry
-or nothing needs, are zero; and what centering took off the biases of layer norms stays in those behind. Then both
-networks run on real text, and where they differ by more than rounding does it is refused.
+The weights are those that run: rounded to 8 bits where they are stored that way. What the export moved between layers
+is moved back where PyTorch has it: the scale of the scores is taken out of the queries; the biases of keys and values,
+which the export folded into other layers or dropped, are zero; the means that centering subtracted from layer norms
+stay in the biases of the next layers. Then both run on real text; a difference larger than rounding is refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from nerd_export.data.sample import sample_texts
+from nerd_export.graph.marks import INT8, ONE_ROW, SCALED, has_mark, without_mark
 from nerd_export.graph.nodes import constant, consumers
 from nerd_export.models.networks import Observed, TorchNetwork
 from nerd_onnx.errors import ModelError, first_line
@@ -26,27 +27,25 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
-_MOST_CHANGED = 0.05  # of the tokens' labels: rounding changes one in a hundred, a lost scale one in ten
-_TEXTS = 20  # of the sample, to compare on
+_MOST_CHANGED = 0.05  # share of the tokens: rounding changes one tag in a hundred, a lost scale one in ten
+_TEXTS = 20  # number of sample texts to compare on
 _INTEGER_PRODUCT = "MatMulIntegerToFloat"
-_BIAS = 6  # the place of its bias among its inputs
-_EIGHT_BITS = ".int8"  # names of embeddings end in it
-_ONE_ROW = ".row0"  # and of token types where the model reads one text alone, whose row is the only one used
-_SCALED = ".scaled"  # what the export puts behind the name of a bias whose layer carries the scale of the scores
+_BIAS = 6  # index of its bias among its inputs
 
 Floats = npt.NDArray[np.float32]
 
 
 def restored(bundle: Bundle) -> tuple[Any, Any]:
     """
-    Make the PyTorch model of a bundle, and its tokenizer.
+    Return the PyTorch model of a bundle, and its tokenizer.
 
-    :raises ModelError: when its weights cannot be read off the graph
+    :raises ModelError: when its weights cannot be read from the graph
     """
     import torch
     import transformers
 
     folder = bundle.model_file.parent
+
     try:
         config = transformers.AutoConfig.from_pretrained(folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -57,6 +56,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
             reason="cannot-load",
             file=bundle.name,
         ) from err
+
     with torch.no_grad():
         weights = _weights(ir.load(bundle.model_file).graph, config)
         lacking = []
@@ -66,6 +66,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
                 parameter.copy_(torch.tensor(found))
             else:
                 lacking.append(key)
+
     if lacking:
         raise ModelError(
             f"{bundle.name}: {len(lacking)} weights of its architecture ({config.model_type}), such as {lacking[0]}, "
@@ -75,6 +76,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
             found=len(lacking),
             weight=lacking[0],
         )
+
     changed = _labels_changed(bundle, TorchNetwork(model))
     if changed > _MOST_CHANGED:
         raise ModelError(
@@ -85,19 +87,22 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
             found=changed,
             maximum=_MOST_CHANGED,
         )
+
     return model, tokenizer
 
 
 def _labels_changed(bundle: Bundle, original: Network) -> float:
-    """Give the share of tokens in real text whose best label differs between the bundle and another network."""
+    """Return the share of tokens in real text whose best label differs between the bundle and another network."""
     exported = Tagger(bundle)
     observed = Observed(original, exported.network)
     tagger = Tagger(bundle, TagOptions(threads=1), network=observed)
+
     try:
         tagger.tag_arrays(sample_texts()[:_TEXTS])
     finally:
         tagger.close()
         exported.close()
+
     return observed.changed / max(1, observed.tokens)
 
 
@@ -108,7 +113,7 @@ class _Layer:
 
     :param weight: *Shape:* (inputs, outputs)
     :param bias: None without one. *Shape:* (outputs,)
-    :param scaled: it carries the scale of the attention's scores
+    :param scaled: whether the export multiplied it by the scale of the attention scores
     """
 
     weight: Floats
@@ -118,21 +123,21 @@ class _Layer:
 
 def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
     """
-    Read all weights off a graph, under the names that they have in PyTorch: those of the constants that hold them, or
-    where equal ones were made one, of the nodes that read them.
+    Read all weights from a graph under their names in PyTorch. These are the names of the constants that hold them, or,
+    where equal constants were merged, the names of the nodes that read them.
     """
     heads = getattr(config, "num_attention_heads", None)
     found: dict[str, Floats] = {}
     for name, value in graph.initializers.items():
         array = constant(value)
-        if name.endswith(_EIGHT_BITS):
-            path = name.removesuffix(_EIGHT_BITS)
+        if (path := without_mark(name, INT8)) is not None:
             table = _floats(value, graph.initializers.get(f"{path}.scale"))
             found |= {} if table is None else {path: table}
-        elif name.endswith(_ONE_ROW):
-            found[name.removesuffix(_ONE_ROW)] = array[None]
+        elif (path := without_mark(name, ONE_ROW)) is not None:
+            found[path] = array[None]
         else:
             found[name] = array
+
     for node in graph:
         path = _path(node)
         if node.op_type == "LayerNormalization":
@@ -142,31 +147,34 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
             found.setdefault(f"{path}.weight", constant(node.inputs[0]))
         elif (layer := _layer(node)) is not None:
             width = layer.weight.shape[1]
+            # The inverse of the scale that the export folded into the queries: 1 / sqrt(width of a head).
             factor = np.float32(math.sqrt(width / heads) if layer.scaled and heads else 1.0)
             found[f"{path}.weight"] = layer.weight.T * factor
             if layer.bias is None:
+                # The export dropped or moved this bias; PyTorch needs one, and zeros change nothing.
                 found.setdefault(f"{path}.bias", np.zeros(width, dtype=np.float32))
             else:
                 found[f"{path}.bias"] = layer.bias * factor
+
     return found
 
 
 def _path(node: ir.Node) -> str:
-    """Give the place in the PyTorch model that the exporter named a node after."""
+    """Return the path in the PyTorch model after which the exporter named a node."""
     return str(node.name).strip("/").rpartition("/")[0].replace("/", ".")
 
 
 def _layer(node: ir.Node) -> _Layer | None:
-    """Read a linear layer off its product; None for other nodes."""
+    """Return the linear layer of a product; None for other nodes."""
     weight = _weight(node)
     if weight is None:
         return None
     bias = _bias(node)
-    return _Layer(weight, constant(bias), bias is not None and _SCALED in str(bias.name))
+    return _Layer(weight, constant(bias), has_mark(bias, SCALED))
 
 
 def _bias(node: ir.Node) -> ir.Value | None:
-    """Give the bias of a product: its own, or that of the Add behind it, where a scale a token may stand between."""
+    """Return the bias of a product: its own, or that of the Add after it; a scale per token may come between them."""
     if len(node.inputs) > _BIAS and node.inputs[_BIAS] is not None:
         return node.inputs[_BIAS]
     readers = list(consumers(node.outputs[0]))
@@ -182,18 +190,21 @@ def _is_vector(value: ir.Value | None) -> bool:
 
 
 def _weight(node: ir.Node) -> Floats | None:
-    """Give the constant matrix of a product in floats, however it is stored; None where it has none."""
+    """Return the constant matrix of a product as floats, whatever its storage; None if it has none."""
     if node.op_type == _INTEGER_PRODUCT:
         return _floats(node.inputs[1], node.inputs[3])
     if node.op_type != "MatMul" or node.inputs[1] is None:
         return None
+
     stored = constant(node.inputs[1])
     if stored is not None:
         return np.asarray(stored, dtype=np.float32) if stored.ndim == 2 else None  # noqa: PLR2004
+
     scaled = node.inputs[1].producer()
     cast = scaled.inputs[0].producer() if scaled is not None and scaled.op_type == "Mul" and scaled.inputs[0] else None
     if scaled is None or cast is None or cast.op_type != "Cast":
         return None
+
     return _floats(cast.inputs[0], scaled.inputs[1])
 
 

@@ -1,4 +1,4 @@
-"""Find the fixed 8-bit range of each activation on real text, in memory that does not grow with the text."""
+"""Measure the fixed 8-bit range of each activation on real text; memory does not grow with the text."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nerd_onnx.inference.encoding import EncodedBatch
 
 _BINS = 2048  # on either side of zero
 _STEPS = 255
-_CANDIDATES = np.linspace(1.0, 0.2, 81)  # shares of the largest value that a range may keep
+_CANDIDATES = np.linspace(1.0, 0.2, 81)  # ranges to try, as shares of the largest value
 
 
 class Histogram:
     """
-    A histogram of an activation's values whose range doubles when a larger value comes.
+    A histogram of an activation's values; its range doubles when a larger value arrives.
 
     :ivar limit: values lie between minus and plus this
     :ivar counts: *Shape:* (2 * bins,)
@@ -35,24 +35,28 @@ class Histogram:
         largest = float(np.abs(values).max(initial=0.0))
         if self.limit == 0.0:
             self.limit = largest
+
         while largest > self.limit > 0:
             self.limit *= 2
+            # Twice the range in the same number of bins: neighbours merge and move to the middle.
             folded = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([np.zeros(_BINS // 2, np.int64), folded, np.zeros(_BINS // 2, np.int64)])
+
         if self.limit > 0:
             place = ((values.ravel() / self.limit + 1) * _BINS).astype(np.int64)
             self.counts += np.bincount(np.minimum(place, 2 * _BINS - 1), minlength=2 * _BINS)
 
     def best_range(self) -> ActivationRange:
         """
-        Choose the range with the least mean square error of rounding and clipping over the values counted.
+        Return the range with the lowest mean square error of rounding and clipping over the counted values.
 
-        Activations of encoders have a few values far outside the rest; cutting them coarsely is what ruins int8 with
-        fixed scales, and clipping all of them too early does as well, so the error decides.
+        Encoders have a few activations far outside the rest. A range that covers them is too coarse for the others; a
+        range that clips all of them loses too much: the error decides between the two.
         """
         filled = np.flatnonzero(self.counts)
         if not len(filled):
             return ActivationRange(1.0, 0)
+
         middles = ((np.arange(2 * _BINS) + 0.5) / _BINS - 1) * self.limit
         values, weights = middles[filled], self.counts[filled].astype(np.float64)
         low, high = min(values[0], 0.0), max(values[-1], 0.0)
@@ -70,7 +74,7 @@ def calibrated_ranges(
     :param model: the fp32 graph; it is not changed
     :param names: names of values in the graph
     :param batches: real segments
-    :param scratch: folder for the graph that gives its activations
+    :param scratch: folder for the graph that returns its activations
     """
     histograms = {name: Histogram() for name in names}
     for found in observed(model, names, batches, scratch):
@@ -80,7 +84,7 @@ def calibrated_ranges(
 
 
 def _range(low: float, high: float) -> ActivationRange:
-    """Make the range from low to high, in which 0 is one of the integers."""
+    """Return the range from low to high, in which 0 is exactly one of the integers."""
     scale = max((high - low) / _STEPS, 1e-12)
     return ActivationRange(scale, int(np.clip(round(-low / scale), 0, _STEPS)))
 

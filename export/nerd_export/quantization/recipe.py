@@ -1,4 +1,4 @@
-"""From an exported fp32 graph to the one that is asked for: recipe, and layers to keep."""
+"""Build quantized graphs from an exported fp32 graph, by a recipe and the layers to keep in fp32."""
 
 from __future__ import annotations
 
@@ -11,42 +11,18 @@ from typing import Any
 
 import onnx_ir as ir
 
-from nerd_export.config import INTEGER_RECIPES, Embeddings, Quantization
+from nerd_export.config import Embeddings, Quantization
 from nerd_export.graph.centering import centered_norms, channel_means
 from nerd_export.graph.linear import quantizable_layers
-from nerd_export.quantization.layers import (
-    ActivationRange,
-    quantize_embeddings,
-    quantize_products,
-    quantize_weights,
-)
+from nerd_export.quantization.layers import ActivationRange, quantize_embeddings
 from nerd_export.quantization.ranges import calibrated_ranges
+from nerd_export.quantization.recipes import recipe_named
+from nerd_export.quantization.recipes.base import Recipe
 from nerd_export.quantization.rounding import WeightRounding, input_moments
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.encoding import EncodedBatch
 
 EMBEDDINGS = "embeddings"  # the word embeddings, where the layers to keep are named
-_PRODUCT_WEIGHTS = (
-    "signed 8 bits, one scale per output channel, neighbours of one sign at most 128 together, so that no sum of two "
-    "products saturates; GPTQ on real text"
-)
-_METHODS = {
-    "int8": {
-        "method": "per-token int8",
-        "activations": "unsigned 8 bits, one scale per token, computed at run time",
-        "weights": _PRODUCT_WEIGHTS,
-    },
-    "int8-static": {
-        "method": "static int8",
-        "activations": "unsigned 8 bits, one scale and zero point per tensor, chosen on real text",
-        "weights": _PRODUCT_WEIGHTS,
-    },
-    "int8-weights": {
-        "method": "int8 weights",
-        "activations": "fp32",
-        "weights": "signed 8 bits, one scale per output channel; converted to fp32 when loaded",
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -54,9 +30,9 @@ class Plan:
     """
     How to quantize.
 
-    :param recipe: what becomes 8 bits
+    :param recipe: name of the recipe
     :param embeddings: form of the word embeddings
-    :param keep_fp32: names of linear layers to leave as they are
+    :param keep_fp32: names of linear layers that stay fp32
     """
 
     recipe: Quantization = "int8"
@@ -64,18 +40,19 @@ class Plan:
     keep_fp32: tuple[str, ...] = ()
 
     def keeping(self, names: Collection[str]) -> Plan:
-        """Keep more in fp32: layers, and the word embeddings under the name :data:`EMBEDDINGS`."""
+        """Return a plan that keeps more in fp32: layers, and the word embeddings under the name :data:`EMBEDDINGS`."""
         layers = tuple(dict.fromkeys([*self.keep_fp32, *(name for name in names if name != EMBEDDINGS)]))
         return replace(self, keep_fp32=layers, embeddings="fp32" if EMBEDDINGS in names else self.embeddings)
 
 
-class Workshop:
+class GraphBuilder:
     """
-    Makes graphs from one fp32 graph, which stays as it is.
+    Builds quantized graphs from one fp32 graph, which is not changed. It is the :class:`Context` of the recipes.
 
     :param fp32: the prepared graph
-    :param with_means: makes it anew with what is taken off its layer norms, for products of integers
-    :param batches: real segments, which channels' means and fixed ranges are found on
+    :param with_means: prepares that graph again with the given means subtracted after its layer norms, for recipes
+        with integer products
+    :param batches: real segments, on which means, moments and fixed ranges are measured
     """
 
     def __init__(
@@ -86,63 +63,59 @@ class Workshop:
     ) -> None:
         self._fp32, self._with_means = fp32, with_means
         self._batches = batches
-        self._ranges: Mapping[str, ActivationRange] | None = None
 
     def build(self, plan: Plan) -> tuple[ir.Model, dict[str, Any]]:
         """
-        Make the graph of a plan.
+        Build the graph of a plan.
 
         :return: the graph, and the record of how it was quantized
         :raises OptionError: when a layer to keep is not one of the model's
         """
-        model = (self._centered if plan.recipe in INTEGER_RECIPES else self._fp32).clone()
-        centered = centered_norms(model.graph)
-        layers = self._quantize(model, plan)
+        recipe = recipe_named(plan.recipe)
+        model = (self._centered if recipe.integer_products else self._fp32).clone()
+        centered = centered_norms(model.graph)  # counted before the rewrite: the marks are in names
+
+        layers = recipe.build(model, plan.keep_fp32, self)
         tables = quantize_embeddings(model) if plan.embeddings == "int8" else []
-        return model, _record(plan, layers, tables, len(centered))
+
+        return model, _record(plan, recipe, layers, tables, len(centered))
 
     def names(self, plan: Plan) -> list[str]:
-        """Name what a plan quantizes: its linear layers, and the word embeddings as :data:`EMBEDDINGS`."""
-        layers = [] if plan.recipe == "none" else quantizable_layers(self._fp32.graph, plan.keep_fp32)
+        """Return the names of what a plan quantizes: linear layers, and the word embeddings as :data:`EMBEDDINGS`."""
+        quantizes = bool(recipe_named(plan.recipe).record)
+        layers = quantizable_layers(self._fp32.graph, plan.keep_fp32) if quantizes else []
         return [*(layer.name for layer in layers), *([EMBEDDINGS] if plan.embeddings == "int8" else [])]
 
-    def _quantize(self, model: ir.Model, plan: Plan) -> list[str]:
-        if plan.recipe in INTEGER_RECIPES:
-            ranges = self._static_ranges() if plan.recipe == "int8-static" else {}
-            return quantize_products(model, ranges, plan.keep_fp32, self._rounding)
-        if plan.recipe == "int8-weights":
-            return quantize_weights(model, plan.keep_fp32)
-        return []
-
     @cached_property
-    def _centered(self) -> ir.Model:
-        """The graph with its activations in the middle of their 8 bits."""
-        with tempfile.TemporaryDirectory() as scratch:
-            return self._with_means(channel_means(self._fp32, self._batches, Path(scratch)))
-
-    @cached_property
-    def _rounding(self) -> WeightRounding:
-        """What rounds the weights of all plans; each matrix is rounded once."""
+    def rounding(self) -> WeightRounding:
+        """Rounds the weights for all plans; each matrix is rounded once."""
         layers = quantizable_layers(self._centered.graph)
         with tempfile.TemporaryDirectory() as scratch:
             return WeightRounding(input_moments(self._centered, layers, self._batches, Path(scratch)))
 
-    def _static_ranges(self) -> Mapping[str, ActivationRange]:
-        if self._ranges is None:
-            names = [layer.source_name for layer in quantizable_layers(self._centered.graph)]
-            with tempfile.TemporaryDirectory() as scratch:
-                self._ranges = calibrated_ranges(self._centered, names, self._batches, Path(scratch))
-        return self._ranges
+    @cached_property
+    def static_ranges(self) -> Mapping[str, ActivationRange]:
+        """The fixed range of the input of each linear layer, by the name of that input."""
+        names = [layer.source_name for layer in quantizable_layers(self._centered.graph)]
+        with tempfile.TemporaryDirectory() as scratch:
+            return calibrated_ranges(self._centered, names, self._batches, Path(scratch))
+
+    @cached_property
+    def _centered(self) -> ir.Model:
+        """The graph whose activations are centered in the range of their 8 bits."""
+        with tempfile.TemporaryDirectory() as scratch:
+            return self._with_means(channel_means(self._fp32, self._batches, Path(scratch)))
 
 
-def _record(plan: Plan, layers: Sequence[str], tables: Sequence[str], centered: int) -> dict[str, Any]:
-    """Describe what was done, as ``nerd.json`` and the card say it."""
+def _record(plan: Plan, recipe: Recipe, layers: Sequence[str], tables: Sequence[str], centered: int) -> dict[str, Any]:
+    """Return the record of what was done, as ``nerd.json`` and the card show it."""
     record: dict[str, Any] = {"method": "int8 embeddings" if tables else "none"}
-    if plan.recipe != "none":
-        record = dict(_METHODS[plan.recipe])
+    if recipe.record:
+        record = dict(recipe.record)
         record |= {"layers": len(layers), "fp32": "attention products, layer norms, classifier"}
-        record |= {"centered_layer_norms": centered} if plan.recipe in INTEGER_RECIPES else {}
+        record |= {"centered_layer_norms": centered} if recipe.integer_products else {}
         record |= {"kept_fp32": list(plan.keep_fp32)} if plan.keep_fp32 else {}
+
     record["embeddings"] = f"signed 8 bits, one scale per row: {', '.join(tables)}" if tables else "fp32"
-    record["integer_products"] = plan.recipe in INTEGER_RECIPES and bool(layers)
+    record["integer_products"] = recipe.integer_products and bool(layers)
     return record

@@ -75,7 +75,7 @@ def input_moments(
     :param batches: real segments
     :param scratch: folder for the graph that returns its activations
     :return: the sum of ``x x^T`` over all tokens, by the name of the weight. *Shape:* (inputs, inputs) each
-    :raises OutputError: when there is no room for that graph
+    :raises OutputError: when the disk has no room for that graph
     """
     sources = list(dict.fromkeys(layer.source_name for layer in layers))
     sums: dict[str, Floats] = {}
@@ -91,6 +91,7 @@ def input_moments(
         if own is not None:
             shared = moments.get(layer.weight_name)
             moments[layer.weight_name] = own if shared is None else shared + own
+
     return moments
 
 
@@ -111,6 +112,7 @@ def rounded_weight(weight: Floats, moments: Floats | None = None) -> Rounded:
     damped = moments.astype(np.float64)
     damped[np.diag_indices_from(damped)] += _DAMPING * moments.trace() / len(moments)
     scale = _best_scales(weight, damped.diagonal().astype(np.float32))
+
     return _compensated(weight, scale, damped).astype(np.int8), scale
 
 
@@ -128,12 +130,13 @@ def _best_scales(weight: Floats, importance: Floats) -> Floats:
         error = importance @ np.square(_within_limit(weight / scale) * scale - weight)
         best = np.where(error < least, scale, best)
         least = np.minimum(error, least)
+
     return np.asarray(best, dtype=np.float32)
 
 
 def _within_limit(steps: Floats) -> Floats:
     """
-    Round weights, given in units of their scale, to integers; pairs above the limit share what they must give up.
+    Round weights, in units of their scale, to integers. The weights of a pair above the limit are reduced together.
 
     :param steps: *Shape:* (inputs, outputs)
     """
@@ -175,6 +178,7 @@ def _compensated(weight: Floats, scale: Floats, moments: Doubles) -> Doubles:
             steps[i + 1 : end] -= np.outer(factor[i, i + 1 : end], error)
             errors[i - begin] = error
         steps[end:] -= factor[begin:end, end:].T @ errors
+
     return integers
 
 
@@ -193,4 +197,5 @@ def _next_integers(steps: Doubles, integers: Doubles, i: int) -> Doubles:
         second = steps[i + 1]
         over = (np.abs(here) + np.abs(second) > PAIR_LIMIT) & (here * second > 0)
         limit = np.where(over, _first_of_pair(here, second), limit)
+
     return np.clip(np.rint(here), -limit, limit)

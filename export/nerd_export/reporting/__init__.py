@@ -1,1 +1,1 @@
-"""Reports made of sections, as Markdown and as one self-contained page; benchmarks and nerd-eval fill them."""
+"""Reports of benchmarks and nerd-eval, rendered as Markdown and as one self-contained page."""

@@ -1,4 +1,4 @@
-"""A report as one page: no script, nothing fetched; for a phone, a desk and paper, by day and by night."""
+"""Render a report as one HTML page: without scripts or requests, for small and large screens, print and dark mode."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def _section(section: Section) -> Iterator[str]:
     yield "<section>"
     if section.title:
         yield f"<h{section.level}>{inline(section.title)}</h{section.level}>"
+
     for block in section.blocks:
         if isinstance(block, Plot):
             yield f"<figure>{block.svg}<figcaption>{inline(block.caption)}</figcaption></figure>"
@@ -45,6 +46,7 @@ def _section(section: Section) -> Iterator[str]:
             yield f"<ul>{''.join(f'<li>{inline(item)}</li>' for item in block)}</ul>"
         else:
             yield f"<p>{inline(block)}</p>"
+
     yield "</section>"
 
 
@@ -52,10 +54,12 @@ def _table(table: Table) -> Iterator[str]:
     yield '<div class="wide" tabindex="0"><table>'
     head = "".join(f'<th scope="col">{inline(cell)}</th>' for cell in table.head)
     yield f"<thead><tr>{head}</tr></thead><tbody>"
+
     for number, row in enumerate(table.rows):
         strong = ' class="strong"' if number in table.strong else ""
         first, *others = row
         yield f'<tr{strong}><th scope="row">{inline(first)}</th>{"".join(map(_cell, others))}</tr>'
+
     yield "</tbody></table></div>"
 
 
@@ -67,12 +71,12 @@ def _cell(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Escape a text, and render its code and its strong parts."""
+    """Return a text as HTML, with its code and its strong parts."""
     return _STRONG.sub(r"<strong>\1</strong>", _CODE.sub(r"<code>\1</code>", escape(text)))
 
 
 def _passages(block: Passages) -> Iterator[str]:
-    """Show texts with their marks, each mark with its name below."""
+    """Yield texts with their marks, each mark with its name below."""
     yield '<ol class="passages">'
     for text, marks in block.passages:
         at, parts = 0, []
@@ -86,4 +90,5 @@ def _passages(block: Passages) -> Iterator[str]:
             at = max(at, mark.end)
         parts.append(escape(text[at:]))
         yield f'<li dir="auto">{"".join(parts)}</li>'
+
     yield "</ol>"

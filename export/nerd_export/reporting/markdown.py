@@ -1,4 +1,4 @@
-"""A report as Markdown: everything but drawings; marks stand behind their text."""
+"""Render a report as Markdown, without drawings; the marks of a text follow it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def markdown(title: str, sections: Iterable[Section]) -> str:
 def _section(section: Section) -> Iterator[str]:
     if section.title:
         yield from ("", f"{'#' * section.level} {section.title}")
+
     for block in section.blocks:
         if isinstance(block, Plot):
             continue
@@ -50,5 +51,5 @@ def _passage(passage: tuple[str, Sequence[Mark]]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Keep a text from other programs on its line, and from being taken for markup."""
+    """Put a text on one line and escape it, so that its content is not read as markup."""
     return escape(" ".join(text.split()), quote=False).replace("[", "\\[").replace("`", "\\`")

@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is rendered to."""
+"""The parts of a report, independent of the output format."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Table:
     """
-    A table; its first column names the rows.
+    A table; the first column has the names of the rows.
 
-    :param strong: rows to set off, by number
+    :param strong: indices of rows to emphasise
     """
 
     head: Sequence[str]
@@ -22,10 +22,10 @@ class Table:
 @dataclass(frozen=True)
 class Plot:
     """
-    A drawing, for renderers that can show one.
+    A drawing, for renderers that can show drawings.
 
-    :param svg: without any size of its own
-    :param caption: what it shows, in words
+    :param svg: an SVG element without a fixed size
+    :param caption: description in words
     """
 
     svg: str
@@ -34,7 +34,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to be copied as they are."""
+    """Lines of code, shown unchanged."""
 
     lines: Sequence[str]
 
@@ -45,8 +45,8 @@ class Mark:
     A marked part of a text.
 
     :param start: first character
-    :param end: one past the last
-    :param name: what is said of it
+    :param end: index after the last character
+    :param name: the text of the mark
     :param style: class of the page's style sheet
     """
 
@@ -61,7 +61,7 @@ class Passages:
     """
     Texts with marked parts, for renderers that can show marks.
 
-    :param passages: each text and its marks; where two overlap, the second shows what is left of it
+    :param passages: each text and its marks; where two overlap, the second is shortened
     """
 
     passages: Sequence[tuple[str, Sequence[Mark]]]
@@ -73,7 +73,7 @@ class Section:
     A part of the report under a heading.
 
     :param blocks: paragraphs as plain text, bullet lists as tuples, tables, plots, code, passages
-    :param level: of the heading
+    :param level: level of the heading
     """
 
     title: str

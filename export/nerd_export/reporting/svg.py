@@ -1,4 +1,4 @@
-"""Plots as SVG, written by hand: no library, no script, colours from the page's style sheet."""
+"""Plots as SVG without a library or scripts; the colours come from the style sheet of the page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LETTER = 5.7  # width of a letter, about
 @dataclass(frozen=True)
 class Axis:
     """
-    An axis from one value to another.
+    The axis of a chart.
 
-    :param show: turns a value into its label
-    :param ticks: values to label
+    :param show: returns the label of a value
+    :param ticks: values with a label
     """
 
     title: str
@@ -31,7 +31,7 @@ class Axis:
     logarithmic: bool = False
 
     def share(self, value: float) -> float:
-        """Tell where a value lies, 0 at the axis' start and 1 at its end."""
+        """Return the position of a value: 0 at the start of the axis, 1 at its end."""
         low, high = self.low, self.high
         if self.logarithmic:
             low, high, value = math.log10(low), math.log10(high), math.log10(max(value, 1e-12))
@@ -49,7 +49,7 @@ class Point:
 
 
 def number(value: float) -> str:
-    """Show a number in few characters."""
+    """Return a number in few characters."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.3g}{unit}"
@@ -57,7 +57,7 @@ def number(value: float) -> str:
 
 
 def linear_axis(title: str, low: float, high: float, show: Callable[[float], str] = number) -> Axis:
-    """Make an axis with round ticks around the values."""
+    """Return an axis with round ticks around the values."""
     span = (high - low) or abs(high) or 1.0
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)  # noqa: PLR2004
@@ -67,7 +67,7 @@ def linear_axis(title: str, low: float, high: float, show: Callable[[float], str
 
 
 def logarithmic_axis(title: str, low: float, high: float, show: Callable[[float], str] = number) -> Axis:
-    """Make an axis of powers of ten around the values."""
+    """Return an axis of powers of ten around the values."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     ticks = [10.0**i for i in range(first, max(last, first + 1) + 1)]
     return Axis(title, ticks[0], ticks[-1], ticks, show, logarithmic=True)
@@ -77,7 +77,7 @@ class Chart:
     """
     A chart with two axes.
 
-    :param height: of the drawing; its width is fixed
+    :param height: height of the drawing; its width is fixed
     """
 
     def __init__(self, x: Axis, y: Axis, height: int = 300) -> None:
@@ -86,7 +86,7 @@ class Chart:
         self._axes()
 
     def points(self, points: Sequence[Point]) -> None:
-        """Draw points, each with its label beside it; labels give way to one another."""
+        """Draw points, each with its label beside it; labels do not overlap."""
         for point, (text_x, text_y, anchor) in zip(points, self._label_places(points), strict=True):
             x, y = self._at(point.x, point.y)
             self._parts.append(f'<circle class="{point.style}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
@@ -104,6 +104,7 @@ class Chart:
         places = [self._at(*value) for value in values]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         self._parts.append(f'<polyline class="{style}-line" points="{path}"/>')
+
         for number_, ((x, y), label) in enumerate(zip(places, labels, strict=True)):
             anchor = "start" if number_ == 0 else "end" if number_ == len(places) - 1 else "middle"
             self._parts.append(f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
@@ -112,7 +113,7 @@ class Chart:
             )
 
     def svg(self, description: str) -> str:
-        """Give the drawing."""
+        """Return the drawing as an SVG element."""
         return drawing(self._parts, self._height, description)
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
@@ -125,10 +126,12 @@ class Chart:
             y = self._at(self._x.low, tick)[1]
             self._parts.append(f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
             self._parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{self._y.show(tick)}</text>')
+
         for tick in self._x.ticks:
             x = self._at(tick, self._y.low)[0]
             self._parts.append(f'<line class="grid" x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 4}"/>')
             self._parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{self._x.show(tick)}</text>')
+
         middle = (_LEFT + right) / 2
         self._parts.append(
             f'<text class="axis" x="{middle}" y="{self._height - 6}" text-anchor="middle">'
@@ -137,10 +140,12 @@ class Chart:
         self._parts.append(f'<text class="axis" x="{_LEFT}" y="{_TOP - 4}">{escape(self._y.title)}</text>')
 
     def _label_places(self, points: Sequence[Point]) -> list[tuple[float, float, str]]:
-        """Put labels beside their points, and move those that would overlap to the next free line."""
+        """Return places of labels beside their points; a label that would overlap moves to the next free line."""
         marks = [self._at(point.x, point.y) for point in points]
+        # A label must not cover any point, not only its own.
         taken = [(y, x - _MARK, x + _MARK) for x, y in marks]
         places: dict[int, tuple[float, float, str]] = {}
+
         for i in sorted(range(len(points)), key=lambda i: self._at(points[i].x, points[i].y)[1]):
             x, y = self._at(points[i].x, points[i].y)
             width = _LETTER * len(points[i].label)
@@ -159,6 +164,7 @@ class Chart:
             )
             taken.append((place, begin, begin + width))
             places[i] = (begin if right else begin + width, place, "start" if right else "end")
+
         return [places[i] for i in range(len(points))]
 
 
@@ -173,6 +179,7 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: flo
     left = round(8 + _LETTER * max((len(name) for name, _ in rows), default=0))
     y = 6.0
     width = WIDTH - left - 44
+
     for name, of_row in rows:
         height = 15 if len(of_row) == 1 else 9
         middle = y + height * len(of_row) / 2 + 4
@@ -187,6 +194,7 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: flo
             )
             y += height
         y += 6
+
     return drawing(parts, round(y), description)
 
 
@@ -199,6 +207,7 @@ def stacked(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]], description
     parts: list[str] = []
     left = 64
     width = WIDTH - left - 4
+
     for number_, (name, shares) in enumerate(rows):
         y, x = 4 + number_ * 30, float(left)
         parts.append(f'<text x="{left - 6}" y="{y + 16}" text-anchor="end">{escape(name)}</text>')
@@ -210,11 +219,12 @@ def stacked(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]], description
                     f'<text class="inside" x="{x + size / 2:.1f}" y="{y + 15}" text-anchor="middle">{share:.0%}</text>'
                 )
             x += size
+
     return drawing(parts, 8 + 30 * len(rows), description)
 
 
 def drawing(parts: Sequence[str], height: int, description: str) -> str:
-    """Put parts into one drawing that takes the width it is given."""
+    """Return parts as one SVG element that fills the available width."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(description, quote=True)}">'
         f"{''.join(parts)}</svg>"

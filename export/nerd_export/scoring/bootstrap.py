@@ -1,4 +1,4 @@
-"""How sure a difference of two F1 scores is: paired bootstrap over sentences."""
+"""Confidence intervals of F1 and of F1 differences, by the paired bootstrap over sentences."""
 
 from __future__ import annotations
 
@@ -41,19 +41,22 @@ def paired_difference(system: Ints, reference: Ints, resamples: int = RESAMPLES,
     value = float(micro_f1(system.sum(axis=0)) - micro_f1(reference.sum(axis=0)))
     if not sentences:
         return Difference(0.0, 0.0, 0.0)
+
     rng = np.random.default_rng(seed)
     found = []
     for begin in range(0, resamples, _AT_ONCE):
         drawn = min(_AT_ONCE, resamples - begin)
         times = rng.multinomial(sentences, np.full(sentences, 1 / sentences), size=drawn)
         found.append(micro_f1(times @ system) - micro_f1(times @ reference))
+
     low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
+
     return Difference(value, float(low), float(high))
 
 
 def f1_interval(system: Ints, resamples: int = RESAMPLES, seed: int = 42) -> tuple[float, float]:
     """
-    Give the 95% interval of one system's micro F1, by the bootstrap over sentences.
+    Return the 95% interval of the micro F1 of one system, by the bootstrap over sentences.
 
     :param system: right, predicted and expected entities of each sentence. *Shape:* (sentences, 3)
     """

@@ -1,4 +1,4 @@
-"""Score a tagger on labelled sentences: on the given words, as papers do, and on plain text, as users have it."""
+"""Score a tagger on labelled sentences: on the given words, as papers do, and on plain text, as users send it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type
 from nerd_onnx.tagger import Tagger
 
-Places = Sequence[tuple[int, int]]  # where a sentence's words stand in its plain text
+Places = Sequence[tuple[int, int]]  # the character range of each word in the plain text
 
 
 @dataclass(frozen=True)
 class View:
     """
-    Expected and found entities of the same sentences, seen one way.
+    Expected and found entities of the same sentences, in one way of tagging and at one level.
 
     :param scores: micro-averaged over all of them
     :param gold: expected entities of each sentence
     :param found: found entities of each sentence; offsets count words or characters, as in ``gold``
     :param certainty: score of each found entity, 0 to 1, in the same order
-    :param others: entities found of types that were not asked for; they are in none of these
+    :param others: number of found entities with labels that were not requested; the other fields exclude them
     """
 
     scores: Scores
@@ -54,7 +54,7 @@ class View:
         return span_counts(self.gold, self.found)
 
     def f1_by_type(self) -> dict[str, float]:
-        """Give F1 of each entity type that is expected, in alphabetical order."""
+        """Return F1 of each expected label, in alphabetical order."""
         counts = counts_by_type(self.gold, self.found)
         return {name: float(micro_f1(found)) for name, found in counts.items() if found[2]}
 
@@ -73,7 +73,7 @@ class Evaluation:
     views: Mapping[str, View]
 
     def summary(self) -> dict[str, Any]:
-        """Give all scores as plain data, rounded to the fifth digit."""
+        """Return all scores as plain data, rounded to five digits."""
         rounded = {
             key: {k: round(v, 5) for k, v in asdict(view.scores).items() if v is not None}
             for key, view in self.views.items()
@@ -90,22 +90,24 @@ def evaluate(
     types: Collection[str] | None = None,
 ) -> Evaluation:
     """
-    Tag sentences both ways and score them against their tags.
+    Tag sentences as given words and as plain text, and score both against their tags.
 
     :param sentences: tagged at the level the model was trained on, or at the coarse one
-    :param scheme: of their tags; None for the model's
-    :param fine: whether their tags have the fine level; None for what the model has
-    :param types: coarse types that the data labels: entities of others are dropped, expected and found; None for all
+    :param scheme: tag scheme of the data; None for the model's
+    :param fine: whether the tags have the fine level; None for the level of the model
+    :param types: coarse labels of the data; expected and found entities of others are dropped; None for all
     """
     scheme = scheme or tagger.labels.scheme or "IO"
     has_fine = tagger.labels.has_fine_level if fine is None else fine
     words = [s.tokens for s in sentences]
     given = tagger.tag_words(words)
     texts = [plain_text(tokens) for tokens in words]
+    # Once per way of tagging: both levels are read from the same entities.
     raw = tagger.tag_arrays([text for text, _ in texts]).spans
     lengths = [len(tokens) for tokens in words]
     of_words: dict[str, View] = {}
     of_text: dict[str, View] = {}
+
     for level in (False, True) if has_fine else (False,):
         prefix = "fine_" if level else ""
         gold = [_kept(tag_spans(s.tags, scheme, coarse=has_fine and not level), types) for s in sentences]
@@ -117,21 +119,22 @@ def evaluate(
         of_text[f"{prefix}raw"] = View(
             span_scores(placed, found), placed, found, certainty, len(raw) - sum(map(len, found))
         )
+
     return Evaluation(len(sentences), of_words | of_text)
 
 
 @dataclass(frozen=True)
 class Judged:
     """
-    All that may be an entity in the plain text of labelled sentences, and what came of it.
+    All candidates in the plain text of labelled sentences, and whether they are entities.
 
-    :param candidates: what is known of them
-    :param row: sentence of each. *Shape:* (candidates,)
-    :param right: whether its borders and type are right. *Shape:* (candidates,)
-    :param expected: entities that there are
+    :param candidates: the features of the candidates
+    :param row: index of the sentence of each. *Shape:* (candidates,)
+    :param right: whether borders and label are right. *Shape:* (candidates,)
+    :param expected: number of entities in the data
     :param fine: sum of each fine type's probability over its words. *Shape:* (candidates, fine types), or
         (candidates, 0) without a fine level
-    :param fine_type: its fine type, below 0 where it is not right or there is none. *Shape:* (candidates,)
+    :param fine_type: index of the fine label; negative if the candidate is wrong or has none. *Shape:* (candidates,)
     """
 
     candidates: Candidates
@@ -142,7 +145,7 @@ class Judged:
     fine_type: Ints
 
     def select(self, kept: Bools | Ints) -> Judged:
-        """Give only the candidates at ``kept``."""
+        """Return only the candidates at ``kept``."""
         return replace(
             self,
             candidates=self.candidates.select(kept),
@@ -155,7 +158,7 @@ class Judged:
 
 def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
     """
-    Find all that may be an entity in plain text, at the level of the tagger's labels.
+    Find all candidates in plain text, at the level of the tagger's labels.
 
     :param sentences: tagged at the level the model was trained on
     """
@@ -166,10 +169,12 @@ def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
     number = {name: i for i, name in enumerate(labels.fine_types)} if labels.has_fine_level else {}
     columns = (spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), spans.label.tolist())
     right, fine_type = [], []
+
     for row, start, end, label in zip(*columns, strict=True):
         is_right = gold[row].get((start, end)) == labels.types[label]
         right.append(is_right)
         fine_type.append(number.get(fine_gold[row].get((start, end), ""), -1) if is_right else -1)
+
     return Judged(
         candidates,
         spans.row,
@@ -183,19 +188,19 @@ def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
 def _by_place(
     sentences: Sequence[Sentence], texts: Sequence[tuple[str, Places]], labels: LabelSet, *, fine: bool
 ) -> list[dict[tuple[int, int], str]]:
-    """Give each plain text's expected entities by their offsets."""
+    """Return the expected entities of each plain text by their offsets."""
     placed = _placed([gold_spans(s, labels, fine=fine) for s in sentences], texts)
     return [{(start, end): kind for start, end, kind in row} for row in placed]
 
 
 def gold_spans(sentence: Sentence, labels: LabelSet, *, fine: bool) -> list[Span]:
-    """Read the expected entities off a sentence's tags, at the level asked for. Offsets count words."""
+    """Return the expected entities of a sentence at one level. Offsets count words."""
     return tag_spans(sentence.tags, labels.scheme or "IO", coarse=labels.has_fine_level and not fine)
 
 
 def tag_spans(tags: Sequence[str], scheme: Scheme, *, coarse: bool) -> list[Span]:
     """
-    Read entities off one sentence's tags. Offsets count words.
+    Return the entities of one sentence's tags. Offsets count words.
 
     :param coarse: merge fine types like ``person-actor`` into ``person`` first
     """
@@ -207,7 +212,7 @@ def _kept(spans: list[Span], types: Collection[str] | None) -> list[Span]:
 
 
 def _placed(spans: Rows, texts: Sequence[tuple[str, Places]]) -> list[list[Span]]:
-    """Turn word numbers into offsets in plain text."""
+    """Convert word indices to character offsets in plain text."""
     return [
         [(places[begin][0], places[end - 1][1], kind) for begin, end, kind in row]
         for row, (_, places) in zip(spans, texts, strict=True)
@@ -217,20 +222,22 @@ def _placed(spans: Rows, texts: Sequence[tuple[str, Places]]) -> list[list[Span]
 def _by_row(
     spans: Spans, labels: LabelSet, rows: int, *, fine: bool, types: Collection[str] | None
 ) -> tuple[list[list[Span]], list[list[float]]]:
-    """Sort entities of some coarse types into one list a text, named at one level; their scores beside them."""
+    """Return entities of some coarse labels as one list per text, named at one level, and their scores."""
     names, index = (labels.fine_types, spans.fine) if fine else (labels.types, spans.label)
     found: list[list[Span]] = [[] for _ in range(rows)]
     scores: list[list[float]] = [[] for _ in range(rows)]
     columns = (spans.row, spans.start, spans.end, index, spans.label, spans.score)
+
     for row, start, end, name, label, score in zip(*columns, strict=True):
         if types is None or labels.types[label] in types:
             found[row].append((int(start), int(end), names[name]))
             scores[row].append(float(score))
+
     return found, scores
 
 
 def _bio(sentences: Rows, lengths: Sequence[int]) -> list[list[str]]:
-    """Write spans of words as BIO tags, a list a sentence."""
+    """Return spans of words as BIO tags, one list per sentence."""
     result = []
     for spans, length in zip(sentences, lengths, strict=True):
         tags = [OUTSIDE] * length

@@ -30,7 +30,7 @@ class Scores:
 
     @classmethod
     def from_counts(cls, correct: int, predicted: int, expected: int) -> Scores:
-        """Make scores from numbers of entities; an empty denominator gives 0."""
+        """Return scores from numbers of entities; a denominator of 0 gives 0."""
         precision = correct / predicted if predicted else 0.0
         recall = correct / expected if expected else 0.0
         f1 = 2 * correct / (predicted + expected) if predicted + expected else 0.0
@@ -39,13 +39,14 @@ class Scores:
 
 def spans_of(tags: Sequence[str], scheme: Scheme | None = None) -> list[Span]:
     """
-    Read entities off one sentence's tags, in any scheme.
+    Return the entities of one sentence's tags, in any scheme.
 
     :return: (first word, one past the last word, entity type), in order
     """
     scheme = scheme or scheme_of(tags)
     spans: list[Span] = []
     begin, current = 0, ""
+
     for i, tag in enumerate((*tags, OUTSIDE)):
         prefix, entity_type = split_tag(tag, scheme)
         if current and (entity_type != current or prefix in "BUS"):
@@ -56,12 +57,13 @@ def spans_of(tags: Sequence[str], scheme: Scheme | None = None) -> list[Span]:
         if current and prefix in "LEUS":
             spans.append((begin, i + 1, current))
             current = ""
+
     return spans
 
 
 def to_bio(tags: Sequence[str], scheme: Scheme | None = None, *, coarse: bool = False) -> list[str]:
     """
-    Rewrite tags as BIO, which seqeval reads rightly (on plain IO names it eats the first letter).
+    Rewrite tags as BIO, because seqeval misreads plain IO names: it drops their first letter.
 
     :param coarse: merge fine types like ``person-actor`` into ``person`` first
     """
@@ -75,7 +77,7 @@ def to_bio(tags: Sequence[str], scheme: Scheme | None = None, *, coarse: bool = 
 
 
 def coarse_tag(tag: str, scheme: Scheme) -> str:
-    """Give the coarse tag of a fine one: ``B-person-actor`` to ``B-person``."""
+    """Return the coarse tag of a fine one: ``B-person`` for ``B-person-actor``."""
     prefix, entity_type = split_tag(tag, scheme)
     if not entity_type:
         return OUTSIDE
@@ -97,9 +99,11 @@ def word_scores(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[
     gold, guess = [list(tags) for tags in expected], [list(tags) for tags in predicted]
     if all(tag == OUTSIDE for tags in (*gold, *guess) for tag in tags):
         return Scores(0.0, 0.0, 0.0, 1.0)  # seqeval cannot work on no entities at all
+
     precision, recall, f1, _ = precision_recall_fscore_support(
         gold, guess, average="micro", scheme=IOB2, zero_division=0
     )
+
     return Scores(float(precision), float(recall), float(f1), float(accuracy_score(gold, guess)))
 
 

@@ -1,4 +1,4 @@
-"""What F1 alone does not tell: partial credit, confusion of types, and whether scores mean what they say."""
+"""Measures beside F1: partial credit, confusion of labels, and the calibration of scores."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BINS = 10
 @dataclass(frozen=True)
 class PartialScores:
     """
-    Entity scores in which an entity of the right type that only overlaps counts one half, as in the partial matching
-    of SemEval-2013 task 9 (Segura-Bedmar et al., 2013), with the type asked for.
+    Entity scores in which an entity with the right label and wrong borders counts one half, as in the partial matching
+    of SemEval-2013 task 9 (Segura-Bedmar et al., 2013), with the label required.
 
-    :param exact: entities whose borders and type agree
-    :param partial: further pairs of one type that overlap
+    :param exact: number of entities whose borders and label agree
+    :param partial: number of further overlapping pairs with the same label
     """
 
     exact: int
@@ -33,14 +33,14 @@ class PartialScores:
 
     @property
     def f1(self) -> float:
-        """F1 of the credits, 0 to 1; 0 where nothing is predicted and expected."""
+        """F1 with partial credit, 0 to 1; 0 if nothing is predicted and expected."""
         total = self.predicted + self.expected
         return (2 * self.exact + self.partial) / total if total else 0.0
 
 
 def partial_scores(gold: Rows, found: Rows) -> PartialScores:
     """
-    Count entities with half the credit for wrong borders. Every entity is in one pair at most.
+    Return scores with half credit for wrong borders. Each entity is in at most one pair.
 
     :param gold: expected entities of each text
     :param found: found entities of each text
@@ -54,14 +54,15 @@ def partial_scores(gold: Rows, found: Rows) -> PartialScores:
             if match is not None:
                 left.remove(match)
                 partial += 1
+
     return PartialScores(exact, partial, sum(map(len, found)), sum(map(len, gold)))
 
 
 def confusion(gold: Rows, found: Rows) -> Counter[tuple[str, str]]:
     """
-    Count which type was found where which was expected; an entity goes with the one it shares most with.
+    Count pairs of expected and found labels; each entity is paired with the one with which it overlaps most.
 
-    :return: by (expected type, found type); :data:`NOTHING` stands for no entity
+    :return: counts by (expected label, found label); :data:`NOTHING` means no entity
     """
     counts: Counter[tuple[str, str]] = Counter()
     for expected, predicted in zip(gold, found, strict=True):
@@ -73,12 +74,12 @@ def confusion(gold: Rows, found: Rows) -> Counter[tuple[str, str]]:
 @dataclass(frozen=True)
 class Bin:
     """
-    Entities whose scores lie in one interval.
+    The entities with scores in one interval.
 
     :param low: lower end of the interval
     :param high: upper end
-    :param mean_score: of the entities in it
-    :param right: share of them whose borders and type are right
+    :param mean_score: mean score of these entities
+    :param right: share of them whose borders and label are right
     """
 
     low: float
@@ -91,9 +92,9 @@ class Bin:
 @dataclass(frozen=True)
 class Calibration:
     """
-    How far the scores of entities are from the share of them that is right.
+    The difference between the scores of entities and the share of right ones.
 
-    :param bins: those that hold any entity
+    :param bins: the intervals that contain any entity
     :param error: expected calibration error: mean distance of score and share over intervals of equal width, weighted
         by entities (Naeini et al., 2015); 0 is best
     :param brier: mean squared distance of score and outcome (Brier, 1950); 0 is best
@@ -106,7 +107,7 @@ class Calibration:
 
 def calibration(gold: Rows, found: Rows, certainty: Sequence[Sequence[float]], bins: int = BINS) -> Calibration:
     """
-    Compare the scores of found entities with what came of them.
+    Compare the scores of found entities with whether they are right.
 
     :param certainty: score of each found entity
     :param bins: number of intervals from 0 to 1
@@ -120,31 +121,34 @@ def calibration_of(scores: npt.NDArray[np.float64], right: Bools, bins: int = BI
     Compare scores with outcomes.
 
     :param scores: 0 to 1. *Shape:* (entities,)
-    :param right: what came of each. *Shape:* (entities,)
+    :param right: whether each is right. *Shape:* (entities,)
     :param bins: number of intervals from 0 to 1
     """
     outcome = right.astype(np.float64)
     place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     filled = []
+
     for number in range(bins):
         inside = place == number
         if count := int(inside.sum()):
             mean, share = float(scores[inside].mean()), float(outcome[inside].mean())
             filled.append(Bin(number / bins, (number + 1) / bins, count, mean, share))
+
     total = max(len(scores), 1)
     error = sum(one.entities * abs(one.mean_score - one.right) for one in filled) / total
     brier = float(((scores - outcome) ** 2).mean()) if len(scores) else 0.0
+
     return Calibration(tuple(filled), error, brier)
 
 
 @dataclass(frozen=True)
 class FalseAlarms:
     """
-    What is found in sentences in which nothing is named.
+    The entities that are found in sentences without any.
 
-    :param sentences: those that have no entity of any type
-    :param alarmed: those of them in which something is found
-    :param entities: found in them in all
+    :param sentences: number of sentences without any entity
+    :param alarmed: number of these in which an entity is found
+    :param entities: number of entities found in them
     """
 
     sentences: int
@@ -154,7 +158,7 @@ class FalseAlarms:
     @classmethod
     def among(cls, nameless: Sequence[bool], found: Rows) -> FalseAlarms:
         """
-        Count what is found where nothing is.
+        Count the entities found in texts without any.
 
         :param nameless: whether each text has no entity
         """
@@ -163,17 +167,17 @@ class FalseAlarms:
 
 
 def outcomes(gold: Rows, found: Rows) -> Bools:
-    """Tell of each found entity, text by text, whether its borders and type are right. *Shape:* (entities,)."""
+    """Return, text by text, whether the borders and the label of each found entity are right. *Shape:* (entities,)."""
     pairs = zip(map(set, gold), found, strict=True)
     return np.array([span in expected for expected, spans in pairs for span in spans], dtype=np.bool_)
 
 
 def _overlap(one: Span, other: Span) -> int:
-    """Count what two spans share; 0 or less for nothing."""
+    """Return the length of the overlap of two spans; 0 without one."""
     return max(0, min(one[1], other[1]) - max(one[0], other[0]))
 
 
 def _closest(span: Span, others: Iterable[Span]) -> str:
-    """Name the type of the entity that shares most with a span, of equal ones the same type first."""
+    """Return the label of the entity with the longest overlap with a span; the same label wins a tie."""
     best = max(others, key=lambda other: (_overlap(span, other), other[2] == span[2]), default=None)
     return best[2] if best is not None and _overlap(span, best) else NOTHING

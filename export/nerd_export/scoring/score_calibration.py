@@ -1,4 +1,4 @@
-"""Fit what an entity's score says: the share of such entities that is right; thresholds; and how fine types weigh."""
+"""Fit the calibration of entity scores, their thresholds, and the weights of fine labels."""
 
 from __future__ import annotations
 
@@ -22,42 +22,46 @@ from nerd_onnx.tagger import Tagger
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 _FOLDS = 5
-_FEWEST = 100  # candidates to fit on
-_FEWEST_ABOVE = 10  # entities that must lie above a threshold to believe its precision
-_FLAT_F1 = 0.001  # so much less than the best F1 is as good: its own 95% interval is fifteen times as wide
-_DIGITS = 6  # of weights and offsets, as they are recorded and used
+_FEWEST = 100  # minimum number of candidates to fit on
+_FEWEST_ABOVE = 10  # minimum number of entities above a threshold: the precision of fewer is chance
+_FLAT_F1 = 0.001  # F1 values this close count as equal: the 95% interval of F1 is fifteen times as wide
+_DIGITS = 6  # digits of weights and offsets, in the record and in use
 _ERROR_DIGITS = 5
-_SAME = 1e-9  # spread of evidence that differs by rounding alone
-_LEAST = 1e-9  # probability whose logarithm is taken
-_STRENGTH = 1.0  # of what is learned against what keeps weights small; a tenth and ten times of it do the same
-_FINE_STRENGTH = 1.0  # the same for weights of fine types; ten times of it does the same, a tenth less
+_SAME = 1e-9  # a smaller spread of a feature is rounding error
+_LEAST = 1e-9  # minimum probability before a logarithm
+_STRENGTH = 1.0  # inverse of the regularisation; a tenth and ten times of it have the same effect
+_FINE_STRENGTH = 1.0  # the same for fine labels; ten times of it has the same effect, a tenth a smaller one
 
 
 def fitted_calibration(
     splits: Mapping[str, Judged], labels: LabelSet, fitted_on: str, before: Mapping[str, float]
 ) -> dict[str, Any] | None:
     """
-    Fit the probability that a candidate is right on all that may be an entity in plain text. The threshold of best F1
+    Fit the probability that a candidate is right, on all candidates in plain text. The threshold of best F1
     is chosen on probabilities of five folds, each fitted on the other four.
 
     :param splits: candidates by split, at the level of the labels
-    :param labels: of the model
-    :param fitted_on: the split to fit on; the others only tell how well it holds
-    :param before: by split the expected calibration error of the words' mean probability
-    :return: the record for ``nerd.json``; None where there are too few candidates, or all of them right or wrong
+    :param labels: labels of the model
+    :param fitted_on: the split to fit on; the others only measure how well the fit generalises
+    :param before: expected calibration error of the mean probability of the words, by split
+    :return: the record for ``nerd.json``; None if candidates are too few, or all right, or all wrong
     """
     found, types = splits[fitted_on], labels.types
     folds = [found.row % _FOLDS == fold for fold in range(_FOLDS)]
     if len(found.right) < _FEWEST or not all(_tells(found.select(~fold)) for fold in folds):
         return None
+
+    # The threshold is chosen on held-out probabilities: on fitted ones it would be too optimistic.
     held_out = np.empty(len(found.right))
     for fold in folds:
         held_out[fold] = _logistic(found.select(~fold), len(types)).apply(found.select(fold).candidates)
+
     fitted = _logistic(found, len(types))
     apart, chosen = _Chosen.of(found, held_out), _Chosen.of(found, fitted.apply(found.candidates))
     errors = {f"{fitted_on}, {_FOLDS}-fold": apart.error}
     others = {name: other for name, other in splits.items() if name != fitted_on}
     errors |= {name: _Chosen.of(other, fitted.apply(other.candidates)).error for name, other in others.items()}
+
     return {
         "method": "beta calibration of several probabilities: of the words for the type, its fine types, others and "
         "none, of the words beside, and the number of words, with an offset a type",
@@ -100,7 +104,7 @@ def calibration_of_tagger(
 
 
 def calibrated(bundle: Bundle, record: Mapping[str, Any] | None) -> Bundle:
-    """Give a bundle as it will be with a calibration, as recorded; None for none."""
+    """Return a bundle with a recorded calibration; None removes the bundle's calibration."""
     if record is None:
         return bundle.uncalibrated()
     fitted = ScoreCalibration.from_description(record, bundle.labels)
@@ -111,11 +115,11 @@ def calibrated(bundle: Bundle, record: Mapping[str, Any] | None) -> Bundle:
 @dataclass(frozen=True)
 class _Chosen:
     """
-    The candidates that a tagger takes of those that overlap. *Shape:* (chosen,) each.
+    The candidates that a tagger chooses where several overlap. *Shape:* (chosen,) each.
 
-    :param probability: that it is right
-    :param right: whether it is
-    :param label: index of its type
+    :param probability: probability that the candidate is right
+    :param right: whether it is right
+    :param label: index of its label
     """
 
     probability: Doubles
@@ -134,21 +138,22 @@ class _Chosen:
 
 
 def _tells(found: Judged) -> bool:
-    """Say whether there are right and wrong ones to learn from."""
+    """Whether there are both right and wrong candidates to learn from."""
     return bool(found.right.any() and not found.right.all())
 
 
 def _logistic(found: Judged, types: int) -> ScoreCalibration:
-    """Fit weights and offsets by logistic regression; offsets of rare types are drawn towards the common one."""
+    """Fit weights and offsets by logistic regression. Regularisation pulls offsets of rare labels to the common one."""
     from sklearn.linear_model import LogisticRegression
 
     evidence = np.stack(evidence_columns(found.candidates), axis=1)
     middle, spread = evidence.mean(axis=0), evidence.std(axis=0)
-    spread[spread < _SAME] = np.inf  # what is always the same tells nothing
+    spread[spread < _SAME] = np.inf  # a constant feature carries no information: its weight becomes 0
     features = np.concatenate([(evidence - middle) / spread, np.eye(types)[found.candidates.label]], axis=1)
     model = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(features, found.right)
     learned = np.round(model.coef_[0, :-types] / spread, _DIGITS)
     offsets = model.coef_[0, -types:] + model.intercept_[0] - (learned * middle).sum()
+
     return ScoreCalibration(
         weights_for=learned[1 : 1 + len(EVIDENCE)],
         weights_against=learned[1 + len(EVIDENCE) :],
@@ -160,15 +165,18 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
 
 def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: LabelSet) -> dict[str, Any]:
     """
-    Fit the weights of fine types, and tell how often the chosen one is right without and with them, where borders and
-    type are; all weigh alike where judging each fold by the others finds no more.
+    Fit the weights of fine labels, and measure how often the chosen one is right without and with them, among
+    candidates whose borders and label are right. All weights are 1 if cross-validation shows no gain.
     """
     known = {name: split.select(split.fine_type >= 0) for name, split in splits.items()}
     found, equal = known[fitted_on], np.ones(len(labels.fine_types))
     held_out = np.zeros(len(found.right), dtype=np.bool_)
+
     for fold in (found.row % _FOLDS == number for number in range(_FOLDS)):
         held_out[fold] = _chosen_right(found.select(fold), labels, _fine_weights(found.select(~fold), labels))
+
     before = _chosen_right(found, labels, equal)
+    # Weights that do not help on held-out folds only fit the noise of the data.
     gains = held_out.sum() > before.sum()
     weights = _fine_weights(found, labels) if gains else equal
     shares = {f"{fitted_on}, {_FOLDS}-fold": (before, held_out if gains else before)}
@@ -177,6 +185,7 @@ def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: L
         for name, other in known.items()
         if name != fitted_on
     }
+
     return {
         "fine_weights": dict(zip(labels.fine_types, weights.tolist(), strict=True)),
         "fine_types_right": {
@@ -188,7 +197,7 @@ def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: L
 
 
 def _chosen_right(found: Judged, labels: LabelSet, weights: Doubles) -> Bools:
-    """Tell of which candidates the fine type that is chosen is right. *Shape:* (candidates,)."""
+    """Return whether the chosen fine label of each candidate is right. *Shape:* (candidates,)."""
     return np.equal(choose_fine(labels, found.candidates.label, found.fine, weights), found.fine_type)
 
 
@@ -198,8 +207,8 @@ def _share(values: Bools) -> float:
 
 def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
     """
-    Fit a weight for each fine type: logistic regression on an offset to the logarithm of its probability, which is
-    drawn towards none.
+    Fit a weight for each fine label: logistic regression on an offset to the logarithm of its probability, with
+    regularisation towards 0.
     """
     from scipy.optimize import minimize
 
@@ -216,24 +225,24 @@ def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
         return float(each.sum() + offsets @ held / 2), wrong.sum(axis=0) + held
 
     offsets = minimize(loss, np.zeros(len(labels.fine_types)), jac=True, method="L-BFGS-B").x
+
     return np.asarray(np.maximum(np.exp(offsets).round(_DIGITS), 10.0**-_DIGITS), dtype=np.float64)
 
 
 def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:
     """
-    Give a probability from which on entities have about the best F1, rounded down to the third digit where that takes
-    in no worse ones.
+    Return a threshold with about the best F1, rounded down to three digits if that adds no entity.
 
-    F1 is flat around its best, and where in this range it is highest is chance. Scores that are true have it at half of
-    the best F1 (Lipton et al., 2014), which is taken, or what of the range lies nearest.
+    F1 is flat around its best value, and the exact position of the maximum is chance. With calibrated scores it is at
+    half the best F1 (Lipton et al., 2014). That value is returned, or the nearest one in the flat range.
 
     :param probability: of each entity found. *Shape:* (entities,)
-    :param expected: entities that there are
+    :param expected: number of entities in the data
     """
     least, right_above, kept = _above(probability, right)
     f1 = 2 * right_above / (kept + expected)
     worse = np.flatnonzero(f1 < f1.max() - _FLAT_F1)
-    split = np.searchsorted(worse, f1.argmax())  # the stretch around the best one, between two that are worse
+    split = np.searchsorted(worse, f1.argmax())  # the flat range around the maximum ends before the worse values
     highest = least[worse[split - 1] + 1] if split else least[0]
     lowest = least[worse[split] - 1] if split < len(worse) else least[-1]
     wanted = float(np.clip(f1.max() / 2, lowest, highest))
@@ -242,7 +251,7 @@ def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float
 
 
 def _least_score(probability: Doubles, right: Bools, wish: float) -> float | None:
-    """Give the lowest threshold above which so large a share is right; None where there is none."""
+    """Return the lowest threshold that reaches a precision; None if no threshold does."""
     least, right_above, kept = _above(probability, right)
     good = least[(right_above / kept >= wish) & (kept >= _FEWEST_ABOVE)]
     return float(good[-1]) if len(good) else None
@@ -250,8 +259,8 @@ def _least_score(probability: Doubles, right: Bools, wish: float) -> float | Non
 
 def _above(probability: Doubles, right: Bools) -> tuple[Doubles, Ints, Ints]:
     """
-    Count what each threshold keeps, from the highest to the lowest: the different probabilities, and how many of the
-    entities from there on are right, and how many there are. *Shape:* (different probabilities,) each.
+    Return the distinct probabilities from the highest to the lowest, the number of right entities at or above each, and
+    the number of all entities at or above each. *Shape:* (distinct probabilities,) each.
     """
     order = np.argsort(-probability, kind="stable")
     ranked = probability[order]

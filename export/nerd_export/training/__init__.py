@@ -1,1 +1,1 @@
-"""The standard fine-tune: labelled words in, a Hugging Face checkpoint out."""
+"""Fine-tuning: from labelled words to a Hugging Face checkpoint."""

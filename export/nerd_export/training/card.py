@@ -1,4 +1,4 @@
-"""What a training run leaves beside its checkpoint: the table, the recipe and a model card."""
+"""The files that a training run writes beside its checkpoint: table, recipe and model card."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VERSIONS = ("torch", "transformers", "datasets", "tokenizers")
 
 
 def markdown_table(rows: Sequence[EpochRow]) -> str:
-    """Lay the epochs out as the published card does, one line an epoch."""
+    """Return the table of epochs in the layout of the published card, one line per epoch."""
     lines = [_HEAD, _RULE]
     lines += [
         f"| {_loss(r.training_loss)} | {r.epoch:.2f} | {r.step} | {r.validation_loss:.4f} "
@@ -32,14 +32,15 @@ def markdown_table(rows: Sequence[EpochRow]) -> str:
     if any(r.coarse_f1 is not None for r in rows):
         lines = [line + (" Coarse F1 |" if i == 0 else "---|" if i == 1 else "") for i, line in enumerate(lines)]
         lines[2:] = [f"{line} {r.coarse_f1 or 0.0:.4f} |" for line, r in zip(lines[2:], rows, strict=True)]
+
     return "\n".join(lines)
 
 
 def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], command: str) -> None:
-    """Write ``training.json`` (everything, for export) and ``README.md`` (the same, for people)."""
+    """Write ``training.json`` (all facts, for the export) and ``README.md`` (the same, for people)."""
     best = max(table, key=lambda row: row.f1)
     found = json.loads((output / "config.json").read_text("utf-8"))
-    config = replace(config, letter_case=sees_case(found))  # asked for, or known from the model before
+    config = replace(config, letter_case=sees_case(found))  # from the option, or from the base model
     record = {
         "recipe": asdict(config),
         "command": command,
@@ -64,8 +65,9 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
 def _card(config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], best: EpochRow, command: str) -> str:
     level = f"{config.level} level, {len(data.labels.fine_types)} entity types"
     inside = is_model_inside(config.model)
-    base = f"the model inside nerd-onnx {version('nerd-onnx')}" if inside else f"`{config.model}`"
+    base = f"the default model of nerd-onnx {version('nerd-onnx')}" if inside else f"`{config.model}`"
     front = "" if inside else f"base_model: {json.dumps(config.model)}\n"
+
     return f"""---
 {front}library_name: transformers
 pipeline_tag: token-classification
@@ -101,8 +103,8 @@ def _case_note(config: TrainConfig) -> str:
     if not config.letter_case:
         return ""
     return (
-        " It sees letter case: `token_type_ids` are 0 for words without a capital, 1 with one in front,\n"
-        "2 in capitals, 3 for others."
+        " Letter case is an input: `token_type_ids` are 0 for words without a capital, 1 for a capital in front,\n"
+        "2 for capitals only, 3 for others."
     )
 
 

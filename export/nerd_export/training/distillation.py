@@ -1,8 +1,8 @@
 """
-The loss beyond the plain one: sentences weigh differently, coarse types count of themselves, and words learn from
-teachers as well.
+A loss with more parts than the standard one: weights of sentences, a share for coarse labels, and soft labels of
+teachers.
 
-The published recipe needs none of this and runs on transformers' Trainer as it is.
+The published recipe needs none of this and uses transformers' Trainer unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "labels")
 
 def with_extras(features: Features, weights: Sequence[float], soft: SoftLabels | None) -> Any:
     """
-    Add what :class:`Collator` needs to a data set: each example's weight, number and decided places.
+    Add the columns that :class:`Collator` needs: weight, number and decided tokens of each example.
 
     :return: a ``datasets.Dataset``
     """
@@ -30,7 +30,7 @@ def with_extras(features: Features, weights: Sequence[float], soft: SoftLabels |
 
 
 class Collator:
-    """Make batches as ``DataCollatorForTokenClassification`` does, with weights and soft labels beside them."""
+    """Makes batches as ``DataCollatorForTokenClassification`` does, and adds weights and soft labels."""
 
     def __init__(self, tokenizer: Any, soft: SoftLabels | None) -> None:
         import transformers
@@ -43,34 +43,37 @@ class Collator:
         """
         Pad rows into a batch.
 
-        :return: with ``weight`` *Shape:* (batch,) and ``soft`` *Shape:* (batch, tokens, labels), zeros where
-            no teacher said anything, for rows that have them
+        :return: includes ``weight`` *Shape:* (batch,) and ``soft`` *Shape:* (batch, tokens, labels), zeros where
+            no teacher has an answer, if the rows have them
         """
         import torch
 
         batch = dict(self._pad([{name: row[name] for name in _MODEL_COLUMNS if name in row} for row in rows]))
         if "weight" in rows[0]:
             batch["weight"] = torch.tensor([row["weight"] for row in rows])
+
         if self._soft is not None and "example" in rows[0]:
+            # Padding and special tokens keep zeros, which the loss ignores.
             soft = torch.zeros(*batch["labels"].shape, self._soft.table.shape[1])
             for i, row in enumerate(rows):
                 skipped = soft.shape[1] - len(row["labels"]) if self._left else 0
                 answers = torch.from_numpy(self._soft.of(row["example"]).astype("float32"))
                 soft[i, [skipped + place for place in row["places"]]] = answers
             batch["soft"] = soft
+
         return batch
 
 
 @dataclass(frozen=True)
 class Mix:
     """
-    What the loss is made of.
+    The parts of the loss.
 
-    :param soft_share: of the teachers' part, 0 to 1; it is multiplied by the square of ``temperature``, which keeps
-        its gradients' size
-    :param temperature: the logits are divided by it where they are compared with the teachers' probabilities
-    :param coarse_share: of the coarse types in the part of the labels, 0 to 1: the rest is of the labels as they are
-    :param class_of_label: coarse class of each label, which its probability counts for. *Shape:* (labels,)
+    :param soft_share: share of the teachers' part, 0 to 1; multiplied by the square of ``temperature``, which keeps
+        the size of its gradients
+    :param temperature: divides the logits in the comparison with the teachers' probabilities
+    :param coarse_share: share of coarse labels in the part of the labels, 0 to 1; the rest is on labels as they are
+    :param class_of_label: coarse class to which the probability of each label is added. *Shape:* (labels,)
     """
 
     soft_share: float = 0.0
@@ -81,14 +84,14 @@ class Mix:
 
 def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, mix: Mix) -> Any:
     """
-    Mix the cross entropy against the labels with that against teachers' probabilities (Hinton et al., 2015).
+    Return the mean of the cross entropy on labels and on the teachers' probabilities (Hinton et al., 2015).
 
-    Each part is a weighted mean over the words that it has.
+    Each part is a weighted mean over the words for which it is defined.
 
     :param logits: *Shape:* (batch, tokens, labels)
-    :param labels: ids, or ``IGNORED`` where none is known. *Shape:* (batch, tokens)
-    :param weight: of each example; None for 1. *Shape:* (batch,)
-    :param soft: the teachers' probabilities, zeros where none answered; None for no teachers. *Shape:* as ``logits``
+    :param labels: ids, or ``IGNORED`` where the tag is unknown. *Shape:* (batch, tokens)
+    :param weight: weight of each example; None for 1. *Shape:* (batch,)
+    :param soft: the teachers' probabilities, zeros without an answer; None without teachers. *Shape:* as ``logits``
     :return: a scalar tensor
     """
     import torch
@@ -100,17 +103,20 @@ def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, m
     hard = cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     if mix.coarse_share:
         hard = (1 - mix.coarse_share) * hard + mix.coarse_share * _coarse_loss(logits, labels, mix.class_of_label)
+
     loss = _mean(hard, weights * (labels != IGNORED))
     if soft is None:
         return loss
+
     distance = -(soft * log_softmax(logits / mix.temperature, dim=-1)).sum(-1)
     teacher = _mean(distance, weights * (soft.sum(-1) > 0))
+
     return (1 - mix.soft_share) * loss + mix.soft_share * mix.temperature**2 * teacher
 
 
 def _coarse_loss(logits: Any, labels: Any, class_of_label: Sequence[int]) -> Any:
     """
-    Give the cross entropy of the coarse classes, whose probabilities are the sums that the runtime decides by.
+    Return the cross entropy of the coarse classes. Their probabilities are the sums by which the runtime decides.
 
     :return: 0 where no label is known. *Shape:* (batch, tokens)
     """
@@ -130,14 +136,14 @@ def _mean(values: Any, weights: Any) -> Any:
 
 def mixing_trainer(mix: Mix, **arguments: Any) -> Any:
     """
-    Make a Trainer that learns with :func:`mixed_loss`.
+    Return a Trainer that uses :func:`mixed_loss`.
 
     :param arguments: as ``transformers.Trainer`` takes them, with a :class:`Collator`
     """
     import transformers
 
     class MixingTrainer(transformers.Trainer):  # type: ignore[misc]
-        """The Trainer, with another loss; accumulated batches count alike."""
+        """The Trainer with another loss; accumulated batches have equal weight."""
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # noqa: FBT001, FBT002 - the Trainer's signature
             weight, soft = inputs.pop("weight", None), inputs.pop("soft", None)
@@ -147,4 +153,5 @@ def mixing_trainer(mix: Mix, **arguments: Any) -> Any:
 
     trainer = MixingTrainer(**arguments)
     trainer.model_accepts_loss_kwargs = False  # so that it divides the loss by the accumulated batches
+
     return trainer

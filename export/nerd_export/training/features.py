@@ -1,10 +1,10 @@
 """
-Examples to model features.
+Turn examples into model features.
 
-An example is tokenized as plain text, so that training sees the same words the runtime decides on: the
-pre-tokenizer's, which are smaller than given ones (``U.S.`` is four). In training the first piece of each of those
-carries the tag of the given word around it; in evaluation the first piece of each *given* word does, as published
-figures count.
+An example is tokenized as plain text, so that training uses the same words as the runtime:
+the pre-tokenizer's, which are smaller than given ones (``U.S.`` is four). In training, the first piece of each of them
+has the tag of the given word around it. In evaluation, only the first piece of each *given* word has one, as published
+scores require.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ def piece_targets(
     every_pretoken: bool,
 ) -> list[int]:
     """
-    Tell for each piece the given word whose tag it must learn, or -1.
+    Return, for each piece, the index of the given word whose tag it must learn, or -1.
 
     :param offsets: character span of each piece
     :param pretokens: pre-token of each piece, None for special tokens
     :param spans: character span of each given word. *Shape:* (words, 2)
-    :param every_pretoken: True marks the first piece of each pre-token, False of each given word only
+    :param every_pretoken: True for the first piece of each pre-token, False for that of each given word only
     """
     targets: list[int] = []
     previous_pretoken: int | None = None
     previous_word = -1
+
     for (start, end), pretoken in zip(offsets, pretokens, strict=True):
         target = -1
+        # A piece belongs to the word that contains its last character: its first may be the space before the word.
         if pretoken is not None and end > start and pretoken != previous_pretoken:
             word = int(np.searchsorted(spans[:, 0], end - 1, side="right")) - 1
             inside = word >= 0 and end - 1 < spans[word, 1]
@@ -49,24 +51,25 @@ def piece_targets(
                 target = previous_word = word
             previous_pretoken = pretoken
         targets.append(target)
+
     return targets
 
 
 def _first_letter(text: str, start: int, end: int) -> int:
-    """Give the first character of a piece that is no white space; some tokenizers count the space before a word in."""
+    """Return the first character of a piece that is no white space: some tokenizers include the space before a word."""
     return end - len(text[start:end].lstrip()) if text[start:end].strip() else start
 
 
 @dataclass(frozen=True)
 class Features:
     """
-    What the Trainer learns from.
+    The training input of the Trainer.
 
     :param dataset: a ``datasets.Dataset`` of input_ids, attention_mask, labels and length, and token_type_ids for a
-        model that sees letter case, a row an example
-    :param places: tokens of each row that are decided: the first pieces of words
-    :param starts: the first character of each of those in the text, white space left aside
-    :param lost: words without a piece, because they have none or stand beyond the longest sentence
+        model with letter case; one row per example
+    :param places: indices of the decided tokens of each row: the first pieces of words
+    :param starts: index of the first character of each of those in the text, without white space
+    :param lost: number of words without a piece, because they have none or were truncated
     """
 
     dataset: Any
@@ -85,12 +88,12 @@ def encode(
     letter_case: bool = False,
 ) -> Features:
     """
-    Encode examples for the Trainer; words whose tag is not known are decided, but have no label.
+    Encode examples for the Trainer. Words with an unknown tag are decided, but have no label.
 
     :param tokenizer: a fast Hugging Face tokenizer
     :param ids: label id of each tag
-    :param max_tokens: longest example in tokens; the rest is left out
-    :param letter_case: the model takes each word's case as token types
+    :param max_tokens: maximum length of an example in tokens; longer ones are truncated
+    :param letter_case: whether the model takes the case of each word as token types
     """
     import datasets
 
@@ -106,6 +109,7 @@ def encode(
     places: list[list[int]] = []
     starts: list[list[int]] = []
     lost = 0
+
     for i, example in enumerate(examples):
         offsets = encoded["offset_mapping"][i]
         spans = np.asarray(example.spans, dtype=np.int64).reshape(-1, 2)
@@ -115,6 +119,7 @@ def encode(
         places.append([place for place, t in enumerate(targets) if t >= 0])
         starts.append([_first_letter(example.text, *offsets[place]) for place in places[-1]])
         lost += len(example.tags) - len(set(targets) - {-1})
+
     columns = {
         "input_ids": encoded["input_ids"],
         "attention_mask": encoded["attention_mask"],
@@ -123,4 +128,5 @@ def encode(
     }
     if letter_case:
         columns["token_type_ids"] = token_types(texts, encoded, tokenizer)
+
     return Features(datasets.Dataset.from_dict(columns), places, starts, lost)

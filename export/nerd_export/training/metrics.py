@@ -1,4 +1,4 @@
-"""What the Trainer measures at the end of an epoch: entity scores on the given words of the validation split."""
+"""Entity scores on the given words of the validation split, which the Trainer computes after each epoch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nerd_onnx.inference.labels import LabelSet
 
 
 class Decisions:
-    """Reduce logits to decided ids, so that evaluation does not hold every logit."""
+    """Reduces logits to decided ids, so that the evaluation does not keep all logits in memory."""
 
     def __init__(self, labels: LabelSet) -> None:
         self._labels = labels
 
     def __call__(self, logits: Any, labels: Any) -> Any:  # noqa: ARG002
         """
-        Decide the label, and the class once fine probabilities are summed.
+        Return the best label, and the best class by the sums of the fine probabilities.
 
         :return: *Shape:* (batch, tokens, 2): label id, class id
         """
@@ -28,6 +28,7 @@ class Decisions:
 
         class_of_label = torch.from_numpy(self._labels.class_of_label).to(logits.device)
         probabilities = logits.float().softmax(-1)
+        # The runtime decides coarse labels by these sums, so the validation does too.
         summed = torch.zeros(*logits.shape[:-1], len(self._labels.type_of_class), device=logits.device)
         summed.index_add_(-1, class_of_label, probabilities)
         return torch.stack([logits.argmax(-1), summed.argmax(-1)], dim=-1)
@@ -56,10 +57,11 @@ class Metrics:
         }
         if self._labels.has_fine_level:
             metrics |= {f"coarse_{k}": v for k, v in self._coarse(gold, prediction.predictions, kept).items()}
+
         return metrics
 
     def _coarse(self, gold: list[list[str]], predictions: npt.NDArray[np.int64], kept: list[Any]) -> dict[str, float]:
-        """Score the classes that summed fine probabilities decide."""
+        """Return the scores of the classes that have the largest sum of fine probabilities."""
         labels, scheme = self._labels, self._labels.scheme
         first = [int(np.flatnonzero(labels.class_of_label == c)[0]) for c in range(len(labels.type_of_class))]
         names = [labels.names[i] for i in first]  # any fine label of a class names its coarse type

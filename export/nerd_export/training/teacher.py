@@ -1,4 +1,4 @@
-"""What larger models think of each word: the soft labels that distillation learns from (Hinton et al., 2015)."""
+"""Soft labels: the probabilities of larger models for each word, to learn from (Hinton et al., 2015)."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class SoftLabels:
     first: npt.NDArray[np.int64]
 
     def of(self, example: int) -> npt.NDArray[np.float16]:
-        """Give the probabilities of one example's decided words. *Shape:* (words, labels)."""
+        """Return the probabilities of the decided words of one example. *Shape:* (words, labels)."""
         return self.table[self.first[example] : self.first[example + 1]]
 
 
 def fingerprint(teacher: str) -> str:
-    """Tell which teacher it is by its files, so that a resumed run notices another; a checkpoint's hub id has none."""
+    """Return a fingerprint of a teacher's name and local files, so that a resumed run notices another teacher."""
     digest = hashlib.sha256(teacher.encode())
     bundle = bundle_named(teacher)
     if bundle is not None:
@@ -54,9 +54,11 @@ def fingerprint(teacher: str) -> str:
         description = read_json(bundle.model_file.parent / DESCRIPTION)
         digest.update(json.dumps(description, sort_keys=True).encode())
         return digest.hexdigest()
+
     for path in sorted(path for path in Path(teacher).glob("*") if path.suffix in _DECIDING):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+
     return digest.hexdigest()
 
 
@@ -72,17 +74,17 @@ def soft_labels(
     note: Callable[[str], None],
 ) -> SoftLabels:
     """
-    Ask the teachers about every decided word, or take the answers that an earlier start left in ``folder``.
+    Compute the teachers' probabilities of every decided word, or read those of an interrupted run in ``folder``.
 
-    A word gets the answer of a teacher's piece in which it starts, so a teacher may have another tokenizer; of several
-    teachers, the mean of those that have such a piece.
+    A word gets the answer of the teacher's piece in which it starts: a teacher may have another tokenizer. Of several
+    teachers, the word gets the mean of those that have such a piece.
 
-    :param teachers: hub ids or folders of token classifiers or bundles with the same labels; one that stands there
+    :param teachers: hub ids or folders of token classifiers or bundles with the same labels; one that is listed
         twice counts twice
-    :param temperature: their logits are divided by this before they become probabilities
-    :param precision: of their matrix products
-    :raises NerdError: when one cannot be loaded or knows other labels
-    :raises OutputError: when an earlier start's answers are not of these examples
+    :param temperature: divides their logits before the softmax
+    :param precision: precision of their matrix products
+    :raises NerdError: when one cannot be loaded or has other labels
+    :raises OutputError: when the saved answers are not for these examples
     """
     counts = np.fromiter(map(len, features.places), dtype=np.int64, count=len(features.places))
     first = np.concatenate([[0], np.cumsum(counts)])
@@ -91,6 +93,7 @@ def soft_labels(
         models = [_Teacher(name, labels, temperature, precision) for name in teachers]
         who = "the teacher labels" if len(models) == 1 else f"{len(models)} teachers label"
         note(f"{who} {len(examples)} texts with {first[-1]} words; this is done once")
+        # Renamed when complete, so that an interrupted run does not leave a table with zeros.
         pending = path.with_suffix(".writing")
         with writing(folder):
             table = np.lib.format.open_memmap(
@@ -99,6 +102,7 @@ def soft_labels(
             _fill(table, first, models, examples, features)
             table.flush()
             pending.rename(path)
+
     found = SoftLabels(np.load(path, mmap_mode="r"), first)
     if found.table.shape != (first[-1], len(labels.names)):
         raise OutputError(
@@ -106,6 +110,7 @@ def soft_labels(
             reason="other-examples",
             file=str(path),
         )
+
     return found
 
 
@@ -116,11 +121,13 @@ def _fill(
     examples: Sequence[Example],
     features: Features,
 ) -> None:
-    """Run the teachers over all examples, like lengths together, the longest first."""
+    """Run the teachers over all examples in batches of similar length, the longest first."""
     texts = [example.text for example in examples]
     lengths = [max(of_each) for of_each in zip(*(model.lengths(texts) for model in models), strict=True)]
+    # Similar lengths need little padding, and a batch that is too large for the memory fails at once.
     order = np.argsort([-length for length in lengths], kind="stable").tolist()
     begin = 0
+
     while begin < len(order):
         rows = order[begin : begin + max(1, _BATCH_TOKENS // max(1, lengths[order[begin]]))]
         asked = [texts[i] for i in rows], [features.starts[i] for i in rows]
@@ -131,9 +138,9 @@ def _fill(
 
 def _mean(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
-    Give each word the mean of the answers that it has.
+    Return, for each word, the mean of the answers that it has.
 
-    :param answers: zeros where a teacher has none. *Shape:* (teachers, words, labels)
+    :param answers: zeros where a teacher has no answer. *Shape:* (teachers, words, labels)
     :return: *Shape:* (words, labels)
     """
     answered = answers.any(axis=-1).sum(axis=0)
@@ -141,7 +148,7 @@ def _mean(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 class _Teacher:
-    """A token classifier that is only asked."""
+    """A token classifier whose probabilities are used, but which is not trained."""
 
     def __init__(self, name: str, labels: LabelSet, temperature: float, precision: Precision) -> None:
         import torch
@@ -158,6 +165,7 @@ class _Teacher:
                 option="--teacher",
                 file=name,
             ) from err
+
         if not self._tokenizer.is_fast or self._tokenizer.pad_token is None:
             raise NerdError(
                 f"teacher {name!r} has no fast tokenizer (tokenizer.json) with a padding token, which it needs to find "
@@ -166,6 +174,7 @@ class _Teacher:
                 option="--teacher",
                 file=name,
             )
+
         known = {label: i for i, label in self._model.config.id2label.items()}
         missing = sorted(set(labels.names) ^ set(known))
         if missing:
@@ -177,8 +186,11 @@ class _Teacher:
                 file=name,
                 found=", ".join(missing[:5]),
             )
+
         self._order = torch.tensor([known[label] for label in labels.names])
-        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # it would advise against
+        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = (
+            True  # no warning: the text is encoded before padding on purpose
+        )
         self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
         self._temperature, self._precision = temperature, precision
         self._sees_case = sees_case(self._model.config.to_dict())
@@ -187,15 +199,15 @@ class _Teacher:
         self._model.to(self._device)
 
     def lengths(self, texts: list[str]) -> list[int]:
-        """Count the tokens of each text, as far as they are read."""
+        """Return the number of tokens of each text, after truncation."""
         return [len(ids) for ids in self._tokenizer(texts, truncation=True, max_length=self._longest)["input_ids"]]
 
     def probabilities(self, texts: list[str], starts: Sequence[Sequence[int]]) -> list[Any]:
         """
-        Give the probabilities of the words of some texts.
+        Return the probabilities of the words of texts.
 
         :param starts: the character at which each word starts
-        :return: a text each. *Shape:* (words, labels)
+        :return: one array per text. *Shape:* (words, labels)
         """
         import torch
 
@@ -208,18 +220,21 @@ class _Teacher:
         )
         if self._sees_case:
             encoded["token_type_ids"] = token_types(texts, encoded, self._tokenizer)
+
         offsets = [np.array(row, dtype=np.int64).reshape(-1, 2) for row in encoded.pop("offset_mapping")]
         padded = self._tokenizer.pad(encoded, return_tensors="pt")
         accepted = {k: v.to(self._device) for k, v in padded.items()}
         mixed = torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._precision == "bf16")
+
         with torch.inference_mode(), mixed:
             logits = self._model(**accepted).logits[..., self._order.to(self._device)].float()
             table = (logits / self._temperature).softmax(-1).cpu().numpy()
+
         return [_at(places, answers, wanted) for places, answers, wanted in zip(offsets, table, starts, strict=True)]
 
 
 def _at(offsets: Any, answers: Any, starts: Sequence[int]) -> Any:
-    """Give the answers of the pieces in which words start; zeros where there is none."""
+    """Return the answers of the pieces in which words start; zeros where there is no such piece."""
     filled = np.flatnonzero(offsets[:, 1] > offsets[:, 0])  # special tokens and padding have no characters
     wanted, begins = np.asarray(starts, dtype=np.int64), offsets[filled, 0]
     last = np.maximum(np.searchsorted(begins, wanted, side="right") - 1, 0)

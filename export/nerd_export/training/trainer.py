@@ -1,4 +1,4 @@
-"""The fine-tune: transformers' Trainer over ``datasets``, with checkpoints that a kill leaves usable."""
+"""Fine-tuning with transformers' Trainer and ``datasets``, with checkpoints that survive an interrupted run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECIPE = "recipe.json"
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One line of the published table, as measured on the validation split at the end of an epoch."""
+    """One row of the published table: measurements on the validation split at the end of an epoch."""
 
     training_loss: float | None
     epoch: float
@@ -55,12 +55,12 @@ def train(
     note: Callable[[str], None],
 ) -> list[EpochRow]:
     """
-    Fine-tune and leave the best epoch's checkpoint in ``output``.
+    Fine-tune a model and write the checkpoint of the best epoch to ``output``.
 
-    :param resume: go on from the newest whole checkpoint under ``output``; start when there is none
+    :param resume: continue from the newest complete checkpoint under ``output``; start anew if there is none
     :param overwrite: delete the checkpoints of an earlier run and start anew
-    :param note: receives what the user should know but does not stop the training
-    :return: the table, a row an epoch
+    :param note: receives messages that do not stop the training
+    :return: the table, one row per epoch
     :raises NerdError: when the base model cannot be loaded
     :raises OutputError: when ``output`` holds a run of another recipe or other data, or cannot be written
     """
@@ -70,10 +70,13 @@ def train(
     recipe = asdict(config) | data.facts()
     if config.teachers:
         recipe["teachers_sha256"] = [fingerprint(name) for name in config.teachers]
+
+    # Before the model is made: the new head has random weights.
     transformers.set_seed(config.seed)
     tokenizer, model = load_base(config.model, data.labels)
     if config.letter_case:
         with_letter_case(model, config.model)
+
     _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     train_set, validation_set, soft = _features(
         config, data, tokenizer, work, note, letter_case=sees_case(model.config.to_dict())
@@ -82,6 +85,7 @@ def train(
     if config.mixes_losses:
         classes = data.labels.class_of_label.tolist()
         make = partial(mixing_trainer, Mix(config.soft_share, config.temperature, config.coarse_share, classes))
+
     trainer = make(
         model=model,
         args=_arguments(config, work),
@@ -95,16 +99,18 @@ def train(
     )
     trainer.train(resume_from_checkpoint=newest_checkpoint(work) if resume else None)
     table = epoch_table(trainer.state.log_history)
+
     with writing(output):
         _publish(work / BEST, output)
+
     return table
 
 
 def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
     """
-    Load tokenizer and encoder with a token-classification head: a new one, unless the model has one of this size.
+    Load tokenizer and encoder. The token-classification head is new, unless the model has one of this size.
 
-    :param name: hub id or folder of a checkpoint or bundle, or ``default`` for the model inside
+    :param name: hub id or folder of a checkpoint or bundle, or ``default`` for the default model
     :raises NerdError: when the model cannot be loaded or has no fast tokenizer
     """
     import transformers
@@ -123,6 +129,7 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
             option="--model",
             file=name,
         ) from err
+
     if not tokenizer.is_fast:
         raise NerdError(
             f"model {name!r} has no fast tokenizer (tokenizer.json), and exact character offsets need one",
@@ -130,6 +137,7 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
             option="--model",
             file=name,
         )
+
     return tokenizer, model
 
 
@@ -142,18 +150,20 @@ def _features(
     *,
     letter_case: bool,
 ) -> tuple[Any, Any, SoftLabels | None]:
-    """Encode both splits, tell how many of their words could not be, and ask the teachers if there are any."""
+    """Encode both splits, report words that cannot be encoded, and compute the soft labels of teachers."""
     ids = {name: i for i, name in enumerate(data.labels.names)}
     examples = write_examples(data.train, config) + [Example.of_unlabelled(text) for text in data.unlabelled]
     known = [Example.of_words(sentence) for sentence in data.validation]
     encoded = partial(encode, tokenizer=tokenizer, ids=ids, max_tokens=config.max_tokens, letter_case=letter_case)
     train = encoded(examples, every_pretoken=True)
     validation = encoded(known, every_pretoken=False)
-    beyond = f"stand beyond {config.max_tokens} tokens or have no piece"
+    beyond = f"are after the first {config.max_tokens} tokens or have no piece"
     if train.lost:
         note(f"{train.lost} training word(s) {beyond}; left out")
+
     if validation.lost:
         note(f"{validation.lost} validation word(s) {beyond}; scores leave them out")
+
     soft = None
     if config.teachers:
         soft = soft_labels(
@@ -166,14 +176,16 @@ def _features(
             folder=work,
             note=note,
         )
+
     train_set = train.dataset
     if config.mixes_losses:
         train_set = with_extras(train, [example.weight for example in examples], soft)
+
     return train_set, validation.dataset, soft
 
 
 def newest_checkpoint(work: Path) -> str | None:
-    """Find the newest whole checkpoint: its trainer_state.json, which is written last, can be read."""
+    """Return the newest complete checkpoint: one with a readable trainer_state.json, which is written last."""
     found = []
     for state in work.glob("checkpoint-*/trainer_state.json"):
         try:
@@ -184,7 +196,7 @@ def newest_checkpoint(work: Path) -> str | None:
 
 
 def epoch_table(log_history: Sequence[dict[str, Any]]) -> list[EpochRow]:
-    """Pair each evaluation in the Trainer's log with the last training loss before it."""
+    """Return the table of epochs: each evaluation in the Trainer's log, with the last training loss before it."""
     rows: list[EpochRow] = []
     loss: float | None = None
     for entry in log_history:
@@ -201,6 +213,7 @@ def epoch_table(log_history: Sequence[dict[str, Any]]) -> list[EpochRow]:
                     coarse_f1=entry.get("eval_coarse_f1"),
                 )
             )
+
     return rows
 
 
@@ -240,9 +253,9 @@ def _arguments(config: TrainConfig, work: Path) -> Any:
 
 
 def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Record recipe and data beside the checkpoints; refuse to resume another run. Only ``overwrite`` deletes."""
+    """Record recipe and data beside the checkpoints, and refuse to resume another run. Only ``overwrite`` deletes."""
     wanted = json.loads(json.dumps(recipe))
-    defaults = json.loads(json.dumps(asdict(TrainConfig())))  # what a run did that was begun before an option was there
+    defaults = json.loads(json.dumps(asdict(TrainConfig())))  # of options that an older version did not record
     if overwrite:
         with writing(work):
             if work.exists():
@@ -250,7 +263,7 @@ def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, over
     elif resume and (found := _recorded(work / RECIPE)) is not None:
         differing = [
             key
-            for key in wanted | found  # what an earlier version knew, too
+            for key in wanted | found  # both ways: an older version may have recorded other keys
             if wanted.get(key) != found.get(key, defaults.get(key))
         ]
         if differing:
@@ -264,13 +277,14 @@ def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, over
         return
     else:
         _require_no_run(work, resume=resume)
+
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
         (work / RECIPE).write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
 
 
 def _recorded(recipe: Path) -> dict[str, Any] | None:
-    """Read the recipe of the run to resume, or None when there is none that can be read."""
+    """Return the recipe of the run to resume; None if there is no readable one."""
     try:
         found = json.loads(recipe.read_text("utf-8"))
     except (OSError, ValueError):
@@ -279,7 +293,7 @@ def _recorded(recipe: Path) -> dict[str, Any] | None:
 
 
 def _require_no_run(work: Path, *, resume: bool) -> None:
-    """Refuse a folder that holds anything a start would mix with, beyond an unfinished recipe."""
+    """Refuse a folder with any file of another run, except for an unfinished recipe."""
     folder = work if work.exists() else work.parent
     held = sorted(path.name for path in folder.iterdir() if path.name != RECIPE) if folder.is_dir() else []
     if held and resume:
@@ -299,21 +313,22 @@ def _require_no_run(work: Path, *, resume: bool) -> None:
 
 
 def _publish(best: Path, output: Path) -> None:
-    """Copy the best epoch into the output folder, where export and other tools expect a checkpoint."""
+    """Copy the best epoch to the output folder, where export and other tools expect a checkpoint."""
     for path in sorted(best.iterdir()):
         shutil.copy2(path, output / path.name)
 
 
 def _keep_best(folder: Path) -> Any:
-    """Make the callback that saves the model when validation F1 is higher than ever; of equals the first stays."""
+    """Return the callback that saves the model at a new highest validation F1; of equal epochs the first is kept."""
     import transformers
 
     class KeepBest(transformers.TrainerCallback):  # type: ignore[misc]
-        """Save the model of the best epoch apart from the checkpoints that rotate away."""
+        """Saves the model of the best epoch outside the checkpoints, which are deleted one after the other."""
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
             rows = epoch_table(state.log_history)
             if rows and all(rows[-1].f1 > row.f1 for row in rows[:-1]):
+                # Written beside and renamed, so that an interrupted run never leaves half a model as the best one.
                 pending = folder.with_name(f"{folder.name}.writing")
                 shutil.rmtree(pending, ignore_errors=True)
                 kwargs["model"].save_pretrained(pending)

@@ -1,4 +1,4 @@
-"""The two commands' mistakes, found before the work begins."""
+"""Mistakes in the options of the commands are found before the work begins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.failures import assert_failure
 
 
 def refused(command: Any, *arguments: object) -> BaseException | str:
-    """Run a command that must fail: give its error, or what click printed."""
+    """Run a command that must fail, and return its error or the output of click."""
     result = CliRunner().invoke(command, [str(a) for a in arguments])
     assert result.exit_code != 0
     return result.output if isinstance(result.exception, SystemExit) else (result.exception or "")

@@ -1,4 +1,4 @@
-"""A bundle where it will run: one graph for every processor, the check, and other programs."""
+"""A bundle on the machine that runs it: one graph for every processor, the check, and other programs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_one_graph_runs_on_every_processor(
 def test_a_bundle_of_format_4_is_run_exactly(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, bits: int | None, *, optimized: bool
 ) -> None:
-    """Its 8-bit weights can saturate on x86 without VNNI; there onnxruntime replaces the products by exact ones."""
+    """The 8-bit weights can saturate on x86 without VNNI; there onnxruntime replaces the products by exact ones."""
     processor(monkeypatch, tmp_path, flags)
     older = Path(shutil.copytree(bundle, tmp_path / "older"))
     description = json.loads((older / "nerd.json").read_text("utf-8"))
@@ -66,7 +66,7 @@ def test_a_bundle_of_format_4_is_run_exactly(
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, folder: Path, flags: str) -> None:
-    """Let the program believe that it runs on an x86 processor with these features."""
+    """Simulate an x86 processor with these features."""
     (folder / "cpuinfo").write_text(f"flags : {flags}\n")
     monkeypatch.setattr(session, "_CPUINFO", folder / "cpuinfo")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")

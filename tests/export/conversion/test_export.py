@@ -1,4 +1,4 @@
-"""Export, rewrite and verify: what is kept equals the PyTorch original, what differs too much is refused."""
+"""Export, rewrite and verify: a bundle equals its PyTorch original; one that differs too much is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stops an export, or is told: each in one line, and no half bundle."""
+"""Errors and notes of an export: one line each, and never an incomplete bundle."""
 
 from __future__ import annotations
 

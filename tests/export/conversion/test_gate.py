@@ -1,4 +1,4 @@
-"""The gate: what is broken is refused, what can be repaired is, and every figure is there."""
+"""The gate: broken bundles are refused, repairable ones repaired, and every figure is reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.models import FINE_LABELS, make_checkpoint
 
 
 def break_one_layer(model: onnx.ModelProto) -> None:
-    """Give every third output channel of one layer a scale 30 times too large."""
+    """Multiply the scale of every third output channel of one layer by 30."""
     broken = next(t for t in model.graph.initializer if t.name.endswith("intermediate/dense/MatMul.weight_scale"))
     scale = onnx.numpy_helper.to_array(broken).copy()
     scale[::3] *= 30

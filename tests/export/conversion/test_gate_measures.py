@@ -1,4 +1,4 @@
-"""What the gate measures with: intervals, ranges, remembered logits, fewest layers."""
+"""The parts of the gate: intervals, ranges, cached logits, and the search for the fewest layers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_system_does_not_differ_from_itself(rows: Sequence[tuple[int, int, int
 
 
 def test_the_bootstrap_interval_covers_what_it_says() -> None:
-    """Two systems of equal quality: of 200 worlds, about 95% of the intervals hold the true difference, 0."""
+    """Two systems of equal quality: in 200 simulations, about 95% of the intervals contain the true difference, 0."""
     rng = np.random.default_rng(3)
     covered = 0
     for _ in range(200):

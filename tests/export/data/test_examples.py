@@ -1,4 +1,4 @@
-"""Sentences written in the forms that users write: no word, tag or entity may be lost or parted on the way."""
+"""Sentences in the forms in which users write: no word, tag or entity is lost or divided."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading and checking labelled data: every format, and every fault with its place."""
+"""Reading and checking labelled data: every format, and every problem with its place."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_sentences_in_both_splits_are_told_and_dropped_on_request(tmp_path: Path
     write_jsonl(tmp_path / "dev.jsonl", ROWS[1:])
     data, notes = ready(tmp_path)
     assert len(data.train) == 2
-    assert "1 sentence(s) stand in train and validation, such as 'Rome .'" in notes[0]
+    assert "1 sentence(s) are in train and validation, such as 'Rome .'" in notes[0]
     data, _ = ready(tmp_path, drop_shared=True)
     assert list(data.train) == EXPECTED[:1]
 

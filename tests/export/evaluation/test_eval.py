@@ -38,7 +38,7 @@ def evaluated(*arguments: object) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sentences that the model inside knows something about, tagged by hand on both levels."""
+    """Sentences with entities that the default model finds, tagged by hand on both levels."""
     rows = [
         ("Angela Merkel met Barack Obama in Berlin .", "PPOPPOGO"),
         ("The BBC is based in London , England .", "OBOOOGOGO"),
@@ -147,7 +147,7 @@ def test_a_checkpoint_and_its_bundle_are_compared(
 def test_calibration_may_be_fitted_for_the_evaluation(
     bundle: Path, checkpoint: Callable[..., Path], data: Path, real: Path, tmp_path: Path
 ) -> None:
-    """On the file that the export fitted its own on, a bundle has that again, and a checkpoint one of its own."""
+    """On the file of the export, a bundle gets the calibration that it has; a checkpoint gets one of its own."""
     arguments = ["--against", checkpoint("bert"), "--level", "fine", "--output", tmp_path / "fitted"]
     code, text = evaluated(data, "--model", bundle, "--calibrate-on", data, *arguments)
     assert code == 0

@@ -1,4 +1,4 @@
-"""Activations in the middle of their 8 bits: what they cost there, and where the 8 bits of a token reach."""
+"""Centered activations: the network stays the same, and the range of a token's 8 bits gets smaller."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def logits(model: ir.Model, ids: Any, folder: Path) -> Any:
 def test_channels_far_from_zero_cost_next_to_nothing(
     family: str, checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """As in trained models, whose layer norms move a few channels far away in every text."""
+    """As in trained models, in which layer norms move a few channels far from zero in every text."""
     original = load_checkpoint(str(checkpoint(family, FINE_LABELS)))
     with torch.no_grad():
         for name, parameter in original.model.named_parameters():
@@ -157,7 +157,7 @@ def test_a_layer_norm_that_anyone_reads_who_cannot_make_up_for_it_stays() -> Non
 def test_what_is_known_to_be_small_below_zero_leaves_the_steps_to_what_is_above(
     kind: str, least: float, above: int, x: Any
 ) -> None:
-    """The second layer gets each value of the first's activation back, within half a step."""
+    """The second layer restores each value of the first layer's activation within half a step."""
     text = f"""
     <ir_version: 9, opset_import: ["" : 20]>
     layers (int64[batch, tokens, 8] input_ids) => (float[batch, tokens, 8] logits) {{

@@ -1,4 +1,4 @@
-"""Several checkpoints exported as one: the mean of their weights, or a refusal that says why not."""
+"""Several checkpoints exported as one: the mean of their weights, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.models import FINE_LABELS, make_checkpoint
 
 
 def sibling(folder: Path, original: Path, seed: int, labels: tuple[str, ...] = FINE_LABELS) -> Path:
-    """Make a checkpoint with other weights and the tokenizer of another."""
+    """Write a checkpoint with other weights and the tokenizer of another checkpoint."""
     made = make_checkpoint(folder, "bert", labels, seed=seed)
     for path in original.glob("*token*"):
         shutil.copy(path, made / path.name)

@@ -1,4 +1,4 @@
-"""Every family of encoders, exported and rewritten, against PyTorch on ragged batches."""
+"""Every family of encoders, exported and rewritten, compared with PyTorch on batches of texts of unequal length."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOLERANCE = {"int8": 0.05, "int8-static": 0.06, "int8-weights": 0.04}
 
 
 class Exported:
-    """A family's checkpoint, its fp32 graph, and ragged batches with what PyTorch says of them."""
+    """The checkpoint of a family, its fp32 graph, and batches of texts of unequal length with PyTorch's logits."""
 
     def __init__(self, checkpoint: Checkpoint, onnx_file: Path) -> None:
         self.checkpoint, self.onnx_file = checkpoint, onnx_file
@@ -42,11 +42,11 @@ class Exported:
         self.expected = self.pytorch(self.ids, self.mask)
 
     def graph(self) -> ir.Model:
-        """Give the fp32 graph, fresh."""
+        """Return a fresh copy of the fp32 graph."""
         return prepared(self.onnx_file)
 
     def pytorch(self, ids: Any, mask: Any) -> Any:
-        """Give the original's logits."""
+        """Return the logits of the original."""
         import torch
 
         with torch.inference_mode():
@@ -63,7 +63,7 @@ def exported(
 
 
 def run(model: ir.Model, folder: Path) -> Callable[[Any, Any], Any]:
-    """Check a graph with onnx, shapes too, and give a function that runs it."""
+    """Check a graph and its shapes with onnx, and return a function that runs it."""
     ir.save(model, folder / "m.onnx")
     onnx.checker.check_model(str(folder / "m.onnx"), full_check=True)
     options = ort.SessionOptions()

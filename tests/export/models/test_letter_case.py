@@ -1,4 +1,4 @@
-"""Training with letter case: an uncased model learns what it could not."""
+"""Training with letter case: an uncased model learns what depends on capitals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORDS = sorted({word.lower() for text in sample_texts()[:20] for word in text.s
 
 
 def sentences(count: int, seed: int) -> list[Sentence]:
-    """Write sentences in which a word is a name if, and only if, it begins with a capital."""
+    """Return sentences in which a word is a name if and only if it begins with a capital."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""A bundle as a PyTorch checkpoint again: the network that runs, to the last weight, or a refusal that says why not."""
+"""A bundle restored as a PyTorch checkpoint: the same network to the last weight, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_bundle_that_was_never_centered_is_centered_as_its_checkpoint_would_be
 
 def test_a_graph_that_is_read_wrongly_is_refused(exported_bundle: Exporter, tmp_path: Path) -> None:
     def unmarked(model: onnx.ModelProto) -> None:
-        """Take the mark of the scale away, so that queries are read a few times too small."""
+        """Remove the mark of the scale, so that the restored queries are a few times too small."""
         for node in model.graph.node:
             node.input[:] = [name.replace(".scaled", ".turned") for name in node.input]
         for tensor in model.graph.initializer:
@@ -143,7 +143,7 @@ def test_training_and_averages_take_bundles(checkpoint: Callable[..., Path], exp
 
 @pytest.mark.slow
 def test_a_bundle_is_exported_again_as_what_it_is(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    """With new labelled data, say: levels, words, segments and licence stay, and so does every weight."""
+    """For example with new labelled data: levels, word rule, segments and licence stay, and so does every weight."""
     first = tmp_path / "first"
     given: dict[str, Any] = {"texts": TEXTS[:20], "limits": WIDE}
     source = str(checkpoint("bert"))
@@ -236,7 +236,7 @@ def test_a_teacher_may_be_a_bundle_and_is_known_by_its_files(
 
 
 def test_checkpoints_and_hub_ids_stay_what_they_are(checkpoint: Callable[..., Path]) -> None:
-    """Ids with an owner are asked about, in ``test_hub.py``."""
+    """Ids with an owner are looked up on the hub, see ``test_hub.py``."""
     for name in (str(checkpoint("bert")), "bert-base-uncased"):
         with as_checkpoint(name) as place:
             assert place == name

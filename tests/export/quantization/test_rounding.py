@@ -56,7 +56,7 @@ def pair_sums(weight: Any) -> Any:
 
 
 def worst_weights(rng: np.random.Generator, inputs: int, outputs: int) -> Any:
-    """Make weights at the very limit: pairs of one sign that reach it, and pairs of two signs at full size."""
+    """Return weights at the limit: pairs of one sign that reach it, and pairs of two signs at full size."""
     first = rng.integers(1, LARGEST + 1, (inputs // 2 + 1, outputs))
     sign = rng.choice([-1, 1], first.shape)
     pairs = np.stack([first * sign, (PAIR_LIMIT - first) * sign], axis=1)
@@ -211,7 +211,7 @@ def test_moments_that_say_nothing_are_left_out(value: float) -> None:
 
 
 def test_a_foreign_graph_with_weights_that_can_saturate_is_run_exactly(tmp_path: Path) -> None:
-    """Also a bundle of format 4: its graph is opened as a foreign one where its products could saturate."""
+    """A bundle of format 4 too: its graph is opened like one of another program where its products could saturate."""
     rng = np.random.default_rng(7)
     weight = rng.choice([-127, 127], (64, 5)).astype(np.int8)
     table = worst_activations(rng, 20, weight)

@@ -15,7 +15,7 @@ PAIRS = st.lists(
 
 
 def count(tags: list[str]) -> set[tuple[int, int, str]]:
-    """Read runs of one name off IO tags, without any of the code under test."""
+    """Return sequences of one name in IO tags, without any of the code under test."""
     found, i = set(), 0
     while i < len(tags):
         j = i

@@ -1,4 +1,4 @@
-"""Scores become probabilities: fitted, held against text it was not fitted on, recorded and used."""
+"""Calibration of scores: fitted, measured on other text, recorded and used."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOLD = {"mean": (0.3, 1.5), "least": (0.4, 0.5), "before": (0.2, 2.0), "after": 
 
 
 def overconfident(sentences: int, seed: int) -> Judged:
-    """One candidate a sentence, whose words are too sure, those of art more than those of persons."""
+    """One candidate per sentence. The probabilities of words are too high, for art more than for persons."""
     rng = np.random.default_rng(seed)
     label = (rng.random(sentences) < 0.7).astype(np.int64)
     words = rng.integers(1, 6, sentences)

@@ -1,4 +1,4 @@
-"""Learning from a teacher, from weighted sentences and from words of which nobody knows the tag."""
+"""Learning from a teacher, from weighted sentences, and with words whose tag is unknown."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_batches_put_each_answer_on_its_word(side: str, checkpoint: Callable[...
 
 
 def _distance(folder: Path, teacher: Path, texts: list[str]) -> float:
-    """Tell how far a model's probabilities are from another's, on the same tokens."""
+    """Return the distance of a model's probabilities from another's, on the same tokens."""
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(teacher)

@@ -1,4 +1,4 @@
-"""What a training run keeps, resumes, refuses and tells."""
+"""What a training run keeps, resumes, refuses and reports."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_card_names_the_epoch_whose_weights_are_kept(tmp_path: Path, f1: tup
 def test_the_card_says_when_it_began_with_the_model_inside(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     for model, front, base in (
-        ("default", "---\nlibrary_name", f"from the model inside nerd-onnx {__version__} on"),
+        ("default", "---\nlibrary_name", f"from the default model of nerd-onnx {__version__} on"),
         ("owner/bert", '---\nbase_model: "owner/bert"\nlibrary_name', "from `owner/bert` on"),
     ):
         write_card(tmp_path, TrainConfig(model=model), DATA, epoch_table(evaluations(0.5)), "nerd-train")
@@ -99,7 +99,7 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, other: TrainingDat
 
 
 def test_a_run_is_not_resumed_with_another_teacher(tmp_path: Path) -> None:
-    """The teacher's folder keeps its name; a file in it is another one."""
+    """The teacher's folder has the same name, but one of its files is another one."""
     make_checkpoint(tmp_path / "base", "bert", None)
     teacher = make_checkpoint(tmp_path / "teacher", "bert", ("O", "person"))
     config = TrainConfig(model=str(tmp_path / "base"), teachers=(str(teacher),), max_tokens=22, epochs=1)
@@ -151,4 +151,4 @@ def test_words_that_no_score_counts_are_told(tmp_path: Path) -> None:
     config = TrainConfig(model=str(tmp_path / "base"), max_tokens=22, epochs=1)
     notes: list[str] = []
     train(config, data, tmp_path / "run", resume=False, overwrite=False, note=notes.append)
-    assert notes == ["10 validation word(s) stand beyond 22 tokens or have no piece; scores leave them out"]
+    assert notes == ["10 validation word(s) are after the first 22 tokens or have no piece; scores leave them out"]

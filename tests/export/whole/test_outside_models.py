@@ -1,4 +1,4 @@
-"""Plain Hugging Face folders of every family, as other tools write them: what PyTorch says of each word is found."""
+"""Plain Hugging Face folders of every family, as other tools write them: the tags equal those of PyTorch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMES = {
 
 
 def word_labels(source: Path, texts: list[str]) -> list[list[tuple[int, int, str]]]:
-    """Let PyTorch label each word by its first token: start, end and label."""
+    """Return PyTorch's label of each word, by its first token: start, end and label."""
     import torch
     import transformers
 
@@ -48,7 +48,7 @@ def word_labels(source: Path, texts: list[str]) -> list[list[tuple[int, int, str
 
 
 def bare(label: str) -> str:
-    """Take the prefix off a label."""
+    """Remove the prefix of a label."""
     return label[2:] if label[1:2] == "-" else label
 
 

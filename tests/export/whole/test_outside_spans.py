@@ -34,7 +34,7 @@ AS_BIOES = {"L": "E", "U": "S"}
 
 
 def trapped_folder(checkpoint: Path, folder: Path) -> Path:
-    """Lay a checkpoint out as optimum does, with the traps of real folders."""
+    """Write a checkpoint in the layout of optimum, with the traps of real folders."""
     plain_folder(checkpoint, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     tokenizer["truncation"] = {"direction": "Right", "max_length": 16, "strategy": "LongestFirst", "stride": 0}
@@ -53,7 +53,7 @@ def trapped_folder(checkpoint: Path, folder: Path) -> Path:
 
 
 def expected_spans(text: str, encoded: Any, tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """Read entities off the first token of each word with seqeval, and place them in the text."""
+    """Return the entities that seqeval reads from the first token of each word, with their places in the text."""
     words = encoded.word_ids()
     first: dict[int, int] = {}
     end: dict[int, int] = {}

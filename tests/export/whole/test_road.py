@@ -1,4 +1,4 @@
-"""The whole road as a user walks it: train, be killed, resume, export, tag; each command as its own process."""
+"""All steps of a user: train, be killed, resume, export, tag; each command in a process of its own."""
 
 from __future__ import annotations
 

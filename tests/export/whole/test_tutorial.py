@@ -1,4 +1,4 @@
-"""The tutorial, walked as it is written: every shell block in turn, in one folder."""
+"""The tutorial as it is written: every shell block in order, in one folder."""
 
 from __future__ import annotations
 
