@@ -67,7 +67,9 @@ def split_at_borders(texts: Sequence[str], offsets: Ints, text_tokens: Ints, pre
         pre_tokens  0      1      2      2      2      3
         characters  "I"    " met" " "    "Jo"   ","    " ok"
         trimmed     (0, 1) (2, 5) (6, 6) (6, 8) (8, 9) (10, 12)
-        opens       yes    yes    yes    no     yes    yes
+        opens       no     yes    yes    no     yes    yes
+
+    The first word of a text is not always marked; :func:`letter_case.word_openings` finds it.
 
     :param texts: what was tokenized
     :param offsets: character range of each token in its text. *Shape:* (tokens, 2)

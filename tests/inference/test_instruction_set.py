@@ -1,4 +1,4 @@
-"""The same entities on a processor without VNNI, emulated: needs Debian's qemu-user, so CI without it cannot ask."""
+"""The same entities on an emulated processor without VNNI. This needs Debian's qemu-user and is skipped without it."""
 
 from __future__ import annotations
 
