@@ -13,7 +13,7 @@ from typing import Any
 
 import nerd_onnx
 from benchmarks.paths import ROOT
-from nerd_onnx.inference.session import available_cpus
+from nerd_onnx.inference.cpu import available_cpus
 
 PACKAGES = ("onnxruntime", "tokenizers", "numpy", "pyarrow", "torch", "transformers", "optimum", "optimum-onnx")
 PEER_PACKAGES = {

@@ -30,7 +30,7 @@ from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
 from benchmarks.steps import Steps
 from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.session import available_cpus
+from nerd_onnx.inference.cpu import available_cpus
 
 _NOT_OF_A_CHECKPOINT = {"calibration", "other_bundle"}  # fields of Sources that peers ask for and nobody has to make
 

@@ -1,1 +1,1 @@
-"""Texts to entities. Nothing in here knows files or Arrow."""
+"""From texts to entities: tokens, segments, batches, logits, candidates. Nothing here knows files or Arrow."""

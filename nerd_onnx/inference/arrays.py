@@ -1,4 +1,4 @@
-"""Names for the array types that pass between the steps, and one helper they share."""
+"""The array types that the steps of inference share, and one helper for ranges."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ Bools = npt.NDArray[np.bool_]
 
 def ragged_arange(begins: Ints, ends: Ints) -> Ints:
     """
-    Concatenate ``range(begin, end)`` for each pair, without a Python loop.
+    Concatenate ``range(begin, end)`` of all pairs, without a Python loop.
+
+    The begins ``[4, 9]`` and the ends ``[7, 11]`` make ``[4, 5, 6, 9, 10]``.
 
     :param begins: *Shape:* (ranges,)
-    :param ends: *Shape:* (ranges,), none below its begin
+    :param ends: none below its begin. *Shape:* (ranges,)
     :return: *Shape:* (sum of lengths,)
     """
     lengths = ends - begins
     total = int(lengths.sum())
-    shift = (
-        np.repeat(begins - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths) if total else np.empty(0, np.int64)
-    )
-    return np.arange(total, dtype=np.int64) + shift
+    if not total:
+        return np.empty(0, np.int64)
+
+    # The result counts on from 0, shifted for each range from its place in the result to its begin.
+    place = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    return np.arange(total, dtype=np.int64) + np.repeat(begins - place, lengths)

@@ -1,4 +1,10 @@
-"""The model folder: found, read, checked, described. Its files are data; nothing in it is executed."""
+"""
+Model folders: found, read and checked.
+
+A bundle is a folder that ``nerd-export`` wrote: its ``nerd.json`` describes the graph and has the fingerprint of every
+file, and all of them are compared when it is read. A plain folder of transformers or optimum is read too, with the
+labels and the longest input that its ``config.json`` states. The files are data: nothing in a folder is executed.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +17,17 @@ from typing import Any
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
+from nerd_onnx.inference.cpu import integer_kernels, processor_kind
 from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, read_json, sha256_of
 from nerd_onnx.inference.labels import LabelSet
-from nerd_onnx.inference.session import integer_kernels, processor_kind
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.storage.hub import is_elsewhere, require_place
 
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
-SEGMENT_TOKENS = 128  # where the model does not say: long enough for context, short enough for its square
+SEGMENT_TOKENS = 128  # of plain folders: enough context, and attention costs the square of the length
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
+# These count positions from the id of the padding token plus one, so that many positions are never used.
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
 
 
@@ -29,19 +36,19 @@ class Bundle:
     """
     A model folder that was read and checked.
 
-    :param name: how the user named it
-    :param folder: where it lies, absolute; None for the model inside
+    :param name: the model as the user named it
+    :param folder: absolute path; None for the default model
     :param model_file: the ONNX graph
     :param tokenizer_file: ``tokenizer.json``
-    :param labels: what the model's outputs mean
-    :param segment_tokens: longest segment to run, special tokens included
-    :param model_sha256: fingerprint of the ONNX file
-    :param optimized: the graph is in its final form and cannot saturate on this processor
-    :param quantization: how it was quantized; ``none`` for fp32, ``unknown`` for foreign folders
-    :param word_rule: what a word is, see :mod:`words`
-    :param letter_case: the network sees letter case, see :mod:`letter_case`
-    :param calibration: what tells how likely a candidate is right; None where nothing was fitted
-    :param description: what ``nerd.json`` says; None for foreign folders
+    :param labels: tags that the network scores, and the labels of entities
+    :param segment_tokens: maximum length of a segment, in tokens, special tokens included
+    :param model_sha256: fingerprint of the ONNX file, and of weights in files beside it
+    :param optimized: whether the graph is in its final form and its products cannot saturate on this processor
+    :param quantization: name of the quantization; ``none`` for fp32, ``unknown`` for plain folders
+    :param word_rule: which tokens form a word, see :mod:`words`
+    :param letter_case: whether the network sees letter case, see :mod:`letter_case`
+    :param calibration: computes the scores of candidates; None where nothing was fitted
+    :param description: content of ``nerd.json``; None for plain folders
     """
 
     name: str
@@ -60,7 +67,7 @@ class Bundle:
 
     @cached_property
     def kernels(self) -> str:
-        """Instructions for the products of the linear layers; a foreign folder does not say whether they are int8."""
+        """Instructions for the products of the linear layers. A plain folder does not state whether these are int8."""
         if self.description is None:
             return "as the ONNX file says"
         if not self.description.integer_products:
@@ -68,12 +75,12 @@ class Bundle:
         return integer_kernels() if self.optimized else "int8, exact: an older bundle, see docs/int8.md"
 
     def uncalibrated(self) -> Bundle:
-        """Return the same network with each word decided for itself, as in models whose scores nobody fitted."""
+        """Return the bundle without its calibration: each word is then decided by itself."""
         return replace(self, calibration=None)
 
     @cached_property
     def calibration_digest(self) -> str:
-        """Fingerprint of what decides entities, fine labels and scores besides the graph; ``none`` without."""
+        """Fingerprint of the calibration, which decides entities beside the graph; ``none`` without a calibration."""
         if self.calibration is None or self.description is None:
             return "none"
         return self.description.calibration_digest
@@ -81,12 +88,14 @@ class Bundle:
     @classmethod
     def load(cls, model: str | Path | None = None) -> Bundle:
         """
-        Read a bundle, a plain Hugging Face or Optimum folder, or a hub id; None is the model inside.
+        Read a bundle, or a plain folder of transformers or optimum.
 
-        :raises ModelError: naming the file that is missing, altered or unfit
+        :param model: a folder or a hub id; None for the default model
+        :raises ModelError: when a file is missing, changed or not usable; the error names it
         """
         folder = (DEFAULT_FOLDER if model is None else _resolve(str(model))).absolute()
         name = "default" if model is None else str(model)
+
         if (folder / DESCRIPTION).is_file():
             return _read_described(name, folder)
         if not folder.is_dir():
@@ -99,13 +108,14 @@ class Bundle:
 
 
 def _resolve(model: str) -> Path:
-    """Turn a folder or hub id into a folder; only what looks like a hub id and is no folder is fetched."""
+    """Return the folder of a model. A name that is no local folder and looks like a hub id is downloaded."""
     if not is_elsewhere(model):
         return Path(model).expanduser()
     require_place(model, "model")
     from huggingface_hub import snapshot_download
 
     try:
+        # Weights in other formats are not needed, and they are the largest files of most repositories.
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.onnx", "*.onnx_data", "onnx/*"]))
     except Exception as err:  # huggingface_hub raises many kinds
         raise ModelError(
@@ -114,10 +124,11 @@ def _resolve(model: str) -> Path:
 
 
 def _read_described(name: str, folder: Path) -> Bundle:
-    """Read a folder that ``nerd-export`` wrote, and check every file against its fingerprint."""
+    """Read a folder that ``nerd-export`` wrote, and compare every file with its fingerprint."""
     description = Description.read(folder)
     for file, sha256 in description.files.items():
         _check_hash(folder, file, sha256)
+
     return Bundle(
         name=name,
         folder=None if folder == DEFAULT_FOLDER else folder,
@@ -136,7 +147,13 @@ def _read_described(name: str, folder: Path) -> Bundle:
 
 
 def _check_hash(folder: Path, file: str, expected: str) -> None:
-    """Compare a file with its recorded fingerprint, and refuse any that lies or points outside the folder."""
+    """
+    Compare a file with its recorded fingerprint.
+
+    :param file: name in the folder, as ``nerd.json`` has it
+    :param expected: SHA-256 as hexadecimal digits
+    :raises ModelError: when the file is missing, changed, or outside the folder by its name or by a link
+    """
     path = folder / file
     if Path(file).name != file or not _stays_inside(path, folder):
         raise ModelError(
@@ -151,6 +168,7 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
             reason="missing-file",
             file=str(path),
         )
+
     found = sha256_of(path)
     if found != expected:
         raise ModelError(
@@ -164,15 +182,20 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
 
 
 def _stays_inside(path: Path, folder: Path) -> bool:
-    """Tell whether a file lies in its folder; the hub's cache keeps files in ``blobs`` and links to them."""
+    """Whether a file is inside its folder after all links are followed."""
     home = folder.resolve()
+    # The hub's cache has the files of a model in a folder ``blobs``, and links to them.
     blobs = home.parent.parent / "blobs"
     target = path.resolve()
     return target.is_relative_to(home) or (home.parent.name == "snapshots" and target.is_relative_to(blobs))
 
 
 def _read_plain(name: str, folder: Path) -> Bundle:
-    """Read a folder as transformers and optimum write it."""
+    """
+    Read a folder of transformers or optimum.
+
+    :raises ModelError: when a file is missing or not usable
+    """
     for path in (*folder.glob("*"), *folder.glob("onnx/*")):
         if path.is_symlink() and not _stays_inside(path, folder):
             raise ModelError(
@@ -180,6 +203,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
                 reason="outside-folder",
                 file=str(path),
             )
+
     config = read_json(folder / "config.json")
     names = config.get("id2label")
     if not isinstance(names, dict) or not names:
@@ -194,6 +218,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
             reason="bad-labels",
             file=str(folder / "config.json"),
         )
+
     model_file = _find_onnx(folder)
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.is_file():
@@ -203,12 +228,14 @@ def _read_plain(name: str, folder: Path) -> Bundle:
             reason="missing-file",
             file=str(tokenizer_file),
         )
+
     try:
         labels = LabelSet(tuple(str(names[key]) for key in sorted(names, key=int)))
     except ValueError as err:
         raise ModelError(
             f"{folder / 'config.json'}: id2label: {err}", reason="bad-labels", file=str(folder / "config.json")
         ) from err
+
     return Bundle(
         name=name,
         folder=folder,
@@ -222,14 +249,18 @@ def _read_plain(name: str, folder: Path) -> Bundle:
 
 
 def _fingerprint(model_file: Path) -> str:
-    """Fingerprint a graph together with weights beside it (``model.onnx_data`` and the like)."""
+    """Return the fingerprint of a graph and of the weights in files beside it (``model.onnx_data`` and others)."""
     parts = [sha256_of(path) for path in sorted(model_file.parent.glob(f"{model_file.name}?*")) if path.is_file()]
     own = sha256_of(model_file)
     return hashlib.sha256("".join([own, *parts]).encode()).hexdigest() if parts else own
 
 
 def _find_onnx(folder: Path) -> Path:
-    """Find the graph under the usual names, in the folder or its ``onnx/``."""
+    """
+    Find the graph of a plain folder, in the folder or in its ``onnx/``.
+
+    :raises ModelError: when there is no graph, or several of which none has a usual name
+    """
     found = [
         path
         for place in (folder, folder / "onnx")
@@ -243,12 +274,14 @@ def _find_onnx(folder: Path) -> Path:
             reason="no-graph",
             file=str(folder),
         )
+
     for usual in _USUAL_NAMES:
         for path in found:
             if path.name == usual:
                 return path
     if len(found) == 1:
         return found[0]
+
     raise ModelError(
         f"{folder}: has several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx",
         reason="several-graphs",
@@ -258,25 +291,35 @@ def _find_onnx(folder: Path) -> Path:
 
 
 def sees_case(config: Mapping[str, Any]) -> bool:
-    """Tell from a checkpoint's ``config.json`` whether its network sees letter case; nerd-train writes it there."""
+    """Whether a network sees letter case, by the ``config.json`` of its checkpoint, where ``nerd-train`` writes it."""
     return config.get("letter_case") is True
 
 
 def longest_input(config: Mapping[str, Any], folder: Path) -> int:
-    """Tell the longest input in tokens from what the folder says of positions and tokenizer."""
+    """
+    Return the maximum number of tokens of an input, special tokens included.
+
+    :param config: content of ``config.json``
+    :param folder: folder whose ``tokenizer_config.json`` may have a limit too
+    :raises ModelError: when ``tokenizer_config.json`` cannot be read
+    """
     limits = [512]
+
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and positions > 0:
         after_padding = config.get("model_type") in _POSITIONS_AFTER_PADDING
         limits.append(positions - (_pad_id(config) + 1 if after_padding else 0))
+
     tokenizer_config = folder / "tokenizer_config.json"
     if tokenizer_config.is_file():
         length = read_json(tokenizer_config).get("model_max_length")
         if isinstance(length, (int, float)) and 0 < length < _UNSET_LENGTH:
             limits.append(int(length))
+
     return min(limits)
 
 
 def _pad_id(config: Mapping[str, Any]) -> int:
+    """Return the id of the padding token; 1, as RoBERTa has it, where the configuration does not state it."""
     found = config.get("pad_token_id")
     return found if isinstance(found, int) else 1

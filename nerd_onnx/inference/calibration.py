@@ -1,6 +1,10 @@
-"""Scores that mean what they say: what is known of a candidate becomes the share of such candidates that is right.
+"""
+Calibration: the probability that a candidate is correct, and the thresholds that follow from it.
 
-Beside them stands what else is fitted on labelled text: thresholds, and what fine types weigh.
+The probabilities of a network are not calibrated: of the entities with a score of 0.9, more or less than 90% may be
+correct. The export fits a logistic regression on labelled text, which turns the evidence of a candidate into the
+probability that its borders and its type are correct. On the same text it finds the threshold of best F1 (Lipton et
+al., 2014), the minimum scores that reach a given precision, and the weights of fine types. This module applies them.
 """
 
 from __future__ import annotations
@@ -16,27 +20,30 @@ from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates
 from nerd_onnx.inference.labels import LabelSet
 
-_EDGE = 1e-3  # what lies below differs by chance more than in meaning; a third and three times of it do the same
+# Probabilities below this differ by chance. A third of the value and three times the value had the same effect.
+_EDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class ScoreCalibration:
     """
-    Logistic regression on what is known of a candidate, fitted on labelled text: beta calibration (Kull et al., 2017)
-    of several probabilities, ``sigmoid(sum over evidence of for * log(p) + against * log(1 - p), plus word_weight *
-    log(words) plus the offset of the type)``, with ``p`` and ``1 - p`` of 0.001 at least.
+    A logistic regression on the evidence of a candidate, fitted on labelled text.
 
-    :param weights_for: of ``log(p)`` of :data:`EVIDENCE`, in its order. *Shape:* (evidence,)
-    :param weights_against: of ``log(1 - p)``. *Shape:* (evidence,)
-    :param word_weight: of the logarithm of the number of words
-    :param offsets: of each type. *Shape:* (types,)
-    :param thresholds: by precision that is wished for: the least score of each type that had it on the labelled text,
-        above 1 where none had. *Shape:* (types,) each
-    :param f1_threshold: entities from this probability on had about the best F1 on the labelled text; Lipton et al.,
-        2014, show why it is below one half
-    :param fine_weights: by which the probability of each fine type is multiplied where an entity's is chosen, for text
-        in which some are more frequent than in what the model was trained on (Saerens et al., 2002); None for alike.
-        *Shape:* (fine types,)
+    This is beta calibration (Kull et al., 2017) of several probabilities at once. The probability of a candidate is
+    ``sigmoid(offset of its type + word_weight * log(words) + sum of w_for * log(p) + w_against * log(1 - p))`` with one
+    ``p`` for each of :data:`EVIDENCE`; ``p`` and ``1 - p`` are at least 0.001.
+
+    :param weights_for: weights of ``log(p)``, in the order of :data:`EVIDENCE`. *Shape:* (evidence,)
+    :param weights_against: weights of ``log(1 - p)``. *Shape:* (evidence,)
+    :param word_weight: weight of the logarithm of the number of words
+    :param offsets: offset of each type. *Shape:* (types,)
+    :param thresholds: for each recorded precision, the minimum score with which each type reached it on the labelled
+        text; above 1 where no score did. *Shape:* (types,) each
+    :param f1_threshold: minimum score with about the best F1 on the labelled text. It is below one half (Lipton et al.,
+        2014)
+    :param fine_weights: factors of the probabilities of fine types when the fine type of an entity is chosen. They
+        adapt to text whose fine types have other frequencies than the training data (Saerens et al., 2002). None for
+        equal weights. *Shape:* (fine types,)
     """
 
     weights_for: Doubles
@@ -50,23 +57,29 @@ class ScoreCalibration:
     @classmethod
     def from_description(cls, record: Mapping[str, Any], labels: LabelSet) -> ScoreCalibration:
         """
-        Read what the export recorded of a model with these labels.
+        Read the calibration that the export recorded.
 
-        :raises KeyError, TypeError, ValueError: when it is not what the export writes
+        :param record: the field ``calibration`` of ``nerd.json``
+        :param labels: labels of the same model
+        :raises KeyError, TypeError, ValueError: when the record is not as the export writes it
         """
         offsets = np.array([float(record["offsets"][name]) for name in labels.types])
         weights_for, weights_against = (
             np.array([float(record[key][name]) for name in EVIDENCE]) for key in ("weights_for", "weights_against")
         )
         word_weight = float(record["word_weight"])
+
         f1_threshold = float(record.get("f1_threshold", 0.0))
         fine_weights = None
         if labels.has_fine_level:
             fine_weights = np.array([float(record["fine_weights"][name]) for name in labels.fine_types])
+
+        # No score reaches 2, so a type without a threshold for a precision has no entities at that precision.
         thresholds = {
-            float(wish): np.array([2.0 if least[name] is None else float(least[name]) for name in labels.types])
-            for wish, least in record["thresholds"].items()
+            float(precision): np.array([2.0 if scores[name] is None else float(scores[name]) for name in labels.types])
+            for precision, scores in record["thresholds"].items()
         }
+
         if not np.isfinite([*weights_for, *weights_against, word_weight, *offsets]).all():
             raise ValueError("calibration: weights and offsets must be finite")
         if not 0 <= f1_threshold <= 1:
@@ -76,23 +89,32 @@ class ScoreCalibration:
         return cls(weights_for, weights_against, word_weight, offsets, thresholds, f1_threshold, fine_weights)
 
     def apply(self, candidates: Candidates) -> Doubles:
-        """Give the probability that each candidate is right, in borders and type. *Shape:* (candidates,)."""
+        """
+        Return the probability that each candidate is correct in its borders and its type.
+
+        :param candidates: with the evidence of each
+        :return: *Shape:* (candidates,)
+        """
+        # Added column by column in a fixed order: a matrix product may round differently for other numbers of rows.
         logit = self.offsets[candidates.label]
         weights = (self.word_weight, *self.weights_for.tolist(), *self.weights_against.tolist())
         for weight, column in zip(weights, evidence_columns(candidates), strict=True):
             logit = logit + weight * column
+
         return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float64)
 
     def least_scores(self, precision: float) -> Doubles:
         """
-        Give the least score of each type for a precision that is wished for. *Shape:* (types,).
+        Return the minimum score of each type for a precision.
 
-        :param precision: share of entities that are to be right; the next higher one recorded is taken
-        :raises OptionError: when none so high is recorded
+        :param precision: share of entities that must be correct; the next higher recorded precision is used
+        :return: *Shape:* (types,)
+        :raises OptionError: when every recorded precision is lower
         """
-        for recorded, least in sorted(self.thresholds.items()):
+        for recorded, scores in sorted(self.thresholds.items()):
             if recorded >= precision - 1e-9:
-                return least
+                return scores
+
         highest = max(self.thresholds, default=0.0)
         raise OptionError(
             f"--precision {precision:g}: the thresholds of the model go up to {highest:g}; give a smaller number",
@@ -105,8 +127,12 @@ class ScoreCalibration:
 
 def evidence_columns(candidates: Candidates) -> list[Doubles]:
     """
-    Give what is known of candidates, as it is weighed: the logarithm of their words, then that of each of
-    :data:`EVIDENCE`, then that of what each lacks to 1. *Shape:* (candidates,) each.
+    Return the variables of the regression for each candidate.
+
+    These are the logarithm of the number of words, then ``log(p)`` of each of :data:`EVIDENCE`, then ``log(1 - p)`` of
+    each.
+
+    :return: *Shape:* (candidates,) each
     """
     probability = candidates.evidence.T.astype(np.float64)
     present, absent = (np.log(np.maximum(part, _EDGE)) for part in (probability, 1 - probability))

@@ -1,4 +1,11 @@
-"""Logits to entities: vectorised, and each by itself, so that no text's result depends on another's."""
+"""
+From logits to entities.
+
+First each word is decided by the logits of its first token: the probabilities of its tag and of each type. Then words
+become entities. With a calibration, all candidates get a score and the best of overlapping ones are kept (see
+:mod:`candidates`). Without one, entities are the words whose tags follow one another. All steps are vectorized over
+many texts, and sums run in a fixed order for each row, so that the result of a text depends on that text alone.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +24,15 @@ from nerd_onnx.inference.labels import LabelSet
 @dataclass(frozen=True)
 class WordDecisions:
     """
-    What the network says of some words.
+    The network's decision about each of some words.
 
     :param word: index of each word. *Shape:* (words,)
-    :param cls: class it decided for (see :class:`LabelSet`). *Shape:* (words,)
+    :param cls: most probable class (see :class:`LabelSet`). *Shape:* (words,)
     :param probability: probability of that class: the sum over its labels. *Shape:* (words,)
-    :param of_type: probability of each type. *Shape:* (words, types), or (words, 0) where no candidates are wanted
-    :param outside: probability that it is in no entity. *Shape:* (words,), or (0,) where no candidates are wanted
-    :param inside: positions in ``word`` of those that may belong to an entity. *Shape:* (entity words,)
-    :param fine: probability of each fine type, for those words. *Shape:* (entity words, fine types), or
+    :param of_type: probability of each type. *Shape:* (words, types), or (words, 0) when no candidates are needed
+    :param outside: probability of no entity. *Shape:* (words,), or (0,) when no candidates are needed
+    :param inside: positions in ``word`` of the words that may belong to an entity. *Shape:* (entity words,)
+    :param fine: probability of each fine type, for those words only. *Shape:* (entity words, fine types), or
         (entity words, 0) without a fine level
     """
 
@@ -44,15 +51,15 @@ _COLUMNS = ("row", "start", "end", "label", "fine", "score")
 @dataclass(frozen=True)
 class Spans:
     """
-    Entities of many texts as arrays, sorted by text and place.
+    The entities of many texts as arrays, sorted by text and place.
 
     :param row: index of the text. *Shape:* (entities,)
     :param start: offset of the first character, in code points. *Shape:* (entities,)
-    :param end: one past the last character. *Shape:* (entities,)
+    :param end: one past the last character, in code points. *Shape:* (entities,)
     :param label: index into ``LabelSet.types``. *Shape:* (entities,)
     :param fine: index into ``LabelSet.fine_types``; all -1 without a fine level. *Shape:* (entities,)
-    :param score: probability that borders and label are right where that was fitted, else the mean probability of the
-        entity's words for its label; 0 to 1. *Shape:* (entities,)
+    :param score: from 0 to 1. With a calibration, the probability that borders and label are correct; else the mean
+        probability of the label over the entity's words. *Shape:* (entities,)
     """
 
     row: Ints
@@ -66,43 +73,44 @@ class Spans:
         return len(self.row)
 
     def select(self, kept: Bools | Ints) -> Spans:
-        """Give only the entities at ``kept``."""
+        """Return the entities at ``kept``: a mask, or indices in any order."""
         return Spans(*(getattr(self, name)[kept] for name in _COLUMNS))
 
     def of_rows(self, rows: Ints) -> Spans:
         """
-        Give the entities of some texts, which are then numbered by their place here.
+        Return the entities of some texts. In the result, a text is numbered by its position in ``rows``.
 
-        :param rows: indices of texts, in any order and as often as wanted. *Shape:* (rows,)
+        :param rows: indices of texts, in any order; a text may occur several times. *Shape:* (rows,)
         """
         first, last = (np.searchsorted(self.row, rows, side=side) for side in ("left", "right"))
         return replace(self.select(ragged_arange(first, last)), row=np.repeat(np.arange(len(rows)), last - first))
 
     @staticmethod
     def concatenate(parts: Sequence[Spans]) -> Spans:
-        """Put spans one after the other; no parts make no spans."""
+        """Return the spans of all parts, one after the other; empty spans without parts."""
         parts = parts or [Spans.empty()]
         return Spans(*(np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS))
 
     @staticmethod
     def empty() -> Spans:
-        """No entities."""
+        """Return spans without entities."""
         none, nothing = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         return Spans(none, none, none, none, none, nothing)
 
 
 class Decoder:
     """
-    Join words into entities.
+    Joins words into entities.
 
-    With a calibration, all runs of words that may be an entity are judged, and the likeliest of those that overlap are
-    taken (:mod:`candidates`). Without one, each word is decided for itself, and entities are read off these decisions:
-    one opens at a word whose class says so (``B-``, ``U-``), and wherever the type changes or the word before is
-    outside; it closes at ``L-`` and ``U-``. This is how conlleval and transformers' pipeline read tags; no step is
-    illegal, so IOB1, IOB2, BILOU and plain IO are read by one rule.
+    With a calibration, every candidate gets a score, and the best of overlapping candidates are kept
+    (:mod:`candidates`). Without one, each word is decided by itself, and entities are read from the tags as conlleval
+    and transformers' pipeline do. An entity opens at a word whose tag begins one (``B-``, ``U-``), where the type
+    changes, and after a word that is outside. It closes at ``L-`` and ``U-``. Every sequence of tags has a meaning, so
+    one rule reads IOB1, IOB2, BILOU and plain IO.
 
-    :param calibration: says how likely a candidate is right
-    :param finds_candidates: they can be asked for without a calibration too, which takes memory
+    :param labels: the labels of the network
+    :param calibration: computes the scores of candidates; None where nothing was fitted
+    :param finds_candidates: whether :meth:`candidates` is called though there is no calibration, which takes memory
     """
 
     def __init__(
@@ -119,39 +127,44 @@ class Decoder:
 
     def decide(self, words: Ints, logits: Floats) -> WordDecisions:
         """
-        Decide each word's class from the logits of its first token.
+        Decide the class of each word by the logits of its first token.
 
         :param words: index of each word. *Shape:* (words,)
         :param logits: *Shape:* (words, labels)
         """
-        probabilities = softmax(logits)
-        of_class = self._by_class.sums(probabilities)
+        probabilities = softmax(logits)  # (words, labels)
+        of_class = self._by_class.sums(probabilities)  # (words, classes)
         cls = of_class.argmax(axis=1)
         probability = np.take_along_axis(of_class, cls[:, None], axis=1)[:, 0]
         is_inside = self.labels.type_of_class[cls] >= 0
+
         of_type, outside = np.empty((len(words), 0), dtype=np.float32), np.empty(0, dtype=np.float32)
         if self._finds_candidates:
             of_type, outside = self._by_type.sums(of_class), self._outside_of(of_class)
+            # A word below the lowest threshold is in no candidate.
             is_inside |= (of_type >= np.float32(LEVELS[0])).any(axis=1)
+
+        # Most words are outside. Fine types are many, so their probabilities are kept for the other words only.
         inside = np.flatnonzero(is_inside)
         if self.labels.has_fine_level:
             fine = self._by_fine_type.sums(probabilities[inside])
         else:
             fine = np.empty((len(inside), 0), dtype=np.float32)
+
         return WordDecisions(words, cls, probability, of_type, outside, inside, fine)
 
     def _outside_of(self, of_class: Floats) -> Floats:
-        """Sum the classes that are in no entity; 1 without one, which then tells nothing. *Shape:* (words,)."""
+        """Return the probability of no entity; 1 where no class stands for that. *Shape:* (words,)."""
         if not (self.labels.type_of_class < 0).any():
             return np.ones(len(of_class), dtype=np.float32)
         return self._outside.sums(of_class)[:, 0]
 
     def spans(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Spans:
         """
-        Join decided words into entities; an entity never crosses from one text to the next.
+        Join decided words into entities. No entity spans two texts.
 
         :param encoded: the texts whose words were decided
-        :param decisions: every word exactly once, in any order
+        :param decisions: contain every word exactly once, in any order
         """
         if self._calibration is None:
             first, last, label, score = self._decided_runs(encoded, decisions)
@@ -161,6 +174,7 @@ class Decoder:
             chosen = choose(candidates, probability)
             first, last, label = candidates.first[chosen], candidates.last[chosen], candidates.label[chosen]
             score = probability[chosen].astype(np.float32)
+
         return Spans(
             row=texts_of(encoded, first),
             start=encoded.word_start[first],
@@ -172,9 +186,14 @@ class Decoder:
 
     def candidates(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]) -> Candidates:
         """
-        Find all that may be an entity; see :meth:`spans`. Where labels tell borders, words part candidates that decided
-        for one.
+        Find all candidates and their evidence.
+
+        Where the scheme has tags for borders, no candidate crosses a border that a word decided for.
+
+        :param encoded: the texts whose words were decided
+        :param decisions: contain every word exactly once, in any order
         """
+        # The batches of decisions become one table, in the order of the texts.
         words, types = len(encoded.word_token), len(self.labels.types)
         of_type, of_fine = (np.zeros((words, types), dtype=np.float32) for _ in range(2))
         outside, cls = np.zeros(words, dtype=np.float32), np.zeros(words, dtype=np.int64)
@@ -182,12 +201,15 @@ class Decoder:
             of_type[part.word], outside[part.word], cls[part.word] = part.of_type, part.outside, part.cls
             if self.labels.has_fine_level:
                 of_fine[part.word[part.inside]] = self._of_fine_type.largest(part.fine)
+
+        # A tag that begins an entity separates its word from the one before; a tag that ends one, from the one after.
         first_of_text = _first_of_text(encoded)
         parted = np.zeros((words + 1, types), dtype=np.bool_)
         parted[first_of_text] = True
-        for tells, behind in ((self.labels.class_starts, 0), (self.labels.class_ends, 1)):
-            told = np.flatnonzero(tells[cls])
-            parted[told + behind, self.labels.type_of_class[cls[told]]] = True
+        for class_borders, offset in ((self.labels.class_starts, 0), (self.labels.class_ends, 1)):
+            word = np.flatnonzero(class_borders[cls])
+            parted[word + offset, self.labels.type_of_class[cls[word]]] = True
+
         known = WordProbabilities(of_type, of_fine if self.labels.has_fine_level else of_type, outside)
         return find_candidates(known, parted, first_of_text)
 
@@ -195,7 +217,7 @@ class Decoder:
         self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]
     ) -> tuple[Ints, Ints, Ints, Floats]:
         """
-        Read entities off the classes that words decided for.
+        Read entities from the classes of the words, see :class:`Decoder`.
 
         :return: first and last word, type, and mean probability of the words. *Shape:* (entities,) each
         """
@@ -203,11 +225,13 @@ class Decoder:
         cls, probability = np.zeros(words, dtype=np.int64), np.zeros(words, dtype=np.float32)
         for part in decisions:
             cls[part.word], probability[part.word] = part.cls, part.probability
+
         inside, opens = self._borders(cls, _first_of_text(encoded)[:words])
-        word = np.flatnonzero(inside)
-        begin = np.flatnonzero(opens[word])
+        word = np.flatnonzero(inside)  # words of all entities
+        begin = np.flatnonzero(opens[word])  # place of each entity's first word in ``word``
         if not len(begin):
             return word, word, word, np.empty(0, dtype=np.float32)
+
         first = word[begin]
         last = np.append(word[begin[1:] - 1], word[-1])
         length = np.diff(np.append(begin, len(word)))
@@ -215,7 +239,13 @@ class Decoder:
         return first, last, self.labels.type_of_class[cls[first]], np.minimum(score, 1.0).astype(np.float32)
 
     def _borders(self, cls: Ints, first_of_text: Bools) -> tuple[Bools, Bools]:
-        """Tell which words are inside an entity, and which of them open one. *Shape:* (words,) both."""
+        """
+        Find the words inside an entity, and those that open one.
+
+        :param cls: class of each word. *Shape:* (words,)
+        :param first_of_text: whether each word is the first of its text. *Shape:* (words,)
+        :return: whether each word is inside, and whether it opens an entity. *Shape:* (words,) each
+        """
         types = self.labels.type_of_class[cls]
         inside = types >= 0
         before = np.concatenate(([-1], types[:-1]))
@@ -226,16 +256,19 @@ class Decoder:
     def _fine(
         self, encoded: EncodedTexts, decisions: Sequence[WordDecisions], first: Ints, last: Ints, label: Ints
     ) -> Ints:
-        """Choose each entity's fine type; -1 without a fine level."""
+        """Return the fine type of each entity; -1 without a fine level. *Shape:* (entities,)."""
         if not self.labels.has_fine_level:
             return np.full(len(first), -1, dtype=np.int64)
+
         weights = None if self._calibration is None else self._calibration.fine_weights
         return choose_fine(self.labels, label, self.fine_sums(encoded, decisions, first, last), weights)
 
     def fine_sums(self, encoded: EncodedTexts, decisions: Sequence[WordDecisions], first: Ints, last: Ints) -> Floats:
         """
-        Sum each fine type's probability over the words of entities or candidates.
+        Sum the probability of each fine type over the words of each entity or candidate.
 
+        :param encoded: the texts whose words were decided
+        :param decisions: contain every word exactly once, in any order
         :param first: first word of each. *Shape:* (entities,)
         :param last: last word of each. *Shape:* (entities,)
         :return: *Shape:* (entities, fine types), or (entities, 0) without a fine level
@@ -243,55 +276,66 @@ class Decoder:
         if not self.labels.has_fine_level or not len(first):
             width = len(self.labels.fine_types) if self.labels.has_fine_level else 0
             return np.empty((len(first), width), dtype=np.float32)
-        place = np.empty(len(encoded.word_token), dtype=np.int64)
-        stacked = np.concatenate([part.fine for part in decisions])
-        place[np.concatenate([part.word[part.inside] for part in decisions])] = np.arange(len(stacked))
-        begin = np.cumsum(last - first + 1) - (last - first + 1)
-        return np.add.reduceat(stacked[place[ragged_arange(first, last + 1)]], begin, axis=0)
+
+        # Only words that may belong to an entity have a row of fine types. ``row`` stays unset for all other words,
+        # which are in no entity and in no candidate.
+        fine = np.concatenate([part.fine for part in decisions])
+        row = np.empty(len(encoded.word_token), dtype=np.int64)
+        row[np.concatenate([part.word[part.inside] for part in decisions])] = np.arange(len(fine))
+
+        length = last - first + 1
+        begin = np.cumsum(length) - length
+        return np.add.reduceat(fine[row[ragged_arange(first, last + 1)]], begin, axis=0)
 
 
 def choose_fine(labels: LabelSet, label: Ints, sums: Floats, weights: Doubles | None) -> Ints:
     """
-    Choose the likeliest of the fine types that each entity's type has, by weighted probability.
+    Choose the most probable fine type of each entity among those within its type.
 
+    :param labels: the labels of the network
     :param label: type of each entity. *Shape:* (entities,)
-    :param sums: as :meth:`Decoder.fine_sums` gives them. *Shape:* (entities, fine types)
-    :param weights: None for alike. *Shape:* (fine types,)
+    :param sums: from :meth:`Decoder.fine_sums`. *Shape:* (entities, fine types)
+    :param weights: factors of the probabilities; None for equal weights. *Shape:* (fine types,)
     :return: indices of fine types. *Shape:* (entities,)
     """
     of_type = labels.type_of_fine_type[None, :] == label[:, None]
-    likely = sums if weights is None else sums * weights
-    best: Ints = np.where(of_type, likely, -1.0).argmax(axis=1)
+    weighted = sums if weights is None else sums * weights
+    best: Ints = np.where(of_type, weighted, -1.0).argmax(axis=1)
     return best
 
 
 def texts_of(encoded: EncodedTexts, words: Ints) -> Ints:
-    """Give the text that each word is of. *Shape:* (words,), as given."""
+    """Return the index of the text of each word. *Shape:* (words,), like ``words``."""
     return np.searchsorted(encoded.text_words, words, side="right") - 1
 
 
 def _first_of_text(encoded: EncodedTexts) -> Bools:
-    """Tell which words begin a text; the end of all counts as one. *Shape:* (words + 1,)."""
+    """Whether each word is the first of its text; true after the last word too. *Shape:* (words + 1,)."""
     first = np.zeros(len(encoded.word_token) + 1, dtype=np.bool_)
     first[encoded.text_words] = True
     return first
 
 
 def softmax(logits: Floats) -> Floats:
-    """Turn each row of logits into probabilities. *Shape:* (words, labels), as given."""
+    """Turn each row of logits into probabilities. *Shape:* (words, labels), like ``logits``."""
+    # The maximum is subtracted first so that no exponential overflows.
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 class _Grouping:
     """
-    Sum columns that belong to one group, or take the largest, always in the same order: unlike a matrix product, whose
-    rounding may change with the number of rows.
+    Sums or maxima of columns by group, for instance of tags by type.
+
+    They are computed in a fixed order for each row. The rounding of a matrix product may change with the number of
+    rows, so that a text's result would depend on its batch.
 
     :param group_of_column: group of each column, below 0 for none. *Shape:* (columns,)
+    :param groups: number of groups
     """
 
     def __init__(self, group_of_column: Ints, groups: int) -> None:
+        # The columns are sorted by group, so that ``reduceat`` can reduce neighbours.
         order = np.argsort(group_of_column, kind="stable")
         self._columns = order[group_of_column[order] >= 0]
         sizes = np.bincount(group_of_column[self._columns], minlength=groups)
@@ -299,12 +343,23 @@ class _Grouping:
         self._one_to_one = bool((sizes == 1).all())
 
     def sums(self, values: Floats) -> Floats:
-        """Sum each row's columns by group, into a new array. *Shape:* (rows, columns) to (rows, groups)."""
+        """
+        Return the sums of each row's columns by group, in a new array.
+
+        :param values: *Shape:* (rows, columns)
+        :return: *Shape:* (rows, groups)
+        """
         sorted_values = values[:, self._columns]
         if self._one_to_one or not len(values):
             return sorted_values[:, : len(self._begins)]
+
         return np.add.reduceat(sorted_values, self._begins, axis=1)
 
     def largest(self, values: Floats) -> Floats:
-        """Take the largest of each row's columns by group. *Shape:* (rows, columns) to (rows, groups)."""
+        """
+        Return the maxima of each row's columns by group.
+
+        :param values: *Shape:* (rows, columns)
+        :return: *Shape:* (rows, groups)
+        """
         return np.maximum.reduceat(values[:, self._columns], self._begins, axis=1)

@@ -1,5 +1,8 @@
 """
-``nerd.json``, which describes a bundle: read, checked and written here and nowhere else.
+``nerd.json``, the description of a bundle. Only this module reads, checks and writes it.
+
+It has what the runtime needs to know of the graph (labels, length of segments, word rule, letter case), the fingerprint
+of every file, and a record for people: where the model comes from, its scores, and its differences from the original.
 
 To add a field: add it to :class:`Description`, to :meth:`Description.read` and to :meth:`Description.write`.
 """
@@ -22,8 +25,8 @@ DESCRIPTION = "nerd.json"
 GRAPH = "model.onnx"
 TOKENIZER = "tokenizer.json"
 FORMAT_VERSION = 5
-# Format 4 is read as well. Its 8-bit weights can saturate on x86 without VNNI. A second graph with 7-bit weights, which
-# it may hold, is not used.
+# Format 4 is read as well. Its 8-bit weights can saturate on x86 without VNNI. It may have a second graph with 7-bit
+# weights, which is not used.
 _SATURATING_VERSION = 4
 _JSON_BYTES = 16 << 20
 
@@ -31,22 +34,20 @@ _JSON_BYTES = 16 << 20
 @dataclass(frozen=True)
 class Description:
     """
-    Everything that ``nerd.json`` says of a bundle.
+    The content of ``nerd.json``.
 
-    :param labels: what the network's outputs mean
-    :param segment_tokens: longest segment to run, in tokens, special ones included
-    :param word_rule: what a word is, see :mod:`words`
-    :param letter_case: the network sees letter case, see :mod:`letter_case`
-    :param quantization: how the graph was quantized, for people and the card
-    :param method: name of the quantization; ``none`` for fp32
-    :param integer_products: whether linear layers multiply integers
-    :param may_saturate: whether these products can saturate on x86 without VNNI; only of a bundle of format 4
-    :param opset: of the ONNX graph
+    :param labels: tags that the network scores, and the labels of entities
+    :param segment_tokens: maximum length of a segment, in tokens, special tokens included
+    :param word_rule: which tokens form a word, see :mod:`words`
+    :param letter_case: whether the network sees letter case, see :mod:`letter_case`
+    :param quantization: record of how the graph was quantized; the runtime reads ``method`` and ``integer_products``
+    :param opset: opset of the ONNX graph
     :param lineage: where the model comes from: checkpoint, training, licence, versions
-    :param calibration: what decides entities and their scores, as recorded; None where nothing was fitted
+    :param calibration: record of the fitted calibration; None where nothing was fitted
     :param metrics: scores by labelled split: of the original, in fp32, and of the bundle
-    :param verification: how the bundle differs from the original
-    :param files: SHA-256 of every other file that the runtime reads, by its name
+    :param verification: differences between the bundle and the original
+    :param files: SHA-256 of every other file that the runtime reads, by name
+    :param may_saturate: whether integer products can saturate on x86 without VNNI; only in bundles of format 4
     """
 
     labels: LabelSet
@@ -64,7 +65,7 @@ class Description:
 
     @property
     def method(self) -> str:
-        """Name of the quantization."""
+        """Name of the quantization; ``none`` for fp32."""
         return str(self.quantization["method"])
 
     @property
@@ -74,13 +75,14 @@ class Description:
 
     @property
     def calibration_digest(self) -> str:
-        """Fingerprint of what decides entities besides the graph; ``none`` without."""
+        """Fingerprint of the calibration; ``none`` without one."""
         if self.calibration is None:
             return "none"
+
         return hashlib.sha256(json.dumps(self.calibration, sort_keys=True).encode()).hexdigest()[:16]
 
     def score_calibration(self) -> ScoreCalibration | None:
-        """Return the recorded calibration in the form that decoding uses."""
+        """Return the recorded calibration as decoding uses it; None where nothing was fitted."""
         return None if self.calibration is None else ScoreCalibration.from_description(self.calibration, self.labels)
 
     @classmethod
@@ -88,10 +90,12 @@ class Description:
         """
         Read the description of a bundle.
 
-        :raises ModelError: when it is missing, of another format, incomplete or malformed
+        :param folder: the bundle
+        :raises ModelError: when ``nerd.json`` is missing, of another format version, incomplete or malformed
         """
         file = folder / DESCRIPTION
         found = read_json(file)
+
         version = found.get("format_version")
         if version not in (FORMAT_VERSION, _SATURATING_VERSION):
             raise ModelError(
@@ -102,7 +106,10 @@ class Description:
                 found=str(version),
                 expected=FORMAT_VERSION,
             )
-        if unlisted := {GRAPH, TOKENIZER} - set(found.get("files") or ()):
+
+        # A file without a fingerprint could be replaced without notice.
+        files = found.get("files")
+        if unlisted := {GRAPH, TOKENIZER} - set(files if isinstance(files, dict) else ()):
             raise ModelError(
                 f"{file}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})",
                 reason="no-fingerprint",
@@ -126,23 +133,26 @@ class Description:
                 files={str(name): str(facts["sha256"]) for name, facts in found["files"].items()},
                 may_saturate=may_saturate,
             )
-            description.score_calibration()
+            description.score_calibration()  # raises when the calibration does not fit the labels
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise ModelError(
                 f"{file}: incomplete or malformed ({err!r}); export the model again",
                 reason="bad-description",
                 file=str(file),
             ) from err
+
         return description
 
     def write(self, folder: Path, exclude: frozenset[str] = frozenset()) -> None:
         """
         Write the description of a bundle, with the fingerprint of every other file in its folder.
 
-        :param exclude: files for people, who may change them
-        :raises OSError: when it cannot be written
+        :param folder: the bundle, whose other files are complete
+        :param exclude: names of files for people, who may change them
+        :raises OSError: when the file cannot be written
         """
         names = sorted(path.name for path in folder.iterdir() if path.name not in exclude | {DESCRIPTION})
+
         content = {
             "format_version": FORMAT_VERSION,
             "labels": list(self.labels.names),
@@ -162,14 +172,15 @@ class Description:
                 name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names
             },
         }
+
         (folder / DESCRIPTION).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def sha256_of(path: Path) -> str:
     """
-    Return the SHA-256 of a file, which is read in parts.
+    Return the SHA-256 of a file as hexadecimal digits; the file is read in parts.
 
-    :raises ModelError: when it cannot be read
+    :raises ModelError: when the file cannot be read
     """
     try:
         with path.open("rb") as file:
@@ -180,9 +191,9 @@ def sha256_of(path: Path) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """
-    Read a JSON object.
+    Read a file that contains one JSON object.
 
-    :raises ModelError: when the file is missing, too large, or holds anything else
+    :raises ModelError: when the file is missing, too large, or not a JSON object
     """
     try:
         if path.stat().st_size > _JSON_BYTES:
@@ -202,36 +213,58 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from err
     except (OSError, ValueError, RecursionError) as err:
         raise ModelError(f"{path}: not readable as JSON: {first_line(err)}", reason="not-json", file=str(path)) from err
+
     if not isinstance(value, dict):
         raise ModelError(f"{path}: expected a JSON object", reason="not-object", file=str(path))
     return value
 
 
 def _object(value: object) -> Mapping[str, Any]:
+    """
+    Return a value that must be a JSON object.
+
+    :raises TypeError: when it is not
+    """
     if not isinstance(value, dict):
         raise TypeError(f"expected an object, found {value!r}")
     return value
 
 
 def _quantization(found: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    """Return the record of the quantization, and whether its integer products can saturate on x86 without VNNI."""
+    """
+    Return the record of the quantization, and whether its integer products can saturate on x86 without VNNI.
+
+    :raises KeyError, TypeError: when the record is incomplete or malformed
+    """
     record = _object(found["quantization"])
-    record["method"]  # must be there
+    record["method"]  # raises KeyError without a method
+
     if found["format_version"] == _SATURATING_VERSION:
         graphs = found.get("variants") or [{"weight_bits": 8}]
         bits = graphs[0]["weight_bits"]
         return {**record, "integer_products": bits is not None}, bits == 8  # noqa: PLR2004 - the others have 7
+
     _flag(record, "integer_products")
     return record, False
 
 
 def _word_rule(rule: object) -> WordRule:
+    """
+    Return a value that must be a word rule.
+
+    :raises ValueError: when it is not
+    """
     if rule not in get_args(WordRule):
         raise ValueError(f"word rule {rule!r}")
     return cast("WordRule", rule)
 
 
 def _flag(record: Mapping[str, Any], key: str) -> bool:
+    """
+    Return a value that must be true or false.
+
+    :raises KeyError, TypeError: when it is missing or something else
+    """
     value = record[key]
     if not isinstance(value, bool):
         raise TypeError(f"{key} {value!r}")

@@ -1,4 +1,10 @@
-"""The labels of a model: their scheme, their entity types, and the coarse types of fine ones."""
+"""
+The labels of a model: the tags of its words, and the labels of entities that follow from them.
+
+A network scores one tag per word. The *scheme* says how tags mark where entities begin and end: in IO the tag is the
+type itself, in IOB2 ``B-`` begins an entity, in BILOU ``L-`` and ``U-`` end one as well. Types may have two levels, as
+in Few-NERD: ``person-actor`` is a fine type of the coarse type ``person``.
+"""
 
 from __future__ import annotations
 
@@ -18,53 +24,58 @@ Scheme = Literal["IO", "IOB1", "IOB2", "BILOU"]
 
 OUTSIDE = "O"
 _PREFIXED = re.compile(r"([BILUES])-(.+)", re.DOTALL)
-_STARTS = frozenset("BUS")  # an entity starts here whatever stands before
-_ENDS = frozenset("LEUS")  # an entity ends here whatever follows
+_STARTS = frozenset("BUS")  # an entity always starts at a word with such a tag
+_ENDS = frozenset("LEUS")  # an entity always ends at a word with such a tag
 
 
 def scheme_of(names: Iterable[str]) -> Scheme:
     """
-    Tell the tagging scheme from the tag names alone.
+    Return the scheme of tag names.
 
-    IOB1 and IOB2 use the same names and are read alike (``I-`` after another type opens an entity), so
-    names with ``B-`` are reported as IOB2. Prefixes count when every name but ``O`` has one, or when some type
-    has both ``B-`` and ``I-`` (then other names, such as ``[CLS]``, are types without a border of their own).
-    Few-NERD's plain names (``building-hotel``) are IO.
+    IOB1 and IOB2 have the same names and are read in the same way (``I-`` after another type opens an entity), so names
+    with ``B-`` are reported as IOB2. Prefixes count when every name but ``O`` has one, or when some type has both
+    ``B-`` and ``I-`` (then other names, such as ``[CLS]``, are types without prefix). Few-NERD's plain names
+    (``building-hotel``) are IO.
+
+    :param names: all tags of a model
     """
     plain = [name for name in names if name != OUTSIDE]
     matches = [match for match in map(_PREFIXED.fullmatch, plain) if match]
     pairs = {match[2] for match in matches if match[1] == "B"} & {match[2] for match in matches if match[1] == "I"}
     if not matches or (len(matches) < len(plain) and not pairs):
         return "IO"
+
     return "BILOU" if {match[1] for match in matches} & set("LUES") else "IOB2"
 
 
 def split_tag(name: str, scheme: Scheme) -> tuple[str, str]:
-    """Split a tag into prefix and entity type: ``B-person`` to ``("B", "person")``; ``O`` has neither."""
+    """Split a tag into prefix and type: ``B-person`` into ``("B", "person")``, and ``O`` into ``("O", "")``."""
     if name == OUTSIDE:
         return OUTSIDE, ""
     if scheme == "IO":
         return "I", name
+
     match = _PREFIXED.fullmatch(name)
     return (match[1], match[2]) if match else ("I", name)
 
 
 def coarse_type(fine_type: str) -> str:
-    """Give the coarse type of a hierarchical name: ``person-actor`` to ``person``."""
+    """Return the coarse type in a hierarchical name: ``person`` for ``person-actor``."""
     return fine_type.split("-", 1)[0]
 
 
 @dataclass(frozen=True)
 class LabelSet:
     """
-    The labels a model scores, in the order of its output.
+    The tags that a model scores, in the order of its output.
 
-    Decoding works on *classes*: what is left of the labels when fine types are summed into their coarse
-    type. Without a fine level every label is its own class.
+    Decoding works on *classes*. All tags with the same prefix and coarse type are one class: ``B-person-actor`` and
+    ``B-person-artist`` are both of the class ``B-person``. Without a fine level every tag is a class of its own.
 
-    :param names: one name an output of the classifier, ``O`` among them for most models
+    :param names: one tag per output of the network; most models have ``O`` among them
     :param coarse: coarse type of each fine type; empty when the model has a single level
-    :param scheme: how tags mark the borders of entities; told from the names when left out
+    :param scheme: how tags mark the borders of entities; None to derive it from the names
+    :raises ValueError: when there are no names, names repeat, or a fine type has no coarse type
     """
 
     names: tuple[str, ...]
@@ -76,21 +87,24 @@ class LabelSet:
             raise ValueError("a model needs at least one label")
         if len(set(self.names)) != len(self.names):
             raise ValueError("label names repeat")
+
         if self.scheme is None:
-            object.__setattr__(self, "scheme", scheme_of(self.names))
+            object.__setattr__(self, "scheme", scheme_of(self.names))  # the class is frozen
+
         missing = sorted({t for _, t in self._split if t} - set(self.coarse)) if self.coarse else []
         if missing:
             raise ValueError(f"no coarse type is given for {', '.join(missing)}")
 
     @classmethod
     def hierarchical(cls, names: Sequence[str]) -> LabelSet:
-        """Make a two-level set from names like ``person-actor``, whose coarse type stands before the hyphen."""
+        """Return the labels of a model with two levels, from names like ``person-actor``."""
         scheme = scheme_of(names)
         types = {split_tag(name, scheme)[1] for name in names} - {""}
         return cls(tuple(names), {t: coarse_type(t) for t in sorted(types)}, scheme)
 
     @cached_property
     def _split(self) -> tuple[tuple[str, str], ...]:
+        """Prefix and type of each tag."""
         scheme = self.scheme or "IO"
         return tuple(split_tag(name, scheme) for name in self.names)
 
@@ -101,33 +115,36 @@ class LabelSet:
 
     @cached_property
     def fine_types(self) -> tuple[str, ...]:
-        """Entity types as the model scores them, in order of first appearance."""
+        """Types in the tags, in order of first appearance; these are the fine ones where the model has two levels."""
         return tuple(dict.fromkeys(t for _, t in self._split if t))
 
     @cached_property
     def types(self) -> tuple[str, ...]:
-        """Entity types that become an entity's label: the coarse ones where the model has two levels."""
+        """Types that become the label of an entity: the coarse ones where the model has two levels."""
         return tuple(dict.fromkeys(self.coarse.get(t, t) for t in self.fine_types))
 
     @cached_property
     def known(self) -> tuple[str, ...]:
-        """All entity types, coarse and fine, in alphabetical order."""
+        """All types, coarse and fine, in alphabetical order."""
         return tuple(sorted({*self.types, *self.fine_types}))
 
     def check_known(self, names: Collection[str]) -> None:
         """
-        Check that labels to keep are there.
+        Check that labels to keep are labels of this model.
 
-        :raises OptionError: when none is named or one is not known; it names those that are much like it
+        :param names: coarse or fine labels
+        :raises OptionError: when there are no names, or one is not known; the message suggests similar labels
         """
         unknown = sorted(set(names) - set(self.known))
         if names and not unknown:
             return
+
         by_lower = {name.lower(): name for name in self.known}
         near = dict.fromkeys(by_lower[found] for name in unknown for found in get_close_matches(name.lower(), by_lower))
         meant = f" (do you mean {', '.join(near)}?)" if near else ""
         said = f"the model has no label {', '.join(unknown)}{meant}" if names else "no label is named"
         types = ", ".join(sorted(self.types))
+
         if self.has_fine_level:
             raise OptionError(
                 f"{said}; the coarse labels are: {types}; nerd-tag --dry-run and Tagger.labels.known list all "
@@ -136,6 +153,7 @@ class LabelSet:
                 option="--labels",
                 found=", ".join(unknown),
             )
+
         raise OptionError(
             f"{said}; the labels are: {types}",
             reason="unknown-label" if names else "no-label",
@@ -145,17 +163,18 @@ class LabelSet:
 
     @cached_property
     def _classes(self) -> tuple[tuple[str, str], ...]:
+        """Prefix and coarse type of each class, in order of first appearance."""
         return tuple(dict.fromkeys((prefix, self.coarse.get(t, t)) for prefix, t in self._split))
 
     @cached_property
     def class_of_label(self) -> npt.NDArray[np.int64]:
-        """Class of each label. *Shape:* (labels,)."""
+        """Class of each tag. *Shape:* (labels,)."""
         index = {cls: i for i, cls in enumerate(self._classes)}
         return np.array([index[prefix, self.coarse.get(t, t)] for prefix, t in self._split], dtype=np.int64)
 
     @cached_property
     def fine_type_of_label(self) -> npt.NDArray[np.int64]:
-        """Index into :attr:`fine_types` of each label, -1 for ``O``. *Shape:* (labels,)."""
+        """Index into :attr:`fine_types` of each tag, -1 for ``O``. *Shape:* (labels,)."""
         index = {t: i for i, t in enumerate(self.fine_types)}
         return np.array([index.get(t, -1) for _, t in self._split], dtype=np.int64)
 
@@ -176,5 +195,5 @@ class LabelSet:
 
     @cached_property
     def class_ends(self) -> npt.NDArray[np.bool_]:
-        """Whether a word of the class always closes its entity. *Shape:* (classes,)."""
+        """Whether a word of the class always ends its entity. *Shape:* (classes,)."""
         return np.array([prefix in _ENDS for prefix, _ in self._classes], dtype=np.bool_)

@@ -1,8 +1,9 @@
 """
-Letter case, for networks whose vocabulary has none.
+Letter case as an input of networks with an uncased vocabulary.
 
-An uncased tokenizer throws away what tells most names from other words. The network gets it back through the input that
-BERT keeps for pairs of texts (token types; Devlin et al., 2019): the type of a token is the case of its word.
+An uncased tokenizer turns all text into lower case, and so drops a strong hint at names. The network gets the letter
+case through another input: the token types, which BERT uses for pairs of texts (Devlin et al., 2019). The type of a
+token is the letter case of its word.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ LETTER_CASES = 4
 
 def letter_case(word: str) -> int:
     """
-    Tell the case of a word: ``NO_CAPITAL`` (also for scripts without case), ``TITLE`` (one capital, in front),
-    ``UPPER`` (capitals only) or ``MIXED``.
+    Return the letter case of a word.
 
-    :param word: a pre-tokenizer's; those that split at spaces only leave spaces and punctuation around it
+    It is ``NO_CAPITAL`` (also for scripts without case), ``TITLE`` (one capital, which is the first letter), ``UPPER``
+    (capitals only) or ``MIXED``.
+
+    :param word: a word of a pre-tokenizer; spaces and punctuation may stand around it
     """
     if word == word.lower():
         return NO_CAPITAL
+
     first = next(filter(str.isalnum, word), "")
     if first.isupper() and sum(map(str.isupper, word)) == 1:
         return TITLE
@@ -34,7 +38,7 @@ def letter_case(word: str) -> int:
 
 def token_cases(texts: Sequence[str], words: Ints, offsets: Ints, text_tokens: Ints) -> Ints:
     """
-    Give each token the case of the pre-tokenizer's word that it is of; tokens without characters have no capital.
+    Return the letter case of each token's word; a token without characters has no capital.
 
     :param texts: what was tokenized
     :param words: number of each token's word in its text, -1 for special tokens. *Shape:* (tokens,)
@@ -45,6 +49,7 @@ def token_cases(texts: Sequence[str], words: Ints, offsets: Ints, text_tokens: I
     first = np.flatnonzero(word_openings(words, text_tokens))
     after = np.append(first[1:], len(words))[: len(first)]
     text = np.searchsorted(text_tokens, first, side="right") - 1
+
     ranges = zip(text.tolist(), offsets[first, 0].tolist(), offsets[after - 1, 1].tolist(), strict=True)
     cases = (letter_case(texts[i][start:end]) for i, start, end in ranges)
     return np.repeat(np.fromiter(cases, dtype=np.int64, count=len(first)), after - first)
@@ -52,12 +57,14 @@ def token_cases(texts: Sequence[str], words: Ints, offsets: Ints, text_tokens: I
 
 def word_openings(words: Ints, text_tokens: Ints) -> Bools:
     """
-    Tell which tokens open a word, as the pre-tokenizer sees it. *Shape:* (tokens,).
+    Find the tokens that open a word of the pre-tokenizer.
 
     :param words: number of each token's word in its text. *Shape:* (tokens,)
     :param text_tokens: first token of each text, and the total at the end. *Shape:* (texts + 1,)
+    :return: whether each token opens a word. *Shape:* (tokens,)
     """
     opens = np.ones(len(words), dtype=np.bool_)
     opens[1:] = words[1:] != words[:-1]
+    # Two texts may follow each other with the same word number. Empty texts at the end have no first token.
     opens[text_tokens[:-1][text_tokens[:-1] < len(words)]] = True
     return opens

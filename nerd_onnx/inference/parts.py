@@ -1,4 +1,10 @@
-"""Texts on their way through the network, one part of them at a time, so that memory does not grow with a text."""
+"""
+Texts in parts of limited size.
+
+The tokens of a text take about a hundred times its bytes. So the paragraphs of the texts are gathered into parts of at
+most a million characters, and only the parts that are in progress are encoded: memory does not grow with the length of
+a text. Equal paragraphs of a part are tagged once.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +18,19 @@ from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans, WordDecisions
 from nerd_onnx.inference.encoding import EncodedTexts
 
-PART_CHARACTERS = 1 << 20  # encoded at once: a hundred times as many bytes, and more than a usual batch has
+PART_CHARACTERS = 1 << 20  # encoded at once; takes about a hundred times as many bytes, and most batches have fewer
 
 
 @dataclass(frozen=True)
 class Part:
     """
-    Paragraphs on their way through the network. Those that are there several times are tagged once.
+    Paragraphs that the network is working on. Equal paragraphs are tagged once.
 
-    :param row: text of each paragraph. *Shape:* (paragraphs,)
-    :param base: offset of each paragraph in its text. *Shape:* (paragraphs,)
-    :param place: where each stands among the different ones. *Shape:* (paragraphs,)
-    :param encoded: the different ones
+    :param row: index of each paragraph's text. *Shape:* (paragraphs,)
+    :param base: character offset of each paragraph in its text. *Shape:* (paragraphs,)
+    :param place: index of each paragraph among the distinct ones. *Shape:* (paragraphs,)
+    :param encoded: tokens and words of the distinct paragraphs
+    :param decisions: results of the batches, which the threads compute
     """
 
     row: Ints
@@ -34,23 +41,29 @@ class Part:
 
     @property
     def tokens(self) -> Ints:
-        """Tokens of each paragraph. *Shape:* (paragraphs,)."""
+        """Number of tokens of each paragraph. *Shape:* (paragraphs,)."""
         return np.diff(self.encoded.text_tokens)[self.place]
 
     def decided(self) -> list[WordDecisions]:
-        """Wait for the network; when it fails on one batch, those not begun are left."""
+        """
+        Wait for all batches and return their results.
+
+        When one batch fails, the batches that have not started are cancelled.
+
+        :raises ModelError: when the network fails on a batch
+        """
         try:
             return [future.result() for future in self.decisions]
         finally:
             self.cancel()
 
     def cancel(self) -> None:
-        """Leave the batches that are not begun."""
+        """Cancel the batches that have not started."""
         for future in self.decisions:
             future.cancel()
 
     def placed(self, spans: Spans) -> Spans:
-        """Turn the entities of the different paragraphs into those of the texts."""
+        """Turn entities of the distinct paragraphs into entities of the texts."""
         spans = spans.of_rows(self.place)
         base = self.base[spans.row]
         return replace(spans, row=self.row[spans.row], start=spans.start + base, end=spans.end + base)
@@ -59,10 +72,12 @@ class Part:
 @dataclass(frozen=True)
 class Pending:
     """
-    Texts on their way through the network: one part of them at a time, so that memory does not grow with a text.
+    Texts that are being tagged, one part after the other.
 
-    :param part: the first part, under way
-    :param rest: the paragraphs of the others: text, begin and end of each
+    :param texts: the texts; None stays without entities
+    :param part: the first part, which the network is working on
+    :param rest: paragraphs of the other parts: index of the text, begin and end of each
+    :param reasons: why texts could not be tagged, by index
     """
 
     texts: Sequence[str | None]
@@ -72,14 +87,19 @@ class Pending:
 
     @property
     def is_long(self) -> bool:
-        """Whether one of the texts is of several parts."""
+        """Whether one of the texts has more than one part."""
         return any(len(text) > PART_CHARACTERS for text in self.texts if text)
 
 
 def gathered(ranges: Iterable[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
-    """Gather paragraphs up to the characters of a part."""
+    """
+    Gather paragraphs into parts of at most :data:`PART_CHARACTERS` characters; a longer paragraph is its own part.
+
+    :param ranges: index of the text, begin and end of each paragraph
+    """
     part: list[tuple[int, int, int]] = []
     size = 0
+
     for paragraph in ranges:
         length = paragraph[2] - paragraph[1]
         if part and size + length > PART_CHARACTERS:
@@ -87,5 +107,6 @@ def gathered(ranges: Iterable[tuple[int, int, int]]) -> Iterator[list[tuple[int,
             part, size = [], 0
         part.append(paragraph)
         size += length
+
     if part:
         yield part

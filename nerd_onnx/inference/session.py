@@ -1,11 +1,14 @@
-"""The only place that makes an onnxruntime session; and what processor and threads it runs on."""
+"""
+The networks that score tokens. This is the only module that creates onnxruntime sessions.
+
+A session runs each call on one thread. The tagger calls it from several Python threads at once, and all of them share
+one copy of the weights. The module also checks what a graph takes and returns: its inputs must be those of a tokenizer,
+its output must be one score per segment, token and label, and every score must be a finite number.
+"""
 
 from __future__ import annotations
 
-import math
 import mmap
-import os
-import platform
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,49 +20,51 @@ from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-_CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
-_CPUINFO = Path("/proc/cpuinfo")
-_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")  # what int8 kernels ask for
 
 
 class Network(Protocol):
-    """Anything that scores tokens: an onnxruntime session, or in verification the PyTorch original."""
+    """Anything that scores tokens: an onnxruntime session, or the PyTorch original when an export is verified."""
 
     def logits(self, batch: EncodedBatch) -> Floats:
         """
-        Score segments of one length; safe to call from several threads at once.
+        Score segments of one length. Several threads may call this at the same time.
 
-        :return: *Shape:* (batch, tokens, labels)
+        :param batch: the segments
+        :return: one score per segment, token and label. *Shape:* (batch, tokens, labels)
         """
         ...
 
 
 class Session:
     """
-    A network in onnxruntime, one thread a call.
+    A network in onnxruntime, with one thread per call.
 
-    Parallelism comes from calling it from several Python threads, which share the weights: on CPUs this beat
-    the same number of threads inside one call, and it leaves each text's arithmetic independent of their number.
+    Several Python threads call it at the same time and share its weights. On CPUs this was faster than the same number
+    of threads inside one call, and the arithmetic of a text does not depend on the number of threads.
 
     :param model_file: the ONNX file
-    :ivar labels: number of labels it scores, None where the graph does not say
-    :ivar mixes_texts: it quantizes activations over the whole batch, so that texts in one batch change each other
-
-    :param optimized: ``nerd-export`` wrote the graph in its final form, with weights that cannot saturate; onnxruntime
-        must not fuse it further. Any other graph is optimized when it is loaded, see :func:`session_options`
-    :raises ModelError: when onnxruntime cannot load it, or it wants inputs that a tokenizer does not give
+    :param optimized: whether ``nerd-export`` wrote the graph in its final form, with weights that cannot saturate;
+        onnxruntime must not fuse it further. Any other graph is optimized when it is loaded, see
+        :func:`session_options`
+    :ivar inputs: names of the inputs of the graph
+    :ivar labels: number of labels the network scores; None where the graph does not state it
+    :ivar mixes_texts: whether the network quantizes activations over the whole batch, so that the texts of one batch
+        change each other's results
+    :raises ModelError: when onnxruntime cannot load the graph, or its inputs or output are not those of a token
+        classifier
     """
 
     def __init__(self, model_file: Path, *, optimized: bool) -> None:
-        ort.disable_telemetry_events()  # also where onnxruntime was imported before this package
+        # The environment variable that the package sets has no effect where onnxruntime was imported before it.
+        ort.disable_telemetry_events()
+
         options = session_options(optimized=optimized)
         try:
-            # Without its fallback, which tries the same again and says so on standard output, among the rows.
+            # The fallback would try the same provider again and print that to standard output, between the rows.
             self._session = ort.InferenceSession(
                 str(model_file), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-            inputs = [(node.name, node.type) for node in self._session.get_inputs()]  # names may be no UTF-8
+            inputs = [(node.name, node.type) for node in self._session.get_inputs()]  # a name may be invalid UTF-8
             outputs = [(node.name, node.shape) for node in self._session.get_outputs()]
         except Exception as err:  # onnxruntime's errors share no base class
             raise ModelError(
@@ -67,6 +72,7 @@ class Session:
                 reason="cannot-load",
                 file=str(model_file),
             ) from err
+
         self.inputs = tuple(name for name, _ in inputs)
         unknown = [name for name in self.inputs if name not in KNOWN_INPUTS]
         if unknown or "input_ids" not in self.inputs:
@@ -77,7 +83,11 @@ class Session:
                 file=str(model_file),
                 found=", ".join(self.inputs),
             )
+
+        # Some exporters write inputs of 32 bits, most write 64.
         self._types = {name: np.int32 if kind == "tensor(int32)" else np.int64 for name, kind in inputs}
+
+        # A graph may leave the shape of its output open; then only the logits themselves can be checked.
         output, shape = outputs[0] if outputs else ("", [])
         if len(shape or (0, 0, 0)) != 3 or not outputs:  # noqa: PLR2004
             raise ModelError(
@@ -87,6 +97,7 @@ class Session:
                 file=str(model_file),
                 found=str(shape),
             )
+
         self._output, self._name = output, str(model_file)
         self.labels: int | None = shape[-1] if shape and isinstance(shape[-1], int) else None
         self.mixes_texts = _mixes_texts(model_file)
@@ -95,11 +106,12 @@ class Session:
         """
         Score a batch; see :class:`Network`.
 
-        :raises ModelError: when the network fails, or returns logits of another shape than the batch asks for
+        :raises ModelError: when the network fails, or returns logits of an unexpected shape
         :raises NotFiniteError: when a logit is not a finite number
         """
         inputs = batch.inputs()
         feed = {name: inputs[name].astype(kind, copy=False) for name, kind in self._types.items()}
+
         try:
             result = self._session.run([self._output], feed)[0]
         except Exception as err:
@@ -109,19 +121,22 @@ class Session:
                 file=self._name,
                 tokens=int(batch.ids.shape[1]),
             ) from err
+
         return checked_logits(np.asarray(result, dtype=np.float32), batch, self.labels, self._name)
 
 
 def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name: str) -> Floats:
     """
-    Return logits that have the shape the batch asks for and are finite.
+    Return the logits of a batch after a check of their shape and of their values.
 
-    A test of finiteness alone would pass an empty array, which some execution providers return for a graph that they
-    do not support.
+    The shape must be checked too: an empty array has no value that is not finite, and some execution providers return
+    an empty array for a graph that they do not support.
 
-    :param logits: what a network returned
-    :param labels: number of labels it must score, None where that is not known
-    :param name: of the network, for the message
+    :param logits: what the network returned
+    :param batch: the segments that were scored
+    :param labels: number of labels the network must score; None where that is not known
+    :param name: name of the network, for the message
+    :return: ``logits`` unchanged. *Shape:* (batch, tokens, labels)
     :raises ModelError: when the shape is not (batch, tokens, labels)
     :raises NotFiniteError: when a logit is not a finite number
     """
@@ -134,6 +149,7 @@ def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name
             file=name,
             found=str(logits.shape),
         )
+
     if not np.isfinite(logits).all():
         raise NotFiniteError(
             f"{name}: computes logits that are not finite; the model is damaged", reason="not-finite", file=name
@@ -143,91 +159,31 @@ def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name
 
 def session_options(*, optimized: bool) -> Any:
     """
-    Return the options with which onnxruntime runs a network here; see :class:`Session`.
+    Return the options of a session: one thread per call, and the optimization that the graph allows.
 
+    :param optimized: see :class:`Session`
     :return: ``onnxruntime.SessionOptions``
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # patterns pay for equal shapes only, and ours vary
-    options.log_severity_level = 4  # its errors are raised as well, and told in one line
+    options.enable_mem_pattern = False  # memory patterns save time only where all shapes are equal; here they vary
+    options.log_severity_level = 4  # onnxruntime raises its errors as well, and the commands print them in one line
+
     level = ort.GraphOptimizationLevel
     if optimized:
         options.graph_optimization_level = level.ORT_ENABLE_BASIC
         return options
 
-    # Nobody vouches for the 8-bit weights of a foreign graph: on x86 without VNNI their products can saturate. With
-    # this entry onnxruntime replaces such products by exact, slower ones where it has to.
+    # The 8-bit weights of a graph from another exporter may saturate in products on x86 without VNNI. With this entry
+    # onnxruntime replaces such products by exact but slower ones where necessary.
     options.graph_optimization_level = level.ORT_ENABLE_ALL
     options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
-def available_cpus() -> int:
-    """Count the processors this process may use: its affinity, and the container's quota where there is one."""
-    return _allowed_cpus()[0]
-
-
-def thread_plan(asked: int | None) -> str:
-    """
-    Say why so many calls run at the same time.
-
-    :param asked: threads that the user wants; None for one a processor
-    """
-    return f"{asked}, as asked" if asked else "{}, {}".format(*_allowed_cpus())
-
-
-def _allowed_cpus() -> tuple[int, str]:
-    """Count the processors this process may use, and say what bounds them."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    if quota and math.ceil(quota) < cpus:
-        return max(1, math.ceil(quota)), f"the container's quota of {quota:g} processors"
-    return cpus, f"the processors {'this process may use' if has_affinity else 'of this machine'}"
-
-
-def cpu_features() -> tuple[str, ...]:
-    """List the processor's features that decide which int8 kernels run; empty where the system does not tell."""
-    try:
-        words = set(_CPUINFO.read_text().split())
-    except OSError:
-        return ()
-    return tuple(name for name in _FEATURES if name in words)
-
-
-def processor_kind() -> str:
-    """Name the kind of this processor: ``x86-vnni``, ``x86`` (without VNNI, or features unknown) or ``arm64``."""
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return "arm64"
-    return "x86-vnni" if {"avx512_vnni", "avx_vnni"} & set(cpu_features()) else "x86"
-
-
-def integer_kernels() -> str:
-    """Name the instructions with which this processor multiplies 8-bit integers."""
-    features = set(cpu_features())
-    kind = processor_kind()
-    if kind == "arm64":
-        return "int8, dot product" if {"asimddp", "i8mm"} & features else "int8, no dot product"
-    if kind == "x86-vnni":
-        return "int8, VNNI"
-    return "int8, AVX-512" if "avx512f" in features else "int8, AVX2"
-
-
-def _cgroup_quota() -> float | None:
-    """Read the CPU quota of the container in processors, or None without one."""
-    try:
-        if _CGROUP_V2.is_file():
-            quota, period = _CGROUP_V2.read_text().split()
-            return None if quota == "max" else int(quota) / int(period)
-        quota_us = int((_CGROUP_V1 / "cpu.cfs_quota_us").read_text())
-        return quota_us / int((_CGROUP_V1 / "cpu.cfs_period_us").read_text()) if quota_us > 0 else None
-    except (OSError, ValueError):
-        return None
-
-
 def _mixes_texts(model_file: Path) -> bool:
-    """Tell whether a graph holds onnxruntime's dynamic quantization, which takes one scale for a whole batch."""
+    """Whether a graph contains onnxruntime's dynamic quantization, which uses one scale for a whole batch."""
+    # The operator's name is searched in the bytes: the onnx package, which could parse them, is no runtime dependency.
     with model_file.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(b"DynamicQuantize") >= 0

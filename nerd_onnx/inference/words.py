@@ -1,13 +1,14 @@
 """
-Words where the pre-tokenizer makes none, or too many.
+Word rules: which tokens form one word.
 
-BERT's pre-tokenizer splits text at white space, punctuation and ideographs. Others leave more together:
-SentencePiece's takes whatever stands between spaces as one (``Paris,``), some folders have none at all. Their
-pre-tokens are split further, at token borders where white space, punctuation or an ideograph stands.
+A network decides each word once, by its first token, so the words must be those it was trained on. BERT's
+pre-tokenizer splits text at white space, punctuation and ideographs. Other pre-tokenizers split less: SentencePiece's
+keeps everything between two spaces together (``Paris,``), and some tokenizers have none. Their pre-tokens are split
+further here, at token borders next to white space, punctuation or an ideograph (:func:`split_at_borders`).
 
-Treebanks, by which most labelled text was cut into words, keep together what people write together: ``Saint-Pierre``,
-``No.1``, ``U.S.``, ``AT&T``. A model that was trained on them decides such a word once, by its first token. What is
-said of a name is a word of its own, as annotators part it from the name: ``London`` and ``-based``.
+Treebanks, whose words most labelled text has, keep some of these pieces together: ``Saint-Pierre``, ``No.1``,
+``U.S.``, ``AT&T``. The rule ``treebank`` joins them again (:func:`joined_words`). A suffix that describes a name is a
+word of its own, as annotators separate it from the name: ``London`` and ``-based``.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from nerd_onnx.inference.arrays import Bools, Ints
 
 WordRule = Literal["pretokens", "treebank"]
 
-# What is said of a name rather than part of it: London-based, Spanish-language.
-_SAID_OF = r"-(?:based|born|bred|built|held|language|led|like|style|[a-z]{2,20}(?:ed|ing))(?![^\W_])"
-# Letters and digits with a sign between them, or letters each with a full stop behind it. Bounded, so that no text is
-# one word; possessive and begun at the start of a run, so that it is linear in the length of the text.
+# A suffix that describes a name and is no part of it: London-based, Spanish-language.
+_SUFFIX = r"-(?:based|born|bred|built|held|language|led|like|style|[a-z]{2,20}(?:ed|ing))(?![^\W_])"
+# Letters and digits with a sign between them, or single letters that each have a full stop behind them. The number of
+# repeats is limited, so that a whole text cannot become one word. Quantifiers are possessive and a match starts only
+# where letters start, so that the time grows linearly with the text.
 _JOINED = re.compile(
-    rf"(?:[^\W\d_]\.){{2,20}}|(?<![^\W_])[^\W_]++(?:(?!{_SAID_OF})[-._/&][^\W_]++){{1,20}}|(?<=[^\W_]|\.){_SAID_OF}"
+    rf"(?:[^\W\d_]\.){{2,20}}|(?<![^\W_])[^\W_]++(?:(?!{_SUFFIX})[-._/&][^\W_]++){{1,20}}|(?<=[^\W_]|\.){_SUFFIX}"
 )
 
 PROBE = 'a b, (c) "d" \u6771\u4eac\u5e02'  # white space, punctuation on both sides of letters, ideographs
@@ -42,10 +44,11 @@ _IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0
 
 def splits_words(probe: str, start: Ints, end: Ints) -> bool:
     """
-    Tell whether a tokenizer's own words are fine enough: none joins what :func:`split_at_borders` would part.
+    Whether a tokenizer's own words are fine enough: no word contains a border of :func:`split_at_borders`.
 
-    :param start: where its words of the probe start. *Shape:* (words,)
-    :param end: one past their ends. *Shape:* (words,)
+    :param probe: the text that was split into words, see :data:`PROBE`
+    :param start: first character of each word. *Shape:* (words,)
+    :param end: one past the last character of each word. *Shape:* (words,)
     """
     words = (probe[s:e] for s, e in zip(start, end, strict=True))
     return not any(len(word) > 1 and any(map(_kind, word)) for word in words)
@@ -53,64 +56,113 @@ def splits_words(probe: str, start: Ints, end: Ints) -> bool:
 
 def split_at_borders(texts: Sequence[str], offsets: Ints, text_tokens: Ints, pre_tokens: Ints) -> tuple[Ints, Bools]:
     """
-    Take white space off the ends of tokens, and tell which tokens open a word by the characters around them.
+    Trim white space off the ends of tokens, and find the tokens that open a word by the characters around them.
 
-    A token of nothing but white space (a lone ``\u2581`` or ``\u0120``) opens the word that its pre-token goes on with:
-    it is the word's first token for those who train by the tokenizer's words.
+    A token of nothing but white space (a lone ``\u2581`` or ``\u0120``) opens the word that follows it in the same
+    pre-token: a network that was trained on the tokenizer's words decides such a word by that first token. Example,
+    for a tokenizer that splits at spaces only::
 
+        text        I met Jo, ok
+        offsets     (0, 1) (1, 5) (5, 6) (6, 8) (8, 9) (9, 12)
+        pre_tokens  0      1      2      2      2      3
+        characters  "I"    " met" " "    "Jo"   ","    " ok"
+        trimmed     (0, 1) (2, 5) (6, 6) (6, 8) (8, 9) (10, 12)
+        opens       no     yes    yes    no     yes    yes
+
+    The first word of a text is not always marked; :func:`letter_case.word_openings` finds it.
+
+    :param texts: what was tokenized
     :param offsets: character range of each token in its text. *Shape:* (tokens, 2)
+    :param text_tokens: first token of each text, and the total at the end. *Shape:* (texts + 1,)
     :param pre_tokens: number of each token's pre-token in its text. *Shape:* (tokens,)
-    :param text_tokens: first token of each text, and the total. *Shape:* (texts + 1,)
-    :return: the ranges without white space at their ends, and the marks. *Shape:* (tokens, 2), (tokens,)
+    :return: the ranges without white space at their ends, and whether each token opens a word. *Shape:* (tokens, 2),
+        (tokens,)
     """
+    # All texts become one array of character kinds, and the tokens' offsets become places in it. The space at the end
+    # may be looked at by a token that ends with the last text.
     points = np.frombuffer("".join((*texts, " ")).encode("utf-32-le"), dtype=np.dtype("<u4"))
-    kinds = character_kinds()[points]
+    kinds = character_kinds()[points]  # (characters of all texts + 1,)
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    base = np.repeat(np.cumsum(lengths) - lengths, np.diff(text_tokens))
-    start, end = offsets[:, 0] + base, offsets[:, 1] + base
-    while (spaced := (start < end) & (kinds[start] == _SPACE)).any():
-        start = start + spaced
-    while (spaced := (start < end) & (kinds[end - 1] == _SPACE)).any():
-        end = end - spaced
-    blank, origin = start == end, offsets[:, 0] + base
-    start, end = np.where(blank, origin, start), np.where(blank, origin, end)
-    before = kinds[np.maximum(start - 1, 0)]
-    parted = (before != 0) | (kinds[start] == _BORDER)
-    apart = np.ones(len(start), dtype=np.bool_)
-    apart[1:] = start[1:] >= end[:-1]  # the bytes of one character stay together
-    opens = parted & apart & (start < end)
+    text_start = np.cumsum(lengths) - lengths  # (texts,)
+    base = np.repeat(text_start, np.diff(text_tokens))  # (tokens,): where the text of each token starts
+
+    start, end = _trimmed(kinds, offsets[:, 0] + base, offsets[:, 1] + base)
+    is_blank = start == end
+    origin = offsets[:, 0] + base
+    start, end = np.where(is_blank, origin, start), np.where(is_blank, origin, end)
+
+    # A word opens behind a space or a sign, and at a sign.
+    at_border = (kinds[np.maximum(start - 1, 0)] != 0) | (kinds[start] == _BORDER)
+    # Tokens of single bytes overlap where they make up one character; these stay together.
+    begins_character = np.ones(len(start), dtype=np.bool_)
+    begins_character[1:] = start[1:] >= end[:-1]
+    opens = at_border & begins_character & (start < end)
+
+    # Blank tokens take over the opening of the word behind them, unless their text or their pre-token ends before it.
     leads = np.zeros(len(start), dtype=np.bool_)
-    leads[:-1] = blank[:-1] & opens[1:] & (pre_tokens[:-1] == pre_tokens[1:])
-    leads[text_tokens[1:][np.diff(text_tokens) > 0] - 1] = False  # the last token of a text leads nowhere
-    follows = np.flatnonzero(leads) + 1
-    start[leads] = end[leads] = start[follows]
-    opens[follows], opens[leads] = False, True
+    leads[:-1] = is_blank[:-1] & opens[1:] & (pre_tokens[:-1] == pre_tokens[1:])
+    last_of_text = text_tokens[1:][np.diff(text_tokens) > 0] - 1  # (texts with tokens,)
+    leads[last_of_text] = False
+
+    led = np.flatnonzero(leads) + 1
+    start[leads] = end[leads] = start[led]
+    opens[led], opens[leads] = False, True
     return np.stack([start - base, end - base], axis=1), opens
+
+
+def _trimmed(kinds: npt.NDArray[np.uint8], start: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """
+    Take white space off both ends of character ranges. A range of white space alone becomes empty.
+
+    :param kinds: kind of each character, see :func:`character_kinds`. *Shape:* (characters,)
+    :param start: first character of each range. *Shape:* (tokens,)
+    :param end: one past the last character. *Shape:* (tokens,)
+    :return: the new starts and ends. *Shape:* (tokens,) each
+    """
+    # One character per turn from all tokens at once: tokens have few spaces at their ends.
+    while (on_space := (start < end) & (kinds[start] == _SPACE)).any():
+        start = start + on_space
+    while (on_space := (start < end) & (kinds[end - 1] == _SPACE)).any():
+        end = end - on_space
+    return start, end
 
 
 def joined_words(texts: Sequence[str], start: Ints, end: Ints, text_words: Ints) -> tuple[Bools, Ints]:
     """
-    Put words together that a treebank keeps together.
+    Join the words that a treebank keeps together.
 
+    For the text ``AT&T, ok`` with the words ``AT``, ``&``, ``T``, ``,`` and ``ok``, the result is that the first, the
+    fourth and the fifth open a word, and that these words end at the characters 4, 5 and 8.
+
+    :param texts: what was tokenized
     :param start: first character of each word in its text. *Shape:* (words,)
     :param end: one past its last character. *Shape:* (words,)
-    :param text_words: first word of each text, and the total. *Shape:* (texts + 1,)
-    :return: which words open one, and the ends of these. *Shape:* (words,), (words opened,)
+    :param text_words: first word of each text, and the total at the end. *Shape:* (texts + 1,)
+    :return: whether each word opens a joined word, and the ends of the joined words. *Shape:* (words,),
+        (joined words,)
     """
     opens, ends = np.ones(len(start), dtype=np.bool_), end.copy()
+
     for i, text in enumerate(texts):
         first, last = int(text_words[i]), int(text_words[i + 1])
+
         for match in _JOINED.finditer(text) if last - first > 1 else ():
             begin, stop = first + np.searchsorted(start[first:last], match.span())
+            # Only whole words are joined; a match may begin or end inside a word of the tokenizer.
             if stop - begin > 1 and start[begin] == match.start() and end[stop - 1] == match.end():
                 opens[begin + 1 : stop] = False
                 ends[begin] = match.end()
+
     return opens, ends[opens]
 
 
 @cache
 def character_kinds() -> npt.NDArray[np.uint8]:
-    """Kind of every code point: white space 1, punctuation, symbols and ideographs 2, others 0."""
+    """
+    Return the kind of every code point: 1 for white space, 2 for punctuation, symbols and ideographs, else 0.
+
+    :return: *Shape:* (code points,)
+    """
     kinds: npt.NDArray[np.uint8] = np.zeros(sys.maxunicode + 1, dtype=np.uint8)
     for point in range(sys.maxunicode + 1):
         kinds[point] = _kind(chr(point))
@@ -118,8 +170,9 @@ def character_kinds() -> npt.NDArray[np.uint8]:
 
 
 def _kind(char: str) -> int:
-    """Kind of one character, as in :func:`character_kinds`."""
+    """Return the kind of one character, see :func:`character_kinds`."""
     if char.isspace():
         return _SPACE
+
     ideograph = any(first <= ord(char) <= last for first, last in _IDEOGRAPHS)
     return _BORDER if ideograph or unicodedata.category(char)[0] in "PS" else 0

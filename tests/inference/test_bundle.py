@@ -92,7 +92,7 @@ def test_values_that_no_version_writes_are_refused(copy: Path, key: str, value: 
 @pytest.mark.parametrize("value", ["yes", None, 1])
 def test_integer_products_are_true_or_false(copy: Path, value: object) -> None:
     edit(copy / "nerd.json", lambda d: d["quantization"].update(integer_products=value))  # type: ignore[attr-defined]
-    with pytest.raises(ModelError):
+    with fails(ModelError, "bad-description", file=copy / "nerd.json"):
         Bundle.load(copy)
 
 

@@ -24,7 +24,7 @@ FINE_TYPES = FINE_LABELS[1:]
 
 @pytest.fixture
 def calibrated(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """Give the tiny bundle a calibration: persons are half as likely in odds, and locations never reach 0.9."""
+    """The tiny bundle with a calibration that halves the odds of persons and has no threshold of 0.9 for locations."""
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "calibrated"))
     description = json.loads((folder / "nerd.json").read_text())
     types = Bundle.load(folder).labels.types
@@ -110,7 +110,7 @@ def test_fine_types_weigh_as_recorded_and_nothing_else_changes(calibrated: Path)
     description["calibration"]["fine_weights"]["person-actor"] = 1e9
     before = Bundle.load(calibrated).calibration_digest
     (calibrated / "nerd.json").write_text(json.dumps(description))
-    assert Bundle.load(calibrated).calibration_digest != before  # so that no run goes on with other weights
+    assert Bundle.load(calibrated).calibration_digest != before  # so that no run is resumed with other weights
     found = entities(calibrated)
     assert {entity.fine_label for entity in found if entity.label == "person"} == {"person-actor"}
     assert [replace(e, fine_label=None) for e in found] == [replace(e, fine_label=None) for e in whole]

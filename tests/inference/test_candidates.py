@@ -1,4 +1,4 @@
-"""All runs of words that may be an entity, against a plain search, and the choice among those that overlap."""
+"""All candidates, compared with a plain search, and the choice among overlapping ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.inference.arrays import Bools, Floats
-from nerd_onnx.inference.candidates import EVIDENCE, LEVELS, Candidates, WordProbabilities, choose, find_candidates
+from nerd_onnx.inference.candidates import (
+    EVIDENCE,
+    LEVELS,
+    Candidates,
+    WordProbabilities,
+    _nested_ranges,
+    choose,
+    find_candidates,
+)
 from tests.support.calibrations import weighing
 from tests.support.profiles import example_count
 
@@ -33,7 +41,7 @@ FITTED = weighing(
 
 @dataclass(frozen=True)
 class Words:
-    """Words of texts beside each other, as :func:`find_candidates` takes them."""
+    """The words of some texts, one text after the other, as :func:`find_candidates` takes them."""
 
     known: WordProbabilities
     parted: Bools
@@ -59,7 +67,7 @@ def of_one_text(of_type: Floats) -> Words:
 
 @st.composite
 def scored_words(draw: st.DrawFn) -> Words:
-    """Words of one text; at some of them no entity goes on."""
+    """Words of one text; some of them do not continue an entity."""
     words, types = draw(st.integers(0, 14)), draw(st.integers(1, 3))
     flat = draw(st.lists(PROBABILITIES, min_size=words * types, max_size=words * types))
     cuts = draw(st.lists(st.sampled_from([False, False, False, True]), min_size=words, max_size=words))
@@ -71,7 +79,7 @@ def scored_words(draw: st.DrawFn) -> Words:
 
 
 def searched(of_type: Floats, parted: Bools) -> set[tuple[int, int, int]]:
-    """Try every range of words: it is a candidate when some level parts it from both neighbours."""
+    """Try every range of words: it is a candidate when some threshold separates it from both neighbours."""
     words, types = of_type.shape
     found = set()
     for label in range(types):
@@ -183,3 +191,11 @@ def test_a_run_of_any_length_is_one_candidate_beside_its_parts() -> None:
     found = of_one_text(np.tile(np.array([[0.95], [0.6]], dtype=np.float32), (50_000, 1))).candidates()
     assert len(found) == 50_001
     assert len(choose(found, weighing([0.0], mean=(1.0, -1.0)).apply(found))) == 50_000
+
+
+def test_ranges_of_several_thresholds_are_found_once() -> None:
+    """The example in the docstring of the function."""
+    probability = np.array([0.2, 0.8, 0.6, 0.2], dtype=np.float32)
+    begin, end = _nested_ranges(probability, np.array([False, True, True, True]))
+    assert begin.tolist() == [0, 1, 1]
+    assert end.tolist() == [4, 2, 3]

@@ -26,7 +26,7 @@ FINE = LabelSet.hierarchical(("O", "person-actor", "art-film", "person-other"))
 
 
 def encoded(words: list[int]) -> EncodedTexts:
-    """Make texts of so many one-token words, each word two characters wide with a space after it."""
+    """Make texts of given numbers of one-token words, each word two characters wide with a space after it."""
     total = sum(words)
     number = np.concatenate([np.arange(n) for n in words] or [np.empty(0, np.int64)]).astype(np.int64)
     bounds = np.concatenate(([0], np.cumsum(words))).astype(np.int64)
@@ -36,7 +36,7 @@ def encoded(words: list[int]) -> EncodedTexts:
 
 
 def plainly(labels: LabelSet) -> ScoreCalibration:
-    """Give a calibration that goes by the mean probability of the words alone."""
+    """Return a calibration that weighs nothing but the mean probability of the words."""
     return weighing([0.0] * len(labels.types), mean=(1.0, -1.0))
 
 

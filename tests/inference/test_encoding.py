@@ -1,4 +1,4 @@
-"""Offsets point into the text as given, for every script and sign; given words keep their numbers."""
+"""Offsets point into the original text, for every script and sign; given words keep their numbers."""
 
 from __future__ import annotations
 

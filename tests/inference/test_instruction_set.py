@@ -1,4 +1,4 @@
-"""The same entities on a processor without VNNI, emulated: needs Debian's qemu-user, so CI without it cannot ask."""
+"""The same entities on an emulated processor without VNNI. This needs Debian's qemu-user and is skipped without it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ QEMU = os.environ.get("NERD_TEST_QEMU") or shutil.which("qemu-x86_64")
 RUN = """
 import json, sys
 from pathlib import Path
-import nerd_onnx.inference.session as session
-session._CPUINFO = Path(sys.argv[1])
+import nerd_onnx.inference.cpu as cpu
+cpu._CPUINFO = Path(sys.argv[1])
 from nerd_onnx import Tagger
 texts = [json.loads(line)["text"] for line in open(sys.argv[2], encoding="utf-8")][:6]
 tagger = Tagger.load(threads=1)

@@ -1,4 +1,4 @@
-"""What an uncased network is told of letter case: by word, for every script, and for no text by its neighbours."""
+"""Letter case as an input of uncased networks: by word, for every script, and independent of other texts."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_an_architecture_whose_export_lacks_the_input_says_so(checkpoint: Callab
 
 
 def test_without_its_flag_a_bundle_is_another_model(cased_bundle: Path, tmp_path: Path) -> None:
-    """The journal's fingerprint knows, so that a run is never resumed with the other reading."""
+    """Letter case is in the fingerprint of a job, so that no run is resumed with another one."""
     from nerd_onnx.tagging.job import TagJob
     from nerd_onnx.tagging.plan import Plan
 

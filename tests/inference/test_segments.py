@@ -1,4 +1,4 @@
-"""Cutting long texts: everything is decided once, nothing is too long, and cuts prefer sentence ends."""
+"""Long texts in segments: every word is decided once, no segment is too long, and cuts prefer sentence ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words of tokenizers whose pre-tokenizer makes none: SentencePiece's, byte-level ones, and none at all."""
+"""Words of tokenizers whose pre-tokenizer does not split at punctuation: SentencePiece, byte-level ones, and none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from nerd_onnx.inference.encoding import TextEncoder
-from nerd_onnx.inference.words import split_at_borders
+from nerd_onnx.inference.words import joined_words, split_at_borders
 from tests.support.models import sample_texts, train_tokenizer
 from tests.support.profiles import example_count
 
@@ -85,6 +85,21 @@ def test_a_lone_space_token_is_the_first_of_its_word() -> None:
     assert found[6].tolist() == [1, 1]
     _, apart = split_at_borders(texts, offsets, text_tokens, np.arange(8))
     assert apart.tolist() == [False, False, True, False, True, False, False, True]
+
+
+def test_tokens_of_a_tokenizer_that_splits_at_spaces_only() -> None:
+    """The example in the docstring of the function."""
+    offsets = np.array([(0, 1), (1, 5), (5, 6), (6, 8), (8, 9), (9, 12)])
+    found, opens = split_at_borders(["I met Jo, ok"], offsets, np.array([0, 6]), np.array([0, 1, 2, 2, 2, 3]))
+    assert found.tolist() == [[0, 1], [2, 5], [6, 6], [6, 8], [8, 9], [10, 12]]
+    assert opens.tolist() == [False, True, True, False, True, True]
+
+
+def test_joined_words_end_where_their_last_word_ends() -> None:
+    """The example in the docstring of the function."""
+    opens, ends = joined_words(["AT&T, ok"], np.array([0, 2, 3, 4, 6]), np.array([2, 3, 4, 5, 8]), np.array([0, 5]))
+    assert opens.tolist() == [True, False, False, True, True]
+    assert ends.tolist() == [4, 5, 8]
 
 
 JOINED = [
@@ -163,7 +178,7 @@ def test_no_text_is_one_word(treebank: TextEncoder) -> None:
 
 
 def test_a_long_run_of_letters_costs_its_length(treebank: TextEncoder) -> None:
-    """Backtracking over it would take hours; the runs that stand between signs stay words."""
+    """Backtracking over it would take hours; the letters between two signs stay a word."""
     text = "0f" * 500_000 + " Saint-Pierre " + "ab-" * 200_000 + " x-" + "ing" * 200_000 + "-led" * 100_000
     words = words_of(treebank, text)
     assert words[:2] == ["0f" * 500_000, "Saint-Pierre"]
