@@ -219,7 +219,6 @@ class _Job:
             self._note(verdict.comparison.note)
 
         self._describe(bundle, original, result)
-
         return result
 
     def _plan(self) -> Plan:

@@ -55,6 +55,7 @@ def _checked(split: Split, labels: LabelSet, note: Callable[[str], None]) -> Seq
     sentences = sound_sentences(split)
     types = {span[2] for s in sentences for span in gold_spans(s, labels, fine=labels.has_fine_level)}
     known = set(labels.fine_types)
+    # No entity at all is allowed: the gate then measures false alarms.
     if types and not types & known:
         raise TrainingDataError(
             f"{split.source}: its labels ({_some(types)}) are none of the labels of the model ({_some(known)}); give "

@@ -98,7 +98,6 @@ def verdict_table(verdict: Verdict) -> str:
         rows.append(("texts per second, this machine", *rates, f"{speed.ratio:.2f} times"))
 
     lines = ["| | PyTorch | fp32 ONNX | bundle | bundle against PyTorch |", "|---|---|---|---|---|"]
-
     return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
 

@@ -47,7 +47,6 @@ def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Ne
         tagger.close()
 
     reference.close()
-
     return {"texts": len(texts), "entities": sum(len(found or ()) for found in expected), "changed": changed}
 
 

@@ -42,6 +42,7 @@ def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[
     quoted = False
 
     for word in words:
+        # Opening and closing quotes alternate, because many corpora write both the same way.
         surface = quotes[quoted] if word in _QUOTES else _BRACKETS.get(word.upper(), word).replace("'", quotes[2])
         closing = word in _QUOTES and quoted
         if not (glue or closing or (word not in _QUOTES and joins_what_is_before(surface))):

@@ -108,7 +108,6 @@ def prepare(
         note(text)
 
     labels = LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
-
     return TrainingData(
         train,
         validation,

@@ -78,7 +78,6 @@ class Projection:
             return None
 
         count, width = (int(np.asarray(size).item()) for size in found)
-
         return (count, width) if count > 0 and width > 0 else None
 
 

@@ -140,7 +140,7 @@ def _compensations(norm: ir.Node) -> list[_Compensation] | None:
 
     compensations = []
     for node in consumers(value):
-        if node.op_type == "Shape":
+        if node.op_type == "Shape":  # reads no numbers
             continue
         compensation = _in_layer(node, value) or _in_residual(node, value)
         if compensation is None or not compensation.is_free:

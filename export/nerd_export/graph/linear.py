@@ -122,6 +122,7 @@ class Behind:
 
 def layer_behind(value: ir.Value | None) -> Behind | None:
     """Return the linear layer that computes a value, apart from moves; None without one, or if other nodes read it."""
+    # Backwards from the value: moves, then perhaps the Add of a bias, then the product.
     moves: list[ir.Node] = []
     while (node := _alone(value)) is not None and node.op_type in _MOVING:
         moves.insert(0, node)

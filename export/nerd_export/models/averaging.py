@@ -49,6 +49,7 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], note: Ca
 
 def _require_alike(one: Checkpoint, other: Checkpoint) -> None:
     """Check that two checkpoints have the same labels, weights and vocabulary."""
+    # All differences in one message: the user should not find them one export at a time.
     shapes = [{name: tuple(w.shape) for name, w in c.model.state_dict().items()} for c in (one, other)]
     configs = [{k: v for k, v in c.model.config.to_dict().items() if k not in _NAMES} for c in (one, other)]
     differing = [

@@ -83,7 +83,6 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
         )
 
     model = _load_model(name, place, warn)
-
     return Checkpoint(name, model, _load_tokenizer(name, place), names)
 
 

@@ -70,7 +70,7 @@ class _Levels:
 _SYMMETRIC = _Levels(128, 127)
 # Gelu's minimum is -0.16997. Where it has 40 levels, they are coarser than symmetric ones only in tokens whose largest
 # value is below 0.54.
-_LEVELS_BEHIND = {"Gelu": _Levels(40, 215, -0.17), "Relu": _Levels(0, 255, 0.0)}
+_LEVELS_AFTER = {"Gelu": _Levels(40, 215, -0.17), "Relu": _Levels(0, 255, 0.0)}
 
 
 def quantize_products(
@@ -99,6 +99,7 @@ def quantize_products(
             found = (ranges or {}).get(layer.source_name)
             shared[layer.source] = _per_token(graph, layer) if found is None else _fixed(graph, layer, found)
         integers = shared[layer.source]
+
         # With one scale for the tensor, the operator adds the bias itself. A scale per token has to be applied first.
         fixed = integers.row_scale is None
         product = _integer_product(graph, layer, integers, rounding(layer), with_bias=fixed)
@@ -106,6 +107,7 @@ def quantize_products(
         if integers.row_scale is not None:
             nodes.append(ir.node("Mul", [product.outputs[0], integers.row_scale]))
         graph.insert_before(layer.matmul, nodes)
+
         replaced = layer.result if fixed else layer.matmul.outputs[0]
         replaced.replace_all_uses_with(nodes[-1].outputs[0])
 
@@ -134,7 +136,6 @@ def quantize_weights(model: ir.Model, keep_fp32: Collection[str] = ()) -> list[s
         layer.matmul.replace_input_with(1, scaled.outputs[0])
 
     tidy(model)
-
     return [layer.name for layer in layers]
 
 
@@ -164,6 +165,8 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
         if table is None or table.ndim != 2 or not _reads_input_ids(gather):  # noqa: PLR2004
             continue
         name = str(gather.inputs[0].name)
+
+        # Transposed, because the scales are per column there and per row here.
         integers, scale = quantized_weight(np.ascontiguousarray(table.T))
         rows = ir.node("Gather", [add_initializer(graph, marked(name, INT8), integers.T.copy()), gather.inputs[1]])
         scales = ir.node("Gather", [add_initializer(graph, f"{name}.scale", scale[:, None]), gather.inputs[1]])
@@ -175,7 +178,6 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
         done.append(name)
 
     tidy(model)
-
     return done
 
 
@@ -222,11 +224,13 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
     """
     source, width = layer.source, layer.weight.shape[0]
     producer = source.producer()
-    levels = _LEVELS_BEHIND.get(producer.op_type, _SYMMETRIC) if producer is not None else _SYMMETRIC
+    levels = _LEVELS_AFTER.get(producer.op_type, _SYMMETRIC) if producer is not None else _SYMMETRIC
+
     last = _shared_constant(graph, "per_token.last_axis", np.array([-1], dtype=np.int64))
     positive = _shared_constant(graph, f"per_token.levels_{levels.positive}", np.float32(levels.positive))
     smallest = _shared_constant(graph, f"per_token.peak_{levels.positive}", np.float32(levels.smallest_peak))
     rows = _shared_constant(graph, f"per_token.rows_of_{width}", np.array([-1, width], dtype=np.int64))
+
     high = ir.node("ReduceMax", [source, last], {"keepdims": 1})
     below: list[ir.Node] = []
     if levels.minimum is None:
@@ -238,15 +242,21 @@ def _per_token(graph: ir.Graph, layer: Linear) -> _Integers:
 
     scale = ir.node("Div", [size.outputs[0], positive])
     scales = ir.node("Reshape", [scale.outputs[0], last])
+    # QuantizeLinear wants one zero point per scale, and the number of tokens is known at run time only.
     count = ir.node("Shape", scales.outputs)
     middle = ir.tensor(np.array([levels.zero_point], dtype=np.uint8))
     zero_points = ir.node("ConstantOfShape", count.outputs, {"value": middle})
+
+    # One row per token: QuantizeLinear takes one scale per row of a matrix.
     tokens = ir.node("Reshape", [source, rows])
     integers = ir.node("QuantizeLinear", [tokens.outputs[0], scales.outputs[0], zero_points.outputs[0]], {"axis": 0})
     shape = ir.node("Shape", [source])
     result = ir.node("Reshape", [integers.outputs[0], shape.outputs[0]])
+
     nodes = [high, *below, size, scale, scales, count, zero_points, tokens, integers, shape, result]
     graph.insert_before(layer.matmul, nodes)
+
+    # The product is scaled by token afterwards, so its own scale is 1.
     one = _shared_constant(graph, "per_token.one", np.float32(1))
     zero_point = _shared_constant(graph, f"per_token.zero_point_{levels.zero_point}", np.uint8(levels.zero_point))
 

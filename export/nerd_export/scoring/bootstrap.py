@@ -50,7 +50,6 @@ def paired_difference(system: Ints, reference: Ints, resamples: int = RESAMPLES,
         found.append(micro_f1(times @ system) - micro_f1(times @ reference))
 
     low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
-
     return Difference(value, float(low), float(high))
 
 

@@ -47,6 +47,7 @@ def spans_of(tags: Sequence[str], scheme: Scheme | None = None) -> list[Span]:
     spans: list[Span] = []
     begin, current = 0, ""
 
+    # The O after the last tag ends an entity at the end of the sentence.
     for i, tag in enumerate((*tags, OUTSIDE)):
         prefix, entity_type = split_tag(tag, scheme)
         if current and (entity_type != current or prefix in "BUS"):

@@ -125,6 +125,7 @@ def calibration_of(scores: npt.NDArray[np.float64], right: Bools, bins: int = BI
     :param bins: number of intervals from 0 to 1
     """
     outcome = right.astype(np.float64)
+    # A score of exactly 1 belongs to the last interval.
     place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     filled = []
 

@@ -225,7 +225,6 @@ def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
         return float(each.sum() + offsets @ held / 2), wrong.sum(axis=0) + held
 
     offsets = minimize(loss, np.zeros(len(labels.fine_types)), jac=True, method="L-BFGS-B").x
-
     return np.asarray(np.maximum(np.exp(offsets).round(_DIGITS), 10.0**-_DIGITS), dtype=np.float64)
 
 

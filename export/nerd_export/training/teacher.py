@@ -129,6 +129,7 @@ def _fill(
     begin = 0
 
     while begin < len(order):
+        # All texts of a batch are padded to its first, which is the longest.
         rows = order[begin : begin + max(1, _BATCH_TOKENS // max(1, lengths[order[begin]]))]
         asked = [texts[i] for i in rows], [features.starts[i] for i in rows]
         for i, *answers in zip(rows, *(model.probabilities(*asked) for model in models), strict=True):

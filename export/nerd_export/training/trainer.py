@@ -81,6 +81,8 @@ def train(
     train_set, validation_set, soft = _features(
         config, data, tokenizer, work, note, letter_case=sees_case(model.config.to_dict())
     )
+
+    # The published recipe runs on the plain Trainer, so that its results can be compared with published ones.
     make = transformers.Trainer
     if config.mixes_losses:
         classes = data.labels.class_of_label.tolist()
