@@ -1,1 +1,1 @@
-"""JSON Lines: read and write it, as raw lines or as typed rows."""
+"""The format JSON Lines, read and written as raw lines or as typed rows."""
