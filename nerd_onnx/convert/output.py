@@ -12,7 +12,7 @@ from typing import Any
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.jsonl.writer import compressor
-from nerd_onnx.formats.readers import COMPRESSIONS
+from nerd_onnx.formats.registry import COMPRESSIONS
 from nerd_onnx.storage.atomic_file import open_target, temporary_path
 from nerd_onnx.storage.location import STANDARD_STREAM, bare, is_uri, local_path
 from nerd_onnx.storage.output_place import check_place, find, output_errors, output_name

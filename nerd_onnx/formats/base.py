@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import pyarrow as pa
 
+if TYPE_CHECKING:
+    from nerd_onnx.formats.layouts import Layout
+
 KEYS_SHOWN = 20
 
-Format = Literal["parquet", "jsonl"]
+Format = str  # the name of one of nerd_onnx.formats.registry.FORMATS
+GROUP_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -230,6 +234,33 @@ class Written:
     rows: int
     size: int
     identity: int | str
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """
+    How an output is written, whatever its format.
+
+    :param source: the input; its schema, compression and name are needed
+    :param layout: how the entities are arranged
+    :param entities_metadata: metadata about the entities column, for formats that can hold it
+    :param replace: whether an existing column with the name of a new one may be replaced, in its position
+    :param overwrite: whether an existing file may be replaced
+    :param reasons_field: name and type of the column that says why a row has no entities; None for no such column
+    :param scratch: folder for temporary files; None for the folder of the output
+    :param group_bytes: maximum size of a Parquet row group, in bytes of Arrow data
+    :param text_column: the column that was tagged
+    """
+
+    source: Source
+    layout: Layout
+    entities_metadata: Mapping[str, str]
+    replace: bool
+    overwrite: bool
+    reasons_field: pa.Field | None = None
+    scratch: str | None = None
+    group_bytes: int = GROUP_BYTES
+    text_column: str | None = None
 
 
 class Sink(Protocol):

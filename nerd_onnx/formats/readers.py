@@ -6,39 +6,29 @@ from pathlib import PurePath
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import Format, ReadOptions, RowBatch, Source
-from nerd_onnx.formats.jsonl.reader import RawLinesSource, TypedLinesSource
-from nerd_onnx.formats.parquet.reader import ParquetSource
-from nerd_onnx.storage.input_stream import (
-    BYTE_ORDER_MARK,
-    GZIP_MAGIC,
-    MAX_LINE_BYTES,
-    ZSTD_MAGIC,
-    check_readable,
-    input_name,
-    read_head,
+from nerd_onnx.formats.registry import (
+    COMPRESSIONS,
+    STREAM_FORMAT,
+    format_named,
+    format_of_suffix,
+    readable_formats,
 )
+from nerd_onnx.storage.input_stream import MAX_LINE_BYTES, check_readable, input_name, read_head
 from nerd_onnx.storage.location import STANDARD_STREAM, bare
 
 __all__ = ["Format", "RowBatch", "Source", "detect_format", "format_of_name", "open_source"]
 
-PARQUET_MAGIC = b"PAR1"
-FORMATS: dict[str, Format] = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-}
-COMPRESSIONS = (".gz", ".zst")
 _TABLES_OF_TEXT = (".csv", ".tsv")
 _HEAD_BYTES = 4096
 
 
 def format_of_name(path: str) -> Format | None:
     """Return the format that a file name shows, also below a compression suffix; None for other names."""
-    found = FORMATS.get(_suffix(path))
+    found = format_of_suffix(_suffix(path))
     is_compressed = PurePath(bare(path)).suffix.lower() in COMPRESSIONS
-    return None if is_compressed and found != "jsonl" else found
+    if found is None or (is_compressed and not found.is_compressible):
+        return None
+    return found.name
 
 
 def _suffix(path: str) -> str:
@@ -76,16 +66,16 @@ def detect_format(path: str, asked: Format | None) -> Format:
         )
 
     head = read_head(path, _HEAD_BYTES)
-    if head.startswith(PARQUET_MAGIC):
-        return "parquet"
-    if path == STANDARD_STREAM or head.startswith((GZIP_MAGIC, ZSTD_MAGIC)):
-        return "jsonl"
-    if head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{"):
-        return "jsonl"
+    for candidate in readable_formats():
+        if candidate.recognizes(head):
+            return candidate.name
+    if path == STANDARD_STREAM:
+        return STREAM_FORMAT.name
 
+    titles = " or ".join(candidate.title for candidate in readable_formats())
     raise InputError(
         f"{input_name(path)}: {'' if head else 'is empty, and '}neither its name nor its first bytes show whether it "
-        "is Parquet or JSON Lines; give --format",
+        f"is {titles}; give --format",
         reason="unknown-format",
         file=input_name(path),
         option="--format",
@@ -114,6 +104,8 @@ def open_source(
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
     options = ReadOptions(text_column, batch_rows, batch_bytes, limit, lenient, line_bytes)
-    if detect_format(path, format) == "parquet":
-        return ParquetSource(path, options, as_json=not typed)
-    return TypedLinesSource(path, options) if typed else RawLinesSource(path, options)
+    open_reader = format_named(detect_format(path, format)).open_reader
+    if open_reader is None:
+        raise ValueError(f"the format {format!r} can only be written")
+
+    return open_reader(path, options, typed)

@@ -16,6 +16,7 @@ from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import METADATA_PREFIX, OffsetUnit
 from nerd_onnx.formats.jsonl.lines import parse_object
 from nerd_onnx.formats.readers import Format, Source, detect_format, open_source
+from nerd_onnx.formats.registry import format_named
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name
 
@@ -101,7 +102,7 @@ class TaggedFile(Closing):
             path,
             format=self.format,
             text_column=text_column,
-            typed=typed or self.format == "parquet",
+            typed=typed or format_named(self.format).has_types,
             batch_rows=_BATCH_ROWS,
             batch_bytes=_BATCH_BYTES,
             limit=limit,
@@ -212,12 +213,13 @@ def _metadata_value(source: Source, column: str, fact: str) -> str:
 
 def _check_column(source: Source, path: str, column: str, format: Format) -> None:  # noqa: A002 - the option's name
     names = list(source.column_names)
-    if format == "jsonl" and (source.num_rows == 0 or not names):
+    has_types = format_named(format).has_types
+    if not has_types and (source.num_rows == 0 or not names):
         return  # no rows, so no line could have the field
 
     if column not in names:
         layout = _metadata_value(source, column, "layout")
-        what = "field" if format == "jsonl" else "column"
+        what = "column" if has_types else "field"
         missing = f"{input_name(path)}: has no {what} {column!r} with entities"
         if layout in ("wide", "long"):
             raise InputError(
@@ -268,7 +270,7 @@ def _entities(row: TaggedRow, found: Any, unit: OffsetUnit) -> list[TaggedEntity
         )
 
     text = row.text or ""
-    offsets = _CodePointOffsets(text, unit)
+    offsets = CodePointOffsets(text, unit)
     result = []
     for one in found:
         start, end = offsets.of(one["start"]), offsets.of(one["end"])
@@ -311,7 +313,7 @@ def _is_entity(one: object) -> bool:
     )
 
 
-class _CodePointOffsets:
+class CodePointOffsets:
     """
     Converts offsets of one text to code points. An offset outside of the text stays outside.
 

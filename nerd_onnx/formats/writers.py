@@ -8,16 +8,14 @@ from pathlib import PurePath
 import pyarrow as pa
 
 from nerd_onnx.errors import OutputError
-from nerd_onnx.formats.base import Format, Sink, Source
-from nerd_onnx.formats.jsonl.writer import JsonLinesSink
-from nerd_onnx.formats.layouts import Layout
-from nerd_onnx.formats.parquet.writer import GROUP_BYTES, ParquetSink
+from nerd_onnx.formats.base import GROUP_BYTES, Format, Sink, Source, WriteOptions
+from nerd_onnx.formats.layouts import Layout, LayoutName
 from nerd_onnx.formats.readers import format_of_name
-from nerd_onnx.storage.input_stream import input_name
+from nerd_onnx.formats.registry import format_named, writable_formats
 from nerd_onnx.storage.location import STANDARD_STREAM, bare
-from nerd_onnx.storage.output_place import check_output, output_name
+from nerd_onnx.storage.output_place import check_output, is_terminal, output_name
 
-__all__ = ["Sink", "check_output", "open_sink", "output_format"]
+__all__ = ["Sink", "check_output", "open_sink", "output_format", "terminal_format"]
 
 
 def output_format(
@@ -40,13 +38,19 @@ def output_format(
         return named
 
     if PurePath(bare(path)).suffix:
+        titles = " nor ".join(known.title for known in writable_formats() if known.suffixes)
         raise OutputError(
-            f"{output_name(path)}: its name shows neither Parquet nor JSON Lines; {remedy}",
+            f"{output_name(path)}: its name shows neither {titles}; {remedy}",
             reason="unknown-format",
             file=output_name(path),
         )
 
     return source_format()
+
+
+def terminal_format(path: str, layout: LayoutName) -> Format | None:
+    """Return ``text`` for a terminal, unless the layout is one that it cannot show; None for other outputs."""
+    return "text" if layout == "nested" and is_terminal(path) else None
 
 
 def open_sink(
@@ -80,25 +84,12 @@ def open_sink(
     :raises OutputError: if a column or the file exists already, or the file cannot be written
     :raises ValueError: if the format needs typed rows and the source has raw lines
     """
-    if format == "jsonl":
-        return JsonLinesSink(
-            path,
-            source_name=input_name(source.path),
-            source_schema=source.schema,
-            layout=layout,
-            replace=replace,
-            overwrite=overwrite,
-            reasons_field=reasons_field,
-            scratch=scratch,
-        )
+    open_writer = format_named(format).open_writer
+    if open_writer is None:
+        raise ValueError(f"the format {format!r} can only be read")
 
-    if source.schema is None:
-        raise ValueError("Parquet takes typed rows; open the source with typed=True")
-
-    return ParquetSink(
-        path,
-        source_schema=source.schema,
-        codecs=source.codecs,
+    options = WriteOptions(
+        source=source,
         layout=layout,
         entities_metadata=entities_metadata,
         replace=replace,
@@ -108,3 +99,4 @@ def open_sink(
         group_bytes=group_bytes,
         text_column=text_column,
     )
+    return open_writer(path, options)

@@ -108,6 +108,12 @@ def standard_output() -> IO[bytes]:
     return cast("IO[bytes]", _FullWrites(stream)) if isinstance(stream, io.RawIOBase) else stream
 
 
+def is_terminal(path: str) -> bool:
+    """Whether an output is standard output and that is a terminal."""
+    stream = sys.stdout
+    return path == STANDARD_STREAM and stream is not None and not stream.closed and stream.isatty()
+
+
 def find(path: str) -> FileInfo | None:
     """Return facts about the file or folder at a path or URI; None if nothing exists there."""
     try:

@@ -14,7 +14,8 @@ from nerd_onnx.durability.results import ResultLog, Results, misfit
 from nerd_onnx.formats.base import Format, RowBatch, Sink
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.readers import Source, detect_format, open_source
-from nerd_onnx.formats.writers import open_sink, output_format
+from nerd_onnx.formats.registry import format_named
+from nerd_onnx.formats.writers import open_sink, output_format, terminal_format
 from nerd_onnx.tagger import TaggedTexts, Tagger, TagOptions
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.finished_outputs import OPTIONS_FACT
@@ -28,7 +29,8 @@ BATCH_ROWS = 2048
 
 def output_format_of(job: TagJob, pair: FilePair) -> Format:
     """Tell an output's format: as asked, by its name, else the input's."""
-    return output_format(pair.output, job.output_format, lambda: detect_format(pair.input, job.input_format))
+    asked = job.output_format or terminal_format(pair.output, job.layout)
+    return output_format(pair.output, asked, lambda: detect_format(pair.input, job.input_format))
 
 
 def batch_rows_of(job: TagJob) -> int:
@@ -71,7 +73,7 @@ def open_pair_source(tagger: Tagger, job: TagJob, pair: FilePair) -> Source:
         pair.input,
         format=job.input_format,
         text_column=tagger.options.text_column,
-        typed=output_format_of(job, pair) == "parquet",
+        typed=format_named(output_format_of(job, pair)).has_types,
         batch_rows=batch_rows_of(job),
         batch_bytes=limits.batch,
         line_bytes=limits.line,

@@ -11,12 +11,11 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nerd_onnx.formats.base import RowBatch, Written
+from nerd_onnx.formats.base import GROUP_BYTES, RowBatch, Written
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.output_place import output_errors
 
-GROUP_BYTES = 64 << 20
 GROUP_ROWS = 1_000_000
 _NEW_CODEC = "ZSTD"
 _ZSTD_LEVEL = 6  # Parquet does not record the level; with pyarrow's default, 1, files are a quarter larger
