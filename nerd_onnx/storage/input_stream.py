@@ -289,9 +289,13 @@ def _head(path: str, reader: io.BufferedReader) -> bytes:
 
 
 def _decompressed(path: str, raw: io.BufferedReader) -> io.BufferedReader:
+    """Return the decompressed bytes of a reader; the reader itself if it is not compressed."""
+    # pyarrow.CompressedInputStream would be shorter. Tried: it reads several members or frames, and raises an error for
+    # cut streams and for other bytes after the end. But it refuses Zstandard windows over 128 MiB (`zstd --long=28` and
+    # more), and gzip files padded with zeros, which both can be read today.
     head = _head(path, raw)[:_MAGIC_BYTES]
     if head.startswith(GZIP_MAGIC):
-        # GzipFile reads as raw files do, though typing knows it only as a buffered one.
+        # GzipFile can be read like a raw file, but its type is that of a buffered one.
         return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), _BUFFER_BYTES)
 
     if head == ZSTD_MAGIC:
@@ -333,7 +337,7 @@ class _WholeHead(io.RawIOBase):
 
 
 class _ZstdReader(io.RawIOBase):
-    """Frames one after another; unlike zstandard's own reader, a cut frame is an error."""
+    """Decompresses consecutive Zstandard frames; unlike in the reader of ``zstandard``, a cut frame is an error."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
