@@ -34,6 +34,7 @@ def tagged_tokens(row: TaggedRow) -> Iterator[tuple[str, str]]:
             waiting.pop()
         tag = "O"
         if waiting and waiting[-1].start <= start:
+            # The first token of an entity has nothing but white space between itself and the start.
             prefix = "I" if text[waiting[-1].start : start].strip() else "B"
             tag = f"{prefix}-{_SPACE.sub('_', waiting[-1].label)}"
 

@@ -95,6 +95,7 @@ def whole_folder(path: str) -> Iterator[Path]:
     try:
         with output_errors(path):
             yield scratch
+            # rename(2) replaces an empty folder, and fails if another program filled it meanwhile.
             scratch.replace(final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

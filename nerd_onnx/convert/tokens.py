@@ -24,6 +24,7 @@ def tokens_of(text: str, entities: Sequence[TaggedEntity]) -> list[tuple[int, in
     borders = sorted({border for entity in entities for border in (entity.start, entity.end)})
     tokens: list[tuple[int, int]] = []
     for start, end in _words(text):
+        # A border inside of a word splits it; on its edge there is nothing to split.
         inside = borders[bisect_right(borders, start) : bisect_left(borders, end)]
         tokens += pairwise([start, *inside, end])
     return tokens

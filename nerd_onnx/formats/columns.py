@@ -81,6 +81,7 @@ def entities_array(
     """
     no_text = np.fromiter((text is None for text in texts), np.bool_, len(texts))
     _check_rows(row, no_text)
+    # Rows are in ascending order, so two neighbouring bounds enclose the entities of one text.
     bounds = np.searchsorted(row, np.arange(len(texts) + 1))
     starts, ends = _in_unit(texts, bounds, start, end, unit)
     arrays = [_int32(starts), _int32(ends), _names(labels, label)]
@@ -207,6 +208,7 @@ def _in_unit(
 
     for i in np.flatnonzero(np.diff(bounds)).tolist():
         text = texts[i] or ""
+        # In ASCII, all units count the same.
         if not text.isascii():
             here = slice(bounds[i], bounds[i + 1])
             starts[here], ends[here] = (_unit_offsets(text, unit, places[here]) for places in (starts, ends))

@@ -84,6 +84,7 @@ class Layout:
         if self.name == "nested":
             return [entities]
 
+        # Flattening drops the entities of null rows, as the bounds do, which count these rows as empty.
         flat, bounds = entities.flatten(), _bounds(entities)
         named = flat.field(_LABEL)
         return [
@@ -161,6 +162,7 @@ class NewColumns:
         self.schema = source
         self._layout = layout
         self._steps: list[tuple[pa.Schema, int]] = []
+        # Each field extends the schema of the one before, so that their indices hold when they are added in this order.
         for field in [*layout.fields, *([] if reasons is None else [reasons])]:
             self._steps.append(extended_schema(self.schema, field, metadata, replace=replace))
             self.schema = self._steps[-1][0]
@@ -233,6 +235,7 @@ def _of_label(
     """Return the list column with the entities of one label. *Shape:* (rows,)"""
     # before[i]: how many wanted entities come before entity i. Taken at the old bounds it gives the new ones.
     before = np.concatenate([[0], np.cumsum(wanted.to_numpy(zero_copy_only=False), dtype=np.int64)])
+    # The label is the name of the column here, so the entities do not repeat it.
     kept = flat.filter(wanted)
     parts = pa.StructArray.from_arrays(
         [kept.field(part.name) for part in kind.value_type], fields=list(kind.value_type)

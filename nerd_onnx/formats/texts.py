@@ -63,12 +63,14 @@ def is_text(kind: pa.DataType) -> bool:
 
 def plain_texts(column: pa.Array) -> pa.Array:
     """Return a text column of any Arrow type as ``string`` or ``large_string``. *Shape:* (rows,)"""
+    # Extensions first: the storage of one may be a dictionary.
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_null(column.type):
         return column.cast(pa.string())
+    # Few compute functions of pyarrow support string views.
     return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
 

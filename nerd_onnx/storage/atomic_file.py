@@ -97,6 +97,7 @@ class _AtomicFile:
     def flush(self) -> tuple[int, int]:
         with output_errors(self._path):
             self.file.flush()
+            # Before the file is named: after a crash, the name must not lead to missing bytes.
             os.fsync(self.file.fileno())
             found = os.fstat(self.file.fileno())
             return found.st_size, found.st_ino
@@ -130,6 +131,7 @@ class _AtomicFile:
     def _name(self) -> None:
         """Name the complete file. Without ``overwrite`` not even a file created a moment ago is replaced."""
         if self._overwrite:
+            # linkat(2) cannot replace a file, so the file gets a temporary name first.
             if self._temporary is None:
                 path = self._temporary_path()
                 _link_nameless(self.file.fileno(), path)
@@ -226,6 +228,7 @@ def _can_link_nameless(folder: str) -> bool:
     if not hasattr(os, "O_TMPFILE"):
         return False
 
+    # Some file systems can create such files but not name them, and in some containers /proc is missing.
     probe = temporary_path(folder, "probe")
     try:
         descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

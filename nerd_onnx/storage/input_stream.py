@@ -168,6 +168,7 @@ class ByteStream(Closing):
 
     def _read_line(self, number: int) -> bytes:
         try:
+            # One byte more than allowed, to detect a longer line without reading it completely.
             line = self._reader.readline(self._line_bytes + 1)
         except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as err:
             raise InputError(

@@ -60,6 +60,7 @@ def check_output(input_path: str, output_path: str, overwrite: bool) -> None:  #
         else:
             found = find(output_path)
 
+        # A device, such as a terminal, can be input and output at the same time.
         if found is not None and not found.is_device and _is_input(found, input_path, output_path):
             raise OutputError(
                 f"{output_name(output_path)}: is also the input; give the output another name",

@@ -70,6 +70,7 @@ def find(path: str) -> FileInfo:
     if found.type.name == "NotFound":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
+    # Some HTTP servers send no length, and without it a file cannot be read from its end, as Parquet must.
     if found.is_file and found.size is None:
         raise StoreError(
             f"{without_secrets(path)}: the server does not report the size of the file; download it, and give the "
@@ -160,6 +161,7 @@ class Place:
         if scheme not in _BUCKETS:
             return cls(*_fsspec_filesystem(uri))
 
+        # Only the bucket goes through from_uri, which would decode % in keys; S3 allows it in them.
         bucket, _, key = bare(uri).partition("://")[2].partition("/")
         filesystem, root = _arrow_filesystem(f"{scheme}://{bucket}{query_of(uri)}")
         root = root.strip("/")
@@ -168,6 +170,7 @@ class Place:
 
     def facts(self) -> Any:
         """Return type, size and time of the file or folder as it is now, as a ``FileInfo`` of pyarrow."""
+        # fsspec caches listings, and would not see what another program wrote meanwhile.
         if self._fsspec is not None:
             self._fsspec.invalidate_cache()
         return self.filesystem.get_file_info(self.path)

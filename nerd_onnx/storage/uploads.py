@@ -46,6 +46,7 @@ class StoredFile:
         """Upload the file."""
         with output_errors(self._uri):
             self.file.flush()
+            # Checked again, because the run may have taken hours. Two runs that end at once can still collide.
             if not self._overwrite and exists(self._uri):
                 raise OutputError(
                     f"{output_name(self._uri)}: another program created it during the run; it was not overwritten",
@@ -115,6 +116,7 @@ def _copy(file: IO[bytes], filesystem: Any, path: str) -> None:
         while piece := file.read(_WRITE_BYTES):
             target.write(piece)
             waiting += len(piece)
+            # pyarrow uploads in the background; without a limit, a slow network would fill the memory.
             if waiting >= _FLUSH_BYTES:
                 target.flush()
                 waiting = 0

@@ -33,6 +33,7 @@ def view_page(rows: Sequence[TaggedRow], title: str, about: str) -> str:
         "fine_labels": fine,
         "rows": [_row(row, *places) for row in rows],
     }
+    # The page allows only the script with this hash to run, so that no text in it can become one.
     script = _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
@@ -52,6 +53,7 @@ def _row(row: TaggedRow, labels: dict[str, int], fine: dict[str, int]) -> dict[s
     at, limit = 0, min(len(text), MAX_CHARACTERS)
 
     for entity in row.entities or ():
+        # Overlapping entities cannot be shown, nor entities beyond the cut.
         if entity.start < at or entity.end > limit:
             continue
 

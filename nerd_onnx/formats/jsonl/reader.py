@@ -184,6 +184,7 @@ class TypedLinesSource(Closing):
 
         :raises InputError: if the file changed after the first pass
         """
+        # No further than the first pass: a file that grows meanwhile is read as it was.
         for group in _groups(islice(self._stream.lines(), self.num_rows), self._options):
             rows = self._batch(group, self.rows_read)
             self.rows_read += len(group)
@@ -217,6 +218,7 @@ class TypedLinesSource(Closing):
                         maximum=MAX_MIXED_ROWS,
                     ) from err
 
+        # Without a single row that could be parsed, the keys are unknown, and the rejected rows say more.
         if parsed and not has_text:
             require_text_column(self._name, shape.fields, self._text_column)
         self._conform = any(member.only_empty_objects() for member in shape.fields.values())

@@ -64,6 +64,7 @@ class FieldShape:
         if value is None:
             return
 
+        # A rejected value must leave no trace, or it would make later good rows fail.
         before = self.kind, self.line, self.low, self.high
         try:
             self._add(value, line)
@@ -151,6 +152,7 @@ class FieldShape:
 
     def _check_range(self, line: int) -> None:
         if self.kind == "number":
+            # Mixed with fractions, whole numbers become doubles, which hold them exactly only up to 2^53.
             fits = self.low >= -_EXACT_IN_DOUBLE and self.high <= _EXACT_IN_DOUBLE
         else:
             fits = self.low >= -(1 << 63) and self.high < (1 << 63 if self.low < 0 else 1 << 64)

@@ -148,6 +148,7 @@ class JsonLinesSink:
         for line, found, why in zip(lines, values, whys, strict=True):
             members: list[Member] = list(zip(self._keys, found, strict=True))
             old = values_of(self._new_keys, line) if self._replace else {}
+            # An old reason of an earlier run is replaced, also by null.
             if self._reasons_key is not None and (why is not None or self._reasons_key.name in old):
                 members.append((self._reasons_key, [dump(why)]))
             yield from _with_members(line, members, old)
@@ -300,6 +301,7 @@ def _members(text: str) -> Iterator[tuple[str, int, int]]:
 
 def _replaced(line: bytes, places: list[tuple[int, int, str]]) -> bytes:
     text = line.decode()
+    # From the end, so that the positions of the remaining ones stay valid.
     for start, end, value in sorted(places, reverse=True):
         text = text[:start] + value + text[end:]
     return text.encode()

@@ -95,6 +95,7 @@ class ParquetSource(Closing):
             return
 
         facts = self._file.metadata.row_group(group)
+        # The metadata has only the average size of a row; _cut splits batches that turn out larger.
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
         size = max(1, min(self._options.batch_rows, self._options.batch_bytes // row_bytes))
         try:
@@ -178,6 +179,7 @@ def _open(path: str, name: str) -> pq.ParquetFile:
     try:
         opened = open_object(path) if is_uri(path) else pa.OSFile(os.fsencode(path), "rb")
         _check_footer(opened, name)
+        # pre_buffer would keep whole compressed row groups in memory.
         file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except _DAMAGE as err:
         raise InputError(
