@@ -1,15 +1,16 @@
-"""Text that is safe for a terminal."""
+"""Text that is safe to print on a terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 
-_STEERING = ("Cc", "Cf", "Zl", "Zp", "Cs")  # control and format characters (bidi overrides), line ends, lone surrogates
+# Unicode categories: control and format characters (bidi overrides too), line and paragraph ends, lone surrogates.
+_CONTROL = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
 
 def printable(text: str) -> str:
-    """Write characters that could steer a terminal as escapes: no file name or label reaches it as it is."""
-    return "".join(_escaped(c) if unicodedata.category(c) in _STEERING else c for c in text)
+    """Return a text with escapes in place of all characters that a terminal could interpret as commands."""
+    return "".join(_escaped(c) if unicodedata.category(c) in _CONTROL else c for c in text)
 
 
 def _escaped(character: str) -> str:

@@ -14,13 +14,17 @@ import click
 from click.shell_completion import CompletionItem
 
 from nerd_onnx.errors import Field, NerdError
+from nerd_onnx.formats.registry import readable_formats
 from nerd_onnx.terminal import printable
 
 _TAGGED_FILE_OPTIONS = (
     click.option("--text-column", default="text", help="Column with the texts."),
     click.option("--column", default="entities", help="Column with their entities."),
     click.option(
-        "--format", "input_format", type=click.Choice(["parquet", "jsonl"]), help="Where INPUT's name does not tell."
+        "--format",
+        "input_format",
+        type=click.Choice([known.name for known in readable_formats()]),
+        help="Where INPUT's name does not tell.",
     ),
     click.option(
         "--offset-unit",

@@ -48,6 +48,7 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
       nerd-convert tagged.parquet entities.parquet --to long --key id
     """  # noqa: D301 - the backspace tells click to keep the lines
     from nerd_onnx.convert.long import write_long
+    from nerd_onnx.formats.registry import format_named
     from nerd_onnx.formats.tagged_file import TaggedFile
     from nerd_onnx.storage.output_place import output_name
 
@@ -56,7 +57,8 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
     _check(kind, source, target, overwrite=overwrite)
     form = _long_format(source, target, options["input_format"]) if kind == "long" else None
     count = _Count()
-    with TaggedFile(source, limit=options["limit"], typed=form == "parquet", **reading(options)) as file:
+    typed = form is not None and format_named(form).has_types
+    with TaggedFile(source, limit=options["limit"], typed=typed, **reading(options)) as file:
         if form is not None:
             write_long(file, target, form, options["key"], overwrite=overwrite, on_row=count.add)
         else:

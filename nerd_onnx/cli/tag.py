@@ -15,6 +15,7 @@ from nerd_onnx.cli.common import Failure, complete_folders, run_command, setting
 from nerd_onnx.cli.messages import plan, resuming_command, summary_line
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
+from nerd_onnx.formats.registry import readable_formats, writable_formats
 from nerd_onnx.terminal import printable
 
 _JOB_OPTIONS = (
@@ -66,13 +67,13 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--format",
     "input_format",
-    type=click.Choice(["parquet", "jsonl"]),
+    type=click.Choice([known.name for known in readable_formats()]),
     help="Input format, where its name does not tell.",
 )
 @click.option(
     "--output-format",
-    type=click.Choice(["parquet", "jsonl"]),
-    help="Output format.  [default: what its name tells, else the input's]",
+    type=click.Choice([known.name for known in writable_formats()]),
+    help="Output format.  [default: text on a terminal; else what its name tells, else the input's]",
 )
 @click.option(
     "--layout",

@@ -1,1 +1,1 @@
-"""``nerd-convert``: tagged rows as the formats of other programs."""
+"""``nerd-convert``: write tagged rows in the formats of other programs."""

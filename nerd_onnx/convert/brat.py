@@ -1,4 +1,4 @@
-"""BRAT stand-off: a folder with a text and its annotations for each row, and the types for BRAT's own use."""
+"""BRAT standoff: a folder with one text file and one annotation file per row, and the configuration for BRAT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.tagged_file import TaggedEntity, TaggedRow
 
-# What some reader of lines or columns takes for the end of one; BRAT writes an entity around it as two fragments.
+# Any of these ends a line or column for some program. BRAT writes an entity with one of them as two fragments.
 _FRAGMENT = re.compile("[^\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 _NO_TYPE = re.compile(r"[^\w-]")
 
@@ -18,8 +18,8 @@ def write_brat(rows: Iterable[TaggedRow], folder: Path) -> None:
     """
     Write ``row-0000000.txt`` and ``.ann`` for each row, and ``annotation.conf``.
 
-    :param folder: exists and is empty
-    :raises InputError: when an entity is only white space
+    :param folder: an existing empty folder
+    :raises InputError: if an entity consists of line breaks only
     """
     types: set[str] = set()
     for row in rows:
@@ -31,14 +31,16 @@ def write_brat(rows: Iterable[TaggedRow], folder: Path) -> None:
             spans = _fragments(row, entity)
             places = ";".join(f"{start} {end}" for start, end in spans)
             lines.append(f"T{number}\t{kind} {places}\t{' '.join(text[start:end] for start, end in spans)}\n")
+
         stem.with_suffix(".txt").write_bytes(text.encode())
         stem.with_suffix(".ann").write_bytes("".join(lines).encode())
+
     sections = ["[entities]", *sorted(types), "", "[relations]", "", "[events]", "", "[attributes]", ""]
     (folder / "annotation.conf").write_text("\n".join(sections), "utf-8")
 
 
 def _fragments(row: TaggedRow, entity: TaggedEntity) -> list[tuple[int, int]]:
-    """Give begin and end of each part of an entity that stands in one line."""
+    """Return start and end of each part of an entity that has no line break."""
     found = [match.span() for match in _FRAGMENT.finditer(row.text or "", entity.start, entity.end)]
     if not found:
         raise InputError(
@@ -49,4 +51,5 @@ def _fragments(row: TaggedRow, entity: TaggedEntity) -> list[tuple[int, int]]:
             start=entity.start,
             end=entity.end,
         )
+
     return found

@@ -1,4 +1,4 @@
-"""CoNLL: a token a line with its tag, an empty line after each row."""
+"""CoNLL: one token per line with its tag, and an empty line after each row."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SPACE = re.compile(r"\s+")
 
 def conll(rows: Iterable[TaggedRow]) -> Iterator[bytes]:
     """
-    Yield each row as lines ``token<tab>tag``, tags in BIO: ``B-`` opens an entity, ``I-`` goes on with it.
+    Yield each row as lines ``token<tab>tag``, with BIO tags: ``B-`` starts an entity, ``I-`` continues it.
 
     A row without tokens has no lines.
 
-    :raises InputError: when entities of a row overlap, or one is only white space
+    :raises InputError: if entities of a row overlap, or one is only white space
     """
     for row in rows:
         lines = [f"{token}\t{tag}\n" for token, tag in tagged_tokens(row)]
@@ -34,6 +34,8 @@ def tagged_tokens(row: TaggedRow) -> Iterator[tuple[str, str]]:
             waiting.pop()
         tag = "O"
         if waiting and waiting[-1].start <= start:
+            # The first token of an entity has nothing but white space between itself and the start.
             prefix = "I" if text[waiting[-1].start : start].strip() else "B"
             tag = f"{prefix}-{_SPACE.sub('_', waiting[-1].label)}"
+
         yield text[start:end], tag

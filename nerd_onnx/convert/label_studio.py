@@ -1,4 +1,4 @@
-"""Label Studio: tasks with predictions, for a labeling interface whose Text is ``text`` and Labels ``label``."""
+"""Label Studio: tasks with predictions, for a labeling interface with a Text ``text`` and Labels ``label``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _MODEL_VERSION = "nerd-onnx"
 
 def label_studio(rows: Iterable[TaggedRow]) -> Iterator[dict[str, Any]]:
     """
-    Yield a task a row. Its offsets are code points, as Label Studio counts them since 2021.
+    Yield one task per row. Offsets are in code points, as in Label Studio since 2021.
 
-    The score of a prediction is the lowest of its entities, so that the least certain texts can be labeled first.
+    The score of a prediction is the lowest score of its entities, so that uncertain texts can be labeled first.
     """
     for row in rows:
         prediction: dict[str, Any] = {
@@ -44,5 +44,5 @@ def _region(text: str, number: int, entity: TaggedEntity) -> dict[str, Any]:
 
 
 def _rounded(score: float) -> float:
-    """Leave out digits that a float32 has not."""
+    """Return a score without the digits beyond the precision of float32."""
     return round(score, 7)

@@ -1,4 +1,4 @@
-"""The long layout from a file that was tagged in the nested one: a row an entity, without tagging again."""
+"""Convert a tagged file from the nested to the long layout, one row per entity, without tagging it again."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ def write_long(
     on_row: Callable[[TaggedRow], object],
 ) -> None:
     """
-    Write the entities of a file, each with the key of its row; offsets in code points.
+    Write the entities of a file, each with the key of its row; offsets are in code points.
 
     :param path: the output
-    :param key: column that is the key; None for the row's number
+    :param key: column used as the key; None for the number of the row
     :param on_row: called for each row that was read
-    :raises NerdError: when the key does not fit, or the output cannot be written
+    :raises NerdError: if there is no such key column, or the output cannot be written
     """
     layout = Layout(pa.field(file.column, _TYPE), "long", key=key)
     layout.check_names(text_column="")
     layout.check_key(file.source)
     metadata = schema_metadata(file.column, offset_unit="codepoint", **layout.facts)
+
     with open_sink(
         path,
         format=format,

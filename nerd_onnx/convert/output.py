@@ -1,10 +1,9 @@
-"""Converted files and folders: whole or not at all."""
+"""Write converted files and folders atomically."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,8 +12,8 @@ from typing import Any
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.jsonl.writer import compressor
-from nerd_onnx.formats.readers import COMPRESSIONS
-from nerd_onnx.storage.atomic_file import open_target
+from nerd_onnx.formats.registry import COMPRESSIONS
+from nerd_onnx.storage.atomic_file import open_target, temporary_path
 from nerd_onnx.storage.location import STANDARD_STREAM, bare, is_uri, local_path
 from nerd_onnx.storage.output_place import check_place, find, output_errors, output_name
 
@@ -23,9 +22,9 @@ _LINES = (".jsonl", ".ndjson")
 
 def write_pieces(path: str, pieces: Iterable[bytes], *, overwrite: bool) -> None:
     """
-    Write a file, compressed by its suffix, or standard output, piece by piece.
+    Write the pieces of a file atomically, compressed by the suffix of its name; or to standard output.
 
-    :raises OutputError: when it may not be written, or the disk refuses
+    :raises OutputError: if the output may not or cannot be written
     """
     target = open_target(path, overwrite=overwrite, spooled=True)
     try:
@@ -33,16 +32,18 @@ def write_pieces(path: str, pieces: Iterable[bytes], *, overwrite: bool) -> None
         for piece in pieces:
             with output_errors(path):
                 file.write(piece)
+
         if file is not target.file:
             with output_errors(path):
                 file.close()
+
         target.commit()
     finally:
         target.discard()
 
 
 def json_pieces(values: Iterable[dict[str, Any]], path: str) -> Iterator[bytes]:
-    """Yield objects as JSON Lines where an output's name asks for them, else as one array."""
+    """Yield objects as JSON Lines if the output's name has a suffix of JSON Lines, else as one array."""
     stem = bare(path).lower()
     for suffix in COMPRESSIONS:
         stem = stem.removesuffix(suffix)
@@ -52,20 +53,22 @@ def json_pieces(values: Iterable[dict[str, Any]], path: str) -> Iterator[bytes]:
     for value in values:
         yield (lead + json.dumps(value, ensure_ascii=False)).encode()
         lead = between
+
     yield (closing if lead != opening else "" if lines else "[]\n").encode()
 
 
 @contextmanager
 def whole_folder(path: str) -> Iterator[Path]:
     """
-    Give a folder to fill, which gets its name when the block ends well, and else is gone.
+    Write a folder atomically: yield a temporary folder, which gets its name on exit, or is deleted after an exception.
 
-    :raises OutputError: when a file or a folder that is not empty stands there, or the disk refuses
+    :raises OutputError: if a file or a folder with content has that name, or the folder cannot be written
     """
     if path == STANDARD_STREAM:
         raise OutputError(
             "BRAT output is a folder; give the name of a folder instead of -", reason="brat-needs-folder", file="-"
         )
+
     path = local_path(path)
     if is_uri(path):
         raise OutputError(
@@ -74,6 +77,7 @@ def whole_folder(path: str) -> Iterator[Path]:
             reason="brat-needs-local-folder",
             file=output_name(path),
         )
+
     final = os.path.realpath(path)
     with output_errors(path):
         if os.path.isdir(final) and os.listdir(final):  # noqa: PTH112, PTH208
@@ -82,13 +86,16 @@ def whole_folder(path: str) -> Iterator[Path]:
                 reason="folder-not-empty",
                 file=output_name(path),
             )
+
         found = find(path)
         check_place(path, None if os.path.isdir(final) else found, overwrite=False)  # noqa: PTH112
-        scratch = Path(final).with_name(f".{Path(final).name[:40]}.{secrets.token_hex(6)}.part")
+        scratch = Path(temporary_path(*os.path.split(final)))
         scratch.mkdir()
+
     try:
         with output_errors(path):
             yield scratch
+            # rename(2) replaces an empty folder, and fails if another program filled it meanwhile.
             scratch.replace(final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

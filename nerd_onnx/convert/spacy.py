@@ -1,4 +1,4 @@
-"""spaCy: a ``DocBin`` with a ``Doc`` a row, for ``spacy train`` and for reading back with any vocabulary."""
+"""spaCy: a ``DocBin`` with one ``Doc`` per row, for ``spacy train`` and for reading back with any vocabulary."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nerd_onnx.formats.tagged_file import TaggedRow
 
 def require_spacy() -> None:
     """
-    Check that spaCy is there.
+    Check that spaCy is installed.
 
-    :raises MissingExtraError: when it is not
+    :raises MissingExtraError: if it is not
     """
     try:
         import spacy.tokens  # noqa: F401
@@ -28,9 +28,9 @@ def require_spacy() -> None:
 
 def doc_bin(rows: Iterable[TaggedRow]) -> Iterator[bytes]:
     """
-    Yield the whole DocBin at the end: spaCy makes it in memory.
+    Yield the complete DocBin at the end, because spaCy builds it in memory.
 
-    :raises InputError: when entities of a row overlap, or one begins or ends in white space
+    :raises InputError: if entities of a row overlap, or one begins or ends in white space
     """
     from spacy.tokens import DocBin
     from spacy.vocab import Vocab
@@ -42,13 +42,14 @@ def doc_bin(rows: Iterable[TaggedRow]) -> Iterator[bytes]:
 
 
 def doc_of(row: TaggedRow, vocab: Any) -> Any:
-    """Make a Doc whose text is the row's, to the last space, and whose tokens are cut where entities begin and end."""
+    """Return a Doc with exactly the text of the row, and tokens split where entities begin and end."""
     from spacy.tokens import Doc
 
     check_entities(row, "spaCy's doc.ents")
     text = row.text or ""
     doc = Doc(vocab, *_words_and_spaces(text, tokens_of(text, row.entities or ())))
     spans = [doc.char_span(entity.start, entity.end, entity.label) for entity in row.entities or ()]
+
     for span, entity in zip(spans, row.entities or (), strict=True):
         if span is None:
             raise InputError(
@@ -59,23 +60,28 @@ def doc_of(row: TaggedRow, vocab: Any) -> Any:
                 start=entity.start,
                 end=entity.end,
             )
+
     doc.ents = spans
     return doc
 
 
 def _words_and_spaces(text: str, tokens: list[tuple[int, int]]) -> tuple[list[str], list[bool]]:
-    """Give words and whether a space follows each; other white space is a word of its own, as spaCy has it."""
+    """Return words, and whether a space follows each; other white space is a word of its own, as in spaCy."""
     words: list[str] = []
     spaces: list[bool] = []
     at = 0
+
     for start, end in [*tokens, (len(text), len(text))]:
         gap = text[at:start]
         if gap.startswith(" ") and words:
             spaces[-1] = True
             gap = gap[1:]
+
         for word in (gap, text[start:end]):
             if word:
                 words.append(word)
                 spaces.append(False)
+
         at = end
+
     return words, spaces

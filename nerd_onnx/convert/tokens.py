@@ -1,4 +1,4 @@
-"""Texts to tokens, for formats that know no characters: no model is asked, and every entity is whole tokens."""
+"""Split texts into tokens, for formats without character offsets. No model is needed; entities are whole tokens."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ _WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
 
 def tokens_of(text: str, entities: Sequence[TaggedEntity]) -> list[tuple[int, int]]:
     """
-    Cut a text at white space, around each sign that is no letter or digit, and where an entity begins or ends.
+    Split a text at white space, around each character that is no letter or digit, and where an entity begins or ends.
 
-    :param entities: in order of their start
-    :return: begin and end of each token, in code points; none holds white space
+    :param entities: ordered by their start
+    :return: start and end of each token, in code points; no token has white space
     """
     borders = sorted({border for entity in entities for border in (entity.start, entity.end)})
     tokens: list[tuple[int, int]] = []
     for start, end in _words(text):
+        # A border inside of a word splits it; on its edge there is nothing to split.
         inside = borders[bisect_right(borders, start) : bisect_left(borders, end)]
         tokens += pairwise([start, *inside, end])
     return tokens
@@ -33,8 +34,8 @@ def check_entities(row: TaggedRow, format_name: str) -> None:
     """
     Check that each entity of a row has tokens of its own.
 
-    :param format_name: the format that has no form for others, for the message
-    :raises InputError: when two overlap, or one is only white space
+    :param format_name: the format that cannot represent other entities, for the message
+    :raises InputError: if two entities overlap, or one is only white space
     """
     for entity in row.entities or ():
         if not (row.text or "")[entity.start : entity.end].strip():
@@ -46,6 +47,7 @@ def check_entities(row: TaggedRow, format_name: str) -> None:
                 start=entity.start,
                 end=entity.end,
             )
+
     for one, other in pairwise(row.entities or ()):
         if other.start < one.end:
             raise InputError(
@@ -59,7 +61,7 @@ def check_entities(row: TaggedRow, format_name: str) -> None:
 
 
 def _words(text: str) -> list[tuple[int, int]]:
-    """Find words and single signs; accents and vowel signs stay with the letter before them."""
+    """Return words and single other characters; accents and vowel signs stay with the letter before them."""
     words: list[tuple[int, int]] = []
     for match in _WORD_OR_SIGN.finditer(text):
         start, end = match.span()

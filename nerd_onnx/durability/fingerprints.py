@@ -27,11 +27,11 @@ def file_fingerprint(path: str) -> dict[str, Any]:
         found = find(path)
         with open_bytes(path, _END_BYTES) as file:
             digest = hashlib.sha256(file.read(_END_BYTES))
-            if found.st_size > _END_BYTES:
-                file.seek(max(_END_BYTES, found.st_size - _END_BYTES))
+            if found.size > _END_BYTES:
+                file.seek(max(_END_BYTES, found.size - _END_BYTES))
                 digest.update(file.read(_END_BYTES))
 
-        facts = {"size": found.st_size, "modification time": found.st_mtime_ns, "head and footer": digest.hexdigest()}
+        facts = {"size": found.size, "modification time": found.modified_ns, "head and footer": digest.hexdigest()}
         return {**facts, "version": version(path)} if is_uri(path) else facts
     except OSError as err:
         raise InputError(

@@ -77,7 +77,7 @@ def jobs_of(job: TagJob) -> list[TagJob]:
 def _size(path: str) -> int:
     """Tell how large an input is; of one that is gone meanwhile its worker will tell."""
     try:
-        return find(path).st_size
+        return find(path).size
     except OSError:
         return 0
 

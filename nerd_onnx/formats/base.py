@@ -1,17 +1,21 @@
-"""What passes between sources, tagger and sinks: rows in file order with their texts."""
+"""Batches of rows, and the interfaces of the readers and writers of file formats."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import pyarrow as pa
 
+if TYPE_CHECKING:
+    from nerd_onnx.formats.layouts import Layout
+
 KEYS_SHOWN = 20
 
-Format = Literal["parquet", "jsonl"]
+Format = str  # the name of one of nerd_onnx.formats.registry.FORMATS
+GROUP_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,12 @@ class ReadOptions:
     How an input is read, whatever its format.
 
     :param text_column: the column or field to tag
-    :param batch_rows: most rows in a batch
-    :param batch_bytes: about the most bytes of text, or of lines, in a batch; a larger row is a batch of its own
-    :param limit: stop after so many rows
-    :param lenient: yield rows that cannot be read as faults instead of failing on them
-    :param line_bytes: longest line of JSON Lines
+    :param batch_rows: maximum number of rows in a batch
+    :param batch_bytes: approximate maximum size of the texts (or lines) of a batch, in bytes; a larger row is a batch
+        of its own
+    :param limit: stop after this number of rows; None reads all
+    :param lenient: report rows that cannot be read as :class:`Fault` instead of raising an error
+    :param line_bytes: maximum length of a line of JSON Lines, in bytes
     """
 
     text_column: str
@@ -38,14 +43,14 @@ class ReadOptions:
 @dataclass(frozen=True)
 class Fault:
     """
-    A row that cannot be read, or not be tagged.
+    A rejected row: it cannot be read, or it cannot be tagged.
 
-    :param row: its number in its file, from 0
-    :param reason: what is wrong with it, without its place
-    :param line: its physical line, from 1, for JSON Lines
-    :param row_group: its Parquet row group
-    :param raw: its bytes where they did not parse; then the row is in no batch
-    :param index: its place in its batch, where it stands with a null text
+    :param row: number of the row in its file, from 0
+    :param reason: what is wrong with the row; the row itself is not named
+    :param line: physical line of the row, from 1; only for JSON Lines
+    :param row_group: Parquet row group of the row
+    :param raw: bytes of the row if they could not be parsed; the row is then not in the batch
+    :param index: index of the row in its batch, if the batch holds the row with a null text
     """
 
     row: int
@@ -57,7 +62,7 @@ class Fault:
 
     @property
     def place(self) -> str:
-        """Name the row for a message: its line (from 1) in JSON Lines, else its row (from 0)."""
+        """Position of the row for messages: ``line 7`` (from 1) in JSON Lines, ``row 6`` (from 0) elsewhere."""
         return f"{'row' if self.line is None else 'line'} {self.shown_number}"
 
     @property
@@ -69,17 +74,17 @@ class Fault:
 @dataclass(frozen=True)
 class RowBatch:
     """
-    Rows in file order with their texts. Either ``table`` or ``lines`` holds them whole.
+    Rows in file order with their texts. Either ``table`` or ``lines`` holds the complete rows.
 
-    :param texts: ``string`` or ``large_string``, one a row, null where there is no text. *Shape:* (rows,)
+    :param texts: ``string`` or ``large_string``, one per row, null where there is no text. *Shape:* (rows,)
     :param table: the typed columns as read, or None when rows are raw lines
     :param lines: raw JSON lines without their line feed (a carriage return stays), or None when rows are typed
     :param first_row: number of the first row in its file, from 0
     :param row_group: the Parquet row group that holds the rows; a batch never spans two
-    :param last_in_group: whether the last row read of that row group is the last row here
+    :param last_in_group: whether the batch ends with the last row of that row group that is read
     :param line_numbers: physical line of each row, from 1, for JSON Lines
-    :param row_numbers: number of each row in its file, where they are not ``first_row`` and the ones after it
-    :param faults: rows among or between these that could not be read
+    :param row_numbers: number of each row in its file; None if the rows are consecutive from ``first_row``
+    :param faults: rejected rows, both those in the batch (with a null text) and those left out of it
     """
 
     texts: pa.Array
@@ -94,21 +99,21 @@ class RowBatch:
 
     @property
     def num_rows(self) -> int:
-        """Number of rows that are here, readable or not."""
+        """Number of rows in the batch, including rejected rows that have a place in it."""
         return len(self.texts)
 
     @property
     def rows_read(self) -> int:
-        """Number of rows of the file that the batch accounts for: those here, and those that did not parse."""
+        """Number of rows of the file that were read for the batch, including those that could not be parsed."""
         return self.num_rows + sum(fault.index is None for fault in self.faults)
 
     def number(self, row: int) -> int:
-        """Give the number of a row in its file, from 0."""
+        """Return the number of a row in its file, from 0. ``row`` is the index in the batch."""
         return self.first_row + row if self.row_numbers is None else self.row_numbers[row]
 
     def only(self, numbers: Container[int]) -> RowBatch:
         """
-        Keep the rows of some numbers, and their faults.
+        Return the batch with only the rows that have one of these numbers, and their faults.
 
         :param numbers: row numbers in the file
         """
@@ -119,7 +124,7 @@ class RowBatch:
 
     def without(self, rows: Container[int]) -> RowBatch:
         """
-        Leave rows out, and all faults.
+        Return the batch without some rows and without any faults.
 
         :param rows: indices in the batch
         """
@@ -127,9 +132,9 @@ class RowBatch:
 
     def refusing(self, reasons: Mapping[int, str]) -> RowBatch:
         """
-        Take rows out that have no place in the output; they become faults with their bytes.
+        Return the batch without rows that cannot be written; each of them becomes a fault with its bytes.
 
-        :param reasons: why, by index in the batch
+        :param reasons: why the row cannot be written, by index in the batch
         """
         rows = [row for row in range(self.num_rows) if row not in reasons]
         place = {row: i for i, row in enumerate(rows)}
@@ -145,11 +150,13 @@ class RowBatch:
             )
             for row, reason in reasons.items()
         ]
+
         return self._taken(rows, faults)
 
     def _taken(self, rows: Sequence[int], faults: Sequence[Fault]) -> RowBatch:
         if len(rows) == self.num_rows:
             return replace(self, faults=tuple(faults))
+
         runs = _runs(rows)
         return replace(
             self,
@@ -162,7 +169,7 @@ class RowBatch:
         )
 
     def place(self, row: int) -> str:
-        """Name a row for a message: its line (from 1) in JSON Lines, else its row (from 0)."""
+        """Return the position of a row for messages: ``line 7`` (from 1) in JSON Lines, else ``row 6`` (from 0)."""
         return f"{'row' if self.line_numbers is None else 'line'} {self.shown_number(row)}"
 
     def shown_number(self, row: int) -> int:
@@ -171,40 +178,40 @@ class RowBatch:
 
 
 class Source(Protocol):
-    """An open input: a context manager that yields its rows once, in file order, in bounded memory."""
+    """An open input file: a context manager that yields its rows once, in file order, in bounded memory."""
 
     @property
     def path(self) -> str:
-        """The file, or ``-``."""
+        """Path or URI of the file, or ``-`` for standard input."""
 
     @property
     def schema(self) -> pa.Schema | None:
-        """Schema of typed rows; None where rows are raw lines."""
+        """Schema of typed rows; None if the rows are raw lines."""
 
     @property
     def column_names(self) -> Sequence[str]:
-        """Names of the columns, or the keys of the first rows where these are raw lines."""
+        """Names of the columns; for raw lines, the keys of the first rows."""
 
     @property
     def num_rows(self) -> int | None:
-        """Number of rows to be read, or None where only reading tells."""
+        """Number of rows that will be read, or None if it is not known before the end of the file."""
 
     @property
     def rows_read(self) -> int:
-        """Number of rows yielded so far, with those that could not be read."""
+        """Number of rows yielded so far, including those that could not be read."""
 
     @property
     def codecs(self) -> tuple[str, ...] | None:
-        """Compression of each leaf column of a Parquet file, else None."""
+        """Compression of each leaf column of a Parquet file; None for other formats."""
 
     def progress(self) -> float | None:
-        """Share of the input consumed, 0 to 1, or None when its size is unknown."""
+        """Return the share of the input that was consumed, 0 to 1, or None if its size is unknown."""
 
     def batches(self) -> Iterator[RowBatch]:
         """Yield the rows in file order, once."""
 
     def close(self) -> None:
-        """Let go of the file and of any temporary copy."""
+        """Close the file and delete any temporary copy."""
 
     def __enter__(self) -> Self: ...
 
@@ -216,11 +223,12 @@ class Source(Protocol):
 @dataclass(frozen=True)
 class Written:
     """
-    What an output holds that is on disk under its last name, or about to be.
+    Facts about a complete output, from shortly before it gets its final name.
 
-    :param rows: rows in it, as the file itself says where it does
-    :param size: bytes
-    :param identity: what it is known by when it has its name: the file's number, an object's SHA-256; 0 for a stream
+    :param rows: number of rows; for Parquet, as the file's footer says
+    :param size: size in bytes; 0 for a stream
+    :param identity: what identifies the output later: the inode of a local file, the SHA-256 of an object in remote
+        storage; 0 for a stream
     """
 
     rows: int
@@ -228,17 +236,44 @@ class Written:
     identity: int | str
 
 
+@dataclass(frozen=True)
+class WriteOptions:
+    """
+    How an output is written, whatever its format.
+
+    :param source: the input; its schema, compression and name are needed
+    :param layout: how the entities are arranged
+    :param entities_metadata: metadata about the entities column, for formats that can hold it
+    :param replace: whether an existing column with the name of a new one may be replaced, in its position
+    :param overwrite: whether an existing file may be replaced
+    :param reasons_field: name and type of the column that says why a row has no entities; None for no such column
+    :param scratch: folder for temporary files; None for the folder of the output
+    :param group_bytes: maximum size of a Parquet row group, in bytes of Arrow data
+    :param text_column: the column that was tagged
+    """
+
+    source: Source
+    layout: Layout
+    entities_metadata: Mapping[str, str]
+    replace: bool
+    overwrite: bool
+    reasons_field: pa.Field | None = None
+    scratch: str | None = None
+    group_bytes: int = GROUP_BYTES
+    text_column: str | None = None
+
+
 class Sink(Protocol):
-    """An open output: a context manager; left without an exception it commits, with one it leaves nothing."""
+    """An open output file: a context manager that commits on a normal exit and leaves no file after an exception."""
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
-        """Write rows with their entities, and why some have none, in the order of the calls."""
+        """Write rows with their entities, and the reasons why some rows have none, in the order of the calls."""
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:
-        """Tell which rows cannot be written, by index in the batch, and why; asked before they are tagged."""
+        """Return why rows cannot be written, by index in the batch; called before the rows are tagged."""
 
     def finish(self) -> Written:
-        """Write all that is left, safe on disk, but not yet under the output's name."""
+        """Write everything to disk (fsync), but do not give the output its final name yet."""
 
     def __enter__(self) -> Self: ...
 
@@ -248,7 +283,7 @@ class Sink(Protocol):
 
 
 def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:
-    """Gather rising indices into runs of neighbours: start and length of each; at least one, which may be empty."""
+    """Return ascending indices as ranges (start, length) of consecutive ones; one empty range if there are none."""
     runs: list[tuple[int, int]] = []
     for row in rows:
         if runs and sum(runs[-1]) == row:

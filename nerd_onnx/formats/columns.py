@@ -1,4 +1,4 @@
-"""Entities as an Arrow column: its type, its offset unit, its place in the schema and what the metadata says of it."""
+"""The entities column: its Arrow type, offset units, position in the schema, and metadata about it."""
 
 from __future__ import annotations
 
@@ -20,28 +20,32 @@ METADATA_PREFIX = "nerd_onnx"
 _INT32_MAX = 2**31 - 1
 _WINDOW_CHARACTERS = 1 << 20
 _SLICES_AT_ONCE = 1 << 12
-# Code points from which on a character takes one byte, or one UTF-16 unit, more.
+# From each of these code points on, a character takes one more byte (UTF-8) or one more unit (UTF-16).
 _WIDER_FROM: dict[OffsetUnit, tuple[int, ...]] = {"codepoint": (), "utf8": (0x80, 0x800, 0x10000), "utf16": (0x10000,)}
 
 Ints = npt.NDArray[np.integer[Any]]
 Int64s = npt.NDArray[np.int64]
 
 
-def entities_type(with_fine: bool) -> pa.DataType:  # noqa: FBT001 - says itself what it means
-    """Give the type of the entities column: a list of structs a row; ``fine_label`` only where the model has one."""
+def entities_type(with_fine: bool) -> pa.DataType:  # noqa: FBT001 - the name explains the flag
+    """
+    Return the Arrow type of the entities column: one list of structs per row.
+
+    :param with_fine: whether the structs have a ``fine_label``, as for models with two levels of labels
+    """
     places = [("start", pa.int32()), ("end", pa.int32())]
     labels = [(name, pa.string()) for name in (("label", "fine_label") if with_fine else ("label",))]
     entity = pa.struct([*places, *labels, ("score", pa.float32()), ("text", pa.string())])
-    return pa.list_(pa.field("element", entity))  # the name that Parquet gives to list items
+    return pa.list_(pa.field("element", entity))  # the name of list items in Parquet
 
 
 def schema_metadata(column: str, *, offset_unit: OffsetUnit, **facts: str) -> dict[str, str]:
     """
-    Give what the schema says of an entities column, as ``nerd_onnx.<column>.<fact>``.
+    Return the schema metadata about an entities column, with keys ``nerd_onnx.<column>.<fact>``.
 
     :param column: name of the column
     :param offset_unit: unit of its ``start`` and ``end``
-    :param facts: more to say: the model's hash and the like
+    :param facts: further metadata, such as the SHA-256 of the model
     """
     prefix = f"{METADATA_PREFIX}.{column}"
     return {f"{prefix}.{key}": value for key, value in {"offset_unit": offset_unit, **facts}.items()}
@@ -61,22 +65,23 @@ def entities_array(
     unit: OffsetUnit = "codepoint",
 ) -> pa.ListArray:
     """
-    Turn entities into a column. A null text gives null, a text without entities an empty list.
+    Return the entities as a list column. A null text has null, a text without entities an empty list.
 
-    :param texts: whole texts. *Shape:* (texts,)
-    :param row: text of each entity, never falling. *Shape:* (entities,), as ``start`` to ``fine``
+    :param texts: the complete texts. *Shape:* (texts,)
+    :param row: index of the text of each entity, in ascending order. *Shape:* (entities,), as ``start`` to ``fine``
     :param start: first character, in code points
     :param end: one past the last character, in code points
     :param label: index into ``labels``
-    :param score: probability
-    :param fine: index into ``fine_labels``, below 0 for none; None where the model has one level
+    :param score: probability of the entity, 0 to 1
+    :param fine: index into ``fine_labels``, negative for no fine label; None if the model has one level of labels
     :param unit: unit of the offsets in the column; its ``text`` is the same in any unit
     :return: *Shape:* (texts,)
-    :raises InputError: when offsets or texts pass what 32 bits can count
-    :raises ValueError: when entities are out of order or belong to a null text
+    :raises InputError: if offsets or the size of the texts do not fit in 32 bits
+    :raises ValueError: if entities are out of order or belong to a null text
     """
     no_text = np.fromiter((text is None for text in texts), np.bool_, len(texts))
     _check_rows(row, no_text)
+    # Rows are in ascending order, so two neighbouring bounds enclose the entities of one text.
     bounds = np.searchsorted(row, np.arange(len(texts) + 1))
     starts, ends = _in_unit(texts, bounds, start, end, unit)
     arrays = [_int32(starts), _int32(ends), _names(labels, label)]
@@ -85,15 +90,16 @@ def entities_array(
     arrays += [pa.array(score.astype(np.float32)), _slices(texts, row, start, end)]
     kind = entities_type(with_fine=fine is not None)
     entities = pa.StructArray.from_arrays(arrays, fields=list(kind.value_type))
+
     return pa.ListArray.from_arrays(pa.array(bounds.astype(np.int32)), entities, type=kind, mask=pa.array(no_text))
 
 
 def text_values(batch: pa.RecordBatch, text_column: str) -> list[str | None]:
     """
-    Take the texts out of a batch.
+    Return the texts of a batch. *Shape:* (rows,)
 
     :param text_column: a column of any string type
-    :raises InputError: when it is missing, holds no strings, or is not valid UTF-8
+    :raises InputError: if the column is missing, holds no strings, or is not valid UTF-8
     """
     column = plain_texts(batch.column(find_text_column("the batch", batch.schema, text_column)))
     invalid = first_invalid(column)
@@ -104,6 +110,7 @@ def text_values(batch: pa.RecordBatch, text_column: str) -> list[str | None]:
             row=invalid,
             column=text_column,
         )
+
     texts: list[str | None] = column.to_pylist()
     return texts
 
@@ -112,11 +119,11 @@ def add_column(
     batch: pa.RecordBatch, field: pa.Field, column: pa.Array, metadata: Mapping[str, str], *, replace: bool
 ) -> pa.RecordBatch:
     """
-    Give the same batch with a column added at the end, or put in place of the one of that name.
+    Return the batch with a column added at the end, or in the position of an existing column with the same name.
 
-    :param metadata: goes into the schema's metadata
-    :param replace: whether a column of that name may be replaced
-    :raises OutputError: when there is one and it may not
+    :param metadata: added to the schema's metadata
+    :param replace: whether an existing column with the same name may be replaced
+    :raises OutputError: if such a column exists and may not be replaced
     """
     schema, place = extended_schema(batch.schema, field, metadata, replace=replace, remedy=OTHER_ARGUMENT)
     return place_column(batch, column, schema, place)
@@ -126,10 +133,10 @@ def extended_schema(
     schema: pa.Schema, field: pa.Field, metadata: Mapping[str, str], *, replace: bool, remedy: str = OTHER_NAME
 ) -> tuple[pa.Schema, int]:
     """
-    Give a schema with the field added or replaced and the metadata joined to its own, and the field's index.
+    Return a schema with a field added or replaced and more metadata, and the index of the field.
 
-    :param remedy: what to do where the column exists, for the message
-    :raises OutputError: when the column exists and may not be replaced, or exists twice
+    :param remedy: what the user can do if the column exists, for the message
+    :raises OutputError: if the column exists and may not be replaced, or exists twice
     """
     joined = {**(schema.metadata or {}), **{key.encode(): value.encode() for key, value in metadata.items()}}
     found = schema.get_all_field_indices(field.name)
@@ -137,6 +144,7 @@ def extended_schema(
         return schema.append(field).with_metadata(joined), len(schema)
     if not replace:
         raise OutputError(column_exists("the input", field.name, remedy), reason="column-exists", column=field.name)
+
     if len(found) > 1:
         raise OutputError(
             f"{len(found)} columns are named {field.name!r}; rename all but one, or choose another name for the new "
@@ -145,26 +153,36 @@ def extended_schema(
             column=field.name,
             found=len(found),
         )
+
     return schema.set(found[0], field).with_metadata(joined), found[0]
 
 
 def place_column(batch: pa.RecordBatch, column: pa.Array, schema: pa.Schema, place: int) -> pa.RecordBatch:
-    """Put a column at its index in an extended schema."""
+    """
+    Return the batch with a column added at the end, or put in the position of an existing column.
+
+    :param schema: the schema with the field of the column, see :func:`extended_schema`
+    :param place: index of the column; the number of columns to add it at the end
+    """
     columns = list(batch.columns)
-    columns[place : place + 1] = [column]
+    if place == len(columns):
+        columns.append(column)
+    else:
+        columns[place] = column
+
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def column_exists(where: str, name: str, remedy: str = OTHER_NAME, what: str = "column") -> str:
-    """Say that the new column's name is taken, and what to do."""
+    """Return the message that the name of the new column is taken, with what the user can do."""
     return f"{where} {name_taken(name, what)}; {remedy}"
 
 
 def name_taken(name: str, what: str = "column") -> str:
     """
-    Say of some rows that the new column's name is taken.
+    Return the part of a message that says that the name of the new column is taken.
 
-    :param what: a column, or the field of lines
+    :param what: ``column``, or ``field`` for raw lines
     """
     return f"already has a {what} {name!r}"
 
@@ -180,38 +198,49 @@ def _in_unit(
     texts: Sequence[str | None], bounds: Ints, start: Ints, end: Ints, unit: OffsetUnit
 ) -> tuple[Int64s, Int64s]:
     """
-    Turn code point offsets into another unit, in time linear in the texts that have entities.
+    Convert offsets in code points to another unit, in time linear in the length of the texts with entities.
 
     :param bounds: entities of text ``i`` are ``bounds[i]:bounds[i + 1]``. *Shape:* (texts + 1,)
     """
     starts, ends = start.astype(np.int64), end.astype(np.int64)
     if unit == "codepoint":
         return starts, ends
+
     for i in np.flatnonzero(np.diff(bounds)).tolist():
         text = texts[i] or ""
+        # In ASCII, all units count the same.
         if not text.isascii():
             here = slice(bounds[i], bounds[i + 1])
             starts[here], ends[here] = (_unit_offsets(text, unit, places[here]) for places in (starts, ends))
+
     return starts, ends
 
 
 def _unit_offsets(text: str, unit: OffsetUnit, places: Int64s) -> Int64s:
     """
-    Offsets of some code points in bytes or UTF-16 units, counted in one window of the text after the other.
+    Return offsets of a text in bytes (UTF-8) or UTF-16 units.
 
-    :param places: the code points, never falling. *Shape:* (places,), as given back
+    :param places: offsets in code points, in ascending order. *Shape:* (places,), as of the result
     """
-    offsets, before = np.empty_like(places), 0
+    offsets = np.empty_like(places)
+    before = 0  # units in all windows before the current one
+
+    # One window at a time: the arrays below take 12 bytes for each character.
     for begin in range(0, len(text) + 1, _WINDOW_CHARACTERS):
         points = np.frombuffer(text[begin : begin + _WINDOW_CHARACTERS].encode("utf-32-le"), np.dtype("<u4"))
+
+        # The running sum of the widths is the offset of each character. Its first element continues from the window
+        # before, so that window[i] is the offset of the character begin + i in the whole text.
         widths = np.ones(len(points) + 1, np.int64)
         for first in _WIDER_FROM[unit]:
             widths[1:] += points >= first
         widths[0] = before
         window = np.cumsum(widths)
+
         here = slice(*np.searchsorted(places, (begin, begin + _WINDOW_CHARACTERS)))
         offsets[here] = window[places[here] - begin]
         before = window[-1]
+
     return offsets
 
 
@@ -228,17 +257,19 @@ def _int32(offsets: Int64s) -> pa.Array:
 
 
 def _names(names: Sequence[str], index: Ints) -> pa.Array:
-    """Look names up; an index below 0 gives null."""
+    """Return the name for each index; a negative index gives null. *Shape:* (entities,)"""
     return pa.array(names, pa.string()).take(pa.array(index.astype(np.int64), mask=index < 0))
 
 
 def _slices(texts: Sequence[str | None], row: Ints, start: Ints, end: Ints) -> pa.Array:
-    """Cut the entities out of their texts, some thousands at a time, as Python strings take much more."""
+    """Return the text of each entity. *Shape:* (entities,)"""
+    # A few thousand at a time: Python strings take several times the memory of the Arrow array.
     pieces = [pa.array([], pa.string())]
     for first in range(0, len(row), _SLICES_AT_ONCE):
         here = slice(first, first + _SLICES_AT_ONCE)
         places = zip(row[here].tolist(), start[here].tolist(), end[here].tolist(), strict=True)
         pieces.append(pa.array([(texts[i] or "")[begin:stop] for i, begin, stop in places], pa.string()))
+
     try:
         return pa.concat_arrays(pieces)
     except pa.ArrowInvalid as err:

@@ -1,4 +1,4 @@
-"""Where the entities of an output stand: in one column, in a column a label, or in rows of their own."""
+"""Layouts of entities in an output: one nested column, one column per label (wide), or one row per entity (long)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Int64s = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class Layout:
     """
-    The layout of an output.
+    How the entities are arranged in an output.
 
-    :param entities: name and type of the nested column, a list of entities a row
-    :param name: ``nested`` for that column, ``wide`` for a list column a label, ``long`` for a row an entity, which
-        begins with the key of the row that the entity is in
+    :param entities: name and type of the nested column, which has one list of entities per row
+    :param name: ``nested`` for one column of entities, ``wide`` for one list column per label, ``long`` for one row per
+        entity, whose first column is the key of the row that the entity was found in
     :param labels: the labels that have a column in the wide layout
-    :param prefix: stands before the names of these columns
-    :param key: the column that is the key in the long layout; None for the row's number in its file
+    :param prefix: prefix of the names of these columns
+    :param key: the column used as the key in the long layout; None for the number of the row in its file
     """
 
     entities: pa.Field
@@ -45,43 +45,46 @@ class Layout:
 
     @property
     def is_long(self) -> bool:
-        """Whether the rows of the output are entities."""
+        """Whether the output has one row per entity."""
         return self.name == "long"
 
     @property
     def key_name(self) -> str:
-        """Name of the key in the long layout."""
+        """Name of the key column in the long layout."""
         return self.key or ROW_COLUMN
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the schema's metadata says of it."""
+        """Metadata of the schema about the layout."""
         own = {"key": self.key_name} if self.is_long else {"labels": ",".join(self.labels)} if self.labels else {}
         return {"layout": self.name, **own}
 
     @property
     def fields(self) -> list[pa.Field]:
-        """The columns that are put beside those of the input; none in the long layout."""
+        """Fields of the columns that are added to those of the input; none in the long layout."""
         if self.is_long:
             return []
         if self.name == "nested":
             return [self.entities]
+
         kind = pa.list_(pa.field("element", pa.struct([part for part in self.parts if part.name != _LABEL])))
         return [pa.field(f"{self.prefix}{label}", kind) for label in self.labels]
 
     @property
     def parts(self) -> list[pa.Field]:
-        """What an entity has: start, end, label and so on."""
+        """Fields of one entity: start, end, label and so on."""
         return list(self.entities.type.value_type)
 
     def columns(self, entities: pa.ListArray) -> list[pa.Array]:
         """
-        Give the columns of :attr:`fields` for a batch.
+        Return the columns of :attr:`fields` for a batch, each of *Shape:* (rows,)
 
         :param entities: the nested column. *Shape:* (rows,)
         """
         if self.name == "nested":
             return [entities]
+
+        # Flattening drops the entities of null rows, as the bounds do, which count these rows as empty.
         flat, bounds = entities.flatten(), _bounds(entities)
         named = flat.field(_LABEL)
         return [
@@ -91,9 +94,9 @@ class Layout:
 
     def check_names(self, text_column: str) -> None:
         """
-        Check that the names of the new columns fit each other and the input.
+        Check the names of the new columns against each other and against the text column.
 
-        :raises OptionError: when they do not
+        :raises OptionError: if two names are the same
         """
         if self.is_long and self.key in [part.name for part in self.parts]:
             raise OptionError(
@@ -102,6 +105,7 @@ class Layout:
                 option="--key",
                 column=self.key or "",
             )
+
         if text_column in [field.name for field in self.fields]:
             raise OptionError(
                 f"--column: the new column cannot have the name of the text column {text_column!r}; choose another "
@@ -113,13 +117,14 @@ class Layout:
 
     def check_key(self, source: Source) -> None:
         """
-        Check that the input has the key, as far as the first rows of raw lines tell.
+        Check that the input has the key column; of raw lines only the first rows are known.
 
-        :raises InputError: when it has not, or has it twice
+        :raises InputError: if the key column is missing or occurs twice
         """
         names = list(source.column_names)
         if not self.is_long or self.key is None or names.count(self.key) == 1 or not names or source.num_rows == 0:
             return
+
         found = f"has {names.count(self.key)} columns" if self.key in names else "has no column"
         more = f" and {len(names) - KEYS_SHOWN} more" if len(names) > KEYS_SHOWN else ""
         raise InputError(
@@ -134,14 +139,14 @@ class Layout:
 
 class NewColumns:
     """
-    A schema with the entities added or replaced, nested or wide, and beside them why a row has none.
+    The input's columns with the entities added or replaced (nested or wide), and optionally a column of reasons.
 
     :param source: the schema of the rows
-    :param layout: gives the new columns
-    :param reasons: name and type of the last one; None for none
-    :param metadata: joins the schema's own
-    :param replace: whether columns of these names may be replaced, in their places
-    :raises OutputError: when one exists and may not be replaced
+    :param layout: the layout, nested or wide
+    :param reasons: name and type of the column that says why a row has no entities; None for no such column
+    :param metadata: added to the metadata of the schema
+    :param replace: whether existing columns with these names may be replaced, in their positions
+    :raises OutputError: if one exists and may not be replaced
     """
 
     def __init__(
@@ -157,17 +162,18 @@ class NewColumns:
         self.schema = source
         self._layout = layout
         self._steps: list[tuple[pa.Schema, int]] = []
+        # Each field extends the schema of the one before, so that their indices hold when they are added in this order.
         for field in [*layout.fields, *([] if reasons is None else [reasons])]:
             self._steps.append(extended_schema(self.schema, field, metadata, replace=replace))
             self.schema = self._steps[-1][0]
 
     @property
     def places(self) -> list[int]:
-        """Indices of the new columns, in the order in which they were placed."""
+        """Indices of the new columns, in the order in which they were added."""
         return [place for _, place in self._steps]
 
     def placed(self, rows: RowBatch, entities: pa.ListArray, reasons: pa.Array | None) -> pa.RecordBatch:
-        """Put the new columns into typed rows; reasons that have no column are passed over."""
+        """Return typed rows with the new columns; reasons are ignored if there is no column for them."""
         batch = rows.table
         for column, (schema, place) in zip([*self._layout.columns(entities), reasons], self._steps, strict=False):
             batch = place_column(batch, column, schema, place)
@@ -176,11 +182,11 @@ class NewColumns:
 
 class EntityRows:
     """
-    The schema of the long layout: the key and what an entity has.
+    The columns of the long layout: the key, and one column per field of an entity.
 
-    :param source: the schema of the rows
-    :param layout: gives the key and the parts of an entity
-    :param metadata: the schema's
+    :param source: the schema of the input's rows
+    :param layout: the long layout
+    :param metadata: metadata of the schema
     """
 
     places: Sequence[int] = ()
@@ -193,7 +199,7 @@ class EntityRows:
         self.source = self.schema
 
     def placed(self, rows: RowBatch, entities: pa.ListArray, _reasons: pa.Array | None) -> pa.RecordBatch:
-        """Give the entities of typed rows, each behind the key of its row. *Shape:* (entities,)"""
+        """Return one row per entity: the key of its row, and its fields. *Shape:* (entities,)"""
         row = np.repeat(np.arange(len(entities)), np.diff(_bounds(entities)))
         keys = self._keys(rows).take(pa.array(row))
         return pa.RecordBatch.from_arrays([keys, *entities.flatten().flatten()], schema=self.schema)
@@ -208,9 +214,9 @@ def typed_rows(
     layout: Layout, source: pa.Schema, reasons: pa.Field | None, metadata: Mapping[str, str], *, replace: bool
 ) -> NewColumns | EntityRows:
     """
-    Prepare to lay out typed rows.
+    Return what arranges typed rows in a layout.
 
-    :raises OutputError: when a new column exists and may not be replaced
+    :raises OutputError: if a new column exists and may not be replaced
     """
     if layout.is_long:
         return EntityRows(source, layout, metadata)
@@ -218,7 +224,7 @@ def typed_rows(
 
 
 def _bounds(entities: pa.ListArray) -> Int64s:
-    """Tell where each row's entities begin among all, and where the last one's end. *Shape:* (rows + 1,)"""
+    """Return the bounds of each row in the flat entities: row ``i`` has ``[i]:[i + 1]``. *Shape:* (rows + 1,)"""
     lengths = entities.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
@@ -226,8 +232,10 @@ def _bounds(entities: pa.ListArray) -> Int64s:
 def _of_label(
     flat: pa.StructArray, wanted: pa.BooleanArray, bounds: Int64s, no_text: pa.BooleanArray, kind: pa.DataType
 ) -> pa.ListArray:
-    """Keep the entities of one label, in the rows in which they are."""
+    """Return the list column with the entities of one label. *Shape:* (rows,)"""
+    # before[i]: how many wanted entities come before entity i. Taken at the old bounds it gives the new ones.
     before = np.concatenate([[0], np.cumsum(wanted.to_numpy(zero_copy_only=False), dtype=np.int64)])
+    # The label is the name of the column here, so the entities do not repeat it.
     kept = flat.filter(wanted)
     parts = pa.StructArray.from_arrays(
         [kept.field(part.name) for part in kind.value_type], fields=list(kind.value_type)

@@ -1,4 +1,4 @@
-"""Files to row batches: tell the format, open the reader that fits."""
+"""Detect the format of an input, and open it with the reader of that format."""
 
 from __future__ import annotations
 
@@ -6,43 +6,33 @@ from pathlib import PurePath
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import Format, ReadOptions, RowBatch, Source
-from nerd_onnx.formats.jsonl.reader import RawLinesSource, TypedLinesSource
-from nerd_onnx.formats.parquet.reader import ParquetSource
-from nerd_onnx.storage.input_stream import (
-    BYTE_ORDER_MARK,
-    GZIP_MAGIC,
-    MAX_LINE_BYTES,
-    ZSTD_MAGIC,
-    check_readable,
-    input_name,
-    read_head,
+from nerd_onnx.formats.registry import (
+    COMPRESSIONS,
+    STREAM_FORMAT,
+    format_named,
+    format_of_suffix,
+    readable_formats,
 )
+from nerd_onnx.storage.input_stream import MAX_LINE_BYTES, check_readable, input_name, read_head
 from nerd_onnx.storage.location import STANDARD_STREAM, bare
 
 __all__ = ["Format", "RowBatch", "Source", "detect_format", "format_of_name", "open_source"]
 
-PARQUET_MAGIC = b"PAR1"
-FORMATS: dict[str, Format] = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-}
-COMPRESSIONS = (".gz", ".zst")
 _TABLES_OF_TEXT = (".csv", ".tsv")
 _HEAD_BYTES = 4096
 
 
 def format_of_name(path: str) -> Format | None:
-    """Tell the format by the suffix, a compression suffix aside; None for others."""
-    found = FORMATS.get(_suffix(path))
+    """Return the format that a file name shows, also below a compression suffix; None for other names."""
+    found = format_of_suffix(_suffix(path))
     is_compressed = PurePath(bare(path)).suffix.lower() in COMPRESSIONS
-    return None if is_compressed and found != "jsonl" else found
+    if found is None or (is_compressed and not found.is_compressible):
+        return None
+    return found.name
 
 
 def _suffix(path: str) -> str:
-    """Give the last suffix of a name in lower case, the one before it where that tells a compression; or nothing."""
+    """Return the suffix of a name in lower case, without a compression suffix; empty if there is none."""
     suffixes = [suffix.lower() for suffix in PurePath(bare(path)).suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
@@ -51,18 +41,20 @@ def _suffix(path: str) -> str:
 
 def detect_format(path: str, asked: Format | None) -> Format:
     """
-    Tell an input's format: as asked, else by its suffix, else by its first bytes.
+    Return the format of an input: as asked, else by its suffix, else by its first bytes.
 
-    Standard input is JSON Lines, plain or compressed, unless it begins as Parquet does.
+    Standard input is JSON Lines, plain or compressed, unless its first bytes are those of Parquet.
 
-    :raises InputError: when the input cannot be read, or it cannot be told
+    :raises InputError: if the input cannot be read, or the format cannot be detected
     """
     if asked is not None:
         return asked
+
     check_readable(path)
     known = None if path == STANDARD_STREAM else format_of_name(path)
     if known is not None:
         return known
+
     if _suffix(path) in _TABLES_OF_TEXT:
         raise InputError(
             f"{input_name(path)}: is a CSV file by its name, and CSV cannot be read; convert it to Parquet, for "
@@ -72,16 +64,18 @@ def detect_format(path: str, asked: Format | None) -> Format:
             file=input_name(path),
             option="--format",
         )
+
     head = read_head(path, _HEAD_BYTES)
-    if head.startswith(PARQUET_MAGIC):
-        return "parquet"
-    if path == STANDARD_STREAM or head.startswith((GZIP_MAGIC, ZSTD_MAGIC)):
-        return "jsonl"
-    if head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{"):
-        return "jsonl"
+    for candidate in readable_formats():
+        if candidate.recognizes(head):
+            return candidate.name
+    if path == STANDARD_STREAM:
+        return STREAM_FORMAT.name
+
+    titles = " or ".join(candidate.title for candidate in readable_formats())
     raise InputError(
         f"{input_name(path)}: {'' if head else 'is empty, and '}neither its name nor its first bytes show whether it "
-        "is Parquet or JSON Lines; give --format",
+        f"is {titles}; give --format",
         reason="unknown-format",
         file=input_name(path),
         option="--format",
@@ -101,15 +95,17 @@ def open_source(
     line_bytes: int = MAX_LINE_BYTES,
 ) -> Source:
     """
-    Open an input of either format.
+    Open an input with the reader of its format.
 
     :param path: a file, or ``-`` for standard input
     :param format: the format, or None to detect it
-    :param typed: give JSON Lines typed columns (Parquet always has them)
-    :param text_column: this and the others are those of :class:`ReadOptions`
-    :raises InputError: when it is missing, damaged, of another kind, or without the text column
+    :param typed: read JSON Lines as typed columns (Parquet always has them)
+    :param text_column: this and the remaining parameters are those of :class:`ReadOptions`
+    :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
     options = ReadOptions(text_column, batch_rows, batch_bytes, limit, lenient, line_bytes)
-    if detect_format(path, format) == "parquet":
-        return ParquetSource(path, options, as_json=not typed)
-    return TypedLinesSource(path, options) if typed else RawLinesSource(path, options)
+    open_reader = format_named(detect_format(path, format)).open_reader
+    if open_reader is None:
+        raise ValueError(f"the format {format!r} can only be written")
+
+    return open_reader(path, options, typed)

@@ -1,4 +1,4 @@
-"""Read what nerd-tag wrote back as texts and entities, offsets in code points whatever unit the file has."""
+"""Read a file that nerd-tag wrote: texts and entities, with offsets in code points whatever unit the file has."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import METADATA_PREFIX, OffsetUnit
 from nerd_onnx.formats.jsonl.lines import parse_object
 from nerd_onnx.formats.readers import Format, Source, detect_format, open_source
+from nerd_onnx.formats.registry import format_named
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name
 
@@ -23,7 +24,7 @@ _BATCH_ROWS = 1024
 _BATCH_BYTES = 8 << 20
 _FIELDS = ("start", "end", "label")
 _OFFSET_DIGITS = 18
-# A number that is no offset may have any number of digits; int() refuses very long ones.
+# A number that is not an offset may have any number of digits, and int() refuses very long ones.
 _DECODER = json.JSONDecoder(parse_int=lambda digits: (int if len(digits) <= _OFFSET_DIGITS else float)(digits))
 
 
@@ -32,10 +33,11 @@ class TaggedEntity:
     """
     An entity of a row.
 
-    :param start: offset of its first character, in code points
-    :param end: one past its last character
-    :param fine_label: None where the file has one level
-    :param score: None where the file has none
+    :param start: offset of the first character, in code points
+    :param end: offset after the last character, in code points
+    :param label: coarse label
+    :param fine_label: None if the file has one level of labels
+    :param score: None if the file has no scores
     """
 
     start: int
@@ -50,11 +52,11 @@ class TaggedRow:
     """
     A row of a tagged file.
 
-    :param number: its number in the file, from 0
-    :param entities: in order of their start; None where the row was not tagged
+    :param number: number of the row in the file, from 0
+    :param entities: ordered by their start; None if the row was not tagged
     :param place: file and row, for messages
-    :param file: its file, for messages
-    :param shown_number: its number as messages show it
+    :param file: name of the file, for messages
+    :param shown_number: number of the row as messages show it
     """
 
     number: int
@@ -66,20 +68,20 @@ class TaggedRow:
 
     @property
     def where(self) -> dict[str, Field]:
-        """The fields of an error that say where the row is."""
+        """Fields of an error that name the file and the row."""
         return {"file": self.file, "row": self.shown_number}
 
 
 class TaggedFile(Closing):
     """
-    A file that nerd-tag wrote, as batches with their rows read back.
+    A file that nerd-tag wrote, as batches with their texts and entities.
 
-    :param column: the entities
-    :param unit: of their offsets; None for what the file says, else code points
-    :param limit: stop after so many rows
-    :param typed: give JSON Lines typed columns, as Parquet has them; lines may hold fields that no column could
-    :raises InputError: when it cannot be read, or has no such columns
-    :raises OptionError: when the file says another unit
+    :param column: the column with the entities
+    :param unit: unit of the offsets; None for the unit that the file names, or code points if it names none
+    :param limit: stop after this number of rows
+    :param typed: read JSON Lines as typed columns; fails for lines whose fields fit no common schema
+    :raises InputError: if the file cannot be read, or does not have these columns
+    :raises OptionError: if the file names another unit
     """
 
     def __init__(
@@ -100,11 +102,12 @@ class TaggedFile(Closing):
             path,
             format=self.format,
             text_column=text_column,
-            typed=typed or self.format == "parquet",
+            typed=typed or format_named(self.format).has_types,
             batch_rows=_BATCH_ROWS,
             batch_bytes=_BATCH_BYTES,
             limit=limit,
         )
+
         try:
             self._unit = _unit(self.source, path, column, unit)
             _check_column(self.source, path, column, self.format)
@@ -114,9 +117,9 @@ class TaggedFile(Closing):
 
     def batches(self) -> Iterator[tuple[RowBatch, Iterator[TaggedRow]]]:
         """
-        Yield batches, and what stands in their rows.
+        Yield each batch with its rows.
 
-        :raises InputError: when the file is damaged, or offsets are outside of their text
+        :raises InputError: if the file is damaged, or offsets are outside of their text
         """
         for batch in self.source.batches():
             texts: list[str | None] = batch.texts.to_pylist()
@@ -134,11 +137,11 @@ class TaggedFile(Closing):
 
 def tagged_rows(path: str, **options: Any) -> Iterator[TaggedRow]:
     """
-    Read a tagged file row by row.
+    Yield the rows of a tagged file.
 
     :param options: those of :class:`TaggedFile`
-    :raises InputError: when it cannot be read, has no such columns, or offsets outside of their text
-    :raises OptionError: when the file says another unit
+    :raises InputError: if the file cannot be read, does not have these columns, or has offsets outside of their text
+    :raises OptionError: if the file names another unit
     """
     with TaggedFile(path, **options) as file:
         for _, rows in file.batches():
@@ -146,10 +149,11 @@ def tagged_rows(path: str, **options: Any) -> Iterator[TaggedRow]:
 
 
 def _column_of(path: str, batch: RowBatch, column: str) -> list[Any]:
-    """Give the entities of a batch as the file has them."""
+    """Return the entities of a batch as they are in the file, one value per row."""
     if batch.table is not None:
         found: list[Any] = batch.table.column(column).to_pylist()
         return found
+
     file = input_name(path)
     lines = ((batch.shown_number(i), line) for i, line in enumerate(batch.lines or ()))
     return [parse_object(file, number, line, _DECODER, clean=True).get(column) for number, line in lines]
@@ -157,11 +161,13 @@ def _column_of(path: str, batch: RowBatch, column: str) -> list[Any]:
 
 def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]:
     """
-    Draw rows by chance from a file of any length, in the order of the file (reservoir sampling, Vitter 1985).
+    Return a random sample of the rows of a file of any length, in the order of the file.
 
-    :param count: how many, or all where there are fewer
+    Reservoir sampling: algorithm R of Vitter (1985), "Random sampling with a reservoir".
+
+    :param count: size of the sample; all rows if there are fewer
     """
-    rng = random.Random(seed)  # noqa: S311 - nothing secret
+    rng = random.Random(seed)  # noqa: S311 - not for cryptography
     kept: list[TaggedRow] = []
     for seen, row in enumerate(rows):
         if seen < count:
@@ -172,10 +178,11 @@ def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]
 
 
 def _unit(source: Source, path: str, column: str, asked: OffsetUnit | None) -> OffsetUnit:
-    """Tell the unit of the offsets: as the file says, or as asked."""
-    said = _said(source, column, "offset_unit")
+    """Return the unit of the offsets: as the file names it, else as asked, else code points."""
+    said = _metadata_value(source, column, "offset_unit")
     if not said:
         return asked or "codepoint"
+
     if said not in get_args(OffsetUnit):
         raise InputError(
             f"{input_name(path)}: the unit of its offsets is {said!r}; expected one of "
@@ -184,6 +191,7 @@ def _unit(source: Source, path: str, column: str, asked: OffsetUnit | None) -> O
             file=input_name(path),
             found=said,
         )
+
     if asked is not None and asked != said:
         raise OptionError(
             f"--offset-unit {asked}: {input_name(path)} says that its offsets are in {said}",
@@ -192,11 +200,12 @@ def _unit(source: Source, path: str, column: str, asked: OffsetUnit | None) -> O
             file=input_name(path),
             found=said,
         )
+
     return cast("OffsetUnit", said)
 
 
-def _said(source: Source, column: str, fact: str) -> str:
-    """Give what the schema's metadata says of the entities; nothing where it does not."""
+def _metadata_value(source: Source, column: str, fact: str) -> str:
+    """Return a value of the schema's metadata about the entities column; empty if there is none."""
     metadata = (source.schema.metadata or {}) if source.schema is not None else {}
     said: bytes = metadata.get(f"{METADATA_PREFIX}.{column}.{fact}".encode(), b"")
     return said.decode(errors="replace")
@@ -204,11 +213,13 @@ def _said(source: Source, column: str, fact: str) -> str:
 
 def _check_column(source: Source, path: str, column: str, format: Format) -> None:  # noqa: A002 - the option's name
     names = list(source.column_names)
-    if format == "jsonl" and (source.num_rows == 0 or not names):
-        return  # without rows, where no line could name it
+    has_types = format_named(format).has_types
+    if not has_types and (source.num_rows == 0 or not names):
+        return  # no rows, so no line could have the field
+
     if column not in names:
-        layout = _said(source, column, "layout")
-        what = "field" if format == "jsonl" else "column"
+        layout = _metadata_value(source, column, "layout")
+        what = "column" if has_types else "field"
         missing = f"{input_name(path)}: has no {what} {column!r} with entities"
         if layout in ("wide", "long"):
             raise InputError(
@@ -219,6 +230,7 @@ def _check_column(source: Source, path: str, column: str, format: Format) -> Non
                 column=column,
                 found=layout,
             )
+
         raise InputError(
             f"{missing}; the {what}s are: {', '.join(names)}. Tag the file with nerd-tag first, or give the {what} "
             "with --column",
@@ -226,9 +238,11 @@ def _check_column(source: Source, path: str, column: str, format: Format) -> Non
             file=input_name(path),
             column=column,
         )
+
     kind = source.schema.field(column).type if source.schema is not None else pa.null()
     if pa.types.is_null(kind):
-        return  # lines are looked at one by one
+        return  # raw lines are checked one by one when they are read
+
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
     fields = [inner.field(i).name for i in range(inner.num_fields)] if pa.types.is_struct(inner) else []
     if inner is kind or (not pa.types.is_null(inner) and not set(_FIELDS) <= set(fields)):
@@ -243,9 +257,10 @@ def _check_column(source: Source, path: str, column: str, format: Format) -> Non
 
 
 def _entities(row: TaggedRow, found: Any, unit: OffsetUnit) -> list[TaggedEntity] | None:
-    """Turn a row's entities into ours, and check that they lie in its text."""
+    """Return the entities of a row with offsets in code points, after checking that they are inside of its text."""
     if found is None:
         return None
+
     if not isinstance(found, list) or not all(map(_is_entity, found)):
         raise InputError(
             f"{row.place}: its entities do not have the layout that nerd-tag writes; expected a list of objects with "
@@ -253,11 +268,12 @@ def _entities(row: TaggedRow, found: Any, unit: OffsetUnit) -> list[TaggedEntity
             reason="not-entities",
             **row.where,
         )
+
     text = row.text or ""
-    place = _Places(text, unit)
+    offsets = CodePointOffsets(text, unit)
     result = []
     for one in found:
-        start, end = place.of(one["start"]), place.of(one["end"])
+        start, end = offsets.of(one["start"]), offsets.of(one["end"])
         if not 0 <= start < end <= len(text):
             raise InputError(
                 f"{row.place}: entity {one['start']}:{one['end']} is outside of its text, which has {len(text)} "
@@ -267,6 +283,7 @@ def _entities(row: TaggedRow, found: Any, unit: OffsetUnit) -> list[TaggedEntity
                 start=one["start"],
                 end=one["end"],
             )
+
         if "text" in one and one["text"] != text[start:end]:
             raise InputError(
                 f"{row.place}: entity {one['start']}:{one['end']} has the text {one['text']!r}, and the text at these "
@@ -276,13 +293,16 @@ def _entities(row: TaggedRow, found: Any, unit: OffsetUnit) -> list[TaggedEntity
                 start=one["start"],
                 end=one["end"],
             )
+
         result.append(TaggedEntity(start, end, one["label"], one.get("fine_label"), one.get("score")))
+
     return sorted(result, key=lambda entity: (entity.start, entity.end))
 
 
 def _is_entity(one: object) -> bool:
     if not isinstance(one, dict):
         return False
+
     numbers = [one.get("start"), one.get("end")]
     score, fine = one.get("score"), one.get("fine_label")
     return (
@@ -293,11 +313,11 @@ def _is_entity(one: object) -> bool:
     )
 
 
-class _Places:
+class CodePointOffsets:
     """
-    Turns offsets into code points; what lies outside of the text stays outside.
+    Converts offsets of one text to code points. An offset outside of the text stays outside.
 
-    :param text: the text, encoded once where that is needed
+    :param text: the text; encoded once, if its unit needs that
     """
 
     def __init__(self, text: str, unit: OffsetUnit) -> None:
@@ -307,9 +327,10 @@ class _Places:
         self._encoded = None if plain else text.encode(self._codec, "surrogatepass")
 
     def of(self, offset: int) -> int:
-        """Give the code points before an offset; below 0 or beyond the text where it is outside."""
+        """Return the number of code points before an offset; negative or beyond the text if the offset is outside."""
         if self._encoded is None or offset < 0:
             return offset
+
         at = offset * self._width
         if at > len(self._encoded):
             return self._length + 1

@@ -1,4 +1,4 @@
-"""Row batches to files: open the writer that fits. Outputs appear whole or not at all."""
+"""Choose the format of an output, and open it with the writer of that format. Outputs are written atomically."""
 
 from __future__ import annotations
 
@@ -8,42 +8,49 @@ from pathlib import PurePath
 import pyarrow as pa
 
 from nerd_onnx.errors import OutputError
-from nerd_onnx.formats.base import Format, Sink, Source
-from nerd_onnx.formats.jsonl.writer import JsonLinesSink
-from nerd_onnx.formats.layouts import Layout
-from nerd_onnx.formats.parquet.writer import GROUP_BYTES, ParquetSink
+from nerd_onnx.formats.base import GROUP_BYTES, Format, Sink, Source, WriteOptions
+from nerd_onnx.formats.layouts import Layout, LayoutName
 from nerd_onnx.formats.readers import format_of_name
-from nerd_onnx.storage.input_stream import input_name
+from nerd_onnx.formats.registry import format_named, writable_formats
 from nerd_onnx.storage.location import STANDARD_STREAM, bare
-from nerd_onnx.storage.output_place import check_output, output_name
+from nerd_onnx.storage.output_place import check_output, is_terminal, output_name
 
-__all__ = ["Sink", "check_output", "open_sink", "output_format"]
+__all__ = ["Sink", "check_output", "open_sink", "output_format", "terminal_format"]
 
 
 def output_format(
     path: str, asked: Format | None, source_format: Callable[[], Format], remedy: str = "give --output-format"
 ) -> Format:
     """
-    Tell an output's format: as asked, else by its suffix, else the input's.
+    Return the format of an output: as asked, else by its suffix, else the format of the input.
 
     :param path: a file, or ``-`` for standard output
     :param asked: the format the user named, if any
-    :param source_format: tells the input's; called only for standard output and for names without a suffix
-    :param remedy: what to do where it cannot be told, for the message
-    :raises OutputError: when the name has a suffix of another kind
+    :param source_format: returns the format of the input; called only for standard output and names without a suffix
+    :param remedy: what the user can do if the format cannot be chosen, for the message
+    :raises OutputError: if the name has the suffix of an unknown format
     """
     if asked is not None:
         return asked
+
     named = None if path == STANDARD_STREAM else format_of_name(path)
     if named is not None:
         return named
+
     if PurePath(bare(path)).suffix:
+        titles = " nor ".join(known.title for known in writable_formats() if known.suffixes)
         raise OutputError(
-            f"{output_name(path)}: its name shows neither Parquet nor JSON Lines; {remedy}",
+            f"{output_name(path)}: its name shows neither {titles}; {remedy}",
             reason="unknown-format",
             file=output_name(path),
         )
+
     return source_format()
+
+
+def terminal_format(path: str, layout: LayoutName) -> Format | None:
+    """Return ``text`` for a terminal, unless the layout is one that it cannot show; None for other outputs."""
+    return "text" if layout == "nested" and is_terminal(path) else None
 
 
 def open_sink(
@@ -61,39 +68,28 @@ def open_sink(
     text_column: str | None = None,
 ) -> Sink:
     """
-    Open an output of either format for the rows of a source.
+    Open an output for the rows of a source.
 
     :param path: a file, or ``-`` for standard output
     :param format: the format
-    :param source: where the rows come from; gives schema, compression and the name in messages
-    :param layout: where the entities stand
-    :param entities_metadata: joins the schema's metadata in Parquet
-    :param replace: whether a column of that name may be replaced, in its place
+    :param source: the input; its schema, compression and name are needed
+    :param layout: how the entities are arranged
+    :param entities_metadata: added to the metadata of the schema in Parquet
+    :param replace: whether an existing column with the name of a new one may be replaced, in its position
     :param overwrite: whether an existing file may be replaced
-    :param reasons_field: name and type of one more new column, which says why a row has no entities; None for none
-    :param scratch: folder for what needs a name before the output is whole; None for the output's own
-    :param group_bytes: cut Parquet row groups where they pass so many bytes
+    :param reasons_field: name and type of the column that says why a row has no entities; None for no such column
+    :param scratch: folder for temporary files; None for the folder of the output
+    :param group_bytes: maximum size of a Parquet row group, in bytes of Arrow data
     :param text_column: the column that was tagged
-    :raises OutputError: when a column or the file exists already, or the system refuses
-    :raises ValueError: when Parquet is asked for and the source gives raw lines
+    :raises OutputError: if a column or the file exists already, or the file cannot be written
+    :raises ValueError: if the format needs typed rows and the source has raw lines
     """
-    if format == "jsonl":
-        return JsonLinesSink(
-            path,
-            source_name=input_name(source.path),
-            source_schema=source.schema,
-            layout=layout,
-            replace=replace,
-            overwrite=overwrite,
-            reasons_field=reasons_field,
-            scratch=scratch,
-        )
-    if source.schema is None:
-        raise ValueError("Parquet takes typed rows; open the source with typed=True")
-    return ParquetSink(
-        path,
-        source_schema=source.schema,
-        codecs=source.codecs,
+    open_writer = format_named(format).open_writer
+    if open_writer is None:
+        raise ValueError(f"the format {format!r} can only be read")
+
+    options = WriteOptions(
+        source=source,
         layout=layout,
         entities_metadata=entities_metadata,
         replace=replace,
@@ -103,3 +99,4 @@ def open_sink(
         group_bytes=group_bytes,
         text_column=text_column,
     )
+    return open_writer(path, options)

@@ -53,7 +53,7 @@ def _fetched(uri: str) -> Path:
     """
     name = without_secrets(uri)
     try:
-        sizes = {file: find(join(uri, file)).st_size for file in _model_files(uri)}
+        sizes = {file: find(join(uri, file)).size for file in _model_files(uri)}
         if not {DESCRIPTION, "config.json"} & sizes.keys():
             raise ModelError(
                 f"{name}: no such model folder; expected a folder with ONNX, tokenizer.json and config.json",

@@ -1,4 +1,4 @@
-"""Output files that appear under their name whole or not at all."""
+"""Atomic writes: an output gets its name when it is complete, and not before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import os
 import secrets
 import shutil
-import stat
 import tempfile
 from contextlib import suppress
 from typing import IO, Protocol, cast
@@ -22,49 +21,52 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 
 
 class Target(Protocol):
-    """Where the bytes of an output go until it is committed or discarded."""
+    """An open output, until it is committed or discarded."""
 
     file: IO[bytes]
 
     def flush(self) -> tuple[int, int | str]:
-        """Bring what was written onto the disk, and give size in bytes and identity; of a stream nothing, and 0, 0."""
+        """Write everything to disk (fsync); return size in bytes and identity. A stream returns 0, 0."""
 
     def commit(self) -> None:
-        """Make the output visible, durably."""
+        """Rename the output to its final name, and write that name to disk (fsync)."""
 
     def discard(self) -> None:
-        """Leave nothing. Does nothing after a commit."""
+        """Delete the output. Does nothing after a commit."""
 
 
 def open_target(path: str, *, overwrite: bool, spooled: bool, scratch: str | None = None) -> Target:
     """
-    Open a place for the bytes of an output.
+    Open an output for writing.
 
     :param path: a file, ``-`` for standard output, a pipe or device, or a URI
     :param overwrite: whether an existing file may be replaced
     :param spooled: whether a stream gets its bytes only on commit, all at once
-    :param scratch: folder for what needs a name before it is committed; None for the output's own
-    :raises OutputError: when it may not be written
+    :param scratch: folder for temporary files; None for the folder of the output
+    :raises OutputError: if the output may not be written
     """
     with output_errors(path):
         if path == STANDARD_STREAM:
             return _Stream(path, spooled=spooled)
+
         found = find(path)
         check_place(path, found, overwrite=overwrite)
         if is_uri(path):
             return StoredFile(path, overwrite=overwrite, scratch=scratch)
-        if found is not None and not stat.S_ISREG(found.st_mode):
+        if found is not None and not found.is_file:
             return _Stream(path, spooled=spooled)
-        return _WholeFile(path, overwrite=overwrite, mode=found and stat.S_IMODE(found.st_mode), scratch=scratch)
+
+        mode = None if found is None else found.permissions
+        return _AtomicFile(path, overwrite=overwrite, mode=mode, scratch=scratch)
 
 
 def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
     """
-    Write a file, or standard output, at once.
+    Write a file atomically, or standard output.
 
     :param path: see :func:`open_target`
     :param overwrite: whether an existing file may be replaced
-    :raises OutputError: when it may not be written, or the disk refuses
+    :raises OutputError: if the output may not or cannot be written
     """
     target = open_target(path, overwrite=overwrite, spooled=True)
     try:
@@ -75,16 +77,17 @@ def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
         target.discard()
 
 
-class _WholeFile:
+class _AtomicFile:
     """
-    A file without a name, or with a temporary one where the system knows no other, until it is committed.
+    A local file that gets its name on commit.
 
-    A nameless file (Linux's ``O_TMPFILE``) leaves nothing behind however the process ends, ``kill -9`` included.
+    Before that it has no name (``O_TMPFILE`` of Linux), so nothing is left behind however the process ends, also after
+    ``kill -9``. On systems without such files it has a temporary name.
     """
 
     def __init__(self, path: str, *, overwrite: bool, mode: int | None, scratch: str | None) -> None:
         self._path = path
-        self._final = os.path.realpath(path)  # a link stays a link; what it points to is replaced
+        self._final = os.path.realpath(path)  # a symbolic link stays a link; its target is replaced
         self._folder = os.path.dirname(self._final)
         self._scratch = scratch if scratch and _same_device(scratch, self._folder) else self._folder
         self._overwrite = overwrite
@@ -94,6 +97,7 @@ class _WholeFile:
     def flush(self) -> tuple[int, int]:
         with output_errors(self._path):
             self.file.flush()
+            # Before the file is named: after a crash, the name must not lead to missing bytes.
             os.fsync(self.file.fileno())
             found = os.fstat(self.file.fileno())
             return found.st_size, found.st_ino
@@ -116,23 +120,27 @@ class _WholeFile:
         else:
             self._temporary = self._temporary_path()
             descriptor = os.open(self._temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+
         if mode is not None:
             os.fchmod(descriptor, mode)
         return os.fdopen(descriptor, "wb", _BUFFER_BYTES)
 
     def _temporary_path(self) -> str:
-        return _hidden_path(self._scratch, os.path.basename(self._final))
+        return temporary_path(self._scratch, os.path.basename(self._final))
 
     def _name(self) -> None:
-        """Give the finished file its name: never over another file unless told, even one made a moment ago."""
+        """Name the complete file. Without ``overwrite`` not even a file created a moment ago is replaced."""
         if self._overwrite:
+            # linkat(2) cannot replace a file, so the file gets a temporary name first.
             if self._temporary is None:
                 path = self._temporary_path()
                 _link_nameless(self.file.fileno(), path)
                 self._temporary = path
+
             os.replace(self._temporary, self._final)
             self._temporary = None
             return
+
         try:
             if self._temporary is None:
                 _link_nameless(self.file.fileno(), self._final)
@@ -151,11 +159,12 @@ class _WholeFile:
         except OSError as err:
             if err.errno not in _NO_LINKS:
                 raise
-            # A file system without hard links: the check and the renaming are two steps there.
+            # Without hard links, the check and the renaming are two steps: another program may come between them.
             if os.path.lexists(self._final):
                 raise FileExistsError from err
             os.rename(temporary, self._final)
             self._temporary = None
+
         self._drop_temporary()
 
     def _drop_temporary(self) -> None:
@@ -166,7 +175,7 @@ class _WholeFile:
 
 
 class _Stream:
-    """Standard output, a pipe or a device: nothing to make whole, unless spooled."""
+    """Standard output, a pipe or a device. Not atomic; if spooled, all bytes are written at the end."""
 
     def __init__(self, path: str, *, spooled: bool) -> None:
         self._path = path
@@ -188,6 +197,7 @@ class _Stream:
                 self._copy.seek(0)
                 shutil.copyfileobj(self._copy, self._stream, _BUFFER_BYTES)
                 self._copy.close()
+
             self._stream.flush()
             self._release()
 
@@ -203,7 +213,8 @@ class _Stream:
             self._stream.close()
 
 
-def _hidden_path(folder: str, name: str) -> str:
+def temporary_path(folder: str, name: str) -> str:
+    """Return an unused hidden path in a folder, for something that gets the name ``name`` when it is complete."""
     return os.path.join(folder, f".{name[:_NAME_CHARACTERS]}.{secrets.token_hex(6)}.part")
 
 
@@ -213,14 +224,17 @@ def _link_nameless(descriptor: int, path: str) -> None:
 
 
 def _can_link_nameless(folder: str) -> bool:
-    """Try on an empty file, at the start, what will be needed for the full one, at the end."""
+    """Whether a file without a name can be created in a folder and named later. Tried with an empty file."""
     if not hasattr(os, "O_TMPFILE"):
         return False
-    probe = _hidden_path(folder, "probe")
+
+    # Some file systems can create such files but not name them, and in some containers /proc is missing.
+    probe = temporary_path(folder, "probe")
     try:
         descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError:
         return False
+
     try:
         _link_nameless(descriptor, probe)
         os.unlink(probe)
@@ -228,6 +242,7 @@ def _can_link_nameless(folder: str) -> bool:
         return False
     finally:
         os.close(descriptor)
+
     return True
 
 
@@ -236,7 +251,7 @@ def _same_device(folder: str, other: str) -> bool:
 
 
 def sync_folder(folder: str) -> None:
-    """Bring a folder's names onto the disk; some file systems cannot, where the files themselves are safe by now."""
+    """Write the names in a folder to disk (fsync). Errors are ignored: some file systems do not support it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""A context manager that closes itself."""
+"""Base class of context managers that close themselves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Self
 
 
 class Closing(ABC):
-    """A context manager that closes itself, however it is left."""
+    """A context manager that calls its own ``close`` on exit, also after an exception."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is held."""
+        """Close files and release other resources."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Names that are a folder here or an id on the hub: told apart in one place, before anything is fetched."""
+"""Decide whether a name is a local folder or an id on the Hugging Face hub, before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ _NAMES: dict[Kind, tuple[str, type[NerdError]]] = {
 
 
 def is_hub_id(name: str) -> bool:
-    """Tell whether a name can be that of something on the hub: ``owner/name``, or a name alone."""
+    """Whether a name has the syntax of a hub id: ``owner/name``, or a name without owner."""
     return _ID.fullmatch(name) is not None
 
 
 class _NotThereError(LookupError):
-    """The hub knows no such model or data set."""
+    """The hub has no such model or data set."""
 
 
 def require_place(name: str, kind: Kind, option: str = "") -> None:
     """
-    Check that a name is that of a folder or file here, or of something on the hub, which is asked once and shortly.
+    Check that a local file or folder has this name, or a model or data set on the hub.
 
-    What the hub's cache holds is not asked for: it can be used without a network.
+    The hub is asked once, with a short timeout. If the local cache of the hub has the id, the hub is not asked, so
+    that it works without a network.
 
-    :param option: that gave the name, for the message
-    :raises ModelError: when a model is in neither place; it says both readings
-    :raises TrainingDataError: when a data set is
+    :param option: the option with the name, for the message
+    :raises ModelError: if a model is in neither place; the message names both
+    :raises TrainingDataError: if a data set is in neither place
     """
     if Path(name).exists():
         return
+
     what, error = _NAMES[kind]
     shown = f"{option} {name}".lstrip()
     if not is_hub_id(name):
@@ -49,6 +51,7 @@ def require_place(name: str, kind: Kind, option: str = "") -> None:
             reason="missing-folder",
             file=name,
         )
+
     try:
         if not _is_cached(name, kind):
             _looked_up(name, kind)
@@ -67,49 +70,54 @@ def require_place(name: str, kind: Kind, option: str = "") -> None:
 
 
 def is_elsewhere(name: str) -> bool:
-    """Tell whether a model's name is no folder here but ``owner/name``, which only the hub can have."""
+    """Whether the name of a model is ``owner/name`` and no local folder has it, so that only the hub can have it."""
     return not Path(name).exists() and "/" in name and is_hub_id(name)
 
 
 def has_file(name: str, file: str) -> bool:
     """
-    Tell whether a model's folder, here or on the hub, has a file. A model of which the hub's cache has something is not
-    asked for: it has what is there.
+    Whether the folder of a model, local or on the hub, has a file.
 
-    :param file: its name in that folder
-    :raises ModelError: when the hub has to be asked and cannot be
+    If the local cache of the hub has the model, only the cache is checked.
+
+    :param file: name of the file in that folder
+    :raises ModelError: if the hub has to be asked and cannot be reached
     """
     if not is_elsewhere(name):
         return (Path(name) / file).is_file()
+
     from huggingface_hub import constants, try_to_load_from_cache
 
     if _is_cached(name, "model"):
         return isinstance(try_to_load_from_cache(name, file, cache_dir=constants.HF_HUB_CACHE), str)
+
     try:
         found = _looked_up(name, "model")
     except LookupError as err:
         raise ModelError(f"{name}: as a model of the hub, {err}", reason="hub-failed", file=name) from err
+
     return any(sibling.rfilename == file for sibling in found.siblings or ())
 
 
 def _is_cached(name: str, kind: Kind) -> bool:
-    """Tell whether an earlier use left something of it here."""
+    """Whether the local cache of the hub or of the datasets package has the model or data set."""
     from huggingface_hub import constants
 
     if (Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}").is_dir():
         return True
+
     home = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME, "datasets")))
     return kind == "dataset" and home.is_dir() and _plain(name) in {_plain(place.name) for place in home.iterdir()}
 
 
 def _plain(name: str) -> str:
-    """Leave out what the datasets package puts into names of its cache: ``us/FewNERD`` is ``us___few_nerd`` there."""
+    """Return a name for comparison with the cache of the datasets package, which writes us/FewNERD as us___few_nerd."""
     return re.sub("[/_]", "", name).lower()
 
 
 def _looked_up(name: str, kind: Kind) -> Any:
     """
-    Ask the hub for what it knows of a model or data set, once and shortly.
+    Return what the hub knows about a model or data set; one request with a short timeout.
 
     :raises LookupError: with the reason, for a message
     """
@@ -120,5 +128,5 @@ def _looked_up(name: str, kind: Kind) -> Any:
         return HfApi().repo_info(name, repo_type=kind, timeout=_ASK_S)
     except RepositoryNotFoundError:
         raise _NotThereError("it does not exist, or is private (HF_TOKEN)") from None
-    except Exception as err:  # huggingface_hub and what it sends with raise many kinds
+    except Exception as err:  # huggingface_hub and its HTTP client raise errors of many classes
         raise LookupError(f"it cannot be looked up ({type(err).__name__})") from err

@@ -1,4 +1,4 @@
-"""Bytes of a file or of standard input: opened, decompressed and cut into lines, every failure named."""
+"""Open a file or standard input, decompress it and split it into lines; every failure is an InputError."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import gzip
 import io
 import os
 import shutil
-import stat
 import sys
 import tempfile
 import zlib
@@ -20,6 +19,7 @@ import zstandard
 
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.location import STANDARD_STREAM, is_uri, shown
 from nerd_onnx.storage.remote import find, open_object
 
@@ -27,39 +27,41 @@ GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINE_BYTES = 1 << 30
-MAX_ZSTD_WINDOW_BYTES = 1 << 31  # what `zstd --long=31` writes; memory is taken only by files that need it
+MAX_ZSTD_WINDOW_BYTES = 1 << 31  # as `zstd --long=31` writes; only files with such a window take the memory
 _MAGIC_BYTES = 4
 _READ_BYTES = 1 << 15
 _BUFFER_BYTES = 1 << 20
-_STORE_BUFFER_BYTES = 8 << 20  # each time it is filled is a request
+_REMOTE_BUFFER_BYTES = 8 << 20  # large, because each read is a request
 
 
 def input_name(path: str) -> str:
-    """Name an input for a message."""
+    """Return the name of an input for messages."""
     return shown(path, "standard input")
 
 
 def is_stream(path: str) -> bool:
-    """Tell whether an input can be read only once: standard input, a pipe or a device."""
-    return path == STANDARD_STREAM or not (is_uri(path) or stat.S_ISREG(_stat(path).st_mode))
+    """Whether an input can be read only once: standard input, a pipe or a device."""
+    return path == STANDARD_STREAM or not (is_uri(path) or _info(path).is_file)
 
 
 def check_readable(path: str) -> None:
     """
-    Check that an input is there and is no folder.
+    Check that an input exists, may be read, and is not a folder.
 
-    :raises InputError: when it is missing, a folder, a closed standard input, or may not be read
+    :raises InputError: if it does not, or is a closed standard input
     """
     if path == STANDARD_STREAM:
         _standard_input()
         return
-    found = _stat(path)
-    if stat.S_ISDIR(found.st_mode):
+
+    found = _info(path)
+    if found.is_folder:
         raise InputError(
             f"{input_name(path)}: is a folder; expected one Parquet or JSON Lines file",
             reason="is-folder",
             file=input_name(path),
         )
+
     if not is_uri(path) and not os.access(path, os.R_OK):
         raise InputError(
             f"{input_name(path)}: cannot be read: permission denied", reason="no-permission", file=input_name(path)
@@ -68,12 +70,16 @@ def check_readable(path: str) -> None:
 
 def read_head(path: str, size: int) -> bytes:
     """
-    Read the first bytes without consuming them: of standard input no more than are there, but at least 4.
+    Return the first bytes of an input without consuming them.
 
-    :raises InputError: when the file cannot be read, or can be read only once and is not standard input
+    Of standard input these are the bytes that have arrived already, but at least 4.
+
+    :param size: maximum number of bytes
+    :raises InputError: if the input cannot be read, or is a pipe or device other than standard input
     """
     if path == STANDARD_STREAM:
         return _head(path, _standard_input())[:size]
+
     check_readable(path)
     if is_stream(path):
         raise InputError(
@@ -82,21 +88,22 @@ def read_head(path: str, size: int) -> bytes:
             file=input_name(path),
             option="--format",
         )
+
     with open_bytes(path) as file:
         return file.read(size)
 
 
 def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
     """
-    Open an input that is not standard input.
+    Open an input other than standard input.
 
     :param path: a file, or a URI
-    :param buffer_bytes: bytes to read at once; None for as many as suit one who reads it through
-    :raises InputError: when it cannot be opened
+    :param buffer_bytes: size of a read; None for a size that suits reading the whole file
+    :raises InputError: if it cannot be opened
     """
     try:
         if is_uri(path):
-            return io.BufferedReader(open_object(path), buffer_bytes or _STORE_BUFFER_BYTES)
+            return io.BufferedReader(open_object(path), buffer_bytes or _REMOTE_BUFFER_BYTES)
         file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
     except OSError as err:
         raise InputError(
@@ -109,12 +116,12 @@ class ByteStream(Closing):
     """
     The decompressed bytes of a file or of standard input, as lines.
 
-    gzip (also of several members) and Zstandard (also of several frames) are known by their first bytes, whatever
-    the name says.
+    gzip (also with several members) and Zstandard (also with several frames) are detected by their first bytes,
+    whatever the file name is.
 
     :param path: a file, or ``-`` for standard input
-    :param line_bytes: longest line
-    :raises InputError: when it cannot be opened
+    :param line_bytes: maximum length of a line, in bytes
+    :raises InputError: if it cannot be opened
     """
 
     def __init__(self, path: str, line_bytes: int | None = None) -> None:
@@ -124,7 +131,7 @@ class ByteStream(Closing):
         self._size: int | None = None
         self._raw = _standard_input() if path == STANDARD_STREAM else open_bytes(path)
         if not is_stream(path):
-            self._size = _stat(path).st_size
+            self._size = _info(path).size
         try:
             self._reader = _decompressed(path, self._raw)
         except BaseException:
@@ -132,18 +139,18 @@ class ByteStream(Closing):
             raise
 
     def progress(self) -> float | None:
-        """Share of the file's own (compressed) bytes consumed, or None for a stream."""
+        """Return the share of the file's (compressed) bytes that was consumed, 0 to 1; None for a stream."""
         if not self._size:
             return None
         return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """
-        Yield the lines that are not blank with their physical number, from 1, without line feed.
+        Yield the lines that are not blank, each with its physical number (from 1) and without its line feed.
 
-        A byte order mark before the first line is dropped; a carriage return stays with its line.
+        A byte order mark before the first line is removed; a carriage return stays in its line.
 
-        :raises InputError: when the compressed stream is cut or damaged, or a line is too long
+        :raises InputError: if the compressed data is cut off or damaged, or a line is too long
         """
         number = 0
         while line := self._read_line(number):
@@ -161,6 +168,7 @@ class ByteStream(Closing):
 
     def _read_line(self, number: int) -> bytes:
         try:
+            # One byte more than allowed, to detect a longer line without reading it completely.
             line = self._reader.readline(self._line_bytes + 1)
         except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as err:
             raise InputError(
@@ -177,6 +185,7 @@ class ByteStream(Closing):
                 file=input_name(self.path),
                 row=number,
             ) from err
+
         if len(line) > self._line_bytes:
             raise InputError(
                 f"{input_name(self.path)}, line {number + 1}: is longer than {_size(self._line_bytes)}; expected one "
@@ -186,15 +195,16 @@ class ByteStream(Closing):
                 row=number + 1,
                 maximum=self._line_bytes,
             )
+
         return line
 
 
 class ReadableFile(Closing):
     """
-    An input that can be opened by name as often as one likes: a stream is kept in a temporary file.
+    An input that can be opened by name more than once: a stream is copied to a temporary file.
 
     :param path: a file, or ``-``
-    :raises InputError: when the temporary folder cannot hold it
+    :raises InputError: if the temporary folder cannot hold the copy
     :ivar path: the file to open
     """
 
@@ -210,9 +220,9 @@ class ReadableFile(Closing):
 
 def _spool(path: str) -> IO[bytes]:
     """
-    Copy a stream into a temporary file, deleted when closed, whose ``name`` can be opened.
+    Copy a stream into a temporary file, which has a name and is deleted when it is closed.
 
-    :raises InputError: when the temporary folder cannot hold it
+    :raises InputError: if the temporary folder cannot hold it
     """
     copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the caller closes it
     try:
@@ -231,6 +241,7 @@ def _spool(path: str) -> IO[bytes]:
     except BaseException:
         copy.close()
         raise
+
     return cast("IO[bytes]", copy)
 
 
@@ -238,7 +249,7 @@ def _size(size: int) -> str:
     return "1 GiB" if size == 1 << 30 else f"{size / 1e6:.1f} MB"
 
 
-def _stat(path: str) -> os.stat_result:
+def _info(path: str) -> FileInfo:
     try:
         return find(path)
     except FileNotFoundError as err:
@@ -261,7 +272,7 @@ def _standard_input() -> io.BufferedReader:
 
 @lru_cache(maxsize=1)
 def _with_whole_head(stdin: io.BufferedReader) -> io.BufferedReader:
-    """Give one reader for all who ask, so that bytes one of them peeked at are there for the next."""
+    """Return the same reader on each call, so that bytes which one caller peeked at are there for the next."""
     return io.BufferedReader(_WholeHead(stdin, closes=False), _BUFFER_BYTES)
 
 
@@ -279,17 +290,22 @@ def _head(path: str, reader: io.BufferedReader) -> bytes:
 
 
 def _decompressed(path: str, raw: io.BufferedReader) -> io.BufferedReader:
+    """Return the decompressed bytes of a reader; the reader itself if it is not compressed."""
+    # pyarrow.CompressedInputStream would be shorter. Tried: it reads several members or frames, and raises an error for
+    # cut streams and for other bytes after the end. But it refuses Zstandard windows over 128 MiB (`zstd --long=28` and
+    # more), and gzip files padded with zeros, which both can be read today.
     head = _head(path, raw)[:_MAGIC_BYTES]
     if head.startswith(GZIP_MAGIC):
-        # GzipFile reads as raw files do, though typing knows it only as a buffered one.
+        # GzipFile can be read like a raw file, but its type is that of a buffered one.
         return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), _BUFFER_BYTES)
+
     if head == ZSTD_MAGIC:
         return io.BufferedReader(_ZstdReader(raw), _BUFFER_BYTES)
     return raw
 
 
 class _WholeHead(io.RawIOBase):
-    """A stream whose first read gives enough to know it by, however few bytes its writer sent at once."""
+    """A stream whose first read returns enough bytes to detect its format, even if the writer sends single bytes."""
 
     def __init__(self, source: io.BufferedReader, *, closes: bool) -> None:
         self._source = source
@@ -305,6 +321,7 @@ class _WholeHead(io.RawIOBase):
         while piece and size < _MAGIC_BYTES and not self._begun:
             piece = self._read(view[size:])
             size += piece
+
         self._begun = True
         return size
 
@@ -315,13 +332,13 @@ class _WholeHead(io.RawIOBase):
 
     def _read(self, view: memoryview) -> int:
         size: int | None = self._source.readinto1(view)
-        if size is None:  # it would be taken for the end
+        if size is None:  # no bytes available yet, which the buffered reader would take for the end of the file
             raise BlockingIOError(errno.EAGAIN, "it has no more without waiting; open it in blocking mode")
         return size
 
 
 class _ZstdReader(io.RawIOBase):
-    """Frames one after another; unlike zstandard's own reader, a cut frame is an error."""
+    """Decompresses consecutive Zstandard frames; unlike in the reader of ``zstandard``, a cut frame is an error."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
@@ -337,6 +354,7 @@ class _ZstdReader(io.RawIOBase):
         while not self._ready:
             if not self._advance():
                 return 0
+
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
@@ -346,13 +364,16 @@ class _ZstdReader(io.RawIOBase):
         """Decompress the next piece of input; False at a proper end."""
         piece = self._rest or self._raw.read(_READ_BYTES)
         self._rest = b""
+
         if not piece:
             if self._frame is not None:
                 raise EOFError("the last Zstandard frame has no end")
             return False
+
         self._frame = self._frame or self._decompressor.decompressobj()
         self._ready = memoryview(self._frame.decompress(piece))
         if self._frame.eof:
             self._rest = self._frame.unused_data
             self._frame = None
+
         return True

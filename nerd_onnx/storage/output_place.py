@@ -1,11 +1,10 @@
-"""Where an output is to go: named, checked before any work, its refusals in one line each."""
+"""Check before any work that an output may be written, and turn errors of the system into one-line messages."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,24 +14,25 @@ import pyarrow as pa
 
 from nerd_onnx.errors import ExistsError, OutputError, first_line
 from nerd_onnx.storage import location, remote
+from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.location import STANDARD_STREAM, shown
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def output_name(path: str) -> str:
-    """Name an output for a message."""
+    """Return the name of an output for messages."""
     return shown(path, "standard output")
 
 
 @contextmanager
 def output_errors(path: str) -> Iterator[None]:
     """
-    Turn what the system or pyarrow refuses into one line about the output.
+    Turn errors of the system and of pyarrow into a one-line message about the output.
 
-    A closed pipe stays a ``BrokenPipeError``: its reader has seen enough, which is nobody's mistake.
+    A closed pipe stays a ``BrokenPipeError``: its reader wants no more, which is not an error.
 
-    :raises OutputError: in place of ``OSError`` and ``ArrowException``
+    :raises OutputError: instead of ``OSError`` and ``ArrowException``
     """
     try:
         yield
@@ -50,28 +50,31 @@ def check_output(input_path: str, output_path: str, overwrite: bool) -> None:  #
     """
     Check, before any work, that an output may be written.
 
-    :raises OutputError: when it is the input (through links and shell redirections too), exists and ``overwrite`` is
-        off, is a folder, its folder is missing or may not be written to, or it is a closed standard output
+    :raises OutputError: if it is the input (also through links or shell redirections), exists and may not be
+        overwritten, is a folder or a closed standard output, or if its folder is missing or not writable
     """
     with output_errors(output_path):
         if output_path == STANDARD_STREAM:
-            standard_output()  # refuses a closed one
-            found = _stream_stat(sys.stdout)
+            standard_output()  # raises an error if it is closed
+            found = _stream_info(sys.stdout)
         else:
             found = find(output_path)
-        if found is not None and not is_device(found) and _is_input(found, input_path, output_path):
+
+        # A device, such as a terminal, can be input and output at the same time.
+        if found is not None and not found.is_device and _is_input(found, input_path, output_path):
             raise OutputError(
                 f"{output_name(output_path)}: is also the input; give the output another name",
                 reason="output-is-input",
                 file=output_name(output_path),
             )
+
         if output_path != STANDARD_STREAM:
             check_place(output_path, found, overwrite=overwrite)
-            _check_store(output_path)
+            _check_remote(output_path)
 
 
 class _FullWrites(io.RawIOBase):
-    """Standard output where it has no buffer: a write there may take a part of the bytes and say so only in passing."""
+    """Standard output without a buffer, where a single write may take only a part of the bytes."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
@@ -91,9 +94,9 @@ class _FullWrites(io.RawIOBase):
 
 def standard_output() -> IO[bytes]:
     """
-    Give the bytes of standard output.
+    Return standard output as a binary file.
 
-    :raises OutputError: when it is closed
+    :raises OutputError: if it is closed
     """
     if sys.stdout is None or sys.stdout.closed:
         raise OutputError(
@@ -101,62 +104,67 @@ def standard_output() -> IO[bytes]:
             reason="closed-stream",
             file=output_name(STANDARD_STREAM),
         )
+
     stream: Any = sys.stdout.buffer
     return cast("IO[bytes]", _FullWrites(stream)) if isinstance(stream, io.RawIOBase) else stream
 
 
-def find(path: str) -> os.stat_result | None:
-    """Tell what stands at a path or URI; None where there is nothing."""
+def is_terminal(path: str) -> bool:
+    """Whether an output is standard output and that is a terminal."""
+    stream = sys.stdout
+    return path == STANDARD_STREAM and stream is not None and not stream.closed and stream.isatty()
+
+
+def find(path: str) -> FileInfo | None:
+    """Return facts about the file or folder at a path or URI; None if nothing exists there."""
     try:
         return remote.find(path)
     except FileNotFoundError:
         return None
 
 
-def _stream_stat(stream: TextIO | None) -> os.stat_result | None:
-    """Tell what file a standard stream is; None where it is closed or was put in place by the program."""
+def _stream_info(stream: TextIO | None) -> FileInfo | None:
+    """Return what a standard stream is connected to; None if it is closed or not a file of the system."""
     if stream is None or stream.closed:
         return None
     with suppress(OSError):
-        return os.fstat(stream.fileno())
+        return FileInfo.of_stat(os.fstat(stream.fileno()))
     return None
 
 
-def _is_input(found: os.stat_result, input_path: str, output_path: str) -> bool:
+def _is_input(found: FileInfo, input_path: str, output_path: str) -> bool:
     if location.is_uri(input_path) or location.is_uri(output_path):
         return location.same(input_path, output_path)
-    with suppress(OSError):  # what is wrong with the input is said when it is opened
-        source = _stream_stat(sys.stdin) if input_path == STANDARD_STREAM else os.stat(input_path)
-        return source is not None and os.path.samestat(source, found)
+    with suppress(OSError):  # errors of the input are reported when it is opened
+        source = _stream_info(sys.stdin) if input_path == STANDARD_STREAM else remote.find(input_path)
+        return source is not None and found.is_same_file(source)
     return False
 
 
-def is_device(found: os.stat_result) -> bool:
-    """Tell a pipe or device: neither file nor folder."""
-    return not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode)
-
-
-def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> None:
+def check_place(path: str, found: FileInfo | None, *, overwrite: bool) -> None:
     """
-    Check that a file may be made, or replaced, at a path.
+    Check that a file may be created, or replaced, at a path.
 
-    :param found: what stands there
-    :raises ExistsError: when a file is there, and ``overwrite`` is off
-    :raises OutputError: when it may not for another reason
+    :param found: facts about the existing file or folder; None if there is none
+    :raises ExistsError: if a file exists and may not be overwritten
+    :raises OutputError: if the file may not be written for another reason
     """
     name = output_name(path)
-    if found is not None and stat.S_ISDIR(found.st_mode):
+    if found is not None and found.is_folder:
         raise OutputError(f"{name}: is a folder; give a file name", reason="is-folder", file=name)
-    if found is not None and is_device(found):
+    if found is not None and found.is_device:
         return
+
     if found is not None and not overwrite:
         raise ExistsError(
             f"{name}: already exists; give another name, or replace it with --overwrite",
             reason="output-exists",
             file=name,
         )
+
     if location.is_uri(path):
         return
+
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise OutputError(
@@ -165,6 +173,7 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
             file=name,
             folder=output_name(folder),
         )
+
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(
             f"{name}: no permission to write into the folder {output_name(folder)}",
@@ -176,23 +185,24 @@ def check_place(path: str, found: os.stat_result | None, *, overwrite: bool) -> 
 
 def make_folder_for(path: str) -> None:
     """
-    Make the folder that an output is to lie in; stores have none.
+    Create the folder of an output, if it is a local file: remote storage needs no folders.
 
-    :raises OutputError: when the system refuses
+    :raises OutputError: if the folder cannot be created
     """
     if not location.is_uri(path):
         with output_errors(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
 
 
-def _check_store(uri: str) -> None:
-    """Check that a store takes files; where the output is here, there is nothing to check."""
+def _check_remote(uri: str) -> None:
+    """Check that remote storage can be written to and has the bucket. Local outputs pass."""
     if not remote.is_writable(uri):
         raise OutputError(
             f"{output_name(uri)}: this remote storage is read-only; write to a file, or to other remote storage",
             reason="read-only-storage",
             file=output_name(uri),
         )
+
     if location.is_uri(uri) and not remote.has_bucket(uri):
         raise OutputError(
             f"{output_name(uri)}: the bucket does not exist; create it first",
@@ -206,12 +216,14 @@ def _refusal(name: str, err: OSError) -> OutputError:
         return OutputError(
             f"{name}: the disk is full; free some space, or write to another place", reason="disk-full", file=name
         )
+
     if err.errno == errno.EFBIG:
         return OutputError(
             f"{name}: is larger than a file may be here; raise the limit (ulimit -f), or write to another place",
             reason="file-too-large",
             file=name,
         )
+
     return OutputError(
         f"{name}: cannot be written: {err.strerror or first_line(err)}", reason="cannot-write", file=name
     )

@@ -1,23 +1,24 @@
-"""Files of stores, named by URI: ``s3://``, ``gs://``, ``hf://`` and whatever else pyarrow or fsspec opens."""
+"""Files in remote storage, named by URI: ``s3://``, ``gs://``, ``hf://`` and others that pyarrow or fsspec opens."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
-import stat as modes
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from nerd_onnx.errors import NerdError, StoreError, first_line
+from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.location import bare, is_uri, query_of, without_password, without_secrets
 
-_BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")  # pyarrow's own; what follows the bucket is a key, taken as it stands
-_EXTRA_SCHEMES = ("hf", "http", "https")  # whose packages come with the extra [stores]
-_UNREACHABLE = ("ConnectionError", "Timeout", "TransportError")  # of Python, requests and httpx
+# Schemes of pyarrow itself. What follows the bucket is the key; it is not percent-decoded.
+_BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")
+_EXTRA_SCHEMES = ("hf", "http", "https")  # their packages are in the extra [stores]
+_UNREACHABLE = ("ConnectionError", "Timeout", "TransportError")  # class names in Python, requests and httpx
 _HADOOP = ("hdfs", "viewfs")
 _READ_ONLY = ("http://", "https://")
 _VERSIONS = ("etag", "generation", "version_id", "blob_id", "mtime", "last_modified", "created")
@@ -25,12 +26,13 @@ _VERSIONS = ("etag", "generation", "version_id", "blob_id", "mtime", "last_modif
 
 def exists(path: str) -> bool:
     """
-    Tell whether there is something at a path or URI.
+    Whether a file or folder exists at a path or URI.
 
-    :raises StoreError: when a store cannot tell
+    :raises StoreError: if remote storage cannot be read
     """
     if not is_uri(path):
         return os.path.lexists(path)
+
     try:
         find(path)
     except FileNotFoundError:
@@ -40,31 +42,35 @@ def exists(path: str) -> bool:
 
 def is_folder(path: str) -> bool:
     """
-    Tell whether there is a folder at a path or URI.
+    Whether a folder exists at a path or URI.
 
-    :raises StoreError: when a store cannot tell
+    :raises StoreError: if remote storage cannot be read
     """
     if not is_uri(path):
         return os.path.isdir(path)
+
     try:
-        return modes.S_ISDIR(find(path).st_mode)
+        return find(path).is_folder
     except FileNotFoundError:
         return False
 
 
-def find(path: str) -> os.stat_result:
+def find(path: str) -> FileInfo:
     """
-    Tell what stands at a path or URI, as the system tells it of files.
+    Return facts about the file or folder at a path or URI.
 
-    :raises FileNotFoundError: when there is nothing
-    :raises StoreError: when a store cannot tell
+    :raises FileNotFoundError: if nothing exists there
+    :raises StoreError: if remote storage cannot be read
     """
     if not is_uri(path):
-        return os.stat(path)
-    with _store_errors(path):
+        return FileInfo.of_stat(os.stat(path))
+
+    with _remote_errors(path):
         found = Place.of(path).facts()
     if found.type.name == "NotFound":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    # Some HTTP servers send no length, and without it a file cannot be read from its end, as Parquet must.
     if found.is_file and found.size is None:
         raise StoreError(
             f"{without_secrets(path)}: the server does not report the size of the file; download it, and give the "
@@ -72,19 +78,19 @@ def find(path: str) -> os.stat_result:
             reason="unknown-size",
             file=without_secrets(path),
         )
-    mode = modes.S_IFDIR if found.type.name == "Directory" else modes.S_IFREG
-    times_ns = dict.fromkeys(("st_atime_ns", "st_mtime_ns", "st_ctime_ns"), found.mtime_ns or 0)
-    return os.stat_result((mode, 0, 0, 0, 0, 0, found.size or 0, 0, 0, 0), times_ns)
+
+    kind: Literal["file", "folder"] = "folder" if found.type.name == "Directory" else "file"
+    return FileInfo(kind, size=found.size or 0, modified_ns=found.mtime_ns or 0)
 
 
 def is_writable(uri: str) -> bool:
-    """Tell whether a store takes files at all."""
+    """Whether remote storage of this kind can be written to at all."""
     return not uri.lower().startswith(_READ_ONLY)
 
 
 def has_bucket(uri: str) -> bool:
-    """Tell whether the bucket of a URI is there; where the store does not say, writing will."""
-    with suppress(StoreError), _store_errors(uri):
+    """Whether the bucket of a URI exists. True if that cannot be checked: writing will then fail with the reason."""
+    with suppress(StoreError), _remote_errors(uri):
         place = Place.of(uri)
         return not place.root or place.filesystem.get_file_info(place.root).type.name != "NotFound"
     return True
@@ -92,25 +98,25 @@ def has_bucket(uri: str) -> bool:
 
 def version(uri: str) -> str | None:
     """
-    Give what changes with an object's content, where its store tells: an ETag, a generation, a time.
+    Return a value that changes with the content of an object: an ETag, a generation or a time; None if there is none.
 
-    :raises StoreError: when a store cannot tell
+    :raises StoreError: if remote storage cannot be read
     """
-    with _store_errors(uri):
+    with _remote_errors(uri):
         told = {name.lower(): value for name, value in Place.of(uri).metadata().items()}
     return next((str(told[name]) for name in _VERSIONS if told.get(name) is not None), None)
 
 
 def files_below(uri: str, *, deep: bool = True) -> list[str]:
     """
-    List the files of a folder by their names below it, in order; of one that is not there, none.
+    Return the files in a folder, as sorted names relative to it; empty if there is no such folder.
 
-    :param deep: those of its folders too
-    :raises StoreError: when the store cannot tell
+    :param deep: whether to include the files of its subfolders
+    :raises StoreError: if remote storage cannot be read
     """
     from pyarrow.fs import FileSelector
 
-    with _store_errors(uri):
+    with _remote_errors(uri):
         place = Place.of(uri)
         found = place.filesystem.get_file_info(FileSelector(place.path, allow_not_found=True, recursive=deep))
         return sorted(place.name_of(info.path) for info in found if info.is_file)
@@ -118,16 +124,16 @@ def files_below(uri: str, *, deep: bool = True) -> list[str]:
 
 def open_object(uri: str) -> io.RawIOBase:
     """
-    Open a file of a store, to be read at any place.
+    Open a file in remote storage; the reader can seek.
 
-    :raises FileNotFoundError: when it is not there
-    :raises StoreError: when it cannot be read, here and later
+    :raises FileNotFoundError: if it does not exist
+    :raises StoreError: if it cannot be read, now or later
     """
     return _Object(uri)
 
 
 def cache_folder(kind: str) -> str:
-    """Name the user's local folder for what belongs to stores."""
+    """Return the user's local folder for one kind of data about remote storage: ``models``, ``work``."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(cache, "nerd-onnx", kind)
 
@@ -135,11 +141,11 @@ def cache_folder(kind: str) -> str:
 @dataclass(frozen=True)
 class Place:
     """
-    A place in a store.
+    A path in remote storage.
 
-    :param filesystem: pyarrow's view of the store
-    :param path: its path there
-    :param root: bucket or container; empty where there is none
+    :param filesystem: the remote storage as a file system of pyarrow
+    :param path: path in that file system
+    :param root: bucket or container; empty if there is none
     """
 
     filesystem: Any
@@ -148,32 +154,36 @@ class Place:
 
     @classmethod
     def of(cls, uri: str) -> Place:
-        """Find the store of a URI: one of pyarrow's own, else one of fsspec's."""
+        """Return the place of a URI, in a file system of pyarrow itself or else of fsspec."""
         scheme = uri.partition("://")[0].lower()
         if scheme in _HADOOP:
             return cls(*_arrow_filesystem(uri))
         if scheme not in _BUCKETS:
             return cls(*_fsspec_filesystem(uri))
+
+        # Only the bucket goes through from_uri, which would decode % in keys; S3 allows it in them.
         bucket, _, key = bare(uri).partition("://")[2].partition("/")
         filesystem, root = _arrow_filesystem(f"{scheme}://{bucket}{query_of(uri)}")
         root = root.strip("/")
+
         return cls(filesystem, "/".join(part for part in (root, key.strip("/")) if part), root)
 
     def facts(self) -> Any:
-        """Give kind, size and time of what is there now, as pyarrow's ``FileInfo``."""
+        """Return type, size and time of the file or folder as it is now, as a ``FileInfo`` of pyarrow."""
+        # fsspec caches listings, and would not see what another program wrote meanwhile.
         if self._fsspec is not None:
             self._fsspec.invalidate_cache()
         return self.filesystem.get_file_info(self.path)
 
     def metadata(self) -> dict[str, Any]:
-        """Give what the store says of a file."""
+        """Return the metadata that remote storage has about a file."""
         if self._fsspec is not None:
             return dict(self._fsspec.info(self.path))
         with self.filesystem.open_input_file(self.path) as file:
             return {name: value.decode(errors="replace") for name, value in (file.metadata() or {}).items()}
 
     def name_of(self, path: str) -> str:
-        """Name a path by what stands below this one."""
+        """Return a path of the same file system relative to this one."""
         return path.strip("/").removeprefix(self.path.strip("/")).lstrip("/")
 
     @property
@@ -184,7 +194,7 @@ class Place:
 
 @lru_cache
 def _arrow_filesystem(uri: str) -> tuple[Any, str]:
-    """Open a store once for all its files."""
+    """Open a file system once for all its files."""
     from pyarrow.fs import FileSystem
 
     filesystem, path = FileSystem.from_uri(uri)
@@ -207,12 +217,13 @@ def _fsspec_filesystem(uri: str) -> tuple[Any, str]:
             file=without_secrets(uri),
             scheme=scheme,
         ) from err
+
     return PyFileSystem(FSSpecHandler(filesystem)), path
 
 
 @contextmanager
-def _store_errors(uri: str) -> Iterator[None]:
-    """Turn what the libraries of stores raise, each its own, into one line about a URI."""
+def _remote_errors(uri: str) -> Iterator[None]:
+    """Turn the errors of the libraries for remote storage into a one-line message about a URI."""
     try:
         yield
     except (FileNotFoundError, NerdError):
@@ -228,11 +239,11 @@ def _store_errors(uri: str) -> Iterator[None]:
 
 
 class _Object(io.RawIOBase):
-    """An open file of a store; what it raises, pyarrow passes on as it is."""
+    """An open file in remote storage. pyarrow passes its exceptions on unchanged."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        with _store_errors(uri):
+        with _remote_errors(uri):
             place = Place.of(uri)
             self._file = place.filesystem.open_input_file(place.path)
 
@@ -246,11 +257,11 @@ class _Object(io.RawIOBase):
         return int(self._file.tell())
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with _store_errors(self._uri):
+        with _remote_errors(self._uri):
             return int(self._file.seek(offset, whence))
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
-        with _store_errors(self._uri):
+        with _remote_errors(self._uri):
             return int(self._file.readinto(buffer))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Outputs in stores: made here, and there under their name whole or not at all."""
+"""Outputs in remote storage: written to a local file first, then uploaded atomically."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from nerd_onnx.storage.remote import Place, exists
 
 _WRITE_BYTES = 8 << 20
 _WITHOUT_FOLDERS = ("gcs", "abfs")
-_FLUSH_BYTES = 64 << 20  # what may wait in memory for a slow network
+_FLUSH_BYTES = 64 << 20  # maximum that waits in memory for a slow network
 
 
 class StoredFile:
     """
-    A file of the work folder, without a name, that is uploaded when it is committed.
+    A local file without a name that is uploaded when it is committed.
 
-    :param uri: where to
+    :param uri: URI of the upload
     :param overwrite: whether an existing object may be replaced
-    :param scratch: the work folder; None for the temporary one
+    :param scratch: folder of the local file; None for the system's folder of temporary files
     """
 
     def __init__(self, uri: str, *, overwrite: bool, scratch: str | None) -> None:
@@ -34,7 +34,7 @@ class StoredFile:
         self.file = cast("IO[bytes]", tempfile.TemporaryFile(prefix="nerd-", dir=scratch))  # noqa: SIM115
 
     def flush(self) -> tuple[int, str]:
-        """Bring what was written onto the disk here, and give size in bytes and SHA-256."""
+        """Write everything to the local disk (fsync); return size in bytes and SHA-256."""
         with output_errors(self._uri):
             self.file.flush()
             os.fsync(self.file.fileno())
@@ -43,44 +43,47 @@ class StoredFile:
             return os.fstat(self.file.fileno()).st_size, digest
 
     def commit(self) -> None:
-        """Upload it."""
+        """Upload the file."""
         with output_errors(self._uri):
             self.file.flush()
+            # Checked again, because the run may have taken hours. Two runs that end at once can still collide.
             if not self._overwrite and exists(self._uri):
                 raise OutputError(
                     f"{output_name(self._uri)}: another program created it during the run; it was not overwritten",
                     reason="exists-elsewhere",
                     file=output_name(self._uri),
                 )
+
             self.file.seek(0)
             _upload(self.file, self._uri)
+
         self.file.close()
 
     def discard(self) -> None:
-        """Leave nothing. Does nothing after a commit."""
+        """Delete the local file. Does nothing after a commit."""
         with suppress(OSError):
             self.file.close()
 
 
 def holds(uri: str, digest: str) -> bool:
-    """Tell whether an object has a content, by its SHA-256."""
+    """Whether the content of an object has this SHA-256."""
     with open_bytes(uri) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == digest
 
 
 def _upload(file: IO[bytes], uri: str) -> None:
     """
-    Copy a file into a store. Its name appears there when all of it has arrived.
+    Upload a file. Its name exists when all of its bytes have arrived.
 
-    S3 shows an object when its upload is completed. Elsewhere it is written under a hidden name, and moved.
+    S3 shows an object only when its upload is complete. Elsewhere it is written under a hidden name and then moved.
 
-    :raises OutputError: when the store refuses
+    :raises OutputError: if remote storage reports an error
     """
     try:
         _send(file, Place.of(uri))
     except (OSError, NerdError):
         raise
-    except Exception as err:  # of several libraries
+    except Exception as err:  # several libraries, each with its own errors
         raise OutputError(
             f"{output_name(uri)}: cannot be written: {first_line(err)}", reason="cannot-write", file=output_name(uri)
         ) from err
@@ -91,6 +94,7 @@ def _send(file: IO[bytes], place: Place) -> None:
     if filesystem.type_name == "s3":
         _copy(file, filesystem, place.path)
         return
+
     folder, slash, name = place.path.rpartition("/")
     part = f"{folder}{slash}.{name}.nerd-part"
     if filesystem.type_name not in _WITHOUT_FOLDERS:
@@ -105,15 +109,18 @@ def _send(file: IO[bytes], place: Place) -> None:
 
 
 def _copy(file: IO[bytes], filesystem: Any, path: str) -> None:
-    target = filesystem.open_output_stream(path, compression=None)  # else a name with .gz is compressed again
+    # By default pyarrow would compress a file named .gz again.
+    target = filesystem.open_output_stream(path, compression=None)
     waiting = 0
     try:
         while piece := file.read(_WRITE_BYTES):
             target.write(piece)
             waiting += len(piece)
+            # pyarrow uploads in the background; without a limit, a slow network would fill the memory.
             if waiting >= _FLUSH_BYTES:
                 target.flush()
                 waiting = 0
+
         target.close()
     except BaseException:
         _give_up(target)
@@ -122,8 +129,9 @@ def _copy(file: IO[bytes], filesystem: Any, path: str) -> None:
 
 def _give_up(target: Any) -> None:
     """
-    Let a stream never be dropped: pyarrow would complete its upload then, and knows no way to abort one.
+    Keep a stream alive until the process ends: pyarrow would complete its upload on deletion, and has no way to abort.
 
-    A reference of our own would be dropped when the process ends, where pyarrow waits for what no longer comes.
+    The reference count is raised because an ordinary reference would be dropped when the process ends, where pyarrow
+    would wait for bytes that no longer come.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(target))

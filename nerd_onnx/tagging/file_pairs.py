@@ -11,7 +11,8 @@ from itertools import takewhile
 
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import Format
-from nerd_onnx.formats.readers import COMPRESSIONS, FORMATS, format_of_name
+from nerd_onnx.formats.readers import format_of_name
+from nerd_onnx.formats.registry import all_suffixes
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import STANDARD_STREAM, bare, base_name, is_uri, join, query_of
 from nerd_onnx.storage.output_place import output_name
@@ -215,7 +216,7 @@ def _with_suffix(name: str, suffix: str | None) -> str:
     if suffix is None:
         return name
 
-    stem, known = name, (*COMPRESSIONS, *FORMATS)
+    stem, known = name, all_suffixes()
     while (last := os.path.splitext(stem)[1]).lower() in known:
         stem = stem[: -len(last)]
     return stem + suffix

@@ -15,7 +15,7 @@ from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.formats.readers import format_of_name
 from nerd_onnx.storage.input_stream import input_name, open_bytes
 from nerd_onnx.storage.location import STANDARD_STREAM, is_uri
-from nerd_onnx.storage.output_place import find, is_device, output_errors, output_name
+from nerd_onnx.storage.output_place import find, output_errors, output_name
 from nerd_onnx.storage.uploads import holds
 from nerd_onnx.tagging.file_pairs import FilePair
 
@@ -30,7 +30,7 @@ def is_file(path: str) -> bool:
         return is_uri(path)
     with suppress(OSError):
         found = find(path)
-        return found is None or not is_device(found)
+        return found is None or not found.is_device
     return True
 
 
@@ -43,10 +43,10 @@ def was_committed(path: str, commit: Event | None) -> bool:
     """
     with output_errors(path):
         found = find(path)
-    if commit is None or found is None or found.st_size != commit["size"]:
+    if commit is None or found is None or found.size != commit["size"]:
         return False
 
-    return holds(path, commit["identity"]) if is_uri(path) else found.st_ino == commit["identity"]
+    return holds(path, commit["identity"]) if is_uri(path) else found.inode == commit["identity"]
 
 
 def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
@@ -136,4 +136,4 @@ def _is_older(pair: FilePair) -> bool:
 
     # Remote storage reports times in whole seconds.
     unit = _SECOND if is_uri(pair.output) or is_uri(pair.input) else 1
-    return made.st_mtime_ns // unit < read.st_mtime_ns // unit
+    return made.modified_ns // unit < read.modified_ns // unit

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nerd_onnx.errors import OptionError, OutputError
-from nerd_onnx.formats.parquet.writer import GROUP_BYTES
+from nerd_onnx.formats.base import GROUP_BYTES
 from nerd_onnx.storage.input_stream import MAX_LINE_BYTES
 
 BATCH_BYTES = 1 << 19

@@ -11,6 +11,7 @@ import pyarrow as pa
 from nerd_onnx.durability.results import ResultLog, Results, results_mismatch
 from nerd_onnx.formats.base import RowBatch, Sink
 from nerd_onnx.formats.readers import Source, detect_format, open_source
+from nerd_onnx.formats.registry import format_named
 from nerd_onnx.formats.writers import open_sink
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.tagger import Tagger
@@ -31,7 +32,7 @@ def open_pair_source(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
         pair.input,
         format=job.input_format,
         text_column=plan.tagger.options.text_column,
-        typed=written == "parquet",
+        typed=format_named(written).has_types,
         batch_rows=plan.batch_rows,
         batch_bytes=plan.limits.batch,
         line_bytes=plan.limits.line,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.readers import detect_format
-from nerd_onnx.formats.writers import output_format
+from nerd_onnx.formats.writers import output_format, terminal_format
 from nerd_onnx.options import TagOptions
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
@@ -127,5 +127,6 @@ class Plan:
 
 
 def output_format_of(job: TagJob, pair: FilePair) -> Format:
-    """Return an output's format: as asked, else by its name, else its input's."""
-    return output_format(pair.output, job.output_format, lambda: detect_format(pair.input, job.input_format))
+    """Return an output's format: as asked, else ``text`` for a terminal, else by its name, else its input's."""
+    asked = job.output_format or terminal_format(pair.output, job.layout)
+    return output_format(pair.output, asked, lambda: detect_format(pair.input, job.input_format))

@@ -1,4 +1,4 @@
-"""Tagged rows to one self-contained page: nothing is fetched, and text stays text."""
+"""Write tagged rows as one self-contained HTML page. It loads nothing, and text in it is never markup."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 from nerd_onnx.formats.tagged_file import TaggedRow
 from nerd_onnx.terminal import printable
 
-MOST_CHARACTERS = 20_000  # of a row; a novel would stop the page
+MAX_CHARACTERS = 20_000  # per row; the text of a novel would make the page unusable
 
 
 def view_page(rows: Sequence[TaggedRow], title: str, about: str) -> str:
     """
-    Make the page.
+    Return the page as HTML.
 
-    :param title: what is shown, such as the file's name
-    :param about: a sentence on where the rows come from
+    :param title: title of the page, such as the name of the file
+    :param about: a sentence that says where the rows come from
     """
     labels = sorted({entity.label for row in rows for entity in row.entities or ()})
     fine = sorted({entity.fine_label for row in rows for entity in row.entities or () if entity.fine_label})
@@ -33,8 +33,10 @@ def view_page(rows: Sequence[TaggedRow], title: str, about: str) -> str:
         "fine_labels": fine,
         "rows": [_row(row, *places) for row in rows],
     }
+    # The page allows only the script with this hash to run, so that no text in it can become one.
     script = _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
     return Template(_file("page.html")).substitute(
         TITLE=escape(printable(title)),
         STYLE=_file("page.css"),
@@ -45,26 +47,30 @@ def view_page(rows: Sequence[TaggedRow], title: str, about: str) -> str:
 
 
 def _row(row: TaggedRow, labels: dict[str, int], fine: dict[str, int]) -> dict[str, Any]:
-    """Cut a text into what stands between entities, as strings, and entities: text, label, fine label, score."""
+    """Return a text as parts: strings between entities, and lists [text, label, fine label, score] for entities."""
     text = row.text or ""
     parts: list[Any] = []
-    at, limit = 0, min(len(text), MOST_CHARACTERS)
+    at, limit = 0, min(len(text), MAX_CHARACTERS)
+
     for entity in row.entities or ():
+        # Overlapping entities cannot be shown, nor entities beyond the cut.
         if entity.start < at or entity.end > limit:
             continue
+
         if entity.start > at:
             parts.append(text[at : entity.start])
         place = None if entity.fine_label is None else fine[entity.fine_label]
         score = None if entity.score is None else round(entity.score, 4)
         parts.append([text[entity.start : entity.end], labels[entity.label], place, score])
         at = entity.end
+
     if at < limit:
         parts.append(text[at:limit])
     return {"number": row.number, "parts": parts, **({"cut": len(text) - limit} if len(text) > limit else {})}
 
 
 def _embedded(data: dict[str, Any]) -> str:
-    """Write data so that no text in it can end the script element or open another."""
+    """Return data as JSON in which no text can end the script element or start another."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

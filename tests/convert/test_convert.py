@@ -185,7 +185,7 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def nerd_convert(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Give a function that runs the command, and gives exit code, stdout and stderr."""
+    """Return a function that runs the command and returns exit code, stdout and stderr."""
     return runner("nerd-convert", main, monkeypatch, capfd)
 
 

@@ -141,7 +141,7 @@ with open_source(sys.argv[1], format=None, text_column="text", typed=sys.argv[2]
 
 
 def reader(path: str, *, typed: bool = False, as_nobody: bool = False) -> dict[str, Any]:
-    """Say how to read an input in a process of its own."""
+    """Return a command that reads an input in a process of its own."""
     user = "nobody" if as_nobody and os.geteuid() == 0 else "self"
     args = [sys.executable, "-c", READER, path, "typed" if typed else "raw", user]
     return {"args": args, "cwd": Path(__file__).parents[2], "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -341,7 +341,7 @@ else:
 
 
 def command(task: str, source: Path, output: Path | str, way: str) -> dict[str, Any]:
-    """Say how to write an output in a process of its own."""
+    """Return a command that writes an output in a process of its own."""
     return {"args": [sys.executable, "-c", SCRIPT, task, str(source), str(output), way], "cwd": ROOT}
 
 

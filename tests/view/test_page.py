@@ -22,7 +22,7 @@ from nerd_onnx.formats.tagged_file import TaggedEntity, TaggedRow, sampled, tagg
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
-from nerd_onnx.view.page import MOST_CHARACTERS, view_page
+from nerd_onnx.view.page import MAX_CHARACTERS, view_page
 from tests.support.commands import runner
 from tests.support.failures import fails
 
@@ -96,11 +96,11 @@ def test_a_page_holds_every_text_whole_and_runs_only_its_own_script(tmp_path: Pa
 
 
 def test_a_novel_is_cut_and_says_so() -> None:
-    far = TaggedEntity(MOST_CHARACTERS + 5, MOST_CHARACTERS + 8, "person", None, 0.5)
-    text = "x" * (MOST_CHARACTERS + 500)
+    far = TaggedEntity(MAX_CHARACTERS + 5, MAX_CHARACTERS + 8, "person", None, 0.5)
+    text = "x" * (MAX_CHARACTERS + 500)
     row = data_of(view_page([TaggedRow(0, text, [TaggedEntity(1, 3, "person", None, None), far])], "t", "a"))["rows"][0]
     assert row["cut"] == 500
-    assert [len(p if isinstance(p, str) else p[0]) for p in row["parts"]] == [1, 2, MOST_CHARACTERS - 3]
+    assert [len(p if isinstance(p, str) else p[0]) for p in row["parts"]] == [1, 2, MAX_CHARACTERS - 3]
 
 
 def test_rows_are_drawn_by_chance_but_the_same_for_a_seed() -> None:

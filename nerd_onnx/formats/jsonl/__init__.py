@@ -1,1 +1,51 @@
-"""JSON Lines: read and write it, as raw lines or as typed rows."""
+"""The format JSON Lines, read and written as raw lines or as typed rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nerd_onnx.formats.file_format import FileFormat
+
+if TYPE_CHECKING:
+    from nerd_onnx.formats.base import ReadOptions, Sink, Source, WriteOptions
+
+
+def _recognizes(head: bytes) -> bool:
+    from nerd_onnx.storage.input_stream import BYTE_ORDER_MARK, GZIP_MAGIC, ZSTD_MAGIC
+
+    # JSON Lines is the only format that is compressed as a whole, so the content need not be decompressed.
+    is_compressed = head.startswith((GZIP_MAGIC, ZSTD_MAGIC))
+    return is_compressed or head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{")
+
+
+def _open_reader(path: str, options: ReadOptions, typed: bool) -> Source:  # noqa: FBT001 - as FileFormat calls it
+    from nerd_onnx.formats.jsonl.reader import RawLinesSource, TypedLinesSource
+
+    return TypedLinesSource(path, options) if typed else RawLinesSource(path, options)
+
+
+def _open_writer(path: str, options: WriteOptions) -> Sink:
+    from nerd_onnx.formats.jsonl.writer import JsonLinesSink
+    from nerd_onnx.storage.input_stream import input_name
+
+    return JsonLinesSink(
+        path,
+        source_name=input_name(options.source.path),
+        source_schema=options.source.schema,
+        layout=options.layout,
+        replace=options.replace,
+        overwrite=options.overwrite,
+        reasons_field=options.reasons_field,
+        scratch=options.scratch,
+    )
+
+
+JSONL = FileFormat(
+    name="jsonl",
+    title="JSON Lines",
+    suffixes=(".jsonl", ".ndjson", ".json"),
+    recognizes=_recognizes,
+    is_compressible=True,
+    open_reader=_open_reader,
+    open_writer=_open_writer,
+)

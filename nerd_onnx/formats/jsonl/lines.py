@@ -1,4 +1,4 @@
-"""One JSON line at a time: parsed, checked and its text taken out, each error with its line."""
+"""Parse one line of JSON Lines, check it and return its text; errors name the line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nerd_onnx.errors import Field, InputError
 from nerd_onnx.formats.base import KEYS_SHOWN
 
 TYPED = json.JSONDecoder()
-# Where numbers are never used: float() takes any number of digits, int() refuses very long ones.
+# For lines whose numbers are not used: float() takes any number of digits, int() refuses very long ones.
 UNTYPED = json.JSONDecoder(parse_int=float)
 
 
@@ -21,9 +21,9 @@ class RowError(InputError):
     """
     One row cannot be read.
 
-    :param file: the input
-    :param row: its line
-    :param problem: what is wrong with the row, without its place
+    :param file: name of the input
+    :param row: number of the line, from 1
+    :param problem: what is wrong with the row; file and line are not named
     """
 
     def __init__(self, file: str, row: int, problem: str, *, reason: str, **fields: Field) -> None:
@@ -38,12 +38,12 @@ _NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a string"
 
 def parse_object(file: str, row: int, line: bytes, decoder: json.JSONDecoder, *, clean: bool = False) -> dict[str, Any]:
     """
-    Parse one line. If a key occurs twice, the last value counts.
+    Return the JSON object of one line. If a key occurs twice, the last value counts.
 
-    :param file: the input, for messages
-    :param row: the number of the line, for messages
-    :param clean: put U+FFFD for lone surrogates everywhere
-    :raises RowError: when it is no JSON object in UTF-8
+    :param file: name of the input, for messages
+    :param row: number of the line, for messages
+    :param clean: replace lone surrogates by U+FFFD in all strings
+    :raises RowError: if the line is not a JSON object in UTF-8
     """
     try:
         record = decoder.decode(line.decode())
@@ -75,40 +75,47 @@ def parse_object(file: str, row: int, line: bytes, decoder: json.JSONDecoder, *,
             "a whole number has too many digits for a Parquet column. Write JSON Lines, which allows any number",
             reason="number-too-large",
         ) from err
+
     if not isinstance(record, dict):
         raise RowError(
             file,
             row,
-            f"{_name(record)} instead of an object; expected one object per line",
+            f"{_type_name(record)} instead of an object; expected one object per line",
             reason="not-object",
-            found=_name(record),
+            found=_type_name(record),
         )
+
     return record
 
 
 def text_of(file: str, row: int, record: dict[str, Any], text_column: str) -> str | None:
     """
-    Take the text out of a row; a row without the field has none.
+    Return the text of a row; None if the row does not have the field.
 
-    :param file: the input, for messages
-    :param row: the number of the line, for messages
-    :raises RowError: when it is neither string nor null
+    :param file: name of the input, for messages
+    :param row: number of the line, for messages
+    :raises RowError: if the value is neither a string nor null
     """
     text = record.get(text_column)
     if text is None or isinstance(text, str):
         return text
+
     raise RowError(
         file,
         row,
-        f"field {text_column!r} is {_name(text)}; expected a string or null",
+        f"field {text_column!r} is {_type_name(text)}; expected a string or null",
         reason="not-text",
         column=text_column,
-        found=_name(text),
+        found=_type_name(text),
     )
 
 
 def text_array(texts: Sequence[str | None]) -> pa.Array:
-    """Make texts an Arrow array; lone surrogates become U+FFFD, one for one, so code points keep their places."""
+    """
+    Return texts as an Arrow array. *Shape:* (rows,)
+
+    Each lone surrogate becomes one U+FFFD, so the offsets of all other code points stay the same.
+    """
     try:
         return pa.array(texts, pa.string())
     except UnicodeEncodeError:
@@ -116,7 +123,7 @@ def text_array(texts: Sequence[str | None]) -> pa.Array:
 
 
 def replace_surrogates(value: Any) -> Any:
-    """Put U+FFFD for each lone surrogate in a JSON value, keys included."""
+    """Return a JSON value with U+FFFD in place of each lone surrogate, also in keys."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
@@ -128,15 +135,16 @@ def replace_surrogates(value: Any) -> Any:
 
 def require_text_column(name: str, keys: Iterable[str], text_column: str) -> None:
     """
-    Check that some row had the text field.
+    Check that at least one row had the text field.
 
-    :param name: the input, for messages
-    :param keys: the keys seen
-    :raises InputError: when none had it; it lists the keys
+    :param name: name of the input, for messages
+    :param keys: the keys of all rows that were read
+    :raises InputError: if no row had it; the message lists the keys
     """
     seen = list(keys)
     if text_column in seen:
         return
+
     listed = ", ".join(seen[:KEYS_SHOWN]) + (f" and {len(seen) - KEYS_SHOWN} more" if len(seen) > KEYS_SHOWN else "")
     raise InputError(
         f"{name}: no field {text_column!r}; the fields are: {listed or 'none'}",
@@ -147,5 +155,5 @@ def require_text_column(name: str, keys: Iterable[str], text_column: str) -> Non
     )
 
 
-def _name(value: Any) -> str:
+def _type_name(value: Any) -> str:
     return _NAMES.get(type(value), "null")

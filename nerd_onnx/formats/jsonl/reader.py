@@ -1,4 +1,4 @@
-"""Read JSON Lines: as raw lines of which only the text is interpreted, or as typed columns."""
+"""Read JSON Lines, as raw lines of which only the text is interpreted, or as typed columns."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
 
 NumberedLine = tuple[int, bytes]
-HEAD_ROWS = 2048  # of which one must have the text field
-MAX_MISFITS = 100_000  # each is remembered from the first pass to the second
+HEAD_ROWS = 2048  # one of these must have the text field
+MAX_MIXED_ROWS = 100_000  # each is kept in memory from the first pass to the second
 
 
 class RawLinesSource(Closing):
     """
-    JSON Lines, plain or compressed, as raw lines: whatever is not the text passes through unread.
+    JSON Lines, plain or compressed, as raw lines: all fields but the text are passed on without being interpreted.
 
-    Blank lines are no rows. A row without the text field has a null text. Lone surrogates escaped in a text become
-    U+FFFD, one for one; the raw line is left alone. The first rows are read at once, so that a wrong text field
-    shows before anything is written.
+    Blank lines are not rows. A row without the text field has a null text. Each escaped lone surrogate in a text
+    becomes one U+FFFD; the raw line keeps it. The first rows are read on opening, so that a wrong text field is found
+    before anything is written.
 
     :param path: a file, or ``-``
-    :raises InputError: when it cannot be opened, its first rows are damaged, or none of them has the text field
+    :raises InputError: if it cannot be opened, its first rows are damaged, or none of them has the text field
     """
 
     schema: pa.Schema | None = None
@@ -54,6 +54,7 @@ class RawLinesSource(Closing):
         self._lenient = options.lenient
         self._groups = _groups(islice(self._stream.lines(), options.limit), options)
         self.rows_read = 0
+
         try:
             self._head = self._read_head()
         except BaseException:
@@ -61,19 +62,20 @@ class RawLinesSource(Closing):
             raise
 
     def progress(self) -> float | None:
-        """Share of the file's bytes, compressed ones where it is compressed, that was consumed; None for a stream."""
+        """Return the share of the file's bytes (compressed ones in a compressed file) consumed; None for a stream."""
         return self._stream.progress()
 
     def batches(self) -> Iterator[RowBatch]:
         """
         Yield the rows in file order.
 
-        :raises InputError: when a line is no JSON object in UTF-8, or its text is neither string nor null
+        :raises InputError: if a line is not a JSON object in UTF-8, or its text is neither a string nor null
         """
         while self._head:
             head = self._head.popleft()
             self.rows_read += head.rows_read
             yield head
+
         for group in self._groups:
             rows = self._batch(group, self.rows_read, {})
             self.rows_read += len(group)
@@ -84,13 +86,15 @@ class RawLinesSource(Closing):
         self._stream.close()
 
     def _read_head(self) -> deque[RowBatch]:
-        """Read until a row has the text field, or enough rows have not."""
+        """Read until a row has the text field, or :data:`HEAD_ROWS` rows do not have it."""
         head: deque[RowBatch] = deque()
         keys: dict[str, None] = {}
         rows = 0
+
         while rows < HEAD_ROWS and self._text_column not in keys and (group := next(self._groups, None)) is not None:
             head.append(self._batch(group, rows, keys))
             rows += len(group)
+
         self.column_names = list(keys)
         if any(batch.num_rows for batch in head):
             require_text_column(self._name, self.column_names, self._text_column)
@@ -98,13 +102,14 @@ class RawLinesSource(Closing):
 
     def _batch(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch:
         """
-        Parse lines.
+        Return the rows of some lines.
 
-        :param keys: takes the keys of the rows
+        :param keys: the keys of the rows are added to it, in order of first appearance
         """
         texts: list[str | None] = []
         kept: list[tuple[int, int]] = []
         faults: list[Fault] = []
+
         for i, (number, line) in enumerate(group):
             try:
                 record = parse_object(self._name, number, line, UNTYPED)
@@ -112,12 +117,14 @@ class RawLinesSource(Closing):
             except RowError as err:
                 faults.append(self._fault(err, Fault(first_row + i, err.problem, number, raw=line)))
                 continue
+
             kept.append((i, number))
             try:
                 texts.append(text_of(self._name, number, record, self._text_column))
             except RowError as err:
                 faults.append(self._fault(err, Fault(first_row + i, err.problem, number, index=len(texts))))
                 texts.append(None)
+
         return RowBatch(
             texts=text_array(texts),
             table=None,
@@ -138,13 +145,13 @@ class TypedLinesSource(Closing):
     """
     JSON Lines, plain or compressed, as typed columns, for Parquet output. Reads its input twice.
 
-    The first pass, on opening, checks every row and finds one schema for all: columns and struct fields in order of
-    first appearance; int64 (or uint64 where needed), double, bool, string, list, struct; null where a field is
-    always null, missing or an empty object. Strings stay strings, dates in them too. Lone surrogates become U+FFFD
-    in all strings, as Parquet holds valid UTF-8 only. Standard input is kept in a temporary file.
+    The first pass, on opening, checks every row and infers one schema: columns and struct fields in order of first
+    appearance; int64 (uint64 if needed), double, bool, string, list, struct; null if a field is always null, missing
+    or an empty object. Strings stay strings, also dates. Lone surrogates become U+FFFD in all strings, because
+    Parquet holds valid UTF-8 only. Standard input is copied to a temporary file.
 
     :param path: a file, or ``-``
-    :raises InputError: when a line is damaged, no row has the text field, or a field mixes types
+    :raises InputError: if a line is damaged, no row has the text field, or a field mixes types
     """
 
     codecs: tuple[str, ...] | None = None
@@ -154,9 +161,10 @@ class TypedLinesSource(Closing):
         self._name = input_name(path)
         self._text_column = options.text_column
         self._options = options
-        self._misfits: dict[int, str] = {}
+        self._mixed_rows: dict[int, str] = {}
         self.rows_read = 0
         self._file = ReadableFile(path)
+
         try:
             with ByteStream(self._file.path, options.line_bytes) as stream:
                 self.schema, self.num_rows = self._find_schema(islice(stream.lines(), options.limit))
@@ -167,15 +175,16 @@ class TypedLinesSource(Closing):
             raise
 
     def progress(self) -> float | None:
-        """Share of the bytes consumed in the second pass."""
+        """Return the share of the bytes that was consumed in the second pass."""
         return self._stream.progress()
 
     def batches(self) -> Iterator[RowBatch]:
         """
         Yield the rows in file order.
 
-        :raises InputError: when the file is not what it was in the first pass
+        :raises InputError: if the file changed after the first pass
         """
+        # No further than the first pass: a file that grows meanwhile is read as it was.
         for group in _groups(islice(self._stream.lines(), self.num_rows), self._options):
             rows = self._batch(group, self.rows_read)
             self.rows_read += len(group)
@@ -197,26 +206,29 @@ class TypedLinesSource(Closing):
             except RowError as err:
                 if not self._options.lenient:
                     raise
-                self._misfits[number] = err.problem
-                if len(self._misfits) > MAX_MISFITS:
+                self._mixed_rows[number] = err.problem
+                mixed = len(self._mixed_rows)
+                if mixed > MAX_MIXED_ROWS:
                     raise InputError(
-                        f"{self._name}, line {number}: {len(self._misfits)} rows fit no common Parquet schema, and the "
-                        f"maximum is {MAX_MISFITS}. Write JSON Lines, which allows mixed types, or make the fields "
-                        "uniform",
+                        f"{self._name}, line {number}: {mixed} rows fit no common Parquet schema, and the maximum is "
+                        f"{MAX_MIXED_ROWS}. Write JSON Lines, which allows mixed types, or make the fields uniform",
                         reason="too-many-mixed-rows",
                         file=self._name,
                         row=number,
-                        maximum=MAX_MISFITS,
+                        maximum=MAX_MIXED_ROWS,
                     ) from err
+
+        # Without a single row that could be parsed, the keys are unknown, and the rejected rows say more.
         if parsed and not has_text:
             require_text_column(self._name, shape.fields, self._text_column)
         self._conform = any(member.only_empty_objects() for member in shape.fields.values())
         types = {name: member.arrow_type() for name, member in shape.fields.items()}
         types[self._text_column] = pa.string()
+
         return pa.schema(list(types.items())), rows
 
     def _fit(self, shape: FieldShape, record: dict[str, Any], number: int) -> None:
-        """Extend the schema so that it fits a row."""
+        """Extend the schema so that it fits one more row."""
         text_of(self._name, number, record, self._text_column)
         try:
             shape.add(record, number)
@@ -234,13 +246,14 @@ class TypedLinesSource(Closing):
         return parse_object(self._name, number, line, TYPED, clean=True)
 
     def _batch(self, group: list[NumberedLine], first_row: int) -> RowBatch:
-        good = [(i, number, line) for i, (number, line) in enumerate(group) if number not in self._misfits]
+        good = [(i, number, line) for i, (number, line) in enumerate(group) if number not in self._mixed_rows]
         table = self._table([(number, line) for _, number, line in good])
         faults = [
-            Fault(first_row + i, self._misfits[number], number, raw=line)
+            Fault(first_row + i, self._mixed_rows[number], number, raw=line)
             for i, (number, line) in enumerate(group)
-            if number in self._misfits
+            if number in self._mixed_rows
         ]
+
         return RowBatch(
             texts=table.column(self.schema.get_field_index(self._text_column)),
             table=table,
@@ -262,6 +275,7 @@ class TypedLinesSource(Closing):
                 file=self._name,
                 row=group[0][0],
             ) from err
+
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _column(self, records: list[dict[str, Any]], field: pa.Field) -> pa.Array:
@@ -270,17 +284,19 @@ class TypedLinesSource(Closing):
 
 
 def _groups(lines: Iterator[NumberedLine], options: ReadOptions) -> Iterator[list[NumberedLine]]:
-    """Gather lines up to the rows and bytes of a batch; a full one waits for no further line."""
+    """Group lines up to the rows and bytes of a batch. A full group is yielded without waiting for another line."""
     group: list[NumberedLine] = []
     size = 0
     for number, line in lines:
         if group and size + len(line) > options.batch_bytes:
             yield group
             group, size = [], 0
+
         group.append((number, line))
         size += len(line)
         if len(group) >= options.batch_rows or size >= options.batch_bytes:
             yield group
             group, size = [], 0
+
     if group:
         yield group

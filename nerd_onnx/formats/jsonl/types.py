@@ -1,4 +1,4 @@
-"""Find one Arrow type for each field of JSON objects that may differ from row to row."""
+"""Infer one Arrow type for each field of JSON objects whose fields may differ from row to row."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ _NUMBERS = ("integer", "number")
 
 
 class MixedTypesError(InputError):
-    """The values of a field have no common Arrow type. The reader of the file adds the row to it."""
+    """The values of a field have no common Arrow type. The reader of the file adds the number of the row."""
 
 
 @dataclass
 class FieldShape:
     """
-    What the values of one field have been so far.
+    The type of the values of one field that were read so far.
 
-    null goes with everything, whole numbers go with other numbers; nothing else mixes, and strings stay strings
-    whatever they look like.
+    null fits every type, and whole numbers fit other numbers. No other types mix. Strings stay strings, also dates.
 
     :param name: path of the field, for messages: ``meta.tags[]``
-    :param kind: what its values are; ``null`` as long as nothing else was met
-    :param line: line on which that kind was met first
+    :param kind: JSON type of the values; ``null`` until another type is found
+    :param line: line on which that type was found first
     :param low: smallest whole number
     :param high: largest whole number
-    :param item: what the items of its arrays are
-    :param fields: what the fields of its objects are, in order of first appearance
-    :param depth: how many arrays and objects it stands in
+    :param item: type of the items of its arrays
+    :param fields: types of the fields of its objects, in order of first appearance
+    :param depth: number of arrays and objects around the field
     """
 
     name: str
@@ -58,12 +57,14 @@ class FieldShape:
 
     def add(self, value: Any, line: int) -> None:
         """
-        Take one more value into account.
+        Extend the type so that it fits one more value.
 
-        :raises MixedTypesError: when it fits no type together with the earlier ones; it then does not count
+        :raises MixedTypesError: if no type fits the value and the earlier ones; the value is then ignored
         """
         if value is None:
             return
+
+        # A rejected value must leave no trace, or it would make later good rows fail.
         before = self.kind, self.line, self.low, self.high
         try:
             self._add(value, line)
@@ -84,25 +85,28 @@ class FieldShape:
                 self.item.add(member, line)
         elif kind == "integer":
             self.low, self.high = min(self.low, value), max(self.high, value)
+
         if self.kind in _NUMBERS:
             self._check_range(line)
 
     def arrow_type(self) -> pa.DataType:
-        """Give the Arrow type for all values met; ``null`` where there were only nulls and empty objects."""
+        """Return the Arrow type for all values so far; ``null`` if there were only nulls and empty objects."""
         if self.kind == "object":
             return (
                 pa.struct([(key, shape.arrow_type()) for key, shape in self.fields.items()])
                 if self.fields
                 else pa.null()
             )
+
         if self.kind == "array":
             return pa.list_(pa.field("element", self.item.arrow_type() if self.item else pa.null()))
         if self.kind == "integer":
             return pa.int64() if self.high < 1 << 63 else pa.uint64()
+
         return {"null": pa.null(), "boolean": pa.bool_(), "number": pa.float64(), "string": pa.string()}[self.kind]
 
     def only_empty_objects(self) -> bool:
-        """Tell whether some field had no objects but empty ones, which Parquet cannot hold."""
+        """Whether some field, at any depth, had only empty objects, which Parquet cannot hold."""
         if self.kind == "object":
             return not self.fields or any(shape.only_empty_objects() for shape in self.fields.values())
         return self.item is not None and self.item.only_empty_objects()
@@ -117,7 +121,9 @@ class FieldShape:
                     column=self.name,
                     maximum=MAX_FIELDS,
                 )
+
             shape = self.fields[key] = self._inner(f"{self.name}.{key}" if self.name else key)
+
         return shape
 
     def _inner(self, name: str) -> FieldShape:
@@ -146,9 +152,11 @@ class FieldShape:
 
     def _check_range(self, line: int) -> None:
         if self.kind == "number":
+            # Mixed with fractions, whole numbers become doubles, which hold them exactly only up to 2^53.
             fits = self.low >= -_EXACT_IN_DOUBLE and self.high <= _EXACT_IN_DOUBLE
         else:
             fits = self.low >= -(1 << 63) and self.high < (1 << 63 if self.low < 0 else 1 << 64)
+
         if not fits:
             raise MixedTypesError(
                 f"{self._called()} has whole numbers that are too large for one exact column, up to line {line}",
@@ -161,7 +169,7 @@ class FieldShape:
 
 
 def conform(value: Any, kind: pa.DataType) -> Any:
-    """Put null in a JSON value wherever its type says ``null``: for objects that are always empty."""
+    """Return a JSON value with null wherever the Arrow type is ``null``: objects that are always empty have it."""
     if value is None or pa.types.is_null(kind):
         return None
     if pa.types.is_list(kind):

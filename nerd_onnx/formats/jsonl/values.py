@@ -1,12 +1,12 @@
 """
-Arrow columns as JSON values, a column at a time.
+Convert Arrow columns to JSON values, one column at a time.
 
 ===============================  ====================================================================
 Arrow                            JSON
 ===============================  ====================================================================
 null, NaN, infinities            ``null``
-bool, integers, strings          as they are
-float16, float32, float64        a number, in the fewest digits that give the same value of that width
+bool, integers, strings          the same value
+float16, float32, float64        number with the fewest digits that give the same value of that width
 decimal                          string, ``"1.20"``
 timestamp                        ISO 8601 string with the digits of its unit; with a time zone: UTC and ``Z``
 date, time                       ISO 8601 string, ``"2020-01-31"``, ``"23:59:59.000"``
@@ -16,7 +16,7 @@ uuid                             string with hyphens
 list, of any kind                array
 struct                           object
 map                              object where keys are strings, else array of ``[key, value]``
-dictionary, other extensions     as the values behind them
+dictionary, other extensions     as their underlying values
 ===============================  ====================================================================
 """
 
@@ -43,15 +43,16 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def dump(value: Any) -> str:
-    """Write one JSON value, characters outside ASCII as they are."""
+    """Return a JSON value as text. Characters outside of ASCII are not escaped."""
     return _ENCODER.encode(value)
 
 
 def dumped(value: Any) -> Iterator[str]:
-    """Write one JSON value in pieces, where it is a long string."""
+    """Yield a JSON value as text; a long string in several pieces."""
     if not isinstance(value, str) or len(value) <= _PIECE_CHARACTERS:
         yield dump(value)
         return
+
     yield '"'
     for begin in range(0, len(value), _PIECE_CHARACTERS):
         yield dump(value[begin : begin + _PIECE_CHARACTERS])[1:-1]
@@ -59,7 +60,11 @@ def dumped(value: Any) -> Iterator[str]:
 
 
 def dumped_lists(column: pa.ListArray) -> Iterator[Iterable[str]]:
-    """Write each list of a column as JSON, a few thousand items at a time: as Python objects they take much more."""
+    """
+    Yield each list of a column as JSON text in pieces.
+
+    A few thousand items are converted at a time, because Python objects take much more memory than the column.
+    """
     for start, stop in cuts(pc.list_value_length(column), _PIECE_ITEMS):
         lists = column.slice(start, stop - start)
         items = lists.flatten()
@@ -78,15 +83,16 @@ def _dumped_items(items: pa.Array) -> Iterator[str]:
 
 def json_values(column: pa.Array) -> list[Any]:
     """
-    Give the values of a column as what ``json`` writes.
+    Return the values of a column as objects that ``json`` can write. *Shape:* (rows,)
 
     :param column: a column of any type that Parquet can hold
-    :raises UnicodeDecodeError: when a string is not valid UTF-8
+    :raises UnicodeDecodeError: if a string is not valid UTF-8
     :raises TypeError: for a type not in the table above
     """
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         return _extension(column)
+
     for fits, convert in _CONVERTERS:
         if fits(kind):
             return convert(column)
@@ -109,7 +115,7 @@ def _double(column: pa.Array) -> list[Any]:
 
 
 def _narrow_float(column: pa.Array) -> list[Any]:
-    """Go through text: the shortest digits of a float32, not those of the double nearest to it."""
+    """Return floats narrower than 64 bits. They are converted through text to get their own shortest digits."""
     digits = column.fill_null(math.nan).to_numpy(zero_copy_only=False).astype(str).tolist()
     return [value if math.isfinite(value) else None for value in map(float, digits)]
 
@@ -123,7 +129,7 @@ def _binary(column: pa.Array) -> list[Any]:
 
 
 def _whole_numbers(column: pa.Array) -> Any:
-    """The integers behind a temporal column, 0 for null. *Shape:* (rows,)"""
+    """Return the underlying integers of a temporal column, 0 for null. *Shape:* (rows,)"""
     if pa.types.is_date32(column.type) or pa.types.is_time32(column.type):
         column = column.cast(pa.int32())
     return column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
@@ -134,7 +140,7 @@ def _with_nulls(column: pa.Array, values: list[Any]) -> list[Any]:
 
 
 def _iso(column: pa.Array, unit: str) -> Any:
-    # An array of no rows has no width of its own to be formatted in.
+    # numpy cannot format an array without rows: it finds no width for the strings.
     moments: Any = _whole_numbers(column).astype(f"datetime64[{unit}]")
     return np.datetime_as_string(moments) if len(moments) else np.empty(0, "U1")
 

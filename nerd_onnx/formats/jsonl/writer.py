@@ -1,4 +1,4 @@
-"""Write JSON Lines: raw lines with one field more, or typed rows as objects."""
+"""Write JSON Lines: raw lines with the new fields added, or typed rows as objects."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:@$ -]*")
 
 class JsonLinesSink:
     """
-    A JSON Lines file with the entities, whole or not at all; on standard output line by line.
+    A JSON Lines file with the entities, written atomically; standard output is written line by line.
 
-    A raw line keeps every byte: new fields are put in before its last brace. Typed rows become objects, in the form
-    that :mod:`nerd_onnx.formats.jsonl.values` lists. Compressed by the suffixes ``.gz`` and ``.zst``, always to the
-    same bytes.
+    A raw line keeps every byte: new fields are inserted before its last brace. Typed rows become objects as listed in
+    :mod:`nerd_onnx.formats.jsonl.values`. The suffixes ``.gz`` and ``.zst`` compress the output; the same rows always
+    give the same bytes.
 
     :param path: a file, or ``-``
-    :param source_name: the input, for messages
+    :param source_name: name of the input, for messages
     :param source_schema: schema of typed rows, None for raw lines
-    :param layout: where the entities stand
-    :param replace: whether a field of a new name may be replaced, in its place
+    :param layout: how the entities are arranged
+    :param replace: whether an existing field with the name of a new one may be replaced, in its position
     :param overwrite: whether an existing file may be replaced
-    :param reasons_field: name and type of one more new field, which says why a row has no entities; raw lines have it
-        only where there is a reason. None for none
-    :param scratch: folder for what needs a name before the file is whole; None for the output's own
-    :raises OutputError: when it cannot be written as asked
+    :param reasons_field: name and type of the field that says why a row has no entities; raw lines have it only if
+        there is a reason. None for no such field
+    :param scratch: folder for temporary files; None for the folder of the output
+    :raises OutputError: if the output cannot be written as asked
     """
 
     def __init__(
@@ -71,33 +71,37 @@ class JsonLinesSink:
         self._rows = 0
         self._written: Written | None = None
         self._typed: NewColumns | EntityRows | None = None
+
         if source_schema is not None:
             self._typed = typed_rows(layout, source_schema, reasons_field, {}, replace=replace)
             _check_names(self._typed.schema)
+
         self._target = open_target(path, overwrite=overwrite, spooled=False, scratch=scratch)
         self._file = compressor(path, self._target.file)
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
         """
-        Write rows with their entities, none of them unfit.
+        Write rows with their entities. :meth:`unfit` must not have named any of them.
 
-        :param reasons: why a row has no entities, where the sink has that field
-        :raises OutputError: when the disk refuses
-        :raises InputError: when a string of a typed row is not valid UTF-8
-        :raises BrokenPipeError: when the reader of standard output went away
+        :param reasons: why a row has no entities, if the writer has a field for it
+        :raises OutputError: if the output cannot be written
+        :raises InputError: if a string of a typed row is not valid UTF-8
+        :raises BrokenPipeError: if the reader of standard output closed the pipe
         """
         lines = self._raw_lines
         if rows.lines is None:
             lines = self._typed_lines
         elif self._layout.is_long:
             lines = self._entity_lines
+
         for piece in _gathered(lines(rows, entities, reasons)):
             with output_errors(self._path):
                 self._file.write(piece)
+
         self._rows += len(entities.flatten()) if self._layout.is_long else rows.num_rows
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:
-        """Tell which lines have a field of the new name already, where it may not be replaced."""
+        """Return the lines that already have a field with the name of a new one, unless it may be replaced."""
         if rows.lines is None or self._replace:
             return {}
         found = ((i, values_of(self._new_keys, line)) for i, line in enumerate(rows.lines))
@@ -105,9 +109,9 @@ class JsonLinesSink:
 
     def finish(self) -> Written:
         """
-        Write all that is left, safe on disk, but not yet under the output's name.
+        Write everything to disk (fsync), but do not give the output its final name yet.
 
-        :raises OutputError: when the disk refuses
+        :raises OutputError: if the output cannot be written
         """
         if self._written is None:
             with output_errors(self._path):
@@ -144,13 +148,14 @@ class JsonLinesSink:
         for line, found, why in zip(lines, values, whys, strict=True):
             members: list[Member] = list(zip(self._keys, found, strict=True))
             old = values_of(self._new_keys, line) if self._replace else {}
+            # An old reason of an earlier run is replaced, also by null.
             if self._reasons_key is not None and (why is not None or self._reasons_key.name in old):
                 members.append((self._reasons_key, [dump(why)]))
             yield from _with_members(line, members, old)
             yield b"\n"
 
     def _entity_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:  # noqa: ARG002
-        """Give each entity a line; the key stands in it as it does in the line of its row."""
+        """Yield one line per entity. The key has the same bytes as in the line of its row."""
         key = None if self._layout.key is None else Key(self._layout.key)
         name, lines = dump(self._layout.key_name), rows.lines or []
         for i, found in enumerate(json_values(entities)):
@@ -161,6 +166,7 @@ class JsonLinesSink:
     def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
         if rows.table is None or self._typed is None:
             raise ValueError("typed rows need their table and the source's schema")
+
         table = self._typed.placed(rows, entities, reasons)
         lists = self._typed.places[: len(self._layout.fields)]
         keys = [dump(name).encode() + b": " for name in table.schema.names]
@@ -168,6 +174,7 @@ class JsonLinesSink:
             dumped_lists(column) if i in lists else map(dumped, self._column_values(rows, name, column))
             for i, (name, column) in enumerate(zip(table.schema.names, table.columns, strict=True))
         ]
+
         for row in zip(*columns, strict=True):
             for i, (key, value) in enumerate(zip(keys, row, strict=True)):
                 yield b", " + key if i else b"{" + key
@@ -192,12 +199,12 @@ class JsonLinesSink:
             ) from err
 
 
-Member = tuple["Key", Iterable[str]]  # with its value, as JSON in pieces
+Member = tuple["Key", Iterable[str]]  # a key, and its value as pieces of JSON text
 
 
 class Key:
     """
-    One key of JSON objects, looked for without touching the line.
+    One key of JSON objects, found in lines without changing them.
 
     :param name: the key
     :ivar json: the key as JSON
@@ -206,16 +213,16 @@ class Key:
     def __init__(self, name: str) -> None:
         self.name = name
         self.json = dump(name).encode()
-        # A plain name can be written in two ways, as it is and with \u escapes; others in more.
+        # A plain name can be written in two ways, literally and with \u escapes; other names in more ways.
         self._marks = (self.json, b"\\u") if _PLAIN_NAME.fullmatch(name) else ()
 
     def may_be_in(self, line: bytes) -> bool:
-        """Tell cheaply whether the key can stand in a line; mostly it does not."""
+        """Whether the line can contain the key. A quick check, because most lines do not."""
         return not self._marks or any(mark in line for mark in self._marks)
 
     def value_in(self, line: bytes) -> str:
         """
-        Give the value of the key as it is written, the last where there are several, ``null`` where there is none.
+        Return the value of the key as it is written: the last one if there are several, ``null`` if there is none.
 
         :param line: a valid JSON object
         """
@@ -225,10 +232,12 @@ class Key:
 
 def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int]]]:
     """
-    Find the values of keys at the top of an object, as ranges of characters; the line is read once at most.
+    Return where the values of keys at the top level of an object are, as ranges of characters.
+
+    The line is parsed at most once, and not at all if it cannot contain any of the keys.
 
     :param line: a valid JSON object
-    :return: by the names of those that are there
+    :return: ranges by key, only for keys that the object has
     """
     wanted = {key.name for key in keys if key.may_be_in(line)}
     found: dict[str, list[tuple[int, int]]] = {}
@@ -240,41 +249,45 @@ def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int
 
 def _with_members(line: bytes, members: list[Member], old: Mapping[str, list[tuple[int, int]]]) -> Iterator[bytes]:
     """
-    Put members into a line, at its end, or in place of old ones of their names.
+    Yield the line with members added at its end, or in the position of existing members with the same key.
 
-    :param old: where these stand
+    :param old: where the values of existing members are
     """
     places: list[tuple[int, int, str]] = []
     for key, value in members:
         if key.name in old:
             text = "".join(value)
             places += [(start, end, text) for start, end in old[key.name]]
+
     new = [(key, value) for key, value in members if key.name not in old]
     yield from _appended(_replaced(line, places) if places else line, new)
 
 
 def _appended(line: bytes, members: Sequence[Member]) -> Iterator[bytes]:
     """
-    Put members in as an object's last, in pieces.
+    Yield the line with members added after its last one, in pieces.
 
     :param line: a valid JSON object without their keys
     """
     if not members:
         yield line
         return
+
     body, brace, rest = line.rpartition(b"}")
     body = body.rstrip()
     yield body
     comma = b"" if body.endswith(b"{") else b", "
+
     for key, value in members:
         yield comma + key.json + b": "
         yield from map(str.encode, value)
         comma = b", "
+
     yield brace + rest
 
 
 def _members(text: str) -> Iterator[tuple[str, int, int]]:
-    """Walk over the members of a JSON object: key, and where its value begins and ends."""
+    """Yield the members of a JSON object: the key, and where its value begins and ends."""
     at = _after_space(text, text.index("{") + 1)
     while text[at] != "}":
         key, at = UNTYPED.raw_decode(text, at)
@@ -288,6 +301,7 @@ def _members(text: str) -> Iterator[tuple[str, int, int]]:
 
 def _replaced(line: bytes, places: list[tuple[int, int, str]]) -> bytes:
     text = line.decode()
+    # From the end, so that the positions of the remaining ones stay valid.
     for start, end, value in sorted(places, reverse=True):
         text = text[:start] + value + text[end:]
     return text.encode()
@@ -299,7 +313,7 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Join pieces to some that are worth a call; a large one stays as it is, without a copy."""
+    """Join small pieces so that each is worth a call; a large piece is passed on without a copy."""
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:
@@ -322,7 +336,7 @@ def _check_names(schema: pa.Schema) -> None:
 
 
 def compressor(path: str, file: IO[bytes]) -> IO[bytes]:
-    """Compress what is written to a file by the suffix of its name; without one it is the file itself."""
+    """Return a file that compresses into another one, by the suffix of the name; without a suffix, the other one."""
     suffix = bare(path).lower().rpartition(".")[2]
     if suffix == "gz":
         return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))

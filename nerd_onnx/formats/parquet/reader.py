@@ -1,4 +1,4 @@
-"""Read Parquet row group by row group, in bounded memory, every column as it is."""
+"""Read Parquet, one row group after the other, in bounded memory, without changing any column."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from nerd_onnx.storage.location import is_uri
 from nerd_onnx.storage.remote import open_object
 
 MAX_COLUMNS = 20_000
-MAX_FOOTER_BYTES = 64 << 20  # pyarrow takes sixteen times as much
-_FOOTER_END = 8  # its length and the magic bytes
+MAX_FOOTER_BYTES = 64 << 20  # pyarrow needs sixteen times as much memory to read it
+_FOOTER_END = 8  # bytes: the length of the footer and the magic bytes
 _BUFFER_BYTES = 1 << 20
-# What pyarrow raises for damaged files; UnicodeDecodeError, a ValueError, for names.
+# Everything that pyarrow raises for damaged files. UnicodeDecodeError (for names) is a ValueError.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 
 
 class ParquetSource(Closing):
     """
-    A Parquet file as row batches; standard input is kept in a temporary file first.
+    A Parquet file as row batches. Standard input is copied to a temporary file first.
 
     :param path: a file, or ``-``
-    :param as_json: the rows become JSON, where such a row cannot stand
-    :raises InputError: when it cannot be read as Parquet, or the text column is missing or no text
+    :param as_json: whether the rows will be written as JSON, which cannot hold a row with invalid UTF-8
+    :raises InputError: if it cannot be read as Parquet, or the text column is missing or has another type
     """
 
     def __init__(self, path: str, options: ReadOptions, *, as_json: bool) -> None:
@@ -46,6 +46,7 @@ class ParquetSource(Closing):
         self._as_json = as_json
         self.rows_read = 0
         self._bytes = ReadableFile(path)
+
         try:
             self._file = _open(self._bytes.path, self._name)
             self.schema: pa.Schema = _schema(self._file, self._name)
@@ -54,26 +55,27 @@ class ParquetSource(Closing):
         except BaseException:
             self._bytes.close()
             raise
+
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if options.limit is None else min(total, options.limit)
         self.codecs: tuple[str, ...] | None = _codecs(self._file, self._name)
 
     def progress(self) -> float | None:
-        """Share of the rows read."""
+        """Return the share of the rows that was read."""
         return self.rows_read / self.num_rows if self.num_rows else 1.0
 
     def batches(self) -> Iterator[RowBatch]:
         """
-        Yield the rows, never two row groups in one batch.
+        Yield the rows; a batch never has rows of two row groups.
 
-        :raises InputError: when the file is damaged, or a text is not valid UTF-8
+        :raises InputError: if the file is damaged, or a text is not valid UTF-8
         """
         for group in range(self._file.num_row_groups):
             rows_in_group = self._file.metadata.row_group(group).num_rows
             end = min(self.num_rows, self.rows_read + rows_in_group)
             for batch in self._group_batches(group, end):
                 yield from self._cut(batch, group, end)
-            if self.rows_read < end:  # pyarrow says nothing when a file ends early
+            if self.rows_read < end:  # pyarrow raises no error for missing rows
                 raise InputError(
                     f"{self._name}, row group {group}: ends {end - self.rows_read} rows too early; the file is "
                     "damaged, or changed while it was read",
@@ -91,7 +93,9 @@ class ParquetSource(Closing):
         """Read a row group up to row ``end`` of the file, about ``batch_bytes`` at a time."""
         if self.rows_read >= end:
             return
+
         facts = self._file.metadata.row_group(group)
+        # The metadata has only the average size of a row; _cut splits batches that turn out larger.
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
         size = max(1, min(self._options.batch_rows, self._options.batch_bytes // row_bytes))
         try:
@@ -99,7 +103,7 @@ class ParquetSource(Closing):
             for batch in reader:
                 last = self.rows_read + batch.num_rows >= end
                 if last:
-                    reader.close()  # it holds the page, which may be as large as the text
+                    reader.close()  # it keeps a page in memory, which may be as large as the texts
                 yield pa.RecordBatch.from_arrays(batch.slice(0, end - self.rows_read).columns, schema=self.schema)
                 if last:
                     return
@@ -140,7 +144,7 @@ class ParquetSource(Closing):
         return f"column {name!r} is not valid UTF-8; repair the text or write the row as null"
 
     def _invalid(self, texts: pa.Array) -> list[int]:
-        """List the rows whose text is not valid UTF-8."""
+        """Return the indices of the rows whose text is not valid UTF-8."""
         rows: list[int] = []
         while (found := first_invalid(texts.slice(rows[-1] + 1 if rows else 0))) is not None:
             row = found + (rows[-1] + 1 if rows else 0)
@@ -152,18 +156,20 @@ class ParquetSource(Closing):
                     row=self.rows_read + row,
                     column=self.column_names[self._text_index],
                 )
+
             rows.append(row)
+
         return rows
 
     def _left_out(self, rows: RowBatch, texts: pa.Array) -> RowBatch:
-        """Take faulty rows out of a batch; their texts go with the faults."""
+        """Return the batch without its rejected rows; their texts are kept in the faults."""
         raw = texts.cast(pa.large_binary())
         faults = [replace(f, index=None, raw=raw[f.index].as_py()) for f in rows.faults if f.index is not None]
         return replace(rows.without({f.index for f in rows.faults if f.index is not None}), faults=tuple(faults))
 
 
 def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
-    """Put null in place of some texts."""
+    """Return the texts with null for some rows. *Shape:* (rows,)"""
     mask = np.zeros(len(texts), np.bool_)
     mask[rows] = True
     return pc.if_else(pa.array(mask), pa.scalar(None, texts.type), texts)
@@ -173,11 +179,13 @@ def _open(path: str, name: str) -> pq.ParquetFile:
     try:
         opened = open_object(path) if is_uri(path) else pa.OSFile(os.fsencode(path), "rb")
         _check_footer(opened, name)
+        # pre_buffer would keep whole compressed row groups in memory.
         file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except _DAMAGE as err:
         raise InputError(
             f"{name}: is not a Parquet file, or is cut off: {_reason(err)}", reason="not-parquet", file=name
         ) from err
+
     if file.metadata.num_columns > MAX_COLUMNS:
         raise InputError(
             f"{name}: has {file.metadata.num_columns} columns, and the maximum is {MAX_COLUMNS}; remove the columns "
@@ -187,24 +195,26 @@ def _open(path: str, name: str) -> pq.ParquetFile:
             found=int(file.metadata.num_columns),
             maximum=MAX_COLUMNS,
         )
+
     return file
 
 
 def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:
     try:
         schema = file.schema_arrow
-        str(schema)  # names and metadata are decoded only here
+        str(schema)  # decodes names and metadata, which can fail
     except _DAMAGE as err:
         raise InputError(
             f"{name}: its schema is damaged, or pyarrow cannot read it: {_reason(err)}",
             reason="damaged-schema",
             file=name,
         ) from err
+
     return schema
 
 
 def _check_footer(file: io.RawIOBase | pa.NativeFile, name: str) -> None:
-    """Refuse a file without one, and a footer that takes gigabytes once it is read, before it is."""
+    """Check, before the footer is read, that there is one and that it will not take gigabytes of memory."""
     length = file.seek(0, os.SEEK_END)
     if length == 0:
         raise InputError(
@@ -212,8 +222,10 @@ def _check_footer(file: io.RawIOBase | pa.NativeFile, name: str) -> None:
             reason="empty-file",
             file=name,
         )
+
     if length < _FOOTER_END:
         return
+
     file.seek(-_FOOTER_END, os.SEEK_END)
     size, magic = struct.unpack("<I4s", file.read(_FOOTER_END))
     if magic == b"PAR1" and size > MAX_FOOTER_BYTES:
@@ -229,14 +241,15 @@ def _check_footer(file: io.RawIOBase | pa.NativeFile, name: str) -> None:
 
 def _codecs(file: pq.ParquetFile, name: str) -> tuple[str, ...] | None:
     """
-    Compression of each leaf column in the first row group, or None where there is no row group.
+    Return the compression of each leaf column in the first row group; None if there is no row group.
 
-    A row is read first: where a column's facts are damaged, that fails as an error, while asking for the facts
-    themselves would end the process (in pyarrow up to 26).
+    A row is read first: if the metadata of a column is damaged, reading a row raises an error, while reading the
+    metadata would crash the process (in pyarrow up to 26).
     """
     metadata = file.metadata
     if metadata.num_row_groups == 0:
         return None
+
     try:
         next(file.iter_batches(batch_size=1, row_groups=[0], use_threads=False), None)
     except _DAMAGE as err:
@@ -246,6 +259,7 @@ def _codecs(file: pq.ParquetFile, name: str) -> tuple[str, ...] | None:
             file=name,
             row_group=0,
         ) from err
+
     group = metadata.row_group(0)
     return tuple(group.column(i).compression for i in range(metadata.num_columns))
 

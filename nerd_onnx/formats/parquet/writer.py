@@ -11,39 +11,38 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nerd_onnx.formats.base import RowBatch, Written
+from nerd_onnx.formats.base import GROUP_BYTES, RowBatch, Written
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.output_place import output_errors
 
-GROUP_BYTES = 64 << 20
 GROUP_ROWS = 1_000_000
 _NEW_CODEC = "ZSTD"
-_ZSTD_LEVEL = 6  # files do not say their level; at pyarrow's own, 1, the same text takes a quarter more
+_ZSTD_LEVEL = 6  # Parquet does not record the level; with pyarrow's default, 1, files are a quarter larger
 _CODECS = {"UNCOMPRESSED": "NONE", "SNAPPY": "SNAPPY", "GZIP": "GZIP", "BROTLI": "BROTLI", "LZ4": "LZ4", "ZSTD": "ZSTD"}
 
 
 class ParquetSink:
     """
-    A Parquet file with the entities, whole or not at all.
+    A Parquet file with the entities, written atomically.
 
-    An input row group becomes one output row group, cut where it passes 64 MiB of Arrow data or a million rows;
-    rows without row groups, and those of the long layout, are gathered up to the same size of the input. An empty row
-    group is not written.
+    Each row group of the input becomes one row group of the output, split at 64 MiB of Arrow data or a million rows.
+    Rows without row groups, and rows of the long layout, are collected until their input rows have that size. Empty
+    row groups are not written.
 
-    :param path: a file, or ``-``, which gets all bytes on commit
+    :param path: a file, or ``-`` for standard output, which gets all bytes on commit
     :param source_schema: schema of the rows
     :param codecs: compression of each leaf column of the input; None for Zstandard
-    :param layout: where the entities stand
-    :param entities_metadata: joins the schema's metadata
-    :param replace: whether a column of a new name may be replaced, in its place
+    :param layout: how the entities are arranged
+    :param entities_metadata: added to the metadata of the schema
+    :param replace: whether an existing column with the name of a new one may be replaced, in its position
     :param overwrite: whether an existing file may be replaced
-    :param reasons_field: name and type of one more new column, which says why a row has no entities; None for none
-    :param scratch: folder for what needs a name before the file is whole; None for the output's own
-    :param group_bytes: cut row groups where they pass so many bytes of Arrow data
-    :param text_column: gets no statistics: its least and greatest text tell nobody anything, and finding them takes
-        five times the memory of a long one
-    :raises OutputError: when it cannot be written as asked
+    :param reasons_field: name and type of the column that says why a row has no entities; None for no such column
+    :param scratch: folder for temporary files; None for the folder of the output
+    :param group_bytes: maximum size of a row group, in bytes of Arrow data
+    :param text_column: column that is written without statistics: the minimum and maximum of long texts are useless,
+        and computing them takes five times the memory of the longest text
+    :raises OutputError: if the output cannot be written as asked
     """
 
     def __init__(
@@ -71,6 +70,7 @@ class ParquetSink:
         self._pending_rows = 0
         self._pending_bytes = 0
         self._target = open_target(path, overwrite=overwrite, spooled=True, scratch=scratch)
+
         try:
             with output_errors(path):
                 compression = _compression(codecs if self._keeps_groups else None, self._columns)
@@ -92,29 +92,30 @@ class ParquetSink:
         """
         Write rows with their entities.
 
-        :param reasons: why a row has no entities, where the sink has that column
-
-        :raises OutputError: when the disk refuses
+        :param reasons: why a row has no entities, if the writer has a column for it
+        :raises OutputError: if the output cannot be written
         """
         if rows.table is None:
             raise ValueError("Parquet takes typed rows; open the source with typed=True")
+
         batch = self._columns.placed(rows, entities, reasons)
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
-        self._pending_bytes += rows.table.nbytes  # not the entities': stored and new ones differ in their layout
+        # Without the entities: resumed and new ones take different sizes in memory, and row groups must be the same.
+        self._pending_bytes += rows.table.nbytes
         ends = rows.last_in_group and self._keeps_groups
         if ends or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
             self._write_group()
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:  # noqa: ARG002 - the schema fits all rows or none
-        """Tell which rows cannot be written: none."""
+        """Return no rows: if the schema can be written, all rows can be."""
         return {}
 
     def finish(self) -> Written:
         """
-        Write all that is left, safe on disk, but not yet under the output's name.
+        Write everything to disk (fsync), but do not give the output its final name yet.
 
-        :raises OutputError: when the disk refuses
+        :raises OutputError: if the output cannot be written
         """
         if self._written is None:
             self._write_group()
@@ -139,7 +140,8 @@ class ParquetSink:
     def _write_group(self) -> None:
         if self._pending_rows == 0:
             return
-        # Without one dictionary for the whole group the writer would give up dictionary encoding.
+
+        # Without one dictionary for the whole row group the writer would stop using dictionary encoding.
         table = pa.Table.from_batches(self._pending, self._schema).unify_dictionaries()
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         with output_errors(self._path):
@@ -148,26 +150,33 @@ class ParquetSink:
     def _discard(self) -> None:
         with suppress(OSError, pa.ArrowException):
             self._writer.close()
-        self._writer.is_open = False  # else it tries again, noisily, when it is collected
+        self._writer.is_open = False  # otherwise it tries again, with a warning, when it is garbage-collected
         self._target.discard()
 
 
 def _compression(codecs: tuple[str, ...] | None, columns: NewColumns | EntityRows) -> dict[str, str]:
-    """Give each leaf column its compression in the input, and the new ones Zstandard."""
+    """Return the compression of each leaf column by its path: as in the input, and Zstandard for new columns."""
     leaves = [_leaves(field.type) for field in columns.source]
     if codecs is None or len(codecs) != sum(leaves):
         return dict.fromkeys(_leaf_paths(columns.schema), _NEW_CODEC)
+
     by_column, begin = [], 0
     for count in leaves:
         by_column.append([_CODECS.get(codec, _NEW_CODEC) for codec in codecs[begin : begin + count]])
         begin += count
+
     for place in columns.places:
-        by_column[place : place + 1] = [[_NEW_CODEC] * _leaves(columns.schema.field(place).type)]
+        new_codecs = [_NEW_CODEC] * _leaves(columns.schema.field(place).type)
+        if place == len(by_column):
+            by_column.append(new_codecs)
+        else:  # a new column replaces one of the input in its position
+            by_column[place] = new_codecs
+
     return dict(zip(_leaf_paths(columns.schema), (codec for column in by_column for codec in column), strict=True))
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:
-    """Let the writer itself name the leaf columns: lists and maps have more in their paths than their type shows."""
+    """Return the paths of the leaf columns as the writer names them, which the schema alone does not show."""
     empty = io.BytesIO()
     pq.ParquetWriter(empty, schema).close()
     written = pq.ParquetFile(empty).schema
@@ -175,7 +184,7 @@ def _leaf_paths(schema: pa.Schema) -> list[str]:
 
 
 def _leaves(kind: pa.DataType) -> int:
-    """Count the Parquet columns behind one Arrow column."""
+    """Return the number of Parquet leaf columns of one Arrow column."""
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
     if pa.types.is_map(kind):

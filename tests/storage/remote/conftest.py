@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 @pytest.fixture
 def s3(server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
-    """Give the server, empty, also to this process."""
+    """Return the server, emptied; this process can use it too."""
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(name, value)
     remote._arrow_filesystem.cache_clear()
@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tiny_bundle: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Give a function that runs the program to its end."""
+    """Return a function that runs the program to its end."""
 
     def runs(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         asked = command(*arguments, "--model", tiny_bundle, "--work-dir", tmp_path / "work")
@@ -63,7 +63,7 @@ def run(tiny_bundle: Path, tmp_path: Path) -> Callable[..., subprocess.Completed
 
 @pytest.fixture
 def job(data: Path, tmp_path: Path) -> Callable[..., TagJob]:
-    """Give a function that makes a job of the small file."""
+    """Return a function that makes a job of the small file."""
 
     def makes(output: str, source: str | None = None, **options: Any) -> TagJob:
         return TagJob([source or str(data / "a.jsonl")], output, work_dir=str(tmp_path / "work"), **options)

@@ -1,0 +1,42 @@
+"""The description of a file format. Imports no pyarrow, so that ``--help`` can list the formats quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nerd_onnx.formats.base import ReadOptions, Sink, Source, WriteOptions
+
+OpenReader = Callable[[str, "ReadOptions", bool], "Source"]
+OpenWriter = Callable[[str, "WriteOptions"], "Sink"]
+
+
+def _never(_head: bytes) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """
+    A file format that nerd-tag reads, writes, or both.
+
+    :param name: value of ``--format`` and ``--output-format``
+    :param title: name of the format in messages
+    :param suffixes: suffixes of file names in lower case, with their dot
+    :param recognizes: whether a file is in this format, by its first bytes (up to 4096)
+    :param is_compressible: whether a compression suffix may follow: ``.jsonl.gz``
+    :param has_types: whether rows in this format always have typed columns; else they may be raw lines
+    :param open_reader: opens an input; its last argument asks for typed rows. None if the format is only written
+    :param open_writer: opens an output. None if the format is only read
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...] = ()
+    recognizes: Callable[[bytes], bool] = _never
+    is_compressible: bool = False
+    has_types: bool = False
+    open_reader: OpenReader | None = None
+    open_writer: OpenWriter | None = None

@@ -1,0 +1,46 @@
+"""All file formats. A new format needs one entry in :data:`FORMATS`; nothing else lists them."""
+
+from __future__ import annotations
+
+from nerd_onnx.formats.file_format import FileFormat
+from nerd_onnx.formats.jsonl import JSONL
+from nerd_onnx.formats.parquet import PARQUET
+from nerd_onnx.formats.text import TEXT
+
+# In the order in which the first bytes of an input are tried.
+FORMATS: tuple[FileFormat, ...] = (PARQUET, JSONL, TEXT)
+# Of standard input whose first bytes no format recognizes: it may begin with white space, or be empty.
+STREAM_FORMAT = JSONL
+COMPRESSIONS = (".gz", ".zst")
+
+
+def format_named(name: str) -> FileFormat:
+    """
+    Return the format with a name.
+
+    :raises ValueError: if there is none; the command line has checked its options before
+    """
+    for found in FORMATS:
+        if found.name == name:
+            return found
+    raise ValueError(f"no file format is named {name!r}; the formats are: {', '.join(f.name for f in FORMATS)}")
+
+
+def readable_formats() -> list[FileFormat]:
+    """Return the formats that can be read."""
+    return [found for found in FORMATS if found.open_reader is not None]
+
+
+def writable_formats() -> list[FileFormat]:
+    """Return the formats that can be written."""
+    return [found for found in FORMATS if found.open_writer is not None]
+
+
+def format_of_suffix(suffix: str) -> FileFormat | None:
+    """Return the format with a suffix (lower case, with its dot); None if there is none."""
+    return next((found for found in FORMATS if suffix in found.suffixes), None)
+
+
+def all_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all formats and compressions."""
+    return (*COMPRESSIONS, *(suffix for found in FORMATS for suffix in found.suffixes))

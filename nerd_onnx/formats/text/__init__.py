@@ -1,0 +1,20 @@
+"""The format ``text``, for people at a terminal. It is only written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nerd_onnx.formats.file_format import FileFormat
+
+if TYPE_CHECKING:
+    from nerd_onnx.formats.base import Sink, WriteOptions
+
+
+def _open_writer(path: str, options: WriteOptions) -> Sink:
+    from nerd_onnx.formats.text.writer import TextSink
+
+    return TextSink(path, options)
+
+
+# Without suffixes: a file gets this format only with --output-format text.
+TEXT = FileFormat(name="text", title="text", open_writer=_open_writer)

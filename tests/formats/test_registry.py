@@ -1,0 +1,63 @@
+"""A file format is one module and one entry of FORMATS: detection, messages, reading and writing follow from these."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.formats import registry
+from nerd_onnx.formats.readers import detect_format, format_of_name
+from nerd_onnx.formats.writers import output_format
+from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.run import tag_files
+from tests.formats.colon_format import COLON
+from tests.support.quick_tagger import quick_tagger
+from tests.support.runs import texts
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, COLON))
+
+
+def test_a_registered_format_is_detected(tmp_path: Path) -> None:
+    assert format_of_name("a.colon") == format_of_name("a.COLON.gz") == "colon"
+    unnamed = tmp_path / "unnamed"
+    unnamed.write_bytes(b"#colon\n")
+    assert detect_format(str(unnamed), None) == "colon"
+    assert output_format("o.colon", None, lambda: "jsonl") == "colon"
+
+
+def test_messages_list_it(tmp_path: Path) -> None:
+    unknown = tmp_path / "unknown"
+    unknown.write_bytes(b"?")
+    with pytest.raises(InputError, match="whether it is Parquet or JSON Lines or colon text"):
+        detect_format(str(unknown), None)
+    with pytest.raises(OutputError, match="neither Parquet nor JSON Lines nor colon text"):
+        output_format("o.csv", None, lambda: "jsonl")
+
+
+def test_files_are_read_and_written(tmp_path: Path) -> None:
+    rows = [text.replace(":", ";").replace("\n", " ") or "empty" for text in texts(50)]
+    source, lines, back = tmp_path / "in.colon.gz", tmp_path / "o.jsonl", tmp_path / "o.colon"
+    source.write_bytes(gzip.compress("".join(f"{row}\n" for row in rows).encode()))
+    tagger = quick_tagger()
+    try:
+        tag_files(tagger, TagJob([str(source)], str(lines)))
+        report = tag_files(tagger, TagJob([str(lines)], str(back), overwrite_column=True))
+    finally:
+        tagger.close()
+    written = back.read_text("utf-8").splitlines()
+    assert [line.rpartition(":")[0] for line in written] == rows
+    assert sum(line.count("=") for line in written) >= report.entities > 0
+
+
+def test_names_of_formats_need_no_pyarrow() -> None:
+    code = "import sys; from nerd_onnx.formats import registry; print(len(registry.FORMATS), 'pyarrow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "False"]
