@@ -134,7 +134,7 @@ def _take_lines(lines: Iterable[bytes], progress: Progress) -> int:
     for line in lines:
         try:
             if not line.endswith(b"\n"):
-                break
+                break  # a crash interrupted the write of this line
             progress.take(json.loads(line))
         except (ValueError, KeyError, TypeError):
             break

@@ -69,6 +69,7 @@ class RunLock(Closing):
                 file=output_name(output),
             ) from err
         except OSError as err:
+            # Without locks a run is still safe against crashes, only not against a second run.
             if err.errno not in _NO_LOCKS:
                 os.close(descriptor)
                 raise
@@ -94,6 +95,7 @@ class RunLock(Closing):
 
 def _make_folder(output: str, folder: str) -> None:
     """Create a folder that only this user may open; refuse a link, or another user's folder, in its place."""
+    # In a shared folder, somebody could place a link there and have the run write elsewhere.
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
 

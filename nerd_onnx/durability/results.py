@@ -83,6 +83,7 @@ class ResultLog(Closing):
 
     def stored(self) -> Iterator[Results]:
         """Yield the stored results, in the batches in which they were appended."""
+        # A copy, because new chunks may be added while these are read.
         for chunk in list(self._chunks):
             with pa.OSFile(os.fsencode(self._path(chunk["file"])), "rb") as file, pa.ipc.open_stream(file) as reader:
                 for batch, facts in reader.iter_batches_with_custom_metadata():

@@ -37,6 +37,7 @@ def work_folder_of(output: str, *, many: bool, remote_work_dir: str | None = Non
     if is_uri(output):
         place = place_name(output)
         digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
+        # The digest tells outputs of the same name apart, the name helps people who look into the folder.
         name = f"{base_name(place)[:_READABLE_NAME]}-{digest}{_SUFFIX}"
         return os.path.join(os.path.realpath(remote_work_dir or cache_folder("work")), name)
 
@@ -207,6 +208,7 @@ class WorkFolder(Closing):
 
         names = [_JOURNAL, *os.listdir(self.path)]
         for name in names:
+            # Deleting the lock would let a second run create and lock another file of this name.
             if name != "lock":
                 with suppress(OSError):
                     os.unlink(os.path.join(self.path, name))

@@ -92,6 +92,7 @@ def with_combining_marks(texts: Sequence[str | None], spans: Spans) -> Spans:
     end = spans.end.copy()
     for i in range(len(spans)):
         text = texts[spans.row[i]] or ""
+        # Most texts are ASCII, which has no combining marks.
         if not text.isascii():
             next_in_row = i + 1 < len(spans) and spans.row[i + 1] == spans.row[i]
             end[i] = _end_of_character(text, int(end[i]), int(spans.start[i + 1]) if next_in_row else None)

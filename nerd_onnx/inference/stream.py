@@ -78,6 +78,7 @@ class TextStream:
 
     def close(self) -> None:
         """Stop the worker threads; they start again when the stream is used again."""
+        # After a fork, the threads belong to the parent: waiting for them here would never end.
         if self._pool is not None and self._pool_process == os.getpid():
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
@@ -180,6 +181,7 @@ class TextStream:
         rows = [
             (i, begin, different.setdefault((texts[i] or "")[begin:end], len(different))) for i, begin, end in ranges
         ]
+        # reshape(): an empty list would have one dimension only.
         row, base, place = np.array(rows, dtype=np.int64).reshape(-1, 3).T
 
         paragraphs_once = list(different)

@@ -24,6 +24,7 @@ def check_job(job: TagJob) -> None:
         try:
             check_readable(pair.input)
             output_format_of(job, pair)
+            # Not known from the name alone: a named pipe can be read only once, too.
             if job.resume and is_stream(pair.input):
                 raise OptionError(
                     f"--resume needs files: {pair.input} cannot be read a second time",

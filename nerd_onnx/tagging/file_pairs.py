@@ -70,6 +70,7 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
     pairs: dict[str, FilePair] = {}
     for path, name in sorted(files, key=lambda found: found[1]):
         target = join(output, _with_suffix(name, output_suffix(path)))
+        # With another output format, a.parquet and a.jsonl get the same output.
         if target in pairs:
             raise OptionError(
                 f"{input_name(pairs[target].input)} and {input_name(path)} would both be written to "

@@ -142,6 +142,7 @@ class FileRun:
             ) from err
 
         state.refusal = state.refusal or str(err)
+        # The user must not take an older output for the result of this run.
         older = "; an older output was left as it is" if exists(self._pair.output) else ""
         with RejectsPart(self._part_path, self._pair.output) as part:
             part.refuse(self._pair.name, f"{err}{older}")
@@ -209,6 +210,7 @@ class FileRun:
             for rows, results in tagged_batches(self._plan, batches, self._log, self._tag_stream):
                 sink.write(*policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
+                # After the write: a row group or line in the writer counts too.
                 self._plan.limits.check(output_name(self._pair.output))
 
                 if state.on_batch is not None:
@@ -237,6 +239,7 @@ class FileRun:
                 expected=expected,
             )
 
+        # Parquet files record their number of rows: it counts independently of the reader.
         known = expected if retried is not None or source.num_rows is None else source.num_rows
         counts = (known, expected, totals.rows, totals.written + totals.rejected)
         rows = totals.entities if self._job.layout == "long" else totals.written + totals.nulled

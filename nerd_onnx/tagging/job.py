@@ -66,6 +66,7 @@ class TagJob:
     work_dir: str | None = None
 
     def __post_init__(self) -> None:
+        # The job is frozen; file:// URIs become paths here, so that no other code has to know them.
         object.__setattr__(self, "inputs", [local_path(path) for path in self.inputs])
         for name in ("output", "rejects", "retry_rejects"):
             path = getattr(self, name)

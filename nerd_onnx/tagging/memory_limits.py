@@ -91,6 +91,7 @@ class Limits:
 
 def resident_bytes() -> int:
     """Return the resident memory of this process in bytes; 0 if the system does not report it."""
+    # The second number of this file is the resident size in pages.
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):

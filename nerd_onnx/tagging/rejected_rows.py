@@ -44,6 +44,7 @@ class RejectionPolicy:
 
         reasons = results.reasons.to_pylist()
         not_tagged = [_fault(rows, i, reason) for i, reason in enumerate(reasons) if reason is not None]
+        # A row that could not be read has a null text, so tagging gave it no reason.
         for fault in rows.faults:
             if fault.index is not None:
                 reasons[fault.index] = fault.reason
@@ -63,6 +64,7 @@ class RejectionPolicy:
     def _count(self, rows: RowBatch, results: Results) -> None:
         offsets = results.entities.offsets
         self.totals.rows += rows.rows_read
+        # A row that could not be read is null in the batch, but it is not a row without text.
         self.totals.null_rows += rows.texts.null_count - sum(fault.index is not None for fault in rows.faults)
         self.totals.entities += offsets[-1].as_py() - offsets[0].as_py()
         self.totals.tokens += results.tokens

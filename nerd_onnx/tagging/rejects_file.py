@@ -65,6 +65,7 @@ class RejectsPart(Closing):
 
     def _append(self, record: dict[str, Any]) -> None:
         with output_errors(self._output):
+            # Created at the first row: most inputs have no rejected row.
             if self._file is None:
                 self._file = open(self.path, "wb")  # noqa: SIM115 - closed by close()
             self._file.write(json.dumps(record).encode() + b"\n")

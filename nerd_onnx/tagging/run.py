@@ -136,6 +136,7 @@ class _Run:
             )
 
         journal = self._state.journal
+        # Its chunks would be lost when the journal records the begin of another file.
         return sorted(pairs, key=lambda pair: journal is None or journal.progress.begun(pair.name) is None)
 
     def _is_worth_reading_ahead(self, pair: FilePair) -> bool:
@@ -180,6 +181,7 @@ class _Run:
         self._keep_part(pair, done["rejects"])
 
     def _part_of(self, pair: FilePair) -> str:
+        # Inputs in different folders may have equal names, and a path may be too long for a file name.
         name = hashlib.sha256(os.fsencode(pair.name)).hexdigest()[:32]
         return os.path.join(self._state.scratch, f"rejects-{name}.jsonl")
 
@@ -193,7 +195,7 @@ class _Run:
         if path is None or not self._parts:
             return
 
-        # An interrupted run may have renamed it into place already.
+        # The interrupted run may have renamed it into place already.
         if journal is not None and journal.progress.rejects and was_committed(path, journal.progress.rejects):
             return
 

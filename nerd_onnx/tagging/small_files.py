@@ -73,6 +73,7 @@ class ReadAhead:
     ) -> Iterator[tuple[RowBatch, TaggedTexts]]:
         """Look up the results of each text; a batch with a text that was not read ahead is tagged now."""
         for rows, texts in items:
+            # Index 0 is the null text, -1 stands for a text that was not read ahead.
             places = [0 if text is None else self._places.get(text, -1) for text in texts]
             if min(places, default=0) < 0:
                 yield from self._plan.tagger.tag_items([(rows, texts)], lenient=lenient)
