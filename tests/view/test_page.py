@@ -150,7 +150,7 @@ def test_the_command_writes_beside_its_input_and_never_over_a_file(tmp_path: Pat
     view = [sys.executable, "-c", code]
     done = subprocess.run([*view, str(path)], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (0, "")
-    assert "o.parquet.html: 5 rows of o.parquet (the first ones)" in done.stderr
+    assert "o.parquet.html: 5 rows of o.parquet (first rows)" in done.stderr
     page = (tmp_path / "o.parquet.html").read_text("utf-8")
     assert len(data_of(page)["rows"]) == 5
     again = subprocess.run([*view, str(path)], capture_output=True, text=True, cwd=ROOT, check=False)
