@@ -114,7 +114,7 @@ def run_command(
     command: click.Command,
     report: Callable[[Failure], None] | None = None,
     *,
-    when_interrupted: str = "no output was written",
+    when_interrupted: str = "No output was written.",
 ) -> NoReturn:
     """
     Run a command of either package and exit the process with the exit code of the result.
@@ -129,7 +129,7 @@ def run_command(
     try:
         command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo(f"{name}: interrupted; {when_interrupted}", err=True)
+        click.echo(f"{name}: interrupted. {when_interrupted}", err=True)
         sys.exit(130)
     except click.ClickException as err:
         show(Failure.of_usage(str(name), err))

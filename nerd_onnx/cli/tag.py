@@ -59,7 +59,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--model",
     shell_complete=complete_folders,
-    help="Bundle, Hugging Face or Optimum folder, URI, or hub id.  [default: the default model]",
+    help="Bundle, Hugging Face or Optimum folder, URI, or hub id. Without it, the default model is used.",
 )
 @click.option("--text-column", default="text", help="Column or field with the texts to tag.")
 @click.option("--column", default="entities", help="Name of the new column.")
