@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from nerd_onnx.engines.base import ENGINES
 from nerd_onnx.errors import OptionError
 
 if TYPE_CHECKING:  # --help must not wait for this import
     from nerd_onnx.tagging.job import TagJob
-
-EngineName = Literal["local", "ray", "spark"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class EngineChoice:
     :raises OptionError: when an option of engines is given for the local engine
     """
 
-    engine: EngineName = "local"
+    engine: str = "local"
     workers: int | None = None
     engine_address: str | None = None
     ship_model: bool = True
@@ -92,7 +91,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option(
             "--engine",
-            type=click.Choice(["local", "ray", "spark"]),
+            type=click.Choice(["local", *ENGINES]),
             default="local",
             help="What runs the work. local: this process. ray and spark: their workers, one file per task.",
         ),

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from types import FrameType
 from typing import Any
 
+from nerd_onnx.engines.base import engine_named
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import for_workers
 from nerd_onnx.engines.worker import FileTasks, Outcome
@@ -42,7 +43,7 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
     model, archive = for_workers(tagger.bundle, ship=choice.ship_model, uri=tagger.model_uri)
     tasks = FileTasks(model, tagger.options, jobs_of(job))
     with _stopping():
-        outcomes = list(_run_files(choice, tasks, archive))
+        outcomes = list(engine_named(choice.engine).run_files(tasks, archive, choice))
 
     failures = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failures:
@@ -52,14 +53,6 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
     report.seconds = time.perf_counter() - begin
     peak = max(outcome.peak_rss_bytes for outcome in outcomes)
     return {**report.summary(), "peak_rss_bytes": peak, "engine": choice.engine}
-
-
-def _run_files(choice: EngineChoice, tasks: FileTasks, archive: bytes) -> Iterator[Outcome]:
-    if choice.engine == "ray":
-        from nerd_onnx.engines.ray import run_files
-    else:
-        from nerd_onnx.engines.spark import run_files
-    return run_files(tasks, archive, choice)
 
 
 def jobs_of(job: TagJob) -> list[TagJob]:
