@@ -13,13 +13,14 @@ _WIDTH = 100
 _HEAD = """# Reference
 
 What each command says with `--help`, written by `python docs/make_reference.py` and compared by the tests. Every option
-has a twin in the environment: the prefix named under the command, then the option in capitals with `_` for `-`.
+can also be set by an environment variable: the prefix shown under the command, then the option in capitals with `_`
+instead of `-`.
 
 """
 
 
 def reference() -> str:
-    """Give the page: each command of the package with its help."""
+    """Return the page: each command of the package with its help."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
     return _HEAD + "\n".join(_section(name, target) for name, target in scripts.items())
 

@@ -1,8 +1,8 @@
 """
-Errors named by what the user must fix.
+Errors, named by what the user must fix.
 
-Programs read the class, its code and exit code, the reason and the fields: these are stable. The message is for people
-and changes with every better wording. ``docs/errors.md`` lists all reasons.
+Programs can rely on the class, its code and exit code, the reason and the fields. The message is for people and may
+change in any version. ``docs/errors.md`` lists all reasons.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ Field = str | int | float
 
 class NerdError(Exception):
     """
-    Something a user can put right. The message says what was found, where, what was expected and what to do.
+    An error that the user can fix. The message says what was found, where, what was expected and what to do.
 
     :param message: one line for people
-    :param reason: what went wrong, in kebab-case; it has one meaning within its class
-    :param fields: what the message names, as far as it is known: ``file`` as the message shows it, ``row`` (the line,
-        from 1, of JSON Lines; the row, from 0, of Parquet), ``column``, ``option``, ``expected``, ``found`` and others
+    :param reason: what went wrong, in kebab-case; unique within the class
+    :param fields: values that the message names, as far as they are known: ``file`` as the message shows it, ``row``
+        (the line, from 1, of JSON Lines; the row, from 0, of Parquet), ``column``, ``option``, ``expected``, ``found``
+        and others
     :ivar exit_code: exit code of a command that ends with the error
     :ivar code: category of the error
     """
@@ -35,7 +36,7 @@ class NerdError(Exception):
         self.fields: dict[str, Field] = fields
 
     def __str__(self) -> str:
-        """Return the message in one line, whatever names from files stand in it."""
+        """Return the message in one line, also if a name from a file contains line breaks."""
         return super().__str__().replace("\r", "\\r").replace("\n", "\\n")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -62,7 +63,7 @@ class StoreError(NerdError):
     """
     Remote storage cannot be used: the URI, the credentials or the network is wrong.
 
-    The cause is not one file, so a run does not continue without that file.
+    The cause is not one file, so a run stops and does not skip the file.
     """
 
     code = "store"
@@ -104,7 +105,7 @@ class InterruptedRunError(NerdError):
     A signal stopped the run. The finished work is safe.
 
     :param number: number of the signal
-    :param safe_rows: number of rows that need not be tagged again
+    :param safe_rows: number of rows that are saved and need not be tagged again
     """
 
     code = "interrupted"
@@ -114,7 +115,7 @@ class InterruptedRunError(NerdError):
         self.number = number
         self.safe_rows = safe_rows
         super().__init__(
-            f"interrupted; {safe_rows} rows are safe" if safe_rows else "interrupted; no output was written",
+            f"Interrupted. {safe_rows:,} rows are saved" if safe_rows else "Interrupted. No output was written",
             reason="interrupted",
             signal=number,
             safe_rows=safe_rows,
@@ -146,7 +147,8 @@ class MissingExtraError(NerdError):
 
 
 def restored(kind: type[NerdError], args: tuple[Any, ...], state: dict[str, Any]) -> NerdError:
-    """Return an error made of its parts, without a call of its constructor."""
+    """Return an error with the given arguments and attributes, without a call of its constructor."""
+    # Constructors differ between classes, and the state is complete: unpickling skips them too.
     err = kind.__new__(kind, *args)
     err.__dict__.update(state)
     return err

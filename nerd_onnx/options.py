@@ -1,4 +1,4 @@
-"""What may be chosen when tagging, and what comes of it."""
+"""Options of tagging, and its results: entities as objects and as arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import LabelSet
 
-_BATCH_TEXTS = 1024  # two batches are on their way at a time
+_BATCH_TEXTS = 1024  # two batches are in memory at a time
 _BATCH_CHARACTERS = 1 << 18
 
 
@@ -23,11 +23,11 @@ class Entity:
 
     :param start: offset of its first character in the text, in code points
     :param end: one past its last character: ``text[start:end]`` is the entity
-    :param label: entity type; the coarse one where the model has two levels
-    :param fine_label: fine type, None where the model has one level
-    :param score: probability that its borders and label are right, 0 to 1, where the model was calibrated; else the
-        mean probability of its words for the label
-    :param text: the entity as it stands in the text
+    :param label: label of the entity; the coarse one if the model has two levels
+    :param fine_label: fine label; None if the model has one level
+    :param score: probability, 0 to 1, that borders and label are right, if the model is calibrated; else the mean
+        probability of the label over the words of the entity
+    :param text: the text of the entity
     """
 
     start: int
@@ -41,18 +41,19 @@ class Entity:
 @dataclass(frozen=True)
 class TagOptions:
     """
-    What may be chosen when tagging. Only ``min_score``, ``precision`` and ``labels`` change which entities are found.
+    Options of tagging. Only ``min_score``, ``precision`` and ``labels`` change which entities are found.
 
-    :param batch_tokens: most tokens in one call of the network
-    :param threads: calls at the same time; None for one a processor this process may use
-    :param min_score: entities with a lower score are left out; None for the model's own threshold, from which on F1
-        was best on labelled text, or none where it records none. 0 keeps all that may be an entity, however unlikely
-    :param precision: entities are left out whose type had a smaller share of right ones from their score upwards, on
-        the text that the model was calibrated on; None keeps all
-    :param labels: coarse or fine types to keep; None keeps all
+    :param batch_tokens: maximum number of tokens in one batch
+    :param threads: number of batches that run at the same time; None for one per available processor
+    :param min_score: minimum score of an entity; None for the model's own threshold, which gives the best F1 on
+        labelled text, or no threshold if the model records none. 0 keeps every candidate
+    :param precision: per label, keep only entities above the score that reached this precision on the calibration data;
+        None keeps all
+    :param labels: coarse or fine labels to keep; None keeps all
     :param offset_unit: unit of ``start`` and ``end`` in columns; Python's Entity is always in code points
     :param text_column: column to tag
     :param column: name of the new column
+    :raises OptionError: when a value is out of range or the two columns have one name
     """
 
     batch_tokens: int = 512
@@ -109,12 +110,12 @@ def _is_share(value: object) -> bool:
 @dataclass(frozen=True)
 class TaggedTexts:
     """
-    The entities of some texts, as arrays.
+    The entities of a sequence of texts, as arrays.
 
     :param texts: the texts as given
     :param spans: their entities
-    :param text_tokens: tokens of each text that the network read, special ones not counted. *Shape:* (texts,)
-    :param reasons: why a text could not be tagged, by its index; its text here is None
+    :param text_tokens: number of tokens per text that the network read, without special tokens. *Shape:* (texts,)
+    :param reasons: reason why a text could not be tagged, by its index in ``texts``; that text is None
     """
 
     texts: Sequence[str | None]
@@ -124,58 +125,62 @@ class TaggedTexts:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all texts."""
+        """Number of tokens of all texts."""
         return int(self.text_tokens.sum())
 
     def taken(self, places: Ints) -> TaggedTexts:
         """
-        Give the results of some texts, none of which failed.
+        Return the results of a selection of texts, none of which failed.
 
-        :param places: indices of texts, in any order and as often as wanted. *Shape:* (places,)
+        :param places: indices of texts, in any order, repetitions allowed. *Shape:* (places,)
         """
         texts = [self.texts[place] for place in places.tolist()]
         return TaggedTexts(texts, self.spans.of_rows(places), self.text_tokens[places])
 
     def entities(self, labels: LabelSet) -> list[list[Entity] | None]:
         """
-        Give them as objects: a list for each text, None for None.
+        Return the entities as objects: one list per text, None for None.
 
-        :param labels: those of the model that found them
+        :param labels: labels of the model that found the entities
         """
         spans = self.spans
         found: list[list[Entity]] = [[] for _ in self.texts]
+
         for i in range(len(spans)):
             row, start, end = int(spans.row[i]), int(spans.start[i]), int(spans.end[i])
             fine_label = labels.fine_types[spans.fine[i]] if labels.has_fine_level else None
             text = (self.texts[row] or "")[start:end]
             entity = Entity(start, end, labels.types[spans.label[i]], fine_label, float(spans.score[i]), text)
             found[row].append(entity)
+
         return [None if text is None else entities for text, entities in zip(self.texts, found, strict=True)]
 
 
 def text_batches(texts: Iterator[str | None]) -> Iterator[list[str | None]]:
     """
-    Gather texts up to the size of a batch.
+    Yield texts in batches, limited in number of texts and of characters.
 
-    :raises TypeError: when one is neither str nor None
+    :raises TypeError: when a text is neither str nor None
     """
     batch: list[str | None] = []
     size = 0
+
     for text in checked(texts):
         batch.append(text)
         size += len(text or "")
         if len(batch) == _BATCH_TEXTS or size >= _BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
+
     if batch:
         yield batch
 
 
 def checked(texts: Iterable[Any]) -> Iterator[str | None]:
     """
-    Pass texts on.
+    Yield texts unchanged, after a check of their type.
 
-    :raises TypeError: when one is neither str nor None
+    :raises TypeError: when a text is neither str nor None
     """
     for i, text in enumerate(texts):
         if text is not None and not isinstance(text, str):

@@ -1,4 +1,4 @@
-"""What all commands share, and how they end: a mistake is one line and an exit code, never a traceback."""
+"""What all commands share: settings, common options, and an error printed in one line with an exit code."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from nerd_onnx.formats.registry import readable_formats
 from nerd_onnx.terminal import printable
 
 _TAGGED_FILE_OPTIONS = (
-    click.option("--text-column", default="text", help="Column with the texts."),
-    click.option("--column", default="entities", help="Column with their entities."),
+    click.option("--text-column", default="text", help="Column with the texts of INPUT."),
+    click.option("--column", default="entities", help="Column with the entities of INPUT."),
     click.option(
         "--format",
         "input_format",
         type=click.Choice([known.name for known in readable_formats()]),
-        help="Where INPUT's name does not tell.",
+        help="Format of INPUT.  [default: by its name]",
     ),
     click.option(
         "--offset-unit",
         type=click.Choice(["codepoint", "utf8", "utf16"]),
-        help="Of the offsets.  [default: what the file says, else codepoint]",
+        help="Unit of the offsets in INPUT.  [default: as recorded in the file, else codepoint]",
     ),
 )
 
 
 def settings(prefix: str) -> dict[str, Any]:
     """
-    Give what all commands have in common.
+    Return the click settings that all commands have in common.
 
-    :param prefix: of the options' twins in the environment
+    :param prefix: prefix of the environment variables that set options
     """
     return {"auto_envvar_prefix": prefix, "show_default": True, "help_option_names": ["-h", "--help"]}
 
 
 def complete_folders(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Let the shell complete the folders of an option that takes other names too."""
+    """Return a shell completion of folders, for an option that also takes other names."""
     return [CompletionItem(typed, type="dir")]
 
 
 def tagged_file_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say how a tagged file is read."""
+    """Add the options for reading a tagged file to a command."""
     return reduce(lambda wrapped, option: option(wrapped), reversed(_TAGGED_FILE_OPTIONS), function)
 
 
 def reading(options: dict[str, Any]) -> dict[str, Any]:
-    """Take these options out of a command's, as :class:`~nerd_onnx.formats.tagged_file.TaggedFile` names them."""
+    """Return the options for reading as keyword arguments of :class:`~nerd_onnx.formats.tagged_file.TaggedFile`."""
     return {
         "format": options["input_format"],
         "text_column": options["text_column"],
@@ -63,8 +63,8 @@ def reading(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _name_twins(command: click.Command) -> None:
-    """Name each option's twin in the environment like the option, also where the parameter has another name."""
+def _set_environment_variables(command: click.Command) -> None:
+    """Name the environment variable of each option like the option, even if its parameter has another name."""
     prefix = command.context_settings["auto_envvar_prefix"]
     for option in command.params:
         if isinstance(option, click.Option) and option.allow_from_autoenv:
@@ -80,7 +80,7 @@ class Failure:
     :param code: category of the error
     :param message: one line for people
     :param reason: what went wrong, in kebab-case
-    :param fields: what the message names, see :class:`~nerd_onnx.errors.NerdError`
+    :param fields: values that the message names, see :class:`~nerd_onnx.errors.NerdError`
     """
 
     code: str
@@ -90,8 +90,8 @@ class Failure:
 
     @classmethod
     def of_usage(cls, name: str, err: click.ClickException) -> Failure:
-        """Describe options that click refused, by the class of click's error: ``missing-parameter``."""
-        message = " ".join(err.format_message().split())  # click puts the choices of a missing option in lines
+        """Return the failure for an error of click; its class gives the reason, such as ``missing-parameter``."""
+        message = " ".join(err.format_message().split())  # click lists choices on several lines
         reason = re.sub("(?<=[a-z])(?=[A-Z])", "-", type(err).__name__).lower()
         option = getattr(err, "option_name", None) or _name_of(getattr(err, "param", None))
         return cls(
@@ -100,7 +100,7 @@ class Failure:
 
     @property
     def facts(self) -> dict[str, Field]:
-        """The failure as the members of a JSON object."""
+        """Members of the JSON object that describes the failure."""
         return {**self.fields, "error": self.code, "reason": self.reason, "message": self.message}
 
 
@@ -113,31 +113,32 @@ def _name_of(parameter: click.Parameter | None) -> str | None:
 
 def run_command(
     command: click.Command,
-    tell: Callable[[Failure], None] | None = None,
+    report: Callable[[Failure], None] | None = None,
     *,
-    when_interrupted: str = "no output was written",
+    when_interrupted: str = "No output was written.",
 ) -> NoReturn:
     """
-    Run a command of either package and leave the process with the exit code of how it ended.
+    Run a command of either package and exit the process with the exit code of the result.
 
-    :param tell: reports an error; None for one line on standard error
-    :param when_interrupted: what Ctrl-C leaves, or what goes on
+    :param report: prints an error; None for one line on standard error
+    :param when_interrupted: end of the message after Ctrl-C
     """
     name = command.name
-    _name_twins(command)
-    say = tell or (lambda failure: click.echo(f"{name}: error: {printable(failure.message)}", err=True))
+    _set_environment_variables(command)
+    show = report or (lambda failure: click.echo(f"{name}: error: {printable(failure.message)}", err=True))
+
     try:
         command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo(f"{name}: interrupted; {when_interrupted}", err=True)
+        click.echo(f"{name}: interrupted. {when_interrupted}", err=True)
         sys.exit(130)
     except click.ClickException as err:
-        say(Failure.of_usage(str(name), err))
+        show(Failure.of_usage(str(name), err))
         sys.exit(err.exit_code)
     except NerdError as err:
-        say(Failure(err.code, str(err), err.reason, err.fields))
+        show(Failure(err.code, str(err), err.reason, err.fields))
         sys.exit(err.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no complaint at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python prints an error at exit
         sys.exit(1)
     sys.exit(0)

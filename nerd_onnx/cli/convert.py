@@ -1,4 +1,4 @@
-"""``nerd-convert``: a tagged file in, the file of another program out."""
+"""``nerd-convert``: write a tagged file in the format of another program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nerd_onnx.cli.common import reading, run_command, settings, tagged_file_opt
 from nerd_onnx.errors import OptionError
 from nerd_onnx.terminal import printable
 
-if TYPE_CHECKING:  # loading them takes time that --help has not
+if TYPE_CHECKING:  # --help must not wait for these imports
     from nerd_onnx.formats.base import Format
     from nerd_onnx.formats.tagged_file import TaggedRow
 
@@ -25,10 +25,15 @@ _FORMATS = ("conll", "brat", "label-studio", "displacy", "spacy", "long")
 @click.argument("target", metavar="OUTPUT", type=click.Path())
 @click.option("--to", "kind", type=click.Choice(_FORMATS), required=True, help="Format of OUTPUT.")
 @click.option(
-    "--level", type=click.Choice(["coarse", "fine"]), default="coarse", help="Label of an entity; long has both."
+    "--level",
+    type=click.Choice(["coarse", "fine"]),
+    default="coarse",
+    help="Which label of an entity to write. The format long has both.",
 )
-@click.option("--key", help="Column that is the key of the long rows.  [default: row, the row's number from 0]")
-@click.option("--limit", type=click.IntRange(min=0), help="Stop after so many rows.")
+@click.option(
+    "--key", help="Column with the key of a row, for the format long.  [default: row, the row number, from 0]"
+)
+@click.option("--limit", type=click.IntRange(min=0), help="Convert only the first rows, at most this number.")
 @tagged_file_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT.")
 @click.version_option(__version__, package_name="nerd-onnx")
@@ -36,10 +41,13 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
     """
     Write INPUT, a file that nerd-tag wrote, for another program.
 
-    conll: a token and its BIO tag a line. brat: a folder with a .txt and an .ann a row. label-studio: tasks with
-    predictions. displacy: what displacy.render takes with manual=True. spacy: a DocBin, needs spaCy. long: a row an
-    entity, Parquet or JSON Lines. Rows that were not tagged are left out and counted. OUTPUT appears whole or not at
-    all.
+    conll: one token and its BIO tag per line. brat: a folder with one .txt and one .ann file per row. label-studio:
+    tasks with predictions. displacy: input of displacy.render with manual=True. spacy: a DocBin; needs spaCy. long: one
+    row per entity, as Parquet or JSON Lines. Rows that were not tagged are left out and counted. OUTPUT is written
+    atomically.
+
+    Every option can also be set by an environment variable: NERD_CONVERT_ and the option's name, such as
+    NERD_CONVERT_TO.
 
     \b
     Examples:
@@ -55,35 +63,37 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
     if options["key"] is not None and kind != "long":
         raise OptionError("--key needs --to long", reason="key-needs-long", option="--key")
     _check(kind, source, target, overwrite=overwrite)
-    form = _long_format(source, target, options["input_format"]) if kind == "long" else None
+    long_format = _long_format(source, target, options["input_format"]) if kind == "long" else None
+
     count = _Count()
-    typed = form is not None and format_named(form).has_types
+    typed = long_format is not None and format_named(long_format).has_types
     with TaggedFile(source, limit=options["limit"], typed=typed, **reading(options)) as file:
-        if form is not None:
-            write_long(file, target, form, options["key"], overwrite=overwrite, on_row=count.add)
+        if long_format is not None:
+            write_long(file, target, long_format, options["key"], overwrite=overwrite, on_row=count.add)
         else:
             rows = (row for _, rows in file.batches() for row in rows)
             _write(kind, count.tagged(rows, fine=level == "fine"), target, overwrite=overwrite)
+
     click.echo(f"{printable(output_name(target))}: {count}", err=True)
 
 
 @dataclass
 class _Count:
-    """What was written, counted as it passes."""
+    """Numbers of rows and entities that were written, and of rows that were left out."""
 
     rows: int = 0
     entities: int = 0
     left_out: int = 0
 
     def tagged(self, rows: Iterable[TaggedRow], *, fine: bool) -> Iterator[TaggedRow]:
-        """Pass the rows on that were tagged, with the labels of the level that is wanted."""
+        """Yield the tagged rows, with fine labels if ``fine``, and count all rows."""
         for row in rows:
             if self.add(row) and row.entities is not None:
                 named = [replace(e, label=e.fine_label or e.label) for e in row.entities] if fine else row.entities
                 yield replace(row, entities=named)
 
     def add(self, row: TaggedRow) -> bool:
-        """Count a row; tell whether it was tagged."""
+        """Count a row and return whether it was tagged."""
         tagged = row.text is not None and row.entities is not None
         self.rows += tagged
         self.left_out += not tagged
@@ -96,7 +106,7 @@ class _Count:
 
 
 def _check(kind: str, source: str, target: str, *, overwrite: bool) -> None:
-    """Find what is wrong before any work."""
+    """Check requirements and output before any work."""
     from nerd_onnx.storage.output_place import check_output
 
     if kind == "spacy":
@@ -119,6 +129,8 @@ def _write(kind: str, rows: Iterator[TaggedRow], target: str, *, overwrite: bool
         with whole_folder(target) as folder:
             write_brat(rows, folder)
         return
+
+    # Lambdas, so that only the chosen format consumes the rows.
     pieces: dict[str, Callable[[], Iterator[bytes]]] = {
         "conll": lambda: conll(rows),
         "label-studio": lambda: json_pieces(label_studio(rows), target),
@@ -129,7 +141,7 @@ def _write(kind: str, rows: Iterator[TaggedRow], target: str, *, overwrite: bool
 
 
 def _long_format(source: str, target: str, asked: Format | None) -> Format:
-    """Tell the format of the long rows: by the output's name, else the input's."""
+    """Return the format of the long rows: by the name of the output, else the format of the input."""
     from nerd_onnx.formats.readers import detect_format
     from nerd_onnx.formats.writers import output_format
 

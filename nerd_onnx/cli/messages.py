@@ -1,4 +1,4 @@
-"""What the command says: plans, summaries and names, in text that is safe for a terminal."""
+"""Texts that ``nerd-tag`` prints: the plan, the summary line and the command that resumes a run."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from nerd_onnx.errors import InputError, OutputError
 
-if TYPE_CHECKING:  # loading them takes time that --help and --version have not
+if TYPE_CHECKING:  # --help and --version must not wait for these imports
     from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.job import TagJob
 
 
 def resuming_command(arguments: Sequence[str]) -> str:
     """
-    Give the command that goes on with a run.
+    Return the command that resumes a run, without passwords.
 
-    :param arguments: those of the run, without the program's name
+    :param arguments: arguments of the run, without the program's name
     """
     from nerd_onnx.storage.location import without_password
 
@@ -28,8 +28,9 @@ def resuming_command(arguments: Sequence[str]) -> str:
 
 def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     """
-    Say what a run would do, after opening inputs and model.
+    Return what a run would do, after opening all inputs.
 
+    :raises InputError: when an input cannot be opened and such files are not skipped
     :raises OutputError: when the new column exists already and may not be replaced
     """
     from nerd_onnx.formats.columns import column_exists
@@ -46,11 +47,13 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     new_columns = [field.name for field in layout.fields]
     refused = 0
     columns: list[str] = []
+
     for pair in job.pairs:
         try:
             with open_pair_source(run, pair) as opened:
                 columns = columns or list(opened.column_names)
                 known = opened.num_rows
+
                 taken = next((name for name in new_columns if name in opened.column_names), None)
                 if taken is not None and not job.overwrite_column:
                     what = "field" if opened.schema is None else "column"
@@ -64,7 +67,9 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
             if not job.may_refuse:
                 raise
             refused, known = refused + 1, 0
+
         rows = None if rows is None or known is None else rows + known
+
     return {
         "status": "planned",
         "input": inputs[0] if len(inputs) == 1 else inputs,
@@ -94,23 +99,23 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
 
 
 def summary_line(summary: dict[str, Any]) -> str:
-    """Put the summary into one line for people."""
-    nulls = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
+    """Return the summary as one line for people."""
+    counts = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
     if summary["rejected"]:
-        nulls += f", {summary['rejected']:,} rejected"
+        counts += f", {summary['rejected']:,} rejected rows"
     if summary["refused_files"]:
-        nulls += f", {summary['refused_files']:,} files that could not be read"
+        counts += f", {summary['refused_files']:,} unreadable files skipped"
     if summary["resumed_rows"]:
-        nulls += f", {summary['resumed_rows']:,} of them from before"
+        counts += f", {summary['resumed_rows']:,} of the rows from the resumed run"
     if summary["finished_before"]:
-        nulls += f", {summary['finished_before']:,} files were finished already"
+        counts += f", {summary['finished_before']:,} files already finished"
     return (
-        f"{summary['rows']:,} rows{nulls}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
+        f"{summary['rows']:,} rows{counts}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
         f"{summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
         f"peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB"
     )
 
 
 def _rate(value: float) -> str:
-    """Show a rate: whole where it is large, two digits where it is small."""
+    """Format a rate: as an integer from 10 on, with two digits below."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"  # noqa: PLR2004

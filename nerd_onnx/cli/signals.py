@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: the first finishes what is under way, the second stops at once."""
+"""Signals that stop a run: after the first it finishes the current batch, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class StopSignals:
     """
-    A context in which SIGINT and SIGTERM are remembered instead of ending the process.
+    A context in which the first SIGINT or SIGTERM is recorded and does not end the process.
 
-    After the first, both have their usual effect again. Outside the main thread nothing is changed: there the system
-    delivers none.
+    After the first signal, both signals have their usual effect again. Outside the main thread the context does
+    nothing, because Python handles signals only in the main thread.
 
-    :ivar number: the signal that came; None as long as none did
+    :ivar number: number of the received signal; None before one arrives
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._record) for number in _SIGNALS}
         return self
 
     def __exit__(
@@ -34,7 +34,7 @@ class StopSignals:
     ) -> None:
         self._restore()
 
-    def _remember(self, number: int, _: FrameType | None) -> None:
+    def _record(self, number: int, _: FrameType | None) -> None:
         self.number = number
         self._restore()
 

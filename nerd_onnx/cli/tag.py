@@ -1,4 +1,4 @@
-"""``nerd-tag``: options to :func:`tag_files` to report. The only place of the runtime that prints and exits."""
+"""``nerd-tag``: read the options, run :func:`tag_files`, print the summary and exit with a code."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _JOB_OPTIONS = (
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
 _TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column")
-_YES = ("1", "true", "t", "yes", "y", "on")  # what click takes for a set flag
+_YES = ("1", "true", "t", "yes", "y", "on")  # values of an environment variable that click reads as a set flag
 
 
 def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's call
-    """Tell the versions and the processor's features that decide speed and kernels."""
+    """Print the versions and the processor features that decide speed and kernels."""
     if not asked:
         return
     import onnxruntime
@@ -46,7 +46,7 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
 
 
 def _size(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
-    """Read a size in bytes."""
+    """Return a size such as ``2GB`` in bytes."""
     from nerd_onnx.tagging.memory_limits import size_of
 
     try:
@@ -60,87 +60,112 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--model",
     shell_complete=complete_folders,
-    help="Model bundle, Hugging Face or Optimum folder, or hub id.  [default: the one inside]",
+    help="Bundle, Hugging Face or Optimum folder, URI, or hub id. Without it, the default model is used.",
 )
-@click.option("--text-column", default="text", help="Column or field to tag.")
+@click.option("--text-column", default="text", help="Column or field with the texts to tag.")
 @click.option("--column", default="entities", help="Name of the new column.")
 @click.option(
     "--format",
     "input_format",
     type=click.Choice([known.name for known in readable_formats()]),
-    help="Input format, where its name does not tell.",
+    help="Format of INPUT.  [default: by its name]",
 )
 @click.option(
     "--output-format",
     type=click.Choice([known.name for known in writable_formats()]),
-    help="Output format.  [default: text on a terminal; else what its name tells, else the input's]",
+    help="Format of OUTPUT.  [default: text on a terminal, else by its name, else the format of INPUT]",
 )
 @click.option(
     "--layout",
     type=click.Choice(["nested", "wide", "long"]),
     default="nested",
-    help="One column of entities; or a column a label, named by it, behind --column where that is given; or a row an "
-    "entity, with the key of its row.",
+    help="nested: one list column. wide: one list column per label, with --column as prefix if it is given. long: one "
+    "row per entity, with its source row's key.",
 )
-@click.option("--key", help="Column that is the key in the long layout.  [default: row, its number in its file from 0]")
-@click.option("--labels", help="Keep only these labels, coarse or fine, comma-separated.")
+@click.option(
+    "--key",
+    help="Column with the key of a row, for the long layout.  [default: row, the row number in its file, from 0]",
+)
+@click.option("--labels", help="Keep only entities with these labels, coarse or fine, separated by commas.")
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Keep only entities with this score or more; 0 keeps all that may be one, however unlikely.  [default: the "
-    "model's own, of best F1]",
+    help="Keep only entities with at least this score; 0 keeps every candidate.  [default: the model's own threshold, "
+    "which gives the best F1]",
 )
 @click.option(
     "--precision",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Keep only entities of which so large a share was right where the model was calibrated, by type.",
+    help="Per label, keep only entities above the score that reached this precision on the calibration data.",
 )
 @click.option(
     "--offset-unit",
     type=click.Choice(["codepoint", "utf8", "utf16"]),
     default="codepoint",
-    help="Unit of start and end.",
+    help="Unit of the offsets start and end.",
 )
-@click.option("--limit", type=click.IntRange(min=0), help="Stop after so many rows of each file.")
-@click.option("--batch-tokens", type=click.IntRange(min=1), default=512, help="Most tokens in one call of the network.")
+@click.option("--limit", type=click.IntRange(min=0), help="Tag only the first rows of each file, at most this number.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), default=512, help="Maximum number of tokens in one batch.")
 @click.option(
-    "--threads", type=click.IntRange(min=1), help="Calls at the same time.  [default: the processors it may use]"
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Number of batches that run at the same time.  [default: one per available processor]",
 )
 @click.option(
-    "--max-memory", callback=_size, help="Keep to so much memory, 2GB or 500MB, by smaller batches.  [default: any]"
+    "--max-memory",
+    callback=_size,
+    help="Memory limit, such as 2GB or 500MB. Smaller batches keep the run below it.  [default: no limit]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT, and start an unfinished run anew.")
-@click.option("--resume", is_flag=True, help="Go on with an unfinished run, to the same bytes; keep finished files.")
 @click.option(
-    "--chunk-rows", type=click.IntRange(min=1), help="Rows of work that a crash may cost.  [default: half a minute's]"
+    "--overwrite", is_flag=True, help="Replace an existing OUTPUT. An unfinished run is discarded and starts again."
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Resume an unfinished run of the same command; the output is byte-identical to an uninterrupted run. Finished "
+    "files are kept.",
+)
+@click.option(
+    "--chunk-rows",
+    type=click.IntRange(min=1),
+    help="Rows between two saves. A crash loses at most this work.  [default: about 30 seconds of work]",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "null", "skip"]),
     default="fail",
-    help="A row that cannot be read or tagged: stop, give it null entities and a reason, or leave it out. With null "
-    "and skip, one of several files that cannot be read is left out.",
+    help="What to do with a rejected row, which cannot be read or tagged. fail: stop. null: write it with null "
+    "entities and a reason. skip: leave it out. With null and skip, unreadable files among several are skipped.",
 )
 @click.option(
-    "--rejects", type=click.Path(), help="File for the places and reasons of such rows and files, as JSON Lines."
+    "--rejects",
+    type=click.Path(),
+    help="Write the place and reason of rejected rows and files to this JSON Lines file.",
 )
-@click.option("--max-errors", type=click.IntRange(min=0), help="Stop at more such rows.  [default: any number]")
-@click.option("--retry-rejects", type=click.Path(), help="Tag only the rows that this file of rejects names.")
+@click.option(
+    "--max-errors",
+    type=click.IntRange(min=0),
+    help="Stop after more than this number of rejected rows.  [default: no limit]",
+)
+@click.option("--retry-rejects", type=click.Path(), help="Tag only the rows that are listed in this rejects file.")
 @click.option(
     "--work-dir",
     type=click.Path(file_okay=False),
-    help="Local folder for the work that --resume needs when OUTPUT is in a store.  [default: ~/.cache/nerd-onnx/work]",
+    help="Local folder for the state that --resume needs when OUTPUT is in remote storage.  [default: "
+    "~/.cache/nerd-onnx/work]",
 )
-@click.option("--overwrite-column", is_flag=True, help="Replace an existing column of the new name.")
+@click.option(
+    "--overwrite-column", is_flag=True, help="Replace an existing column that has the name of the new column."
+)
 @engine_options
-@click.option("--dry-run", is_flag=True, help="Check everything and tell the plan; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Check files, model and options, print the plan, and write nothing.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="Print the summary, or the error, as one JSON object on stderr.",
 )
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 @click.option(
     "--version",
     is_flag=True,
@@ -148,19 +173,21 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     allow_from_autoenv=False,
     expose_value=False,
     callback=_version,
-    help="Tell versions and processor features.",
+    help="Print versions and processor features.",
 )
 def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool, **options: Any) -> None:
     """
     Add named entities to INPUT and write it to OUTPUT.
 
-    INPUT and OUTPUT are Parquet or JSON Lines (.jsonl, also .gz and .zst), here or in stores (s3://, gs://, hf:// and
-    other URIs); - is standard input and output. Several INPUTs, a folder or a quoted glob go to a folder OUTPUT that
-    mirrors them. A file appears whole or not at all, a stream as far as it got. Rows, their order and all other columns
-    stay as they are. The summary goes to stderr.
+    INPUT and OUTPUT are Parquet or JSON Lines files (.jsonl, also .gz and .zst), local or in remote storage (s3://,
+    gs://, hf:// and other URIs). - is standard input or output. For several INPUTs, a folder or a quoted glob, OUTPUT
+    is a folder with the same structure. Files are written atomically; a stream ends where the run stopped. Rows, their
+    order and all other columns stay unchanged. The summary goes to standard error.
 
-    Exit codes: 0 done, 1 a fault of input, output or model, 2 of the options, 3 done with rejected rows, 130 and 143
-    stopped by a signal. What was done before a stop or a crash is kept: go on with --resume.
+    Exit codes: 0 done; 1 error in input, output or model; 2 error in the options; 3 done, with rejected rows or files;
+    130 and 143 stopped by a signal. Work done before a stop or a crash is saved: resume the run with --resume.
+
+    Every option can also be set by an environment variable: NERD_ and the option's name, such as NERD_MIN_SCORE.
 
     \b
     Examples:
@@ -177,40 +204,45 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
     from nerd_onnx.tagging.job import TagJob
     from nerd_onnx.tagging.previous_runs import done_before
 
-    *sources, target = _whole(paths)
+    # Checks that need no model come first: they are fast.
+    *sources, target = _require_paths(paths)
     job = TagJob(sources, target, **{name: options[name] for name in _JOB_OPTIONS})
     choice = EngineChoice(**{name: options[name] for name in _ENGINE_OPTIONS})
     choice.check(job)
     check_job(job)
+
     if options["threads"]:
         os.environ.setdefault("RAYON_NUM_THREADS", str(options["threads"]))  # the tokenizer's threads
     begin = time.perf_counter()
     labels = _label_list(options["labels"])
     tagger = Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
     load_seconds = time.perf_counter() - begin
+
     if dry_run:
         jobs = [job] if choice.is_local else jobs_of(job)
-        _tell_plan({**plan(tagger, job), **done_before(tagger, jobs), "engine": choice.engine}, as_json=as_json)
+        _print_plan({**plan(tagger, job), **done_before(tagger, jobs), "engine": choice.engine}, as_json=as_json)
         return
+
     summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json))
     summary["load_seconds"] = round(load_seconds, 4)
     if as_json:
         click.echo(json.dumps(summary), err=True)
     elif not quiet:
         click.echo(summary_line(summary), err=True)
+
     if summary["rejected"] or summary["refused_files"]:
         sys.exit(_REJECTS_CODE)
 
 
-def _whole(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse fewer paths than one INPUT and the OUTPUT, and name the one that is missing."""
+def _require_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the paths; raise a usage error that names INPUT or OUTPUT if one is missing."""
     if len(paths) > 1:
         return paths
     raise click.UsageError(f"Missing argument '{'OUTPUT' if paths else 'INPUT...'}'.")
 
 
 def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) -> dict[str, Any]:
-    """Tag the files and give the summary, with what made it."""
+    """Tag the files and return the summary, with the output and the model that was used."""
     from nerd_onnx.storage.location import without_secrets
 
     if choice.is_local:
@@ -220,13 +252,14 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
 
         sys.stdout = sys.stderr  # where Ray tells of workers that died, also at its own end
         summary = tag_on_engine(choice, tagger, job)
+
     bundle = tagger.bundle
     model = {"model": bundle.name, "model_sha256": bundle.model_sha256, "kernels": bundle.kernels}
     return {**summary, "output": without_secrets(job.output), **model}
 
 
 def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
-    """Tag the files in this process; a signal ends the run with its work safe."""
+    """Tag the files in this process and return the summary; a signal stops the run, and its work is saved."""
     from nerd_onnx.cli.progress import progress_on_stderr
     from nerd_onnx.cli.signals import StopSignals
     from nerd_onnx.tagging.run import tag_files
@@ -237,7 +270,9 @@ def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
             return tag_files(tagger, job, progress, lambda: signals.number).summary()
     except InterruptedRunError as err:
         if err.safe_rows:
-            err.args = (f"{err}; continue with: {resuming_command(sys.argv[1:])}",)
+            err.args = (
+                f"Interrupted. {err.safe_rows:,} rows are saved. Resume with: {resuming_command(sys.argv[1:])}",
+            )
         raise
     finally:
         if progress is not None:
@@ -249,18 +284,19 @@ def _label_list(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _tell_plan(facts: dict[str, Any], *, as_json: bool) -> None:
+def _print_plan(facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts), err=True)
         return
     for key, value in facts.items():
-        none = "unknown" if key == "rows" else "none"  # what nobody can know yet, and an option that was not given
+        # The rows of a text file are not known before it is read; None elsewhere means that an option is not set.
+        none = "unknown" if key == "rows" else "none"
         shown = ", ".join(value) if isinstance(value, list) else none if value is None else value
         click.echo(printable(f"{key.replace('_', ' ')}: {shown}"), err=True)
 
 
-def _tell_failure(failure: Failure) -> None:
-    """Report an error in one line, or as JSON where --json is given, even if the options could not all be read."""
+def _print_failure(failure: Failure) -> None:
+    """Print an error in one line, or as JSON with --json, even if the options could not be parsed."""
     if "--json" in sys.argv[1:] or os.environ.get("NERD_JSON", "").lower() in _YES:
         click.echo(json.dumps({"status": "failed", **failure.facts}), err=True)
     else:
@@ -269,7 +305,7 @@ def _tell_failure(failure: Failure) -> None:
 
 def main() -> NoReturn:
     """Entry point of ``nerd-tag``."""
-    run_command(command, _tell_failure)
+    run_command(command, _print_failure)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``nerd-view``: a tagged file in, a page out."""
+"""``nerd-view``: write a tagged file as an HTML page."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from nerd_onnx.terminal import printable
 @click.command("nerd-view", context_settings=settings("NERD_VIEW"))
 @click.argument("source", metavar="INPUT", type=click.Path())
 @click.argument("target", metavar="[OUTPUT]", required=False, type=click.Path())
-@click.option("--rows", type=click.IntRange(min=1), default=2000, help="Most rows to show.")
-@click.option("--sample", is_flag=True, help="Draw them by chance from the whole file, instead of its first ones.")
-@click.option("--seed", type=int, default=42, help="Of the drawing.")
+@click.option("--rows", type=click.IntRange(min=1), default=2000, help="Maximum number of rows to show.")
+@click.option("--sample", is_flag=True, help="Show a random sample of the file instead of its first rows.")
+@click.option("--seed", type=int, default=42, help="Seed of the random sample.")
 @tagged_file_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def command(source: str, target: str | None, **options: Any) -> None:
     """
-    Write INPUT, a file that nerd-tag wrote, as one HTML page to look at: OUTPUT, or INPUT's name with .html.
+    Write INPUT, a file that nerd-tag wrote, as one HTML page. OUTPUT is by default the name of INPUT with .html added.
 
-    The page holds all it needs, and nothing is fetched. It has filters by label, score and text, counts, and the most
-    frequent entities.
+    The page is self-contained and loads nothing from the network. It has filters by label, score and text, counts, and
+    the most frequent entities.
+
+    Every option can also be set by an environment variable: NERD_VIEW_ and the option's name, such as NERD_VIEW_ROWS.
 
     \b
     Examples:
@@ -42,12 +44,14 @@ def command(source: str, target: str | None, **options: Any) -> None:
 
     target = target or (STANDARD_STREAM if source == STANDARD_STREAM else f"{bare(source)}.html{query_of(source)}")
     check_output(source, target, overwrite=options["overwrite"])
+
     name = input_name(source) if source == STANDARD_STREAM else base_name(source)
     found = tagged_rows(source, **reading(options))
     wanted = options["rows"]
     rows = sampled(found, wanted, options["seed"]) if options["sample"] else list(itertools.islice(found, wanted))
+
     entities = sum(len(row.entities or ()) for row in rows)
-    how = "drawn by chance" if options["sample"] else "the first ones"
+    how = "random sample" if options["sample"] else "first rows"
     about = f"{len(rows):,} rows of {printable(name)} ({how}), {entities:,} entities."
     write_whole(target, view_page(rows, name, about).encode(), overwrite=options["overwrite"])
     click.echo(f"{printable(output_name(target))}: {about}", err=True)

@@ -1,33 +1,33 @@
-"""``--engine`` and what goes with it: the options, and what an engine cannot honour."""
+"""``--engine`` and its options, and the check that the chosen engine supports the options of the job."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from nerd_onnx.engines.base import ENGINES
 from nerd_onnx.errors import OptionError
 
-if TYPE_CHECKING:  # loading it takes time that --help has not
+if TYPE_CHECKING:  # --help must not wait for this import
     from nerd_onnx.tagging.job import TagJob
-
-EngineName = Literal["local", "ray", "spark"]
 
 
 @dataclass(frozen=True)
 class EngineChoice:
     """
-    Who does the work.
+    The engine that runs a job, and its settings.
 
-    :param engine: this process, or the workers of Ray or Spark
-    :param workers: most workers at the same time; None for what processors and files allow
-    :param engine_address: Ray's address or Spark's master; None for what the engine's own settings say
-    :param ship_model: send the model along; without, the workers read it themselves
+    :param engine: ``local`` for this process, or the name of an engine
+    :param workers: maximum number of workers at the same time; None for as many as processors and files allow
+    :param engine_address: address of Ray or master of Spark; None to use the engine's own settings
+    :param ship_model: whether the model is sent to the workers; otherwise they read it themselves
+    :raises OptionError: when an option of engines is given for the local engine
     """
 
-    engine: EngineName = "local"
+    engine: str = "local"
     workers: int | None = None
     engine_address: str | None = None
     ship_model: bool = True
@@ -47,9 +47,11 @@ class EngineChoice:
 
     def check(self, job: TagJob) -> None:
         """
-        Refuse what the engine cannot honour: its workers know one file each, and nothing of the others.
+        Check that the engine supports the options of the job.
 
-        :raises OptionError: for the first such option
+        Each worker handles one file and does not know the others, so nothing can be counted or collected across files.
+
+        :raises OptionError: for the first option that the engine does not support
         """
         if self.is_local:
             return
@@ -70,11 +72,14 @@ class EngineChoice:
 
     def sizes(self, files: int, cpus: int, node_cpus: int, threads: int | None) -> tuple[int, int]:
         """
-        Choose workers, and processors of each: one, and more where there are fewer files than processors.
+        Return the number of workers and the processors per worker.
 
+        A worker gets one processor, and more if there are fewer files than processors.
+
+        :param files: number of files
         :param cpus: processors of the cluster
-        :param node_cpus: most processors of one machine
-        :param threads: processors of a worker, where the user chose
+        :param node_cpus: processors of the largest machine
+        :param threads: processors per worker; None to choose
         """
         at_once = min(files, self.workers or files)
         threads = threads or max(1, min(node_cpus, cpus // at_once))
@@ -82,27 +87,29 @@ class EngineChoice:
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of :class:`EngineChoice`."""
+    """Add the options of :class:`EngineChoice` to a command."""
     options = (
         click.option(
             "--engine",
-            type=click.Choice(["local", "ray", "spark"]),
+            type=click.Choice(["local", *ENGINES]),
             default="local",
-            help="Who tags: this process, or the workers of Ray or Spark, a file each.",
+            help="What runs the work. local: this process. ray and spark: their workers, one file per task.",
         ),
         click.option(
             "--workers",
             type=click.IntRange(min=1),
-            help="Most workers of the engine, of --threads processors each.  [default: as files and processors allow]",
+            help="Maximum number of workers of the engine, each with --threads processors.  [default: as many as files "
+            "and processors allow]",
         ),
         click.option(
             "--engine-address",
-            help="Ray's address or Spark's master.  [default: RAY_ADDRESS or a running Ray, spark-submit's, else here]",
+            help="Address of Ray or master of Spark.  [default: RAY_ADDRESS, a running Ray, or the master of "
+            "spark-submit; else a local one is started]",
         ),
         click.option(
             "--ship-model/--no-ship-model",
             default=True,
-            help="Send --model to the engine's workers; without, they read it under the same path or from the hub.",
+            help="Send --model to the workers. With --no-ship-model they read it from the same path or from the hub.",
         ),
     )
     for option in reversed(options):

@@ -1,4 +1,4 @@
-"""The model on its way to the workers: packed once, sent along with the job, unpacked once a machine."""
+"""Send the model to workers: pack it once, send it with the job, and unpack it once per machine."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class WorkerModel:
     """
     Where a worker finds the model.
 
-    :param place: a folder or hub id that every worker can read; None for the model inside
-    :param digest: SHA-256 of what is sent along instead; None where nothing is
-    :param files: what is in it: names and bytes
+    :param place: a folder or hub id that every worker can read; None for the default model
+    :param digest: SHA-256 of the archive that is sent instead; None if nothing is sent
+    :param files: name and size in bytes of each file in the archive
     """
 
     place: str | None = None
@@ -34,40 +34,44 @@ class WorkerModel:
 
     def folder(self, fetch: Callable[[], bytes]) -> str | None:
         """
-        Give the folder on this machine, unpacked when it is not there yet, whole.
+        Return the model folder on this machine, and unpack the archive if the folder is missing or incomplete.
 
-        :param fetch: gives what was sent along
-        :raises ModelError: when its place on this machine belongs to somebody else
+        :param fetch: returns the archive that was sent
+        :return: the folder, or ``place`` if no archive was sent
+        :raises ModelError: when the folder for models on this machine belongs to another user
         """
         if self.digest is None:
             return self.place
+
+        # Workers of one machine start at the same time: the first one unpacks, the others wait.
         home = _own_folder()
         folder = home / self.digest
         with (home / "lock").open("w") as lock:
             _wait_for(lock.fileno())
-            if not self._is_whole(folder):
+            if not self._is_complete(folder):
                 with tarfile.open(fileobj=io.BytesIO(fetch())) as archive:
                     archive.extractall(folder, filter="data")
         return str(folder)
 
-    def _is_whole(self, folder: Path) -> bool:
+    def _is_complete(self, folder: Path) -> bool:
         paths = ((folder / name, size) for name, size in self.files)
         return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
 def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[WorkerModel, bytes]:
     """
-    Say where workers find a model, and pack what is to be sent along; the same files give the same bytes.
+    Return where workers find a model, and the archive to send. The same files give the same archive.
 
-    :param uri: of its folder, where that is in a store
-    :param ship: send its folder along, hub ids too; the model inside is there already
-    :return: where, and the archive; empty where nothing is sent
+    :param uri: URI of the folder if it is in remote storage
+    :param ship: whether the model's files are sent; the default model never is, because workers have it already
+    :return: the place, and the archive; the archive is empty if nothing is sent
     """
     if bundle.folder is None:
         return WorkerModel(), b""
     if not ship:
         is_folder = Path(bundle.name).expanduser().exists()
         return WorkerModel(uri or (str(bundle.folder) if is_folder else bundle.name)), b""
+
     buffer, files = io.BytesIO(), []
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path in _needed(bundle):
@@ -76,25 +80,29 @@ def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[
             files.append((entry.name, entry.size))
             with path.open("rb") as file:
                 archive.addfile(entry, file)
+
     content = buffer.getvalue()
     return WorkerModel(digest=hashlib.sha256(content).hexdigest(), files=tuple(files)), content
 
 
 def _needed(bundle: Bundle) -> Iterator[Path]:
-    """List what :meth:`Bundle.load` reads."""
+    """Yield the files that :meth:`Bundle.load` reads."""
     folder = bundle.folder or Path()
     if bundle.description is not None:
         yield from (folder / name for name in sorted({DESCRIPTION, *bundle.description.files}))
         return
+
     yield from (folder / name for name in _PLAIN_FILES if (folder / name).is_file())
     graph = bundle.model_file
     yield from (graph, *sorted(path for path in graph.parent.glob(f"{graph.name}?*") if path.is_file()))
 
 
 def _own_folder() -> Path:
-    """Make the folder of models that were sent to this machine: nobody else may put anything there."""
+    """Return the folder for models that were sent to this machine, created so that only this user can write to it."""
     home = Path(tempfile.gettempdir()) / f"nerd-onnx-{os.geteuid()}"
     home.mkdir(mode=0o700, exist_ok=True)
+
+    # Temporary folders are shared: another user could have made this one and put a model of theirs into it.
     found = home.lstat()
     if found.st_uid != os.geteuid() or not home.is_dir() or home.is_symlink():
         raise ModelError(
@@ -106,7 +114,7 @@ def _own_folder() -> Path:
 
 
 def _wait_for(descriptor: int) -> None:
-    """Wait for a lock; the system lets go of it when the file is closed or the process dies."""
+    """Wait for a lock. The system releases it when the file is closed or the process dies."""
     import fcntl
 
     fcntl.flock(descriptor, fcntl.LOCK_EX)

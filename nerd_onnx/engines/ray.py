@@ -1,7 +1,7 @@
 """
-Ray Data: ``tag(dataset)`` maps batches on a pool of actors, each with one model.
+Ray Data: ``tag(dataset)`` maps batches in a pool of actors; each actor has one model.
 
-Comes with ``pip install 'nerd-onnx[ray]'``; every node needs nerd-onnx in its Python.
+Installed with ``pip install 'nerd-onnx[ray]'``; every node needs nerd-onnx in its Python.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nerd_onnx.engines.worker import BATCH_ROWS, FileTasks, Outcome, check_colum
 from nerd_onnx.errors import EngineError, MissingExtraError, OptionError, first_line
 from nerd_onnx.tagger import Tagger, TagOptions
 
-_ATTEMPTS = 4  # of a file
+_ATTEMPTS = 4  # per file, the first one included
 _REACH_S = 10.0
 
 
@@ -37,24 +37,25 @@ def tag(
     **options: Any,
 ) -> Any:
     """
-    Add the entities column to a Ray data set: the rows, bit for bit, that the local run gives, in their order.
+    Return a Ray data set with the entities column added. Rows and their order are identical to a local run.
 
-    :param dataset: a ``ray.data.Dataset`` with the text column; all its columns are kept
-    :param model: as :meth:`Tagger.load` takes it; None for the model inside
-    :param ship_model: send the model along; without, every node reads it under its path here, from shared storage
-    :param workers: most actors at the same time; None for what the cluster has room for beside reading and writing
-    :param cpus_per_worker: processors that each actor reserves, and threads that it runs
-    :param batch_rows: most rows in a call
-    :param replace_column: an existing column of the new name is replaced
-    :param options: ``text_column``, ``column``, ``labels``, ``min_score`` and the like, as :class:`TagOptions` has them
-    :return: the lazy data set; an actor that dies is replaced by Ray, and its blocks are tagged again
+    :param dataset: a ``ray.data.Dataset`` with the text column; all columns are kept
+    :param model: folder, URI or hub id, see :meth:`Tagger.load`; None for the default model
+    :param ship_model: whether the model is sent; otherwise every node reads it from the same path in shared storage
+    :param workers: maximum number of actors at the same time; None for as many as the cluster has processors for
+    :param cpus_per_worker: number of processors that each actor reserves, and of its threads
+    :param batch_rows: maximum number of rows in one call
+    :param replace_column: whether an existing column with the name of the new one is replaced
+    :param options: ``text_column``, ``column``, ``labels``, ``min_score`` and others of :class:`TagOptions`
+    :return: a lazy data set; Ray replaces an actor that dies and tags its blocks again
     :raises MissingExtraError: when Ray is not installed
-    :raises NerdError: when model, options or, where they are known by now, the names of columns are wrong
+    :raises NerdError: when the model, the options or the names of columns (if they are known already) are wrong
     """
     ray = _ray(data_sets=True)
-    tagger = Tagger.load(model, **{**options, "threads": cpus_per_worker})  # finds mistakes before any actor starts
+    tagger = Tagger.load(model, **{**options, "threads": cpus_per_worker})  # finds errors before any actor starts
     if (schema := dataset.schema(fetch_if_missing=False)) is not None:
         check_columns(schema.names, tagger.options, replace_column=replace_column)
+
     worker_model, archive = for_workers(tagger.bundle, ship=ship_model, uri=tagger.model_uri)
     cpus = int(ray.cluster_resources().get("CPU", 1))
     tagged = dataset.map_batches(
@@ -65,26 +66,27 @@ def tag(
         num_cpus=cpus_per_worker,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers or max(1, cpus // cpus_per_worker)),
     )
+
     tagged.context.execution_options.preserve_order = True
     return tagged
 
 
 def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterator[Outcome]:
     """
-    Tag files, a task each, and yield what came of them.
+    Tag files with one task per file and yield their outcomes.
 
-    Ray's worker processes do task after task, so that each loads the model once.
+    Ray reuses its worker processes for many tasks, so each process loads the model once.
 
-    :param archive: the model to send along
-    :raises EngineError: when Ray cannot be started or reached, or gives up
-    :raises OptionError: when no machine has as many processors as a worker is to have
+    :param archive: archive of the model to send; empty if nothing is sent
+    :raises EngineError: when Ray cannot be started or reached, or aborts the job
+    :raises OptionError: when no machine has enough processors for a worker
     """
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else it tells of workers that died behind the summary
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else Ray prints messages about dead workers after the summary
     ray = _ray()
     with _cluster(ray, choice.engine_address):
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         _, threads = choice.sizes(len(tasks.jobs), sum(nodes), max(nodes), tasks.options.threads)
-        if threads > max(nodes) > 0:  # Ray would wait for such a machine without end
+        if threads > max(nodes) > 0:  # Ray would wait forever for such a machine
             raise OptionError(
                 f"--threads {threads}: the largest machine of this Ray cluster has {max(nodes)} processors; use a "
                 "smaller number",
@@ -93,9 +95,12 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
                 found=threads,
                 maximum=max(nodes),
             )
+
         sent = ray.put((tasks.with_threads(threads), _sent(ray, archive)))
         task = ray.remote(num_cpus=threads, max_retries=_ATTEMPTS - 1)(_tag_file)
         running: list[Any] = []
+
+        # Ray has no limit on the number of running tasks, so a new one is submitted only when one is done.
         for number in range(len(tasks.jobs)):
             if len(running) == choice.workers:
                 done, running = ray.wait(running)
@@ -105,13 +110,13 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
 
 
 def _tag_file(sent: tuple[FileTasks, Any], number: int) -> Outcome:
-    """Tag a file in one of Ray's worker processes."""
+    """Tag a file in a worker process of Ray."""
     tasks, archive = sent
     return tasks.run(number, _fetch(archive))
 
 
 class _TagRows:
-    """A worker for rows: loads the model once, tags batch after batch."""
+    """An actor that tags batches; it loads the model once."""
 
     def __init__(self, model: WorkerModel, options: TagOptions, archive: Any, replace_column: bool) -> None:  # noqa: FBT001
         self._tagger = process_tagger(model, options, _fetch(archive))
@@ -124,16 +129,17 @@ class _TagRows:
 @contextmanager
 def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     """
-    Join a cluster, or start one here, quietly, and leave it again: then it has said all that it has to say.
+    Join a cluster, or start a local one without its log messages, and leave it at the end.
 
-    :raises EngineError: when it cannot be started or reached, or gives up
+    :raises EngineError: when Ray cannot be started or reached, or aborts the job
     """
     try:
         if address is not None:
-            _check_reachable(address)  # Ray itself tries for minutes
+            _check_reachable(address)  # Ray itself would retry for minutes
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as err:  # Ray's own, the system's, and where its processes do not come up plain ones
+    except Exception as err:  # Ray raises its own errors, OSError, and plain Exception if its processes do not start
         raise EngineError(f"Ray cannot be started or reached: {first_line(err)}", reason="ray-unreachable") from err
+
     try:
         yield
     except ray.exceptions.RayError as err:
@@ -144,9 +150,9 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
 
 def _check_reachable(address: str) -> None:
     """
-    Check that something listens at a ``host:port``.
+    Check that a server listens at ``host:port``.
 
-    :raises OSError: when nothing does
+    :raises OSError: when none does
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
@@ -154,12 +160,12 @@ def _check_reachable(address: str) -> None:
 
 
 def _sent(ray: Any, archive: bytes) -> Any:
-    """Put the model where every worker can fetch it; None where nothing is sent."""
+    """Put the archive into Ray's object store and return its reference, or None if nothing is sent."""
     return ray.put(archive) if archive else None
 
 
 def _fetch(archive: Any) -> Callable[[], bytes]:
-    """Give the function that fetches the model that was sent along."""
+    """Return a function that fetches the archive of the model on a worker."""
 
     def fetch() -> bytes:
         import ray
@@ -174,8 +180,8 @@ def _ray(*, data_sets: bool = False) -> Any:
     """
     Import Ray.
 
-    :param data_sets: and Ray Data, which takes longer
-    :raises MissingExtraError: when it is not installed
+    :param data_sets: whether Ray Data is imported too, which takes longer
+    :raises MissingExtraError: if it is not installed
     """
     try:
         import ray

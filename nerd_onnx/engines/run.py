@@ -1,4 +1,4 @@
-"""A run on an engine: a file a task, each done by one worker as a local run does it."""
+"""A run on an engine: one task per file; a worker tags a file in the same way as a local run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from types import FrameType
 from typing import Any
 
+from nerd_onnx.engines.base import engine_named
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import for_workers
 from nerd_onnx.engines.worker import FileTasks, Outcome
@@ -22,50 +23,44 @@ from nerd_onnx.storage.remote import find
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
 
-_GO_ON = "finished files and the safe rows of other files are kept: continue with --resume"
+_HOW_TO_RESUME = "Finished files and saved rows of other files are kept. Resume with --resume"
 
 
 def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str, Any]:
     """
-    Tag files on the workers of Ray or Spark: the bytes, file by file, that a local run writes.
+    Tag files on the workers of an engine. The output files are byte-identical to those of a local run.
 
-    A worker that dies is replaced by the engine, and its file gone on with. A file with a fault keeps no other from
-    being tagged.
+    The engine replaces a worker that dies, and the new worker resumes its file. If a file cannot be tagged, all other
+    files still are.
 
-    :param job: checked already
+    :param job: the job, checked before
     :return: the summary
-    :raises NerdError: the first file's, when all others are done
-    :raises EngineError: when the engine gives up
-    :raises InterruptedRunError: when it was asked to stop
+    :raises NerdError: the error of the first file that failed, after all other files are done
+    :raises EngineError: when the engine aborts the job
+    :raises InterruptedRunError: when a signal stopped the run
     """
     begin = time.perf_counter()
     model, archive = for_workers(tagger.bundle, ship=choice.ship_model, uri=tagger.model_uri)
     tasks = FileTasks(model, tagger.options, jobs_of(job))
     with _stopping():
-        outcomes = list(_run_files(choice, tasks, archive))
+        outcomes = list(engine_named(choice.engine).run_files(tasks, archive, choice))
+
     failures = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failures:
         raise _first(failures)
+
     report = _sum(outcomes)
     report.seconds = time.perf_counter() - begin
     peak = max(outcome.peak_rss_bytes for outcome in outcomes)
     return {**report.summary(), "peak_rss_bytes": peak, "engine": choice.engine}
 
 
-def _run_files(choice: EngineChoice, tasks: FileTasks, archive: bytes) -> Iterator[Outcome]:
-    if choice.engine == "ray":
-        from nerd_onnx.engines.ray import run_files
-    else:
-        from nerd_onnx.engines.spark import run_files
-    return run_files(tasks, archive, choice)
-
-
 def jobs_of(job: TagJob) -> list[TagJob]:
     """
-    Make a job of each file, the largest first: it would be waited for at the end.
+    Return one job per file, the largest file first.
 
-    A worker may take a file over from one that died. So it goes on with what it finds of the same model and options;
-    with leave to replace outputs it begins anew.
+    A large file that starts last would keep one worker busy after all others are done. A worker may take over a file
+    from one that died, so each job resumes what is there of the same model and options, unless outputs are overwritten.
     """
     pairs = sorted(job.pairs, key=lambda pair: -_size(pair.input))
     paths = [(_absolute(pair.input), _absolute(pair.output)) for pair in pairs]
@@ -75,7 +70,7 @@ def jobs_of(job: TagJob) -> list[TagJob]:
 
 
 def _size(path: str) -> int:
-    """Tell how large an input is; of one that is gone meanwhile its worker will tell."""
+    """Return the size of an input in bytes, or 0 if it is gone; its worker will report the error."""
     try:
         return find(path).size
     except OSError:
@@ -83,7 +78,7 @@ def _size(path: str) -> int:
 
 
 def _absolute(path: str) -> str:
-    """Name a file so that a worker in another folder finds it."""
+    """Return a path that a worker in another working directory finds."""
     return path if is_uri(path) else os.path.abspath(path)  # noqa: PTH100 - paths are text
 
 
@@ -95,7 +90,7 @@ def _sum(outcomes: list[Outcome]) -> TagReport:
 
 
 def _first(failures: list[NerdError]) -> NerdError:
-    """Give the first failure, and say of how many others."""
+    """Return the first failure, with the number of other failures in its message."""
     first, more = failures[0], len(failures) - 1
     if more:
         first.args = (f"{first} (and {more} more {'files' if more > 1 else 'file'} failed)",)
@@ -106,26 +101,30 @@ def _first(failures: list[NerdError]) -> NerdError:
 @contextmanager
 def _stopping() -> Iterator[None]:
     """
-    Turn SIGINT and SIGTERM into the error that says so.
+    Raise an error for SIGINT and SIGTERM while the context is active.
 
-    :raises InterruptedRunError: when one comes
+    :raises InterruptedRunError: when one of the signals arrives
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
-        came.append(number)
-        logging.disable()  # what the engines say of being stopped is no news
+        received.append(number)
+        logging.disable()  # engines log their interruption at length
         raise KeyboardInterrupt
 
+    # Python lets only the main thread set signal handlers.
     in_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
+
     try:
         yield
     except (KeyboardInterrupt, EngineError) as err:
-        if isinstance(err, EngineError) and not came:
-            raise  # else the signal broke the engine's own conversation
-        interrupted = InterruptedRunError(came[0] if came else signal.SIGINT)
-        interrupted.args = (f"interrupted; {_GO_ON}",)
+        if isinstance(err, EngineError) and not received:
+            raise
+
+        # After a signal, an error of the engine is a result of the signal: its processes received it too.
+        interrupted = InterruptedRunError(received[0] if received else signal.SIGINT)
+        interrupted.args = (f"Interrupted. {_HOW_TO_RESUME}",)
         raise interrupted from None
     finally:
         for number, handler in before.items():

@@ -1,7 +1,7 @@
 """
-Spark: ``tag(frame)`` maps Arrow batches in the Python workers of the executors, each with one model.
+Spark: ``tag(frame)`` maps Arrow batches in the Python workers of the executors; each worker has one model.
 
-Comes with ``pip install 'nerd-onnx[spark]'`` and needs Java; every executor needs nerd-onnx in its Python.
+Installed with ``pip install 'nerd-onnx[spark]'`` and needs Java; every executor needs nerd-onnx in its Python.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from nerd_onnx.inference.cpu import available_cpus
 from nerd_onnx.tagger import Tagger
 
 _QUIET = Path(__file__).with_name("quiet.log4j2.properties")
-_ATTEMPTS = 4  # of a task: what Spark itself takes on a cluster
-_sent: dict[str, tempfile.TemporaryDirectory[str]] = {}  # executors read from there as long as the driver lives
+_ATTEMPTS = 4  # per task, the default of Spark on a cluster
+_sent: dict[
+    str, tempfile.TemporaryDirectory[str]
+] = {}  # by archive name; executors read these folders until the driver ends
 
 
 def tag(
@@ -40,24 +42,25 @@ def tag(
     **options: Any,
 ) -> Any:
     """
-    Add the entities column to a Spark data frame: the rows, bit for bit, that the local run gives.
+    Return a Spark data frame with the entities column added. The rows are identical to those of a local run.
 
-    :param frame: a ``pyspark.sql.DataFrame`` with the text column; all its columns are kept
-    :param model: as :meth:`Tagger.load` takes it; None for the model inside
-    :param ship_model: send the model along; without, every executor reads it under its path here, from shared storage
-    :param cpus_per_task: threads of a task; None for as many as ``spark.task.cpus`` says
-    :param replace_column: an existing column of the new name is replaced
-    :param options: ``text_column``, ``column``, ``labels``, ``min_score`` and the like, as :class:`TagOptions` has them
-    :return: the lazy frame; a task whose worker dies is tried again by Spark, in local mode with ``local[N,4]``
+    :param frame: a ``pyspark.sql.DataFrame`` with the text column; all columns are kept
+    :param model: folder, URI or hub id, see :meth:`Tagger.load`; None for the default model
+    :param ship_model: whether the model is sent; otherwise every executor reads it from the same path in shared storage
+    :param cpus_per_task: number of threads per task; None for ``spark.task.cpus``
+    :param replace_column: whether an existing column with the name of the new one is replaced
+    :param options: ``text_column``, ``column``, ``labels``, ``min_score`` and others of :class:`TagOptions`
+    :return: a lazy frame; Spark retries a task whose worker dies (in local mode only with ``local[N,4]``)
     :raises MissingExtraError: when PySpark is not installed
     :raises InputError: when the text column is missing
     :raises OutputError: when the new column exists and may not be replaced
-    :raises NerdError: when model or options are wrong
+    :raises NerdError: when the model or the options are wrong
     """
     _pyspark()
     threads = cpus_per_task or int(frame.sparkSession.conf.get("spark.task.cpus", "1"))
-    tagger = Tagger.load(model, **{**options, "threads": threads})  # finds mistakes before any task runs
+    tagger = Tagger.load(model, **{**options, "threads": threads})  # finds errors before any task runs
     schema = _extended(frame, tagger, replace_column=replace_column)
+
     worker_model, archive = for_workers(tagger.bundle, ship=ship_model, uri=tagger.model_uri)
     if archive:
         _send(_context(frame.sparkSession), worker_model, archive)
@@ -73,13 +76,14 @@ def tag(
 
 def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterator[Outcome]:
     """
-    Tag files, a task each, and yield what came of them.
+    Tag files with one task per file and yield their outcomes.
 
-    :param archive: the model to send along
-    :raises EngineError: when Spark cannot be started, or gives up
+    :param archive: archive of the model to send; empty if nothing is sent
+    :raises EngineError: when Spark cannot be started, or aborts the job
     """
     _pyspark()
     files = len(tasks.jobs)
+
     try:
         spark, threads = _session(choice, files, tasks.options.threads)
         tasks = tasks.with_threads(threads)
@@ -94,18 +98,19 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
 
         rows = spark.range(0, files, 1, files).mapInArrow(tag_files, "outcome string").collect()
     except _failures() as err:
-        reason = getattr(err, "java_exception", None) or err  # the Python side often says only that there is one
+        reason = getattr(err, "java_exception", None) or err  # the Python error often has no details
         raise EngineError(f"Spark: {first_line(reason)}", reason="spark-failed") from err
+
     for row in rows:
         yield Outcome.from_json(row["outcome"])
 
 
 def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any, int]:
     """
-    Start Spark, or join the one that ``spark-submit`` started.
+    Start Spark, or join the session that ``spark-submit`` started.
 
-    :return: the session, and the processors of each task
-    :raises OptionError: when the number of workers is not for us to say
+    :return: the session, and the number of processors per task
+    :raises OptionError: when the cluster decides the number of workers
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile={_QUIET.as_uri()}")
@@ -116,6 +121,7 @@ def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any
     master = choice.engine_address or settings.get("spark.master", None) or "local[*]"
     builder = SparkSession.builder.appName("nerd-tag").config("spark.ui.showConsoleProgress", "false")
     builder = builder.config("spark.speculation", "false")  # two tasks would write one file
+
     if found := re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master):
         cpus = available_cpus() if found[1] in (None, "*") else int(found[1])
         workers, threads = choice.sizes(files, cpus, cpus, threads)
@@ -133,15 +139,16 @@ def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any
             )
         if choice.workers:
             builder = builder.config("spark.cores.max", str(choice.workers * threads))
+
     handler = signal.getsignal(signal.SIGINT)
     spark = builder.master(master).config("spark.task.cpus", str(threads)).getOrCreate()
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, handler)  # Spark puts its own there, which ends in a traceback
+        signal.signal(signal.SIGINT, handler)  # the handler of Spark would print a traceback
     return spark, threads
 
 
 def _extended(frame: Any, tagger: Tagger, *, replace_column: bool) -> Any:
-    """Give the schema with the new column, at the end or in place of the one of that name."""
+    """Return the schema with the new column, at the end or in place of the column with that name."""
     from pyspark.sql.pandas.types import from_arrow_type
     from pyspark.sql.types import StructField, StructType
 
@@ -154,13 +161,13 @@ def _extended(frame: Any, tagger: Tagger, *, replace_column: bool) -> Any:
 
 def _context(spark: Any) -> Any:
     """
-    Give the session's context, through which files are sent.
+    Return the Spark context of a session; files are sent through it.
 
-    :raises OptionError: over Spark Connect, which has none
+    :raises OptionError: for Spark Connect, which has no context
     """
     try:
         return spark.sparkContext
-    except Exception as err:  # PySpark's error for it changes with its version
+    except Exception as err:  # the class of the error depends on the version of PySpark
         raise OptionError(
             "a model cannot be sent to the workers over Spark Connect; pass ship_model=False",
             reason="no-spark-context",
@@ -169,16 +176,17 @@ def _context(spark: Any) -> Any:
 
 
 def _send(context: Any, model: WorkerModel, archive: bytes) -> None:
-    """Send the model along, under a name that no other model has."""
+    """Send the archive of a model to the executors, under a name that is unique to the model."""
     name = _archive_name(model)
     if name not in _sent:
         _sent[name] = tempfile.TemporaryDirectory(prefix="nerd-")
         Path(_sent[name].name, name).write_bytes(archive)
+
     context.addFile(str(Path(_sent[name].name, name)))
 
 
 def _fetch(model: WorkerModel) -> Callable[[], bytes]:
-    """Give the function that reads, on a worker, the model that was sent along."""
+    """Return a function that reads the archive of the model on a worker."""
 
     def fetch() -> bytes:
         from pyspark import SparkFiles
@@ -196,7 +204,7 @@ def _pyspark() -> Any:
     """
     Import PySpark.
 
-    :raises MissingExtraError: when it is not installed
+    :raises MissingExtraError: if it is not installed
     """
     try:
         import pyspark
@@ -210,7 +218,7 @@ def _pyspark() -> Any:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """List what PySpark raises when Spark cannot be started, or gives up."""
+    """Return the errors that PySpark raises when Spark cannot be started, or aborts the job."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 

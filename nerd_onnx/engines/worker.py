@@ -1,4 +1,4 @@
-"""What an engine's worker does: one tagger a process, kept from call to call; rows and whole files through it."""
+"""What a worker of an engine does: tag batches or files with one tagger per process, which is kept between calls."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from nerd_onnx.tagging.job import TagJob, TagReport, peak_rss_bytes
 from nerd_onnx.tagging.run import tag_files
 
 BATCH_ROWS = 1024
-_BUSY_S = 60.0  # an attempt that lost its machine's engine process may live on for some seconds
+_BUSY_S = 60.0  # an attempt whose engine process died may run for some more seconds
 _taggers: dict[tuple[WorkerModel, TagOptions], Tagger] = {}
 
 
 def process_tagger(model: WorkerModel, options: TagOptions, fetch: Callable[[], bytes]) -> Tagger:
     """
-    Give this process's tagger for a model and options, loading it once.
+    Return the tagger of this process for a model and options; it is loaded once.
 
-    :param options: their threads are the processors that the engine gives to this process
-    :param fetch: gives the model that was sent along
+    :param options: ``threads`` is the number of processors that the engine gives to this process
+    :param fetch: returns the archive of the model that was sent
     """
     if (model, options) not in _taggers:
         os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads or 1))  # the tokenizer's threads
@@ -41,9 +41,9 @@ def process_tagger(model: WorkerModel, options: TagOptions, fetch: Callable[[], 
 
 def check_columns(names: Sequence[str], options: TagOptions, *, replace_column: bool) -> None:
     """
-    Find mistakes in the names of columns before any worker starts.
+    Check the names of columns before any worker starts.
 
-    :param names: those of the rows
+    :param names: names of the columns of the data
     :raises InputError: when the text column is missing
     :raises OutputError: when the new column exists and may not be replaced
     """
@@ -63,7 +63,7 @@ def check_columns(names: Sequence[str], options: TagOptions, *, replace_column: 
 
 def tag_table(tagger: Tagger, table: pa.Table, *, replace_column: bool) -> pa.Table:
     """
-    Add the entities column to a table.
+    Return a table with the entities column added.
 
     :raises NerdError: as :meth:`Tagger.tag_batch` does
     """
@@ -74,11 +74,11 @@ def tag_table(tagger: Tagger, table: pa.Table, *, replace_column: bool) -> pa.Ta
 @dataclass(frozen=True)
 class Outcome:
     """
-    What came of one file.
+    The result of one file.
 
-    :param report: what was done
-    :param error: why it could not be; an error that trying again would not mend
-    :param peak_rss_bytes: the largest resident size of the worker so far
+    :param report: counts of what was done
+    :param error: why the file failed, or None; a retry would fail in the same way
+    :param peak_rss_bytes: maximum resident size of the worker so far
     """
 
     report: TagReport
@@ -86,30 +86,31 @@ class Outcome:
     peak_rss_bytes: int
 
     def to_json(self) -> str:
-        """Write it as text, for engines that carry no objects."""
+        """Return the outcome as JSON, for engines that cannot carry Python objects."""
         error = self.error and [type(self.error).__name__, str(self.error), self.error.reason, self.error.fields]
         return json.dumps({"report": asdict(self.report), "error": error, "peak_rss_bytes": self.peak_rss_bytes})
 
     @classmethod
     def from_json(cls, text: str) -> Outcome:
-        """Read what :meth:`to_json` wrote; the error has its kind again."""
+        """Return the outcome that :meth:`to_json` wrote; the error has its class again."""
         facts = json.loads(text)
         error = None
         if facts["error"] is not None:
             name, message, reason, fields = facts["error"]
-            kind = getattr(errors, name, NerdError)
-            error = restored(kind, (message,), {"reason": reason, "fields": fields})
+            error = restored(getattr(errors, name, NerdError), (message,), {"reason": reason, "fields": fields})
         return cls(TagReport(**facts["report"]), error, facts["peak_rss_bytes"])
 
 
 @dataclass(frozen=True)
 class FileTasks:
     """
-    The files of a run, each tagged by one worker just as a local run tags it.
+    The files of a run. One worker tags each file in the same way as a local run.
 
-    A worker that takes over from one that died goes on with what that one had made safe.
+    A worker that takes over from one that died resumes from the rows that were saved.
 
-    :param jobs: one file each
+    :param model: where a worker finds the model
+    :param options: options of tagging; ``threads`` is the number of processors per worker
+    :param jobs: one job per file
     """
 
     model: WorkerModel
@@ -118,36 +119,40 @@ class FileTasks:
 
     def run(self, number: int, fetch: Callable[[], bytes]) -> Outcome:
         """
-        Tag a file.
+        Tag a file and return its outcome; an error of the file is part of the outcome and is not raised.
 
-        :param number: which
-        :param fetch: gives the model that was sent along
+        :param number: index of the file in ``jobs``
+        :param fetch: returns the archive of the model that was sent
         """
         job = self.jobs[number]
         report, error = TagReport(), None
+
         try:
             make_folder_for(job.output)
-            report = _tagged_alone(process_tagger(self.model, self.options, fetch), job)
+            report = _tag_when_free(process_tagger(self.model, self.options, fetch), job)
         except NerdError as err:
             error = err
+
         return Outcome(report, error, peak_rss_bytes())
 
     def with_threads(self, threads: int) -> FileTasks:
-        """Give the same files to workers of so many processors."""
+        """Return the same tasks for workers with this number of processors."""
         return replace(self, options=replace(self.options, threads=threads))
 
 
-def _tagged_alone(tagger: Tagger, job: TagJob) -> TagReport:
+def _tag_when_free(tagger: Tagger, job: TagJob) -> TagReport:
     """
-    Tag a file once nobody else is at it: an attempt before this one may still be dying.
+    Tag a file as soon as no other process writes it; an earlier attempt may still be ending.
 
-    A process whose parent died belongs to no engine any more: another attempt waits for its file. So it stops.
+    A process stops when its parent dies: it no longer belongs to an engine, and another attempt waits for its file.
     """
     end, parent = time.monotonic() + _BUSY_S, os.getppid()
+
     while True:
         try:
             return tag_files(tagger, job, stop=lambda: None if os.getppid() == parent else signal.SIGTERM)
         except BusyError:
             if time.monotonic() > end:
                 raise
+
         time.sleep(0.5)

@@ -1,1 +1,1 @@
-"""The tagger inside other libraries: each module imports its library only when it is used."""
+"""The tagger in other libraries. Each module imports its library only when a function is called."""

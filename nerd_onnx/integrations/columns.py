@@ -1,4 +1,4 @@
-"""A column of texts to the column of its entities, batch by batch: what the other modules share."""
+"""Turn a column of texts into a column of entities, batch by batch. The other modules share this function."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _BATCH_ROWS = 2048
 
 def entities_of(tagger: Tagger, texts: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
     """
-    Tag a column.
+    Return the entities of a column of texts.
 
-    :param texts: of any string type. *Shape:* (rows,)
-    :return: a list of entities a row, null for null. *Shape:* (rows,)
-    :raises InputError: when it holds no strings
+    :param texts: an array of any string type. *Shape:* (rows,)
+    :return: one list of entities per row, null for null. *Shape:* (rows,)
+    :raises InputError: when the column does not contain strings
     """
     tagged = tagger.tag_stream(_batches(tagger.options.text_column, texts))
     return pa.chunked_array([tagger.entity_column(batch) for batch in tagged], tagger.entity_field().type)

@@ -16,34 +16,41 @@ from nerd_onnx.tagger import Tagger
 
 def map_function(tagger: Tagger) -> Callable[[pa.Table], pa.Table]:
     """
-    Give the function for ``dataset.with_format("arrow").map(function, batched=True)``.
+    Return the function for ``dataset.with_format("arrow").map(function, batched=True)``.
 
-    It may be sent to other processes (``num_proc``). It has one fingerprint for the same model and options, so that
-    datasets finds its results again, and another for others. In Arrow format the new column has its type from the
-    first row on; from Python lists the library would guess it.
+    The function can be sent to other processes (``num_proc``). Its fingerprint depends on the model and the options, so
+    that datasets finds cached results. Arrow format fixes the type of the new column; from Python lists the library
+    would have to guess it.
 
-    :param tagger: its options name the text column and the new one
+    :param tagger: its options name the text column and the new column
     """
     return partial(_with_entities, tagger, tagger.schema_metadata())
 
 
 def _with_entities(tagger: Tagger, facts: Mapping[str, str], batch: pa.Table) -> pa.Table:
     """
-    Add the column to a batch.
+    Return a batch with the entities column added.
 
-    :param facts: what the tagger said of itself when the function was made; they are in its fingerprint
+    :param facts: metadata of the tagger when the function was made; they are part of the fingerprint
+    :raises TypeError: when the batch is not an Arrow table
+    :raises ModelError: when the model changed since then
+    :raises OutputError: when the new column exists
+    :raises InputError: when the text column is missing or has no strings
     """
     if not isinstance(batch, pa.Table):
         raise TypeError(
             f"map_function() takes Arrow tables, not {type(batch).__name__}; use "
             'dataset.with_format("arrow").map(function, batched=True)'
         )
+
+    # A worker process loads the model from its folder again, which may have been replaced in the meantime.
     if tagger.schema_metadata() != facts:
         raise ModelError(
             f"{tagger.bundle.name}: the model changed after the call of map_function(); call it again",
             reason="model-changed",
             file=tagger.bundle.name,
         )
+
     field = tagger.entity_field()
     if field.name in batch.column_names:
         raise OutputError(
@@ -51,5 +58,6 @@ def _with_entities(tagger: Tagger, facts: Mapping[str, str], batch: pa.Table) ->
             reason="column-exists",
             column=field.name,
         )
+
     place = find_text_column("the dataset", batch.schema, tagger.options.text_column)
     return batch.append_column(field, entities_of(tagger, batch.column(place)))

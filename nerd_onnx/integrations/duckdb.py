@@ -18,13 +18,14 @@ _SQL_TYPES = {pa.int32(): "INTEGER", pa.float32(): "FLOAT", pa.string(): "VARCHA
 
 def register(connection: duckdb.DuckDBPyConnection, tagger: Tagger, name: str = "entities") -> None:
     """
-    Register a function ``entities(text)``, which gives a list of structs, null for null.
+    Register an SQL function ``entities(text)``, which returns a list of structs, and null for null.
 
-    :param name: of the function
+    :param name: name of the SQL function
     """
     parts = tagger.entity_field().type.value_type
     struct = ", ".join(f'"{part.name}" {_SQL_TYPES[part.type]}' for part in parts)
-    create: Any = connection.create_function  # whose constants moved between versions; names are taken by all
+
+    create: Any = connection.create_function  # Any: every version takes names, but the constants in its type moved
     create(
         name,
         partial(entities_of, tagger),

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def entities(texts: pd.Series, tagger: Tagger) -> pd.Series:
     """
-    Tag a column: a list of dicts a row, None for what pandas takes for missing; with the same index.
+    Return the entities of a column: one list of dicts per row, None for missing values, with the same index.
 
-    :raises InputError: when it holds no strings
+    :raises InputError: when the column does not contain strings
     """
     import pandas as pd
 

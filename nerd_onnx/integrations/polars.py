@@ -1,4 +1,4 @@
-"""Polars: an expression that gives the entities of a text column."""
+"""Polars: an expression for the entities of a text column."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 def entities(texts: str | pl.Expr, tagger: Tagger) -> pl.Expr:
     """
-    Give an expression, named as the tagger's options name the new column; in lazy frames too.
+    Return an expression for the entities of a column, named by the tagger's options. It works in lazy frames too.
 
     :param texts: the text column, by name or as an expression
     """
     import polars as pl
 
-    kind = pl.Series(pl.from_arrow(pa.array([], tagger.entity_field().type))).dtype
+    # A lazy frame needs the type before the first row is tagged.
+    dtype = pl.Series(pl.from_arrow(pa.array([], tagger.entity_field().type))).dtype
     column = pl.col(texts) if isinstance(texts, str) else texts
-    tagged = column.map_batches(partial(_entities, tagger), return_dtype=kind, is_elementwise=True)
+    tagged = column.map_batches(partial(_entities, tagger), return_dtype=dtype, is_elementwise=True)
     return tagged.alias(tagger.options.column)
 
 

@@ -150,7 +150,7 @@ def test_the_command_writes_beside_its_input_and_never_over_a_file(
     view = runner("nerd-view", main, monkeypatch, capfd)
     code, out, err = view(path)
     assert (code, out) == (0, "")
-    assert "o.parquet.html: 5 rows of o.parquet (the first ones)" in err
+    assert "o.parquet.html: 5 rows of o.parquet (first rows)" in err
     page = (tmp_path / "o.parquet.html").read_text("utf-8")
     assert len(data_of(page)["rows"]) == 5
     code, _, err = view(path)

@@ -1,4 +1,4 @@
-"""What the commands of this package share: the extra they need, and notes."""
+"""What the commands of this package share: the check for the export extra, and notes."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def require_extra(command: str) -> None:
 
 
 def note(text: str) -> None:
-    """Tell the user what does not stop the command."""
+    """Print a note to the user; the command continues."""
     click.echo(f"note: {text}", err=True)

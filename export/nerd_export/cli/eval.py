@@ -1,4 +1,4 @@
-"""``nerd-eval``: options in, report out."""
+"""``nerd-eval``: score a model on labelled files and write a report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 @click.option(
     "--model",
     shell_complete=complete_folders,
-    help="Bundle, folder with ONNX or PyTorch weights, or hub id.  [default: the one inside]",
+    help="Bundle, folder with ONNX or PyTorch weights, or hub id. Without it, the default model is scored.",
 )
 @click.option("--against", shell_complete=complete_folders, help="Another model to compare with on the same sentences.")
 @click.option("--types", help="Coarse types that the files label, comma-separated.  [default: those that occur]")
@@ -39,7 +39,7 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 @click.option(
     "--uncalibrated",
     is_flag=True,
-    help="Bundles decide each word for itself, as checkpoints do: compares networks alone.",
+    help="Bundles tag word by word, as checkpoints do. This compares only the networks.",
 )
 @click.option(
     "--calibrate-on",
@@ -49,7 +49,7 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 )
 @click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
-@click.option("--overwrite", is_flag=True, help="Replace a report that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def eval_command(
     *,
@@ -134,7 +134,7 @@ def eval_command(
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse before any work a folder that cannot be written, or that holds a report."""
+    """Check before any work that the folder can be written and has no report, or may be overwritten."""
     require_folder(output)
     for name in _REPORT:
         if (output / name).exists() and not overwrite:

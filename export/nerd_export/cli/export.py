@@ -1,4 +1,4 @@
-"""``nerd-export``: options in, exit codes out. Heavy imports stand inside the command."""
+"""``nerd-export``: export a checkpoint as a bundle. Heavy imports are inside the functions, so --help is fast."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LIMITS = VerifyLimits()
 @click.option(
     "--model",
     shell_complete=complete_folders,
-    help="Hub id or folder of a fine-tuned token classifier or bundle; 'default' is the model inside.",
+    help="Hub id or folder of a fine-tuned token classifier or bundle; 'default' is the default model.",
 )
 @click.option(
     "--average-with",
@@ -49,14 +49,16 @@ _LIMITS = VerifyLimits()
     "--quantize",
     type=click.Choice(recipe_names()),
     default="int8",
-    help="int8: a scale a token; int8-static: a scale a tensor, chosen on --texts; int8-weights: fp32 activations.",
+    help="int8: one scale per token. int8-static: one scale per tensor, measured on --texts. int8-weights: fp32 "
+    "activations.",
 )
 @click.option(
     "--embeddings",
     type=click.Choice(get_args(Embeddings)),
-    help="Form of the word embeddings, half of a small model's size.  [default: int8, or fp32 with --quantize none]",
+    help="Data type of the word embeddings, which are half of a small model's size.  [default: int8, or "
+    "fp32 with --quantize none]",
 )
-@click.option("--keep-fp32", multiple=True, metavar="NAME", help="Linear layer to leave as it is; may be repeated.")
+@click.option("--keep-fp32", multiple=True, metavar="NAME", help="Linear layer to keep in fp32; may be repeated.")
 @click.option(
     "--level",
     type=click.Choice(get_args(Level)),
@@ -65,7 +67,7 @@ _LIMITS = VerifyLimits()
 @click.option(
     "--segment-tokens",
     type=click.IntRange(min=16),
-    help=f"Longest segment to run.  [default: {SEGMENT_TOKENS}, or as the bundle's]",
+    help=f"Maximum number of tokens in a segment.  [default: {SEGMENT_TOKENS}, or the value of the bundle]",
 )
 @click.option(
     "--word-rule",
@@ -88,31 +90,31 @@ _LIMITS = VerifyLimits()
 @click.option(
     "--texts",
     type=click.Path(path_type=Path),
-    help="Compare on these texts, one a line, and find the means and ranges of activations on them.  [default: the "
-    "sample inside]",
+    help="Compare on these texts, one per line, and find the means and ranges of activations on them.  [default: the "
+    "built-in sample]",
 )
 @click.option(
     "--min-agreement",
     "min_entity_agreement",
     type=click.FloatRange(0, 1),
     default=_LIMITS.min_entity_agreement,
-    help="Least entity F1 against the original.",
+    help="Minimum entity F1 against the original.",
 )
 @click.option(
     "--max-labels-changed",
     type=click.FloatRange(0, 1),
     default=_LIMITS.max_labels_changed,
-    help="Largest share of labels changed.",
+    help="Maximum share of changed labels.",
 )
 @click.option(
     "--max-f1-drop",
     type=click.FloatRange(0, 1),
     default=_LIMITS.max_f1_drop,
-    help="Largest fall of entity F1 on --dataset.",
+    help="Maximum drop of entity F1 on --dataset.",
 )
 @click.option("--license", "licence", help="Licence to name in the card, as an SPDX id.")
 @click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the card: data, limits.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write every figure as JSON.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write all results to this file as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def export_command(
@@ -151,7 +153,7 @@ def export_command(
 
 
 def _export(model: str, output: Path, report: Path | None, options: dict[str, Any]) -> None:
-    """Export, and print and write what was measured, of a refused bundle too."""
+    """Export, then print the results and write the report, also if the gate refuses the bundle."""
     require_extra("nerd-export")
     from nerd_export.models.names import require_model
 
@@ -189,7 +191,7 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
 def _check(
     bundle: str, dataset: str | None, evaluations: Mapping[str, Path], limits: VerifyLimits, report: Path | None
 ) -> None:
-    """Check a bundle and print what was found."""
+    """Check a bundle and print the results."""
     from nerd_export.conversion.check import check_bundle, described
     from nerd_export.conversion.gate_data import labelled_splits
 

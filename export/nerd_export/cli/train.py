@@ -1,4 +1,4 @@
-"""``nerd-train``: options in, exit codes out. Heavy imports stand inside the command."""
+"""``nerd-train``: fine-tune an encoder. Heavy imports are inside the command, so --help is fast."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHARE = click.FloatRange(0, 1)
     "--model",
     shell_complete=complete_folders,
     default=_DEFAULTS.model,
-    help="Hub id or folder of the encoder or bundle to start from; 'default' is the model inside.",
+    help="Hub id or folder of the encoder or bundle to start from; 'default' is the default model.",
 )
 @click.option(
     "--dataset",
@@ -59,15 +59,21 @@ _SHARE = click.FloatRange(0, 1)
     "--gradient-accumulation",
     type=click.IntRange(min=1),
     default=_DEFAULTS.gradient_accumulation,
-    help="Batches added up before a step.",
+    help="Number of batches per optimizer step.",
 )
 @click.option("--warmup-ratio", type=_SHARE, default=_DEFAULTS.warmup_ratio)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=_DEFAULTS.seed)
 @click.option(
-    "--max-tokens", type=click.IntRange(min=8), default=_DEFAULTS.max_tokens, help="Longest training sentence."
+    "--max-tokens",
+    type=click.IntRange(min=8),
+    default=_DEFAULTS.max_tokens,
+    help="Maximum number of tokens of a training sentence.",
 )
 @click.option(
-    "--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, help="Of matrix products."
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default=_DEFAULTS.precision,
+    help="Precision of matrix products.",
 )
 @click.option("--group-by-length", is_flag=True, help="Batch sentences of like length: less padding, faster.")
 @click.option(
@@ -77,7 +83,7 @@ _SHARE = click.FloatRange(0, 1)
     "--null-tags",
     type=click.Choice(get_args(NullTags)),
     default=_DEFAULTS.null_tags,
-    help="Of training sentences: a fault, or words of which nobody knows the tag; they are left out of the loss.",
+    help="What a null tag in a training sentence means: an error, or an unknown tag that is left out of the loss.",
 )
 @click.option(
     "--tier-weight",
@@ -90,9 +96,9 @@ _SHARE = click.FloatRange(0, 1)
     "--forms",
     type=click.IntRange(min=1),
     default=_DEFAULTS.forms,
-    help="Times each sentence is written, in forms that the shares draw anew; an epoch goes over all.",
+    help="Number of variants of each sentence, drawn by the shares below. An epoch uses all of them.",
 )
-@click.option("--plain-share", type=_SHARE, default=_DEFAULTS.plain_share, help="Share written as people write.")
+@click.option("--plain-share", type=_SHARE, default=_DEFAULTS.plain_share, help="Share written as normal text.")
 @click.option(
     "--lower-share",
     type=_SHARE,
@@ -104,12 +110,12 @@ _SHARE = click.FloatRange(0, 1)
     "--title-share", type=_SHARE, default=_DEFAULTS.title_share, help="Share with a capital at each word, as headlines."
 )
 @click.option("--cut-share", type=_SHARE, default=_DEFAULTS.cut_share, help="Share cut to a fragment.")
-@click.option("--join-share", type=_SHARE, default=_DEFAULTS.join_share, help="Share with the next one behind it.")
+@click.option("--join-share", type=_SHARE, default=_DEFAULTS.join_share, help="Share joined with the next sentence.")
 @click.option(
     "--nameless-share",
     type=_SHARE,
     default=_DEFAULTS.nameless_share,
-    help="Stretches without an entity to add, as a share of the sentences.",
+    help="Number of text pieces without an entity to add, as a share of the sentences.",
 )
 @click.option(
     "--letter-case",
@@ -137,10 +143,10 @@ _SHARE = click.FloatRange(0, 1)
 @click.option(
     "--temperature", type=_ABOVE_ZERO, default=_DEFAULTS.temperature, help="Softens the teachers' probabilities."
 )
-@click.option("--drop-bad-rows", is_flag=True, help="Leave faulty rows out instead of stopping.")
-@click.option("--drop-shared", is_flag=True, help="Leave out of training what stands in validation too.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint under --output.")
-@click.option("--overwrite", is_flag=True, help="Start anew in an --output folder that holds something.")
+@click.option("--drop-bad-rows", is_flag=True, help="Leave rejected rows out instead of stopping.")
+@click.option("--drop-shared", is_flag=True, help="Leave sentences out of training that are also in validation.")
+@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in --output.")
+@click.option("--overwrite", is_flag=True, help="Start again in an --output folder that is not empty.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def train_command(
     *,
@@ -212,7 +218,7 @@ def train_command(
 
 
 def _weights(values: Sequence[str]) -> dict[str, float]:
-    """Read weights given as ``TIER=WEIGHT``."""
+    """Return the weights given as ``TIER=WEIGHT``."""
     weights = {}
     for value in values:
         tier, _, weight = value.partition("=")
@@ -226,7 +232,7 @@ def _weights(values: Sequence[str]) -> dict[str, float]:
 
 
 def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse before any work an output folder that cannot be written or that holds something."""
+    """Check before any work that the output folder can be written, and is empty unless resumed or overwritten."""
     if resume and overwrite:
         raise OptionError(
             "--resume and --overwrite exclude each other; give one of them",
@@ -244,4 +250,4 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 def main() -> NoReturn:
     """Entry point of ``nerd-train``."""
-    run_command(train_command, when_interrupted="the same command with --resume goes on")
+    run_command(train_command, when_interrupted="Resume with the same command and --resume.")
