@@ -2,7 +2,7 @@
 PYTHON ?= .venv-dev/bin/python
 PEERS ?= .venv-peers
 
-.PHONY: setup test test-slow soak engines lint types wheel docs bench peers ci
+.PHONY: setup test test-slow soak engines lint layers types wheel docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -26,6 +26,9 @@ engines:          ## real Ray and Spark, with workers that are killed; needs the
 lint:             ## style, import direction, formatting
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+
+layers:           ## which package may import which: the contracts in pyproject.toml
+	$(dir $(PYTHON))lint-imports pyproject.toml
 
 types:            ## mypy, strict
 	$(PYTHON) -m mypy

@@ -9,6 +9,7 @@ from typing import Any, overload
 
 import pyarrow as pa
 
+from nerd_onnx import entity_column
 from nerd_onnx.formats.columns import OffsetUnit, add_column, text_values
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import Bundle
@@ -17,11 +18,10 @@ from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.encoding import TextEncoder
 from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
-from nerd_onnx.inference.spans import SpanFilter
-from nerd_onnx.inference.stream import Item, TextStream, open_network
 from nerd_onnx.options import Entity, TaggedTexts, TagOptions, checked, text_batches
+from nerd_onnx.span_filter import SpanFilter
 from nerd_onnx.storage.location import is_uri
-from nerd_onnx.tagging import entity_column
+from nerd_onnx.text_stream import Item, TextStream, open_network
 
 __all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger", "open_network"]
 

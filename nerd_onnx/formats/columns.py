@@ -276,3 +276,27 @@ def _slices(texts: Sequence[str | None], row: Ints, start: Ints, end: Ints) -> p
         raise InputError(
             "the entities of one batch have more than 2 GiB of text; use smaller batches", reason="batch-too-large"
         ) from err
+
+
+class CodePointOffsets:
+    """
+    Converts offsets of one text to code points. An offset outside of the text stays outside.
+
+    :param text: the text; encoded once, if its unit needs that
+    """
+
+    def __init__(self, text: str, unit: OffsetUnit) -> None:
+        self._codec, self._width = {"utf8": ("utf-8", 1), "utf16": ("utf-16-le", 2)}.get(unit, ("", 1))
+        self._length = len(text)
+        plain = not self._codec or text.isascii()
+        self._encoded = None if plain else text.encode(self._codec, "surrogatepass")
+
+    def of(self, offset: int) -> int:
+        """Return the number of code points before an offset; negative or beyond the text if the offset is outside."""
+        if self._encoded is None or offset < 0:
+            return offset
+
+        at = offset * self._width
+        if at > len(self._encoded):
+            return self._length + 1
+        return len(self._encoded[:at].decode(self._codec, "surrogatepass" if self._width > 1 else "ignore"))

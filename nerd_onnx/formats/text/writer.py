@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.base import RowBatch, WriteOptions, Written
-from nerd_onnx.formats.columns import METADATA_PREFIX, OffsetUnit
-from nerd_onnx.formats.tagged_file import CodePointOffsets
+from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.output_place import is_terminal, output_errors
 from nerd_onnx.terminal import printable

@@ -22,8 +22,8 @@ from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.parts import Part, Pending, gathered
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session
-from nerd_onnx.inference.spans import ends_with_combining_marks, with_combining_marks
 from nerd_onnx.options import TaggedTexts, TagOptions
+from nerd_onnx.span_filter import ends_with_combining_marks, with_combining_marks
 
 _MIN_CAPACITY = 2  # tokens besides the special ones
 Item = TypeVar("Item")
