@@ -82,6 +82,7 @@ def command(
     """Measure nerd-tag's speed and accuracy against its peers, and write report.json, report.md and report.html."""
     settings = Settings(**options, parts=parts or PARTS, pythons=_interpreters(pythons))
     folder, name = (rendered.parent, rendered.stem) if rendered else (settings.out, REPORT)
+
     try:
         before = load_report(old) if old else None
         report = load_report(rendered) if rendered else run_suite(settings, typed_command(sys.argv[1:]), _tell)
@@ -91,6 +92,7 @@ def command(
         text = write_report(report, folder, name)
     except (NerdError, PeerError, OSError, ValueError) as err:
         raise click.ClickException(str(err)) from err
+
     click.echo(text)
     _tell(f"report: {name}.json, {name}.md and {name}.html in {shown(folder)}")
     failed = [found["name"] for found in report["checks"] if not found["passed"]]

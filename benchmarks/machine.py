@@ -32,6 +32,7 @@ def machine_facts() -> dict[str, Any]:
     cpuinfo = _read("/proc/cpuinfo")
     flags = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split())
     memory_kib = _field(_read("/proc/meminfo"), "MemTotal").split()
+
     return {
         "cpu": _field(cpuinfo, "model name") or platform.processor() or platform.machine(),
         "cpu_flags": [flag for flag in _TELLING_FLAGS if flag in flags],
@@ -67,6 +68,7 @@ def _versions_elsewhere(python: str, packages: Sequence[str]) -> dict[str, str |
         done = subprocess.run([python, "-I", "-c", code, *packages], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return dict.fromkeys(packages)
+
     found: dict[str, str | None] = json.loads(done.stdout)
     return found
 

@@ -45,13 +45,16 @@ class Steps:
             kept = json.loads(file.read_text("utf-8"))
             self.seconds[name] = kept["seconds"]
             return kept["result"]
+
         begin = time.perf_counter()
+
         try:
             result = action()
         except Exception as err:  # noqa: BLE001 - the other steps go on
             self.failed[name] = without_folders(f"{type(err).__name__}: {err}")
             self._tell(f"{name} failed: {self.failed[name]}")
             return None
+
         self.seconds[name] = time.perf_counter() - begin
         beside = file.with_suffix(".new")
         beside.write_text(json.dumps({"seconds": self.seconds[name], "result": result}), "utf-8")

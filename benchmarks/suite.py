@@ -60,6 +60,7 @@ def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> 
         found = suite.shape(name, report["notes"])
         if found is not None:
             report["shapes"][name] = found
+
     report |= suite.bundle(report["notes"])
     report["failed_steps"] = suite.steps.failed
     report["step_seconds"] = suite.steps.seconds
@@ -111,6 +112,7 @@ class _Suite:
         folder.mkdir(exist_ok=True)
         result: dict[str, Any] = {"model": shape.summary(), "workloads": {}, "speed": {}, "ratios": {}, "stages": {}}
         result["operators"] = {}
+
         with self._team(shape, folder) as team:
             result |= {"peers": dict(team.facts), "skipped_peers": dict(team.skipped), "left_out": {}, "alone": {}}
             for kind in settings.kinds(name):
@@ -126,6 +128,7 @@ class _Suite:
                     result["operators"][kind] = self._operators(shape, workload)
             if "accuracy" in parts and not shape.random:
                 result["accuracy"] = self._accuracy(team, name, folder)
+
         return result
 
     @contextmanager
@@ -214,6 +217,7 @@ class _Suite:
         file = labelled_file(settings.shared, "test")
         if not file.is_file() or not team.members:
             return None
+
         return self.steps.run(
             f"{shape}.accuracy",
             lambda: score_peers(

@@ -96,6 +96,7 @@ def build_workload(kind: Kind, tokens: int, *, shared: Path, folder: Path, token
     path = folder / f"{kind.name}.parquet"
     column = pa.array([texts[i] for i in order], pa.string())
     pq.write_table(pa.table({"id": pa.array(range(len(texts)), pa.int64()), "text": column}), path)
+
     return Workload(
         name=kind.name,
         path=path,
@@ -120,6 +121,7 @@ def _until(
     """Take texts, none too long and none twice, until they have enough tokens. :return: texts, and tokens of each"""
     taken: dict[str, int] = {}
     total = 0
+
     for texts in candidates:
         for text, length in zip(texts, np.diff(encoder.encode(texts).text_tokens).tolist(), strict=True):
             if total >= tokens:
@@ -127,6 +129,7 @@ def _until(
             if length > 0 and (kind.whole or length <= LONGEST_ROW_TOKENS) and text not in taken:
                 taken[text] = length
                 total += length
+
     return list(taken), list(taken.values())
 
 
@@ -161,6 +164,7 @@ def _stand_ins(kind: Kind, rows: int, rng: random.Random) -> list[str]:
     sentences = [sentence for text in sample_texts() for sentence in _sentences(text)]
     fewest, most = kind.characters
     made: dict[str, None] = {}
+
     while len(made) < (1 if kind.whole else rows):
         parts = [_recombined(sentences, rng)]
         wanted = rng.randint(fewest, min(most, 4 * fewest)) if fewest > 1 else 0
@@ -169,6 +173,7 @@ def _stand_ins(kind: Kind, rows: int, rng: random.Random) -> list[str]:
         text = " ".join(parts)
         if fewest <= len(text) <= most:
             made[text] = None
+
     return list(made)
 
 

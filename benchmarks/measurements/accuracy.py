@@ -54,6 +54,7 @@ def score_bundle(bundle: Bundle, shared: Path, tell: Tell) -> dict[str, dict[str
     :return: by split; see :func:`recorded_scores` for what is recorded
     """
     scores: dict[str, dict[str, Any]] = {}
+
     for split in SPLITS:
         path = labelled_file(shared, split)
         if not path.is_file():
@@ -68,6 +69,7 @@ def score_bundle(bundle: Bundle, shared: Path, tell: Tell) -> dict[str, dict[str
             "recorded": recorded_scores(bundle, split, len(sentences)),
         }
         tagger.close()
+
     return scores
 
 
@@ -89,14 +91,17 @@ def score_peers(
     inputs = write_inputs(labelled, order, work)
     answers: dict[str, dict[str, Path]] = {}
     failed: dict[str, str] = {}
+
     for member in team:
         tell(f"{member.sources.shape}: accuracy of {member.name}")
         try:
             answers[member.name] = _answers(member, inputs, work)
         except PeerError as err:
             failed[member.name] = str(err)
+
     found = {name: _Scored(labelled, files) for name, files in answers.items()}
     reference = found.get(REFERENCE)
+
     return {
         "file": labelled.source,
         "sentences": len(labelled.sentences),
@@ -111,6 +116,7 @@ def score_peers(
 def _answers(member: Member, inputs: Mapping[str, Path], work: Path) -> dict[str, Path]:
     """Let a peer tag everything. :return: its files, by input"""
     targets = {name: work / f"labelled.{name}.{member.name}.parquet" for name in inputs}
+
     with member.running(work / f"{member.name}.accuracy.log") as worker:
         for name in ("raw", "shuffled"):
             worker.do("tag", source=inputs[name], target=targets[name])
@@ -118,6 +124,7 @@ def _answers(member: Member, inputs: Mapping[str, Path], work: Path) -> dict[str
             worker.do("words", source=inputs["words"], target=targets["words"])
         else:
             del targets["words"]
+
     return targets
 
 

@@ -24,12 +24,14 @@ def growth_with_rows(rows: Sequence[int], shared: Path, folder: Path, model: Pat
     """Tag files of more and more rows, each text cut to a title's length and numbered, so that none repeats."""
     texts = _corpus_texts(shared)
     points = []
+
     for count in rows:
         path = folder / "growth.rows.parquet"
         short = (text[:_SHORT_ROW] for text in itertools.cycle(texts))
         pq.write_table(pa.table({"text": [f"{next(short)} {i}" for i in range(count)]}), path)
         points.append({"rows": count, **_run(path, model)})
         tell(f"growth: {count:,} rows, {points[-1]['seconds']:.1f} s, {points[-1]['peak_rss_bytes'] / 1e6:.0f} MB")
+
     return points
 
 
@@ -55,6 +57,7 @@ def growth_with_threads(
     for _ in range(rounds):
         for count, done in runs.items():
             done.append(_run(workload.path, model, "--threads", str(count)))
+
     points = [
         {
             "threads": count,
@@ -75,6 +78,7 @@ def start_up(folder: Path, model: Path) -> dict[str, Any]:
     target = path.with_suffix(".out.parquet")
     nerd_tag: list[str | Path] = [sys.executable, "-m", "nerd_onnx.cli"]
     tag: list[str | Path] = [*nerd_tag, path, target, "--model", model, "--overwrite", "--quiet", "--json"]
+
     return {
         "help_s": figures(_times(lambda: run_process([*nerd_tag, "--help"], folder, speaks=False).wall_s)),
         "first_entity_s": figures(_times(lambda: run_process(tag, folder).wall_s)),

@@ -49,6 +49,7 @@ def measure(
     facts: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     runs: dict[str, list[PeerRun]] = {}
+
     for member in team:
         try:
             facts[member.name], probe_s = _prepared(member, probe, {} if setups is None else setups)
@@ -60,6 +61,7 @@ def measure(
             left_out[member.name] = f"would take about {probe_s / share:,.0f} s a run, more than {_MUCH * most_s:g} s"
         else:
             runs[member.name] = []
+
     for number, member in _rounds(team, rounds, runs, left_out, most_s):
         try:
             run = one_run(member, workload, number)
@@ -68,6 +70,7 @@ def measure(
             continue
         runs[member.name].append(run)
         tell(f"{workload.name}: {member.name}, round {number + 1}: {workload.tokens / run.tagging_s:,.0f} tokens/s")
+
     return {
         member.name: {
             **facts[member.name],
@@ -117,13 +120,16 @@ def _prepared(member: Member, probe: Path, setups: dict[str, Any]) -> tuple[dict
     if member.worker is None:
         run_process(member.command(probe, target), probe.parent)
         return {"setup": {}, "tried": []}, 0.0
+
     wanted = [setups[member.name]] if member.name in setups else member.worker.facts["setups"]
     tried = []
+
     for setup in wanted:
         member.worker.configure(setup)
         member.worker.do("tag", source=probe, target=target)  # the first run is for warming up
         seconds = member.worker.do("tag", source=probe, target=target)["seconds"]
         tried.append({"setup": setup, "seconds": seconds})
+
     best = fastest(tried)
     if len(tried) > 1:
         member.worker.configure(best["setup"])

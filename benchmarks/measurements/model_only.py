@@ -45,6 +45,7 @@ def measure_networks(
         return {"peers": {}, "ratios": {}, "failed": failed}
 
     peak, peaks = Int8Peak(members[0].sources.threads), dict[int, float]()
+
     with contextlib.ExitStack() as stack:
         workers = _started(members, workload, work, stack, failed)
         for number in range(rounds):
@@ -64,6 +65,7 @@ def measure_networks(
     }
     for name, facts in peers.items():
         tell(f"{workload.name}: {name} alone: {facts['tokens_per_s']['median']:,.0f} tokens/s")
+
     return {
         "peers": peers,
         "ratios": ratios(peers, subject, "seconds"),
@@ -77,6 +79,7 @@ def _started(
 ) -> Mapping[str, Worker]:
     """Give the processes of all members, warm; who cannot is put under ``failed``."""
     workers: dict[str, Worker] = {}
+
     for member in members:
         try:
             worker = stack.enter_context(member.running(work / f"{member.name}.model.log"))
@@ -85,6 +88,7 @@ def _started(
             failed[member.name] = str(err)
         else:
             workers[member.name] = worker
+
     return workers
 
 

@@ -44,11 +44,13 @@ def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
     nodes: dict[str, set[str]] = {}
     runs = [event for event in events if event["name"] == "model_run"]
     warm_from = runs[len(batches)]["ts"]
+
     for event in events:
         if event.get("cat") == "Node" and event["ts"] >= warm_from and event["name"].endswith("_kernel_time"):
             kind = event["args"]["op_name"]
             seconds[kind] += event["dur"] / 1e6
             nodes.setdefault(kind, set()).add(event["name"])
+
     shown = {kind: {"seconds": spent, "nodes": len(nodes[kind])} for kind, spent in seconds.most_common(_SHOWN)}
     rest = [kind for kind in seconds if kind not in shown]
     if rest:
@@ -72,6 +74,7 @@ def _profiled(bundle: Bundle, batches: Sequence[EncodedBatch], scratch: Path) ->
         for batch in batches:
             inputs = batch.inputs()
             session.run(None, {name: inputs[name] for name in names})
+
     return Path(session.end_profiling())
 
 

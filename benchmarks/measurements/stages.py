@@ -49,6 +49,7 @@ class StageClock:
         outer = getattr(self._local, "inner_s", 0.0)
         self._local.inner_s = 0.0
         begin = time.thread_time()
+
         try:
             return action()
         finally:

@@ -45,6 +45,7 @@ class ModelShape:
         bundle = Bundle.load(self.sources.bundle)
         described = bundle.model_file.parent / "config.json"
         config = json.loads(described.read_text("utf-8")) if described.is_file() else {}
+
         return {
             "bundle": shown(self.sources.bundle),
             "checkpoint": shown(self.sources.checkpoint) if self.sources.checkpoint else None,
@@ -109,6 +110,7 @@ class ShapeMaker:
         shape = self._shape("small", folder, checkpoint, random=random, notes=notes)
         if other is None:
             return shape
+
         return replace(shape, sources=replace(shape.sources, other_bundle=other.absolute()))
 
     def base(self, model: Path | None, checkpoint: Path | None, like: Bundle) -> ModelShape:

@@ -59,4 +59,5 @@ def make_twin(bundle: Bundle, folder: Path, seed: int, config: Mapping[str, Any]
     for name in _TOKENIZER_FILES:
         if (described / name).is_file():
             shutil.copyfile(described / name, folder / name)
+
     return folder

@@ -69,6 +69,7 @@ class NetworkEngine:
         sentences = pq.read_table(source, columns=["tokens"])["tokens"].to_pylist()
         spans, labels = self._tagger.tag_words(sentences), self._bundle.labels
         found: list[list[dict[str, Any]]] = [[] for _ in sentences]
+
         for row, start, end, label, fine in zip(
             spans.row, spans.start, spans.end, spans.label, spans.fine, strict=True
         ):
@@ -76,6 +77,7 @@ class NetworkEngine:
             found[row].append(
                 {"start": int(start), "end": int(end), "label": labels.types[label], "fine_label": fine_label}
             )
+
         pq.write_table(pa.table({"entities": pa.array(found, WORD_SPANS)}), target)
 
     def replay(self, source: Path) -> dict[str, float]:
@@ -92,6 +94,7 @@ class NetworkEngine:
             begin = time.perf_counter()
             list(pool.map(self._network.logits, recorder.batches))
             seconds = time.perf_counter() - begin
+
         return {
             "seconds": seconds,
             "tokens": tokens,

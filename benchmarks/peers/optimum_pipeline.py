@@ -55,6 +55,7 @@ def quantization_config() -> object:
         return AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
     if "asimddp" in features:
         return AutoQuantizationConfig.arm64(is_static=False, per_channel=True)
+
     return AutoQuantizationConfig.avx2(is_static=False, per_channel=True)
 
 

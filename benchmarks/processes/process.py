@@ -53,9 +53,11 @@ def run_process(command: Sequence[str | Path], scratch: Path, *, speaks: bool = 
     if done.returncode:
         said = "\n".join(done.stderr.splitlines()[-_SHOWN_LINES:])
         raise PeerError(f"{shown_command(command)}: exit code {done.returncode}\n{said}")
+
     message = last_json_object(f"{done.stdout}\n{done.stderr}")
     if message is None and speaks:
         raise PeerError(f"{shown_command(command)}: printed no JSON object")
+
     return Finished(**json.loads(measured.read_text("utf-8")), message=message or {})
 
 

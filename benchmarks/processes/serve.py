@@ -40,6 +40,7 @@ def main() -> None:
     if options.prepare:
         _answer(answers, prepare(peer, sources))
         return
+
     begin = time.perf_counter()
     engine = peer.load(sources, folder_of(peer, sources))
     engine.configure(options.setup or engine.setups[0])
@@ -47,6 +48,7 @@ def main() -> None:
     if options.tag:
         _answer(answers, measured(lambda: {"entities": engine.tag(*options.tag)}))
         return
+
     _answer(answers, {"load_s": load_s, "setups": list(engine.setups), "size_bytes": engine.size_bytes})
     for line in sys.stdin:
         _answer(answers, done(engine, json.loads(line)))
@@ -62,6 +64,7 @@ def prepare(peer: Peer, sources: Sources) -> dict[str, Any]:
     folder = folder_of(peer, sources)
     if folder.is_dir():
         return {"seconds": 0.0}
+
     begin = time.perf_counter()
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
@@ -98,6 +101,7 @@ def measured(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         _CLEAR.write_text("5")  # the peak from here on
     cpu, begin = _cpu_s(), time.perf_counter()
     answer = action()
+
     return {
         "seconds": time.perf_counter() - begin,
         "cpu_s": _cpu_s() - cpu,

@@ -96,6 +96,7 @@ def gather(names: Sequence[str], sources: Sources, pythons: Mapping[str, str], w
     members: list[Member] = []
     skipped: dict[str, str] = {}
     facts: dict[str, dict[str, Any]] = {}
+
     for name in names:
         peer = PEERS[name]
         reason, python = _reason(peer, sources, pythons)
@@ -109,6 +110,7 @@ def gather(names: Sequence[str], sources: Sources, pythons: Mapping[str, str], w
         if reason is not None:
             skipped[name] = reason
             tell(f"{sources.shape}: {name} does not run: {reason}")
+
     return Team(members, skipped, facts)
 
 

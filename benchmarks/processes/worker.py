@@ -33,6 +33,7 @@ class Worker:
         self.name = peer.name
         self._log = log
         begin = time.perf_counter()
+
         with log.open("w") as errors:
             self._process = subprocess.Popen(
                 [python, "-m", "benchmarks.processes.serve", peer.name, str(sources_file.absolute())],
@@ -43,11 +44,13 @@ class Worker:
                 env=environment(),
                 text=True,
             )
+
         try:
             self.facts = self._read()
         except BaseException:
             self.close()
             raise
+
         self.start_s = time.perf_counter() - begin
         self.setup: Setup = self.facts["setups"][0]  # what it starts with
 
@@ -58,14 +61,17 @@ class Worker:
         :raises PeerError: when the peer fails at it
         """
         words = {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in details.items()}
+
         try:
             self._input().write(json.dumps({"do": job, **words}) + "\n")
             self._input().flush()
         except OSError as err:
             raise PeerError(f"{self.name} ended: {self._last_words()}") from err
+
         answer = self._read()
         if "error" in answer:
             raise PeerError(f"{self.name}: {without_folders(answer['error'])}")
+
         return answer
 
     def configure(self, setup: Setup) -> None:
@@ -77,11 +83,13 @@ class Worker:
         """End the process."""
         with contextlib.suppress(OSError):
             self._input().close()
+
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
         if self._process.stdout:
             self._process.stdout.close()
 
@@ -94,9 +102,11 @@ class Worker:
         if stdout is None or not select.select([stdout], [], [], _LONGEST_JOB_S)[0]:
             self._process.kill()
             raise PeerError(f"{self.name} did not answer within {_LONGEST_JOB_S:g} s")
+
         line = stdout.readline()
         if not line:
             raise PeerError(f"{self.name} ended: {self._last_words()}")
+
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -140,6 +150,7 @@ def missing_packages(peer: Peer, python: str) -> list[str]:
         done = subprocess.run([python, "-c", code, *peer.packages], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ["a working interpreter"]
+
     return done.stdout.split()
 
 

@@ -26,6 +26,7 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[s
         for what, now, rounds in _figures(new)
         if what in before
     ]
+
     return {
         "with": name,
         "commit": old.get("commit"),

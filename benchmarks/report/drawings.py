@@ -26,6 +26,7 @@ def accuracy_against_speed(report: Mapping[str, Any], shape: str) -> Plot | None
     names = [name for name in speed if name in scores]
     if not names:
         return None
+
     best = max(scores[name]["f1"]["raw"] for name in names)
     near = [scores[name]["f1"]["raw"] for name in names if best - scores[name]["f1"]["raw"] <= _FAR_BELOW]
     y = linear_axis("F1, raw text, coarse types", min(near) - 0.002, best + 0.002, lambda v: f"{v:.3f}")
@@ -54,6 +55,7 @@ def f1_by_label(report: Mapping[str, Any], shape: str) -> Plot | None:
     shown = [name for name in (SUBJECT, REFERENCE) if name in scores]
     if not shown:
         return None
+
     rows = [row for key in ("f1_by_label", "f1_by_fine_label") for row in _label_rows(scores, shown, key)]
     names = " and ".join(title_of(report, shape, name) for name in shown)
     caption = (
@@ -72,6 +74,7 @@ def _label_rows(
     """Make the rows of one level, the most frequent labels first."""
     expected = {label: found["expected"] for label, found in scores[shown[0]][key].items()}
     frequent = sorted((n for n in expected if expected[n] >= _FEWEST_EXPECTED), key=lambda n: -expected[n])
+
     return [
         (
             f"{label} ({expected[label]})",
@@ -130,6 +133,7 @@ def growth_with_threads(report: Mapping[str, Any]) -> Plot | None:
     points = report["growth"]["threads"]
     if len(points) < 2:  # noqa: PLR2004
         return None
+
     values = [(p["threads"], p["tokens_per_s"]["median"]) for p in points]
     chart = Chart(
         linear_axis("threads", 0, values[-1][0]),

@@ -43,6 +43,7 @@ class Goal:
 def judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Give each goal that was measured: ``name``, ``goal``, ``measured`` and ``met``."""
     result = []
+
     for goal in _goals():
         try:
             value, note = goal.measured(report)
@@ -56,6 +57,7 @@ def judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "met": value <= goal.limit if goal.at_most else value >= goal.limit,
             }
         )
+
     return result
 
 
@@ -68,6 +70,7 @@ def around_share(report: Mapping[str, Any], shape: str, workload: str) -> float:
 def _goals() -> Iterator[Goal]:
     """List the goals, with the places of the report they are read from."""
     places = (("small", "short"), ("small", "long"), ("base", "short"))
+
     for peer, title, limits in (
         ("transformers_pipeline", "transformers pipeline", (8, 6, 6)),
         ("optimum_int8", "optimum pipeline, its int8", (3, 3, 2)),

@@ -30,6 +30,7 @@ def load_report(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file.name}: format {found!r}; only formats {_MEDIANS_DIVIDED} and {FORMAT_VERSION} can be read"
         )
+
     return report
 
 
@@ -62,6 +63,7 @@ def _alone(found: Mapping[str, Any]) -> dict[str, Any]:
     peers = found["peers"]
     own = peers.get(SUBJECT)
     peak = found.get("peak")
+
     return {
         **found,
         "peers": {

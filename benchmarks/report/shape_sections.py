@@ -107,6 +107,7 @@ def _alone(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         cells = [cell for one in found.values() for cell in _alone_cells(one, peer)[: len(columns)]]
         if any(cells):
             rows.append([title_of(report, shape, peer), *cells])
+
     yield Section(f"{shape}: the networks alone", [about, Table(head, rows)], level=3)
 
 
@@ -129,6 +130,7 @@ def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     scores = report["shapes"][shape].get("accuracy")
     if not scores:
         return
+
     about = (
         f"{scores['sentences']:,} sentences of `{scores['file']}`, {scores['entities']:,} entities. In brackets the "
         "95% interval of the difference to PyTorch in points of F1, by a paired bootstrap over sentences. Networks "
@@ -165,6 +167,7 @@ def _stages(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     stages = {name: one for name, one in report["shapes"][shape]["stages"].items() if one}
     if not stages:
         return
+
     about = (
         "Processor time of nerd-tag by stage, in a run of its own with a clock on every stage. Other: closing the "
         "output, starting threads."
@@ -174,6 +177,7 @@ def _stages(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         shares = [f"{found['stages_s'][stage] / found['cpu_s']:.1%}" for stage in STAGES]
         busy = found["cpu_s"] / found["wall_s"] / found["threads"]
         rows.append((workload, *shares, f"{busy:.0%}"))
+
     plot = drawings.time_by_stage(report, shape)
     table = Table(("", *STAGES, "processors busy"), rows)
     yield Section(f"{shape}: where the time goes", [about, *([plot] if plot else []), table], level=3)
@@ -183,6 +187,7 @@ def _operators(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     found = {name: one for name, one in report["shapes"][shape].get("operators", {}).items() if one}
     if not found:
         return
+
     about = (
         "Time of the int8 network by operator, as onnxruntime's profiler sees it: one call at a time, warm. In "
         "brackets the number of nodes."

@@ -88,6 +88,7 @@ def timed(setting: Setting, source: Path, output: Path) -> Run:
     said = done.stderr.strip().splitlines()
     if done.returncode != 0:
         raise click.ClickException(f"{setting}: exit code {done.returncode}: {said[-1] if said else 'it said nothing'}")
+
     return Run(seconds, json.loads(said[-1])["tokens"])
 
 
@@ -122,6 +123,7 @@ def line(setting: Setting, starts: Sequence[Run], wholes: Sequence[Run]) -> dict
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """Write the lines as Markdown, each engine's first one as what the others are compared with."""
     rows = ["| engine | processors | start, s | tokens/s after it | times one processor |", "|---|---|---|---|---|"]
+
     for found in lines:
         first = next(one for one in lines if one["engine"] == found["engine"])
         speed, times = "too few rows to tell", "-"
@@ -130,6 +132,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
             speed = f"{found['tokens_per_s']:,} ({spread})"
             times = "1" if found is first else _times(found, first)
         rows.append(f"| {found['engine']} | {found['processors']} | {found['start_s']:.1f} | {speed} | {times} |")
+
     return "\n".join(rows)
 
 
@@ -166,6 +169,7 @@ def main(
     starts: dict[Setting, list[Run]] = {setting: [] for setting in settings}
     wholes: dict[Setting, list[Run]] = {setting: [] for setting in settings}
     facts = {"machine": machine_facts(), "commit": commit(), "rows": len(texts), "files": files, "rounds": rounds}
+
     with tempfile.TemporaryDirectory(prefix="nerd-scaling-") as scratch:
         few = write_files(Path(scratch, "few"), texts[:files], files)
         many = write_files(Path(scratch, "many"), texts, files)
@@ -175,6 +179,7 @@ def main(
                 starts[setting].append(timed(setting, few, place.with_suffix(".few")))
                 wholes[setting].append(timed(setting, many, place.with_suffix(".many")))
                 click.echo(f"round {number + 1}, {setting}: {wholes[setting][-1].seconds:.1f} s", err=True)
+
     lines = [line(setting, starts[setting], wholes[setting]) for setting in settings]
     if out is not None:
         out.write_text(json.dumps({**facts, "lines": lines}, indent=1) + "\n", "utf-8")

@@ -39,6 +39,7 @@ class Paragraph:
 def join_sentences(sentences: Sequence[Sentence], labels: LabelSet, per_paragraph: int) -> list[Paragraph]:
     """Join so many sentences at a time into paragraphs of plain text, with their coarse entities."""
     paragraphs = []
+
     for first in range(0, len(sentences), per_paragraph):
         text, spans = "", list[Span]()
         for sentence in sentences[first : first + per_paragraph]:
@@ -48,6 +49,7 @@ def join_sentences(sentences: Sequence[Sentence], labels: LabelSet, per_paragrap
             found = gold_spans(sentence, labels, fine=False)
             spans += [(base + places[b][0], base + places[e - 1][1], name) for b, e, name in found]
         paragraphs.append(Paragraph(text, spans))
+
     return paragraphs
 
 
@@ -65,6 +67,7 @@ def main(model: Path | None, file: Path, per_paragraph: int, repeats: int) -> No
     taggers = {length: Tagger(replace(bundle, segment_tokens=length)) for length in LENGTHS}
     rates: dict[int, list[float]] = {length: [] for length in LENGTHS}
     f1: dict[int, float] = {}
+
     for _ in range(repeats):
         for length, tagger in taggers.items():
             begin = time.perf_counter()
@@ -75,6 +78,7 @@ def main(model: Path | None, file: Path, per_paragraph: int, repeats: int) -> No
             for row, start, end, label in zip(spans.row, spans.start, spans.end, spans.label, strict=True):
                 found[row].append((int(start), int(end), bundle.labels.types[label]))
             f1[length] = span_scores([paragraph.spans for paragraph in paragraphs], found).f1
+
     click.echo(f"{len(texts)} paragraphs of {per_paragraph} sentences, coarse F1 on raw text\n")
     click.echo("| segment tokens | F1 | tokens/s |\n|---|---|---|")
     for length in LENGTHS:

@@ -80,6 +80,7 @@ def planted_shape() -> dict[str, Any]:
         for name, rate in (("nerd_tag", 800.0), ("pytorch_fp32", 100.0))
     }
     stages = {"read": 0.1, "tokenize": 0.4, "model": 9.0, "decode": 0.3, "write": 0.1, "other": 0.1}
+
     return {
         "model": {
             "bundle": "b",

@@ -53,10 +53,12 @@ def test_answers_of_one_level_and_of_two_are_read_alike(tmp_path: Path) -> None:
     file = tmp_path / "answers.parquet"
     one_level = [[{"start": 0, "end": 5, "label": "person-actor"}], []]
     pq.write_table(pa.table({"entities": one_level}), file)
+
     assert read_answers(file, "fine") == [[(0, 5, "person-actor")], []]
     assert read_answers(file, "coarse") == [[(0, 5, "person")], []]
     two_levels = [[{"start": 0, "end": 5, "label": "person", "fine_label": "person-actor"}], None]
     pq.write_table(pa.table({"entities": two_levels}), file)
+
     assert read_answers(file, "fine") == [[(0, 5, "person-actor")], []]
     assert read_answers(file, "coarse") == [[(0, 5, "person")], []]
 
@@ -67,10 +69,13 @@ def test_sentences_become_texts_words_and_a_shuffle(tmp_path: Path, tiny_bundle:
     tags = [["person-actor", "person-actor", "O", "O"], ["O", "O"]]
     pq.write_table(pa.table({"tokens": tokens, "ner_tags": tags, "fine_ner_tags": tags}), file)
     labelled = read_labelled(file, Bundle.load(tiny_bundle).labels)
+
     assert labelled.texts == ["Ada Lovelace, again", "no one"]
     assert labelled.words["coarse"] == [[(0, 2, "person")], []]
     assert labelled.characters["fine"] == [[(0, 12, "person-actor")], []]
     assert len(read_labelled(file, Bundle.load(tiny_bundle).labels, 1).texts) == 1
+
     files = write_inputs(labelled, [1, 0], tmp_path)
+
     assert pq.read_table(files["shuffled"])["text"].to_pylist() == ["no one", "Ada Lovelace, again"]
     assert pq.read_table(files["words"])["tokens"].to_pylist() == tokens

@@ -34,6 +34,7 @@ def test_peers_take_turns_with_their_fastest_setup(workload: Workload) -> None:
         [member("one", one), member("two", two)], workload, 2, probe_tokens=1, most_s=60, tell=said.append
     )
     probes = [f"tag short.probe.parquet {size}" for size in (1, 1, 8, 8)]
+
     assert one.jobs == [*probes, "tag short.parquet 8", "tag short.parquet 8"]
     assert left_out == {}
     assert [line.split()[1] for line in said if "round" in line] == ["one,", "two,", "one,", "two,"]

@@ -20,6 +20,7 @@ def test_integer_products_are_counted_and_timed(tmp_path: Path) -> None:
     profile = operator_profile(DEFAULT_FOLDER, tmp_path / "texts.parquet")
     operators = profile["operators"]
     layers = Description.read(DEFAULT_FOLDER).quantization["layers"]
+
     assert operators["MatMulIntegerToFloat"]["nodes"] == layers
     assert next(iter(operators)) == "MatMulIntegerToFloat"  # what the network is there for takes the most time
     assert all(found["seconds"] > 0 for found in operators.values())

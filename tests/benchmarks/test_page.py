@@ -33,10 +33,12 @@ window.addEventListener("load", () => {
 @pytest.mark.parametrize("options", [(), ("--force-dark-mode",)])
 def test_page_in_a_browser(width: int, options: tuple[str, ...], tmp_path: Path) -> None:
     facts, console = probed(as_page(full_report()), PROBE, tmp_path, width, *options)
+
     assert len(console) == 1, console
     assert "the console is heard" in console[0]
     assert len(facts["boxes"]) == 6
     assert facts["width"] <= width
+
     for box in facts["boxes"]:
         assert box["width"] > 300
         assert box["height"] > 30

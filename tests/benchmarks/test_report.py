@@ -95,6 +95,7 @@ def test_ratio_far_below_that_of_another_report_is_refused() -> None:
 def test_goals_stand_beside_what_was_measured() -> None:
     goals = {goal["name"]: goal for goal in judged(full_report())}
     pipeline = goals["small, short: file to file against the transformers pipeline"]
+
     assert pipeline == {**pipeline, "goal": "at least 8.00x", "measured": "6.00x (3 rounds)", "met": False}
     assert goals["small, short: share of the int8 peak, model alone"]["measured"] == "80% (3 rounds)"
     assert goals["small, short: share of the int8 peak, model alone"]["met"]
@@ -111,12 +112,15 @@ def test_comparison_lists_what_both_have() -> None:
     found = compare(new, old, "old.json")
     rows = {row["what"]: row for row in found["rows"]}
     ratio = rows["small, short: times faster than transformers_pipeline"]
+
     assert (ratio["before"], ratio["now"], ratio["quotient"], ratio["rounds"]) == (3.0, 6.0, 2.0, 2)
     assert rows["small, short: tokens/s"]["rounds"] is None
     assert found["same_machine"]
     assert "first entity, s" not in rows
+
     text = as_markdown(new | {"compared": found})
     what = "small, short: times faster than transformers_pipeline (2 rounds; fewer than 3 rounds)"
+
     assert f"| {what} | 3 | 6 | 2.00 |" in text
     assert "| small, short: tokens/s | 1,500 | 1,500 | 1.00 |" in text
 
@@ -148,6 +152,7 @@ def test_reports_of_another_format_are_refused(tmp_path: Path) -> None:
 def as_format_2(report: dict[str, Any]) -> dict[str, Any]:
     """Return a report as it was written when ratios divided medians and networks alone kept no rounds."""
     small = report["shapes"]["small"]
+
     for found in small["ratios"]["short"].values():
         for key in list(found):
             found[f"tagging_{key}"] = found.pop(key)
@@ -164,12 +169,15 @@ def test_ratios_of_format_2_are_computed_again_from_its_rounds(tmp_path: Path) -
     file, today = tmp_path / "old.json", full_report()
     file.write_text(json.dumps(as_format_2(full_report())))
     found = load_report(file)
+
     assert found["format_version"] == 3
     assert found["shapes"]["small"]["ratios"] == today["shapes"]["small"]["ratios"]
     assert found["checks"] == today["checks"]
     assert "compared" not in found
     assert any("medians of paired rounds" in note for note in found["notes"])
+
     text = as_markdown(found)
+
     assert "**6.00x** (5.00 to 8.00, 3 rounds)" in text
 
 
@@ -179,8 +187,11 @@ def test_networks_alone_of_format_2_are_shown_as_divided_medians(tmp_path: Path)
     found = load_report(file)
     goals = {goal["name"]: goal["measured"] for goal in judged(found)}
     share = goals["small, short: share of the int8 peak, model alone"]
+
     assert share == "80% (medians divided: rounds not kept)"
+
     text = as_markdown(found)
+
     assert "| nerd-tag, int8 | 800 (800 to 800) | 80% |\n" in text
     assert "this report did not keep the rounds" in text
     assert "short: nerd-tag is faster" not in text
@@ -190,11 +201,14 @@ def test_a_report_is_rendered_again_beside_itself(tmp_path: Path) -> None:
     file = tmp_path / "2026-01-01-kept.json"
     file.write_text(json.dumps(as_format_2(full_report())))
     done = CliRunner().invoke(command, ["--render", str(file), "--check"])
+
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"2026-01-01-kept.{end}" for end in ("html", "json", "md")
     ]
+
     text = file.with_suffix(".md").read_text("utf-8")
+
     assert text == as_markdown(load_report(file))
     assert "<strong>6.00x</strong>" in file.with_suffix(".html").read_text("utf-8")
     assert json.loads(file.read_text("utf-8"))["format_version"] == 3
@@ -297,6 +311,7 @@ def test_page_is_whole_and_fetches_nothing() -> None:
     text = as_page(full_report())
     found = Balanced()
     found.feed(text)
+
     assert found.open == []
     assert "script" not in found.seen
     assert found.addresses == ["data:,"]
@@ -327,11 +342,13 @@ def test_labels_of_near_points_do_not_overlap() -> None:
 
 def test_axes_cover_their_values() -> None:
     axis = linear_axis("", 3, 97)
+
     assert axis.low <= 3
     assert axis.high >= 97
     assert axis.share(axis.low) == 0
     assert axis.share(axis.high) == 1
     log = logarithmic_axis("", 1_000, 100_000)
+
     assert log.ticks == [1e3, 1e4, 1e5]
     assert log.share(1e4) == pytest.approx(0.5)
     assert linear_axis("", 5, 5).share(5) >= 0

@@ -57,14 +57,18 @@ def test_the_page_is_what_rendering_gives(path: Path) -> None:
 def test_ratios_of_a_page_are_possible_and_marked(path: Path) -> None:
     text = path.read_text("utf-8")
     found = IN_TABLE.findall(text)
+
     assert found
     assert len(found) == len(ANY_RANGE.findall(text))
+
     for bold, figure, low, high, rounds, few in found:
         assert float(low) <= float(figure) <= float(high)
         assert bool(bold) == (not few) == (int(rounds) >= MIN_ROUNDS)
         if int(rounds) == 2:
             assert float(figure) == pytest.approx((float(low) + float(high)) / 2, abs=0.011)
+
     in_table = {(figure, rounds) for _, figure, _, _, rounds, _ in found}
+
     assert set(ELSEWHERE.findall(text)) <= in_table
 
 

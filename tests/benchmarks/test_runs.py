@@ -54,6 +54,7 @@ def test_stand_ins_fit_and_repeat_as_they_should(name: str, tmp_path: Path, tiny
     texts = pq.read_table(made.path)["text"].to_pylist()
     lengths = np.diff(TextEncoder(bundle.tokenizer_file).encode(texts).text_tokens)
     fewest, most = kind.characters
+
     assert made.stand_in
     assert made.rows == len(texts) == kind.copies * len(set(texts))
     assert all(fewest <= len(text) <= most for text in texts)
@@ -77,6 +78,7 @@ def test_real_corpus_is_sampled_by_length_and_without_repeats(tmp_path: Path, ti
     pq.write_table(pa.table({"text": corpus}), tmp_path / "corpora" / KINDS["long"].file)
     made = built("long", tmp_path / "out", Bundle.load(tiny_bundle), tokens=10**6, shared=tmp_path)
     texts = pq.read_table(made.path)["text"].to_pylist()
+
     assert not made.stand_in
     assert 0 < made.rows == len(set(texts))
     assert set(texts) <= set(fitting)
@@ -157,15 +159,18 @@ def labelled_folder(folder: Path) -> Path:
     for split in ("validation", "test"):
         table = pa.table({"tokens": words, "ner_tags": tags, "fine_ner_tags": tags})
         pq.write_table(table, folder / "few_nerd" / f"{split}.parquet")
+
     return folder
 
 
 def test_the_bundle_is_scored_and_a_planted_f1_is_refused(tmp_path: Path, tiny_bundle: Path) -> None:
     shared, bundle = labelled_folder(tmp_path), Bundle.load(tiny_bundle)
     first = score_bundle(bundle, shared, lambda _: None)["validation"]
+
     assert first["sentences"] == 20
     assert first["bundle"]["words"]["f1"] > 0
     assert first["recorded"] is None
+
     honest = {"bundle": first["bundle"], "original": first["bundle"]}
     planted = {"bundle": first["bundle"] | {"words": {"f1": first["bundle"]["words"]["f1"] + 0.01}}}
     for record, refused in ((honest, False), (honest | planted, True)):
@@ -194,13 +199,18 @@ def run_suite(folder: Path, bundle: Path, *options: str) -> tuple[dict[str, Any]
         text=True,
         check=False,
     )  # fmt: skip
+
     assert done.returncode == 0, done.stderr
+
     text = (folder / "out" / "report.json").read_text("utf-8")
     for path in (str(folder), str(ROOT), sys.executable):
         for written in (text, done.stdout, (folder / "out" / "report.html").read_text("utf-8")):
             assert path not in written
+
     report: dict[str, Any] = json.loads(text)
+
     assert report["failed_steps"] == {}
+
     return report, done.stdout
 
 
@@ -209,6 +219,7 @@ def test_suite_runs_without_shared_data(tmp_path: Path, tiny_bundle: Path) -> No
     options = ["--shared", str(tmp_path / "none"), "--peer", "nerd_tag", "--peer", "transformers_pipeline"]
     report, text = run_suite(tmp_path, tiny_bundle, *options, "--growth-rows", "5")
     small = report["shapes"]["small"]
+
     assert set(small["speed"]["short"]) == {"nerd_tag", "transformers_pipeline"}
     assert small["speed"]["short"]["transformers_pipeline"]["entities"] == 0
     assert small["workloads"]["short"]["stand_in"]
@@ -217,8 +228,10 @@ def test_suite_runs_without_shared_data(tmp_path: Path, tiny_bundle: Path) -> No
     assert report["start"]["help_s"]["median"] > 0
     assert not any(report["neighbours"]["changed"].values())
     assert report["accuracy"] == {}
+
     for word in ("speed alone", "stand-ins", "Accuracy was not measured"):
         assert any(word in note for note in report["notes"])
+
     assert text.startswith("# nerd-onnx benchmarks, short form")
 
 
@@ -229,15 +242,19 @@ def test_suite_measures_another_bundle_in_the_same_rounds(tmp_path: Path, tiny_b
     report, text = run_suite(tmp_path, tiny_bundle, *options, "--other-model", str(other), "--rounds", "3")
     small = report["shapes"]["small"]
     speed, alone = small["speed"]["short"], small["alone"]["short"]
+
     assert set(speed) == set(alone["peers"]) == {"nerd_tag", "nerd_tag_other"}
     assert small["model"]["random_weights"] is False  # no peer needs PyTorch weights: no twin was made
     assert small["model"]["other"]["bundle"] == shown(other)
     assert f"--model {shown(other)}" in speed["nerd_tag_other"]["command"]
     assert speed["nerd_tag_other"]["entities"] == speed["nerd_tag"]["entities"]
+
     for found in (small["ratios"]["short"], alone["ratios"]):
         assert set(found) == {"nerd_tag_other"}
         assert found["nerd_tag_other"]["rounds"] == 3
+
     seconds = [{run["round"]: run["seconds"] for run in peer["runs"]} for peer in alone["peers"].values()]
+
     assert alone["ratios"]["nerd_tag_other"] == paired(seconds[1], seconds[0])
     assert alone["peers"]["nerd_tag"]["peak_share"]["rounds"] == 3
     assert f"small, other bundle: `{shown(other)}`" in text
@@ -261,11 +278,14 @@ def test_suite_scores_peers_on_labelled_text_and_goes_on_where_it_ended(
     options += ["--peer", "nerd_tag", "--peer", "pytorch_fp32", "--peer", "transformers_pipeline", "--part", "accuracy"]
     report, _ = run_suite(tmp_path, tiny_bundle, *options)
     scored = report["shapes"]["small"]["accuracy"]["peers"]
+
     assert set(scored) == {"nerd_tag", "pytorch_fp32", "transformers_pipeline"}
     assert set(scored["nerd_tag"]["f1"]) == {"raw", "fine_raw", "words", "fine_words"}
     assert set(scored["transformers_pipeline"]["f1"]) == {"raw", "fine_raw"}
     assert scored["nerd_tag"]["texts_changed_by_order"] == 0
     assert 0 <= scored["nerd_tag"]["labels_changed"] < 0.2
     assert scored["pytorch_fp32"]["f1"]["raw"] > 0
+
     again, _ = run_suite(tmp_path, tiny_bundle, *options, "--resume")
+
     assert again["step_seconds"] == report["step_seconds"]

@@ -17,6 +17,7 @@ def lines_of(one: list[float], two: list[float]) -> list[dict[str, object]]:
 
 def test_speeds_are_kept_by_round_and_compared_so() -> None:
     lines = lines_of([5.0, 13.0, 7.0], [3.0, 5.0, 5.0])
+
     assert lines[0]["rounds"] == [
         {"round": 0, "tokens_per_s": 300},
         {"round": 1, "tokens_per_s": 100},

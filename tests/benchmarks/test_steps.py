@@ -65,6 +65,7 @@ def test_time_inside_another_stage_is_that_stages_own() -> None:
     clock.run("decode", outer)
     clock.run("write", lambda: time.sleep(0.05))
     list(clock.iterate("read", (burn(0.01) for _ in range(3))))
+
     assert clock.seconds["decode"] == pytest.approx(0.04, abs=0.015)
     assert clock.seconds["model"] == pytest.approx(0.05, abs=0.015)
     assert clock.seconds["read"] == pytest.approx(0.03, abs=0.015)
@@ -90,6 +91,7 @@ def test_stages_of_a_real_run_add_up(tmp_path: Path, tiny_bundle: Path) -> None:
         check=True,
     )
     found = json.loads(done.stdout)
+
     assert set(found["stages_s"]) == set(STAGES)
     assert all(found["stages_s"][stage] > 0 for stage in ("read", "tokenize", "model", "decode", "write"))
     assert sum(found["stages_s"].values()) == pytest.approx(found["cpu_s"], rel=0.1)

@@ -60,6 +60,7 @@ def test_worker_tags_as_the_tagger_does(worker: Worker, tmp_path: Path, tiny_bun
     tagger = Tagger.load(tiny_bundle)
     expected = [[(e.start, e.end, e.label) for e in found or ()] for found in tagger.tag(sample_texts()[:5])]
     found = pq.read_table(target)["entities"].to_pylist()
+
     assert [[(e["start"], e["end"], e["label"]) for e in row] for row in found] == expected
     assert said["entities"] == sum(map(len, expected)) > 0
     assert said["seconds"] > 0
@@ -72,8 +73,10 @@ def test_worker_tags_given_words_and_runs_the_network_alone(worker: Worker, tmp_
     pq.write_table(pa.table({"text": sample_texts()[:5]}), texts)
     worker.do("words", source=words, target=target)
     rows = pq.read_table(target)["entities"].to_pylist()
+
     assert all(e["end"] <= len(t.split()) for row, t in zip(rows, sample_texts(), strict=False) for e in row)
     said = worker.do("replay", source=texts)
+
     assert said["positions"] > said["tokens"] > 0
     assert said["squares"] > said["positions"]
 
@@ -99,6 +102,7 @@ def test_peers_that_cannot_run_are_named_with_the_reason(tmp_path: Path, sources
     names = ["nerd_tag", "nerd_tag_fp32", "nerd_tag_other", "openvino_int8", "ctranslate2_int8", "spacy_small"]
     team = gather(names, plain, nothing, tmp_path, lambda _: None)
     team.close()
+
     assert [member.name for member in team.members] == ["nerd_tag"]
     assert team.skipped["nerd_tag_fp32"] == "no fp32 bundle of the same weights"
     assert team.skipped["nerd_tag_other"] == "no other bundle (give --other-model; only the small shape has one)"
@@ -111,12 +115,17 @@ def test_another_bundle_runs_by_the_same_command(tmp_path: Path, sources: Source
     other = tmp_path / "old bundle"
     shutil.copytree(tiny_bundle, other)
     ready = replace(sources, other_bundle=other)
+
     assert Sources.from_plain(json.loads(json.dumps(ready.plain()))) == ready
+
     team = gather(["nerd_tag", "nerd_tag_other"], ready, {}, tmp_path, lambda _: None)
     team.close()
+
     assert team.skipped == {}
     assert [member.bundle for member in team.members] == [tiny_bundle, other]
+
     own, others = (member.command(tmp_path / "a", tmp_path / "b") for member in team.members)
+
     assert others == [other if word == tiny_bundle else word for word in own] != own
     assert team.facts["nerd_tag_other"]["title"] == "nerd-tag, other bundle"
     assert team.facts["nerd_tag_other"]["size_bytes"] == (other / "model.onnx").stat().st_size
@@ -152,9 +161,12 @@ def test_model_files_are_made_once_and_whole(tmp_path: Path, sources: Sources, m
     monkeypatch.setattr(type(peer), "prepare", lambda _, s, f: fail(s, f))
     with pytest.raises(ValueError, match="half made"):
         prepare(peer, sources)
+
     assert not (sources.folder / peer.name).exists()
+
     monkeypatch.setattr(type(peer), "prepare", lambda _, _s, f: (f / "whole").touch())
     prepare(peer, sources)
+
     assert [path.name for path in (sources.folder / peer.name).iterdir()] == ["whole"]
     assert prepare(peer, sources) == {"seconds": 0.0}
     assert made(tmp_path, "x", lambda f: (f / "y").touch()) == made(tmp_path, "x", lambda _: calls.append("again"))
@@ -169,6 +181,7 @@ def test_every_peer_that_this_environment_can_run_tags(
     pq.write_table(pa.table({"text": sample_texts()[:9]}), source)
     ready = replace(sources, exported=committed("plain"), calibration=source)
     file = write_sources(ready, tmp_path / "sources.json")
+
     for name in ("pytorch_bf16", "optimum_int8", "onnxruntime_static"):
         command = [sys.executable, "-m", "benchmarks.processes.serve", name, str(file)]
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'export'}"}
