@@ -31,7 +31,7 @@ class Tagger:
     Finds named entities.
 
     The same text always gets the same entities and scores, to the last bit: they do not depend on other texts, the
-    batch size or the number of threads. A tagger can be pickled; it is loaded again from its model and options.
+    batch size or the number of threads. May be pickled: a copy is loaded again from its model and options.
 
     :param bundle: the model
     :param options: see :class:`TagOptions`
@@ -193,7 +193,7 @@ class Tagger:
 
 
 def _loaded(model: str | Path | None, options: TagOptions) -> Tagger:
-    """Load a tagger; pickled taggers refer to this function."""
+    """Load a tagger; copies of a tagger refer to this function."""
     tagger = Tagger(load_bundle(model), options)
     tagger.model_uri = str(model) if model is not None and is_uri(str(model)) else None
     return tagger

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # --help must not wait for these imports
     from nerd_onnx.engines.choice import EngineChoice
     from nerd_onnx.engines.worker import FileTasks, Outcome
-
-ENGINES = ("ray", "spark")  # each is the name of a module in this package
 
 
 class Engine(Protocol):
@@ -28,10 +25,22 @@ class Engine(Protocol):
         """
 
 
-def engine_named(name: str) -> Engine:
-    """
-    Return the engine with a name from :data:`ENGINES`.
+def _ray() -> Engine:
+    from nerd_onnx.engines import ray
 
-    Its module is imported here and not earlier, because Ray and Spark are optional.
-    """
-    return cast("Engine", import_module(f"nerd_onnx.engines.{name}"))
+    return ray
+
+
+def _spark() -> Engine:
+    from nerd_onnx.engines import spark
+
+    return spark
+
+
+# By the value of --engine. A module is imported only when its engine is used, because Ray and Spark are optional.
+ENGINES: dict[str, Callable[[], Engine]] = {"ray": _ray, "spark": _spark}
+
+
+def engine_named(name: str) -> Engine:
+    """Return the engine with a name from :data:`ENGINES`."""
+    return ENGINES[name]()

@@ -21,7 +21,11 @@ RESULTS = ROOT / "benchmarks" / "results"
 DATA = {path: json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))}
 REPORTS = [path for path, data in DATA.items() if "shapes" in data]
 SCALING = [path for path, data in DATA.items() if "lines" in data]
-PAGES = sorted(RESULTS.glob("*.md"))
+WITH_RATIOS = {
+    path.with_suffix(".md") for path in REPORTS if any(DATA[path]["shapes"][s]["speed"] for s in DATA[path]["shapes"])
+}
+# Of the pages without data beside them all have ratios.
+PAGES = [path for path in sorted(RESULTS.glob("*.md")) if path in WITH_RATIOS or path.with_suffix(".json") not in DATA]
 NUMBER = r"(\d+\.\d\d)"
 IN_TABLE = re.compile(rf"(\*\*)?{NUMBER}x(?:\*\*)? \({NUMBER} to {NUMBER}, (\d+) rounds?(; fewer than 3 rounds)?\)")
 ANY_RANGE = re.compile(r"\dx(?:\*\*)? \([\d.]+ to ")  # also of a ratio without its rounds

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from nerd_onnx.engines.base import ENGINES, engine_named
+from nerd_onnx.engines.base import ENGINES, Engine, engine_named
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.run import tag_on_engine
 from nerd_onnx.engines.worker import FileTasks, Outcome
@@ -27,9 +27,8 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
 
 
 def test_another_engine_writes_the_files_of_a_local_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("nerd_onnx.engines.serial")
-    module.__dict__["run_files"] = run_files
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    engine = cast("Engine", SimpleNamespace(run_files=run_files))
+    monkeypatch.setitem(ENGINES, "serial", lambda: engine)
     (tmp_path / "in").mkdir()
     sources = [str(write_lines(tmp_path / "in" / f"{name}.jsonl", texts(20))) for name in "ab"]
     tagger = Tagger.load(threads=1)
@@ -41,6 +40,6 @@ def test_another_engine_writes_the_files_of_a_local_run(tmp_path: Path, monkeypa
     assert tree(tmp_path / "engine") == tree(tmp_path / "local")
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", sorted(ENGINES))
 def test_every_engine_of_the_list_can_run_files(name: str) -> None:
     assert callable(engine_named(name).run_files)

@@ -19,7 +19,7 @@ from nerd_export.conversion.check import described, kernels
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_export.quantization.rounding import PAIR_LIMIT
 from nerd_onnx.errors import ModelError, OptionError
-from nerd_onnx.inference import session
+from nerd_onnx.inference import cpu
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.tagger import Tagger
 from tests.export.quantization.test_rounding import pair_sums
@@ -68,7 +68,7 @@ def test_a_bundle_of_format_4_is_run_exactly(
 def processor(monkeypatch: pytest.MonkeyPatch, folder: Path, flags: str) -> None:
     """Simulate an x86 processor with these features."""
     (folder / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(session, "_CPUINFO", folder / "cpuinfo")
+    monkeypatch.setattr(cpu, "_CPUINFO", folder / "cpuinfo")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
