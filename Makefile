@@ -45,7 +45,7 @@ bench:            ## the short benchmark, with its checks
 	$(PYTHON) -m benchmarks --short --check
 
 peers:            ## environments of the benchmarks' peers that need their own, in the folder PEERS
-	for name in openvino ctranslate2 spacy; do \
+	for name in $(basename $(notdir $(wildcard benchmarks/requirements/*.txt))); do \
 	  python3 -m venv $(PEERS)/$$name && \
 	  $(PEERS)/$$name/bin/python -m pip install -q -c constraints.txt -r benchmarks/requirements/$$name.txt || exit 1; done
 

@@ -1,1 +1,1 @@
-"""How good, how fast, compared with what: ``python -m benchmarks``. Never shipped. README.md names every file."""
+"""Measure accuracy and speed beside other programs: ``python -m benchmarks``. Not part of the package."""

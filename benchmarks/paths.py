@@ -1,4 +1,4 @@
-"""Where things lie, and how a report names them: never by a path of this machine."""
+"""Folders of the repository, and names of files in reports: a report never has a path of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")
 
 
 def shown(path: Path | str) -> str:
-    """Name a path relative to the repository or its neighbours; anything farther away by its last part."""
+    """Return a path relative to the repository if it is in it or beside it; of any other path, the last part."""
     path = Path(path).absolute()
     if path.is_relative_to(ROOT):
         return path.relative_to(ROOT).as_posix()
@@ -24,11 +24,11 @@ def shown(path: Path | str) -> str:
 
 
 def without_folders(text: str) -> str:
-    """Shorten every absolute path in a message to its last part."""
+    """Return a message with every absolute path shortened to its last part."""
     return _FOLDERS.sub("", text.replace(f"{ROOT}/", ""))
 
 
 def shown_command(command: Sequence[str | Path]) -> str:
-    """Write a command as one types it at the repository's root."""
+    """Return a command as a user types it at the root of the repository."""
     words = ["python" if word == sys.executable else word for word in command]
     return " ".join(shown(word) if isinstance(word, Path) else word for word in words)

@@ -1,4 +1,4 @@
-"""What a run measures, and how much of it: the short form and the full form."""
+"""Settings of a run, and the amounts that its form (short or full) sets."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ NEIGHBOUR_TEXTS = 300
 @dataclass(frozen=True)
 class Form:
     """
-    How much is measured.
+    The amounts of a run.
 
-    :param tokens: tokens of a workload, by shape
-    :param kinds: workloads, by shape
-    :param peers: peers that run unless others are named
-    :param alone: workloads on which the networks run alone, by shape
-    :param probe_tokens: tokens on which the setups of a peer are compared
-    :param probes_each: the setups are compared on every workload, not on the first one for all
+    :param tokens: by shape, the tokens of a workload
+    :param kinds: by shape, the names of its workloads
+    :param peers: peers that run by default
+    :param alone: by shape, the workloads on which the networks also run alone
+    :param probe_tokens: by shape, the tokens on which the setups of a peer are compared
+    :param probes_each: compare the setups on every workload, not only on the first
     :param rounds: interleaved runs of each peer on each workload
-    :param most_s: seconds after which a peer sits out the rounds that are left
-    :param sentences: labelled sentences that every peer is scored on, by shape; None for all
-    :param growth_rows: rows of the growing files
-    :param growth_characters: lengths of the growing text
+    :param max_seconds: total run time in seconds after which a peer skips the remaining rounds
+    :param sentences: by shape, the number of labelled sentences for each peer; None for all
+    :param growth_rows: row counts of the files that measure growth
+    :param growth_characters: lengths of the text that measures growth
     """
 
     tokens: Mapping[str, int]
@@ -42,7 +42,7 @@ class Form:
     probe_tokens: Mapping[str, int]
     probes_each: bool
     rounds: int
-    most_s: float
+    max_seconds: float
     sentences: Mapping[str, int | None]
     growth_rows: tuple[int, ...]
     growth_characters: tuple[int, ...]
@@ -52,12 +52,12 @@ FORMS = {
     "full": Form(
         tokens={"small": 40_000, "base": 5_000},
         kinds={"small": tuple(KINDS), "base": ("short", "long")},
-        peers=tuple(name for name in PEERS if name != NerdTagOther.name),  # it runs where --other-model is given
+        peers=tuple(name for name, peer in PEERS.items() if peer.by_default),
         alone={"small": ("short", "long"), "base": ("short",)},
         probe_tokens={"small": 1_500, "base": 400},
         probes_each=True,
         rounds=4,
-        most_s=12.0,
+        max_seconds=12.0,
         sentences={"small": None, "base": 400},
         growth_rows=(1_000, 10_000, 100_000),
         growth_characters=(1_000, 10_000, 100_000, 1_000_000),
@@ -70,7 +70,7 @@ FORMS = {
         probe_tokens={"small": 800, "base": 300},
         probes_each=False,
         rounds=3,
-        most_s=3.0,
+        max_seconds=3.0,
         sentences={"small": 200, "base": 50},
         growth_rows=(100, 1_000, 3_000),
         growth_characters=(1_000, 10_000, 100_000),
@@ -81,23 +81,28 @@ FORMS = {
 @dataclass(frozen=True)
 class Settings:
     """
-    What to measure.
+    The settings of a run. Empty and None stand for the amount of the form.
 
-    :param out: folder for the report; what the peers read and write lies in its ``work/``
+    :param out: folder for the report; its subfolder ``work/`` has the files of the peers
     :param form: ``short`` or ``full``
-    :param model: bundle folder of the small shape; None for the model inside
-    :param checkpoint: its PyTorch original; None for a random twin, which serves for speed alone
-    :param other_model: another bundle, which runs as the peer ``nerd_tag_other`` beside the small shape
-    :param base_model: bundle folder of the base shape; None to export one from its checkpoint
+    :param model: bundle of the small shape; None for the default model
+    :param checkpoint: its PyTorch original; None for random weights, which measure only speed
+    :param other_model: another bundle, which runs as the peer ``nerd_tag_other`` of the small shape
+    :param base_model: bundle of the base shape; None to export one from ``base_checkpoint``
     :param base_checkpoint: its PyTorch original; None for a bert-base with random weights
-    :param shapes: model shapes; the short form takes ``small`` alone unless asked
-    :param peers: names of peers; empty for those of the form
-    :param without: peers to leave out
-    :param pythons: interpreters by environment
-    :param tokens: tokens of each workload; None for what the form says
-    :param rounds: runs of each peer on each workload; None for what the form says
-    :param sentences: labelled sentences that every peer is scored on; None for what the form says
-    :param resume: take up what an earlier run with the same settings has measured
+    :param shared: folder with corpora and labelled sentences
+    :param shapes: model shapes; by default both in the full form, and ``small`` in the short form
+    :param workloads: names of workloads
+    :param parts: the parts to measure, see ``PARTS``
+    :param peers: names of peers
+    :param without: peers that do not run
+    :param pythons: by environment, the interpreter of its peers
+    :param tokens: tokens of each workload
+    :param rounds: runs of each peer on each workload
+    :param sentences: labelled sentences for each peer
+    :param growth_rows: row counts of the files that measure growth
+    :param resume: reuse the results of an earlier run with the same settings
+    :param seed: of samples, shuffles and random weights
     """
 
     out: Path
@@ -123,7 +128,7 @@ class Settings:
 
     @property
     def amounts(self) -> Form:
-        """How much is measured."""
+        """The amounts of the form."""
         return FORMS[self.form]
 
     @property
@@ -145,15 +150,15 @@ class Settings:
         return self.rounds or self.amounts.rounds
 
     def sentence_count(self, shape: str) -> int | None:
-        """Give how many labelled sentences peers of a shape are scored on, None for all."""
+        """Return the number of labelled sentences for each peer of a shape; None for all."""
         return self.sentences or self.amounts.sentences[shape]
 
     def kinds(self, shape: str) -> tuple[str, ...]:
-        """Give the workloads of a shape."""
+        """Return the names of the workloads of a shape."""
         return self.workloads or self.amounts.kinds[shape]
 
     def about(self) -> dict[str, Any]:
-        """Give what decides the results, without what only chooses the steps."""
+        """Return the settings that determine the results of steps, but not those that only select steps."""
         facts = asdict(self)
         for name in ("out", "resume", "parts", "workloads", "shapes"):
             del facts[name]

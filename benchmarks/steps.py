@@ -1,4 +1,4 @@
-"""Results kept on disk as they come: what ends early can go on, and nothing that was measured is lost."""
+"""Results of the steps of a run, stored on disk: an interrupted run can be resumed without measuring again."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from benchmarks.paths import without_folders
 
 class Steps:
     """
-    The steps of a run, each a file.
+    The steps of a run. Each result is stored in a file of its own.
 
-    :param folder: receives them
-    :param about: what decides the results: with other facts, kept results are not taken up
-    :param resume: take up what an earlier run of the same facts has measured
-    :param tell: receives a line a step
+    :param folder: folder for the files
+    :param about: facts that determine the results; results of other facts are not reused
+    :param resume: reuse the results of an earlier run with the same facts
+    :param tell: called with one line per step
+    :ivar failed: by step that failed, the error
+    :ivar seconds: by step, its duration
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], *, resume: bool, tell: Callable[[str], None]) -> None:
@@ -35,28 +37,31 @@ class Steps:
 
     def run(self, name: str, action: Callable[[], Any]) -> Any:
         """
-        Do a step, or read what it gave before.
+        Run a step, or read its stored result.
 
-        :return: its result as plain data; None where it failed, which is noted under ``failed``
+        :return: its result as plain data; None if it failed. The error is then in ``failed``
         """
         file = self._folder / f"{name}.json"
         if file.is_file():
-            self._tell(f"{name}: taken from the run before")
-            kept = json.loads(file.read_text("utf-8"))
-            self.seconds[name] = kept["seconds"]
-            return kept["result"]
+            self._tell(f"{name}: result of the earlier run")
+            stored = json.loads(file.read_text("utf-8"))
+            self.seconds[name] = stored["seconds"]
+            return stored["result"]
 
         begin = time.perf_counter()
 
         try:
             result = action()
-        except Exception as err:  # noqa: BLE001 - the other steps go on
+        except Exception as err:  # noqa: BLE001 - the other steps still run
             self.failed[name] = without_folders(f"{type(err).__name__}: {err}")
             self._tell(f"{name} failed: {self.failed[name]}")
             return None
 
         self.seconds[name] = time.perf_counter() - begin
+        # Written atomically: an interruption leaves no damaged result for the resumed run.
         beside = file.with_suffix(".new")
         beside.write_text(json.dumps({"seconds": self.seconds[name], "result": result}), "utf-8")
         beside.replace(file)
+
+        # A resumed run reads JSON, so both give the same types: keys are strings and tuples are lists.
         return json.loads(json.dumps(result))

@@ -32,7 +32,10 @@ from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.cpu import available_cpus
 
-_NOT_OF_A_CHECKPOINT = {"calibration", "other_bundle"}  # fields of Sources that peers ask for and nobody has to make
+_NOT_MADE_FROM_CHECKPOINT = {
+    "calibration",
+    "other_bundle",
+}  # fields of Sources that peers ask for and nobody has to make
 
 
 def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -97,8 +100,8 @@ class _Suite:
         settings = self._settings
         self._tell(f"{name}: making the model ready")
         calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
-        asked = {field for peer in settings.peer_names for field in PEERS[peer].asks} - _NOT_OF_A_CHECKPOINT
-        maker = ShapeMaker(self._work, calibration, asked, settings.seed, self._threads)
+        needed = {field for peer in settings.peer_names for field in PEERS[peer].needs} - _NOT_MADE_FROM_CHECKPOINT
+        maker = ShapeMaker(self._work, calibration, needed, settings.seed, self._threads)
         if name == "small":
             return maker.small(settings.model, settings.checkpoint, settings.other_model)
         return maker.base(settings.base_model, settings.base_checkpoint, Bundle.load(settings.model))
@@ -165,7 +168,7 @@ class _Suite:
                 workload,
                 settings.round_count,
                 probe_tokens=settings.amounts.probe_tokens[shape],
-                most_s=settings.amounts.most_s,
+                max_seconds=settings.amounts.max_seconds,
                 setups=self._setups,
                 tell=self._tell,
             ),
@@ -183,7 +186,7 @@ class _Suite:
                 workload,
                 settings.round_count,
                 subject=SUBJECT,
-                most_s=settings.amounts.most_s,
+                max_seconds=settings.amounts.max_seconds,
                 work=folder,
                 tell=self._tell,
             ),
@@ -224,7 +227,7 @@ class _Suite:
                 team.members,
                 file,
                 folder,
-                most=settings.sentence_count(shape),
+                limit=settings.sentence_count(shape),
                 seed=settings.seed,
                 tell=self._tell,
             ),

@@ -1,1 +1,1 @@
-"""The files that are tagged: workloads and labelled sentences."""
+"""Input files: workloads and labelled sentences."""

@@ -1,4 +1,4 @@
-"""Labelled sentences as the peers see them, and what the peers answered, counted by sentence."""
+"""Labelled sentences as input files for the peers, and the entities that the peers find in them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from nerd_onnx.inference.labels import LabelSet, coarse_type
 @dataclass(frozen=True)
 class Labelled:
     """
-    Sentences to score on, both as given words and as plain text.
+    Labelled sentences, both as words and as plain text.
 
-    :param texts: each as a person would have written it
-    :param places: character range of each word in its text
-    :param words: gold entities by level (``coarse``, ``fine``), offsets count words
-    :param characters: the same, offsets count characters
+    :param source: name of the file
+    :param sentences: words and tags
+    :param texts: each sentence as normal text, with the spaces that a person writes
+    :param places: by text, the character range of each word
+    :param words: by level (``coarse``, ``fine``), the gold entities with offsets in words
+    :param characters: the same with offsets in characters
     """
 
     source: str
@@ -40,28 +42,29 @@ class Labelled:
 
 
 def labelled_file(shared: Path, split: str) -> Path:
-    """Where the labelled sentences of a split lie."""
+    """Return the path of the labelled sentences of a split."""
     return shared / "few_nerd" / f"{split}.parquet"
 
 
-def read_sentences(path: Path, labels: LabelSet, most: int | None = None) -> list[Sentence]:
+def read_sentences(path: Path, labels: LabelSet, limit: int | None = None) -> list[Sentence]:
     """
-    Read labelled sentences at the model's level.
+    Return labelled sentences at the model's finest level.
 
-    :raises TrainingDataError: when the file is damaged or its rows are faulty
+    :param limit: maximum number of sentences, from the start of the file
+    :raises TrainingDataError: if the file is damaged or has invalid rows
     """
     level = "fine" if labels.has_fine_level else "coarse"
-    return sound_sentences(read_file(path, TAG_COLUMNS[level]))[:most]
+    return sound_sentences(read_file(path, TAG_COLUMNS[level]))[:limit]
 
 
-def read_labelled(path: Path, labels: LabelSet, most: int | None = None) -> Labelled:
+def read_labelled(path: Path, labels: LabelSet, limit: int | None = None) -> Labelled:
     """
-    Read sentences with their gold entities on every level of the model.
+    Return labelled sentences with their gold entities at every level of the model.
 
-    :param most: take only the first so many
-    :raises TrainingDataError: when the file is damaged or its rows are faulty
+    :param limit: maximum number of sentences, from the start of the file
+    :raises TrainingDataError: if the file is damaged or has invalid rows
     """
-    sentences = read_sentences(path, labels, most)
+    sentences = read_sentences(path, labels, limit)
     plain = [plain_text(sentence.tokens) for sentence in sentences]
     levels = {"coarse": False} | ({"fine": True} if labels.has_fine_level else {})
     words = {level: [gold_spans(s, labels, fine=fine) for s in sentences] for level, fine in levels.items()}
@@ -77,9 +80,10 @@ def read_labelled(path: Path, labels: LabelSet, most: int | None = None) -> Labe
 
 def write_inputs(labelled: Labelled, order: Sequence[int], folder: Path) -> dict[str, Path]:
     """
-    Write what peers tag: ``raw`` texts, the same ``shuffled``, and given ``words``.
+    Write the input files of the peers: ``raw`` texts, the same texts ``shuffled``, and ``words``.
 
-    :param order: row of ``raw`` that stands at each row of ``shuffled``
+    :param order: for each row of ``shuffled``, its row in ``raw``
+    :return: the files by name
     """
     columns = {
         "raw": {"text": list(labelled.texts)},
@@ -94,9 +98,9 @@ def write_inputs(labelled: Labelled, order: Sequence[int], folder: Path) -> dict
 
 def read_answers(file: Path, level: str) -> Rows:
     """
-    Read a peer's entities at one level.
+    Return a peer's entities at one level, by text.
 
-    Peers without two levels give one label, whose coarse type stands before the hyphen.
+    A peer with one level of labels has fine labels such as ``person-actor``: the coarse label is before the hyphen.
     """
     rows: list[list[dict[str, Any]]] = pq.read_table(file, columns=["entities"])["entities"].to_pylist()
     return [[(e["start"], e["end"], _label(e, level)) for e in entities or ()] for entities in rows]
@@ -110,13 +114,13 @@ def _label(entity: Mapping[str, Any], level: str) -> str:
 
 
 def f1_by_label(expected: Rows, found: Rows) -> dict[str, dict[str, float]]:
-    """Give F1 and the number of expected entities of each type."""
+    """Return F1 and the number of expected entities of each label."""
     totals = counts_by_type(expected, found)
     return {name: {"f1": float(micro_f1(counts)), "expected": int(counts[2])} for name, counts in totals.items()}
 
 
 def labels_changed(one: Rows, other: Rows, places: Iterable[Sequence[tuple[int, int]]]) -> float:
-    """Tell which share of the words gets another label, 0 to 1; a word has the label of its first character."""
+    """Return the share of words with another label, 0 to 1. A word has the label of its first character."""
     changed = words = 0
     for spans, others, ranges in zip(one, other, places, strict=True):
         starts = [begin for begin, _ in ranges]
@@ -130,5 +134,5 @@ def _labels(spans: Sequence[Span], starts: Sequence[int]) -> list[str | None]:
 
 
 def texts_changed(one: Rows, other: Rows) -> int:
-    """Count the texts with any entity that differs."""
+    """Return the number of texts whose entities differ."""
     return sum(a != b for a, b in zip(one, other, strict=True))

@@ -1,4 +1,4 @@
-"""The files that are tagged: seeded samples of real corpora, or stand-ins made of the program's sample texts."""
+"""Workloads: seeded samples of real corpora, or made-up texts where a corpus is missing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nerd_export.data.sample import sample_texts
 from nerd_onnx.inference.encoding import TextEncoder
 from nerd_onnx.inference.segments import sentence_ends
 
-LONGEST_ROW_TOKENS = 500  # pipelines cut at 512 with the special ones: with longer rows, peers would do less work
-_DRAWN = 256  # texts tokenized at a time
+MAX_ROW_TOKENS = 500  # pipelines truncate at 512: with longer rows they would do less work than nerd-tag
+_BATCH_TEXTS = 256  # texts that are tokenized together
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Kind:
     """
     A kind of corpus.
 
-    :param about: what it is, for the report
-    :param file: the real corpus, under ``corpora/``
-    :param characters: fewest and most characters of a row
-    :param copies: how often a text stands in it, on average
-    :param whole: rows are whole documents, the shortest first, and any number of tokens long
+    :param about: description for the report
+    :param file: the real corpus, in ``corpora/``
+    :param characters: minimum and maximum characters of a row
+    :param copies: number of times that each text occurs
+    :param whole: rows are whole documents of any number of tokens, the shortest first
     """
 
     name: str
@@ -58,11 +58,11 @@ KINDS = {
 @dataclass(frozen=True)
 class Workload:
     """
-    A Parquet file with a ``text`` column, and what is in it.
+    A Parquet file with a ``text`` column, and facts about it.
 
-    :param tokens: tokens of the model's tokenizer, special ones not counted; the same for every peer
-    :param source: where the texts come from
-    :param stand_in: made up because the real corpus is not here
+    :param tokens: tokens by the model's tokenizer, without special tokens; the same number for every peer
+    :param source: origin of the texts
+    :param stand_in: the texts are made up, because the real corpus is missing
     """
 
     name: str
@@ -74,22 +74,23 @@ class Workload:
     stand_in: bool
 
     def summary(self) -> dict[str, Any]:
-        """Give the facts as plain data."""
+        """Return the facts as plain data."""
         return {**asdict(self), "path": shown(self.path)}
 
 
 def build_workload(kind: Kind, tokens: int, *, shared: Path, folder: Path, tokenizer_file: Path, seed: int) -> Workload:
     """
-    Write a workload's file. The same seed, tokenizer and corpus give the same file.
+    Write the file of a workload. The same seed, tokenizer and corpus give the same file.
 
-    :param tokens: rows are taken until they have so many; at least one
-    :param shared: folder that holds ``corpora/``; stand-ins are made when it is missing
-    :param folder: receives the file
+    :param tokens: minimum number of tokens
+    :param shared: folder that contains ``corpora/``; without it, texts are made up
+    :param folder: folder for the file
+    :param tokenizer_file: tokenizer that counts the tokens
     """
     rng = random.Random(f"{seed} {kind.name}")  # noqa: S311  # a sample, not a secret
     corpus = shared / "corpora" / kind.file
     candidates = _documents(corpus) if corpus.is_file() and kind.whole else _candidates(corpus, kind, rng)
-    texts, lengths = _until(candidates, -(-tokens // kind.copies), kind, TextEncoder(tokenizer_file))
+    texts, lengths = _take(candidates, -(-tokens // kind.copies), kind, TextEncoder(tokenizer_file))
     texts, lengths = texts * kind.copies, lengths * kind.copies
     order = list(range(len(texts)))
     rng.shuffle(order)
@@ -109,16 +110,16 @@ def build_workload(kind: Kind, tokens: int, *, shared: Path, folder: Path, token
 
 
 def first_rows(workload: Workload, tokens: int, path: Path) -> Path:
-    """Write a workload's first rows, so many that they have about so many tokens; at least one."""
+    """Write the first rows of a workload, with about the given number of tokens; at least one row."""
     rows = max(1, round(workload.rows * tokens / max(1, workload.tokens)))
     pq.write_table(pq.read_table(workload.path).slice(0, rows), path)
     return path
 
 
-def _until(
+def _take(
     candidates: Iterator[list[str]], tokens: int, kind: Kind, encoder: TextEncoder
 ) -> tuple[list[str], list[int]]:
-    """Take texts, none too long and none twice, until they have enough tokens. :return: texts, and tokens of each"""
+    """Return different texts with enough tokens in total, and the number of tokens of each."""
     taken: dict[str, int] = {}
     total = 0
 
@@ -126,7 +127,7 @@ def _until(
         for text, length in zip(texts, np.diff(encoder.encode(texts).text_tokens).tolist(), strict=True):
             if total >= tokens:
                 return list(taken), list(taken.values())
-            if length > 0 and (kind.whole or length <= LONGEST_ROW_TOKENS) and text not in taken:
+            if length > 0 and (kind.whole or length <= MAX_ROW_TOKENS) and text not in taken:
                 taken[text] = length
                 total += length
 
@@ -134,57 +135,57 @@ def _until(
 
 
 def _documents(corpus: Path) -> Iterator[list[str]]:
-    """Yield whole documents, the shortest first, so that slow peers come to an end."""
+    """Yield whole documents, the shortest first, so that slow peers finish."""
     texts: list[str] = pq.read_table(corpus, columns=["text"])["text"].to_pylist()
     yield from ([text] for text in sorted(texts, key=len))
 
 
 def _candidates(corpus: Path, kind: Kind, rng: random.Random) -> Iterator[list[str]]:
-    """Yield texts of fitting length in random order, of the corpus or, where it is missing, made up."""
+    """Yield texts of a suitable length in random order, from the corpus or, if it is missing, made up."""
     if not corpus.is_file():
         while True:
-            yield _stand_ins(kind, _DRAWN, rng)
+            yield _stand_ins(kind, _BATCH_TEXTS, rng)
     column = pq.read_table(corpus, columns=["text"])["text"].combine_chunks()
     length = pc.utf8_length(column)
-    fewest, most = kind.characters
-    fitting = pc.and_(pc.greater_equal(length, fewest), pc.less_equal(length, most))
+    minimum, maximum = kind.characters
+    fitting = pc.and_(pc.greater_equal(length, minimum), pc.less_equal(length, maximum))
     texts: list[str] = pc.unique(column.filter(fitting)).to_pylist()
     rng.shuffle(texts)
-    yield from _chunks(texts, _DRAWN)
+    yield from _chunks(texts, _BATCH_TEXTS)
 
 
 def _chunks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
-    """Cut a list into parts of a size."""
+    """Yield consecutive parts of a list."""
     for first in range(0, len(texts), size):
         yield list(texts[first : first + size])
 
 
 def _stand_ins(kind: Kind, rows: int, rng: random.Random) -> list[str]:
-    """Make rows of fitting length out of real sentences, recombined so that none repeats."""
+    """Return different rows of a suitable length, made up of halves of the sample sentences."""
     sentences = [sentence for text in sample_texts() for sentence in _sentences(text)]
-    fewest, most = kind.characters
+    minimum, maximum = kind.characters
     made: dict[str, None] = {}
 
     while len(made) < (1 if kind.whole else rows):
         parts = [_recombined(sentences, rng)]
-        wanted = rng.randint(fewest, min(most, 4 * fewest)) if fewest > 1 else 0
+        wanted = rng.randint(minimum, min(maximum, 4 * minimum)) if minimum > 1 else 0
         while sum(map(len, parts)) + len(parts) - 1 < wanted:
             parts.append(_recombined(sentences, rng))
         text = " ".join(parts)
-        if fewest <= len(text) <= most:
+        if minimum <= len(text) <= maximum:
             made[text] = None
 
     return list(made)
 
 
 def _recombined(sentences: Sequence[str], rng: random.Random) -> str:
-    """Join the first half of one sentence and the second half of another."""
+    """Return the first half of a random sentence and the second half of another."""
     one, other = rng.choice(sentences).split(), rng.choice(sentences).split()
     return " ".join(one[: (len(one) + 1) // 2] + other[len(other) // 2 :])
 
 
 def _sentences(text: str) -> list[str]:
-    """Cut a text into sentences of four words or more."""
+    """Return the sentences of a text that have at least four words."""
     ends = [0, *sentence_ends(text).tolist(), len(text)]
     parts = [text[begin:end].strip() for begin, end in itertools.pairwise(ends)]
     return [part for part in parts if len(part.split()) >= 4]  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""F1 on labelled text: of every peer, and of the bundle against what its description claims."""
+"""F1 on labelled text, of every peer, and of the bundle beside the scores that were recorded at its export."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ REFERENCE = "pytorch_fp32"
 SHUFFLED_TEXTS = 300
 
 
-def neighbour_texts(shared: Path, labels: LabelSet, most: int) -> tuple[list[str], str]:
-    """Give texts for the neighbour check, and say which: validation sentences, or the program's sample."""
+def neighbour_texts(shared: Path, labels: LabelSet, limit: int) -> tuple[list[str], str]:
+    """Return texts for the neighbour check with their origin: validation sentences, or the sample texts."""
     path = labelled_file(shared, "validation")
     if not path.is_file():
-        return sample_texts()[:most], "nerd_onnx/sample.jsonl"
-    return [plain_text(sentence.tokens)[0] for sentence in read_sentences(path, labels, most)], shown(path)
+        return sample_texts()[:limit], "nerd_onnx/sample.jsonl"
+    return [plain_text(sentence.tokens)[0] for sentence in read_sentences(path, labels, limit)], shown(path)
 
 
 def score_bundle(bundle: Bundle, shared: Path, tell: Tell) -> dict[str, dict[str, Any]]:
     """
-    Score the bundle on every labelled split that is here.
+    Score the bundle on the labelled splits that exist.
 
-    :return: by split; see :func:`recorded_scores` for what is recorded
+    :return: by split, the scores, and those of :func:`recorded_scores`
     """
     scores: dict[str, dict[str, Any]] = {}
 
@@ -74,18 +74,19 @@ def score_bundle(bundle: Bundle, shared: Path, tell: Tell) -> dict[str, dict[str
 
 
 def score_peers(
-    team: Sequence[Member], file: Path, work: Path, *, most: int | None, seed: int, tell: Tell
+    team: Sequence[Member], file: Path, work: Path, *, limit: int | None, seed: int, tell: Tell
 ) -> dict[str, Any]:
     """
-    Score every peer on the same sentences, on raw text and, where it can, on given words.
+    Score every peer on the same sentences, as raw text and, for networks, as words.
 
     :param file: labelled sentences
-    :param most: take only the first so many
-    :return: ``peers``: by peer F1 by level, its difference to PyTorch with an interval, labels changed against
-        PyTorch, and texts changed by shuffling; ``failed``: by peer why it gave none
+    :param limit: maximum number of sentences, from the start of the file
+    :param seed: of the shuffle and of the bootstrap
+    :return: ``peers``: by peer F1 by level, its difference to PyTorch with an interval, share of labels that differ
+        from PyTorch, and number of texts that a shuffle changes; ``failed``: by peer that failed, the error
     """
     labels = Bundle.load(team[0].sources.bundle).labels
-    labelled = read_labelled(file, labels, most)
+    labelled = read_labelled(file, labels, limit)
     order = list(range(min(SHUFFLED_TEXTS, len(labelled.texts))))
     random.Random(seed).shuffle(order)  # noqa: S311
     inputs = write_inputs(labelled, order, work)
@@ -114,7 +115,7 @@ def score_peers(
 
 
 def _answers(member: Member, inputs: Mapping[str, Path], work: Path) -> dict[str, Path]:
-    """Let a peer tag everything. :return: its files, by input"""
+    """Tag every input with a peer, and return its output files by input."""
     targets = {name: work / f"labelled.{name}.{member.name}.parquet" for name in inputs}
 
     with member.running(work / f"{member.name}.accuracy.log") as worker:
@@ -129,13 +130,13 @@ def _answers(member: Member, inputs: Mapping[str, Path], work: Path) -> dict[str
 
 
 class _Scored:
-    """A peer's answers, counted on every level that its labels have."""
+    """The entities of a peer, counted at every level that its labels have."""
 
     def __init__(self, labelled: Labelled, files: Mapping[str, Path]) -> None:
         self._labelled = labelled
         raw = {level: read_answers(files["raw"], level) for level in labelled.words}
         self.raw: dict[str, Rows] = {
-            level: rows for level, rows in raw.items() if level == "coarse" or _any_known(labelled, level, rows)
+            level: rows for level, rows in raw.items() if level == "coarse" or _has_label_of(labelled, level, rows)
         }
         self.shuffled = read_answers(files["shuffled"], self.finest)
         self.counts: dict[str, Ints] = {
@@ -149,11 +150,16 @@ class _Scored:
 
     @property
     def finest(self) -> str:
-        """The finest level of the labels."""
+        """The finest level of the peer's labels."""
         return "fine" if "fine" in self.raw else "coarse"
 
     def summary(self, reference: _Scored | None, order: Sequence[int], seed: int) -> dict[str, Any]:
-        """Give the figures as plain data."""
+        """
+        Return the figures as plain data.
+
+        :param reference: the same of PyTorch, if it ran
+        :param order: for each shuffled text, its row
+        """
         level = self.finest
         alone = [self.raw[level][i] for i in order]
         gold = self._labelled.characters
@@ -174,12 +180,12 @@ class _Scored:
         return result
 
 
-def _any_known(labelled: Labelled, level: str, rows: Rows) -> bool:
-    """Tell whether any label found is one of the level's."""
+def _has_label_of(labelled: Labelled, level: str, rows: Rows) -> bool:
+    """Whether any label of the entities belongs to a level."""
     known = {span[2] for spans in labelled.characters[level] for span in spans}
     return any(span[2] in known for spans in rows for span in spans)
 
 
 def _key(way: str, level: str) -> str:
-    """Name a score as the bundle's description does: ``raw``, ``fine_raw``, ``words``, ``fine_words``."""
+    """Return the name of a score as in a bundle's description: ``raw``, ``fine_raw``, ``words``, ``fine_words``."""
     return way if level == "coarse" else f"fine_{way}"

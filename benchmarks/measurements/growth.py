@@ -1,4 +1,4 @@
-"""How ``nerd-tag`` grows in time and memory with rows, the length of a text and threads; how fast it starts."""
+"""Time and memory of ``nerd-tag`` by number of rows, length of a text and number of threads; and its start."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmarks.measurements.measure import Tell, figures
 from benchmarks.processes.process import run_process
 from nerd_export.data.sample import sample_texts
 
-_SHORT_ROW = 40  # characters: many rows in little time
+_SHORT_ROW = 40  # characters; short, so that many rows take little time
 _STARTS = 5
 
 
 def growth_with_rows(rows: Sequence[int], shared: Path, folder: Path, model: Path, tell: Tell) -> list[dict[str, Any]]:
-    """Tag files of more and more rows, each text cut to a title's length and numbered, so that none repeats."""
+    """Tag files with increasing numbers of rows. Each row is the start of a text with a number, so all differ."""
     texts = _corpus_texts(shared)
     points = []
 
@@ -38,7 +38,7 @@ def growth_with_rows(rows: Sequence[int], shared: Path, folder: Path, model: Pat
 def growth_with_length(
     lengths: Sequence[int], shared: Path, folder: Path, model: Path, tell: Tell
 ) -> list[dict[str, Any]]:
-    """Tag one text of more and more characters."""
+    """Tag one text with increasing numbers of characters."""
     whole = _long_text(shared, max(lengths))
     points = []
     for length in lengths:
@@ -52,7 +52,7 @@ def growth_with_length(
 def growth_with_threads(
     threads: Sequence[int], workload: Workload, rounds: int, model: Path, tell: Tell
 ) -> list[dict[str, Any]]:
-    """Tag a workload with more and more threads, interleaved."""
+    """Tag a workload with increasing numbers of threads, in interleaved rounds."""
     runs: dict[int, list[dict[str, Any]]] = {count: [] for count in threads}
     for _ in range(rounds):
         for count, done in runs.items():
@@ -72,7 +72,7 @@ def growth_with_threads(
 
 
 def start_up(folder: Path, model: Path) -> dict[str, Any]:
-    """Measure the whole process of ``nerd-tag --help``, and of one row tagged: both after they ran once."""
+    """Measure the process of ``nerd-tag --help`` and of tagging one row, both after a run that is not counted."""
     path = folder / "start.parquet"
     pq.write_table(pa.table({"text": sample_texts()[:1]}), path)
     target = path.with_suffix(".out.parquet")
@@ -80,19 +80,19 @@ def start_up(folder: Path, model: Path) -> dict[str, Any]:
     tag: list[str | Path] = [*nerd_tag, path, target, "--model", model, "--overwrite", "--quiet", "--json"]
 
     return {
-        "help_s": figures(_times(lambda: run_process([*nerd_tag, "--help"], folder, speaks=False).wall_s)),
+        "help_s": figures(_times(lambda: run_process([*nerd_tag, "--help"], folder, prints_json=False).wall_s)),
         "first_entity_s": figures(_times(lambda: run_process(tag, folder).wall_s)),
         "commands": {"help_s": "nerd-tag --help", "first_entity_s": "nerd-tag one-row.parquet out.parquet"},
     }
 
 
 def _times(action: Callable[[], float]) -> list[float]:
-    action()
+    action()  # fills the disk cache
     return [action() for _ in range(_STARTS)]
 
 
 def _corpus_texts(shared: Path) -> list[str]:
-    """Give sentences of the real corpus, or of the program's sample."""
+    """Return sentences of the real corpus, or the sample texts if it is missing."""
     corpus = shared / "corpora" / KINDS["short"].file
     if not corpus.is_file():
         return sample_texts()
@@ -101,7 +101,7 @@ def _corpus_texts(shared: Path) -> list[str]:
 
 
 def _long_text(shared: Path, length: int) -> str:
-    """Give a text of so many characters at least."""
+    """Return a text with at least ``length`` characters."""
     corpus = shared / "corpora" / KINDS["novels"].file
     parts = pq.read_table(corpus, columns=["text"])["text"].to_pylist() if corpus.is_file() else sample_texts()
     text = ""
@@ -113,7 +113,7 @@ def _long_text(shared: Path, length: int) -> str:
 
 
 def _run(path: Path, model: Path, *options: str) -> dict[str, Any]:
-    """Tag a file with the command. :return: its own clock and count, and the memory of the process"""
+    """Tag a file with the command, and return its seconds and tokens, and the peak memory of the process."""
     target = path.with_suffix(".out.parquet")
     command: list[str | Path] = [sys.executable, "-m", "nerd_onnx.cli", path, target, "--model", model, *options]
     done = run_process([*command, "--overwrite", "--quiet", "--json"], path.parent)

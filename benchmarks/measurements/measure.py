@@ -1,4 +1,4 @@
-"""Interleaved rounds, and the figures drawn from them."""
+"""Run the peers in interleaved rounds, and compute figures from the runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.processes.process import run_process
 from benchmarks.processes.team import Member
 
 _FIGURES = ("tagging_s", "start_s", "cpu_s", "peak_rss_bytes")
-_MUCH = 4.0
+_MAX_RUN_FACTOR = 4.0  # a single run may take this many times ``max_seconds``
 Tell = Callable[[str], None]
 
 
@@ -29,20 +29,21 @@ def measure(
     rounds: int,
     *,
     probe_tokens: int,
-    most_s: float,
+    max_seconds: float,
     setups: dict[str, Any] | None = None,
     tell: Tell,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """
-    Run the peers in turn on one workload: what slows the machine for a while slows them all.
+    Run the peers on one workload, one after the other in each round, so that a slow phase of the machine affects all.
 
-    A peer that has tagged for ``most_s`` seconds sits out the rounds that are left, but runs three rounds at least; one
-    that would take much longer than that for a single run, by what its probe tells, does not run at all.
+    A peer skips the remaining rounds after ``max_seconds`` in total, but runs at least three rounds. It does not run at
+    all if, by its probe, a single run would take several times ``max_seconds``.
 
-    :param probe_tokens: tokens on which the setups of a peer are compared, about
-    :param setups: what was chosen on another workload, by peer; what is missing is chosen here and put in
-    :param tell: receives a line a step
-    :return: by peer: how it was called, and its figures; and by peer that gave none: why
+    :param rounds: number of rounds
+    :param probe_tokens: approximate number of tokens on which the setups of a peer are compared
+    :param setups: by peer, the setup chosen on an earlier workload; missing ones are chosen here and added
+    :param tell: called with one line per step
+    :return: by peer its command, setup and figures; and by peer without figures the reason
     """
     probe = first_rows(workload, probe_tokens, workload.path.with_suffix(".probe.parquet"))
     share = pq.read_metadata(probe).num_rows / workload.rows
@@ -52,17 +53,19 @@ def measure(
 
     for member in team:
         try:
-            facts[member.name], probe_s = _prepared(member, probe, {} if setups is None else setups)
+            facts[member.name], probe_s = _with_setup(member, probe, {} if setups is None else setups)
         except PeerError as err:
             left_out[member.name] = str(err)
             continue
         tell(f"{workload.name}: {member.name} takes {json.dumps(facts[member.name]['setup'])}")
-        if probe_s / share > _MUCH * most_s:
-            left_out[member.name] = f"would take about {probe_s / share:,.0f} s a run, more than {_MUCH * most_s:g} s"
+        if probe_s / share > _MAX_RUN_FACTOR * max_seconds:
+            left_out[member.name] = (
+                f"would take about {probe_s / share:,.0f} s a run, more than {_MAX_RUN_FACTOR * max_seconds:g} s"
+            )
         else:
             runs[member.name] = []
 
-    for number, member in _rounds(team, rounds, runs, left_out, most_s):
+    for number, member in _rounds(team, rounds, runs, left_out, max_seconds):
         try:
             run = one_run(member, workload, number)
         except PeerError as err:
@@ -87,34 +90,34 @@ def _rounds(
     rounds: int,
     runs: Mapping[str, Sequence[PeerRun]],
     left_out: Mapping[str, str],
-    most_s: float,
+    max_seconds: float,
 ) -> Iterator[tuple[int, Member]]:
-    """Yield every peer once, then every peer again, without those that have run enough."""
+    """Yield round by round the number of the round with each peer, without those that have run enough."""
     for number in range(rounds):
         for member in team:
             done = runs.get(member.name)
             if done is None or member.name in left_out:
                 continue
-            if not has_run_enough([run.tagging_s for run in done], most_s):
+            if not has_run_enough([run.tagging_s for run in done], max_seconds):
                 yield number, member
 
 
-def has_run_enough(seconds: Sequence[float], most_s: float) -> bool:
+def has_run_enough(seconds: Sequence[float], max_seconds: float) -> bool:
     """
-    Whether a peer may sit out the rounds that are left. Every ratio needs a minimum of shared rounds.
+    Whether a peer skips the remaining rounds. It never does before the minimum number of rounds of a ratio.
 
-    :param seconds: what each of its runs took
-    :param most_s: time that a peer may take in all
+    :param seconds: duration of each run
+    :param max_seconds: total after which a peer has run enough
     """
-    return len(seconds) >= MIN_ROUNDS and sum(seconds) >= most_s
+    return len(seconds) >= MIN_ROUNDS and sum(seconds) >= max_seconds
 
 
-def _prepared(member: Member, probe: Path, setups: dict[str, Any]) -> tuple[dict[str, Any], float]:
+def _with_setup(member: Member, probe: Path, setups: dict[str, Any]) -> tuple[dict[str, Any], float]:
     """
-    Warm a peer up and choose its setup.
+    Warm up a peer, and choose its setup.
 
-    :param setups: by peer what was chosen before; receives what is chosen here
-    :return: the choice and what was tried; and the seconds that the probe took, 0 where none was timed
+    :param setups: by peer, the setup chosen earlier; the choice is added
+    :return: the chosen and the tried setups; and the seconds of the probe, 0 if it was not timed
     """
     target = probe.with_suffix(f".{member.name}.parquet")
     if member.worker is None:
@@ -126,7 +129,7 @@ def _prepared(member: Member, probe: Path, setups: dict[str, Any]) -> tuple[dict
 
     for setup in wanted:
         member.worker.configure(setup)
-        member.worker.do("tag", source=probe, target=target)  # the first run is for warming up
+        member.worker.do("tag", source=probe, target=target)  # a warm-up, which is not counted
         seconds = member.worker.do("tag", source=probe, target=target)["seconds"]
         tried.append({"setup": setup, "seconds": seconds})
 
@@ -138,7 +141,7 @@ def _prepared(member: Member, probe: Path, setups: dict[str, Any]) -> tuple[dict
 
 
 def fastest(tried: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Choose the setup that took least."""
+    """Return the setup that took the least time."""
     return min(tried, key=lambda one: one["seconds"])
 
 
@@ -146,7 +149,8 @@ def one_run(member: Member, workload: Workload, number: int) -> PeerRun:
     """
     Tag a workload once.
 
-    :raises PeerError: when that fails, or the output has other rows
+    :param number: number of the round
+    :raises PeerError: if it fails, or the output has another number of rows
     """
     target = output_of(workload, member.name)
     if member.worker is None:
@@ -156,21 +160,21 @@ def one_run(member: Member, workload: Workload, number: int) -> PeerRun:
             number, seconds, done.wall_s - seconds, done.cpu_s, done.peak_rss_bytes, int(done.message["entities"])
         )
     else:
-        said = member.worker.do("tag", source=workload.path, target=target)
+        answer = member.worker.do("tag", source=workload.path, target=target)
         run = PeerRun(
             number,
-            said["seconds"],
+            answer["seconds"],
             member.worker.start_s,
-            said["cpu_s"],
-            int(said["peak_rss_bytes"]),
-            int(said["entities"]),
+            answer["cpu_s"],
+            int(answer["peak_rss_bytes"]),
+            int(answer["entities"]),
         )
     check_output(workload, member.name)
     return run
 
 
 def output_of(workload: Workload, peer: str) -> Path:
-    """Where a peer writes."""
+    """Return the output file of a peer."""
     return workload.path.with_name(f"{workload.name}.{peer}.parquet")
 
 
@@ -178,7 +182,7 @@ def check_output(workload: Workload, peer: str) -> None:
     """
     Check that a peer wrote every row.
 
-    :raises PeerError: when it did not
+    :raises PeerError: if it did not
     """
     rows = pq.read_metadata(output_of(workload, peer)).num_rows
     if rows != workload.rows:
@@ -187,10 +191,10 @@ def check_output(workload: Workload, peer: str) -> None:
 
 def summary_of(runs: Sequence[PeerRun], rows: int, tokens: int) -> dict[str, Any]:
     """
-    Draw the figures from the runs of one peer. Rates are those of the steady part: tagging, file to file.
+    Return the figures of the runs of one peer. Rates count the time of tagging only, without the start.
 
     :param rows: rows of the workload
-    :param tokens: its tokens
+    :param tokens: tokens of the workload
     """
     return {
         "rows_per_s": figures([rows / run.tagging_s for run in runs]),
@@ -202,7 +206,7 @@ def summary_of(runs: Sequence[PeerRun], rows: int, tokens: int) -> dict[str, Any
 
 
 def figures(values: Sequence[float]) -> dict[str, float]:
-    """Give median, least and greatest value, and their distance as a share of the median."""
+    """Return median, minimum and maximum, and ``spread``: maximum minus minimum as a share of the median."""
     middle = median(values)
     return {
         "median": middle,

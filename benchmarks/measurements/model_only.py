@@ -1,4 +1,4 @@
-"""The networks alone, over the batches that a workload makes; and what share of the int8 peak they reach."""
+"""Measure the networks alone on the batches of a workload, and their share of the machine's int8 peak."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.processes.team import Member
 from benchmarks.processes.worker import Worker
 from nerd_onnx.inference.bundle import Bundle
 
-_PEAK_S = 1.0  # seconds a round
+_PEAK_S = 1.0  # seconds per round
 
 
 def measure_networks(
@@ -26,20 +26,23 @@ def measure_networks(
     rounds: int,
     *,
     subject: str,
-    most_s: float,
+    max_seconds: float,
     work: Path,
     tell: Tell,
 ) -> dict[str, Any]:
     """
-    Run the networks in turn, without reading, tokenizing, decoding or writing, and the int8 peak among them.
+    Run the networks in interleaved rounds, without reading, tokenizing, decoding and writing.
+
+    The int8 peak is measured in each round too, so that a slow phase of the machine affects both.
 
     :param subject: peer that the others are compared with
-    :return: ``peers``: by peer tokens and operations a second, its runs, and ``peak_share``, the share of the int8
-        peak that it reaches, over paired rounds; ``ratios``: see :func:`~benchmarks.measurements.ratios.ratios`;
-        ``peak``: operations per second, and of what product; ``failed``: by peer why it gave none
+    :param work: folder for logs
+    :return: ``peers``: by peer tokens and operations per second, its runs, and ``peak_share``: share of the int8 peak
+        over paired rounds; ``ratios``: see :func:`~benchmarks.measurements.ratios.ratios`; ``peak``: operations per
+        second, and the matrix product; ``failed``: by peer that failed, the error
     """
     members = [member for member in team if member.peer.is_network]
-    said: dict[str, list[dict[str, Any]]] = {member.name: [] for member in members}
+    runs: dict[str, list[dict[str, Any]]] = {member.name: [] for member in members}
     failed: dict[str, str] = {}
     if not members:
         return {"peers": {}, "ratios": {}, "failed": failed}
@@ -51,17 +54,17 @@ def measure_networks(
         for number in range(rounds):
             peaks[number] = peak.operations_per_s(_PEAK_S)
             for name, worker in workers.items():
-                if name in failed or has_run_enough([one["seconds"] for one in said[name]], most_s):
+                if name in failed or has_run_enough([one["seconds"] for one in runs[name]], max_seconds):
                     continue
                 try:
-                    said[name].append({"round": number, **worker.do("replay", source=workload.path)})
+                    runs[name].append({"round": number, **worker.do("replay", source=workload.path)})
                 except PeerError as err:
                     failed[name] = str(err)
 
     peers = {
-        member.name: _figures(said[member.name], operations_of(member.bundle), peaks)
+        member.name: _figures(runs[member.name], operations_of(member.bundle), peaks)
         for member in members
-        if said[member.name] and member.name not in failed
+        if runs[member.name] and member.name not in failed
     }
     for name, facts in peers.items():
         tell(f"{workload.name}: {name} alone: {facts['tokens_per_s']['median']:,.0f} tokens/s")
@@ -77,7 +80,7 @@ def measure_networks(
 def _started(
     members: Sequence[Member], workload: Workload, work: Path, stack: contextlib.ExitStack, failed: dict[str, str]
 ) -> Mapping[str, Worker]:
-    """Give the processes of all members, warm; who cannot is put under ``failed``."""
+    """Return the warm processes of the members; errors are added to ``failed``."""
     workers: dict[str, Worker] = {}
 
     for member in members:
@@ -96,17 +99,17 @@ def _figures(
     runs: Sequence[dict[str, Any]], size: Mapping[str, int] | None, peaks: Mapping[int, float]
 ) -> dict[str, Any]:
     """
-    Sum the runs of one network up.
+    Return the figures of the runs of one network.
 
-    :param size: its operations, see :func:`operations_of`
-    :param peaks: operations a second of the int8 peak, by round
+    :param size: number of operations, see :func:`operations_of`
+    :param peaks: by round, operations per second of the int8 peak
     """
     result: dict[str, Any] = {
         "tokens_per_s": figures([run["tokens"] / run["seconds"] for run in runs]),
         "runs": [{"round": run["round"], "seconds": run["seconds"]} for run in runs],
     }
     if size is not None:
-        operations = [run["positions"] * size["a_position"] + run["squares"] * size["a_pair"] for run in runs]
+        operations = [run["positions"] * size["per_token"] + run["squares"] * size["per_pair"] for run in runs]
         for run, count in zip(result["runs"], operations, strict=True):
             run["operations_per_s"] = count / run["seconds"]
         rates = by_round(result["runs"], "operations_per_s")
@@ -119,8 +122,8 @@ def operations_of(folder: Path) -> dict[str, int] | None:
     """
     Count the multiplications and additions of a BERT-like encoder and its classifier.
 
-    :return: ``a_position``: of the linear layers, for each token; ``a_pair``: of the attention products, for each
-        pair of tokens in a segment; None where config.json does not give the sizes
+    :return: ``per_token``: of the linear layers; ``per_pair``: of the attention products, for each pair of tokens in a
+        segment; None if config.json does not have the sizes
     """
     bundle = Bundle.load(folder)
     try:
@@ -128,5 +131,6 @@ def operations_of(folder: Path) -> dict[str, int] | None:
         layers, hidden, inner = (int(config[key]) for key in ("num_hidden_layers", "hidden_size", "intermediate_size"))
     except (OSError, KeyError, ValueError):
         return None
+    # One multiplication and one addition per weight: four attention matrices and two of the feed-forward part.
     linear = layers * (4 * hidden * hidden + 2 * hidden * inner) + hidden * len(bundle.labels.names)
-    return {"a_position": 2 * linear, "a_pair": 2 * layers * 2 * hidden}
+    return {"per_token": 2 * linear, "per_pair": 2 * layers * 2 * hidden}

@@ -1,5 +1,5 @@
 """
-Where a network's own time goes: onnxruntime's profile of it, by operator.
+Time of a network by operator, from the profiler of onnxruntime.
 
 ``python -m benchmarks.measurements.operators FOLDER FILE`` prints it for a bundle and a Parquet file of texts.
 """
@@ -22,28 +22,28 @@ from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import session_options
 
 _RUNS = 3
-_MOST_TEXTS = 256
-_SHOWN = 12  # operators; the others are one row
+_MAX_TEXTS = 256
+_SHOWN = 12  # operators; the others are summed up
 
 
 def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
     """
-    Run a bundle's network on the batches of a file's first texts, one call at a time, with onnxruntime's clock on.
+    Profile a bundle's graph on the batches of the first texts of a file, one call at a time.
 
-    :param folder: of the bundle
-    :param file: Parquet with a column ``text``
-    :return: ``operators``: by operator ``seconds`` of all runs and ``nodes`` in the graph, the most expensive first;
-        ``tokens``: special ones included, of all runs
+    :param folder: the bundle
+    :param file: Parquet file with a column ``text``
+    :return: ``operators``: by operator, the most expensive first, ``seconds`` of all runs and ``nodes`` of the graph;
+        ``tokens``: tokens of all runs, with the special ones
     """
     bundle = Bundle.load(folder)
-    texts = pq.read_table(file, columns=["text"])["text"].to_pylist()[:_MOST_TEXTS]
+    texts = pq.read_table(file, columns=["text"])["text"].to_pylist()[:_MAX_TEXTS]
     batches = segment_batches(bundle, [text for text in texts if text])
     with TemporaryDirectory() as scratch:
         events = json.loads(_profiled(bundle, batches, Path(scratch)).read_text("utf-8"))
     seconds: Counter[str] = Counter()
     nodes: dict[str, set[str]] = {}
     runs = [event for event in events if event["name"] == "model_run"]
-    warm_from = runs[len(batches)]["ts"]
+    warm_from = runs[len(batches)]["ts"]  # the first run over all batches is the warm-up
 
     for event in events:
         if event.get("cat") == "Node" and event["ts"] >= warm_from and event["name"].endswith("_kernel_time"):
@@ -62,7 +62,7 @@ def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
 
 
 def _profiled(bundle: Bundle, batches: Sequence[EncodedBatch], scratch: Path) -> Path:
-    """Run all batches with profiling on, once to warm up and then as often as counts. :return: the profile"""
+    """Profile the graph on all batches, after a warm-up ``_RUNS`` times, and return the file of the profile."""
     import onnxruntime
 
     options = session_options(optimized=bundle.optimized)

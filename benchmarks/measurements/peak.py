@@ -1,4 +1,4 @@
-"""The machine's int8 peak: a large integer matrix product in onnxruntime, on as many threads as the engine takes."""
+"""The machine's int8 peak: the rate of a large integer matrix product in onnxruntime, on all threads."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-ROWS, INNER, COLUMNS = 256, 1024, 4096  # the fastest of eight sizes tried; its weights stay in a core's cache
+ROWS, INNER, COLUMNS = 256, 1024, 4096  # the fastest of eight sizes; the weights fit a core's cache
 PRODUCT = f"{ROWS} x {INNER} by {INNER} x {COLUMNS}, unsigned by signed 8 bits"
 
 
 class Int8Peak:
     """
-    Unsigned times signed 8-bit products, a call a thread, each on its own.
+    A matrix product of unsigned by signed 8-bit integers, with one independent call per thread.
 
-    :param threads: calls at the same time
+    :param threads: number of calls at the same time
     """
 
     def __init__(self, threads: int) -> None:
@@ -25,7 +25,7 @@ class Int8Peak:
         self._activation = np.random.default_rng(0).integers(0, 255, (ROWS, INNER), dtype=np.uint8)
 
     def operations_per_s(self, seconds: float) -> float:
-        """Measure for so many seconds; a multiplication and an addition are an operation each."""
+        """Return the rate, measured for ``seconds``. A multiplication and an addition are two operations."""
         with ThreadPoolExecutor(self.threads) as pool:
             begin = time.perf_counter()
             counts = list(pool.map(self._calls, [begin + seconds] * self.threads))
@@ -41,7 +41,7 @@ class Int8Peak:
 
 
 def _session() -> Any:
-    """Make a session of one integer matrix product with constant weights."""
+    """Return a session with one integer matrix product, whose weights are constant."""
     import onnx
     import onnxruntime
 

@@ -1,8 +1,8 @@
 """
-How many times faster. Every ratio of a report is computed here.
+All ratios of a report ("how many times faster").
 
-A ratio is the median of paired ratios: one for each interleaved round that both sides ran. Medians of each side over
-all its rounds are never divided: the sides may have run different rounds, on a machine that was slower in some of them.
+A ratio is the median of paired ratios, one for each interleaved round that both sides ran. The medians of the two sides
+are never divided: the sides may have run different rounds, and the machine may have been slower in some rounds.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-MIN_ROUNDS = 3  # with fewer, a single slow round decides the median: not good enough for documentation
+MIN_ROUNDS = 3  # with fewer, a single slow round can determine the median
 Ratio = Mapping[str, float]
 
 
 def paired(numerators: Mapping[int, float], denominators: Mapping[int, float]) -> dict[str, float] | None:
     """
-    Compute a ratio over the rounds that both sides ran.
+    Return the ratio over the rounds that both sides ran.
 
-    :param numerators: one positive value per round, by the number of the round
+    :param numerators: by number of the round, a positive value
     :param denominators: the same of the other side
     :return: ``median``, ``min`` and ``max`` of the ratios of the shared rounds, and ``rounds``, their number; None
-        where no round is shared
+        without shared rounds
     """
     shared = numerators.keys() & denominators.keys()
     if not shared:
@@ -33,7 +33,7 @@ def paired(numerators: Mapping[int, float], denominators: Mapping[int, float]) -
 
 
 def by_round(runs: Sequence[Mapping[str, Any]], figure: str) -> dict[int, float]:
-    """Return one figure of each run, by the number of its round."""
+    """Return one figure of each run, by number of its round."""
     return {run["round"]: run[figure] for run in runs}
 
 
@@ -41,11 +41,11 @@ def ratios(
     peers: Mapping[str, Mapping[str, Any]], subject: str, figure: str = "tagging_s"
 ) -> dict[str, dict[str, float]]:
     """
-    Compute how many times faster the subject is than each peer of the same interleaved rounds.
+    Return how many times faster the subject is than each peer of the same interleaved rounds.
 
-    :param peers: by peer ``runs``, each with its ``round``; the subject is one of them
-    :param figure: seconds of a run
-    :return: by peer its ratio, see :func:`paired`; empty where the subject did not run
+    :param peers: by peer, also the subject, its ``runs``, each with its ``round``
+    :param figure: name of the seconds of a run
+    :return: by peer its ratio, see :func:`paired`; empty if the subject did not run
     """
     if subject not in peers:
         return {}
@@ -61,7 +61,7 @@ def is_settled(ratio: Ratio) -> bool:
 
 
 def rounds_note(ratio: Ratio) -> str:
-    """Write what a ratio rests on: the number of its rounds, and whether these are too few."""
+    """Return the number of rounds of a ratio as text, with a remark if it is too small."""
     rounds = int(ratio["rounds"])
     if rounds == 0:
         return "medians divided: rounds not kept"  # only in reports of format 2
@@ -71,7 +71,7 @@ def rounds_note(ratio: Ratio) -> str:
 
 
 def shown_ratio(ratio: Ratio) -> str:
-    """Write a ratio as Markdown: bold only where it has enough rounds."""
+    """Return a ratio as Markdown, bold only if it has enough rounds."""
     figure = f"{ratio['median']:.2f}x"
     figure = f"**{figure}**" if is_settled(ratio) else figure
     return f"{figure} ({ratio['min']:.2f} to {ratio['max']:.2f}, {rounds_note(ratio)})"

@@ -1,9 +1,9 @@
 """
-Where the time goes: read, tokenize, model, decode, write.
+Processor time of ``nerd-tag`` by stage: read, tokenize, model, decode, write.
 
-``python -m benchmarks.measurements.stages INPUT OUTPUT`` tags a file with a clock around each stage and prints
-the processor time of each. All stages run on the threads that call them, so a thread's own clock counts what a stage
-uses, and not what it waits; the tokenizer's threads are switched off, which leaves its work as it is.
+``python -m benchmarks.measurements.stages INPUT OUTPUT`` tags a file with a clock around each stage, and prints the
+processor time of each stage. A stage runs on the thread that calls it, so the clock of that thread counts its work and
+not its waiting. The threads of the tokenizer are off for this reason; its total work stays the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ STAGES = ("read", "tokenize", "model", "decode", "write", "other")
 
 
 class StageClock:
-    """Counts processor time by stage; inside a stage, another one's time is its own."""
+    """
+    Counts processor time by stage.
+
+    If a stage calls another stage, the time of the inner stage counts only for the inner one.
+
+    :ivar seconds: processor time by stage
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -31,7 +37,7 @@ class StageClock:
         self._local = threading.local()
 
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap a function."""
+        """Return a function whose calls count as part of a stage."""
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             return self.run(stage, lambda: function(*args, **kwargs))
@@ -39,13 +45,13 @@ class StageClock:
         return wrapped
 
     def iterate(self, stage: str, items: Iterator[Any]) -> Iterator[Any]:
-        """Count the time that an iterator takes to give its items."""
+        """Yield the items of an iterator; the time to produce them counts as part of a stage."""
         end = object()
         while (item := self.run(stage, lambda: next(items, end))) is not end:
             yield item
 
     def run(self, stage: str, action: Callable[[], Any]) -> Any:
-        """Do something on a stage's account."""
+        """Run an action as part of a stage, and return its result."""
         outer = getattr(self._local, "inner_s", 0.0)
         self._local.inner_s = 0.0
         begin = time.thread_time()
@@ -60,7 +66,7 @@ class StageClock:
 
 
 def instrument(clock: StageClock, tagger: Any) -> None:
-    """Put clocks into a tagger and into the pipeline around it; this process serves for nothing else."""
+    """Add clocks to a tagger and to the pipeline. This changes modules, so it belongs in a process of its own."""
     from nerd_onnx.tagging import file_run
 
     stream = tagger._stream  # noqa: SLF001
@@ -89,7 +95,7 @@ def instrument(clock: StageClock, tagger: Any) -> None:
 
 
 class _Clocked:
-    """A network with a clock."""
+    """A network whose calls count as the stage ``model``."""
 
     def __init__(self, network: Any, clock: StageClock) -> None:
         self.logits = clock.timed("model", network.logits)
@@ -98,9 +104,9 @@ class _Clocked:
 @click.command("benchmarks.measurements.stages")
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Path(path_type=Path), help="Bundle.  [default: the one inside]")
+@click.option("--model", type=click.Path(path_type=Path), help="Bundle.  [default: the default model]")
 def main(source: Path, target: Path, model: Path | None) -> None:
-    """Tag INPUT twice, and print the processor seconds of each stage of the second time as one JSON object."""
+    """Tag SOURCE twice to TARGET, and print the processor seconds of each stage of the second run as JSON."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.job import TagJob
@@ -108,13 +114,15 @@ def main(source: Path, target: Path, model: Path | None) -> None:
 
     tagger = Tagger.load(str(model) if model else None)
     job = TagJob([str(source)], str(target), overwrite=True)
-    tag_files(tagger, job)
+    tag_files(tagger, job)  # a warm-up, which is not counted
+
     clock = StageClock()
     instrument(clock, tagger)
     cpu, begin = time.process_time(), time.perf_counter()
     tag_files(tagger, job)
     wall_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
     tagger.close()
+
     seconds = dict(clock.seconds)
     seconds["other"] = max(0.0, cpu_s - sum(seconds.values()))
     stages = {stage: seconds.get(stage, 0.0) for stage in STAGES}

@@ -1,1 +1,1 @@
-"""The model shapes that are measured, and the model files that the peers need."""
+"""Model shapes, and the model files that their peers need."""

@@ -1,4 +1,4 @@
-"""Model files made for the benchmarks, kept for later runs under the name of what they were made from."""
+"""Model files made for the benchmarks. Their names contain hashes of their inputs, so later runs can reuse them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import sha256_of
 
-# What the bundle scores is measured later, and a twin's random weights have many near ties.
-_ANY = VerifyLimits(min_entity_agreement=0.0, max_labels_changed=1.0, max_f1_drop=1.0)
+# The benchmarks measure the bundle themselves, and the near ties of random weights would fail the gate.
+_NO_LIMITS = VerifyLimits(min_entity_agreement=0.0, max_labels_changed=1.0, max_f1_drop=1.0)
 
 
 def made(models: Path, name: str, make: Callable[[Path], Any]) -> Path:
-    """Give a folder that an earlier run made, or make it, whole or not at all."""
+    """Return the folder ``name`` of an earlier run, or make it atomically."""
     folder = models.absolute() / name
     if not folder.is_dir():
         beside = folder.with_name(f".{name}.new")
@@ -32,12 +32,12 @@ def made(models: Path, name: str, make: Callable[[Path], Any]) -> Path:
 
 def exported_bundle(checkpoint: Path, models: Path, quantize: Quantization, *, like: Bundle) -> Path:
     """
-    Export a bundle of a checkpoint.
+    Return a bundle of a checkpoint, exported now or by an earlier run.
 
-    :param like: has the levels and the segment length to take
+    :param like: bundle whose label levels and segment length are used
     """
     level: Level = "fine" if like.labels.has_fine_level else "coarse"
-    name = f"bundle-{name_of(checkpoint)}-{_conversion()}-{quantize}-{level}-{like.segment_tokens}"
+    name = f"bundle-{name_of(checkpoint)}-{_export_code_hash()}-{quantize}-{level}-{like.segment_tokens}"
 
     def make(folder: Path) -> None:
         request = ExportRequest(
@@ -46,7 +46,7 @@ def exported_bundle(checkpoint: Path, models: Path, quantize: Quantization, *, l
             quantize=quantize,
             level=level,
             segment_tokens=like.segment_tokens,
-            limits=_ANY,
+            limits=_NO_LIMITS,
             overwrite=True,
         )
         export_bundle(request, lambda _: None)
@@ -55,14 +55,14 @@ def exported_bundle(checkpoint: Path, models: Path, quantize: Quantization, *, l
 
 
 def name_of(checkpoint: Path) -> str:
-    """Name a checkpoint by what is in it."""
+    """Return a name for a checkpoint that depends only on its content."""
     files = sorted(checkpoint.glob("*.safetensors")) or sorted(checkpoint.glob("*.bin"))
     parts = [sha256_of(path) for path in (*files, checkpoint / "config.json") if path.is_file()]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
-def _conversion() -> str:
-    """Name the code that exports: other code makes another bundle."""
+def _export_code_hash() -> str:
+    """Return a hash of the code that exports, so that other code exports again."""
     root = Path(next(iter(nerd_export.__path__)))
     folders = ("conversion", "graph", "models", "quantization")
     parts = [path.read_bytes() for folder in folders for path in sorted((root / folder).glob("*.py"))]

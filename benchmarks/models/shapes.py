@@ -1,4 +1,4 @@
-"""The two model shapes: what is measured, and everything that the peers are made from."""
+"""The two model shapes: the bundle to measure, and the model files from which its peers are made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.models.exports import exported_bundle, made, name_of
-from benchmarks.models.twin import base_config, can_have_twin, make_twin
+from benchmarks.models.random_checkpoint import base_config, can_make_checkpoint, make_random_checkpoint
 from benchmarks.paths import shown
 from benchmarks.peers.peer import Sources
 from nerd_export.data.sample import sample_texts
@@ -31,9 +31,9 @@ class ModelShape:
     """
     One shape, ready to be measured.
 
-    :param sources: what its peers are made from
-    :param random: PyTorch weights, and all that is made of them, are random: good for speed alone
-    :param notes: what a reader must know of it
+    :param sources: the model files of its peers
+    :param random: the PyTorch weights are random; such a model measures only speed
+    :param notes: notes for the report
     """
 
     sources: Sources
@@ -41,7 +41,7 @@ class ModelShape:
     notes: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Return the facts as plain data; ``other`` describes the bundle that ours is compared with, or is None."""
+        """Return the facts as plain data; ``other`` describes the bundle of ``--other-model``, or is None."""
         bundle = Bundle.load(self.sources.bundle)
         described = bundle.model_file.parent / "config.json"
         config = json.loads(described.read_text("utf-8")) if described.is_file() else {}
@@ -61,7 +61,7 @@ class ModelShape:
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    """Return what a reader needs to recognize another bundle."""
+    """Return the facts that identify a bundle."""
     bundle = Bundle.load(folder)
     return {
         "bundle": shown(folder),
@@ -76,15 +76,17 @@ class ShapeMaker:
     """
     Makes the shapes.
 
-    :param work: folder for what is made
+    :param work: folder for model files
     :param calibration: see :class:`Sources`
-    :param asked: ``checkpoint`` and the fields of :class:`Sources` that are made from it, as far as any peer asks for
-        them; what nobody wants is not made
+    :param needed: the fields of :class:`Sources` that the peers need, of ``checkpoint`` and the files made from it; the
+        others are not made
+    :param seed: of random weights
+    :param threads: see :class:`Sources`
     """
 
     work: Path
     calibration: Path
-    asked: Collection[str]
+    needed: Collection[str]
     seed: int
     threads: int
 
@@ -93,20 +95,20 @@ class ShapeMaker:
         Return the shape of the bundle to measure.
 
         :param model: the bundle; None for the default model
-        :param checkpoint: its PyTorch original; None for a random twin of its architecture, where that is known
+        :param checkpoint: its PyTorch original; None for random weights, if the bundle describes its architecture
         :param other: another bundle to compare it with
         """
         bundle = Bundle.load(model)
         folder = bundle.model_file.parent
         notes: list[str] = []
-        random = checkpoint is None and bool(self.asked) and can_have_twin(folder)
+        random = checkpoint is None and bool(self.needed) and can_make_checkpoint(folder)
         if random:
             notes.append(
-                "small: no --checkpoint was given: peers other than nerd_tag ran a twin of the bundle's architecture "
-                "with random weights that finds almost no entities. It serves for speed alone."
+                "small: no --checkpoint was given, so peers other than nerd_tag ran random weights in the bundle's "
+                "architecture. These find almost no entities and measure only speed."
             )
-            name = f"twin-{self.seed}-{sha256_of(folder / 'config.json')[:12]}"
-            checkpoint = made(self._models, name, lambda target: make_twin(bundle, target, self.seed))
+            name = f"random-{self.seed}-{sha256_of(folder / 'config.json')[:12]}"
+            checkpoint = made(self._models, name, lambda target: make_random_checkpoint(bundle, target, self.seed))
         shape = self._shape("small", folder, checkpoint, random=random, notes=notes)
         if other is None:
             return shape
@@ -115,20 +117,24 @@ class ShapeMaker:
 
     def base(self, model: Path | None, checkpoint: Path | None, like: Bundle) -> ModelShape:
         """
-        Give a BERT-base shape.
+        Return the BERT-base shape.
 
         :param model: an int8 bundle; None to export one from the checkpoint
-        :param checkpoint: PyTorch weights of that shape; None for a bert-base with random weights
-        :param like: has the segment length to take, and for random weights tokenizer and labels
+        :param checkpoint: its PyTorch original; None for a bert-base with random weights
+        :param like: bundle whose segment length is used; with random weights also its tokenizer and labels
         """
         notes: list[str] = []
         random = checkpoint is None
         if checkpoint is None:
-            notes.append("base: no --base-checkpoint was given: a bert-base with random weights, for speed alone.")
+            notes.append(
+                "base: no --base-checkpoint was given, so a bert-base with random weights ran. It measures only speed."
+            )
             config = base_config(like)
             key = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
             checkpoint = made(
-                self._models, f"base-{self.seed}-{key}", lambda target: make_twin(like, target, self.seed, config)
+                self._models,
+                f"base-{self.seed}-{key}",
+                lambda target: make_random_checkpoint(like, target, self.seed, config),
             )
         if model is None:
             model = exported_bundle(checkpoint, self._models, "int8", like=like)
@@ -139,21 +145,23 @@ class ShapeMaker:
         return self.work / "models"
 
     def _shape(self, name: str, bundle: Path, checkpoint: Path | None, *, random: bool, notes: list[str]) -> ModelShape:
-        """Export the checkpoint for the peers that want ONNX."""
+        """Return a shape, with the exports of its checkpoint that the peers need."""
         plain = exported = None
         key = f"{name}-{name_of(checkpoint)}" if checkpoint else name
         if checkpoint is not None:
             try:
-                if "exported" in self.asked:
+                if "exported" in self.needed:
                     exported = made(
                         self._models,
                         f"{key}-onnx",
                         lambda target: export_onnx(load_checkpoint(str(checkpoint), _silent), target),
                     )
-                if "plain_bundle" in self.asked:
+                if "plain_bundle" in self.needed:
                     plain = exported_bundle(checkpoint, self._models, "none", like=Bundle.load(bundle))
             except NerdError as err:
-                notes.append(f"{name}: the checkpoint could not be exported, so peers on ONNX did not run: {err}")
+                notes.append(
+                    f"{name}: the checkpoint could not be exported, so peers that need the export did not run: {err}"
+                )
         sources = Sources(
             shape=name,
             folder=(self._models / f"{key}-peers").absolute(),
@@ -168,12 +176,12 @@ class ShapeMaker:
 
 
 def _silent(line: str) -> None:
-    """Take what the exporter says, which the report repeats where it matters."""
+    """Ignore a line of the exporter."""
     del line
 
 
 def write_calibration(shared: Path, file: Path) -> Path:
-    """Write texts for peers that calibrate: training sentences, or the program's sample where they are missing."""
+    """Write texts for peers that calibrate: training sentences, or the sample texts if these are missing."""
     train = shared / "few_nerd" / "train.parquet"
     if train.is_file():
         words = next(pq.ParquetFile(train).iter_batches(batch_size=CALIBRATION_TEXTS, columns=["tokens"]))["tokens"]

@@ -1,4 +1,8 @@
-"""Ways to tag a file: this project, and what a user would take instead. One file a peer."""
+"""
+The peers: nerd-tag, and other programs that a user could choose.
+
+The order of ``PEERS`` is the order of reports. A new peer is one module in this folder and one line in ``PEERS``.
+"""
 
 from __future__ import annotations
 

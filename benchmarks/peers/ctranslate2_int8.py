@@ -1,4 +1,4 @@
-"""CTranslate2 int8 with this project's batches: its encoder runs BERT, and the classifier is applied in numpy."""
+"""CTranslate2 int8 in this project's tagger: CTranslate2 runs the BERT encoder, and numpy the classifier."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _HEAD = "classifier.npz"
 
 
 class CTranslate2(Peer):
-    """Dynamic int8 with one scale a token, a call a thread."""
+    """Dynamic int8 with one scale per token, and one call per thread."""
 
     name = "ctranslate2_int8"
     title = "CTranslate2 int8, our batches"
     packages = ("ctranslate2", "torch", "transformers", "onnxruntime", "tokenizers", "pyarrow")
     environment = "ctranslate2"
-    asks = ("checkpoint",)
+    needs = ("checkpoint",)
 
-    def unfit(self, sources: Sources) -> str | None:
-        """Say that only BERT can be converted, and for other encoders why not."""
-        found = super().unfit(sources)
+    def reason_unavailable(self, sources: Sources) -> str | None:
+        """Return why a checkpoint cannot be converted, which only BERT can; None if it can."""
+        found = super().reason_unavailable(sources)
         if found or sources.checkpoint is None:
             return found
         kind = json.loads((sources.checkpoint / "config.json").read_text("utf-8")).get("model_type")
         return None if kind == "bert" else f"CTranslate2 converts no {kind} encoder"
 
     def prepare(self, sources: Sources, folder: Path) -> None:
-        """Convert the encoder, and put the classifier beside it."""
+        """Convert the encoder, and write the classifier beside it."""
         import ctranslate2
         import numpy as np
         from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
@@ -42,7 +42,7 @@ class CTranslate2(Peer):
         )
         head = AutoModelForTokenClassification.from_pretrained(checkpoint).classifier
         np.savez(folder / _HEAD, weight=head.weight.detach().numpy().T, bias=head.bias.detach().numpy())
-        for path in encoder.iterdir():
+        for path in encoder.iterdir():  # only the converter needs these files
             path.unlink()
 
     def load(self, sources: Sources, folder: Path) -> Engine:
@@ -64,7 +64,7 @@ class CTranslate2(Peer):
 
 
 class _Network:
-    """Encoder and classifier."""
+    """The encoder with the classifier."""
 
     def __init__(self, encoder: Any, head: Path) -> None:
         import numpy as np
@@ -74,7 +74,7 @@ class _Network:
         self._weight, self._bias = arrays["weight"], arrays["bias"]
 
     def logits(self, batch: Any) -> Any:
-        """Score a batch."""
+        """Return the logits of a batch. *Shape:* (texts, tokens, tags)."""
         import ctranslate2
         import numpy as np
 

@@ -1,7 +1,7 @@
 """
-This project: ``nerd-tag`` as users call it.
+The command ``nerd-tag``, as users call it.
 
-With the int8 bundle, with the fp32 bundle of the same weights, and with any other bundle: one graph against another.
+It runs with the int8 bundle, with the fp32 bundle of the same weights, or with another bundle to compare two graphs.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from benchmarks.peers.peer import Engine, Peer, Sources
 
 
 class NerdTag(Peer):
-    """The command line with its defaults, on the int8 bundle."""
+    """The command with its default options, on the int8 bundle."""
 
     name = "nerd_tag"
     title = "nerd-tag, int8"
     bundle: ClassVar[str] = "bundle"  # field of Sources
 
     def bundle_of(self, sources: Sources) -> Path:
-        """Return the bundle that the command tags with."""
+        """Return the bundle that the command uses."""
         folder: Path = getattr(sources, self.bundle)
         return folder
 
     def command(self, sources: Sources, source: Path, target: Path) -> list[str | Path] | None:
-        """Give the command line of a run."""
+        """Return the command line of a run."""
         options: list[str | Path] = ["--model", self.bundle_of(sources), "--overwrite", "--quiet", "--json"]
         return [sys.executable, "-m", "nerd_onnx.cli", source, target, *options]
 
-    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
-        """Load the network as the command does, for what the command does not measure."""
+    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - has no files of its own
+        """Load the network as the command does, for the measurements that the command does not offer."""
         from benchmarks.peers.networks import NetworkEngine, size_of
         from nerd_onnx.inference.bundle import Bundle
         from nerd_onnx.tagger import TagOptions, open_network
@@ -43,18 +43,19 @@ class NerdTag(Peer):
 
 
 class NerdTagPlain(NerdTag):
-    """The same with the fp32 bundle."""
+    """The command on the fp32 bundle."""
 
     name = "nerd_tag_fp32"
     title = "nerd-tag, fp32"
-    asks = ("plain_bundle",)
+    needs = ("plain_bundle",)
     bundle = "plain_bundle"
 
 
 class NerdTagOther(NerdTag):
-    """The same with the bundle of ``--other-model``: for example the default model as it was before a change."""
+    """The command on the bundle of ``--other-model``, for example an earlier default model."""
 
     name = "nerd_tag_other"
     title = "nerd-tag, other bundle"
-    asks = ("other_bundle",)
+    needs = ("other_bundle",)
     bundle = "other_bundle"
+    by_default = False  # runs only with --other-model

@@ -1,6 +1,7 @@
-"""Networks of other makers behind this project's tagger: same tokens, same length-sorted batches, same decoding.
+"""
+Run any network in this project's tagger, with the same tokens, the same length-sorted batches and the same decoding.
 
-They decide word by word, as models do without a calibration: networks are compared here.
+The bundle's calibration is not used, because it belongs to the bundle's own graph: each word is decoded by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from nerd_onnx.tagger import Tagger, TagOptions
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 
-BUDGETS = (256, 512, 1024)  # tokens a batch that are tried
+BUDGETS = (256, 512, 1024)  # tokens per batch that are tried
 WORD_SPANS = pa.list_(
     pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string()), ("fine_label", pa.string())])
 )
@@ -32,13 +33,13 @@ WORD_SPANS = pa.list_(
 
 class NetworkEngine:
     """
-    Any network in the tagger.
+    A network in this project's tagger.
 
-    :param folder: bundle that gives tokenizer, labels and segment length
-    :param make: makes the network that a setup describes; ``calls`` of it run at the same time, with at most
-        ``batch_tokens`` tokens each
-    :param setups: what to try
-    :param size_bytes: size of its model files
+    :param folder: bundle that gives the tokenizer, the labels and the segment length
+    :param make: returns the network of a setup. The setup's ``calls`` run at the same time, each with at most
+        ``batch_tokens`` tokens
+    :param setups: setups to try
+    :param size_bytes: size of the model files
     """
 
     def __init__(
@@ -50,21 +51,21 @@ class NetworkEngine:
         self.size_bytes = size_bytes
 
     def configure(self, setup: Setup) -> None:
-        """Make the network, and a tagger around it."""
+        """Make the network of a setup, and its tagger."""
         self._setup = setup
-        self._network = AsGiven(self._make(setup))
+        self._network = WithoutWarnings(self._make(setup))
         self._tagger = self._tagger_of(self._network)
 
     def tag(self, source: Path, target: Path) -> int:
-        """Tag a file by the project's own file-to-file pipeline."""
+        """Tag a file through the same pipeline as ``nerd-tag``, and return the number of entities."""
         return tag_files(self._tagger, TagJob([str(source)], str(target), overwrite=True)).entities
 
     def words(self, source: Path, target: Path) -> None:
         """
-        Tag given words.
+        Tag sentences that are split into words.
 
         :param source: Parquet file with a column ``tokens``
-        :param target: receives a column ``entities``, whose offsets count words
+        :param target: Parquet file to write, with a column ``entities`` whose offsets count words
         """
         sentences = pq.read_table(source, columns=["tokens"])["tokens"].to_pylist()
         spans, labels = self._tagger.tag_words(sentences), self._bundle.labels
@@ -82,12 +83,13 @@ class NetworkEngine:
 
     def replay(self, source: Path) -> dict[str, float]:
         """
-        Run the network alone over the batches that a file makes.
+        Run only the network, on the batches of a file.
 
-        :return: ``seconds``; ``tokens`` of the texts; ``positions``, with special tokens; ``squares``, the sum of the
-            squared lengths of the segments
+        :return: ``seconds``; ``tokens`` of the texts; ``positions``: tokens with the special ones; ``squares``: sum of
+            the squared lengths of the segments
         """
         texts = pq.read_table(source, columns=["text"])["text"].to_pylist()
+        # Tokenize before the clock starts.
         recorder = Recorder(len(self._bundle.labels.names))
         tokens = self._tagger_of(recorder, calls=1).tag_arrays(texts).tokens
         with ThreadPoolExecutor(self._setup["calls"]) as pool:
@@ -107,35 +109,39 @@ class NetworkEngine:
         return Tagger(self._bundle.uncalibrated(), options, network=network)
 
 
-class AsGiven:
-    """A network without its warnings: the tagger would run one that mixes texts on one text at a time."""
+class WithoutWarnings:
+    """
+    A network without the properties that make the tagger careful.
+
+    The tagger gives a network whose texts influence each other only one text per call. That would slow down peers.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
 
     def logits(self, batch: EncodedBatch) -> Floats:
-        """Score a batch."""
+        """Return the logits of a batch. *Shape:* (texts, tokens, tags)."""
         return self._network.logits(batch)
 
 
 class Recorder:
-    """Keeps the batches that it is given, and scores them all zero."""
+    """A network that stores its batches, and returns zeros."""
 
     def __init__(self, labels: int) -> None:
         self._labels = labels
         self.batches: list[EncodedBatch] = []
 
     def logits(self, batch: EncodedBatch) -> Floats:
-        """Remember a batch."""
+        """Store a batch. *Shape:* (texts, tokens, tags)."""
         self.batches.append(batch)
         return np.zeros((*batch.ids.shape, self._labels), dtype=np.float32)
 
 
 def side_by_side(threads: int) -> list[Setup]:
-    """Give the setups of a network that runs a call a thread."""
+    """Return the setups of a network that runs one call per thread."""
     return [{"calls": threads, "batch_tokens": budget} for budget in BUDGETS]
 
 
 def size_of(*paths: Path) -> int:
-    """Add up the sizes of files."""
+    """Return the total size of files in bytes."""
     return sum(path.stat().st_size for path in paths)

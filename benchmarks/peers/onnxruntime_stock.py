@@ -1,4 +1,4 @@
-"""ONNX Runtime's own quantizers with this project's batches: dynamic int8, and static int8 (QDQ)."""
+"""ONNX Runtime's quantizers, dynamic and static (QDQ) int8, in this project's tagger."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ CALIBRATION_TEXTS = 128
 
 
 class StockDynamic(Peer):
-    """``quantize_dynamic``: one activation scale for the whole batch, computed at run time."""
+    """``quantize_dynamic``: one activation scale per batch, computed at run time."""
 
     name = "onnxruntime_dynamic"
     title = "ONNX Runtime dynamic int8, our batches"
     packages = ("onnx", "onnxruntime")
-    asks: ClassVar[tuple[str, ...]] = ("exported",)
+    needs: ClassVar[tuple[str, ...]] = ("exported",)
 
     def prepare(self, sources: Sources, folder: Path) -> None:
-        """Quantize the export, weights per channel."""
+        """Quantize the exported graph, with weights per channel."""
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         quantize_dynamic(
@@ -31,7 +31,7 @@ class StockDynamic(Peer):
         )
 
     def load(self, sources: Sources, folder: Path) -> Engine:
-        """Load the quantized graph, a call a thread; onnxruntime may fuse as it likes."""
+        """Load the quantized graph with all optimizations of onnxruntime; one call per thread."""
         from benchmarks.peers.networks import NetworkEngine, side_by_side, size_of
         from nerd_onnx.inference.session import Session
 
@@ -41,14 +41,14 @@ class StockDynamic(Peer):
 
 
 class StockStatic(StockDynamic):
-    """``quantize_static``: one activation scale a tensor, fixed by calibration."""
+    """``quantize_static``: one activation scale per tensor, fixed by calibration."""
 
     name = "onnxruntime_static"
     title = "ONNX Runtime static int8 (QDQ), our batches"
-    asks = ("exported", "calibration")
+    needs = ("exported", "calibration")
 
     def prepare(self, sources: Sources, folder: Path) -> None:
-        """Calibrate on texts and quantize the export."""
+        """Calibrate on texts, and quantize the exported graph."""
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -83,15 +83,15 @@ def encoded_texts(sources: Sources, count: int) -> list[Any]:
     bundle = Bundle.load(sources.bundle)
     encoder = TextEncoder(bundle.tokenizer_file, letter_case=bundle.letter_case)
     texts = pq.read_table(sources.calibration, columns=["text"])["text"].to_pylist()[:count]
-    most = bundle.segment_tokens - len(encoder.prefix) - len(encoder.suffix)
+    room = bundle.segment_tokens - len(encoder.prefix) - len(encoder.suffix)
     encoded = encoder.encode(texts)
-    counts = np.minimum(np.diff(encoded.text_tokens), most).tolist()
+    counts = np.minimum(np.diff(encoded.text_tokens), room).tolist()
     places = zip(encoded.text_tokens, counts, strict=False)
     return [encoder.batch(encoded, np.array([first]), count) for first, count in places if count]
 
 
 class _Reader:
-    """Feeds calibration batches to onnxruntime's calibrator."""
+    """Calibration batches in the interface that onnxruntime reads."""
 
     def __init__(self, model_file: Path, batches: list[Any]) -> None:
         import onnx
@@ -100,5 +100,5 @@ class _Reader:
         self._feeds = iter([{name: batch.inputs()[name] for name in names} for batch in batches])
 
     def get_next(self) -> dict[str, Any] | None:
-        """Give the next batch, None at the end."""
+        """Return the next batch; None at the end."""
         return next(self._feeds, None)

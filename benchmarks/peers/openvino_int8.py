@@ -1,4 +1,4 @@
-"""OpenVINO int8 through NNCF, with this project's batches: streams, budgets and the inner precision are probed."""
+"""OpenVINO int8 by NNCF in this project's tagger. Streams, tokens per batch and inner precision are tried."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ CALIBRATION_TEXTS = 300
 
 
 class OpenVino(Peer):
-    """Static int8 of NNCF's transformer preset, each stream called from a thread of its own."""
+    """Static int8 by NNCF's preset for transformers, with one thread per stream."""
 
     name = "openvino_int8"
     title = "OpenVINO int8 (NNCF), our batches"
     packages = ("openvino", "nncf", "onnxruntime", "tokenizers", "pyarrow")
     environment = "openvino"
-    asks = ("exported", "calibration")
+    needs = ("exported", "calibration")
 
     def prepare(self, sources: Sources, folder: Path) -> None:
-        """Convert the export and quantize it on calibration texts."""
+        """Convert the exported graph, and quantize it on calibration texts."""
         import nncf
         import openvino
 
@@ -40,7 +40,7 @@ class OpenVino(Peer):
         openvino.save_model(quantized, folder / "model.xml", compress_to_fp16=False)
 
     def load(self, sources: Sources, folder: Path) -> Engine:
-        """Load the quantized model; it is compiled for every setup that is tried."""
+        """Load the quantized model. It is compiled once for each combination of calls and precision."""
         import openvino
 
         from benchmarks.peers.networks import NetworkEngine, size_of
@@ -72,7 +72,7 @@ class OpenVino(Peer):
 
 
 class _Network:
-    """A compiled model, with a request for each thread that calls it."""
+    """A compiled model, with one request per calling thread."""
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
@@ -80,7 +80,7 @@ class _Network:
         self._local = threading.local()
 
     def logits(self, batch: Any) -> Any:
-        """Score a batch."""
+        """Return the logits of a batch. *Shape:* (texts, tokens, tags)."""
         import numpy as np
 
         request = getattr(self._local, "request", None)
@@ -91,6 +91,6 @@ class _Network:
 
 
 def _feed(names: list[str], batch: Any) -> dict[str, Any]:
-    """Take the inputs that a model wants."""
+    """Return the named inputs of a batch."""
     inputs = batch.inputs()
     return {name: inputs[name] for name in names}

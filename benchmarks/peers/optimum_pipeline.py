@@ -1,4 +1,4 @@
-"""optimum's models on ONNX Runtime in transformers' pipeline: the fp32 export, and its dynamic int8."""
+"""transformers' pipeline with optimum's models on ONNX Runtime: the fp32 export, and its dynamic int8."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from benchmarks.peers.peer import Engine, Peer, Sources
 
 
 class OptimumPipeline(Peer):
-    """The export as it comes."""
+    """The fp32 export."""
 
     name = "optimum_fp32"
     title = "optimum pipeline, ONNX Runtime fp32"
     packages = ("torch", "transformers", "optimum.onnxruntime")
-    asks = ("exported",)
+    needs = ("exported",)
     is_network = False
 
-    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
+    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - has no files of its own
         """Load the export."""
         return _engine(Path(sources.exported or ""), "model.onnx", sources.threads)
 
 
 class OptimumDynamic(OptimumPipeline):
-    """What optimum's guide makes of it: dynamic int8 by ORTQuantizer, for this processor."""
+    """Dynamic int8 by ORTQuantizer for this processor, as optimum's guide recommends."""
 
     name = "optimum_int8"
     title = "optimum pipeline, dynamic int8"
 
     def prepare(self, sources: Sources, folder: Path) -> None:
-        """Quantize the export."""
+        """Quantize the exported graph."""
         from optimum.onnxruntime import ORTQuantizer
 
         ORTQuantizer.from_pretrained(Path(sources.exported or ""), file_name="model.onnx").quantize(
@@ -36,7 +36,7 @@ class OptimumDynamic(OptimumPipeline):
         )
 
     def load(self, sources: Sources, folder: Path) -> Engine:
-        """Load the quantized model; configuration and tokenizer are those of the export."""
+        """Load the quantized model, with configuration and tokenizer of the export."""
         exported = Path(sources.exported or "")
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
             if (exported / name).is_file() and not (folder / name).exists():
@@ -45,7 +45,7 @@ class OptimumDynamic(OptimumPipeline):
 
 
 def quantization_config() -> object:
-    """Choose optimum's preset for this processor: dynamic, weights per channel."""
+    """Return optimum's preset for this processor: dynamic, with weights per channel."""
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
     from nerd_onnx.inference.cpu import cpu_features
@@ -60,7 +60,7 @@ def quantization_config() -> object:
 
 
 def _engine(folder: Path, file_name: str, threads: int) -> Engine:
-    """Load a model of optimum's into the pipeline."""
+    """Return the pipeline with one of optimum's models."""
     import onnxruntime
     from optimum.onnxruntime import ORTModelForTokenClassification
 

@@ -1,4 +1,4 @@
-"""What a peer is: a way to tag text, with the packages and model files it asks for, in an interpreter of its own."""
+"""The interface of peers: a name, required packages and model files, and a way to load and run the model."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 Setup = Mapping[str, Any]
-_PLAIN = ("shape", "threads")  # fields of Sources that are no paths
+_PLAIN = ("shape", "threads")  # fields of Sources that are not paths
 
 
 class PeerError(Exception):
-    """A peer failed, or did not tag what it was given."""
+    """A peer failed, or did not tag every row."""
 
 
 @dataclass(frozen=True)
 class Sources:
     """
-    What the peers of one model shape are made from.
+    The model files from which the peers of one model shape are made.
 
     :param shape: ``small`` or ``base``
-    :param folder: receives the model files that peers make for themselves
-    :param bundle: our int8 bundle; its tokenizer, labels and segment length serve every network
-    :param plain_bundle: our fp32 bundle of the same weights
-    :param other_bundle: another bundle to compare ours with; only the small shape can have one
+    :param folder: folder for the model files that peers make
+    :param bundle: the int8 bundle to measure; its tokenizer, labels and segment length are used for every network
+    :param plain_bundle: the fp32 bundle of the same weights
+    :param other_bundle: the bundle of ``--other-model``; only the small shape can have one
     :param checkpoint: PyTorch weights and tokenizer
-    :param exported: the same weights as optimum exports them to ONNX
-    :param calibration: Parquet file with a ``text`` column, for peers that calibrate; never what they are scored on
-    :param threads: processors to use
+    :param exported: the ONNX export of the same weights by optimum
+    :param calibration: Parquet file with a ``text`` column, for peers that calibrate; peers are not scored on its texts
+    :param threads: number of processors to use
     """
 
     shape: str
@@ -45,92 +45,109 @@ class Sources:
     other_bundle: Path | None = None
 
     def plain(self) -> dict[str, Any]:
-        """Give plain data, to hand to another process."""
+        """Return plain data for another process."""
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Sources:
-        """Read what :meth:`plain` gave."""
+        """Return the sources from the data of :meth:`plain`."""
         paths = {f.name: Path(data[f.name]) if data[f.name] else None for f in fields(cls) if f.name not in _PLAIN}
         return cls(**paths, **{name: data[name] for name in _PLAIN})  # type: ignore[arg-type]
 
 
 class Engine(Protocol):
-    """A peer's loaded model, in the peer's own process."""
+    """
+    The loaded model of a peer, in the peer's own process.
 
-    setups: Sequence[Setup]  # ways to run it, of which the fastest on the workload is taken
-    size_bytes: int  # model files that a user must have, without the tokenizer
+    The engine of a network has two more methods, ``words`` and ``replay``: see
+    :class:`~benchmarks.peers.networks.NetworkEngine`.
+
+    :ivar setups: ways to run the model; the fastest one for a workload is used
+    :ivar size_bytes: size of the model files without the tokenizer
+    """
+
+    setups: Sequence[Setup]
+    size_bytes: int
 
     def configure(self, setup: Setup) -> None:
-        """Choose a way to run; called at least once before anything else."""
+        """Select a setup; called before the first run."""
         ...
 
     def tag(self, source: Path, target: Path) -> int:
-        """Tag a Parquet file into another, with a column ``entities``. :return: entities found"""
+        """Tag the column ``text`` of a Parquet file, write a column ``entities``, and return the number of entities."""
         ...
 
 
 class Peer(ABC):
     """
-    One way to tag text; each has a file of its own beside this one.
+    A program that tags text.
 
-    :cvar name: its name in options, files and the report
-    :cvar title: what it is, for the report
+    :cvar name: name in options, files and reports
+    :cvar title: description for readers of a report
     :cvar packages: modules that its interpreter must be able to import
-    :cvar environment: name of the interpreter it asks for, set by ``--python NAME=PATH``; None for this one
-    :cvar asks: fields of :class:`Sources` without which it cannot run
-    :cvar is_network: its engine is a network behind the project's tagger: it can also tag given words, and run alone
+    :cvar environment: name of its own interpreter, set by ``--python NAME=PATH``; None for the current one
+    :cvar needs: fields of :class:`Sources` that must not be None
+    :cvar is_network: its engine is a network in this project's tagger, which can also tag words and run alone
+    :cvar by_default: it runs if the form includes all peers
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
     environment: ClassVar[str | None] = None
-    asks: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
     is_network: ClassVar[bool] = True
+    by_default: ClassVar[bool] = True
 
-    def unfit(self, sources: Sources) -> str | None:
-        """Say why it cannot run these models, or None."""
+    def reason_unavailable(self, sources: Sources) -> str | None:
+        """Return why the peer cannot run these models; None if it can."""
         words = {
-            "checkpoint": "no PyTorch weights (give --checkpoint, or a model folder with config.json for a twin)",
+            "checkpoint": "no PyTorch weights (give --checkpoint, or a bundle with config.json for random weights)",
             "exported": "no ONNX export of PyTorch weights",
             "plain_bundle": "no fp32 bundle of the same weights",
             "other_bundle": "no other bundle (give --other-model; only the small shape has one)",
             "calibration": "no texts to calibrate on",
         }
-        return next((words[field] for field in self.asks if getattr(sources, field) is None), None)
+        return next((words[field] for field in self.needs if getattr(sources, field) is None), None)
 
     def bundle_of(self, sources: Sources) -> Path:
-        """Return the bundle that gives tokenizer, labels and sizes: ours, unless the peer has one of its own."""
+        """Return the bundle that gives the tokenizer, the labels and the sizes of the network."""
         return sources.bundle
 
     def command(
         self,
-        sources: Sources,  # noqa: ARG002 - of its own for a peer that is a command
+        sources: Sources,  # noqa: ARG002 - for subclasses that are commands
         source: Path,  # noqa: ARG002
         target: Path,  # noqa: ARG002
     ) -> list[str | Path] | None:
-        """Give the command line that users call, if the peer has one; else its :class:`Engine` tags."""
+        """Return the command line of a run, if the peer is a command; else None, and its :class:`Engine` tags."""
         return None
 
-    def prepare(self, sources: Sources, folder: Path) -> None:  # noqa: B027 - a hook: not every peer has files to make
+    def prepare(self, sources: Sources, folder: Path) -> None:  # noqa: B027 - optional: not every peer makes files
         """
-        Make its model files, once; runs in the peer's own process.
+        Make the model files of the peer. It runs in the peer's own process.
 
-        :param folder: empty, kept for later runs when this returns
+        :param folder: empty folder; later runs reuse it if this method returns without an error
         """
 
     @abstractmethod
     def load(self, sources: Sources, folder: Path) -> Engine:
-        """Load its model; runs in the peer's own process."""
+        """
+        Load the model. It runs in the peer's own process.
+
+        Packages that only this peer needs are imported here, because the suite imports the module without them.
+
+        :param folder: the model files of :meth:`prepare`
+        """
 
 
 def interpreter_of(peer: Peer, pythons: Mapping[str, str]) -> str | None:
     """
-    Find the interpreter that a peer asks for.
+    Return the interpreter of a peer.
 
-    :param pythons: interpreters by environment, as options gave them; ``NERD_BENCH_<NAME>`` serves otherwise
-    :return: None where none was given
+    :param pythons: interpreters of ``--python``, by environment; the environment variable ``NERD_BENCH_<NAME>`` is used
+        for others
+    :return: None if the peer needs an interpreter of its own and none was given
     """
     if peer.environment is None:
         return sys.executable
@@ -142,12 +159,12 @@ class PeerRun:
     """
     One run of a peer over a workload.
 
-    :param round: number of the interleaved round it belongs to
-    :param tagging_s: from opening the input to the finished output: without interpreter, imports and model
-    :param start_s: everything else: interpreter, imports, model
-    :param cpu_s: processor time while tagging; of a command, of the whole process
-    :param peak_rss_bytes: largest resident size of the process while tagging
-    :param entities: entities found
+    :param round: number of its interleaved round
+    :param tagging_s: seconds from opening the input to the finished output
+    :param start_s: seconds before that: interpreter, imports and model
+    :param cpu_s: processor time while tagging; for a command, of the whole process
+    :param peak_rss_bytes: maximum resident size of the process while tagging
+    :param entities: number of entities
     """
 
     round: int

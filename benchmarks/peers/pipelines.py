@@ -1,4 +1,4 @@
-"""transformers' token-classification pipeline around any model: the script that a user would write."""
+"""transformers' token-classification pipeline with any model, as in a typical user's script."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from benchmarks.peers.peer import Setup
 
 BATCH_SIZES = (1, 8, 32)
-STRIDE = 128  # of the windows in which a pipeline reads what is longer than its model takes
+STRIDE = 128  # tokens that two windows of a long text share
 ENTITY = pa.struct(
     [("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("score", pa.float32()), ("text", pa.string())]
 )
@@ -20,11 +20,11 @@ ENTITY = pa.struct(
 
 class PipelineEngine:
     """
-    The pipeline with the batch size that is fastest; each word is decided by its first token.
+    The pipeline. The label of a word is that of its first token.
 
     :param model: a model of transformers or optimum
-    :param folder: its tokenizer
-    :param size_bytes: size of its model files
+    :param folder: folder of its tokenizer
+    :param size_bytes: size of the model files
     """
 
     setups: Sequence[Setup] = [{"batch_size": size} for size in BATCH_SIZES]
@@ -36,7 +36,7 @@ class PipelineEngine:
 
         names = model.config.id2label
         if scheme_of(list(names.values())) == "IO":
-            # The pipeline takes what stands before a hyphen for a prefix, and makes ``actor`` of ``person-actor``.
+            # The pipeline treats the part before a hyphen as a prefix: ``person-actor`` would become ``actor``.
             model.config.id2label = {i: name if name == OUTSIDE else f"I-{name}" for i, name in names.items()}
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         tokenizer.model_max_length = model.config.max_position_embeddings - 2  # some families count from 2
@@ -51,11 +51,11 @@ class PipelineEngine:
         self.size_bytes = size_bytes
 
     def configure(self, setup: Setup) -> None:
-        """Choose the batch size."""
+        """Select the batch size."""
         self._batch_size = setup["batch_size"]
 
     def tag(self, source: Path, target: Path) -> int:
-        """Tag a file."""
+        """Tag a file, and return the number of entities."""
         table = pq.read_table(source)
         found = self._pipeline(table["text"].to_pylist(), batch_size=self._batch_size)
         column = pa.array([[_plain(entity) for entity in entities] for entities in found], pa.list_(ENTITY))
@@ -64,7 +64,7 @@ class PipelineEngine:
 
 
 def _plain(entity: dict[str, Any]) -> dict[str, Any]:
-    """Give an entity as the column holds it."""
+    """Return an entity of the pipeline as a value of the column."""
     return {
         "start": entity["start"],
         "end": entity["end"],

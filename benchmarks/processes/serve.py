@@ -1,9 +1,8 @@
 """
-A peer in a process of its own: ``python -m benchmarks.processes.serve PEER SOURCES``, with SOURCES as the suite
-writes them.
+The process of a peer: ``python -m benchmarks.processes.serve PEER SOURCES``. The suite writes the file SOURCES.
 
-With ``--prepare`` it makes the peer's model files, with ``--tag INPUT OUTPUT`` it tags one file; with neither it
-reads jobs, one JSON object a line, from standard input, and answers each with one line on standard output.
+With ``--prepare`` it makes the model files of the peer. With ``--tag INPUT OUTPUT`` it tags one file. Without these
+options it reads jobs from standard input, one JSON object per line, and writes one line per answer to standard output.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from benchmarks.peers import PEERS
 from benchmarks.peers.peer import Engine, Peer, Sources
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_SHOWN = 500  # characters of an error
+_SHOWN = 500  # characters of an error message
 
 
 def main() -> None:
-    """Read the options and do one thing, or serve."""
+    """Read the options; then prepare, tag one file, or answer jobs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.processes.serve", description=__doc__)
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("sources", type=Path)
     parser.add_argument("--prepare", action="store_true")
     parser.add_argument("--tag", nargs=2, type=Path, metavar=("INPUT", "OUTPUT"))
-    parser.add_argument("--setup", type=json.loads, help="how to run, as JSON; without it the peer's first way")
+    parser.add_argument("--setup", type=json.loads, help="setup as JSON  [default: the first setup of the peer]")
     options = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     peer, sources = PEERS[options.peer], Sources.from_plain(json.loads(options.sources.read_text("utf-8")))
     if options.prepare:
         _answer(answers, prepare(peer, sources))
@@ -51,16 +50,16 @@ def main() -> None:
 
     _answer(answers, {"load_s": load_s, "setups": list(engine.setups), "size_bytes": engine.size_bytes})
     for line in sys.stdin:
-        _answer(answers, done(engine, json.loads(line)))
+        _answer(answers, answer_to(engine, json.loads(line)))
 
 
 def folder_of(peer: Peer, sources: Sources) -> Path:
-    """Where a peer's own model files lie."""
+    """Return the folder of the model files that a peer makes."""
     return sources.folder / peer.name
 
 
 def prepare(peer: Peer, sources: Sources) -> dict[str, Any]:
-    """Make a peer's model files, whole or not at all. :return: how long it took; 0 where they were there"""
+    """Make the model files of a peer atomically, and return the ``seconds`` that it took; 0 if they existed."""
     folder = folder_of(peer, sources)
     if folder.is_dir():
         return {"seconds": 0.0}
@@ -74,11 +73,11 @@ def prepare(peer: Peer, sources: Sources) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begin}
 
 
-def done(engine: Engine, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Do one job; a failure is an answer too."""
+def answer_to(engine: Engine, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one job, and return its answer; an error is also an answer."""
     try:
         return measured(lambda: _do(engine, job))
-    except Exception as err:  # noqa: BLE001 - whatever a peer raises, the others go on
+    except Exception as err:  # noqa: BLE001 - an error of one peer must not end the run
         return {"error": f"{type(err).__name__}: {err}"[:_SHOWN]}
 
 
@@ -96,9 +95,9 @@ def _do(engine: Any, job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Do something. :return: its answer, with its wall time, processor time and peak memory"""
+    """Return the answer of an action, with its wall time, processor time and peak memory."""
     if _CLEAR.exists():
-        _CLEAR.write_text("5")  # the peak from here on
+        _CLEAR.write_text("5")  # resets the peak of this process
     cpu, begin = _cpu_s(), time.perf_counter()
     answer = action()
 

@@ -1,4 +1,4 @@
-"""The peers of one model shape, each ready to run or named with the reason why not."""
+"""The peers of one model shape: those that are ready to run, and for the others the reason why not."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from nerd_onnx.inference.bundle import Bundle
 @dataclass(frozen=True)
 class Member:
     """
-    A peer that can run here.
+    A peer that is ready to run.
 
-    :param sources_file: its :class:`Sources` as JSON
-    :param worker: its process; None for a peer that is a command
+    :param sources: its model files
+    :param sources_file: the same as JSON
+    :param python: its interpreter
+    :param worker: its process; None if the peer is a command
     """
 
     peer: Peer
@@ -37,11 +39,11 @@ class Member:
 
     @property
     def bundle(self) -> Path:
-        """The bundle that gives the peer tokenizer, labels and sizes."""
+        """The bundle that gives the tokenizer, the labels and the sizes of the peer."""
         return self.peer.bundle_of(self.sources)
 
     def command(self, source: Path, target: Path) -> list[str | Path]:
-        """Give the command that tags a file; paths are paths, so that a report can shorten them."""
+        """Return the command that tags a file; paths have the type Path, so that a report can shorten them."""
         own = self.peer.command(self.sources, source, target)
         if own is not None:
             return own
@@ -52,7 +54,7 @@ class Member:
 
     @contextlib.contextmanager
     def running(self, log: Path) -> Iterator[Worker]:
-        """Give the peer's process; one is started for peers that are commands."""
+        """Yield the process of the peer; for a peer that is a command, one that runs only in this block."""
         if self.worker is not None:
             yield self.worker
             return
@@ -66,11 +68,11 @@ class Member:
 @dataclass(frozen=True)
 class Team:
     """
-    Everyone who runs.
+    The peers of one shape.
 
-    :param members: in the order of the report
-    :param skipped: by peer: why it does not run
-    :param facts: by member: ``title``, ``prepare_s``, ``size_bytes``
+    :param members: peers that are ready, in the order of the report
+    :param skipped: by peer that does not run, the reason
+    :param facts: by member ``title``, ``prepare_s`` and ``size_bytes``; with a process also ``load_s``
     """
 
     members: Sequence[Member]
@@ -78,7 +80,7 @@ class Team:
     facts: Mapping[str, Mapping[str, Any]]
 
     def close(self) -> None:
-        """End their processes."""
+        """Stop the processes of the members."""
         for member in self.members:
             if member.worker is not None:
                 member.worker.close()
@@ -86,11 +88,12 @@ class Team:
 
 def gather(names: Sequence[str], sources: Sources, pythons: Mapping[str, str], work: Path, tell: Any) -> Team:
     """
-    Make ready all peers that can run here.
+    Prepare the peers, and start their processes.
 
-    :param names: peers wanted
-    :param pythons: interpreters by environment
-    :param work: folder for logs and the sources' description
+    :param names: names of the peers
+    :param pythons: by environment, the interpreter of its peers
+    :param work: folder for logs and for the sources as JSON
+    :param tell: called with one line per step
     """
     file = write_sources(sources, work / f"{sources.shape}.json")
     members: list[Member] = []
@@ -99,9 +102,9 @@ def gather(names: Sequence[str], sources: Sources, pythons: Mapping[str, str], w
 
     for name in names:
         peer = PEERS[name]
-        reason, python = _reason(peer, sources, pythons)
+        reason, python = _why_not(peer, sources, pythons)
         if reason is None:
-            tell(f"{sources.shape}: making {name} ready")
+            tell(f"{sources.shape}: preparing {name}")
             try:
                 member, facts[name] = _ready(peer, sources, file, python, work)
                 members.append(member)
@@ -114,11 +117,11 @@ def gather(names: Sequence[str], sources: Sources, pythons: Mapping[str, str], w
     return Team(members, skipped, facts)
 
 
-def _reason(peer: Peer, sources: Sources, pythons: Mapping[str, str]) -> tuple[str | None, str]:
-    """Say why a peer cannot run, or None; and name its interpreter."""
-    unfit = peer.unfit(sources)
-    if unfit:
-        return unfit, ""
+def _why_not(peer: Peer, sources: Sources, pythons: Mapping[str, str]) -> tuple[str | None, str]:
+    """Return why a peer cannot run, or None; and its interpreter."""
+    reason = peer.reason_unavailable(sources)
+    if reason:
+        return reason, ""
     python = interpreter_of(peer, pythons)
     if python is None:
         return f"no interpreter with {', '.join(peer.packages[:2])} (--python {peer.environment}=PATH)", ""
@@ -127,7 +130,7 @@ def _reason(peer: Peer, sources: Sources, pythons: Mapping[str, str]) -> tuple[s
 
 
 def _ready(peer: Peer, sources: Sources, file: Path, python: str, work: Path) -> tuple[Member, dict[str, Any]]:
-    """Prepare a peer and start its process; a peer that is a command needs none yet."""
+    """Prepare a peer and start its process, if it is not a command; return it with its facts."""
     prepare_s = prepare(peer, python, file, work / f"{peer.name}.prepare.log")
     facts: dict[str, Any] = {"title": peer.title, "prepare_s": prepare_s}
     if peer.command(sources, file, file) is not None:

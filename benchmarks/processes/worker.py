@@ -1,4 +1,4 @@
-"""A peer's process, seen from the suite: started, given jobs one at a time, and ended."""
+"""The suite's side of a peer's process: start it, send it one job at a time, and stop it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from benchmarks.paths import ROOT, without_folders
 from benchmarks.peers.peer import Peer, PeerError, Setup, Sources
 from benchmarks.processes.process import environment
 
-_LONGEST_JOB_S = 900.0  # a peer that hangs must not hold the others up for ever
+_MAX_JOB_SECONDS = 900.0  # a peer that hangs must not block the run
 
 
 class Worker:
     """
-    One peer, loaded.
+    The process of one peer, with its model loaded.
 
-    :param python: interpreter with the peer's packages
+    :param python: interpreter with the packages of the peer
     :param sources_file: the :class:`Sources` as JSON
-    :param log: receives what the process says on standard error
-    :ivar start_s: from starting the process to the loaded model
-    :ivar facts: what the process said when it was ready: ``load_s``, ``setups``, ``size_bytes``
-    :raises PeerError: when it cannot start
+    :param log: file for the standard error of the process
+    :ivar start_s: seconds from the start of the process to the loaded model
+    :ivar facts: ``load_s``, ``setups`` and ``size_bytes``, as the process reported them
+    :ivar setup: the current setup
+    :raises PeerError: if it cannot start
     """
 
     def __init__(self, peer: Peer, python: str, sources_file: Path, log: Path) -> None:
@@ -52,13 +53,15 @@ class Worker:
             raise
 
         self.start_s = time.perf_counter() - begin
-        self.setup: Setup = self.facts["setups"][0]  # what it starts with
+        self.setup: Setup = self.facts["setups"][0]
 
     def do(self, job: str, **details: Any) -> dict[str, Any]:
         """
-        Give a job and wait for the answer.
+        Send a job, and wait for the answer.
 
-        :raises PeerError: when the peer fails at it
+        :param job: ``configure``, ``tag``, ``words`` or ``replay``
+        :param details: arguments of the job
+        :raises PeerError: if the job fails, or the process has ended
         """
         words = {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in details.items()}
 
@@ -66,7 +69,7 @@ class Worker:
             self._input().write(json.dumps({"do": job, **words}) + "\n")
             self._input().flush()
         except OSError as err:
-            raise PeerError(f"{self.name} ended: {self._last_words()}") from err
+            raise PeerError(f"{self.name} ended: {self._last_log_line()}") from err
 
         answer = self._read()
         if "error" in answer:
@@ -75,12 +78,12 @@ class Worker:
         return answer
 
     def configure(self, setup: Setup) -> None:
-        """Choose a way to run."""
+        """Select a setup."""
         self.do("configure", setup=dict(setup))
         self.setup = setup
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the process."""
         with contextlib.suppress(OSError):
             self._input().close()
 
@@ -97,29 +100,29 @@ class Worker:
         return self._process.stdin
 
     def _read(self) -> dict[str, Any]:
-        """Read one answer."""
+        """Return one answer."""
         stdout = self._process.stdout
-        if stdout is None or not select.select([stdout], [], [], _LONGEST_JOB_S)[0]:
+        if stdout is None or not select.select([stdout], [], [], _MAX_JOB_SECONDS)[0]:
             self._process.kill()
-            raise PeerError(f"{self.name} did not answer within {_LONGEST_JOB_S:g} s")
+            raise PeerError(f"{self.name} did not answer within {_MAX_JOB_SECONDS:g} s")
 
         line = stdout.readline()
         if not line:
-            raise PeerError(f"{self.name} ended: {self._last_words()}")
+            raise PeerError(f"{self.name} ended: {self._last_log_line()}")
 
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _last_words(self) -> str:
-        return last_words(self._log)
+    def _last_log_line(self) -> str:
+        return last_line(self._log)
 
 
 def prepare(peer: Peer, python: str, sources_file: Path, log: Path) -> float:
     """
-    Let a peer make its model files, where it has not made them before.
+    Make the model files of a peer, in a process of its own.
 
-    :return: how long it took, in seconds
-    :raises PeerError: when it fails
+    :return: the seconds that it took; 0 if the files existed
+    :raises PeerError: if it fails
     """
     command = [python, "-m", "benchmarks.processes.serve", peer.name, str(sources_file.absolute()), "--prepare"]
     with log.open("w") as errors:
@@ -127,18 +130,18 @@ def prepare(peer: Peer, python: str, sources_file: Path, log: Path) -> float:
             command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True, check=False
         )
     if done.returncode:
-        raise PeerError(f"{peer.name} could not be prepared: {last_words(log)}")
+        raise PeerError(f"{peer.name} could not be prepared: {last_line(log)}")
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
 
 
-def last_words(log: Path) -> str:
-    """Give the last line of a log, which is where Python names an error."""
+def last_line(log: Path) -> str:
+    """Return the last line of a log, where Python writes the error."""
     lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    return without_folders(lines[-1].strip()) if lines else "it said nothing"
+    return without_folders(lines[-1].strip()) if lines else "it printed nothing"
 
 
 def missing_packages(peer: Peer, python: str) -> list[str]:
-    """List the packages of a peer that its interpreter cannot find."""
+    """Return the packages of a peer that its interpreter does not have."""
     code = (
         "import importlib.util, sys\n"
         "def has(name):\n"
@@ -155,7 +158,7 @@ def missing_packages(peer: Peer, python: str) -> list[str]:
 
 
 def write_sources(sources: Sources, file: Path) -> Path:
-    """Write the sources where a peer's process finds them."""
+    """Write the sources to a JSON file for the processes of the peers."""
     sources.folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(sources.plain(), indent=2) + "\n", "utf-8")
     return file

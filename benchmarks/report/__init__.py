@@ -1,4 +1,4 @@
-"""The report: plain data to ``report.json``, and the same sections as Markdown and as one self-contained page."""
+"""Write a report as JSON, as Markdown, and as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REPORT = "report"
 
 def write_report(report: Mapping[str, Any], folder: Path, name: str = REPORT) -> str:
     """
-    Write all three files.
+    Write the three files of a report.
 
-    :param folder: is made where it is missing
-    :param name: of the files, without the suffix
+    :param folder: folder for the files, made if it is missing
+    :param name: name of the files without suffix
     :return: the Markdown
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,10 +31,10 @@ def write_report(report: Mapping[str, Any], folder: Path, name: str = REPORT) ->
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
-    """Render a report as Markdown; parts that were not measured are left out."""
+    """Return a report as Markdown, without the parts that were not measured."""
     return markdown(title(report), sections(report))
 
 
 def as_page(report: Mapping[str, Any]) -> str:
-    """Render a report as a page; parts that were not measured are left out."""
+    """Return a report as an HTML page, without the parts that were not measured."""
     return page(title(report), sections(report))

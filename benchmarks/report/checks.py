@@ -1,4 +1,4 @@
-"""What a run must fulfil: read off the finished report, so that an old report can be judged again."""
+"""Checks that a run must pass. They need only the report, so older reports can be checked too."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from typing import Any
 from benchmarks.measurements.ratios import rounds_note
 from nerd_export.conversion.gate import VIEWS
 
-MOST_F1_DRIFT = 0.003  # another processor may round differently
-MOST_F1_LOSS = 0.003
-LEAST_RATIO = 2.0  # far below what is reached: only a gross fall fails
-LEAST_OF_OLD_RATIO = 0.6  # of what another report has
+MAX_F1_DRIFT = 0.003  # from the recorded F1: another processor may round differently
+MAX_F1_LOSS = 0.003  # against PyTorch
+MIN_RATIO = 2.0  # far below the usual ratios, so that only a large drop fails
+MIN_SHARE_OF_OLD_RATIO = 0.6  # large, because runs on different days differ
 SUBJECT, REFERENCE, BASELINE = "nerd_tag", "pytorch_fp32", "transformers_pipeline"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was held against its limit."""
+    """
+    A figure that was compared with its limit.
+
+    :param detail: the figure and the limit
+    """
 
     name: str
     passed: bool
@@ -27,9 +31,9 @@ class Check:
 
 def run_checks(report: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> list[Check]:
     """
-    Judge a report. What was not measured is not judged.
+    Return the checks of a report. Parts that were not measured are not checked.
 
-    :param old: another report; ratios of the same run must not have fallen far below its ratios
+    :param old: an earlier report; speed ratios must not be far below its ratios
     """
     return [
         *_bundle(report.get("accuracy") or {}),
@@ -42,7 +46,7 @@ def run_checks(report: Mapping[str, Any], old: Mapping[str, Any] | None = None) 
 
 
 def _bundle(splits: Mapping[str, Any]) -> Iterator[Check]:
-    """Compare the bundle with what its description claims of it and of its original."""
+    """Compare the bundle with the scores of itself and of its original that were recorded at its export."""
     for split, scores in splits.items():
         recorded = scores["recorded"]
         if recorded:
@@ -52,7 +56,7 @@ def _bundle(splits: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def _against_pytorch(shapes: Mapping[str, Any]) -> Iterator[Check]:
-    """Compare our bundle with PyTorch, both measured in this run."""
+    """Compare the bundle with PyTorch; both were measured in this run."""
     for shape, facts in shapes.items():
         scores = (facts.get("accuracy") or {}).get("peers", {})
         if SUBJECT in scores and "against_pytorch" in scores[SUBJECT]:
@@ -61,29 +65,29 @@ def _against_pytorch(shapes: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def _drift(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> Check:
-    """Compare a model's scores with its own of another day."""
+    """Compare the scores of a model with the recorded ones."""
     differences = f1_differences(found, expected)
     key = max(differences, key=lambda level: abs(differences[level]))
     return Check(
         name,
-        abs(differences[key]) <= MOST_F1_DRIFT,
-        f"{found[key]['f1']:.4f}, recorded {expected[key]['f1']:.4f} ({VIEWS[key]}, the farthest; "
-        f"at most {MOST_F1_DRIFT} apart)",
+        abs(differences[key]) <= MAX_F1_DRIFT,
+        f"{found[key]['f1']:.4f}, recorded {expected[key]['f1']:.4f} ({VIEWS[key]}, the largest "
+        f"difference; maximum {MAX_F1_DRIFT})",
     )
 
 
 def _loss(name: str, differences: Mapping[str, float]) -> Check:
-    """Hold F1 differences to the original against the limit; better is never wrong."""
+    """Compare the largest loss of F1 with the limit; a gain always passes."""
     key = min(differences, key=lambda level: differences[level])
     return Check(
         name,
-        differences[key] >= -MOST_F1_LOSS,
-        f"{differences[key]:+.4f} ({VIEWS[key]}, the worst; at least -{MOST_F1_LOSS})",
+        differences[key] >= -MAX_F1_LOSS,
+        f"{differences[key]:+.4f} ({VIEWS[key]}, the largest loss; minimum -{MAX_F1_LOSS})",
     )
 
 
 def f1_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, float]:
-    """Give the F1 difference on each level that both have, rounded as the scores are."""
+    """Return the difference of F1 at each level that both have, rounded like the scores."""
     return {
         level: round(found[level]["f1"] - expected[level]["f1"], 6)
         for level in VIEWS
@@ -96,9 +100,9 @@ def _neighbours(neighbours: Mapping[str, Any] | None) -> Iterator[Check]:
         changed = {way: count for way, count in neighbours["changed"].items() if count}
         listed = ", ".join(f"{way}: {count}" for way, count in changed.items())
         yield Check(
-            "one text, one answer",
+            "results do not depend on other texts",
             not changed,
-            f"{neighbours['texts']} texts, changed {listed or 'none'}",
+            f"{neighbours['texts']} texts, changed: {listed or 'none'}",
         )
 
 
@@ -108,8 +112,8 @@ def _speed(shapes: Mapping[str, Any]) -> Iterator[Check]:
         if ratio:
             yield Check(
                 f"{shape}: speed on short rows against the transformers pipeline",
-                ratio["median"] >= LEAST_RATIO,
-                f"{ratio['median']:.2f} times ({rounds_note(ratio)}), same run (at least {LEAST_RATIO:g})",
+                ratio["median"] >= MIN_RATIO,
+                f"{ratio['median']:.2f} times ({rounds_note(ratio)}), same run (minimum {MIN_RATIO:g})",
             )
 
 
@@ -119,15 +123,15 @@ def _failed(steps: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _fallen(report: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Check]:
-    """Compare ratios to the baseline with those of another report; both are of one run each, so machines cancel out."""
+    """Compare the ratios to the baseline with those of an earlier report. The speed of the machine cancels out."""
     for shape, facts in (report.get("shapes") or {}).items():
         before = (old.get("shapes") or {}).get(shape, {}).get("ratios", {})
         for workload, found in facts.get("ratios", {}).items():
             if BASELINE in found and BASELINE in before.get(workload, {}):
                 now, then = found[BASELINE], before[workload][BASELINE]
                 yield Check(
-                    f"{shape}, {workload}: speed against the transformers pipeline, compared with the other report",
-                    now["median"] >= LEAST_OF_OLD_RATIO * then["median"],
+                    f"{shape}, {workload}: speed against the transformers pipeline, compared with the older report",
+                    now["median"] >= MIN_SHARE_OF_OLD_RATIO * then["median"],
                     f"{now['median']:.2f} times ({rounds_note(now)}), before {then['median']:.2f} "
-                    f"({rounds_note(then)}; at least {LEAST_OF_OLD_RATIO:g} of it)",
+                    f"({rounds_note(then)}; minimum {MIN_SHARE_OF_OLD_RATIO:g} of it)",
                 )

@@ -1,4 +1,4 @@
-"""What changed since another report: ratios of each run's own peers, accuracy, sizes; times only as what they were."""
+"""Compare two reports: ratios, accuracy, sizes and times. Times depend on the machine, so no check uses them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
-    List every figure that both reports have.
+    Compare every figure that both reports have.
 
-    :param name: of the old report's file
-    :return: ``with``, and ``rows``: what, before, now, their quotient, and of ratios ``rounds``, the smaller number of
-        the two reports
+    :param name: file name of the old report
+    :return: ``with``, ``commit`` and ``started`` of the old report, ``same_machine``, and ``rows`` with ``what``,
+        ``before``, ``now``, ``quotient`` and, for ratios, ``rounds``: the smaller number of the two reports
     """
     before = {what: (value, rounds) for what, value, rounds in _figures(old)}
     rows = [
@@ -37,7 +37,7 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[s
 
 
 def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, float, int | None]]:
-    """Yield the figures worth comparing: a name, the value, and of a ratio the number of its rounds."""
+    """Yield the figures to compare: name, value, and for a ratio the number of its rounds."""
     for shape, facts in (report.get("shapes") or {}).items():
         for workload, peers in facts.get("ratios", {}).items():
             for peer, ratio in peers.items():

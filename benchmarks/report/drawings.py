@@ -1,4 +1,4 @@
-"""Which figures of a report are drawn, and how."""
+"""The plots of a report."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from benchmarks.report.names import title_of
 from nerd_export.reporting.parts import Plot
 from nerd_export.reporting.svg import Chart, Point, bars, linear_axis, logarithmic_axis, number, stacked
 
-_FAR_BELOW = 0.05  # F1 below the best: drawn at the edge, or it would press all others together
-_FEWEST_EXPECTED = 20  # entities of a label: with fewer, its F1 says little
+_SHOWN_F1_RANGE = 0.05  # below the best F1; points under it are drawn at the edge, or all others would be too close
+_MIN_EXPECTED = 20  # entities of a label; with fewer, its F1 is too uncertain
 _FINE_LABELS = 24
-_OWN = ("nerd_tag", "nerd_tag_fp32", "nerd_tag_other")
 
 
 def accuracy_against_speed(report: Mapping[str, Any], shape: str) -> Plot | None:
-    """Draw every engine by its tokens a second on short rows and its F1 on raw text."""
+    """Plot the peers by tokens per second on short rows and by F1 on raw text."""
     facts = report["shapes"][shape]
     speed = facts["speed"].get("short") or {}
     scores = (facts.get("accuracy") or {}).get("peers", {})
@@ -28,10 +27,10 @@ def accuracy_against_speed(report: Mapping[str, Any], shape: str) -> Plot | None
         return None
 
     best = max(scores[name]["f1"]["raw"] for name in names)
-    near = [scores[name]["f1"]["raw"] for name in names if best - scores[name]["f1"]["raw"] <= _FAR_BELOW]
-    y = linear_axis("F1, raw text, coarse types", min(near) - 0.002, best + 0.002, lambda v: f"{v:.3f}")
+    near = [scores[name]["f1"]["raw"] for name in names if best - scores[name]["f1"]["raw"] <= _SHOWN_F1_RANGE]
+    y = linear_axis("F1, raw text, coarse labels", min(near) - 0.002, best + 0.002, lambda v: f"{v:.3f}")
     rates = {name: speed[name]["tokens_per_s"]["median"] for name in names}
-    chart = Chart(linear_axis("tokens a second, short rows, file to file", 0, max(rates.values())), y, height=340)
+    chart = Chart(linear_axis("tokens per second, short rows, file to file", 0, max(rates.values())), y, height=340)
     ranked = sorted(names, key=lambda name: -rates[name])
     f1 = {name: scores[name]["f1"]["raw"] for name in names}
     chart.points(
@@ -45,12 +44,12 @@ def accuracy_against_speed(report: Mapping[str, Any], shape: str) -> Plot | None
         f"F1 {f1[name]:.4f}</li>"
         for name in ranked
     )
-    caption = "Accuracy against throughput: up and to the right is better; an arrow marks what lies below the frame."
-    return Plot(f'{chart.svg(f"{caption} {_spoken(rates)}")}<ol class="key">{items}</ol>', caption)
+    caption = "Accuracy and speed of the peers. Up and to the right is better. An arrow marks a point below the plot."
+    return Plot(f'{chart.svg(f"{caption} {_text_alternative(rates)}")}<ol class="key">{items}</ol>', caption)
 
 
 def f1_by_label(report: Mapping[str, Any], shape: str) -> Plot | None:
-    """Draw F1 of each label, of the int8 bundle and of PyTorch."""
+    """Plot F1 by label, of the int8 bundle and of PyTorch."""
     scores = report["shapes"][shape]["accuracy"]["peers"]
     shown = [name for name in (SUBJECT, REFERENCE) if name in scores]
     if not shown:
@@ -59,8 +58,8 @@ def f1_by_label(report: Mapping[str, Any], shape: str) -> Plot | None:
     rows = [row for key in ("f1_by_label", "f1_by_fine_label") for row in _label_rows(scores, shown, key)]
     names = " and ".join(title_of(report, shape, name) for name in shown)
     caption = (
-        f"F1 by label on raw text, {names}: coarse types, then the {_FINE_LABELS} most frequent fine ones; the number "
-        f"of entities in brackets."
+        f"F1 by label on raw text, {names}: coarse labels, then the {_FINE_LABELS} most frequent fine labels. The "
+        f"number of entities is in brackets."
     )
     keys = "".join(
         f'<span><i class="{_style(name)}"></i>{escape(title_of(report, shape, name))}</span>' for name in shown
@@ -71,9 +70,9 @@ def f1_by_label(report: Mapping[str, Any], shape: str) -> Plot | None:
 def _label_rows(
     scores: Mapping[str, Any], shown: Sequence[str], key: str
 ) -> list[tuple[str, list[tuple[float, str, str]]]]:
-    """Make the rows of one level, the most frequent labels first."""
+    """Return the bars of one level, the most frequent labels first."""
     expected = {label: found["expected"] for label, found in scores[shown[0]][key].items()}
-    frequent = sorted((n for n in expected if expected[n] >= _FEWEST_EXPECTED), key=lambda n: -expected[n])
+    frequent = sorted((n for n in expected if expected[n] >= _MIN_EXPECTED), key=lambda n: -expected[n])
 
     return [
         (
@@ -89,7 +88,7 @@ def _label_rows(
 
 
 def time_by_stage(report: Mapping[str, Any], shape: str) -> Plot | None:
-    """Draw the share of each stage, by workload."""
+    """Plot the share of each stage, by workload."""
     stages = {name: one for name, one in report["shapes"][shape]["stages"].items() if one}
     rows = [
         (workload, [(found["stages_s"][stage] / found["cpu_s"], f"stage-{stage}") for stage in STAGES])
@@ -101,7 +100,7 @@ def time_by_stage(report: Mapping[str, Any], shape: str) -> Plot | None:
 
 
 def growth_with_rows(report: Mapping[str, Any]) -> Plot | None:
-    """Draw memory against rows."""
+    """Plot memory by number of rows."""
     points = report["growth"]["rows"]
     values = [(p["rows"], p["peak_rss_bytes"] / 1e6) for p in points]
     chart = Chart(
@@ -110,12 +109,12 @@ def growth_with_rows(report: Mapping[str, Any]) -> Plot | None:
         height=220,
     )
     chart.line(values, "own", [f"{v:,.0f} MB" for _, v in values])
-    caption = "Memory against rows: flat is good."
+    caption = "Peak memory by number of rows. A flat line is good."
     return Plot(chart.svg(caption), caption)
 
 
 def growth_with_length(report: Mapping[str, Any]) -> Plot | None:
-    """Draw time against the length of one text."""
+    """Plot time by length of one text."""
     points = report["growth"]["length"]
     values = [(p["characters"], p["seconds"]) for p in points]
     chart = Chart(
@@ -124,12 +123,12 @@ def growth_with_length(report: Mapping[str, Any]) -> Plot | None:
         height=240,
     )
     chart.line(values, "own", [f"{v:.3g} s" for _, v in values])
-    caption = "Time against the length of one text: a straight line of slope one is linear growth."
+    caption = "Time by length of one text. A straight line with slope 1 is linear growth."
     return Plot(chart.svg(caption), caption)
 
 
 def growth_with_threads(report: Mapping[str, Any]) -> Plot | None:
-    """Draw throughput against threads."""
+    """Plot speed by number of threads."""
     points = report["growth"]["threads"]
     if len(points) < 2:  # noqa: PLR2004
         return None
@@ -137,21 +136,21 @@ def growth_with_threads(report: Mapping[str, Any]) -> Plot | None:
     values = [(p["threads"], p["tokens_per_s"]["median"]) for p in points]
     chart = Chart(
         linear_axis("threads", 0, values[-1][0]),
-        linear_axis("tokens a second", 0, 1.15 * max(v for _, v in values)),
+        linear_axis("tokens per second", 0, 1.15 * max(v for _, v in values)),
         height=220,
     )
     chart.line(values, "own", [number(v) for _, v in values])
-    caption = "Throughput against threads."
+    caption = "Speed by number of threads."
     return Plot(chart.svg(caption), caption)
 
 
 def _style(peer: str) -> str:
-    """Give the class of a peer's marks: ours stand out, PyTorch is what they are held against."""
-    if peer in _OWN:
+    """Return the CSS class of a peer's marks: one for nerd-tag, one for PyTorch and one for the others."""
+    if peer.startswith(SUBJECT):  # also its variants nerd_tag_fp32 and nerd_tag_other
         return "own"
     return "reference" if peer == REFERENCE else "other"
 
 
-def _spoken(rates: Mapping[str, float]) -> str:
-    """Say the figures for those who cannot see them."""
-    return "; ".join(f"{name} {rate:,.0f} tokens a second" for name, rate in rates.items())
+def _text_alternative(rates: Mapping[str, float]) -> str:
+    """Return the figures as text for screen readers."""
+    return "; ".join(f"{name} {rate:,.0f} tokens per second" for name, rate in rates.items())

@@ -1,4 +1,4 @@
-"""Sections on how nerd-tag starts and grows."""
+"""Sections about the start of nerd-tag, and about its growth with the input."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from nerd_export.reporting.parts import Section, Table
 
 
 def start_section(report: Mapping[str, Any]) -> Iterator[Section]:
-    """Show the start-up times."""
+    """Yield the section with the start times."""
     start = report.get("start")
     if start:
         rows = [
             (f"`{start['commands'][what]}`", f"{start[what]['median']:.2f} s", f"{start[what]['max']:.2f} s")
             for what in ("help_s", "first_entity_s")
         ]
-        about = "Whole processes, program and model in the disk cache."
+        about = "Time of the whole process. Program and model are in the disk cache."
         yield Section("Start", [about, Table(("", "median", "slowest"), rows)])
 
 
 def growth_section(report: Mapping[str, Any]) -> Iterator[Section]:
-    """Show the growth curves of the small bundle."""
+    """Yield the section with time, memory and speed of the small bundle by size of the input."""
     growth = report.get("growth") or {}
     blocks: list[Any] = []
     if growth.get("rows"):

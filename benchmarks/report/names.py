@@ -1,4 +1,4 @@
-"""How figures and peers are shown."""
+"""Texts for figures and peers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def rate(figures: Mapping[str, float]) -> str:
-    """Show a median with its least and greatest value."""
+    """Return a median with minimum and maximum as text."""
     digits = 0 if figures["median"] >= 100 else 1  # noqa: PLR2004
     return f"{figures['median']:,.{digits}f} ({figures['min']:,.{digits}f} to {figures['max']:,.{digits}f})"
 
 
 def title_of(report: Mapping[str, Any], shape: str, peer: str) -> str:
-    """Name a peer as readers know it."""
+    """Return the title of a peer; its name if the report has no title."""
     return str(report["shapes"][shape]["peers"].get(peer, {}).get("title", peer))

@@ -1,4 +1,4 @@
-"""Reports of earlier runs: read, and brought to the format of today."""
+"""Read reports of earlier runs, and convert them to the current format."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from benchmarks.measurements.ratios import ratios
 from benchmarks.report.checks import SUBJECT, run_checks
 
 FORMAT_VERSION = 3
-_MEDIANS_DIVIDED = 2  # the format whose ratios divided medians over all rounds
+_FORMAT_WITHOUT_PAIRS = 2  # its ratios divided medians over all rounds
 _NOTE = "The ratios were computed again, as medians of paired rounds; at first they divided medians over all rounds."
 
 
 def load_report(file: Path) -> dict[str, Any]:
     """
-    Read an older report.
+    Return a report in the current format.
 
-    :raises ValueError: when it has a format that cannot be read
+    :raises ValueError: if its format cannot be read
     """
     report: dict[str, Any] = json.loads(file.read_text("utf-8"))
     found = report.get("format_version")
-    if found == _MEDIANS_DIVIDED:
+    if found == _FORMAT_WITHOUT_PAIRS:
         return with_paired_ratios(report)
     if found != FORMAT_VERSION:
         raise ValueError(
-            f"{file.name}: format {found!r}; only formats {_MEDIANS_DIVIDED} and {FORMAT_VERSION} can be read"
+            f"{file.name}: format {found!r}; only formats {_FORMAT_WITHOUT_PAIRS} and {FORMAT_VERSION} can be read"
         )
 
     return report
@@ -36,9 +36,9 @@ def load_report(file: Path) -> dict[str, Any]:
 
 def with_paired_ratios(report: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return a report of format 2 as one of today: its ratios computed again from the rounds, and judged again.
+    Return a report of format 2 in the current format, with ratios and checks computed again from its rounds.
 
-    What it said of a still older report is left out: that one's ratios divided medians, and its rounds are not here.
+    Its comparison with an older report is removed: the rounds of the older report are not known.
     """
     shapes = {name: _shape(facts) for name, facts in report["shapes"].items()}
     result = {**report, "format_version": FORMAT_VERSION, "notes": [*report["notes"], _NOTE], "shapes": shapes}
@@ -56,9 +56,9 @@ def _shape(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _alone(found: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return the figures of the networks alone with the quotients that the report showed.
+    Return the figures of the networks alone, with quotients of medians instead of ratios.
 
-    Format 2 kept no rounds of them, so they cannot be paired: they have 0 rounds, and are shown as what they are.
+    Format 2 has no rounds of them, so they cannot be paired. The number 0 of rounds marks such a quotient.
     """
     peers = found["peers"]
     own = peers.get(SUBJECT)

@@ -1,4 +1,4 @@
-"""A report's data to its sections, in the order of reading."""
+"""The sections of a report, in the order of reading."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from benchmarks.report.shape_sections import shape_sections
 from nerd_export.conversion.gate import VIEWS
 from nerd_export.reporting.parts import Code, Section, Table
 
-_SHOWN_DIGITS = 12  # of a fingerprint
+_SHOWN_DIGITS = 12  # of a SHA-256
 
 
 def title(report: Mapping[str, Any]) -> str:
-    """Name the report."""
+    """Return the title of a report."""
     return f"nerd-onnx benchmarks, {report['form']} form"
 
 
 def sections(report: Mapping[str, Any]) -> Iterator[Section]:
-    """Yield what was measured."""
+    """Yield the sections, without the parts that were not measured."""
     yield _head(report)
     for part in (_checks, _goals, _notes, _compared):
         yield from part(report)
@@ -52,14 +52,14 @@ def _head(report: Mapping[str, Any]) -> Section:
 def _checks(report: Mapping[str, Any]) -> Iterator[Section]:
     if report.get("checks"):
         rows = [(c["name"], "passed" if c["passed"] else "**failed**", c["detail"]) for c in report["checks"]]
-        yield Section("Checks", [Table(("check", "", "measured"), rows)])
+        yield Section("Checks", [Table(("check", "result", "measured"), rows)])
 
 
 def _goals(report: Mapping[str, Any]) -> Iterator[Section]:
     found = judged(report)
     if found:
         rows = [(g["name"], g["goal"], g["measured"], "met" if g["met"] else "missed") for g in found]
-        yield Section("Goals", [Table(("on two cores", "goal", "measured", ""), rows)])
+        yield Section("Goals", [Table(("figure (on two cores)", "goal", "measured", "result"), rows)])
 
 
 def _notes(report: Mapping[str, Any]) -> Iterator[Section]:
@@ -67,7 +67,7 @@ def _notes(report: Mapping[str, Any]) -> Iterator[Section]:
     for shape, facts in report["shapes"].items():
         notes += [f"{shape}: {peer} did not run: {reason}." for peer, reason in facts["skipped_peers"].items()]
         for workload, left_out in facts["left_out"].items():
-            notes += [f"{shape}, {workload}: no figures of {peer}: {reason}." for peer, reason in left_out.items()]
+            notes += [f"{shape}, {workload}: no figures for {peer}: {reason}." for peer, reason in left_out.items()]
     if notes:
         yield Section("Notes", [tuple(dict.fromkeys(notes))])
 
@@ -75,7 +75,7 @@ def _notes(report: Mapping[str, Any]) -> Iterator[Section]:
 def _compared(report: Mapping[str, Any]) -> Iterator[Section]:
     compared = report.get("compared")
     if compared:
-        machine = "the same kind of processor" if compared["same_machine"] else "another processor"
+        machine = "the same processor model" if compared["same_machine"] else "another processor"
         about = f"`{compared['with']}`, commit {compared['commit']}, {compared['started']}, on {machine}."
         rows = [
             (
@@ -86,7 +86,9 @@ def _compared(report: Mapping[str, Any]) -> Iterator[Section]:
             )
             for row in compared["rows"]
         ]
-        yield Section("Compared with an older report", [about, Table(("", "before", "now", "quotient"), rows)])
+        yield Section(
+            "Comparison with an older report", [about, Table(("figure", "before", "now", "now / before"), rows)]
+        )
 
 
 def _bundle(report: Mapping[str, Any]) -> Iterator[Section]:
@@ -103,26 +105,29 @@ def _bundle(report: Mapping[str, Any]) -> Iterator[Section]:
             for level, name in VIEWS.items()
             if level in scores["bundle"]
         ]
-        about = f"{scores['sentences']:,} sentences of `{scores['file']}`; recorded: in the bundle, at its export."
-        yield Section(f"F1 of the small bundle: {split}", [about, Table(("", *columns), rows)])
+        about = (
+            f"{scores['sentences']:,} sentences of `{scores['file']}`. The recorded scores were stored in the bundle "
+            "at its export."
+        )
+        yield Section(f"F1 of the small bundle: {split}", [about, Table(("input and labels", *columns), rows)])
 
 
 def _neighbours(report: Mapping[str, Any]) -> Iterator[Section]:
     neighbours = report.get("neighbours")
     if neighbours:
         about = (
-            f"{neighbours['texts']:,} texts of `{neighbours['source']}`, {neighbours['entities']:,} entities: how many "
-            "texts get an entity or a score that differs in any bit from when all are tagged together."
+            f"{neighbours['texts']:,} texts of `{neighbours['source']}` with {neighbours['entities']:,} entities. A "
+            "text counts as changed if any bit of an entity or score differs from a run over all texts together."
         )
         rows = [(way, str(n)) for way, n in neighbours["changed"].items()]
-        yield Section("One text, one answer", [about, Table(("tagged", "texts changed"), rows)])
+        yield Section("Results do not depend on other texts", [about, Table(("tagged", "texts changed"), rows)])
 
 
 def _machine(report: Mapping[str, Any]) -> Iterator[Section]:
     machine = report["machine"]
     memory = f", {machine['memory_bytes'] / 2**30:.1f} GiB memory" if machine["memory_bytes"] else ""
     facts = (
-        f"{machine['cpu']} ({', '.join(machine['cpu_flags']) or 'no telling features'}), {machine['cores']} "
+        f"{machine['cpu']} ({', '.join(machine['cpu_flags']) or 'no int8 features'}), {machine['cores']} "
         f"cores{memory}, {machine['system']}; load average at the start {machine['load_average']}."
     )
     numbers = ", ".join(f"{name} {number or 'not installed'}" for name, number in report["versions"].items())
@@ -130,7 +135,7 @@ def _machine(report: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _commands(report: Mapping[str, Any]) -> Iterator[Section]:
-    """List the commands of each peer on one workload of each shape; on the others only the file names differ."""
+    """Yield the section with the command of each peer, for the first workload of each shape."""
     commands = [
         facts["command"]
         for shape in report["shapes"].values()
@@ -138,5 +143,8 @@ def _commands(report: Mapping[str, Any]) -> Iterator[Section]:
         for facts in peers.values()
     ]
     if commands:
-        about = "At the repository's root, after the run; on other workloads only files and setup differ."
+        about = (
+            "Run them at the root of the repository, after the benchmark has written its files. For other workloads "
+            "only files and setup differ."
+        )
         yield Section("Commands", [about, Code(commands)])

@@ -1,4 +1,4 @@
-"""Sections of one model shape: speed, networks alone, accuracy, stages."""
+"""The sections of one model shape: speed, networks alone, accuracy, stages and operators."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from benchmarks.report.names import rate, title_of
 from nerd_export.conversion.gate import VIEWS
 from nerd_export.reporting.parts import Plot, Section, Table
 
-_SPEED_HEAD = ("", "tokens/s", "rows/s", "nerd-tag is faster", "start", "peak memory", "entities", "runs", "setup")
+_SPEED_HEAD = ("peer", "tokens/s", "rows/s", "nerd-tag is faster", "start", "peak memory", "entities", "runs", "setup")
 _SPEED_ABOUT = (
-    "File to file; medians of interleaved rounds, minimum to maximum in brackets. Rates leave out interpreter, imports "
-    "and model load, which stand under start. Peers with a process of their own are warm: it tags all workloads. "
+    "Each run reads a file and writes a file. The figures are medians of interleaved rounds, with minimum and maximum "
+    "in brackets. The rates do not include the start (interpreter, imports and model). nerd-tag starts a new process "
+    "for each run. Every other peer runs in one process for all workloads, so it is warm. "
 )
 _FASTER_ABOUT = (
-    "How much faster nerd-tag is: median, minimum and maximum of the ratios of the rounds that both ran, one ratio per "
-    "round; bold from three rounds on."
+    '"nerd-tag is faster" shows median, minimum and maximum of one ratio per round that both ran; it is bold if there '
+    "are at least three rounds."
 )
 
 
 def shape_sections(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
-    """Yield what was measured of a shape."""
+    """Yield the sections of a shape, without the parts that were not measured."""
     facts = report["shapes"][shape]
     architecture = ", ".join(f"{key} {value}" for key, value in facts["model"]["architecture"].items())
     yield Section(f"The {shape} model", [architecture, *_overview(report, shape)])
@@ -37,7 +38,7 @@ def shape_sections(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
 
 
 def _overview(report: Mapping[str, Any], shape: str) -> Iterator[Table | Plot]:
-    """Show accuracy against throughput, and all workloads side by side."""
+    """Yield the plot of accuracy and speed, and a table with the speed on all workloads."""
     facts = report["shapes"][shape]
     plot = drawings.accuracy_against_speed(report, shape)
     if plot:
@@ -89,19 +90,19 @@ def _alone(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     peak = next(iter(found.values()))["peak"]
     paired = all("runs" in peer for one in found.values() for peer in one["peers"].values())
     about = (
-        "The networks over the batches that each takes, without reading, tokenizing, decoding and writing. The "
-        f"machine's int8 peak, measured in the same rounds on {peak['threads']} threads: "
+        "Speed of the networks on their batches, without reading, tokenizing, decoding and writing. The int8 peak of "
+        f"the machine, measured in the same rounds on {peak['threads']} threads, is "
         f"{peak['operations_per_s']['median'] / 1e9:,.0f} ({peak['operations_per_s']['min'] / 1e9:,.0f} to "
-        f"{peak['operations_per_s']['max'] / 1e9:,.0f}) billion operations a second ({peak['product']}). The share "
-        "counts all products of encoder and classifier, special tokens included, whatever their precision. "
+        f"{peak['operations_per_s']['max'] / 1e9:,.0f}) billion operations per second ({peak['product']}). The share "
+        "counts all matrix products of encoder and classifier at any precision, and includes special tokens. "
     )
     about += (
         f"It is the median over the rounds. {_FASTER_ABOUT}"
         if paired
-        else "It divides two medians, and nothing else is compared: this report did not keep the rounds."
+        else "It divides two medians, and there are no other ratios, because this report did not keep the rounds."
     )
-    columns = ("tokens/s", "of the int8 peak", *(("nerd-tag is faster",) if paired else ()))
-    head = ["", *(f"{workload}: {what}" for workload in found for what in columns)]
+    columns = ("tokens/s", "share of int8 peak", *(("nerd-tag is faster",) if paired else ()))
+    head = ["peer", *(f"{workload}: {what}" for workload in found for what in columns)]
     rows = []
     for peer in report["shapes"][shape]["peers"]:
         cells = [cell for one in found.values() for cell in _alone_cells(one, peer)[: len(columns)]]
@@ -112,7 +113,7 @@ def _alone(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
 
 
 def _alone_cells(alone: Mapping[str, Any], peer: str) -> tuple[str, str, str]:
-    """Return rate, share of the peak and ratio of one peer; empty where it did not run."""
+    """Return rate, share of the peak and ratio of one peer as text; empty if it did not run."""
     found = alone["peers"].get(peer)
     if not found:
         return "", "", ""
@@ -132,12 +133,12 @@ def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         return
 
     about = (
-        f"{scores['sentences']:,} sentences of `{scores['file']}`, {scores['entities']:,} entities. In brackets the "
-        "95% interval of the difference to PyTorch in points of F1, by a paired bootstrap over sentences. Networks "
-        "behind our tagger decide word by word, ours too, without its calibration. Labels changed: share of the "
-        "words of raw text that get another label than from PyTorch. Order: texts of the first "
-        f"{scores['shuffled_texts']:,} whose entities change when the texts are shuffled. Peers with a pipeline or a "
-        "tagger of their own decode in their own way, and pipelines tell no model letter case."
+        f"F1 on {scores['sentences']:,} sentences of `{scores['file']}` with {scores['entities']:,} entities. In "
+        "brackets: 95% interval of the difference to PyTorch in points of F1, by a paired bootstrap over sentences. "
+        "Labels changed: share of the words in raw text whose label differs from PyTorch. Changed by order: number of "
+        f"the first {scores['shuffled_texts']:,} texts whose entities change if the texts are shuffled. All networks "
+        "in this project's tagger, also nerd-tag's, decode each word by itself, without a calibration. Pipelines and "
+        "spaCy decode in their own way, and pipelines do not give the letter case of a text to a model."
     )
     levels = [level for level in VIEWS if any(level in one["f1"] for one in scores["peers"].values())]
     rows = [
@@ -149,7 +150,7 @@ def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         )
         for peer, one in scores["peers"].items()
     ]
-    table = Table(("F1", *(VIEWS[level] for level in levels), "labels changed", "order"), rows)
+    table = Table(("peer", *(VIEWS[level] for level in levels), "labels changed", "changed by order"), rows)
     failed = tuple(f"{peer}: {reason}" for peer, reason in scores["failed"].items())
     plots = [plot for plot in (drawings.f1_by_label(report, shape),) if plot]
     yield Section(f"{shape}: accuracy", [about, table, *plots, *([failed] if failed else [])], level=3)
@@ -169,8 +170,8 @@ def _stages(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         return
 
     about = (
-        "Processor time of nerd-tag by stage, in a run of its own with a clock on every stage. Other: closing the "
-        "output, starting threads."
+        "Share of the processor time of nerd-tag by stage, from a separate run with a clock around each stage. Other: "
+        "for example closing the output and starting threads."
     )
     rows = []
     for workload, found in stages.items():
@@ -179,8 +180,8 @@ def _stages(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         rows.append((workload, *shares, f"{busy:.0%}"))
 
     plot = drawings.time_by_stage(report, shape)
-    table = Table(("", *STAGES, "processors busy"), rows)
-    yield Section(f"{shape}: where the time goes", [about, *([plot] if plot else []), table], level=3)
+    table = Table(("workload", *STAGES, "processors in use"), rows)
+    yield Section(f"{shape}: processor time by stage", [about, *([plot] if plot else []), table], level=3)
 
 
 def _operators(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
@@ -189,8 +190,8 @@ def _operators(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         return
 
     about = (
-        "Time of the int8 network by operator, as onnxruntime's profiler sees it: one call at a time, warm. In "
-        "brackets the number of nodes."
+        "Share of the time of the int8 graph by operator, by the profiler of onnxruntime: one call at a time, after a "
+        "warm-up. The number of nodes is in brackets."
     )
     totals = {name: sum(kind["seconds"] for kind in one["operators"].values()) for name, one in found.items()}
     kinds = list(dict.fromkeys(kind for one in found.values() for kind in one["operators"] if kind != "others"))
@@ -198,7 +199,7 @@ def _operators(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         (kind, *(_share(one["operators"].get(kind), totals[name]) for name, one in found.items()))
         for kind in [*kinds, "others"]
     ]
-    yield Section(f"{shape}: the network by operator", [about, Table(("", *found), rows)], level=3)
+    yield Section(f"{shape}: network time by operator", [about, Table(("operator", *found), rows)], level=3)
 
 
 def _share(found: Mapping[str, Any] | None, total: float) -> str:

@@ -1,1 +1,1 @@
-"""Experiments that are run by themselves: ``python -m benchmarks.scripts.NAME``."""
+"""Separate experiments: ``python -m benchmarks.scripts.NAME``."""

@@ -1,9 +1,9 @@
 """
-What does an engine cost, and what do more processors bring? ``python -m benchmarks.scripts.scaling``.
+Measure the start and the speed of each engine by number of processors: ``python -m benchmarks.scripts.scaling``.
 
-The same files are tagged by the local run, by Ray and by Spark, held to one processor and to more. A run of one row a
-file tells what starting costs; what a whole run takes beyond that is tagging. All take turns, so that they may be
-compared; nothing else should run on the machine.
+The local run, Ray and Spark tag the same files, limited to one processor and to more. A run over one row per file
+measures the start. The additional time of a run over all rows is the time of tagging. All runs are interleaved, so that
+they can be compared. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ _CORPUS = Path("corpora") / "wikipedia_sentences.parquet"
 @dataclass(frozen=True)
 class Setting:
     """
-    Who works, on how many processors.
+    An engine and a number of processors.
 
-    :param processors: those that the process and all that it starts may use
+    :param engine: ``local``, ``ray`` or ``spark``
+    :param processors: number that the process and its child processes may use
     """
 
     engine: str
@@ -45,7 +46,7 @@ class Setting:
 
     @property
     def options(self) -> list[str]:
-        """Its options: a worker a processor; the local run has threads instead."""
+        """Options of the command: one worker per processor; for the local run, one thread per processor."""
         if self.engine == "local":
             return ["--threads", str(self.processors)]
         return ["--engine", self.engine, "--workers", str(self.processors), "--threads", "1"]
@@ -56,7 +57,8 @@ class Run:
     """
     One run.
 
-    :param seconds: from the command's start to its end
+    :param seconds: duration of the command
+    :param tokens: number of tagged tokens
     """
 
     seconds: float
@@ -64,7 +66,7 @@ class Run:
 
 
 def write_files(folder: Path, texts: Sequence[str], files: int) -> Path:
-    """Write texts as so many Parquet files of about the same number of rows."""
+    """Write texts to a number of Parquet files of about equal size, and return their folder."""
     folder.mkdir()
     for i in range(files):
         pq.write_table(pa.table({"text": texts[i::files]}), folder / f"{i:03}.parquet")
@@ -73,30 +75,32 @@ def write_files(folder: Path, texts: Sequence[str], files: int) -> Path:
 
 def timed(setting: Setting, source: Path, output: Path) -> Run:
     """
-    Tag files and take the time.
+    Tag files, and measure the time.
 
-    :raises click.ClickException: when it fails
+    :raises click.ClickException: if it fails
     """
     command = [sys.executable, "-m", "nerd_onnx.cli", *setting.options, str(source), str(output), "--json"]
     allowed = sorted(os.sched_getaffinity(0))[: setting.processors]
     begin = time.perf_counter()
-    # taskset, not a function before exec: the engines' own processes are to be held too.
-    held = ["taskset", "--cpu-list", ",".join(map(str, allowed)), *command]
-    here = {**os.environ, "RAY_ADDRESS": "local"}  # not a Ray that runs on this machine already
-    done = subprocess.run(held, capture_output=True, text=True, check=False, env=here)
+    # taskset also limits the processes that an engine starts.
+    limited = ["taskset", "--cpu-list", ",".join(map(str, allowed)), *command]
+    variables = {**os.environ, "RAY_ADDRESS": "local"}  # a new Ray, not one that already runs on this machine
+    done = subprocess.run(limited, capture_output=True, text=True, check=False, env=variables)
     seconds = time.perf_counter() - begin
-    said = done.stderr.strip().splitlines()
+    lines = done.stderr.strip().splitlines()
     if done.returncode != 0:
-        raise click.ClickException(f"{setting}: exit code {done.returncode}: {said[-1] if said else 'it said nothing'}")
+        raise click.ClickException(f"{setting}: exit code {done.returncode}: {lines[-1] if lines else 'no output'}")
 
-    return Run(seconds, json.loads(said[-1])["tokens"])
+    return Run(seconds, json.loads(lines[-1])["tokens"])
 
 
 def line(setting: Setting, starts: Sequence[Run], wholes: Sequence[Run]) -> dict[str, Any]:
     """
-    Sum the runs of a setting up: medians, and the speed of each round.
+    Return the medians of a setting, and the speed in each round.
 
-    A speed is None where a run took no longer than starting.
+    :param starts: runs over one row per file
+    :param wholes: runs over all rows
+    :return: the median speed is None if a run took no longer than the start
     """
     start_s = statistics.median(run.seconds for run in starts)
     whole_s = statistics.median(run.seconds for run in wholes)
@@ -121,7 +125,7 @@ def line(setting: Setting, starts: Sequence[Run], wholes: Sequence[Run]) -> dict
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Write the lines as Markdown, each engine's first one as what the others are compared with."""
+    """Return the lines as a Markdown table. Each line is compared with the first one of its engine."""
     rows = ["| engine | processors | start, s | tokens/s after it | times one processor |", "|---|---|---|---|---|"]
 
     for found in lines:
@@ -137,7 +141,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def _times(found: dict[str, Any], first: dict[str, Any]) -> str:
-    """Write how much faster a line is than another, by the rounds that both have."""
+    """Return the speed of a line divided by that of the first one, over the rounds that both have."""
     if "rounds" not in found:
         return "rounds not kept"  # figures of 2026-11-24 and before
 
@@ -148,11 +152,11 @@ def _times(found: dict[str, Any], first: dict[str, Any]) -> str:
 @click.command(context_settings={"show_default": True})
 @click.option("--engine", "engines", type=click.Choice(ENGINES), multiple=True, default=ENGINES)
 @click.option("--processors", type=click.IntRange(min=1), multiple=True, default=(1, 2))
-@click.option("--rows", type=click.IntRange(min=1), default=6_000, help="Rows in all files.")
+@click.option("--rows", type=click.IntRange(min=1), default=6_000, help="Total number of rows.")
 @click.option("--files", type=click.IntRange(min=1), default=8)
 @click.option("--rounds", type=click.IntRange(min=1), default=3)
 @click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default="../shared/data")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there, as JSON.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures to this JSON file.")
 def main(
     *,
     engines: Sequence[str],
@@ -163,7 +167,7 @@ def main(
     shared: Path,
     out: Path | None,
 ) -> None:
-    """Print start-up and speed of each engine on each number of processors."""
+    """Print start and speed of each engine on each number of processors."""
     settings = [Setting(engine, count) for engine in engines for count in sorted(processors)]
     texts = pq.read_table(shared / _CORPUS, columns=["text"])["text"].slice(0, rows).to_pylist()
     starts: dict[Setting, list[Run]] = {setting: [] for setting in settings}

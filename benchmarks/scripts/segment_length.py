@@ -1,8 +1,8 @@
 """
-How long should a segment be? ``python -m benchmarks.scripts.segment_length``.
+Measure F1 and speed by segment length: ``python -m benchmarks.scripts.segment_length``.
 
-Labelled sentences are joined into paragraphs, tagged as raw text with several segment lengths, and scored; the lengths
-take turns, so that their speeds may be compared.
+Labelled sentences are joined into paragraphs, tagged as raw text with several segment lengths, and scored. The runs of
+the lengths are interleaved, so that their speeds can be compared.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Some sentences as one text, with their entities by character."""
+    """Several sentences as one text, with their entities; offsets count characters."""
 
     text: str
     spans: list[Span]
 
 
 def join_sentences(sentences: Sequence[Sentence], labels: LabelSet, per_paragraph: int) -> list[Paragraph]:
-    """Join so many sentences at a time into paragraphs of plain text, with their coarse entities."""
+    """Return paragraphs of ``per_paragraph`` sentences each, with their coarse entities."""
     paragraphs = []
 
     for first in range(0, len(sentences), per_paragraph):
@@ -54,7 +54,7 @@ def join_sentences(sentences: Sequence[Sentence], labels: LabelSet, per_paragrap
 
 
 @click.command()
-@click.option("--model", type=click.Path(path_type=Path), help="Bundle.  [default: the one inside]")
+@click.option("--model", type=click.Path(path_type=Path), help="Bundle.  [default: the default model]")
 @click.option("--file", type=click.Path(path_type=Path), default=SHARED / "few_nerd" / "validation.parquet")
 @click.option("--per-paragraph", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
@@ -64,6 +64,7 @@ def main(model: Path | None, file: Path, per_paragraph: int, repeats: int) -> No
     column = TAG_COLUMNS["fine" if bundle.labels.has_fine_level else "coarse"]
     paragraphs = join_sentences(check_split(read_file(file, column), None, Findings()), bundle.labels, per_paragraph)
     texts = [paragraph.text for paragraph in paragraphs]
+
     taggers = {length: Tagger(replace(bundle, segment_tokens=length)) for length in LENGTHS}
     rates: dict[int, list[float]] = {length: [] for length in LENGTHS}
     f1: dict[int, float] = {}

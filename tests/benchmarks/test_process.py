@@ -45,7 +45,7 @@ def test_failing_process_is_named_with_its_last_words(tmp_path: Path) -> None:
         run_process([sys.executable, "-c", "import sys; print('bad luck', file=sys.stderr); sys.exit(3)"], tmp_path)
     with pytest.raises(PeerError, match="no JSON object"):
         run_process([sys.executable, "-c", "print('hello')"], tmp_path)
-    assert run_process([sys.executable, "-c", "print('hello')"], tmp_path, speaks=False).message == {}
+    assert run_process([sys.executable, "-c", "print('hello')"], tmp_path, prints_json=False).message == {}
 
 
 def test_paths_are_shown_from_the_repository() -> None:
@@ -62,9 +62,9 @@ def test_commands_are_shown_as_typed() -> None:
 
 
 def test_messages_lose_their_folders() -> None:
-    said = f"ImportError: no x ({ROOT}/benchmarks/a.py, '/opt/some-where/b.so'): see https://example.org/a/b or c/d"
+    answer = f"ImportError: no x ({ROOT}/benchmarks/a.py, '/opt/some-where/b.so'): see https://example.org/a/b or c/d"
     short = "ImportError: no x (benchmarks/a.py, 'b.so'): see https://example.org/a/b or c/d"
-    assert without_folders(said) == short
+    assert without_folders(answer) == short
 
 
 def test_machine_facts_hold_no_path() -> None:

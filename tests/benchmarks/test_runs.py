@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.inputs.workloads import KINDS, LONGEST_ROW_TOKENS, Workload, build_workload, first_rows
+from benchmarks.inputs.workloads import KINDS, MAX_ROW_TOKENS, Workload, build_workload, first_rows
 from benchmarks.measurements.accuracy import neighbour_texts, score_bundle
 from benchmarks.measurements.peak import Int8Peak
 from benchmarks.measurements.ratios import paired
@@ -53,12 +53,12 @@ def test_stand_ins_fit_and_repeat_as_they_should(name: str, tmp_path: Path, tiny
     made = built(name, tmp_path / "a", bundle, tokens=3000)
     texts = pq.read_table(made.path)["text"].to_pylist()
     lengths = np.diff(TextEncoder(bundle.tokenizer_file).encode(texts).text_tokens)
-    fewest, most = kind.characters
+    minimum, maximum = kind.characters
 
     assert made.stand_in
     assert made.rows == len(texts) == kind.copies * len(set(texts))
-    assert all(fewest <= len(text) <= most for text in texts)
-    assert kind.whole or lengths.max() <= LONGEST_ROW_TOKENS
+    assert all(minimum <= len(text) <= maximum for text in texts)
+    assert kind.whole or lengths.max() <= MAX_ROW_TOKENS
     assert made.tokens == lengths.sum() >= 3000
     assert made.characters == sum(map(len, texts))
     assert str(ROOT) not in json.dumps(made.summary())

@@ -56,14 +56,14 @@ def test_sources_survive_the_way_to_another_process(sources: Sources) -> None:
 def test_worker_tags_as_the_tagger_does(worker: Worker, tmp_path: Path, tiny_bundle: Path) -> None:
     source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
     pq.write_table(pa.table({"text": sample_texts()[:5]}), source)
-    said = worker.do("tag", source=source, target=target)
+    answer = worker.do("tag", source=source, target=target)
     tagger = Tagger.load(tiny_bundle)
     expected = [[(e.start, e.end, e.label) for e in found or ()] for found in tagger.tag(sample_texts()[:5])]
     found = pq.read_table(target)["entities"].to_pylist()
 
     assert [[(e["start"], e["end"], e["label"]) for e in row] for row in found] == expected
-    assert said["entities"] == sum(map(len, expected)) > 0
-    assert said["seconds"] > 0
+    assert answer["entities"] == sum(map(len, expected)) > 0
+    assert answer["seconds"] > 0
     assert worker.facts["size_bytes"] == (tiny_bundle / "model.onnx").stat().st_size
 
 
@@ -75,10 +75,10 @@ def test_worker_tags_given_words_and_runs_the_network_alone(worker: Worker, tmp_
     rows = pq.read_table(target)["entities"].to_pylist()
 
     assert all(e["end"] <= len(t.split()) for row, t in zip(rows, sample_texts(), strict=False) for e in row)
-    said = worker.do("replay", source=texts)
+    answer = worker.do("replay", source=texts)
 
-    assert said["positions"] > said["tokens"] > 0
-    assert said["squares"] > said["positions"]
+    assert answer["positions"] > answer["tokens"] > 0
+    assert answer["squares"] > answer["positions"]
 
 
 def test_failing_job_is_an_answer_and_the_worker_goes_on(worker: Worker, tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_another_bundle_runs_by_the_same_command(tmp_path: Path, sources: Source
 
 def test_ctranslate2_says_what_it_cannot_convert(sources: Sources, checkpoint: Callable[[str], Path]) -> None:
     other = replace(sources, checkpoint=checkpoint("mpnet"))
-    assert PEERS["ctranslate2_int8"].unfit(other) == "CTranslate2 converts no mpnet encoder"
-    assert PEERS["ctranslate2_int8"].unfit(sources) is None
+    assert PEERS["ctranslate2_int8"].reason_unavailable(other) == "CTranslate2 converts no mpnet encoder"
+    assert PEERS["ctranslate2_int8"].reason_unavailable(sources) is None
 
 
 def test_interpreters_come_from_options_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

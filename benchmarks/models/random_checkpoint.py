@@ -1,4 +1,4 @@
-"""A checkpoint with random weights: a bundle's architecture, or bert-base. Good for speed, and for nothing else."""
+"""Checkpoints with random weights, in a bundle's architecture or as bert-base. They measure only speed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.labels import OUTSIDE
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_OUTSIDE_BIAS = 20.0  # far above what random weights add
+_OUTSIDE_BIAS = 20.0  # far above any logit of random weights
 
 
-def can_have_twin(folder: Path) -> bool:
-    """Tell whether a model folder describes its architecture, and PyTorch is here to make it."""
+def can_make_checkpoint(folder: Path) -> bool:
+    """Whether a bundle describes its architecture, and PyTorch and transformers are installed."""
     return (folder / "config.json").is_file() and None not in map(find_spec, ("torch", "transformers"))
 
 
 def base_config(bundle: Bundle) -> dict[str, Any]:
-    """Describe bert-base with a bundle's vocabulary and labels."""
+    """Return the configuration of a bert-base with a bundle's vocabulary and labels."""
     vocabulary = json.loads(bundle.tokenizer_file.read_text("utf-8"))["model"]["vocab"]
     names = bundle.labels.names
     return {
@@ -33,12 +33,15 @@ def base_config(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def make_twin(bundle: Bundle, folder: Path, seed: int, config: Mapping[str, Any] | None = None) -> Path:
+def make_random_checkpoint(bundle: Bundle, folder: Path, seed: int, config: Mapping[str, Any] | None = None) -> Path:
     """
-    Write the twin. It finds almost no entities, which spares the pipeline the work of listing them.
+    Write a checkpoint with random weights.
 
-    :param folder: receives the checkpoint
-    :param config: another architecture than the bundle's, as config.json names it
+    It finds almost no entities: random tags would make the pipelines slower than any real model does.
+
+    :param bundle: gives the tokenizer, the labels and, without ``config``, the architecture
+    :param folder: folder for the checkpoint
+    :param config: another architecture, in the form of config.json
     :return: ``folder``
     """
     import torch
