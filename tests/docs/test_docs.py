@@ -1,4 +1,4 @@
-"""What stands in the documentation runs as it stands there."""
+"""The code blocks of the documentation run unchanged."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     names: dict[str, Any] = {}
     found = blocks("python.md", "python")
     assert len(found) == 7
-    said = []
+
+    printed = []
     for block in found:
         exec(compile(block, str(DOCS / "python.md"), "exec"), names)  # noqa: S102 - it is our own
-        said.append(capsys.readouterr().out)
+        printed.append(capsys.readouterr().out)
     names["tagger"].close()
-    lists, generators, datasets, polars, duckdb, pandas, arrow = said
+
+    lists, generators, datasets, polars, duckdb, pandas, arrow = printed
     assert lists == "[('person', 'Angela Merkel'), ('person', 'Barack Obama'), ('location', 'Berlin')]\n"
     assert generators.count("Entity(") == 2
     assert "'text': 'Ada Lovelace'" in datasets
@@ -42,16 +44,19 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def test_commands(tmp_path: Path) -> None:
-    """Run them in one folder, in their order."""
+    """The shell blocks of formats.md run in one folder, in their order."""
     functions = "".join(f"{name}() {{ '{sys.executable}' {how} \"$@\"; }}\n" for name, how in PROGRAMS.items())
     found = blocks("formats.md", "sh")
     assert len(found) == 3
+
     run_blocks(found, tmp_path, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, before=functions)
+
     with contextlib.chdir(tmp_path), duckdb.connect() as connection:
         answers = [
             connection.sql(one).fetchall() for (sql,) in [blocks("formats.md", "sql")] for one in statements(sql)
         ]
     assert answers[:2] == [[(0,)], [("London", 1)]]
     assert answers[2][0][0]["text"] == "Ada Lovelace"
+
     made = {path.name for path in tmp_path.iterdir()}
     assert {"long.parquet", "posts.conll", "brat", "tasks.json", "docs.jsonl", "train.spacy"} < made
