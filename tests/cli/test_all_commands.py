@@ -17,7 +17,7 @@ SCRIPTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf
 
 @pytest.fixture(params=sorted(SCRIPTS))
 def name(request: pytest.FixtureRequest) -> str:
-    """Give each command's name."""
+    """Return each command's name."""
     return str(request.param)
 
 

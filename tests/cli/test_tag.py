@@ -28,7 +28,7 @@ from tests.support.models import SAMPLE, sample_texts
 
 @pytest.fixture
 def nerd_tag(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Give a function that runs the command with the tiny model, and gives exit code, stdout and stderr."""
+    """Return a function that runs the command with the tiny model, and gives exit code, stdout and stderr."""
     run = runner("nerd-tag", main, monkeypatch, capfd)
     return lambda *arguments: run(*arguments, *(() if "--model" in arguments else ("--model", tiny_bundle)))
 

@@ -24,7 +24,7 @@ class Log(NamedTuple):
 
 
 def spark_environment() -> dict[str, str]:
-    """Give what Spark's scripts need to find the Spark of this Python, whatever else is installed."""
+    """Return what Spark's scripts need to find the Spark of this Python, whatever else is installed."""
     return {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
 
 

@@ -32,7 +32,7 @@ def table(rows: int = ROWS) -> pa.Table:
 
 
 def local_rows(rows: pa.Table, folder: Path, model: str | None = None, **options: Any) -> list[dict[str, Any]]:
-    """Give what the local run makes of rows, through files."""
+    """Return what the local run makes of rows, through files."""
     source, output = folder / "rows.parquet", folder / "tagged.parquet"
     pq.write_table(rows, source)
     tag_files(Tagger.load(model, threads=2, **options), TagJob([str(source)], str(output), overwrite=True))
@@ -52,7 +52,7 @@ def corpus(folder: Path, rows: int = 60) -> Path:
 
 
 def command(*arguments: object) -> list[str]:
-    """Give the command line of the program under test."""
+    """Return the command line of the program under test."""
     return [sys.executable, "-m", "nerd_onnx.cli", *map(str, arguments), "--json"]
 
 
@@ -62,7 +62,7 @@ def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Give the summary, or the error: the last line, after what the engine itself says."""
+    """Return the summary, or the error: the last line, after what the engine itself says."""
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout == ""
     found: dict[str, Any] = json.loads(done.stderr.strip().splitlines()[-1])

@@ -64,7 +64,7 @@ def stopped_half_done(output: Path, *arguments: object) -> subprocess.CompletedP
 
 
 def machine_of(worker: int) -> int:
-    """Give the process that stands for the machine of a worker: Spark's executor, or Ray's raylet."""
+    """Return the process that stands for the machine of a worker: Spark's executor, or Ray's raylet."""
     while not _command_line(worker).split(" ", 1)[0].endswith(("/java", "/raylet")):
         worker = int(_stat(worker)[1])
         assert worker > 1, "its engine is gone already"
@@ -152,7 +152,7 @@ def _locks(output: Path) -> list[Path]:
 
 
 def _half_done(lock: Path) -> int | None:
-    """Give the process that writes a file, once a chunk of it is in the journal and the file is not finished."""
+    """Return the process that writes a file, once a chunk of it is in the journal and the file is not finished."""
     try:
         if b'"chunk"' not in lock.with_name("journal.jsonl").read_bytes():
             return None
@@ -194,7 +194,7 @@ def _command_line(pid: int) -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """Give what the system says of a process, from its state on; of one that is gone, that."""
+    """Return what the system says of a process, from its state on; of one that is gone, that."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -23,7 +23,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(source: Path) -> dict[str, bytes]:
-    """Give what the local run writes."""
+    """Return what the local run writes."""
     output = source.parent / "local"
     assert run(source, output).returncode == 0
     return tree(output)

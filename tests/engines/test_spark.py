@@ -41,7 +41,7 @@ def spark() -> Iterator[Any]:
 
 
 def frame(spark: Any, rows: pa.Table, folder: Path, parts: int = 4) -> Any:
-    """Give rows as Spark reads them, a file a task."""
+    """Return rows as Spark reads them, a file a task."""
     folder.mkdir()
     size = -(-len(rows) // parts)
     for i in range(parts):

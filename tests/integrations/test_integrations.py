@@ -35,7 +35,7 @@ TEXTS: list[str | None] = [None, *("" for _ in range(1500)), *sample_texts(), "ð
 
 @pytest.fixture(scope="module")
 def expected(tagger: Tagger) -> list[Any]:
-    """Give the rows of the new column, tagged at once."""
+    """Return the rows of the new column, tagged at once."""
     rows: list[Any] = tagger.tag_batch(pa.RecordBatch.from_pydict({"text": TEXTS})).column("entities").to_pylist()
     assert sum(len(row or ()) for row in rows) > 300
     return rows

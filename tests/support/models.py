@@ -76,7 +76,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def sample_texts() -> list[str]:
-    """Give the real texts that ship with the program."""
+    """Return the real texts that ship with the program."""
     return [json.loads(line)["text"] for line in SAMPLE.read_text("utf-8").splitlines()]
 
 

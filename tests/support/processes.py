@@ -14,7 +14,7 @@ KILLED = -signal.SIGKILL
 
 
 def command(*arguments: object) -> list[str]:
-    """Give the command line of the program under test."""
+    """Return the command line of the program under test."""
     return [sys.executable, "-m", "nerd_onnx.cli", *map(str, arguments)]
 
 

@@ -29,7 +29,7 @@ FAILED = 77
 
 
 def texts(count: int) -> list[str]:
-    """Give short real texts: of a corpus where it is there, else of those that ship with the program."""
+    """Return short real texts: of a corpus where it is there, else of those that ship with the program."""
     path = SHARED / "corpora" / "wikipedia_sentences.parquet"
     if path.is_file():
         found: list[str] = pq.ParquetFile(path).read_row_group(0)["text"].slice(0, count).to_pylist()
@@ -105,7 +105,7 @@ def kill() -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Give all files below a folder with their bytes."""
+    """Return all files below a folder with their bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 

@@ -42,7 +42,7 @@ class S3:
         return f"http://{self.address}"
 
     def environment(self, address: str | None = None, **more: str) -> dict[str, str]:
-        """Give the environment of a process that talks to it, or to a link to it."""
+        """Return the environment of a process that talks to it, or to a link to it."""
         return {**os.environ, **KEYS, "AWS_ENDPOINT_URL": f"http://{address or self.address}", **more}
 
     def uri(self, key: str) -> str:
@@ -54,7 +54,7 @@ class S3:
         self._ask(key, "PUT", content)
 
     def get(self, key: str) -> bytes | None:
-        """Give what stands under a key; None where there is nothing."""
+        """Return what stands under a key; None where there is nothing."""
         try:
             return self._ask(key)
         except HTTPError as err:
@@ -73,7 +73,7 @@ class S3:
         return sorted(unescape(key) for key in re.findall(r"<Key>(.*?)</Key>", found))
 
     def tree(self, prefix: str) -> dict[str, bytes]:
-        """Give all objects of a folder by their names in it."""
+        """Return all objects of a folder by their names in it."""
         return {key.removeprefix(prefix): self.get(key) or b"" for key in self.keys(prefix)}
 
     def clear(self) -> None:

@@ -83,14 +83,14 @@ def invalid_utf8() -> pa.Array:
 
 
 def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
-    """Give the bytes of a Parquet file."""
+    """Return the bytes of a Parquet file."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, **options)
     return buffer.getvalue()
 
 
 def writer(folder: Path) -> Writer:
-    """Give a function that makes files in a folder."""
+    """Return a function that makes files in a folder."""
 
     def make(name: str, content: bytes | str) -> Path:
         path = folder / name
@@ -101,7 +101,7 @@ def writer(folder: Path) -> Writer:
 
 
 def corpus(tmp_path: Path, name: str) -> Iterator[Path]:
-    """Give the corpus where it is there, and else one made up in its shape."""
+    """Return the corpus where it is there, and else one made up in its shape."""
     if (CORPORA / name).is_file():
         yield CORPORA / name
     rng = np.random.default_rng(7)

@@ -36,7 +36,7 @@ TEXTS = [
 
 
 def tagged(tmp_path: Path, name: str, unit: OffsetUnit = "codepoint") -> Path:
-    """Tag the texts with the model inside."""
+    """Tag the texts with the default model."""
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(TEXTS)))
     tagger = Tagger.load(offset_unit=unit)
