@@ -15,7 +15,7 @@ def runner(
     name: str, main: Callable[[], NoReturn], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Run:
     """
-    Give a function that runs a command to its end, and gives exit code, stdout and stderr.
+    Return a function that runs a command to its end and returns exit code, stdout and stderr.
 
     :param name: of the command
     :param main: its entry point

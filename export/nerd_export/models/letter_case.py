@@ -17,7 +17,7 @@ _OF_PAIRS = 2  # token types of a model that reads pairs of texts
 
 def with_letter_case(model: Any, name: str) -> None:
     """
-    Give a model letter case as an input: its table of token types gets one row per case.
+    Add letter case to the inputs of a model: its table of token types gets one row per case.
 
     Words without capitals keep the row that all words had. The other rows are copies with noise of the size with which
     the model's weights were initialised, so that a fine-tune at its usual learning rate can separate them.
