@@ -116,6 +116,7 @@ def command(
         report = load_report(rendered) if rendered else run_suite(settings, typed_command(sys.argv[1:]), _tell)
         if old and before:
             report["compared"] = compare(report, before, old.name)
+            # The checks against the older report come on top of the others.
             report["checks"] = [asdict(found) for found in run_checks(report, before)]
         text = write_report(report, folder, name)
     except (NerdError, PeerError, OSError, ValueError) as err:
@@ -124,6 +125,7 @@ def command(
     click.echo(text)
     _tell(f"report: {name}.json, {name}.md and {name}.html in {shown(folder)}")
     failed = [found["name"] for found in report["checks"] if not found["passed"]]
+    # Only now, because the report is useful in any case.
     if check and failed:
         _tell(f"failed: {'; '.join(failed)}")
         sys.exit(1)

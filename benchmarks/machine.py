@@ -27,6 +27,7 @@ _REPORTED_FLAGS = (
 def machine_facts() -> dict[str, Any]:
     """Return processor, memory and system. ``load_average`` is that of the last minute before this call."""
     cpuinfo = _read("/proc/cpuinfo")
+    # x86 and Arm use different names for the features.
     flags = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split())
     memory_kib = _field(_read("/proc/meminfo"), "MemTotal").split()
 

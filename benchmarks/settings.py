@@ -140,6 +140,7 @@ class Settings:
         """The peers to run, in the order of the report."""
         wanted = {*(self.peers or self.amounts.peers)}
         if self.other_model:
+            # --other-model alone is enough to run the peer.
             wanted |= {name for name, peer in PEERS.items() if "other_bundle" in peer.needs}
         return tuple(name for name in PEERS if name in wanted and name not in self.without)
 

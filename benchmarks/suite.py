@@ -174,6 +174,7 @@ class _Suite:
             tokenizer_file=Bundle.load(shape.sources.bundle).tokenizer_file,
             seed=settings.seed,
         )
+        # Both shapes use the same corpora, but one note is enough.
         note = f"{kind}: the corpus {KINDS[kind].file} is missing; the rows are {workload.source}."
         if workload.stand_in and note not in notes:
             notes.append(note)
@@ -282,6 +283,7 @@ class _Suite:
         settings, work, model = self._settings, self._work, bundle.model_file.parent
         amounts = settings.amounts
         rows = settings.growth_rows or amounts.growth_rows
+        # One thread, powers of two, and all processors.
         threads = sorted({1, *(2**i for i in range(1, 8) if 2**i <= self._threads), self._threads})
         short = build_workload(
             KINDS["short"],
@@ -292,6 +294,7 @@ class _Suite:
             seed=settings.seed,
         )
 
+        # Each curve is a step of its own, so a resumed run measures only the missing ones.
         curves: dict[str, Callable[[], Any]] = {
             "rows": lambda: growth_with_rows(rows, settings.shared, work, model, self._tell),
             "length": lambda: growth_with_length(amounts.growth_characters, settings.shared, work, model, self._tell),

@@ -1,4 +1,4 @@
-"""Processes: measured without the memory of this one, named when they fail, shown without paths of this machine."""
+"""Processes: their own memory, clear errors, and no paths of this machine in reports."""
 
 from __future__ import annotations
 
