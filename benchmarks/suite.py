@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.inputs.labelled import labelled_file
 from benchmarks.inputs.workloads import KINDS, Workload, build_workload
-from benchmarks.machine import commit, machine_facts, versions
+from benchmarks.machine import commit, machine_facts
 from benchmarks.measurements.accuracy import neighbour_texts, score_bundle, score_peers
 from benchmarks.measurements.growth import growth_with_length, growth_with_rows, growth_with_threads, start_up
 from benchmarks.measurements.measure import measure
@@ -24,6 +24,7 @@ from benchmarks.paths import without_folders
 from benchmarks.peers import PEERS
 from benchmarks.processes.process import run_process
 from benchmarks.processes.team import Team, gather
+from benchmarks.processes.versions import versions
 from benchmarks.report.checks import SUBJECT, run_checks
 from benchmarks.report.saved import FORMAT_VERSION
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings

@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from benchmarks.machine import machine_facts, versions
+from benchmarks.machine import machine_facts
 from benchmarks.measurements.measure import figures, summary_of
 from benchmarks.measurements.ratios import paired, ratios
 from benchmarks.peers.peer import PeerError, PeerRun
 from benchmarks.processes.team import Member
+from benchmarks.processes.versions import versions
 from benchmarks.report.checks import run_checks
 
 LEVELS = ("words", "fine_words", "raw", "fine_raw")
