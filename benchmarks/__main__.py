@@ -24,6 +24,7 @@ from benchmarks.settings import PARTS, Settings
 from benchmarks.suite import run_suite
 from nerd_onnx.errors import NerdError
 
+_ENVIRONMENTS = sorted({peer.environment for peer in PEERS.values() if peer.environment})
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 _MANY: dict[str, Any] = {"multiple": True, "help": "Can be repeated.  [default: set by the form]"}
@@ -60,8 +61,20 @@ _MANY: dict[str, Any] = {"multiple": True, "help": "Can be repeated.  [default: 
     type=_FOLDER,
     help="PyTorch original of --base-model.  [default: random weights, which measure only speed]",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default="benchmarks/out")
-@click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default="../shared/data")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=OUT,
+    show_default="benchmarks/out",
+    help="Folder for the report.",
+)
+@click.option(
+    "--shared",
+    type=click.Path(path_type=Path),
+    default=SHARED,
+    show_default="../shared/data",
+    help="Folder with corpora and labelled sentences.",
+)
 @click.option("--shape", "shapes", type=click.Choice(SHAPES), **_MANY)
 @click.option("--workload", "workloads", type=click.Choice(list(KINDS)), **_MANY)
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help="Can be repeated.  [default: all]")
@@ -74,8 +87,8 @@ _MANY: dict[str, Any] = {"multiple": True, "help": "Can be repeated.  [default: 
     "pythons",
     metavar="NAME=PATH",
     multiple=True,
-    help="Python interpreter with a peer's packages; NAME is openvino, ctranslate2 or spacy. Environment variables: "
-    "NERD_BENCH_OPENVINO, NERD_BENCH_CTRANSLATE2, NERD_BENCH_SPACY.",
+    help=f"Python interpreter with a peer's packages; NAME is {' or '.join(_ENVIRONMENTS)}. The environment variable "
+    "NERD_BENCH_NAME, for example NERD_BENCH_SPACY, does the same.",
 )
 @click.option("--tokens", type=click.IntRange(min=1), help="Tokens of each workload.  [default: set by the form]")
 @click.option("--rounds", type=click.IntRange(min=1), help="Runs of each peer.  [default: 4; 3 in the short form]")
@@ -103,6 +116,7 @@ def command(
         report = load_report(rendered) if rendered else run_suite(settings, typed_command(sys.argv[1:]), _tell)
         if old and before:
             report["compared"] = compare(report, before, old.name)
+            # The checks against the older report come on top of the others.
             report["checks"] = [asdict(found) for found in run_checks(report, before)]
         text = write_report(report, folder, name)
     except (NerdError, PeerError, OSError, ValueError) as err:
@@ -111,6 +125,7 @@ def command(
     click.echo(text)
     _tell(f"report: {name}.json, {name}.md and {name}.html in {shown(folder)}")
     failed = [found["name"] for found in report["checks"] if not found["passed"]]
+    # Only now, because the report is useful in any case.
     if check and failed:
         _tell(f"failed: {'; '.join(failed)}")
         sys.exit(1)
@@ -118,10 +133,9 @@ def command(
 
 def _interpreters(words: Sequence[str]) -> dict[str, str]:
     """Return the interpreters of ``NAME=PATH`` options, by name."""
-    known = {peer.environment for peer in PEERS.values() if peer.environment}
     found = dict(word.partition("=")[::2] for word in words)
-    if wrong := [name for name, path in found.items() if name not in known or not path]:
-        raise click.UsageError(f"--python takes NAME=PATH with NAME one of {', '.join(sorted(known))}; not {wrong[0]}")
+    if wrong := [name for name, path in found.items() if name not in _ENVIRONMENTS or not path]:
+        raise click.UsageError(f"--python takes NAME=PATH with NAME one of {', '.join(_ENVIRONMENTS)}; not {wrong[0]}")
     return found
 
 

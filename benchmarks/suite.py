@@ -1,4 +1,4 @@
-"""What a run of the benchmarks does, from workloads to the finished report."""
+"""A run of the benchmarks, from the preparation of models and workloads to the finished report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.inputs.labelled import labelled_file
 from benchmarks.inputs.workloads import KINDS, Workload, build_workload
-from benchmarks.machine import commit, machine_facts, versions
+from benchmarks.machine import commit, machine_facts
 from benchmarks.measurements.accuracy import neighbour_texts, score_bundle, score_peers
 from benchmarks.measurements.growth import growth_with_length, growth_with_rows, growth_with_threads, start_up
 from benchmarks.measurements.measure import measure
@@ -24,6 +24,7 @@ from benchmarks.paths import without_folders
 from benchmarks.peers import PEERS
 from benchmarks.processes.process import run_process
 from benchmarks.processes.team import Team, gather
+from benchmarks.processes.versions import versions
 from benchmarks.report.checks import SUBJECT, run_checks
 from benchmarks.report.saved import FORMAT_VERSION
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
@@ -35,17 +36,17 @@ from nerd_onnx.inference.cpu import available_cpus
 _NOT_MADE_FROM_CHECKPOINT = {
     "calibration",
     "other_bundle",
-}  # fields of Sources that peers ask for and nobody has to make
+}  # needs of peers that are given
 
 
 def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> dict[str, Any]:
     """
-    Measure, compare and judge.
+    Measure everything that the settings ask for, and check the results.
 
-    :param command: how this run was called, for the report
-    :param tell: receives a line a step
+    :param command: the command of this run, for the report
+    :param tell: called with one line per step
     :return: the report as plain data
-    :raises NerdError: when the model cannot be loaded or the labelled data is faulty
+    :raises NerdError: if the model cannot be loaded, or the labelled data is invalid
     """
     report: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -79,26 +80,29 @@ class _Suite:
         self._work = settings.out / "work"
         self._work.mkdir(parents=True, exist_ok=True)
         self._threads = available_cpus()
+        self._setups: dict[str, Any] | None = None
+
         bundles = {"bundle": settings.model}
         if settings.other_model:
             bundles["other_bundle"] = settings.other_model
         about = settings.about() | {"commit": commit()}
+        # The same path can have another bundle by now.
         about |= {name: Bundle.load(folder).model_sha256 for name, folder in bundles.items()}
         self.steps = Steps(self._work / "steps", about, resume=settings.resume, tell=tell)
 
     def shape(self, name: str, notes: list[str]) -> dict[str, Any] | None:
-        """Make a shape ready and measure it; None where that failed, which is noted: the rest goes on."""
+        """Prepare and measure a shape; None if it fails. The run continues, and the error is in ``steps.failed``."""
         try:
-            return self._measured(self._made(name), notes)
-        except Exception as err:  # noqa: BLE001 - what was measured before must reach the report
+            return self._measure(self._prepare(name), notes)
+        except Exception as err:  # noqa: BLE001 - the report must keep the other results
             self.steps.failed[name] = without_folders(f"{type(err).__name__}: {err}")
             self._tell(f"{name} failed: {err}")
             return None
 
-    def _made(self, name: str) -> ModelShape:
-        """Make a shape ready."""
+    def _prepare(self, name: str) -> ModelShape:
+        """Return the shape with the model files that its peers need."""
         settings = self._settings
-        self._tell(f"{name}: making the model ready")
+        self._tell(f"{name}: preparing the model")
         calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
         needed = {field for peer in settings.peer_names for field in PEERS[peer].needs} - _NOT_MADE_FROM_CHECKPOINT
         maker = ShapeMaker(self._work, calibration, needed, settings.seed, self._threads)
@@ -106,33 +110,51 @@ class _Suite:
             return maker.small(settings.model, settings.checkpoint, settings.other_model)
         return maker.base(settings.base_model, settings.base_checkpoint, Bundle.load(settings.model))
 
-    def _measured(self, shape: ModelShape, notes: list[str]) -> dict[str, Any]:
-        """Measure everything that peers are compared in."""
-        settings, name, parts = self._settings, shape.sources.shape, self._settings.parts
+    def _measure(self, shape: ModelShape, notes: list[str]) -> dict[str, Any]:
+        """Return everything that is measured of a shape and its peers."""
+        settings, name = self._settings, shape.sources.shape
         notes += shape.notes
-        self._setups: dict[str, Any] | None = None if settings.amounts.probes_each else {}
         folder = self._work / name
         folder.mkdir(exist_ok=True)
-        result: dict[str, Any] = {"model": shape.summary(), "workloads": {}, "speed": {}, "ratios": {}, "stages": {}}
-        result["operators"] = {}
+        # Setups that were chosen on one workload are used for the others, unless each workload has its own.
+        self._setups = None if settings.amounts.probes_each else {}
+        result: dict[str, Any] = {"model": shape.summary()}
+        result |= {part: {} for part in ("workloads", "speed", "ratios", "stages", "operators")}
 
         with self._team(shape, folder) as team:
             result |= {"peers": dict(team.facts), "skipped_peers": dict(team.skipped), "left_out": {}, "alone": {}}
+
             for kind in settings.kinds(name):
                 workload = self._workload(shape, kind, folder, notes)
                 result["workloads"][kind] = workload.summary()
-                if "speed" in parts:
-                    self._speed(team, workload, name, result)
-                if "model" in parts and kind in settings.amounts.alone[name]:
-                    result["alone"][kind] = self._alone(team, workload, name, folder)
-                if "stages" in parts:
-                    result["stages"][kind] = self._stages(shape, workload)
-                if "operators" in parts and kind in settings.amounts.alone[name]:
-                    result["operators"][kind] = self._operators(shape, workload)
-            if "accuracy" in parts and not shape.random:
+                self._measure_peers(team, shape, workload, result)
+                self._measure_subject(shape, workload, result)
+
+            # Random weights find almost no entities, so they have no F1.
+            if "accuracy" in settings.parts and not shape.random:
                 result["accuracy"] = self._accuracy(team, name, folder)
 
         return result
+
+    def _measure_peers(self, team: Team, shape: ModelShape, workload: Workload, result: dict[str, Any]) -> None:
+        """Add what is measured of all peers on one workload."""
+        parts, name = self._settings.parts, shape.sources.shape
+        if "speed" in parts:
+            self._speed(team, workload, name, result)
+        if "model" in parts and self._runs_alone(shape, workload):
+            result["alone"][workload.name] = self._alone(team, workload, name)
+
+    def _measure_subject(self, shape: ModelShape, workload: Workload, result: dict[str, Any]) -> None:
+        """Add what is measured only of nerd-tag on one workload."""
+        parts = self._settings.parts
+        if "stages" in parts:
+            result["stages"][workload.name] = self._stages(shape, workload)
+        if "operators" in parts and self._runs_alone(shape, workload):
+            result["operators"][workload.name] = self._operators(shape, workload)
+
+    def _runs_alone(self, shape: ModelShape, workload: Workload) -> bool:
+        """Whether the networks also run alone on a workload."""
+        return workload.name in self._settings.amounts.alone[shape.sources.shape]
 
     @contextmanager
     def _team(self, shape: ModelShape, folder: Path) -> Iterator[Team]:
@@ -153,13 +175,14 @@ class _Suite:
             tokenizer_file=Bundle.load(shape.sources.bundle).tokenizer_file,
             seed=settings.seed,
         )
-        note = f"{kind}: the corpus {KINDS[kind].file} is not here; its rows are {workload.source}."
+        # Both shapes use the same corpora, but one note is enough.
+        note = f"{kind}: the corpus {KINDS[kind].file} is missing; the rows are {workload.source}."
         if workload.stand_in and note not in notes:
             notes.append(note)
         return workload
 
     def _speed(self, team: Team, workload: Workload, shape: str, result: dict[str, Any]) -> None:
-        """Run the peers on one workload."""
+        """Add the speed of the peers on one workload, and the ratios."""
         settings = self._settings
         done = self.steps.run(
             f"{shape}.{workload.name}.speed",
@@ -177,7 +200,7 @@ class _Suite:
             result["speed"][workload.name], result["left_out"][workload.name] = done
             result["ratios"][workload.name] = ratios(result["speed"][workload.name], SUBJECT)
 
-    def _alone(self, team: Team, workload: Workload, shape: str, folder: Path) -> Any:
+    def _alone(self, team: Team, workload: Workload, shape: str) -> Any:
         settings = self._settings
         return self.steps.run(
             f"{shape}.{workload.name}.model",
@@ -187,13 +210,13 @@ class _Suite:
                 settings.round_count,
                 subject=SUBJECT,
                 max_seconds=settings.amounts.max_seconds,
-                work=folder,
+                work=workload.path.parent,
                 tell=self._tell,
             ),
         )
 
     def _stages(self, shape: ModelShape, workload: Workload) -> Any:
-        """Clock the stages of nerd-tag in a process of its own."""
+        """Return the processor time of nerd-tag by stage, measured in a process of its own."""
         target = workload.path.with_suffix(".stages.parquet")
         command: list[str | Path] = [
             sys.executable,
@@ -209,7 +232,7 @@ class _Suite:
         )
 
     def _operators(self, shape: ModelShape, workload: Workload) -> Any:
-        """Profile the network of the bundle by operator."""
+        """Return the time of the bundle's graph by operator."""
         return self.steps.run(
             f"{shape.sources.shape}.{workload.name}.operators",
             lambda: operator_profile(Path(shape.sources.bundle), workload.path),
@@ -234,21 +257,22 @@ class _Suite:
         )
 
     def bundle(self, notes: list[str]) -> dict[str, Any]:
-        """Measure what concerns the bundle of the small shape alone."""
+        """Return what is measured only of the small bundle: neighbours, accuracy, start and growth."""
         settings, parts = self._settings, self._settings.parts
         bundle = Bundle.load(settings.model)
         result: dict[str, Any] = {}
+
         if "neighbours" in parts:
             texts, source = neighbour_texts(settings.shared, bundle.labels, NEIGHBOUR_TEXTS)
             result["neighbours"] = self.steps.run(
                 "neighbours", lambda: {"source": source, **neighbour_check(bundle, texts, settings.seed)}
             )
+
         if "accuracy" in parts:
             result["accuracy"] = self.steps.run("accuracy", lambda: score_bundle(bundle, settings.shared, self._tell))
             if not result["accuracy"]:
-                notes.append(
-                    "Accuracy was not measured: the labelled sentences (../shared/data/few_nerd) are not here."
-                )
+                notes.append("Accuracy was not measured: the labelled sentences (../shared/data/few_nerd) are missing.")
+
         if "start" in parts:
             folder = bundle.model_file.parent
             result["start"] = self.steps.run("start", lambda: start_up(self._work, folder))
@@ -260,6 +284,7 @@ class _Suite:
         settings, work, model = self._settings, self._work, bundle.model_file.parent
         amounts = settings.amounts
         rows = settings.growth_rows or amounts.growth_rows
+        # One thread, powers of two, and all processors.
         threads = sorted({1, *(2**i for i in range(1, 8) if 2**i <= self._threads), self._threads})
         short = build_workload(
             KINDS["short"],
@@ -269,6 +294,8 @@ class _Suite:
             tokenizer_file=bundle.tokenizer_file,
             seed=settings.seed,
         )
+
+        # Each curve is a step of its own, so a resumed run measures only the missing ones.
         curves: dict[str, Callable[[], Any]] = {
             "rows": lambda: growth_with_rows(rows, settings.shared, work, model, self._tell),
             "length": lambda: growth_with_length(amounts.growth_characters, settings.shared, work, model, self._tell),

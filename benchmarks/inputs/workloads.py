@@ -87,12 +87,15 @@ def build_workload(kind: Kind, tokens: int, *, shared: Path, folder: Path, token
     :param folder: folder for the file
     :param tokenizer_file: tokenizer that counts the tokens
     """
+    # The name in the seed gives every workload its own sample.
     rng = random.Random(f"{seed} {kind.name}")  # noqa: S311  # a sample, not a secret
     corpus = shared / "corpora" / kind.file
     candidates = _documents(corpus) if corpus.is_file() and kind.whole else _candidates(corpus, kind, rng)
+    # Rounded up, because the copies multiply the tokens.
     texts, lengths = _take(candidates, -(-tokens // kind.copies), kind, TextEncoder(tokenizer_file))
     texts, lengths = texts * kind.copies, lengths * kind.copies
     order = list(range(len(texts)))
+    # Spreads the copies of a text over the file.
     rng.shuffle(order)
     path = folder / f"{kind.name}.parquet"
     column = pa.array([texts[i] for i in order], pa.string())

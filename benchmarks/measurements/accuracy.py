@@ -136,7 +136,10 @@ class _Scored:
         self._labelled = labelled
         raw = {level: read_answers(files["raw"], level) for level in labelled.words}
         self.raw: dict[str, Rows] = {
-            level: rows for level, rows in raw.items() if level == "coarse" or _has_label_of(labelled, level, rows)
+            # A peer without fine labels, such as spaCy, gets no fine scores.
+            level: rows
+            for level, rows in raw.items()
+            if level == "coarse" or _has_label_of(labelled, level, rows)
         }
         self.shuffled = read_answers(files["shuffled"], self.finest)
         self.counts: dict[str, Ints] = {

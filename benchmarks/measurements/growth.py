@@ -54,6 +54,7 @@ def growth_with_threads(
 ) -> list[dict[str, Any]]:
     """Tag a workload with increasing numbers of threads, in interleaved rounds."""
     runs: dict[int, list[dict[str, Any]]] = {count: [] for count in threads}
+    # Interleaved, so that a slow phase of the machine affects all thread counts.
     for _ in range(rounds):
         for count, done in runs.items():
             done.append(_run(workload.path, model, "--threads", str(count)))

@@ -46,6 +46,7 @@ def measure(
     :return: by peer its command, setup and figures; and by peer without figures the reason
     """
     probe = first_rows(workload, probe_tokens, workload.path.with_suffix(".probe.parquet"))
+    # The probe is this share of the workload, which gives the time of a full run.
     share = pq.read_metadata(probe).num_rows / workload.rows
     facts: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
@@ -121,6 +122,7 @@ def _with_setup(member: Member, probe: Path, setups: dict[str, Any]) -> tuple[di
     """
     target = probe.with_suffix(f".{member.name}.parquet")
     if member.worker is None:
+        # A command has no setups. This run fills the disk cache.
         run_process(member.command(probe, target), probe.parent)
         return {"setup": {}, "tried": []}, 0.0
 
@@ -155,6 +157,7 @@ def one_run(member: Member, workload: Workload, number: int) -> PeerRun:
     target = output_of(workload, member.name)
     if member.worker is None:
         done = run_process(member.command(workload.path, target), workload.path.parent)
+        # The command reports the time of tagging. The rest of the process is its start.
         seconds = float(done.message["seconds"])
         run = PeerRun(
             number, seconds, done.wall_s - seconds, done.cpu_s, done.peak_rss_bytes, int(done.message["entities"])

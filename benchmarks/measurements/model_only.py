@@ -52,6 +52,7 @@ def measure_networks(
     with contextlib.ExitStack() as stack:
         workers = _started(members, workload, work, stack, failed)
         for number in range(rounds):
+            # In every round, so that the share of the peak compares the same phase of the machine.
             peaks[number] = peak.operations_per_s(_PEAK_S)
             for name, worker in workers.items():
                 if name in failed or has_run_enough([one["seconds"] for one in runs[name]], max_seconds):

@@ -46,6 +46,7 @@ def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
     warm_from = runs[len(batches)]["ts"]  # the first run over all batches is the warm-up
 
     for event in events:
+        # A node has several events; this one is its computation.
         if event.get("cat") == "Node" and event["ts"] >= warm_from and event["name"].endswith("_kernel_time"):
             kind = event["args"]["op_name"]
             seconds[kind] += event["dur"] / 1e6
@@ -69,6 +70,7 @@ def _profiled(bundle: Bundle, batches: Sequence[EncodedBatch], scratch: Path) ->
     options.enable_profiling = True
     options.profile_file_prefix = str(scratch / "profile")
     session = onnxruntime.InferenceSession(str(bundle.model_file), options, providers=["CPUExecutionProvider"])
+    # Not every graph has token type ids.
     names = {node.name for node in session.get_inputs()}
     for _ in range(1 + _RUNS):
         for batch in batches:

@@ -53,6 +53,7 @@ class StageClock:
     def run(self, stage: str, action: Callable[[], Any]) -> Any:
         """Run an action as part of a stage, and return its result."""
         outer = getattr(self._local, "inner_s", 0.0)
+        # Time of the stages inside this one, which does not count for it.
         self._local.inner_s = 0.0
         begin = time.thread_time()
 
@@ -107,6 +108,7 @@ class _Clocked:
 @click.option("--model", type=click.Path(path_type=Path), help="Bundle.  [default: the default model]")
 def main(source: Path, target: Path, model: Path | None) -> None:
     """Tag SOURCE twice to TARGET, and print the processor seconds of each stage of the second run as JSON."""
+    # The clock of a stage does not see threads that the tokenizer starts.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.job import TagJob

@@ -158,6 +158,7 @@ class ShapeMaker:
                     )
                 if "plain_bundle" in self.needed:
                     plain = exported_bundle(checkpoint, self._models, "none", like=Bundle.load(bundle))
+            # Peers that use the checkpoint itself can still run.
             except NerdError as err:
                 notes.append(
                     f"{name}: the checkpoint could not be exported, so peers that need the export did not run: {err}"

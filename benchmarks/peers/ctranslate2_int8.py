@@ -55,6 +55,7 @@ class CTranslate2(Peer):
             str(folder / "converted"),
             device="cpu",
             compute_type="int8_float32",
+            # One call per thread.
             inter_threads=sources.threads,
             intra_threads=1,
         )

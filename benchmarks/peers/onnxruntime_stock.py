@@ -63,6 +63,7 @@ class StockStatic(StockDynamic):
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            # Products of two activations stay fp32.
             extra_options={"MatMulConstBOnly": True},
         )
         plain.unlink()

@@ -50,6 +50,7 @@ class OpenVino(Peer):
         compiled: dict[tuple[Any, ...], _Network] = {}
 
         def make(setup: Setup) -> _Network:
+            # Compiling is slow, and the tokens per batch do not affect it.
             key = (setup["calls"], setup["precision"])
             if key not in compiled:
                 hints = {
@@ -67,6 +68,7 @@ class OpenVino(Peer):
             for precision in ("bf16", "f32")
             for budget in (256, 512, 1024)
         ]
+        # All threads in one call.
         setups.append({"calls": 1, "precision": "bf16", "batch_tokens": 1024})
         return NetworkEngine(sources.bundle, make, setups, size_of(folder / "model.xml", folder / "model.bin"))
 
@@ -83,6 +85,7 @@ class _Network:
         """Return the logits of a batch. *Shape:* (texts, tokens, tags)."""
         import numpy as np
 
+        # Two threads must not use the same request at the same time.
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()

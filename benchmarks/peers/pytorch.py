@@ -41,6 +41,7 @@ class PyTorch(Peer):
             for calls in sorted({1, sources.threads})
             for budget in (512, 2048)
         ]
+        # The files have fp32 weights, which need twice the space of bf16.
         size = size_of(*checkpoint.glob("*.safetensors"))
         return NetworkEngine(sources.bundle, make, setups, size // (2 if self.dtype == "bfloat16" else 1))
 

@@ -20,6 +20,7 @@ def main() -> int:
     process = os.posix_spawnp(command[0], command, os.environ)
     _, status, usage = os.wait4(process, 0)
     wall_s = time.perf_counter() - begin
+    # ru_maxrss is in bytes on macOS, and in KiB on Linux.
     unit = 1 if sys.platform == "darwin" else 1024
     facts = {
         "wall_s": wall_s,

@@ -43,6 +43,7 @@ def run_process(command: Sequence[str | Path], scratch: Path, *, prints_json: bo
     measured = scratch.absolute() / "launch.json"
     measured.unlink(missing_ok=True)
     done = subprocess.run(
+        # -I -S: the launcher must stay small, because its memory counts.
         [sys.executable, "-I", "-S", str(_LAUNCHER), str(measured), *map(_absolute, command)],
         cwd=ROOT,
         env=environment(),

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--tag", nargs=2, type=Path, metavar=("INPUT", "OUTPUT"))
     parser.add_argument("--setup", type=json.loads, help="setup as JSON  [default: the first setup of the peer]")
     options = parser.parse_args()
+    # Standard output is for answers only.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # output of libraries must not mix with the answers
     peer, sources = PEERS[options.peer], Sources.from_plain(json.loads(options.sources.read_text("utf-8")))
@@ -65,6 +66,7 @@ def prepare(peer: Peer, sources: Sources) -> dict[str, Any]:
         return {"seconds": 0.0}
 
     begin = time.perf_counter()
+    # An interruption must not leave a folder that looks complete.
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -110,6 +112,7 @@ def measured(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _cpu_s() -> float:
+    # User and system time of this process and of its finished child processes.
     return sum(os.times()[:4])
 
 

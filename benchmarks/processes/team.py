@@ -47,6 +47,7 @@ class Member:
         own = self.peer.command(self.sources, source, target)
         if own is not None:
             return own
+        # A report must not have a path of this machine, so the variable stands for the interpreter.
         python = f"$NERD_BENCH_{self.peer.environment.upper()}" if self.peer.environment else "python"
         words: list[str | Path] = [python, "-m", "benchmarks.processes.serve", self.name, self.sources_file]
         setup = json.dumps(dict(self.worker.setup)) if self.worker else "{}"

@@ -49,7 +49,7 @@ class Worker:
         try:
             self.facts = self._read()
         except BaseException:
-            self.close()
+            self.close()  # the caller has no object with which it could stop the process
             raise
 
         self.start_s = time.perf_counter() - begin
@@ -85,6 +85,7 @@ class Worker:
     def close(self) -> None:
         """Stop the process."""
         with contextlib.suppress(OSError):
+            # The process ends when its input ends.
             self._input().close()
 
         try:
@@ -102,6 +103,7 @@ class Worker:
     def _read(self) -> dict[str, Any]:
         """Return one answer."""
         stdout = self._process.stdout
+        # A read alone would wait forever for a peer that hangs.
         if stdout is None or not select.select([stdout], [], [], _MAX_JOB_SECONDS)[0]:
             self._process.kill()
             raise PeerError(f"{self.name} did not answer within {_MAX_JOB_SECONDS:g} s")

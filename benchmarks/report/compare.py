@@ -21,6 +21,7 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[s
             "before": before[what][0],
             "now": now,
             "quotient": now / before[what][0] if before[what][0] else None,
+            # The report with fewer rounds limits how far the comparison can be trusted.
             "rounds": None if rounds is None else min(rounds, before[what][1] or 0),
         }
         for what, now, rounds in _figures(new)

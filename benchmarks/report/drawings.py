@@ -27,10 +27,12 @@ def accuracy_against_speed(report: Mapping[str, Any], shape: str) -> Plot | None
         return None
 
     best = max(scores[name]["f1"]["raw"] for name in names)
+    # The axis covers only the points near the best one.
     near = [scores[name]["f1"]["raw"] for name in names if best - scores[name]["f1"]["raw"] <= _SHOWN_F1_RANGE]
     y = linear_axis("F1, raw text, coarse labels", min(near) - 0.002, best + 0.002, lambda v: f"{v:.3f}")
     rates = {name: speed[name]["tokens_per_s"]["median"] for name in names}
     chart = Chart(linear_axis("tokens per second, short rows, file to file", 0, max(rates.values())), y, height=340)
+    # The numbers in the plot refer to this order.
     ranked = sorted(names, key=lambda name: -rates[name])
     f1 = {name: scores[name]["f1"]["raw"] for name in names}
     chart.points(

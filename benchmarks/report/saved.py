@@ -42,6 +42,7 @@ def with_paired_ratios(report: Mapping[str, Any]) -> dict[str, Any]:
     """
     shapes = {name: _shape(facts) for name, facts in report["shapes"].items()}
     result = {**report, "format_version": FORMAT_VERSION, "notes": [*report["notes"], _NOTE], "shapes": shapes}
+    # Its ratios divided medians.
     result.pop("compared", None)
     return {**result, "checks": [asdict(check) for check in run_checks(result)]}
 

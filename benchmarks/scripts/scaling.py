@@ -105,6 +105,7 @@ def line(setting: Setting, starts: Sequence[Run], wholes: Sequence[Run]) -> dict
     start_s = statistics.median(run.seconds for run in starts)
     whole_s = statistics.median(run.seconds for run in wholes)
     tokens = wholes[0].tokens - starts[0].tokens
+    # Without a difference to the start there is no speed.
     by_number = [
         {"round": number, "tokens_per_s": round(tokens / (run.seconds - start_s))}
         for number, run in enumerate(wholes)

@@ -69,6 +69,7 @@ def main(model: Path | None, file: Path, per_paragraph: int, repeats: int) -> No
     rates: dict[int, list[float]] = {length: [] for length in LENGTHS}
     f1: dict[int, float] = {}
 
+    # Interleaved, so that a slow phase of the machine affects all lengths.
     for _ in range(repeats):
         for length, tagger in taggers.items():
             begin = time.perf_counter()

@@ -16,6 +16,3 @@ def workload(tmp_path: Path) -> Workload:
     path = tmp_path / "short.parquet"
     pq.write_table(pa.table({"text": ["a", "b"]}), path)
     return Workload("short", path, rows=2, characters=2, tokens=2, source="here", stand_in=True)
-
-
-# --- measuring -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Planted figures and a peer that only remembers, for the tests of the benchmarks."""
+"""Invented figures, and the worker of a peer that records its jobs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from benchmarks.machine import machine_facts, versions
+from benchmarks.machine import machine_facts
 from benchmarks.measurements.measure import figures, summary_of
 from benchmarks.measurements.ratios import paired, ratios
 from benchmarks.peers.peer import PeerError, PeerRun
 from benchmarks.processes.team import Member
+from benchmarks.processes.versions import versions
 from benchmarks.report.checks import run_checks
 
 LEVELS = ("words", "fine_words", "raw", "fine_raw")
@@ -56,7 +57,7 @@ def peer_scores(f1: float, low: float | None = None) -> dict[str, Any]:
 
 
 def planted_shape() -> dict[str, Any]:
-    """Return figures of a shape: the pipeline shares three rounds with nerd-tag, PyTorch shares two."""
+    """Return figures of a shape. The pipeline shares three rounds with nerd-tag, and PyTorch two."""
     speed = {
         "nerd_tag": {
             "command": "python -m nerd_onnx.cli",
@@ -160,7 +161,7 @@ def full_report() -> dict[str, Any]:
 
 
 class FakeWorker:
-    """A worker that remembers its jobs, copies what it should tag, and takes the seconds that it was told."""
+    """A worker that records its jobs, copies its input, and reports the given seconds for each setup."""
 
     def __init__(self, seconds: dict[int, float], *, start_s: float = 0.5) -> None:
         self.facts = {"setups": [{"size": size} for size in seconds]}
@@ -170,7 +171,7 @@ class FakeWorker:
         self.broken = False
 
     def configure(self, setup: dict[str, Any]) -> None:
-        """Remember the setup."""
+        """Store the setup."""
         self.setup = setup
 
     def do(self, job: str, *, source: Path, target: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What peers answer on labelled text, counted; and how sure a difference is."""
+"""Labelled sentences as input files, and the counts and scores of the peers' entities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interleaved rounds and the figures drawn from them, on planted times."""
+"""Interleaved rounds and their figures, with invented times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The profile by operator counts what the graph holds."""
+"""The profile by operator counts the nodes of the graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_integer_products_are_counted_and_timed(tmp_path: Path) -> None:
     layers = Description.read(DEFAULT_FOLDER).quantization["layers"]
 
     assert operators["MatMulIntegerToFloat"]["nodes"] == layers
-    assert next(iter(operators)) == "MatMulIntegerToFloat"  # what the network is there for takes the most time
+    assert next(iter(operators)) == "MatMulIntegerToFloat"  # matrix products take the most time
     assert all(found["seconds"] > 0 for found in operators.values())
-    assert profile["tokens"] > 3 * Tagger.load().tag_arrays(texts).tokens  # three runs, special tokens too
+    assert profile["tokens"] > 3 * Tagger.load().tag_arrays(texts).tokens  # three runs, with special tokens
     assert not list(Path.cwd().glob("profile*.json"))

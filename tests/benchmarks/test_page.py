@@ -1,4 +1,4 @@
-"""The page in a real browser: no word on the console, every plot to be seen, nothing wider than a phone."""
+"""The page in a browser: no message on the console, every plot visible, and no wider than a phone."""
 
 from __future__ import annotations
 

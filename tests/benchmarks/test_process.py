@@ -1,4 +1,4 @@
-"""Processes: measured without the memory of this one, named when they fail, shown without paths of this machine."""
+"""Processes: their own memory, clear errors, and no paths of this machine in reports."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import typed_command
-from benchmarks.machine import machine_facts, versions
+from benchmarks.machine import machine_facts
 from benchmarks.paths import ROOT, shown, shown_command, without_folders
 from benchmarks.peers.peer import PeerError
 from benchmarks.processes.process import last_json_object, run_process
+from benchmarks.processes.versions import versions
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Ratios are medians of paired rounds, whatever else the two sides ran."""
+"""Ratios are medians of paired rounds and do not depend on other rounds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_medians_of_each_side_are_not_divided() -> None:
     own, peer = {0: 1.0, 1: 2.0, 2: 3.0}, {0: 6.0, 1: 2.0, 2: 3.0}
     found = paired(peer, own)
     assert found is not None
-    assert found["median"] == 1.0  # medians divided would be 3 / 2
+    assert found["median"] == 1.0  # the quotient of the medians would be 3 / 2
 
 
 def test_without_a_shared_round_there_is_no_ratio() -> None:

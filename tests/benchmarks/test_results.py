@@ -1,4 +1,4 @@
-"""The reports that are kept: each says what its own data says, and no ratio in them is stale."""
+"""The committed reports: each is the rendering of its data, and each ratio agrees with its rounds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITH_RATIOS = {
 PAGES = [path for path in sorted(RESULTS.glob("*.md")) if path in WITH_RATIOS or path.with_suffix(".json") not in DATA]
 NUMBER = r"(\d+\.\d\d)"
 IN_TABLE = re.compile(rf"(\*\*)?{NUMBER}x(?:\*\*)? \({NUMBER} to {NUMBER}, (\d+) rounds?(; fewer than 3 rounds)?\)")
-ANY_RANGE = re.compile(r"\dx(?:\*\*)? \([\d.]+ to ")  # also of a ratio without its rounds
+ANY_RANGE = re.compile(r"\dx(?:\*\*)? \([\d.]+ to ")  # also matches a ratio without its rounds
 ELSEWHERE = re.compile(rf"{NUMBER}(?:x| times) \((\d+) rounds?")
 
 
@@ -82,7 +82,7 @@ def test_the_table_of_scaling_is_what_its_data_gives(path: Path) -> None:
 
 
 def bounds(lines: list[dict[str, Any]], engine: str) -> tuple[float, float]:
-    """Return the smallest and largest median of paired ratios, of all ways to pair three rounds."""
+    """Return minimum and maximum of the median of paired ratios, over all ways to pair three rounds."""
     one, two = (
         [line[f"{name}tokens_per_s"] for name in ("lowest_", "", "highest_")]
         for line in lines
@@ -93,7 +93,7 @@ def bounds(lines: list[dict[str, Any]], engine: str) -> tuple[float, float]:
 
 
 def test_the_bounds_that_scaling_quotes_hold() -> None:
-    """The rounds of 2026-11-24 were not kept: their three speeds are known, but not which belong together."""
+    """Of the rounds of 2026-11-24 only three speeds per line are known, not which of them belong to one round."""
     data = DATA[RESULTS / "2026-11-24-scaling-2-cores.json"]
     assert data["rounds"] == 3
     text = " ".join((ROOT / "docs" / "scaling.md").read_text("utf-8").split())

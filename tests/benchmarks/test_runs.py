@@ -1,4 +1,4 @@
-"""Workloads, neighbours, accuracy and a whole small run, on the tiny bundle."""
+"""Workloads, neighbours, accuracy and small complete runs, with the tiny bundle."""
 
 from __future__ import annotations
 
@@ -100,17 +100,17 @@ def test_first_rows_have_about_the_tokens_asked_for(tmp_path: Path, tiny_bundle:
     assert pq.read_metadata(first_rows(made, 0, tmp_path / "part.parquet")).num_rows == 1
 
 
-# --- what is measured of the model -----------------------------------------------------------------------------------
+# --- figures of the bundle -------------------------------------------------------------------------------------------
 
 
 class BatchScaled:
-    """A network like stock dynamic int8: what it says of a text depends on the batch that the text stands in."""
+    """A network like ONNX Runtime's dynamic int8: the result of a text depends on the other texts of its batch."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def logits(self, batch: EncodedBatch) -> Floats:
-        """Round to steps of one scale for the whole batch."""
+        """Round to one scale for the whole batch."""
         logits = self._session.logits(batch)
         step = np.abs(logits).max() / 127
         rounded: Floats = (np.round(logits / step) * step).astype(np.float32)
@@ -183,11 +183,11 @@ def test_the_peak_is_a_rate_that_this_machine_can_have() -> None:
     assert 1e8 < Int8Peak(1).operations_per_s(0.1) < 1e15
 
 
-# --- whole runs ------------------------------------------------------------------------------------------------------
+# --- complete runs ---------------------------------------------------------------------------------------------------
 
 
 def run_suite(folder: Path, bundle: Path, *options: str) -> tuple[dict[str, Any], str]:
-    """Run the suite as one does, and check that it names no path of this machine."""
+    """Run the suite from the command line, and check that the report has no path of this machine."""
     done = subprocess.run(
         [
             sys.executable, "-m", "benchmarks", "--short", "--tokens", "60", "--rounds", "1", "--workload", "short",
@@ -229,7 +229,7 @@ def test_suite_runs_without_shared_data(tmp_path: Path, tiny_bundle: Path) -> No
     assert not any(report["neighbours"]["changed"].values())
     assert report["accuracy"] == {}
 
-    for word in ("speed alone", "stand-ins", "Accuracy was not measured"):
+    for word in ("measure only speed", "stand-ins", "Accuracy was not measured"):
         assert any(word in note for note in report["notes"])
 
     assert text.startswith("# nerd-onnx benchmarks, short form")
@@ -244,7 +244,7 @@ def test_suite_measures_another_bundle_in_the_same_rounds(tmp_path: Path, tiny_b
     speed, alone = small["speed"]["short"], small["alone"]["short"]
 
     assert set(speed) == set(alone["peers"]) == {"nerd_tag", "nerd_tag_other"}
-    assert small["model"]["random_weights"] is False  # no peer needs PyTorch weights: no twin was made
+    assert small["model"]["random_weights"] is False  # no peer needs PyTorch weights, so none were made
     assert small["model"]["other"]["bundle"] == shown(other)
     assert f"--model {shown(other)}" in speed["nerd_tag_other"]["command"]
     assert speed["nerd_tag_other"]["entities"] == speed["nerd_tag"]["entities"]

@@ -1,4 +1,4 @@
-"""Speeds of engines on one processor and on more, compared round by round."""
+"""Speeds of engines on one and on more processors, compared by round."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ START = [Run(1.0, 0)] * 3
 
 
 def lines_of(one: list[float], two: list[float]) -> list[dict[str, object]]:
-    """Return the lines of one engine, of whole runs that took so many seconds."""
+    """Return the lines of one engine on one and on two processors, from the seconds of its runs."""
     return [
         line(Setting("local", processors), START[: len(seconds)], [Run(taken, 1200) for taken in seconds])
         for processors, seconds in ((1, one), (2, two))

@@ -1,4 +1,4 @@
-"""Results kept on disk, and the clock of the stages."""
+"""Stored results of steps, and the clock of the stages."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_time_inside_another_stage_is_that_stages_own() -> None:
     assert clock.seconds["decode"] == pytest.approx(0.04, abs=0.015)
     assert clock.seconds["model"] == pytest.approx(0.05, abs=0.015)
     assert clock.seconds["read"] == pytest.approx(0.03, abs=0.015)
-    assert clock.seconds["write"] < 0.02  # waiting is nobody's time
+    assert clock.seconds["write"] < 0.02  # sleeping uses no processor time
 
 
 def test_stages_of_a_real_run_add_up(tmp_path: Path, tiny_bundle: Path) -> None:

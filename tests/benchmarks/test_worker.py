@@ -1,4 +1,4 @@
-"""Peers in processes of their own: real ones on the tiny bundle, missing ones, failing ones."""
+"""Peers in their own processes: with the tiny bundle, with missing packages, and with errors."""
 
 from __future__ import annotations
 
@@ -193,4 +193,6 @@ def test_every_peer_that_this_environment_can_run_tags(
         assert tagged["text"].to_pylist() == sample_texts()[:9]
         labels = {e.get("fine_label") or e["label"] for row in tagged["entities"].to_pylist() for e in row}
         assert labels
-        assert labels <= set(FINE_LABELS)  # whole names: the pipeline would make ``actor`` of ``person-actor``
+        assert labels <= set(
+            FINE_LABELS
+        )  # complete names: the pipeline alone would shorten ``person-actor`` to ``actor``
