@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import pickle
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +12,7 @@ import pytest
 
 from nerd_onnx.errors import BusyError, InputError, InterruptedRunError, NerdError, UnreadableFileError
 from nerd_onnx.formats.jsonl.lines import RowError
+from tests.support.scripts import docs_script
 
 ROOT = Path(__file__).resolve().parent.parent
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -23,13 +22,7 @@ _MEMBERS_OF_THE_JSON = {"status", "error", "reason", "message"}
 @pytest.fixture(scope="module")
 def make_errors() -> ModuleType:
     """Load the script that finds the raise sites and writes the page."""
-    spec = importlib.util.spec_from_file_location("make_errors", ROOT / "docs" / "make_errors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("make_errors")
 
 
 def test_every_raise_site_has_a_reason(make_errors: ModuleType) -> None:

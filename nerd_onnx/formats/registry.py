@@ -11,6 +11,7 @@ from nerd_onnx.formats.text import TEXT
 FORMATS: tuple[FileFormat, ...] = (PARQUET, JSONL, TEXT)
 # Of standard input whose first bytes no format recognizes: it may begin with white space, or be empty.
 STREAM_FORMAT = JSONL
+TERMINAL_FORMAT = TEXT  # of standard output that is a terminal
 COMPRESSIONS = (".gz", ".zst")
 
 

@@ -11,7 +11,7 @@ from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.base import GROUP_BYTES, Format, Sink, Source, WriteOptions
 from nerd_onnx.formats.layouts import Layout, LayoutName
 from nerd_onnx.formats.readers import format_of_name
-from nerd_onnx.formats.registry import format_named, writable_formats
+from nerd_onnx.formats.registry import TERMINAL_FORMAT, format_named, writable_formats
 from nerd_onnx.storage.location import STANDARD_STREAM, bare
 from nerd_onnx.storage.output_place import check_output, is_terminal, output_name
 
@@ -50,7 +50,7 @@ def output_format(
 
 def terminal_format(path: str, layout: LayoutName) -> Format | None:
     """Return ``text`` for a terminal, unless the layout is one that it cannot show; None for other outputs."""
-    return "text" if layout == "nested" and is_terminal(path) else None
+    return TERMINAL_FORMAT.name if layout == "nested" and is_terminal(path) else None
 
 
 def open_sink(

@@ -140,8 +140,8 @@ def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name
     :raises ModelError: when the shape is not (batch, tokens, labels)
     :raises NotFiniteError: when a logit is not a finite number
     """
-    wanted = (*batch.ids.shape, logits.shape[-1] if labels is None and logits.ndim else labels)
-    if logits.shape != wanted or 0 in logits.shape[-1:]:
+    scores = labels or (logits.shape[-1] if logits.ndim else 0)
+    if logits.shape != (*batch.ids.shape, scores) or scores == 0:
         raise ModelError(
             f"{name}: returned logits of shape {logits.shape}; expected {batch.ids.shape[0]} segments of "
             f"{batch.ids.shape[1]} tokens with {'one score per label' if labels is None else f'{labels} labels'}",

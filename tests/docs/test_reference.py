@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.scripts import DOCS, docs_script
 
 
 def test_the_reference_is_what_the_commands_say() -> None:
-    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "reference.md").read_text("utf-8") == module.reference(), "python docs/make_reference.py"
+    written = docs_script("make_reference").reference()
+    assert (DOCS / "reference.md").read_text("utf-8") == written, "python docs/make_reference.py"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -36,9 +30,5 @@ def test_completion_is_offered_as_the_docs_say(shell: str) -> None:
 
 
 def test_the_picture_shows_what_the_default_model_and_the_reports_say() -> None:
-    spec = importlib.util.spec_from_file_location("make_picture", ROOT / "docs" / "make_picture.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "picture.svg").read_text("utf-8") == module.picture(), "python docs/make_picture.py"
+    written = docs_script("make_picture").picture()
+    assert (DOCS / "picture.svg").read_text("utf-8") == written, "python docs/make_picture.py"

@@ -6,13 +6,12 @@ It shows what a new format needs: a reader, a writer, and one :class:`FileFormat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from nerd_onnx.formats.base import ReadOptions, RowBatch, WriteOptions, Written
+from nerd_onnx.formats.atomic_sink import AtomicSink
+from nerd_onnx.formats.base import ReadOptions, RowBatch, WriteOptions
 from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.closing import Closing
@@ -49,37 +48,22 @@ class ColonReader(Closing):
         self._stream.close()
 
 
-class ColonWriter:
+class ColonWriter(AtomicSink):
     """Writes texts with their entities."""
 
     def __init__(self, path: str, options: WriteOptions) -> None:
         self._rows = 0
         self._target = open_target(path, overwrite=options.overwrite, spooled=False)
 
-    def write(self, rows: RowBatch, entities: pa.Array, _reasons: pa.Array | None = None) -> None:
+    def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:  # noqa: ARG002
         """Write one line per row."""
         for text, found in zip(rows.texts.to_pylist(), entities.to_pylist(), strict=True):
             marks = ",".join(f"{one['start']}-{one['end']}={one['label']}" for one in found or [])
             self._target.file.write(f"{text}:{marks}\n".encode())
         self._rows += rows.num_rows
 
-    def unfit(self, _rows: RowBatch) -> Mapping[int, str]:
-        """Return no rows: all can be written."""
-        return {}
-
-    def finish(self) -> Written:
-        """Write everything to disk."""
-        return Written(self._rows, *self._target.flush())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._target.commit()
-        self._target.discard()
+    def _complete(self) -> int:
+        return self._rows
 
 
 COLON = FileFormat(

@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from nerd_export.graph.linear import Linear
 from nerd_export.graph.observing import observed
-from nerd_onnx.inference.arrays import Doubles, Floats
+from nerd_onnx.inference.arrays import Bools, Doubles, Floats
 from nerd_onnx.inference.encoding import EncodedBatch
 
 LARGEST = 127  # of a weight; -128 stays unused, so that the range is symmetrical
@@ -103,10 +103,8 @@ def rounded_weight(weight: Floats, moments: Floats | None = None) -> Rounded:
     :param moments: second moments of the inputs, None where they are not known. *Shape:* (inputs, inputs)
     :return: integers, *Shape:* (inputs, outputs), and scales, *Shape:* (outputs,)
     """
-    importance = np.ones(len(weight), dtype=np.float32)
-    usable = moments is not None and np.isfinite(moments).all() and moments.trace() > 0
-    if moments is None or not usable:
-        scale = _best_scales(weight, importance)
+    if moments is None or not np.isfinite(moments).all() or moments.trace() <= 0:
+        scale = _best_scales(weight, np.ones(len(weight), dtype=np.float32))
         return _within_limit(weight / scale).astype(np.int8), scale
 
     damped = moments.astype(np.float64)
@@ -143,12 +141,18 @@ def _within_limit(steps: Floats) -> Floats:
     integers: Floats = np.clip(np.rint(steps), -LARGEST, LARGEST)
     paired = len(steps) // 2 * 2  # the last of an odd number has no neighbour
     first, second = integers[0:paired:2], integers[1:paired:2]
-    over = (np.abs(first) + np.abs(second) > PAIR_LIMIT) & (first * second > 0)
+    over = _above_limit(first, second)
 
     size = _first_of_pair(steps[0:paired:2][over], steps[1:paired:2][over])
     first[over] = np.copysign(size, first[over])
     second[over] = np.copysign(PAIR_LIMIT - size, second[over])
     return integers
+
+
+def _above_limit(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> Bools:
+    """Whether the weights of a pair have one sign and are more than :data:`PAIR_LIMIT` together."""
+    above: Bools = (np.abs(first) + np.abs(second) > PAIR_LIMIT) & (first * second > 0)
+    return above
 
 
 def _first_of_pair(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
@@ -187,15 +191,14 @@ def _next_integers(steps: Doubles, integers: Doubles, i: int) -> Doubles:
     here: Doubles = steps[i]
     if i % 2 == 1:
         first = integers[i - 1]
-        room = PAIR_LIMIT - np.abs(first)
+        room = PAIR_LIMIT - np.abs(first)  # at most LARGEST where the first has a sign
         low = np.where(first < 0, -room, -LARGEST)
         high = np.where(first > 0, room, LARGEST)
-        return np.clip(np.rint(here), np.maximum(low, -LARGEST), np.minimum(high, LARGEST))
+        return np.clip(np.rint(here), low, high)
 
     limit = np.full(len(here), float(LARGEST))
     if i + 1 < len(steps):
         second = steps[i + 1]
-        over = (np.abs(here) + np.abs(second) > PAIR_LIMIT) & (here * second > 0)
-        limit = np.where(over, _first_of_pair(here, second), limit)
+        limit = np.where(_above_limit(here, second), _first_of_pair(here, second), limit)
 
     return np.clip(np.rint(here), -limit, limit)

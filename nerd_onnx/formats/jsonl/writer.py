@@ -6,14 +6,14 @@ import gzip
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import zstandard
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.formats.base import RowBatch, Written
+from nerd_onnx.formats.atomic_sink import AtomicSink
+from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import name_taken
 from nerd_onnx.formats.jsonl.lines import UNTYPED
 from nerd_onnx.formats.jsonl.values import dump, dumped, dumped_lists, json_values
@@ -29,7 +29,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:@$ -]*")
 
 
-class JsonLinesSink:
+class JsonLinesSink(AtomicSink):
     """
     A JSON Lines file with the entities, written atomically; standard output is written line by line.
 
@@ -69,7 +69,6 @@ class JsonLinesSink:
         self._new_keys = [*self._keys, *([] if self._reasons_key is None else [self._reasons_key])]
         self._replace = replace
         self._rows = 0
-        self._written: Written | None = None
         self._typed: NewColumns | EntityRows | None = None
 
         if source_schema is not None:
@@ -107,39 +106,18 @@ class JsonLinesSink:
         found = ((i, values_of(self._new_keys, line)) for i, line in enumerate(rows.lines))
         return {i: name_taken(next(iter(values)), "field") for i, values in found if values}
 
-    def finish(self) -> Written:
-        """
-        Write everything to disk (fsync), but do not give the output its final name yet.
-
-        :raises OutputError: if the output cannot be written
-        """
-        if self._written is None:
-            with output_errors(self._path):
-                self._close_compressor()
-            self._written = Written(self._rows, *self._target.flush())
-        return self._written
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self.finish()
-                self._target.commit()
-        finally:
-            self._discard()
+    def _complete(self) -> int:
+        with output_errors(self._path):
+            self._close_compressor()
+        return self._rows
 
     def _close_compressor(self) -> None:
         if self._file is not self._target.file:
             self._file.close()
 
-    def _discard(self) -> None:
+    def _release(self) -> None:
         with suppress(OSError, ValueError, zstandard.ZstdError):
             self._close_compressor()
-        self._target.discard()
 
     def _raw_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
         lines = rows.lines or []

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nerd_onnx.formats.base import GROUP_BYTES, RowBatch, Written
+from nerd_onnx.formats.atomic_sink import AtomicSink
+from nerd_onnx.formats.base import GROUP_BYTES, RowBatch
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.output_place import output_errors
@@ -22,7 +22,7 @@ _ZSTD_LEVEL = 6  # Parquet does not record the level; with pyarrow's default, 1,
 _CODECS = {"UNCOMPRESSED": "NONE", "SNAPPY": "SNAPPY", "GZIP": "GZIP", "BROTLI": "BROTLI", "LZ4": "LZ4", "ZSTD": "ZSTD"}
 
 
-class ParquetSink:
+class ParquetSink(AtomicSink):
     """
     A Parquet file with the entities, written atomically.
 
@@ -64,7 +64,6 @@ class ParquetSink:
         self._columns = typed_rows(layout, source_schema, reasons_field, entities_metadata, replace=replace)
         self._keeps_groups = not layout.is_long
         self._schema = self._columns.schema
-        self._written: Written | None = None
         self._group_bytes = group_bytes
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
@@ -107,35 +106,11 @@ class ParquetSink:
         if ends or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
             self._write_group()
 
-    def unfit(self, rows: RowBatch) -> Mapping[int, str]:  # noqa: ARG002 - the schema fits all rows or none
-        """Return no rows: if the schema can be written, all rows can be."""
-        return {}
-
-    def finish(self) -> Written:
-        """
-        Write everything to disk (fsync), but do not give the output its final name yet.
-
-        :raises OutputError: if the output cannot be written
-        """
-        if self._written is None:
-            self._write_group()
-            with output_errors(self._path):
-                self._writer.close()
-            self._written = Written(self._footer[0].num_rows, *self._target.flush())
-        return self._written
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self.finish()
-                self._target.commit()
-        finally:
-            self._discard()
+    def _complete(self) -> int:
+        self._write_group()
+        with output_errors(self._path):
+            self._writer.close()
+        return int(self._footer[0].num_rows)
 
     def _write_group(self) -> None:
         if self._pending_rows == 0:
@@ -147,11 +122,10 @@ class ParquetSink:
         with output_errors(self._path):
             self._writer.write_table(table, row_group_size=table.num_rows)
 
-    def _discard(self) -> None:
+    def _release(self) -> None:
         with suppress(OSError, pa.ArrowException):
             self._writer.close()
         self._writer.is_open = False  # otherwise it tries again, with a warning, when it is garbage-collected
-        self._target.discard()
 
 
 def _compression(codecs: tuple[str, ...] | None, columns: NewColumns | EntityRows) -> dict[str, str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pyarrow as pa
 
 from nerd_onnx.errors import OptionError
-from nerd_onnx.formats.base import RowBatch, WriteOptions, Written
+from nerd_onnx.formats.atomic_sink import AtomicSink
+from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.output_place import is_terminal, output_errors
@@ -21,7 +21,7 @@ _COLOURS = (36, 33, 32, 35, 34, 31, 96, 93, 92, 95, 94, 91)
 _RESET = "\x1b[0m"
 
 
-class TextSink:
+class TextSink(AtomicSink):
     """
     Rows as text with marked entities, one paragraph per row. Scores and fine labels are not shown.
 
@@ -50,7 +50,6 @@ class TextSink:
         self._has_colours = self._is_terminal and not os.environ.get("NO_COLOR")
         self._colours: dict[str, int] = {}
         self._rows = 0
-        self._written: Written | None = None
         self._target = open_target(path, overwrite=options.overwrite, spooled=False, scratch=options.scratch)
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:  # noqa: ARG002
@@ -68,32 +67,8 @@ class TextSink:
 
         self._rows += rows.num_rows
 
-    def unfit(self, rows: RowBatch) -> Mapping[int, str]:  # noqa: ARG002 - every row can be shown
-        """Return no rows: every row can be written."""
-        return {}
-
-    def finish(self) -> Written:
-        """
-        Write everything to disk (fsync), but do not give the output its final name yet.
-
-        :raises OutputError: if the output cannot be written
-        """
-        if self._written is None:
-            self._written = Written(self._rows, *self._target.flush())
-        return self._written
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self.finish()
-                self._target.commit()
-        finally:
-            self._target.discard()
+    def _complete(self) -> int:
+        return self._rows
 
     def _paragraph(self, text: str | None, entities: list[dict[str, Any]]) -> str:
         return "(null)" if text is None else "".join(self._pieces(text, entities))
