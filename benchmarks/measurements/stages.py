@@ -77,22 +77,22 @@ def instrument(clock: StageClock, tagger: Any) -> None:
     stream.network = _Clocked(stream.network, clock)
     tagger.entity_column = clock.timed("write", tagger.entity_column)
     module: Any = file_run
-    open_source, open_sink = module.open_pair_source, module.open_pair_sink
+    open_reader, open_writer = module.open_pair_reader, module.open_pair_writer
     module.file_fingerprint = clock.timed("read", module.file_fingerprint)
     module.ResultLog.append = clock.timed("write", module.ResultLog.append)
 
     def clocked_source(*args: Any, **kwargs: Any) -> Any:
-        source = clock.run("read", lambda: open_source(*args, **kwargs))
+        source = clock.run("read", lambda: open_reader(*args, **kwargs))
         batches = source.batches
         source.batches = lambda: clock.iterate("read", iter(batches()))
         return source
 
-    def clocked_sink(*args: Any, **kwargs: Any) -> Any:
-        sink = open_sink(*args, **kwargs)
-        sink.write, sink.finish = clock.timed("write", sink.write), clock.timed("write", sink.finish)
-        return sink
+    def clocked_writer(*args: Any, **kwargs: Any) -> Any:
+        writer = open_writer(*args, **kwargs)
+        writer.write, writer.finish = clock.timed("write", writer.write), clock.timed("write", writer.finish)
+        return writer
 
-    module.open_pair_source, module.open_pair_sink = clocked_source, clocked_sink
+    module.open_pair_reader, module.open_pair_writer = clocked_source, clocked_writer
 
 
 class _Clocked:

@@ -37,7 +37,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.inference.cpu import thread_plan
     from nerd_onnx.storage.input_stream import input_name
     from nerd_onnx.storage.location import without_secrets
-    from nerd_onnx.tagging.pipeline import open_pair_source
+    from nerd_onnx.tagging.pipeline import open_pair_reader
     from nerd_onnx.tagging.plan import Plan
 
     inputs = [without_secrets(path) for path in job.inputs]
@@ -50,7 +50,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
 
     for pair in job.pairs:
         try:
-            with open_pair_source(run, pair) as opened:
+            with open_pair_reader(run, pair) as opened:
                 columns = columns or list(opened.column_names)
                 known = opened.num_rows
 

@@ -11,7 +11,7 @@ import click
 from nerd_onnx.terminal import printable
 
 if TYPE_CHECKING:  # --help and --version must not wait for these imports
-    from nerd_onnx.formats.base import Source
+    from nerd_onnx.formats.base import Reader
     from nerd_onnx.tagging.job import TagReport
 
 EVERY_S = 30.0
@@ -30,7 +30,7 @@ class Bar:
 
         self._bar: Any = tqdm(unit="row", unit_scale=True, file=sys.stderr, leave=False, dynamic_ncols=True)
 
-    def __call__(self, report: TagReport, source: Source) -> None:
+    def __call__(self, report: TagReport, source: Reader) -> None:
         """Update the bar; the total is the known number of rows, or an estimate from the share of bytes read."""
         share = source.progress()
         done = report.rows - source.rows_read
@@ -48,7 +48,7 @@ class Lines:
     def __init__(self) -> None:
         self._begin = self._last = time.monotonic()
 
-    def __call__(self, report: TagReport, source: Source) -> None:
+    def __call__(self, report: TagReport, source: Reader) -> None:
         """Print rows, tokens/s and, if it is known, the finished share of the current file."""
         from nerd_onnx.storage.location import base_name
 

@@ -11,7 +11,7 @@ from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.columns import entities_type, schema_metadata
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.tagged_file import TaggedFile, TaggedRow
-from nerd_onnx.formats.writers import open_sink
+from nerd_onnx.formats.writers import open_writer
 
 _TYPE = entities_type(with_fine=True)
 
@@ -38,7 +38,7 @@ def write_long(
     layout.check_key(file.source)
     metadata = schema_metadata(file.column, offset_unit="codepoint", **layout.facts)
 
-    with open_sink(
+    with open_writer(
         path,
         format=format,
         source=file.source,
@@ -46,10 +46,10 @@ def write_long(
         entities_metadata=metadata,
         replace=False,
         overwrite=overwrite,
-    ) as sink:
+    ) as writer:
         for batch, found in file.batches():
             rows = list(found)
-            sink.write(batch, pa.array([list(_values(row)) for row in rows], _TYPE))
+            writer.write(batch, pa.array([list(_values(row)) for row in rows], _TYPE))
             for row in rows:
                 on_row(row)
 

@@ -28,7 +28,7 @@ class ReadOptions:
     :param batch_bytes: approximate maximum size of the texts (or lines) of a batch, in bytes; a larger row is a batch
         of its own
     :param limit: stop after this number of rows; None reads all
-    :param lenient: report rows that cannot be read as :class:`Fault` instead of raising an error
+    :param lenient: report rows that cannot be read as :class:`RejectedRow` instead of raising an error
     :param line_bytes: maximum length of a line of JSON Lines, in bytes
     """
 
@@ -41,7 +41,7 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class Fault:
+class RejectedRow:
     """
     A rejected row: it cannot be read, or it cannot be tagged.
 
@@ -84,7 +84,7 @@ class RowBatch:
     :param last_in_group: whether the batch ends with the last row of that row group that is read
     :param line_numbers: physical line of each row, from 1, for JSON Lines
     :param row_numbers: number of each row in its file; None if the rows are consecutive from ``first_row``
-    :param faults: rejected rows, both those in the batch (with a null text) and those left out of it
+    :param rejected: rejected rows, both those in the batch (with a null text) and those left out of it
     """
 
     texts: pa.Array
@@ -95,7 +95,7 @@ class RowBatch:
     last_in_group: bool = False
     line_numbers: Sequence[int] | None = None
     row_numbers: Sequence[int] | None = None
-    faults: tuple[Fault, ...] = ()
+    rejected: tuple[RejectedRow, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -105,7 +105,7 @@ class RowBatch:
     @property
     def rows_read(self) -> int:
         """Number of rows of the file that were read for the batch, including those that could not be parsed."""
-        return self.num_rows + sum(fault.index is None for fault in self.faults)
+        return self.num_rows + sum(row.index is None for row in self.rejected)
 
     def number(self, row: int) -> int:
         """Return the number of a row in its file, from 0. ``row`` is the index in the batch."""
@@ -113,18 +113,18 @@ class RowBatch:
 
     def only(self, numbers: Container[int]) -> RowBatch:
         """
-        Return the batch with only the rows that have one of these numbers, and their faults.
+        Return the batch with only the rows that have one of these numbers, rejected rows included.
 
         :param numbers: row numbers in the file
         """
         rows = [row for row in range(self.num_rows) if self.number(row) in numbers]
         place = {row: i for i, row in enumerate(rows)}
-        faults = [fault for fault in self.faults if fault.row in numbers]
-        return self._taken(rows, [f if f.index is None else replace(f, index=place[f.index]) for f in faults])
+        rejected = [row for row in self.rejected if row.row in numbers]
+        return self._taken(rows, [f if f.index is None else replace(f, index=place[f.index]) for f in rejected])
 
     def without(self, rows: Container[int]) -> RowBatch:
         """
-        Return the batch without some rows and without any faults.
+        Return the batch without some rows and without rejected rows.
 
         :param rows: indices in the batch
         """
@@ -132,16 +132,16 @@ class RowBatch:
 
     def refusing(self, reasons: Mapping[int, str]) -> RowBatch:
         """
-        Return the batch without rows that cannot be written; each of them becomes a fault with its bytes.
+        Return the batch without rows that cannot be written; each becomes a :class:`RejectedRow` with its bytes.
 
         :param reasons: why the row cannot be written, by index in the batch
         """
         rows = [row for row in range(self.num_rows) if row not in reasons]
         place = {row: i for i, row in enumerate(rows)}
-        kept = [fault for fault in self.faults if fault.index is None or fault.index in place]
-        faults = [fault if fault.index is None else replace(fault, index=place[fault.index]) for fault in kept]
-        faults += [
-            Fault(
+        kept = [row for row in self.rejected if row.index is None or row.index in place]
+        rejected = [row if row.index is None else replace(row, index=place[row.index]) for row in kept]
+        rejected += [
+            RejectedRow(
                 self.number(row),
                 reason,
                 line=None if self.line_numbers is None else self.line_numbers[row],
@@ -151,11 +151,11 @@ class RowBatch:
             for row, reason in reasons.items()
         ]
 
-        return self._taken(rows, faults)
+        return self._taken(rows, rejected)
 
-    def _taken(self, rows: Sequence[int], faults: Sequence[Fault]) -> RowBatch:
+    def _taken(self, rows: Sequence[int], rejected: Sequence[RejectedRow]) -> RowBatch:
         if len(rows) == self.num_rows:
-            return replace(self, faults=tuple(faults))
+            return replace(self, rejected=tuple(rejected))
 
         runs = _runs(rows)
         return replace(
@@ -165,7 +165,7 @@ class RowBatch:
             lines=None if self.lines is None else [self.lines[row] for row in rows],
             line_numbers=None if self.line_numbers is None else [self.line_numbers[row] for row in rows],
             row_numbers=[self.number(row) for row in rows],
-            faults=tuple(faults),
+            rejected=tuple(rejected),
         )
 
     def place(self, row: int) -> str:
@@ -177,7 +177,7 @@ class RowBatch:
         return self.number(row) if self.line_numbers is None else self.line_numbers[row]
 
 
-class Source(Protocol):
+class Reader(Protocol):
     """An open input file: a context manager that yields its rows once, in file order, in bounded memory."""
 
     @property
@@ -252,7 +252,7 @@ class WriteOptions:
     :param text_column: the column that was tagged
     """
 
-    source: Source
+    source: Reader
     layout: Layout
     entities_metadata: Mapping[str, str]
     replace: bool
@@ -263,7 +263,7 @@ class WriteOptions:
     text_column: str | None = None
 
 
-class Sink(Protocol):
+class Writer(Protocol):
     """An open output file: a context manager that commits on a normal exit and leaves no file after an exception."""
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:

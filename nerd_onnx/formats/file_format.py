@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nerd_onnx.formats.base import ReadOptions, Sink, Source, WriteOptions
+    from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
 
-OpenReader = Callable[[str, "ReadOptions", bool], "Source"]
-OpenWriter = Callable[[str, "WriteOptions"], "Sink"]
+OpenReader = Callable[[str, "ReadOptions", bool], "Reader"]
+OpenWriter = Callable[[str, "WriteOptions"], "Writer"]
 
 
 def _never(_head: bytes) -> bool:

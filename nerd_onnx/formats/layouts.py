@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError, OptionError
-from nerd_onnx.formats.base import KEYS_SHOWN, RowBatch, Source
+from nerd_onnx.formats.base import KEYS_SHOWN, Reader, RowBatch
 from nerd_onnx.formats.columns import extended_schema, place_column
 from nerd_onnx.storage.input_stream import input_name
 
@@ -115,7 +115,7 @@ class Layout:
                 column=text_column,
             )
 
-    def check_key(self, source: Source) -> None:
+    def check_key(self, source: Reader) -> None:
         """
         Check that the input has the key column; of raw lines only the first rows are known.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import Format, ReadOptions, RowBatch, Source
+from nerd_onnx.formats.base import Format, Reader, ReadOptions, RowBatch
 from nerd_onnx.formats.registry import (
     COMPRESSIONS,
     STREAM_FORMAT,
@@ -16,7 +16,7 @@ from nerd_onnx.formats.registry import (
 from nerd_onnx.storage.input_stream import MAX_LINE_BYTES, check_readable, input_name, read_head
 from nerd_onnx.storage.location import STANDARD_STREAM, bare
 
-__all__ = ["Format", "RowBatch", "Source", "detect_format", "format_of_name", "open_source"]
+__all__ = ["Format", "Reader", "RowBatch", "detect_format", "format_of_name", "open_reader"]
 
 _TABLES_OF_TEXT = (".csv", ".tsv")
 _HEAD_BYTES = 4096
@@ -82,7 +82,7 @@ def detect_format(path: str, asked: Format | None) -> Format:
     )
 
 
-def open_source(
+def open_reader(
     path: str,
     *,
     format: Format | None,  # noqa: A002 - the option's name
@@ -93,7 +93,7 @@ def open_source(
     limit: int | None,
     lenient: bool = False,
     line_bytes: int = MAX_LINE_BYTES,
-) -> Source:
+) -> Reader:
     """
     Open an input with the reader of its format.
 
@@ -104,8 +104,8 @@ def open_source(
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
     options = ReadOptions(text_column, batch_rows, batch_bytes, limit, lenient, line_bytes)
-    open_reader = format_named(detect_format(path, format)).open_reader
-    if open_reader is None:
+    opener = format_named(detect_format(path, format)).open_reader
+    if opener is None:
         raise ValueError(f"the format {format!r} can only be written")
 
-    return open_reader(path, options, typed)
+    return opener(path, options, typed)

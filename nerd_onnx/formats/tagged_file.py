@@ -15,7 +15,7 @@ from nerd_onnx.errors import Field, InputError, OptionError
 from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
 from nerd_onnx.formats.jsonl.lines import parse_object
-from nerd_onnx.formats.readers import Format, Source, detect_format, open_source
+from nerd_onnx.formats.readers import Format, Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name
@@ -98,7 +98,7 @@ class TaggedFile(Closing):
         self.path = path
         self.column = column
         self.format = detect_format(path, format)
-        self.source = open_source(
+        self.source = open_reader(
             path,
             format=self.format,
             text_column=text_column,
@@ -177,7 +177,7 @@ def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]
     return sorted(kept, key=lambda row: row.number)
 
 
-def _unit(source: Source, path: str, column: str, asked: OffsetUnit | None) -> OffsetUnit:
+def _unit(source: Reader, path: str, column: str, asked: OffsetUnit | None) -> OffsetUnit:
     """Return the unit of the offsets: as the file names it, else as asked, else code points."""
     said = _metadata_value(source, column, "offset_unit")
     if not said:
@@ -204,14 +204,14 @@ def _unit(source: Source, path: str, column: str, asked: OffsetUnit | None) -> O
     return cast("OffsetUnit", said)
 
 
-def _metadata_value(source: Source, column: str, fact: str) -> str:
+def _metadata_value(source: Reader, column: str, fact: str) -> str:
     """Return a value of the schema's metadata about the entities column; empty if there is none."""
     metadata = (source.schema.metadata or {}) if source.schema is not None else {}
     said: bytes = metadata.get(f"{METADATA_PREFIX}.{column}.{fact}".encode(), b"")
     return said.decode(errors="replace")
 
 
-def _check_column(source: Source, path: str, column: str, format: Format) -> None:  # noqa: A002 - the option's name
+def _check_column(source: Reader, path: str, column: str, format: Format) -> None:  # noqa: A002 - the option's name
     names = list(source.column_names)
     has_types = format_named(format).has_types
     if not has_types and (source.num_rows == 0 or not names):

@@ -8,14 +8,14 @@ from pathlib import PurePath
 import pyarrow as pa
 
 from nerd_onnx.errors import OutputError
-from nerd_onnx.formats.base import GROUP_BYTES, Format, Sink, Source, WriteOptions
+from nerd_onnx.formats.base import GROUP_BYTES, Format, Reader, WriteOptions, Writer
 from nerd_onnx.formats.layouts import Layout, LayoutName
 from nerd_onnx.formats.readers import format_of_name
 from nerd_onnx.formats.registry import TERMINAL_FORMAT, format_named, writable_formats
 from nerd_onnx.storage.location import STANDARD_STREAM, bare
 from nerd_onnx.storage.output_place import check_output, is_terminal, output_name
 
-__all__ = ["Sink", "check_output", "open_sink", "output_format", "terminal_format"]
+__all__ = ["Writer", "check_output", "open_writer", "output_format", "terminal_format"]
 
 
 def output_format(
@@ -53,11 +53,11 @@ def terminal_format(path: str, layout: LayoutName) -> Format | None:
     return TERMINAL_FORMAT.name if layout == "nested" and is_terminal(path) else None
 
 
-def open_sink(
+def open_writer(
     path: str,
     *,
     format: Format,  # noqa: A002 - the option's name
-    source: Source,
+    source: Reader,
     layout: Layout,
     entities_metadata: Mapping[str, str],
     replace: bool,
@@ -66,7 +66,7 @@ def open_sink(
     scratch: str | None = None,
     group_bytes: int = GROUP_BYTES,
     text_column: str | None = None,
-) -> Sink:
+) -> Writer:
     """
     Open an output for the rows of a source.
 
@@ -84,8 +84,8 @@ def open_sink(
     :raises OutputError: if a column or the file exists already, or the file cannot be written
     :raises ValueError: if the format needs typed rows and the source has raw lines
     """
-    open_writer = format_named(format).open_writer
-    if open_writer is None:
+    opener = format_named(format).open_writer
+    if opener is None:
         raise ValueError(f"the format {format!r} can only be read")
 
     options = WriteOptions(
@@ -99,4 +99,4 @@ def open_sink(
         group_bytes=group_bytes,
         text_column=text_column,
     )
-    return open_writer(path, options)
+    return opener(path, options)

@@ -10,16 +10,16 @@ from nerd_onnx.durability.fingerprints import file_fingerprint
 from nerd_onnx.durability.journal import Event, Journal
 from nerd_onnx.durability.results import ResultLog
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError, UnreadableFileError
-from nerd_onnx.formats.base import RowBatch, Sink, Written
+from nerd_onnx.formats.base import RowBatch, Writer, Written
 from nerd_onnx.formats.columns import OTHER_NAME
-from nerd_onnx.formats.readers import Source
+from nerd_onnx.formats.readers import Reader
 from nerd_onnx.storage.input_stream import input_name, is_stream
 from nerd_onnx.storage.location import is_uri
 from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.storage.remote import exists
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.job import TagReport, Totals
-from nerd_onnx.tagging.pipeline import TagStream, open_pair_sink, open_pair_source, selected, tagged_batches
+from nerd_onnx.tagging.pipeline import TagStream, open_pair_reader, open_pair_writer, selected, tagged_batches
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.previous_runs import check_unchanged
 from nerd_onnx.tagging.rejected_rows import RejectionPolicy
@@ -27,7 +27,7 @@ from nerd_onnx.tagging.rejects_file import RejectsPart
 
 WORTH_TOKENS = 10_000  # about a second of work: a failed run does not store less
 
-OnBatch = Callable[[TagReport, Source], None]
+OnBatch = Callable[[TagReport, Reader], None]
 Stop = Callable[[], int | None]
 
 
@@ -101,18 +101,18 @@ class FileRun:
     def _tag(self, fingerprint: Event) -> str | None:
         """Write the output and record it: ``commit`` before the output is renamed into place, ``done`` after."""
         with ExitStack() as stack:
-            source = stack.enter_context(self._open_source())
+            source = stack.enter_context(self._open_reader())
             self._log = stack.enter_context(self._open_log(self._journal)) if self._journal is not None else None
             part = stack.enter_context(RejectsPart(self._part_path, self._pair.output))
             policy = self._policy(part)
-            sink = stack.enter_context(
-                open_pair_sink(
+            writer = stack.enter_context(
+                open_pair_writer(
                     self._plan, self._pair, source, overwrite=self._state.overwrites, scratch=self._state.scratch
                 )
             )
 
-            self._write(source, sink, policy)
-            written = sink.finish()
+            self._write(source, writer, policy)
+            written = writer.finish()
             self._check_totals(source, policy.totals, written)
             part.finish()
 
@@ -155,15 +155,15 @@ class FileRun:
             self._log.remove()
         return part.path
 
-    def _open_source(self) -> Source:
+    def _open_reader(self) -> Reader:
         with _reading():
-            return open_pair_source(self._plan, self._pair)
+            return open_pair_reader(self._plan, self._pair)
 
-    def _rows(self, source: Source, sink: Sink) -> Iterator[RowBatch]:
+    def _rows(self, source: Reader, writer: Writer) -> Iterator[RowBatch]:
         """Yield the rows to tag; rows that the output cannot contain are rejected, or end the run."""
         with _reading():
             for rows in selected(source.batches(), self._plan.retried_rows(self._pair)):
-                unfit = sink.unfit(rows)
+                unfit = writer.unfit(rows)
                 if unfit and not self._plan.is_lenient:
                     row, reason = min(unfit.items())
                     raise OutputError(
@@ -203,12 +203,12 @@ class FileRun:
         before = self._before.rejected + self._before.refused_files
         return RejectionPolicy(self._pair.input, self._pair.name, self._job, recorded_in, before)
 
-    def _write(self, source: Source, sink: Sink, policy: RejectionPolicy) -> None:
+    def _write(self, source: Reader, writer: Writer, policy: RejectionPolicy) -> None:
         """Write all rows; if the run is stopped or fails, store the results of the tagged rows first."""
-        state, batches = self._state, self._rows(source, sink)
+        state, batches = self._state, self._rows(source, writer)
         try:
             for rows, results in tagged_batches(self._plan, batches, self._log, self._tag_stream):
-                sink.write(*policy.settle(rows, results))
+                writer.write(*policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
                 # After the write: a row group or line in the writer counts too.
                 self._plan.limits.check(output_name(self._pair.output))
@@ -224,7 +224,7 @@ class FileRun:
                     self._log.close_chunk()
             raise
 
-    def _check_totals(self, source: Source, totals: Totals, written: Written) -> None:
+    def _check_totals(self, source: Reader, totals: Totals, written: Written) -> None:
         """Check that no row was lost or repeated, by the counts of source, policy and finished output."""
         retried = self._plan.retried_rows(self._pair)
         expected = source.rows_read if retried is None else len(retried)

@@ -1,4 +1,4 @@
-"""The pipeline of one file: open its source and sink, and tag its batches of rows."""
+"""The pipeline of one file: open its source and writer, and tag its batches of rows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Protocol
 import pyarrow as pa
 
 from nerd_onnx.durability.results import ResultLog, Results, results_mismatch
-from nerd_onnx.formats.base import RowBatch, Sink
-from nerd_onnx.formats.readers import Source, detect_format, open_source
+from nerd_onnx.formats.base import RowBatch, Writer
+from nerd_onnx.formats.readers import Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
-from nerd_onnx.formats.writers import open_sink
+from nerd_onnx.formats.writers import open_writer
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.plan import Plan
 
 
-def open_pair_source(plan: Plan, pair: FilePair, *, texts_only: bool = False) -> Source:
+def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) -> Reader:
     """
     Open an input as its output needs it: JSON Lines get typed columns only if they become Parquet.
 
@@ -28,7 +28,7 @@ def open_pair_source(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
     """
     job = plan.job
     written = detect_format(pair.input, job.input_format) if texts_only else plan.output_format(pair)
-    source = open_source(
+    source = open_reader(
         pair.input,
         format=job.input_format,
         text_column=plan.tagger.options.text_column,
@@ -48,14 +48,14 @@ def open_pair_source(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
     return source
 
 
-def open_pair_sink(plan: Plan, pair: FilePair, source: Source, *, overwrite: bool, scratch: str | None) -> Sink:
+def open_pair_writer(plan: Plan, pair: FilePair, source: Reader, *, overwrite: bool, scratch: str | None) -> Writer:
     """
     Open an output for the rows of its source.
 
     :param overwrite: an existing output may be replaced
     :param scratch: folder for the unfinished output
     """
-    return open_sink(
+    return open_writer(
         pair.output,
         format=plan.output_format(pair),
         source=source,

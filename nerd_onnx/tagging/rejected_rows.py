@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from nerd_onnx.durability.results import Results
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import Fault, RowBatch
+from nerd_onnx.formats.base import RejectedRow, RowBatch
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.tagging.job import TagJob, Totals
 from nerd_onnx.tagging.rejects_file import RejectsPart
@@ -43,14 +43,14 @@ class RejectionPolicy:
         self._count(rows, results)
 
         reasons = results.reasons.to_pylist()
-        not_tagged = [_fault(rows, i, reason) for i, reason in enumerate(reasons) if reason is not None]
+        not_tagged = [_rejected_row(rows, i, reason) for i, reason in enumerate(reasons) if reason is not None]
         # A row that could not be read has a null text, so tagging gave it no reason.
-        for fault in rows.faults:
-            if fault.index is not None:
-                reasons[fault.index] = fault.reason
+        for row in rows.rejected:
+            if row.index is not None:
+                reasons[row.index] = row.reason
 
-        for fault in sorted((*rows.faults, *not_tagged), key=lambda fault: fault.row):
-            self._record(fault)
+        for row in sorted((*rows.rejected, *not_tagged), key=lambda row: row.row):
+            self._record(row)
 
         rejected = {i for i, reason in enumerate(reasons) if reason is not None}
         self.totals.written += len(reasons) - len(rejected)
@@ -65,20 +65,20 @@ class RejectionPolicy:
         offsets = results.entities.offsets
         self.totals.rows += rows.rows_read
         # A row that could not be read is null in the batch, but it is not a row without text.
-        self.totals.null_rows += rows.texts.null_count - sum(fault.index is not None for fault in rows.faults)
+        self.totals.null_rows += rows.texts.null_count - sum(row.index is not None for row in rows.rejected)
         self.totals.entities += offsets[-1].as_py() - offsets[0].as_py()
         self.totals.tokens += results.tokens
 
-    def _record(self, fault: Fault) -> None:
-        where = f"{self._path}, {fault.place}: {fault.reason}"
+    def _record(self, row: RejectedRow) -> None:
+        where = f"{self._path}, {row.place}: {row.reason}"
         if self._part is not None:
-            self._part.write(self._name, fault)
-        elif fault.index is None:
+            self._part.write(self._name, row)
+        elif row.index is None:
             raise InputError(
                 f"{where}; the output cannot contain this row as null. Give --rejects FILE for such rows",
                 reason="needs-rejects-file",
                 file=self._path,
-                row=fault.shown_number,
+                row=row.shown_number,
                 option="--rejects",
             )
 
@@ -89,12 +89,12 @@ class RejectionPolicy:
                 f"{where}; this rejected row exceeds --max-errors {maximum}",
                 reason="too-many-rejected",
                 file=self._path,
-                row=fault.shown_number,
+                row=row.shown_number,
                 option="--max-errors",
                 maximum=maximum,
             )
 
 
-def _fault(rows: RowBatch, index: int, reason: str) -> Fault:
+def _rejected_row(rows: RowBatch, index: int, reason: str) -> RejectedRow:
     line = None if rows.line_numbers is None else rows.line_numbers[index]
-    return Fault(rows.number(index), reason, line=line, row_group=rows.row_group, index=index)
+    return RejectedRow(rows.number(index), reason, line=line, row_group=rows.row_group, index=index)

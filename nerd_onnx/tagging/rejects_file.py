@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import Fault
+from nerd_onnx.formats.base import RejectedRow
 from nerd_onnx.storage.atomic_file import Target, open_target
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name, open_bytes
@@ -20,24 +20,24 @@ from nerd_onnx.storage.output_place import output_errors
 _BUFFER_BYTES = 1 << 20
 
 
-def reject_record(file: str, fault: Fault) -> dict[str, Any]:
+def reject_record(file: str, row: RejectedRow) -> dict[str, Any]:
     """
     Return the record of a rejected row: its file, row, line or row group, reason, and the bytes that did not parse.
 
     These bytes are ``raw`` if they are valid UTF-8, else ``raw_base64``.
     """
-    record: dict[str, Any] = {"file": file, "row": fault.row}
-    if fault.line is not None:
-        record["line"] = fault.line
-    if fault.row_group is not None:
-        record["row_group"] = fault.row_group
+    record: dict[str, Any] = {"file": file, "row": row.row}
+    if row.line is not None:
+        record["line"] = row.line
+    if row.row_group is not None:
+        record["row_group"] = row.row_group
 
-    record["reason"] = fault.reason
-    if fault.raw is not None:
+    record["reason"] = row.reason
+    if row.raw is not None:
         try:
-            record["raw"] = fault.raw.decode()
+            record["raw"] = row.raw.decode()
         except UnicodeDecodeError:
-            record["raw_base64"] = base64.b64encode(fault.raw).decode()
+            record["raw_base64"] = base64.b64encode(row.raw).decode()
     return record
 
 
@@ -55,9 +55,9 @@ class RejectsPart(Closing):
         self._output = output
         self._file: IO[bytes] | None = None
 
-    def write(self, file: str, fault: Fault) -> None:
+    def write(self, file: str, row: RejectedRow) -> None:
         """Add a rejected row of an input."""
-        self._append(reject_record(file, fault))
+        self._append(reject_record(file, row))
 
     def refuse(self, file: str, reason: str) -> None:
         """Add an unreadable input: its record's ``row`` is null."""

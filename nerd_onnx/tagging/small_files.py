@@ -15,7 +15,7 @@ from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.storage.location import is_uri
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.pipeline import TagStream, open_pair_source
+from nerd_onnx.tagging.pipeline import TagStream, open_pair_reader
 from nerd_onnx.tagging.plan import Plan
 
 SMALL_FILE_BYTES = 1 << 19
@@ -114,7 +114,7 @@ class ReadAhead:
             if not _is_small(pair.input) or not self._is_due(pair):
                 return None
 
-            with open_pair_source(self._plan, pair, texts_only=True) as source:
+            with open_pair_reader(self._plan, pair, texts_only=True) as source:
                 for batch in source.batches():
                     rows, size = rows + batch.num_rows, size + batch.texts.nbytes
                     if not self._fits(rows, size):

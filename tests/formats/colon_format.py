@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from nerd_onnx.formats.atomic_sink import AtomicSink
+from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import ReadOptions, RowBatch, WriteOptions
 from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.storage.atomic_file import open_target
@@ -48,7 +48,7 @@ class ColonReader(Closing):
         self._stream.close()
 
 
-class ColonWriter(AtomicSink):
+class ColonWriter(AtomicWriter):
     """Writes texts with their entities."""
 
     def __init__(self, path: str, options: WriteOptions) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.formats.jsonl import writer
 from nerd_onnx.formats.jsonl.values import dumped, dumped_lists, json_values
-from nerd_onnx.formats.jsonl.writer import JsonLinesSink
+from nerd_onnx.formats.jsonl.writer import JsonLinesWriter
 from nerd_onnx.formats.layouts import Layout
 from tests.support.failures import fails
 from tests.support.profiles import example_count
@@ -49,16 +49,16 @@ def unfit(folder: Path, content: str, layout: Layout) -> Mapping[int, str]:
     path.write_text(content)
     with (
         opened(path) as source,
-        JsonLinesSink(
+        JsonLinesWriter(
             str(folder / "out.jsonl"),
             source_name=str(path),
             source_schema=None,
             layout=layout,
             replace=False,
             overwrite=True,
-        ) as sink,
+        ) as writer,
     ):
-        return sink.unfit(next(source.batches()))
+        return writer.unfit(next(source.batches()))
 
 
 @settings(max_examples=example_count(60), deadline=None)

@@ -130,10 +130,10 @@ def test_file_no_permission(tmp_path: Path) -> None:
 
 READER = """
 import os, sys
-from nerd_onnx.formats.readers import open_source
+from nerd_onnx.formats.readers import open_reader
 if sys.argv[3] == "nobody":
     os.setuid(65534)
-with open_source(sys.argv[1], format=None, text_column="text", typed=sys.argv[2] == "typed", batch_rows=2,
+with open_reader(sys.argv[1], format=None, text_column="text", typed=sys.argv[2] == "typed", batch_rows=2,
                  batch_bytes=1 << 20, limit=None) as source:
     progress = source.progress()
     print([text for rows in source.batches() for text in rows.texts.to_pylist()], source.schema, progress)

@@ -15,7 +15,7 @@ import pytest
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.columns import OffsetUnit, entities_array, entities_type
 from nerd_onnx.formats.layouts import Layout
-from nerd_onnx.formats.writers import open_sink, terminal_format
+from nerd_onnx.formats.writers import open_writer, terminal_format
 from tests.support.failures import fails
 from tests.support.tables_io import opened
 
@@ -44,7 +44,7 @@ def write(folder: Path, output: str, unit: OffsetUnit = "codepoint", **options: 
     layout = options.pop("layout", Layout(pa.field("entities", KIND)))
     with opened(source) as rows:
         batch = next(rows.batches())
-        sink = open_sink(
+        writer = open_writer(
             output,
             format="text",
             source=rows,
@@ -53,9 +53,9 @@ def write(folder: Path, output: str, unit: OffsetUnit = "codepoint", **options: 
             replace=False,
             overwrite=True,
         )
-        with sink:
-            sink.write(type(batch)(pa.array(TEXTS), None, [b"{}"] * 4, first_row=0), column)
-            assert sink.finish().rows == 4
+        with writer:
+            writer.write(type(batch)(pa.array(TEXTS), None, [b"{}"] * 4, first_row=0), column)
+            assert writer.finish().rows == 4
 
 
 @pytest.mark.parametrize("unit", ["codepoint", "utf8", "utf16"])

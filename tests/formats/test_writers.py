@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.errors import NerdError, OutputError
-from nerd_onnx.formats.base import Format, Sink, Source
+from nerd_onnx.formats.base import Format, Reader, Writer
 from nerd_onnx.formats.layouts import Layout
-from nerd_onnx.formats.writers import check_output, open_sink, output_format
+from nerd_onnx.formats.writers import check_output, open_writer, output_format
 from nerd_onnx.storage import atomic_file
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.output_place import output_errors
@@ -119,16 +119,16 @@ def test_failure_leaves_nothing(source: Path, folder: Path, name: str, failure: 
     kind: Format = "parquet" if "parquet" in name else "jsonl"
     for output, overwrite in ((folder / name, False), (folder / "old", True)):
         with pytest.raises(failure), opened(source, batch_rows=500) as rows:  # noqa: SIM117, PT012
-            with sink_for(rows, output, kind, overwrite=overwrite) as sink:
+            with writer_for(rows, output, kind, overwrite=overwrite) as writer:
                 batch = next(rows.batches())
-                sink.write(batch, words_as_entities(batch.texts))
+                writer.write(batch, words_as_entities(batch.texts))
                 raise failure
     assert list(folder.iterdir()) == [folder / "old"]
     assert (folder / "old").read_text() == "old"
 
 
-def sink_for(rows: Source, output: Path, kind: Format, *, overwrite: bool) -> Sink:
-    return open_sink(
+def writer_for(rows: Reader, output: Path, kind: Format, *, overwrite: bool) -> Writer:
+    return open_writer(
         str(output),
         format=kind,
         source=rows,
@@ -143,7 +143,7 @@ def sink_for(rows: Source, output: Path, kind: Format, *, overwrite: bool) -> Si
 def test_file_made_meanwhile_is_not_overwritten(source: Path, folder: Path) -> None:
     output = folder / "out.parquet"
     with fails(OutputError, "exists-elsewhere"), opened(source) as rows:  # noqa: SIM117
-        with sink_for(rows, output, "parquet", overwrite=False):
+        with writer_for(rows, output, "parquet", overwrite=False):
             output.write_text("theirs")
     assert output.read_text() == "theirs"
     assert list(folder.iterdir()) == [output]
@@ -312,7 +312,7 @@ import os, resource, signal, sys, time
 from pathlib import Path
 from nerd_onnx.errors import NerdError
 from nerd_onnx.storage import atomic_file as whole_file
-from tests.support.tables_io import converted, opened, open_sink, words_as_entities, ENTITIES, METADATA
+from tests.support.tables_io import converted, opened, open_writer, words_as_entities, ENTITIES, METADATA
 from nerd_onnx.formats.layouts import Layout
 task, source, output, way = sys.argv[1:]
 if way == "named":
@@ -323,13 +323,13 @@ if task == "nobody":
     import nerd_onnx.formats.parquet.reader, nerd_onnx.formats.parquet.writer  # this user may not read the code
     os.setuid(65534)
 if task == "kill":
-    with opened(source, batch_rows=100) as rows, open_sink(
+    with opened(source, batch_rows=100) as rows, open_writer(
         output, format="jsonl", source=rows, layout=Layout(ENTITIES), entities_metadata=METADATA, replace=False,
-        overwrite=False) as sink:
+        overwrite=False) as writer:
         for i, batch in enumerate(rows.batches()):
-            sink.write(batch, words_as_entities(batch.texts))
+            writer.write(batch, words_as_entities(batch.texts))
             if i == 20:
-                sink._target.file.flush()
+                writer._target.file.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
 elif output == "-":
     converted(source, output, format=way)

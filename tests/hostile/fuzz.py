@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.readers import Format, open_source
+from nerd_onnx.formats.readers import Format, open_reader
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
@@ -117,7 +117,7 @@ def read_table(path: Path, rng: random.Random) -> None:
     """Read an input as any run might."""
     kind: Format = "parquet" if path.suffix == ".parquet" else "jsonl"
     options = {"typed": rng.random() < 0.5, "lenient": rng.random() < 0.5}
-    with open_source(
+    with open_reader(
         str(path), format=kind, text_column="text", batch_rows=3, batch_bytes=1 << 16, limit=None, **options
     ) as source:
         for rows in source.batches():

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError, NerdError
-from nerd_onnx.formats.base import RowBatch, Source
+from nerd_onnx.formats.base import Reader, RowBatch
 from nerd_onnx.formats.columns import entities_array, entities_type
 from nerd_onnx.formats.layouts import Layout
-from nerd_onnx.formats.readers import format_of_name, open_source
-from nerd_onnx.formats.writers import open_sink
+from nerd_onnx.formats.readers import format_of_name, open_reader
+from nerd_onnx.formats.writers import open_writer
 from tests.support.failures import fails
 
 CORPORA = Path(__file__).parents[3] / "shared" / "data" / "corpora"
@@ -29,7 +29,7 @@ Writer = Callable[[str, bytes | str], Path]
 ODD_NAME, SHOWN_NAME = os.fsdecode(b"caf\xe9\xff"), r"caf\xe9\xff"
 
 
-def opened(path: Path | str, **options: Any) -> Source:
+def opened(path: Path | str, **options: Any) -> Reader:
     """Open an input; options not given have usual values."""
     defaults: dict[str, Any] = {
         "format": None,
@@ -39,7 +39,7 @@ def opened(path: Path | str, **options: Any) -> Source:
         "batch_bytes": 1 << 20,
         "limit": None,
     }
-    return open_source(str(path), **{**defaults, **options})
+    return open_reader(str(path), **{**defaults, **options})
 
 
 def read(path: Path | str, **options: Any) -> list[RowBatch]:
@@ -149,13 +149,13 @@ def words_as_entities(texts: pa.Array) -> pa.ListArray:
     )
 
 
-def copy(source: Source, output: Path | str, **options: Any) -> None:
+def copy(source: Reader, output: Path | str, **options: Any) -> None:
     """Write a source's rows with entities to an output; its name tells the format."""
     options = {"format": None, "replace": False, "overwrite": False, "layout": Layout(ENTITIES), **options}
     options["format"] = options["format"] or format_of_name(str(output)) or "jsonl"
-    with open_sink(str(output), source=source, entities_metadata=METADATA, **options) as sink:
+    with open_writer(str(output), source=source, entities_metadata=METADATA, **options) as writer:
         for rows in source.batches():
-            sink.write(rows, words_as_entities(rows.texts))
+            writer.write(rows, words_as_entities(rows.texts))
 
 
 def converted(path: Path | str, output: Path, *, source: dict[str, Any] | None = None, **options: Any) -> Path:

@@ -59,9 +59,9 @@ def test_only_the_turn_of_a_small_file_reads_its_types(
 
     def counted(path: str, *, typed: bool, **options: Any) -> Any:
         opened.append((Path(path).name, typed))
-        return readers.open_source(path, typed=typed, **options)
+        return readers.open_reader(path, typed=typed, **options)
 
-    monkeypatch.setattr(pipeline, "open_source", counted)
+    monkeypatch.setattr(pipeline, "open_reader", counted)
     tag_files(tagger, TagJob([str(folder)], str(tmp_path / "out"), output_format="parquet"))
 
     assert sorted(opened) == [(f"{i}.jsonl", typed) for i in range(FILES) for typed in (False, True)]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InterruptedRunError
-from nerd_onnx.formats.base import Source
+from nerd_onnx.formats.base import Reader
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Network
@@ -21,7 +21,7 @@ from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging import small_files
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.job import TagJob, TagReport
-from nerd_onnx.tagging.pipeline import open_pair_source
+from nerd_onnx.tagging.pipeline import open_pair_reader
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.run import tag_files
 from tests.support.profiles import example_count
@@ -104,11 +104,11 @@ def test_a_folder_is_not_read_to_its_end_before_anything_is_written(
         write_lines(folder / f"{i:03}.jsonl", [f"Anna {n}" for n in range(60)] if i % 2 else [""])
     opened: list[str] = []
 
-    def opening(plan: Plan, pair: FilePair, *, texts_only: bool) -> Source:
+    def opening(plan: Plan, pair: FilePair, *, texts_only: bool) -> Reader:
         opened.append(pair.name)
-        return open_pair_source(plan, pair, texts_only=texts_only)
+        return open_pair_reader(plan, pair, texts_only=texts_only)
 
-    monkeypatch.setattr(small_files, "open_pair_source", opening)
+    monkeypatch.setattr(small_files, "open_pair_reader", opening)
     first: list[int] = []
     job = TagJob([str(folder)], str(tmp_path / "out"), chunk_rows=20)  # most files are more than a batch
     tag_files(tagger, job, lambda *_: first.append(len(opened)))

@@ -19,7 +19,7 @@ from nerd_export.data.checks import (
 from nerd_export.data.corpus import SPLIT_FILES, TAG_COLUMNS, Split, find_split_file, read_file, read_hub
 from nerd_export.data.training_data import TrainingData
 from nerd_onnx.errors import OptionError, TrainingDataError
-from nerd_onnx.formats.readers import open_source
+from nerd_onnx.formats.readers import open_reader
 from nerd_onnx.inference.labels import LabelSet
 
 _SHOWN_WORDS = 12
@@ -146,7 +146,7 @@ def _sound(splits: Sequence[Split], reading: Reading) -> Iterator[Sentence]:
 
 def _texts(path: Path) -> Iterator[str]:
     """Read the texts of a file as ``nerd-tag`` would; empty ones are left out."""
-    with open_source(
+    with open_reader(
         str(path), format=None, text_column="text", typed=True, batch_rows=10_000, batch_bytes=1 << 24, limit=None
     ) as source:
         for batch in source.batches():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nerd_onnx.formats.file_format import FileFormat
 
 if TYPE_CHECKING:
-    from nerd_onnx.formats.base import ReadOptions, Sink, Source, WriteOptions
+    from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
 
 
 def _recognizes(head: bytes) -> bool:
@@ -18,17 +18,17 @@ def _recognizes(head: bytes) -> bool:
     return is_compressed or head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{")
 
 
-def _open_reader(path: str, options: ReadOptions, typed: bool) -> Source:  # noqa: FBT001 - as FileFormat calls it
-    from nerd_onnx.formats.jsonl.reader import RawLinesSource, TypedLinesSource
+def _open_reader(path: str, options: ReadOptions, typed: bool) -> Reader:  # noqa: FBT001 - as FileFormat calls it
+    from nerd_onnx.formats.jsonl.reader import RawLinesReader, TypedLinesReader
 
-    return TypedLinesSource(path, options) if typed else RawLinesSource(path, options)
+    return TypedLinesReader(path, options) if typed else RawLinesReader(path, options)
 
 
-def _open_writer(path: str, options: WriteOptions) -> Sink:
-    from nerd_onnx.formats.jsonl.writer import JsonLinesSink
+def _open_writer(path: str, options: WriteOptions) -> Writer:
+    from nerd_onnx.formats.jsonl.writer import JsonLinesWriter
     from nerd_onnx.storage.input_stream import input_name
 
-    return JsonLinesSink(
+    return JsonLinesWriter(
         path,
         source_name=input_name(options.source.path),
         source_schema=options.source.schema,

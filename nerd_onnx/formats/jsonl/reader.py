@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import Fault, ReadOptions, RowBatch
+from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.jsonl.lines import (
     TYPED,
     UNTYPED,
@@ -29,7 +29,7 @@ HEAD_ROWS = 2048  # one of these must have the text field
 MAX_MIXED_ROWS = 100_000  # each is kept in memory from the first pass to the second
 
 
-class RawLinesSource(Closing):
+class RawLinesReader(Closing):
     """
     JSON Lines, plain or compressed, as raw lines: all fields but the text are passed on without being interpreted.
 
@@ -108,21 +108,23 @@ class RawLinesSource(Closing):
         """
         texts: list[str | None] = []
         kept: list[tuple[int, int]] = []
-        faults: list[Fault] = []
+        rejected: list[RejectedRow] = []
 
         for i, (number, line) in enumerate(group):
             try:
                 record = parse_object(self._name, number, line, UNTYPED)
                 keys.update(dict.fromkeys(record))
             except RowError as err:
-                faults.append(self._fault(err, Fault(first_row + i, err.problem, number, raw=line)))
+                rejected.append(self._rejected_row(err, RejectedRow(first_row + i, err.problem, number, raw=line)))
                 continue
 
             kept.append((i, number))
             try:
                 texts.append(text_of(self._name, number, record, self._text_column))
             except RowError as err:
-                faults.append(self._fault(err, Fault(first_row + i, err.problem, number, index=len(texts))))
+                rejected.append(
+                    self._rejected_row(err, RejectedRow(first_row + i, err.problem, number, index=len(texts)))
+                )
                 texts.append(None)
 
         return RowBatch(
@@ -131,17 +133,17 @@ class RawLinesSource(Closing):
             lines=[group[i][1] for i, _ in kept],
             first_row=first_row,
             line_numbers=[number for _, number in kept],
-            row_numbers=[first_row + i for i, _ in kept] if faults else None,
-            faults=tuple(faults),
+            row_numbers=[first_row + i for i, _ in kept] if rejected else None,
+            rejected=tuple(rejected),
         )
 
-    def _fault(self, err: RowError, fault: Fault) -> Fault:
+    def _rejected_row(self, err: RowError, rejected: RejectedRow) -> RejectedRow:
         if not self._lenient:
             raise err
-        return fault
+        return rejected
 
 
-class TypedLinesSource(Closing):
+class TypedLinesReader(Closing):
     """
     JSON Lines, plain or compressed, as typed columns, for Parquet output. Reads its input twice.
 
@@ -248,8 +250,8 @@ class TypedLinesSource(Closing):
     def _batch(self, group: list[NumberedLine], first_row: int) -> RowBatch:
         good = [(i, number, line) for i, (number, line) in enumerate(group) if number not in self._mixed_rows]
         table = self._table([(number, line) for _, number, line in good])
-        faults = [
-            Fault(first_row + i, self._mixed_rows[number], number, raw=line)
+        rejected = [
+            RejectedRow(first_row + i, self._mixed_rows[number], number, raw=line)
             for i, (number, line) in enumerate(group)
             if number in self._mixed_rows
         ]
@@ -260,8 +262,8 @@ class TypedLinesSource(Closing):
             lines=None,
             first_row=first_row,
             line_numbers=[number for _, number, _ in good],
-            row_numbers=[first_row + i for i, _, _ in good] if faults else None,
-            faults=tuple(faults),
+            row_numbers=[first_row + i for i, _, _ in good] if rejected else None,
+            rejected=tuple(rejected),
         )
 
     def _table(self, group: list[NumberedLine]) -> pa.RecordBatch:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import zstandard
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.formats.atomic_sink import AtomicSink
+from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import name_taken
 from nerd_onnx.formats.jsonl.lines import UNTYPED
@@ -29,7 +29,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:@$ -]*")
 
 
-class JsonLinesSink(AtomicSink):
+class JsonLinesWriter(AtomicWriter):
     """
     A JSON Lines file with the entities, written atomically; standard output is written line by line.
 

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 from nerd_onnx.formats.file_format import FileFormat
 
 if TYPE_CHECKING:
-    from nerd_onnx.formats.base import ReadOptions, Sink, Source, WriteOptions
+    from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
 
 
-def _open_reader(path: str, options: ReadOptions, typed: bool) -> Source:  # noqa: FBT001 - as FileFormat calls it
-    from nerd_onnx.formats.parquet.reader import ParquetSource
+def _open_reader(path: str, options: ReadOptions, typed: bool) -> Reader:  # noqa: FBT001 - as FileFormat calls it
+    from nerd_onnx.formats.parquet.reader import ParquetReader
 
-    return ParquetSource(path, options, as_json=not typed)
+    return ParquetReader(path, options, as_json=not typed)
 
 
-def _open_writer(path: str, options: WriteOptions) -> Sink:
-    from nerd_onnx.formats.parquet.writer import ParquetSink
+def _open_writer(path: str, options: WriteOptions) -> Writer:
+    from nerd_onnx.formats.parquet.writer import ParquetWriter
 
     if options.source.schema is None:
         raise ValueError("Parquet takes typed rows; open the source with typed=True")
 
-    return ParquetSink(
+    return ParquetWriter(
         path,
         source_schema=options.source.schema,
         codecs=options.source.codecs,

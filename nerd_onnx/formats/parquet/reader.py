@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
-from nerd_onnx.formats.base import Fault, ReadOptions, RowBatch
+from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
@@ -29,7 +29,7 @@ _BUFFER_BYTES = 1 << 20
 _DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 
 
-class ParquetSource(Closing):
+class ParquetReader(Closing):
     """
     A Parquet file as row batches. Standard input is copied to a temporary file first.
 
@@ -122,8 +122,8 @@ class ParquetSource(Closing):
         for start, stop in byte_cuts(plain, self._options.batch_bytes):
             first_row = self.rows_read
             self.rows_read += stop - start
-            faults = [
-                Fault(first_row + row - start, self._no_utf8, row_group=group, index=row - start)
+            rejected = [
+                RejectedRow(first_row + row - start, self._no_utf8, row_group=group, index=row - start)
                 for row in invalid
                 if start <= row < stop
             ]
@@ -134,9 +134,9 @@ class ParquetSource(Closing):
                 first_row=first_row,
                 row_group=group,
                 last_in_group=self.rows_read == end,
-                faults=tuple(faults),
+                rejected=tuple(rejected),
             )
-            yield self._left_out(rows, texts.slice(start)) if faults and self._as_json else rows
+            yield self._left_out(rows, texts.slice(start)) if rejected and self._as_json else rows
 
     @property
     def _no_utf8(self) -> str:
@@ -162,10 +162,10 @@ class ParquetSource(Closing):
         return rows
 
     def _left_out(self, rows: RowBatch, texts: pa.Array) -> RowBatch:
-        """Return the batch without its rejected rows; their texts are kept in the faults."""
+        """Return the batch without its rejected rows; their texts are kept in ``rejected``."""
         raw = texts.cast(pa.large_binary())
-        faults = [replace(f, index=None, raw=raw[f.index].as_py()) for f in rows.faults if f.index is not None]
-        return replace(rows.without({f.index for f in rows.faults if f.index is not None}), faults=tuple(faults))
+        rejected = [replace(f, index=None, raw=raw[f.index].as_py()) for f in rows.rejected if f.index is not None]
+        return replace(rows.without({f.index for f in rows.rejected if f.index is not None}), rejected=tuple(rejected))
 
 
 def _without(texts: pa.Array, rows: list[int]) -> pa.Array:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nerd_onnx.formats.atomic_sink import AtomicSink
+from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import GROUP_BYTES, RowBatch
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.storage.atomic_file import open_target
@@ -22,7 +22,7 @@ _ZSTD_LEVEL = 6  # Parquet does not record the level; with pyarrow's default, 1,
 _CODECS = {"UNCOMPRESSED": "NONE", "SNAPPY": "SNAPPY", "GZIP": "GZIP", "BROTLI": "BROTLI", "LZ4": "LZ4", "ZSTD": "ZSTD"}
 
 
-class ParquetSink(AtomicSink):
+class ParquetWriter(AtomicWriter):
     """
     A Parquet file with the entities, written atomically.
 

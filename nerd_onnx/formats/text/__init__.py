@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from nerd_onnx.formats.file_format import FileFormat
 
 if TYPE_CHECKING:
-    from nerd_onnx.formats.base import Sink, WriteOptions
+    from nerd_onnx.formats.base import WriteOptions, Writer
 
 
-def _open_writer(path: str, options: WriteOptions) -> Sink:
-    from nerd_onnx.formats.text.writer import TextSink
+def _open_writer(path: str, options: WriteOptions) -> Writer:
+    from nerd_onnx.formats.text.writer import TextWriter
 
-    return TextSink(path, options)
+    return TextWriter(path, options)
 
 
 # Without suffixes: a file gets this format only with --output-format text.

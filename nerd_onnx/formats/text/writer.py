@@ -9,7 +9,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from nerd_onnx.errors import OptionError
-from nerd_onnx.formats.atomic_sink import AtomicSink
+from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
 from nerd_onnx.storage.atomic_file import open_target
@@ -21,7 +21,7 @@ _COLOURS = (36, 33, 32, 35, 34, 31, 96, 93, 92, 95, 94, 91)
 _RESET = "\x1b[0m"
 
 
-class TextSink(AtomicSink):
+class TextWriter(AtomicWriter):
     """
     Rows as text with marked entities, one paragraph per row. Scores and fine labels are not shown.
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.errors import InputError, OutputError, StoreError
-from nerd_onnx.formats.base import Source
+from nerd_onnx.formats.base import Reader
 from nerd_onnx.storage import uploads
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
@@ -228,7 +228,7 @@ def test_the_network_goes_away_while_reading(s3: S3, data: Path, tmp_path: Path)
     assert pq.read_table(tmp_path / "large.parquet").drop_columns("entities") == pq.read_table(data / "large.parquet")
 
 
-def cut_in_the_third(link: Link, report: TagReport, _: Source) -> None:
+def cut_in_the_third(link: Link, report: TagReport, _: Reader) -> None:
     if report.files == 2:
         link.cut()
 

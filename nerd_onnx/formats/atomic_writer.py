@@ -13,7 +13,7 @@ from nerd_onnx.formats.base import RowBatch, Written
 from nerd_onnx.storage.atomic_file import Target
 
 
-class AtomicSink(ABC):
+class AtomicWriter(ABC):
     """
     A writer whose output gets its name when it is complete, and leaves no file after an exception.
 
@@ -25,7 +25,7 @@ class AtomicSink(ABC):
 
     @abstractmethod
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
-        """Write rows with their entities; see :class:`~nerd_onnx.formats.base.Sink`."""
+        """Write rows with their entities; see :class:`~nerd_onnx.formats.base.Writer`."""
 
     @abstractmethod
     def _complete(self) -> int:
