@@ -20,6 +20,7 @@ from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
 from nerd_onnx.options import Entity, TaggedTexts, TagOptions, checked, text_batches
 from nerd_onnx.span_filter import SpanFilter
+from nerd_onnx.stages import stage
 from nerd_onnx.storage.location import is_uri
 from nerd_onnx.text_stream import Item, TextStream, open_network
 
@@ -173,6 +174,7 @@ class Tagger:
         """Return name and type of the entities column."""
         return entity_column.entity_field(self.labels, self.options)
 
+    @stage("write")
     def entity_column(self, tagged: TaggedTexts) -> pa.ListArray:
         """Return entities as an Arrow column. *Shape:* (texts,)."""
         return entity_column.entity_column(tagged, self.labels, self.options)

@@ -24,6 +24,7 @@ from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session
 from nerd_onnx.options import TaggedTexts, TagOptions
 from nerd_onnx.span_filter import ends_with_combining_marks, with_combining_marks
+from nerd_onnx.stages import stage
 
 _MIN_CAPACITY = 2  # tokens besides the special ones
 Item = TypeVar("Item")
@@ -149,12 +150,14 @@ class TextStream:
         )
         return found, spans, decoder.fine_sums(encoded, decisions, found.first, found.last)
 
+    @stage("tokenize")
     def start(self, texts: Sequence[str | None]) -> Pending:
         """Cut texts into paragraphs, and hand the first part of the paragraphs to the worker threads."""
         ranges = ((i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text))
         rest = gathered(ranges)
         return Pending(texts, self._start_part(texts, next(rest, [])), rest)
 
+    @stage("decode")
     def finish(self, pending: Pending) -> TaggedTexts:
         """Wait for all parts; while one part is waited for, the next one is in the network."""
         under_way, found = deque([pending.part]), []
@@ -231,6 +234,7 @@ class TextStream:
         workers = self._workers()
         return [workers.submit(self.decide, encoded, segments, batch, decoder) for batch in batches]
 
+    @stage("decode")
     def decide(self, encoded: EncodedTexts, segments: Segments, batch: Ints, decoder: Decoder) -> WordDecisions:
         """Run one batch of segments of equal length through the network, and decide their words."""
         begin, word_begin, word_end = segments.token_begin[batch], segments.word_begin[batch], segments.word_end[batch]

@@ -1,9 +1,9 @@
 """
 Processor time of ``nerd-tag`` by stage: read, tokenize, model, decode, write.
 
-``python -m benchmarks.measurements.stages INPUT OUTPUT`` tags a file with a clock around each stage, and prints the
-processor time of each stage. A stage runs on the thread that calls it, so the clock of that thread counts its work and
-not its waiting. The threads of the tokenizer are off for this reason; its total work stays the same.
+``python -m benchmarks.measurements.stages SOURCE TARGET`` tags a file, and prints the processor time of each stage. The
+clock is an observer of :mod:`nerd_onnx.stages`. A stage runs on the thread that calls it, so the clock of that thread
+counts its work and not its waiting. The threads of the tokenizer are off for this reason; its total work is the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,6 @@ class StageClock:
         self._lock = threading.Lock()
         self._local = threading.local()
 
-    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function whose calls count as part of a stage."""
-
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            return self.run(stage, lambda: function(*args, **kwargs))
-
-        return wrapped
-
-    def iterate(self, stage: str, items: Iterator[Any]) -> Iterator[Any]:
-        """Yield the items of an iterator; the time to produce them counts as part of a stage."""
-        end = object()
-        while (item := self.run(stage, lambda: next(items, end))) is not end:
-            yield item
-
     def run(self, stage: str, action: Callable[[], Any]) -> Any:
         """Run an action as part of a stage, and return its result."""
         outer = getattr(self._local, "inner_s", 0.0)
@@ -66,42 +52,6 @@ class StageClock:
             self._local.inner_s = outer + spent
 
 
-def instrument(clock: StageClock, tagger: Any) -> None:
-    """Add clocks to a tagger and to the pipeline. This changes modules, so it belongs in a process of its own."""
-    from nerd_onnx.tagging import file_run
-
-    stream = tagger._stream  # noqa: SLF001
-    stream.start = clock.timed("tokenize", stream.start)
-    stream.finish = clock.timed("decode", stream.finish)
-    stream.decide = clock.timed("decode", stream.decide)
-    stream.network = _Clocked(stream.network, clock)
-    tagger.entity_column = clock.timed("write", tagger.entity_column)
-    module: Any = file_run
-    open_reader, open_writer = module.open_pair_reader, module.open_pair_writer
-    module.file_fingerprint = clock.timed("read", module.file_fingerprint)
-    module.ResultLog.append = clock.timed("write", module.ResultLog.append)
-
-    def clocked_source(*args: Any, **kwargs: Any) -> Any:
-        source = clock.run("read", lambda: open_reader(*args, **kwargs))
-        batches = source.batches
-        source.batches = lambda: clock.iterate("read", iter(batches()))
-        return source
-
-    def clocked_writer(*args: Any, **kwargs: Any) -> Any:
-        writer = open_writer(*args, **kwargs)
-        writer.write, writer.finish = clock.timed("write", writer.write), clock.timed("write", writer.finish)
-        return writer
-
-    module.open_pair_reader, module.open_pair_writer = clocked_source, clocked_writer
-
-
-class _Clocked:
-    """A network whose calls count as the stage ``model``."""
-
-    def __init__(self, network: Any, clock: StageClock) -> None:
-        self.logits = clock.timed("model", network.logits)
-
-
 @click.command("benchmarks.measurements.stages")
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
 @click.argument("target", type=click.Path(path_type=Path))
@@ -110,16 +60,17 @@ def main(source: Path, target: Path, model: Path | None) -> None:
     """Tag SOURCE twice to TARGET, and print the processor seconds of each stage of the second run as JSON."""
     # The clock of a stage does not see threads that the tokenizer starts.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    from nerd_onnx.stages import observe
     from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.job import TagJob
     from nerd_onnx.tagging.run import tag_files
 
-    tagger = Tagger.load(str(model) if model else None)
+    tagger = Tagger.load(model)
     job = TagJob([str(source)], str(target), overwrite=True)
     tag_files(tagger, job)  # a warm-up, which is not counted
 
     clock = StageClock()
-    instrument(clock, tagger)
+    observe(clock.run)
     cpu, begin = time.process_time(), time.perf_counter()
     tag_files(tagger, job)
     wall_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu

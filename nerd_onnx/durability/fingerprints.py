@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nerd_onnx.errors import InputError, first_line
+from nerd_onnx.stages import stage
 from nerd_onnx.storage.input_stream import input_name, open_bytes
 from nerd_onnx.storage.location import is_uri
 from nerd_onnx.storage.remote import find, version
@@ -15,6 +16,7 @@ from nerd_onnx.storage.remote import find, version
 _END_BYTES = 1 << 20
 
 
+@stage("read")
 def file_fingerprint(path: str) -> dict[str, Any]:
     """
     Return the fingerprint of a file: size, modification time, first and last MiB, and in remote storage its version.

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from nerd_onnx.durability.journal import Event, Journal
 from nerd_onnx.errors import OutputError
+from nerd_onnx.stages import stage
 from nerd_onnx.storage.atomic_file import sync_folder
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.output_place import output_errors, output_name
@@ -89,6 +90,7 @@ class ResultLog(Closing):
                 for batch, facts in reader.iter_batches_with_custom_metadata():
                     yield Results(batch.column(0), batch.column(1), int(facts[_TOKENS.encode()]))
 
+    @stage("write")
     def append(self, results: Results) -> None:
         """
         Append the results of the next batch, and close the chunk when it is full.

@@ -18,6 +18,7 @@ import onnxruntime as ort
 from nerd_onnx.errors import ModelError, NotFiniteError, first_line
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
+from nerd_onnx.stages import stage
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -102,6 +103,7 @@ class Session:
         self.labels: int | None = shape[-1] if shape and isinstance(shape[-1], int) else None
         self.mixes_texts = _mixes_texts(model_file)
 
+    @stage("model")
     def logits(self, batch: EncodedBatch) -> Floats:
         """
         Score a batch; see :class:`Network`.

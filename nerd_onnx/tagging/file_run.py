@@ -13,6 +13,7 @@ from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputE
 from nerd_onnx.formats.base import RowBatch, Writer, Written
 from nerd_onnx.formats.columns import OTHER_NAME
 from nerd_onnx.formats.readers import Reader
+from nerd_onnx.stages import in_stage, iterate
 from nerd_onnx.storage.input_stream import input_name, is_stream
 from nerd_onnx.storage.location import is_uri
 from nerd_onnx.storage.output_place import output_name
@@ -112,7 +113,7 @@ class FileRun:
             )
 
             self._write(source, writer, policy)
-            written = writer.finish()
+            written = in_stage("write", writer.finish)
             self._check_totals(source, policy.totals, written)
             part.finish()
 
@@ -162,7 +163,7 @@ class FileRun:
     def _rows(self, source: Reader, writer: Writer) -> Iterator[RowBatch]:
         """Yield the rows to tag; rows that the output cannot contain are rejected, or end the run."""
         with _reading():
-            for rows in selected(source.batches(), self._plan.retried_rows(self._pair)):
+            for rows in selected(iterate("read", source.batches()), self._plan.retried_rows(self._pair)):
                 unfit = writer.unfit(rows)
                 if unfit and not self._plan.is_lenient:
                     row, reason = min(unfit.items())
@@ -208,7 +209,7 @@ class FileRun:
         state, batches = self._state, self._rows(source, writer)
         try:
             for rows, results in tagged_batches(self._plan, batches, self._log, self._tag_stream):
-                writer.write(*policy.settle(rows, results))
+                in_stage("write", writer.write, *policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
                 # After the write: a row group or line in the writer counts too.
                 self._plan.limits.check(output_name(self._pair.output))

@@ -14,11 +14,13 @@ from nerd_onnx.formats.readers import Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
 from nerd_onnx.formats.writers import open_writer
 from nerd_onnx.options import TaggedTexts
+from nerd_onnx.stages import stage
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.plan import Plan
 
 
+@stage("read")
 def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) -> Reader:
     """
     Open an input as its output needs it: JSON Lines get typed columns only if they become Parquet.

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +19,7 @@ from benchmarks.measurements.stages import STAGES, StageClock
 from benchmarks.paths import ROOT
 from benchmarks.steps import Steps
 from nerd_export.data.sample import sample_texts
+from nerd_onnx.stages import iterate, observe, stage
 
 
 def steps(folder: Path, *, resume: bool = True, about: str = "a") -> Steps:
@@ -55,21 +58,49 @@ def burn(seconds: float) -> float:
 
 def test_time_inside_another_stage_is_that_stages_own() -> None:
     clock = StageClock()
-    inner = clock.timed("model", lambda: burn(0.05))
 
     def outer() -> None:
         burn(0.02)
-        inner()
+        clock.run("model", lambda: burn(0.05))
         burn(0.02)
 
     clock.run("decode", outer)
     clock.run("write", lambda: time.sleep(0.05))
-    list(clock.iterate("read", (burn(0.01) for _ in range(3))))
+    observe(clock.run)
+    try:
+        list(iterate("read", (burn(0.01) for _ in range(3))))
+    finally:
+        observe(None)
 
     assert clock.seconds["decode"] == pytest.approx(0.04, abs=0.015)
     assert clock.seconds["model"] == pytest.approx(0.05, abs=0.015)
     assert clock.seconds["read"] == pytest.approx(0.03, abs=0.015)
     assert clock.seconds["write"] < 0.02  # sleeping uses no processor time
+
+
+def test_an_observer_sees_each_call_of_a_stage_and_changes_no_result() -> None:
+    seen: list[str] = []
+
+    def observer(name: str, action: Callable[[], Any]) -> Any:
+        seen.append(name)
+        return action()
+
+    @stage("decode")
+    def divide(one: int, by: int) -> float:
+        return one / by
+
+    assert divide(6, by=2) == 3
+    observe(observer)
+    try:
+        assert divide(6, by=2) == 3
+        assert list(iterate("read", iter([1, 2]))) == [1, 2]
+        with pytest.raises(ZeroDivisionError):
+            divide(6, by=0)
+    finally:
+        observe(None)
+
+    assert divide(6, by=2) == 3
+    assert seen == ["decode", "read", "read", "read", "decode"]
 
 
 def test_stages_of_a_real_run_add_up(tmp_path: Path, tiny_bundle: Path) -> None:
