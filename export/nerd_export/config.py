@@ -42,6 +42,8 @@ class TrainConfig:
     :param coarse_share: share of the loss on coarse labels in the loss on labels; the rest is on fine labels
     :param teachers: the same of fine-tuned classifiers with the same labels, to learn from the mean of their
         probabilities as well
+    :param words_column: column of the words in Parquet and JSON Lines files and in hub data sets
+    :param tags_column: column of the tags there; None for ``ner_tags``, or ``fine_ner_tags`` with fine types
     :param soft_share: the teachers' share of the loss, 0 to 1
     :param temperature: softens the teachers' probabilities
     """
@@ -78,6 +80,8 @@ class TrainConfig:
     letter_case: bool = False
     coarse_share: float = 0.0
     teachers: tuple[str, ...] = ()
+    words_column: str = "tokens"
+    tags_column: str | None = None
     soft_share: float = 0.5
     temperature: float = 1.0
 
@@ -89,7 +93,7 @@ class TrainConfig:
 
     @property
     def mixes_losses(self) -> bool:
-        """Whether the model's own loss is not enough: for a teacher, weights, coarse types, or words without a tag."""
+        """Whether the options need another loss: for a teacher, weights, coarse types, or words without a tag."""
         asked = bool(self.teachers) or bool(self.tier_weights) or self.coarse_share > 0
         return asked or self.null_tags == "unknown"
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
@@ -17,6 +17,9 @@ from nerd_onnx import __version__
 from nerd_onnx.cli.common import complete_folders, run_command, settings
 from nerd_onnx.errors import OptionError, OutputError
 from nerd_onnx.storage.hub import require_place
+
+if TYPE_CHECKING:
+    from nerd_export.data.prepare import LabelledFile
 
 _DEFAULTS = TrainConfig()
 _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
@@ -40,11 +43,32 @@ _SHARE = click.FloatRange(0, 1)
 @click.option(
     "--train-file",
     "train_files",
-    type=click.Path(path_type=Path),
     multiple=True,
-    help="Labelled file to train on, instead of the data set's; may be repeated.",
+    metavar="FILE[=SHARE]",
+    help="Labelled file to train on, instead of the data set's; may be repeated. With a share, such as "
+    "tweets.jsonl=0.5 or news.parquet=2, an epoch has that many times its sentences.",
 )
-@click.option("--validation-file", type=click.Path(path_type=Path), help="Labelled file to choose the best epoch on.")
+@click.option(
+    "--validation-file",
+    "validation_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Labelled file to choose the best epoch on; may be repeated. With several, the epoch with the highest mean F1 "
+    "is the best.",
+)
+@click.option(
+    "--known-types",
+    "known_types",
+    multiple=True,
+    metavar="FILE=TYPES",
+    help="Coarse types that a training or validation file is labelled for, comma-separated: tweets.jsonl=person,"
+    "location. An O of that file can be any other type. A column known_types says it for each row.",
+)
+@click.option("--words-column", default=_DEFAULTS.words_column, help="Column of the words of each sentence.")
+@click.option(
+    "--tags-column",
+    help="Column of the tags of each sentence.  [default: ner_tags, or fine_ner_tags with --level fine]",
+)
 @click.option("--label-names", help="Names behind integer tags, comma-separated, for files that store none.")
 @click.option("--level", type=click.Choice(get_args(Level)), default=_DEFAULTS.level, help="Which tags to learn.")
 @click.option(
@@ -151,8 +175,9 @@ _SHARE = click.FloatRange(0, 1)
 def train_command(
     *,
     output: Path,
-    train_files: tuple[Path, ...],
-    validation_file: Path | None,
+    train_files: tuple[str, ...],
+    validation_files: tuple[Path, ...],
+    known_types: tuple[str, ...],
     tier_weights: tuple[str, ...],
     unlabelled: Path | None,
     label_names: str | None,
@@ -194,16 +219,16 @@ def train_command(
             reason="needs-teacher",
             option="--unlabelled",
         )
+    labelled = _labelled_files(train_files, validation_files, known_types)
     _check_output(output, resume=resume, overwrite=overwrite)
     require_model(config.model, "--model")
     for name in config.teachers:
         require_model(name, "--teacher")
-    if not train_files or validation_file is None:
+    if not train_files or not validation_files:
         require_place(config.dataset, "dataset", "--dataset")
     data = prepare(
         config,
-        train_files,
-        validation_file,
+        *labelled,
         [name.strip() for name in label_names.split(",")] if label_names else None,
         unlabelled=unlabelled,
         drop_bad_rows=drop_bad_rows,
@@ -215,6 +240,47 @@ def train_command(
         write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
     click.echo(markdown_table(table))
     click.echo(f"checkpoint, table and card: {output}")
+
+
+def _labelled_files(
+    train_files: Sequence[str], validation_files: Sequence[Path], known_types: Sequence[str]
+) -> tuple[list[LabelledFile], list[LabelledFile]]:
+    """Return the files with their shares and known types."""
+    from nerd_export.data.prepare import LabelledFile
+
+    known: dict[str, frozenset[str]] = {}
+    for value in known_types:
+        name, _, types = value.rpartition("=")
+        known[name] = frozenset(filter(None, (kind.strip() for kind in types.split(","))))
+        if not name or not known[name]:
+            raise click.BadParameter(
+                f"{value!r}: expected FILE=TYPE,TYPE, such as tweets.jsonl=person,location", param_hint="--known-types"
+            )
+
+    train = [LabelledFile(path, share, known.get(str(path))) for path, share in map(_with_share, train_files)]
+    validation = [LabelledFile(path, known=known.get(str(path))) for path in validation_files]
+    if unused := sorted(set(known) - {str(file.path) for file in (*train, *validation)}):
+        raise OptionError(
+            f"--known-types: {unused[0]} is no --train-file and no --validation-file; write it as it is written there",
+            reason="unknown-file",
+            option="--known-types",
+            found=unused[0],
+        )
+    return train, validation
+
+
+def _with_share(value: str) -> tuple[Path, float]:
+    """Split ``FILE=SHARE``; a name that ends in ``=`` and a number can be given with a share as well."""
+    name, separator, text = value.rpartition("=")
+    if not separator or Path(value).is_file():
+        return Path(value), 1.0
+    try:
+        share = float(text)
+    except ValueError:
+        return Path(value), 1.0  # the file does not exist: its reader says so
+    if not 0 < share < float("inf"):
+        raise click.BadParameter(f"{value!r}: the share must be above 0, such as 0.5 or 2", param_hint="--train-file")
+    return Path(name), share
 
 
 def _weights(values: Sequence[str]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nerd_export.data.corpus import Row, Split
+from nerd_export.data.partial_tags import PartialTag, Tag
 from nerd_onnx.errors import OptionError, TrainingDataError
 from nerd_onnx.inference.labels import OUTSIDE
 
@@ -20,16 +21,33 @@ class Sentence:
 
     :param unknown: indices of words whose tag is not known; ``tags`` has ``O`` there
     :param weight: weight of its words in the training loss
+    :param known: coarse types that it is labelled for: a word with the tag ``O`` has none of them; None for all
+    :param is_coarse: whether its tags are the coarse ones of a model with fine labels
+    :param share: number of times that it is written in each form of an epoch; the fraction is a probability
     """
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
     unknown: frozenset[int] = frozenset()
     weight: float = 1.0
+    known: frozenset[str] | None = None
+    is_coarse: bool = False
+    share: float = 1.0
 
     def known_tags(self) -> list[str | None]:
         """Return the tag of each word; None where it is not known."""
         return [None if i in self.unknown else tag for i, tag in enumerate(self.tags)]
+
+    def targets(self) -> list[Tag | None]:
+        """Return what each word must learn: its tag, a partial tag, or None where nothing is known."""
+        if self.known is None and not self.is_coarse:
+            return list(self.known_tags())
+        return [None if tag is None else self._partial(tag) for tag in self.known_tags()]
+
+    def _partial(self, tag: str) -> Tag:
+        # A fine tag says all there is to say, whatever else the sentence is labelled for.
+        is_whole = not self.is_coarse and tag != OUTSIDE
+        return tag if is_whole else PartialTag(tag, self.known, is_coarse=self.is_coarse)
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,8 @@ class Reading:
         tags = row.tags or ()
         unknown = frozenset(i for i, tag in enumerate(tags) if tag is None)
         weight = self.tier_weights.get(str(row.tier), 1.0)
-        return Sentence(tuple(map(str, row.tokens or ())), _names(tags, tag_names), unknown, weight)
+        known = None if row.known_types is None else frozenset(map(str, _as_list(row.known_types)))
+        return Sentence(tuple(map(str, row.tokens or ())), _names(tags, tag_names), unknown, weight, known)
 
 
 _STRICT = Reading()
@@ -180,6 +199,8 @@ def _problem(  # noqa: PLR0911 - one return per problem
         return "not-lists", "expected a list of words and a list of tags"
     if len(row.tokens) != len(row.tags):
         return "lengths-differ", f"{len(row.tokens)} tokens but {len(row.tags)} tags"
+    if row.known_types is not None and not all(isinstance(name, str) for name in _as_list(row.known_types)):
+        return "not-known-types", f"known_types is {row.known_types!r}; expected a list of types"
 
     for i, (token, tag) in enumerate(zip(row.tokens, row.tags, strict=True)):
         if token is None:
@@ -214,6 +235,10 @@ def _tag_problem(tag: object, tag_names: Sequence[str] | None, known: Sequence[s
         return "unknown-tag", f"unknown tag {tag!r} (train has {shown})"
 
     return None
+
+
+def _as_list(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else [None]
 
 
 def _names(tags: Sequence[str | int | None], tag_names: Sequence[str] | None) -> tuple[str, ...]:

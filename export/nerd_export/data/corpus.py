@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from nerd_onnx.errors import Field, TrainingDataError, first_line
 
 TOKENS_COLUMN = "tokens"
 TIER_COLUMN = "tier"
+KNOWN_COLUMN = "known_types"
+SPLIT_COLUMN = "split"
+_OPTIONAL = (TIER_COLUMN, KNOWN_COLUMN, SPLIT_COLUMN)
 TAG_COLUMNS = {"coarse": "ner_tags", "fine": "fine_ner_tags"}
 SPLIT_FILES = {
     "train": ("train",),
@@ -34,12 +37,16 @@ class Row:
     :param tokens: words; null where the file has null
     :param tags: one tag per word, as names or ClassLabel integers
     :param tier: the file's name for the quality of its labels
+    :param known_types: the coarse types that the sentence is labelled for; None for all
+    :param split: the file's name for the split of the sentence
     """
 
     where: str
     tokens: Sequence[str | None] | None
     tags: Sequence[str | int | None] | None
     tier: object = None
+    known_types: object = None
+    split: object = None
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,19 @@ class Split:
     :param source: where it was read from
     :param rows: its sentences in file order
     :param tag_names: names of integer tags, if the source stores them
+    :param is_coarse: whether fine tags were wanted, and the source has only coarse ones
     """
 
     source: str
     rows: tuple[Row, ...]
     tag_names: tuple[str, ...] | None = None
+    is_coarse: bool = False
+
+    def part(self, name: str) -> Split:
+        """Return the rows whose column ``split`` names this split; all rows if the source has no such column."""
+        if all(row.split is None for row in self.rows):
+            return self
+        return replace(self, rows=tuple(row for row in self.rows if row.split in SPLIT_FILES.get(name, (name,))))
 
 
 def find_split_file(folder: Path, split: str) -> Path | None:
@@ -67,10 +82,12 @@ def find_split_file(folder: Path, split: str) -> Path | None:
     return None
 
 
-def read_file(path: Path, tag_column: str) -> Split:
+def read_file(path: Path, tag_column: str, words_column: str = TOKENS_COLUMN) -> Split:
     """
     Read one labelled file; its suffix determines the format.
 
+    :param tag_column: column of the tags; CoNLL files have no names of columns
+    :param words_column: column of the words
     :raises TrainingDataError: when it is missing, of an unknown format, damaged, or lacks a column
     """
     if not path.is_file():
@@ -82,9 +99,9 @@ def read_file(path: Path, tag_column: str) -> Split:
 
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return _read_parquet(path, tag_column)
+        return _read_parquet(path, tag_column, words_column)
     if suffix in (".jsonl", ".json"):
-        return Split(str(path), tuple(_json_rows(path, tag_column)))
+        return Split(str(path), tuple(_json_rows(path, tag_column, words_column)))
     if suffix in (".conll", ".txt", ".tsv"):
         return Split(str(path), tuple(_conll_rows(path)))
 
@@ -96,7 +113,7 @@ def read_file(path: Path, tag_column: str) -> Split:
     )
 
 
-def read_hub(dataset: str, config: str, split: str, tag_column: str) -> Split:
+def read_hub(dataset: str, config: str, split: str, tag_column: str, words_column: str = TOKENS_COLUMN) -> Split:
     """
     Read one split of a hub data set with ``datasets``.
 
@@ -115,26 +132,27 @@ def read_hub(dataset: str, config: str, split: str, tag_column: str) -> Split:
             file=source,
         ) from err
 
-    _require_columns(source, data.column_names, tag_column, file=source)
-    columns = [TOKENS_COLUMN, tag_column, *({TIER_COLUMN} & set(data.column_names))]
-    rows = zip(*(data[name] for name in columns), strict=True)
+    _require_columns(source, data.column_names, words_column, tag_column, file=source)
+    rows = _table_rows(
+        source, {name: data[name] for name in _read_columns(data.column_names, words_column, tag_column)}
+    )
 
     return Split(
         source,
-        tuple(Row(f"{source}, row {i}", *row) for i, row in enumerate(rows)),
+        tuple(rows),
         _class_label_names(data.features, tag_column),
     )
 
 
-def _read_parquet(path: Path, tag_column: str) -> Split:
+def _read_parquet(path: Path, tag_column: str, words_column: str) -> Split:
     import datasets
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         schema = pq.read_schema(path)
-        _require_columns(str(path), schema.names, tag_column, file=str(path))
-        columns = [TOKENS_COLUMN, tag_column, *({TIER_COLUMN} & set(schema.names))]
+        _require_columns(str(path), schema.names, words_column, tag_column, file=str(path))
+        columns = _read_columns(schema.names, words_column, tag_column)
         table = pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, OSError) as err:
         raise TrainingDataError(
@@ -142,9 +160,22 @@ def _read_parquet(path: Path, tag_column: str) -> Split:
         ) from err
 
     names = _class_label_names(datasets.Features.from_arrow_schema(schema), tag_column)
-    rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    rows = _table_rows(str(path), {name: table[name].to_pylist() for name in columns})
 
-    return Split(str(path), tuple(Row(f"{path}, row {i}", *row) for i, row in enumerate(rows)), names)
+    return Split(str(path), tuple(rows), names)
+
+
+def _read_columns(there: Sequence[str], words_column: str, tag_column: str) -> list[str]:
+    """Return the columns to read: words, tags, and those of the optional ones that exist."""
+    return [words_column, tag_column, *(name for name in _OPTIONAL if name in there)]
+
+
+def _table_rows(source: str, columns: Mapping[str, Sequence[Any]]) -> Iterator[Row]:
+    """Yield the rows of a table. :param columns: words and tags, then optional columns"""
+    optional = {name: values for name, values in columns.items() if name in _OPTIONAL}
+    words, tags = list(columns.values())[:2]
+    for i, row in enumerate(zip(words, tags, strict=True)):
+        yield Row(f"{source}, row {i}", *row, **{name: values[i] for name, values in optional.items()})
 
 
 def _class_label_names(features: Any, tag_column: str) -> tuple[str, ...] | None:
@@ -154,7 +185,7 @@ def _class_label_names(features: Any, tag_column: str) -> tuple[str, ...] | None
     return tuple(names) if names else None
 
 
-def _json_rows(path: Path, tag_column: str) -> Iterator[Row]:
+def _json_rows(path: Path, tag_column: str, words_column: str) -> Iterator[Row]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(_decoded(path, lines), 1):
             if not line.strip():
@@ -172,13 +203,14 @@ def _json_rows(path: Path, tag_column: str) -> Iterator[Row]:
                 ) from err
             if not isinstance(record, dict):
                 raise TrainingDataError(
-                    f"{where}: expected an object with {TOKENS_COLUMN!r} and {tag_column!r}",
+                    f"{where}: expected an object with {words_column!r} and {tag_column!r}",
                     reason="not-object",
                     file=str(path),
                     row=number,
                 )
-            _require_columns(where, list(record), tag_column, file=str(path), row=number)
-            yield Row(where, record[TOKENS_COLUMN], record[tag_column], record.get(TIER_COLUMN))
+            _require_columns(where, list(record), words_column, tag_column, file=str(path), row=number)
+            optional = {name: record.get(name) for name in _OPTIONAL}
+            yield Row(where, record[words_column], record[tag_column], **optional)
 
 
 def _conll_rows(path: Path) -> Iterator[Row]:
@@ -218,8 +250,8 @@ def _decoded(path: Path, lines: Iterator[str]) -> Iterator[str]:
         ) from err
 
 
-def _require_columns(where: str, columns: Sequence[str], tag_column: str, **place: Field) -> None:
-    missing = [name for name in (TOKENS_COLUMN, tag_column) if name not in columns]
+def _require_columns(where: str, columns: Sequence[str], words_column: str, tag_column: str, **place: Field) -> None:
+    missing = [name for name in (words_column, tag_column) if name not in columns]
     if missing:
         raise MissingColumnError(
             f"{where}: no column {' and '.join(missing)}; the columns are: {', '.join(columns)}",

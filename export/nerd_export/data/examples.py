@@ -14,6 +14,7 @@ import numpy as np
 
 from nerd_export.config import TrainConfig
 from nerd_export.data.checks import Sentence
+from nerd_export.data.partial_tags import Tag
 from nerd_export.data.plain_text import CURLY, STRAIGHT, joins_what_is_before, plain_text
 from nerd_onnx.inference.encoding import word_ranges
 from nerd_onnx.inference.labels import OUTSIDE
@@ -28,26 +29,26 @@ class Example:
     A training text.
 
     :param spans: character range of each word
-    :param tags: tag of each word; None where it is not known
+    :param tags: tag of each word, perhaps a partial one; None where it is not known
     :param weight: weight of its words in the loss
     """
 
     text: str
     spans: Sequence[tuple[int, int]]
-    tags: Sequence[str | None]
+    tags: Sequence[Tag | None]
     weight: float = 1.0
 
     @classmethod
     def of_words(cls, sentence: Sentence) -> Example:
         """Join given words by spaces."""
         spans = [(int(start), int(end)) for start, end in word_ranges(sentence.tokens)]
-        return cls(" ".join(sentence.tokens), spans, sentence.known_tags(), sentence.weight)
+        return cls(" ".join(sentence.tokens), spans, sentence.targets(), sentence.weight)
 
     @classmethod
     def of_plain_text(cls, sentence: Sentence, quotes: str) -> Example:
         """Join words as a person would have written them."""
         text, spans = plain_text(sentence.tokens, quotes)
-        return cls(text, spans, sentence.known_tags(), sentence.weight)
+        return cls(text, spans, sentence.targets(), sentence.weight)
 
     @classmethod
     def of_unlabelled(cls, text: str) -> Example:
@@ -63,7 +64,17 @@ def write_examples(sentences: Sequence[Sentence], config: TrainConfig) -> list[E
     The same sentences and seed give the same examples; the first form does not depend on how many there are.
     """
     seeds = [[config.seed], *([config.seed, 2, form] for form in range(1, config.forms))]
-    return [example for seed in seeds for example in _written(sentences, config, seed)]
+    return [example for seed in seeds for example in _written(_drawn(sentences, seed), config, seed)]
+
+
+def _drawn(sentences: Sequence[Sentence], seed: list[int]) -> Sequence[Sentence]:
+    """Return each sentence as often as its share says; the fraction of a share is drawn."""
+    shares = np.array([sentence.share for sentence in sentences])
+    if (shares == 1).all():
+        return sentences  # without a draw, so that the other draws stay as they were before this option
+
+    times = np.floor(shares + np.random.default_rng([*seed, 3]).random(len(shares))).astype(int)
+    return [sentence for sentence, count in zip(sentences, times.tolist(), strict=True) for _ in range(count)]
 
 
 def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]) -> list[Example]:
@@ -105,10 +116,14 @@ def _cut(sentence: Sentence, random: np.random.Generator) -> Sentence:
 
 
 def _joined(first: Sentence, second: Sentence) -> Sentence:
-    """Join two sentences to one text with the lower weight of both."""
+    """Join two sentences to one text with the lower weight of both; only if they are labelled for the same types."""
+    if (first.known, first.is_coarse) != (second.known, second.is_coarse):
+        return first
     unknown = first.unknown | {i + len(first.tokens) for i in second.unknown}
     weight = min(first.weight, second.weight)
-    return Sentence(first.tokens + second.tokens, first.tags + second.tags, unknown, weight)
+    return replace(
+        first, tokens=first.tokens + second.tokens, tags=first.tags + second.tags, unknown=unknown, weight=weight
+    )
 
 
 def _capitals(count: int, config: TrainConfig, seed: list[int]) -> list[Callable[[str], str]]:

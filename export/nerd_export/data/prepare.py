@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nerd_export.config import Level, TrainConfig
@@ -16,52 +16,108 @@ from nerd_export.data.checks import (
     shared_sentences,
     tag_inventory,
 )
-from nerd_export.data.corpus import SPLIT_FILES, TAG_COLUMNS, Split, find_split_file, read_file, read_hub
+from nerd_export.data.corpus import (
+    SPLIT_FILES,
+    TAG_COLUMNS,
+    TOKENS_COLUMN,
+    MissingColumnError,
+    Split,
+    find_split_file,
+    read_file,
+    read_hub,
+)
+from nerd_export.data.schemes import in_scheme, split_scheme
 from nerd_export.data.training_data import TrainingData
 from nerd_onnx.errors import OptionError, TrainingDataError
 from nerd_onnx.formats.readers import open_reader
-from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.labels import LabelSet, Scheme, coarse_type, split_tag
 
 _SHOWN_WORDS = 12
 
 
-def load_split(dataset: str, config: str, split: str, level: Level, file: Path | None = None) -> Split:
+@dataclass(frozen=True)
+class LabelledFile:
+    """
+    A labelled file as the user named it.
+
+    :param share: number of times that each sentence is written in each form of an epoch; the fraction is a probability
+    :param known: coarse types that its sentences are labelled for; None for what its column ``known_types`` says, or
+        all types without such a column
+    """
+
+    path: Path
+    share: float = 1.0
+    known: frozenset[str] | None = None
+
+
+def load_split(
+    dataset: str,
+    config: str,
+    split: str,
+    level: Level,
+    file: Path | None = None,
+    *,
+    words_column: str = TOKENS_COLUMN,
+    tags_column: str | None = None,
+) -> Split:
     """
     Read one split from a file, a folder of split files, or the hub: the first of these that is given.
 
+    A file with a column ``split`` may hold several splits. A source without fine tags is read with its coarse ones.
+
+    :param words_column: column of the words
+    :param tags_column: column of the tags; None for the usual one of the level
     :raises TrainingDataError: when there is nothing to read
     """
-    column = TAG_COLUMNS[level]
-    if file is not None:
-        return read_file(file, column)
 
-    folder = Path(dataset)
-    if folder.is_dir():
-        path = find_split_file(folder, split)
+    def read(column: str) -> Split:
+        if file is not None:
+            return read_file(file, column, words_column).part(split)
+        if (path := _file_of(Path(dataset), split)) is not None:
+            return read_file(path, column, words_column)
+        return read_hub(dataset, config, split, column, words_column)
+
+    if tags_column is not None:
+        return read(tags_column)
+
+    try:
+        return read(TAG_COLUMNS[level])
+    except MissingColumnError as err:
+        if level == "coarse":
+            raise
+        try:
+            return replace(read(TAG_COLUMNS["coarse"]), is_coarse=True)
+        except MissingColumnError:
+            raise err from None  # the message about the column that was asked for
+
+
+def _file_of(dataset: Path, split: str) -> Path | None:
+    """Return the file of a split if the data set is a folder; None if it is a name of the hub."""
+    if dataset.is_dir():
+        path = find_split_file(dataset, split)
         if path is None:
             names = " or ".join(f"{stem}.parquet/.jsonl/.conll" for stem in SPLIT_FILES[split])
             raise TrainingDataError(
-                f"{folder}: has no {split} file; expected {names}",
+                f"{dataset}: has no {split} file; expected {names}",
                 reason="missing-split",
-                file=str(folder),
+                file=str(dataset),
                 found=split,
             )
-        return read_file(path, column)
+        return path
 
-    if folder.is_file():
+    if dataset.is_file():
         raise TrainingDataError(
-            f"{folder}: is a file; give its folder, or --train-file and --validation-file",
+            f"{dataset}: is a file; give its folder, or --train-file and --validation-file",
             reason="not-folder",
-            file=str(folder),
+            file=str(dataset),
         )
-
-    return read_hub(dataset, config, split, column)
+    return None
 
 
 def prepare(
     config: TrainConfig,
-    train_files: Sequence[Path],
-    validation_file: Path | None,
+    train_files: Sequence[LabelledFile],
+    validation_files: Sequence[LabelledFile],
     tag_names: Sequence[str] | None,
     *,
     unlabelled: Path | None = None,
@@ -73,6 +129,7 @@ def prepare(
     Read and check the training and validation splits.
 
     :param train_files: files to train on instead of the data set's split
+    :param validation_files: files to choose the best epoch on, each a set of its own
     :param tag_names: names of integer tags, for files that store none
     :param unlabelled: Parquet or JSON Lines file whose column ``text`` a teacher labels
     :param drop_bad_rows: leave out invalid rows instead of stopping
@@ -81,48 +138,153 @@ def prepare(
     :raises TrainingDataError: with file, row and problem
     :raises OptionError: when a tier with a weight does not occur, or validation data is missing
     """
-    if train_files and validation_file is None and config.dataset == TrainConfig.dataset:
+    if train_files and not validation_files and config.dataset == TrainConfig.dataset:
         raise OptionError(
             "--train-file needs --validation-file, or --dataset with a validation file",
             reason="needs-validation-file",
             option="--train-file",
         )
 
-    train_splits = [_load(config, "train", path, tag_names) for path in train_files or (None,)]
-    validation_split = _load(config, "validation", validation_file, tag_names)
     findings = Findings()
     reading = Reading(config.null_tags == "unknown", config.tier_weights)
-    check_tiers(train_splits, config.tier_weights)
-    used, unused = _parted(train_splits, config.max_train_samples)
-    train = [sentence for split in used for sentence in check_split(split, None, findings, reading)]
+    loaded = [_Loaded.of(config, "train", file, tag_names) for file in train_files or (None,)]
+    splits = _in_one_scheme([one.split for one in loaded])
+    check_tiers(splits, config.tier_weights)
+    used, unused = _parted(splits, config.max_train_samples)
     # Labels come from all rows, so that --max-train-samples does not change the label set.
-    inventory = tag_inventory([*train, *_sound(unused, reading)])
-    validation = check_split(validation_split, inventory, findings)
+    labels = _labels([*used, *unused], config, reading)
+    train = [
+        sentence
+        for split, source in zip(used, loaded, strict=True)
+        if split.rows or not source.split.rows  # --max-train-samples may leave a file without rows
+        for sentence in source.sentences(split, _coarse_names(labels) if split.is_coarse else None, findings, reading)
+    ]
+
+    sets = []
+    for file in validation_files or (None,):
+        one = _Loaded.of(config, "validation", file, tag_names)
+        split = in_scheme(one.split, labels.scheme or "IO")
+        names = _coarse_names(labels) if split.is_coarse else labels.names
+        # A set that is labelled for some types may have unknown tags, whatever the training data has.
+        lenient = Reading(null_is_unknown=reading.null_is_unknown or one.is_partial)
+        sets.append((one.split.source, one.sentences(split, names, findings, lenient)))
+
+    validation = [sentence for _, sentences in sets for sentence in sentences]
     if drop_bad_rows and train and validation:
         findings.notes.extend(f"left out: {problem}" for problem in findings.problems)
     else:
         findings.raise_problems()
 
     train = _without_shared(train, validation, findings, drop=drop_shared)
-    for text in findings.notes:
+    for text in [*_coarse_notes(splits, labels), *findings.notes]:
         note(text)
 
-    labels = LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
     return TrainingData(
         train,
         validation,
         labels,
-        ", ".join(split.source for split in train_splits),
-        validation_split.source,
+        ", ".join(split.source for split in splits),
+        ", ".join(source for source, _ in sets),
         () if unlabelled is None else tuple(_texts(unlabelled)),
         None if unlabelled is None else str(unlabelled),
+        tuple((Path(source).name, len(sentences)) for source, sentences in sets) if len(sets) > 1 else (),
     )
 
 
-def _load(config: TrainConfig, split: str, file: Path | None, tag_names: Sequence[str] | None) -> Split:
-    """Read one split; integer tags without names in the file get those of ``tag_names``."""
-    found = load_split(config.dataset, config.dataset_config, split, config.level, file)
-    return found if found.tag_names or tag_names is None else replace(found, tag_names=tuple(tag_names))
+@dataclass(frozen=True)
+class _Loaded:
+    """A split, and what the user said about its file."""
+
+    split: Split
+    share: float = 1.0
+    known: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, config: TrainConfig, name: str, file: LabelledFile | None, tag_names: Sequence[str] | None) -> _Loaded:
+        """Read one split; integer tags without names in the file get those of ``tag_names``."""
+        found = load_split(
+            config.dataset,
+            config.dataset_config,
+            name,
+            config.level,
+            None if file is None else file.path,
+            words_column=config.words_column,
+            tags_column=config.tags_column,
+        )
+        split = found if found.tag_names or tag_names is None else replace(found, tag_names=tuple(tag_names))
+        return cls(split) if file is None else cls(split, file.share, file.known)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some sentences are labelled for some types only."""
+        return self.known is not None or any(row.known_types is not None for row in self.split.rows)
+
+    def sentences(
+        self, split: Split, names: Sequence[str] | None, findings: Findings, reading: Reading
+    ) -> list[Sentence]:
+        """
+        Check rows of the split, and return their sentences with share and known types.
+
+        :param split: the rows; the same as ``self.split``, in another scheme or fewer
+        :param names: tags that may occur; None for any
+        """
+        return [
+            replace(
+                sentence,
+                share=self.share,
+                known=self.known if self.known is not None else sentence.known,
+                is_coarse=split.is_coarse,
+            )
+            for sentence in check_split(split, names, findings, reading)
+        ]
+
+
+def _in_one_scheme(splits: Sequence[Split]) -> list[Split]:
+    """Return all splits with the tag scheme of the first one that has an entity."""
+    scheme = next((found for split in splits if (found := split_scheme(split))), None)
+    return [split if scheme is None else in_scheme(split, scheme) for split in splits]
+
+
+def _labels(splits: Sequence[Split], config: TrainConfig, reading: Reading) -> LabelSet:
+    """
+    Return the labels of the model: the tags of the splits that have the wanted level.
+
+    :raises TrainingDataError: when fine tags are wanted and no split has any
+    """
+    whole = [split for split in splits if not split.is_coarse]
+    if not whole:
+        raise TrainingDataError(
+            f"{splits[0].source}: has no column {TAG_COLUMNS['fine']}, and neither has any other file; --level fine "
+            "needs at least one file with fine tags",
+            reason="column-missing",
+            file=splits[0].source,
+            column=TAG_COLUMNS["fine"],
+        )
+
+    inventory = tag_inventory(_sound(whole, reading))
+    return LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
+
+
+def _coarse_names(labels: LabelSet) -> tuple[str, ...]:
+    """Return the tags that a file with coarse tags may have, in the scheme of the labels."""
+    scheme = labels.scheme or "IO"
+    return tuple(dict.fromkeys(_coarse_tag(name, scheme) for name in labels.names))
+
+
+def _coarse_tag(name: str, scheme: Scheme) -> str:
+    prefix, kind = split_tag(name, scheme)
+    if not kind:
+        return name
+    return coarse_type(kind) if scheme == "IO" else f"{prefix}-{coarse_type(kind)}"
+
+
+def _coarse_notes(splits: Sequence[Split], labels: LabelSet) -> list[str]:
+    """Return what to say about files without fine tags."""
+    return [
+        f"{split.source}: has coarse tags only; each stands for all its fine labels ({len(labels.names)} labels in all)"
+        for split in splits
+        if split.is_coarse
+    ]
 
 
 def _parted(splits: Sequence[Split], most: int | None) -> tuple[list[Split], list[Split]]:
@@ -130,8 +292,7 @@ def _parted(splits: Sequence[Split], most: int | None) -> tuple[list[Split], lis
     used, unused = [], []
     for split in splits:
         rows = split.rows[:most]
-        if rows or not split.rows:
-            used.append(replace(split, rows=rows))
+        used.append(replace(split, rows=rows))
         unused.append(replace(split, rows=split.rows[len(rows) :]))
         most = None if most is None else most - len(rows)
 

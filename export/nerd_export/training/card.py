@@ -33,7 +33,18 @@ def markdown_table(rows: Sequence[EpochRow]) -> str:
         lines = [line + (" Coarse F1 |" if i == 0 else "---|" if i == 1 else "") for i, line in enumerate(lines)]
         lines[2:] = [f"{line} {r.coarse_f1 or 0.0:.4f} |" for line, r in zip(lines[2:], rows, strict=True)]
 
-    return "\n".join(lines)
+    return "\n".join([*lines, *_set_table(rows)])
+
+
+def _set_table(rows: Sequence[EpochRow]) -> list[str]:
+    """Return the lines of a table of F1 by validation set, one column per epoch; none for one set."""
+    names = list(rows[0].f1_by_set) if rows else []
+    if not names:
+        return []
+
+    head = ["", f"| F1 by validation set | {' | '.join(f'epoch {row.epoch:.2f}' for row in rows)} |"]
+    rule = "|---" * (len(rows) + 1) + "|"
+    return [*head, rule, *(f"| {n} | {' | '.join(f'{row.f1_by_set[n]:.4f}' for row in rows)} |" for n in names)]
 
 
 def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], command: str) -> None:

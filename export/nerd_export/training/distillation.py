@@ -13,8 +13,10 @@ from typing import Any
 
 from nerd_export.training.features import IGNORED, Features
 from nerd_export.training.teacher import SoftLabels
+from nerd_onnx.inference.arrays import Bools
 
 _MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "labels")
+SET_COLUMN = "validation_set"  # which validation set an example belongs to
 
 
 def with_extras(features: Features, weights: Sequence[float], soft: SoftLabels | None) -> Any:
@@ -52,6 +54,9 @@ class Collator:
         if "weight" in rows[0]:
             batch["weight"] = torch.tensor([row["weight"] for row in rows])
 
+        if SET_COLUMN in rows[0]:
+            batch[SET_COLUMN] = torch.tensor([row[SET_COLUMN] for row in rows])
+
         if self._soft is not None and "example" in rows[0]:
             # Padding and special tokens keep zeros, which the loss ignores.
             soft = torch.zeros(*batch["labels"].shape, self._soft.table.shape[1])
@@ -74,22 +79,28 @@ class Mix:
     :param temperature: divides the logits in the comparison with the teachers' probabilities
     :param coarse_share: share of coarse labels in the part of the labels, 0 to 1; the rest is on labels as they are
     :param class_of_label: coarse class to which the probability of each label is added. *Shape:* (labels,)
+    :param allowed: which labels each target allows; targets from the number of labels on are partial tags. None if
+        every target is a label. *Shape:* (targets, labels)
     """
 
     soft_share: float = 0.0
     temperature: float = 1.0
     coarse_share: float = 0.0
     class_of_label: Sequence[int] = ()
+    allowed: Bools | None = None
 
 
 def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, mix: Mix) -> Any:
     """
     Return the mean of the cross entropy on labels and on the teachers' probabilities (Hinton et al., 2015).
 
-    Each part is a weighted mean over the words for which it is defined.
+    Each part is a weighted mean over the words for which it is defined. The loss of a word with a partial tag is the
+    negative logarithm of the summed probability of the labels that the tag allows, as in learning from partially
+    labelled sequences (Tsuboi et al., 2008). A teacher fills what such a tag leaves open: its probabilities are
+    limited to the allowed labels.
 
     :param logits: *Shape:* (batch, tokens, labels)
-    :param labels: ids, or ``IGNORED`` where the tag is unknown. *Shape:* (batch, tokens)
+    :param labels: targets, or ``IGNORED`` where the tag is unknown. *Shape:* (batch, tokens)
     :param weight: weight of each example; None for 1. *Shape:* (batch,)
     :param soft: the teachers' probabilities, zeros without an answer; None without teachers. *Shape:* as ``logits``
     :return: a scalar tensor
@@ -100,9 +111,16 @@ def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, m
     logits = logits.float()
     each = torch.ones(len(logits), device=logits.device) if weight is None else weight.to(logits.dtype)
     weights = each[:, None].expand(labels.shape)
-    hard = cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    is_partial = labels >= logits.shape[-1]
+    whole = labels.masked_fill(is_partial, IGNORED)
+    hard = cross_entropy(logits.transpose(1, 2), whole, ignore_index=IGNORED, reduction="none")
     if mix.coarse_share:
-        hard = (1 - mix.coarse_share) * hard + mix.coarse_share * _coarse_loss(logits, labels, mix.class_of_label)
+        hard = (1 - mix.coarse_share) * hard + mix.coarse_share * _coarse_loss(logits, whole, mix.class_of_label)
+
+    if mix.allowed is not None:
+        allowed = torch.from_numpy(mix.allowed).to(logits.device)[labels.where(is_partial, 0)]
+        hard = hard + is_partial * (logits.logsumexp(-1) - _of_allowed(logits, allowed))
+        soft = None if soft is None else _limited(soft, allowed | ~is_partial[..., None])
 
     loss = _mean(hard, weights * (labels != IGNORED))
     if soft is None:
@@ -129,6 +147,19 @@ def _coarse_loss(logits: Any, labels: Any, class_of_label: Sequence[int]) -> Any
     return (logits.logsumexp(-1) - of_right) * known
 
 
+def _of_allowed(logits: Any, allowed: Any) -> Any:
+    """Return the logarithm of the sum of the allowed labels' exponentials. *Shape:* (batch, tokens)."""
+    return logits.masked_fill(~allowed, float("-inf")).logsumexp(-1)
+
+
+def _limited(soft: Any, allowed: Any) -> Any:
+    """Return a teacher's probabilities without the labels that are not allowed, scaled to the sum that they had."""
+    kept = soft * allowed
+    total = kept.sum(-1, keepdim=True)
+    # A teacher that gives the allowed labels nothing has no answer for this word.
+    return kept * (soft.sum(-1, keepdim=True) / total.clamp(min=1e-9)) * (total > 1e-6)  # noqa: PLR2004
+
+
 def _mean(values: Any, weights: Any) -> Any:
     total = weights.sum()
     return (values * weights).sum() / total.clamp(min=1e-9)
@@ -147,7 +178,7 @@ def mixing_trainer(mix: Mix, **arguments: Any) -> Any:
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # noqa: FBT001, FBT002 - the Trainer's signature
             weight, soft = inputs.pop("weight", None), inputs.pop("soft", None)
-            outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
+            outputs = model(**{k: v for k, v in inputs.items() if k not in ("labels", SET_COLUMN)})
             loss = mixed_loss(outputs.logits, inputs["labels"], weight, soft, mix)
             return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 

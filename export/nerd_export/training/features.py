@@ -81,7 +81,7 @@ class Features:
 def encode(
     examples: Sequence[Example],
     tokenizer: Any,
-    ids: Mapping[str, int],
+    ids: Mapping[Any, int],
     max_tokens: int,
     *,
     every_pretoken: bool,
@@ -91,7 +91,7 @@ def encode(
     Encode examples for the Trainer. Words with an unknown tag are decided, but have no label.
 
     :param tokenizer: a fast Hugging Face tokenizer
-    :param ids: label id of each tag
+    :param ids: number of each tag: of its label, or of a partial tag
     :param max_tokens: maximum length of an example in tokens; longer ones are truncated
     :param letter_case: whether the model takes the case of each word as token types
     """

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nerd_export.config import TrainConfig
 from nerd_export.data.examples import Example, write_examples
@@ -17,9 +19,9 @@ from nerd_export.data.training_data import TrainingData
 from nerd_export.models.letter_case import with_letter_case
 from nerd_export.models.names import as_checkpoint
 from nerd_export.outputs import writing
-from nerd_export.training.distillation import Collator, Mix, mixing_trainer, with_extras
+from nerd_export.training.distillation import SET_COLUMN, Collator, Mix, mixing_trainer, with_extras
 from nerd_export.training.features import encode
-from nerd_export.training.metrics import Decisions, Metrics
+from nerd_export.training.metrics import SET_F1, Decisions, Metrics
 from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.bundle import sees_case
@@ -28,11 +30,16 @@ from nerd_onnx.inference.labels import LabelSet
 CHECKPOINTS = "checkpoints"
 BEST = "best"
 RECIPE = "recipe.json"
+_SET_F1 = f"eval_{SET_F1}"
 
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One row of the published table: measurements on the validation split at the end of an epoch."""
+    """
+    One row of the published table: measurements on the validation split at the end of an epoch.
+
+    :param f1_by_set: F1 of each validation set; the other scores are the means over the sets. Empty for one set
+    """
 
     training_loss: float | None
     epoch: float
@@ -43,6 +50,7 @@ class EpochRow:
     f1: float
     accuracy: float
     coarse_f1: float | None = None
+    f1_by_set: Mapping[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -84,18 +92,21 @@ def train(
 
     # The published recipe runs on the plain Trainer, so that its results can be compared with published ones.
     make = transformers.Trainer
-    if config.mixes_losses:
+    mixes = config.mixes_losses or data.is_mixed
+    if mixes:
         classes = data.labels.class_of_label.tolist()
-        make = partial(mixing_trainer, Mix(config.soft_share, config.temperature, config.coarse_share, classes))
+        allowed = data.targets.allowed if data.targets.partial else None
+        mix = Mix(config.soft_share, config.temperature, config.coarse_share, classes, allowed)
+        make = partial(mixing_trainer, mix)
 
     trainer = make(
         model=model,
-        args=_arguments(config, work),
+        args=_arguments(config, work, mixes=mixes, label_names=["labels", SET_COLUMN] if data.is_mixed else None),
         train_dataset=train_set,
         eval_dataset=validation_set,
         data_collator=Collator(tokenizer, soft),
         processing_class=tokenizer,
-        compute_metrics=Metrics(data.labels),
+        compute_metrics=Metrics(data.labels, data.targets, [name for name, _ in data.validation_sets]),
         preprocess_logits_for_metrics=Decisions(data.labels),
         callbacks=[_keep_best(work / BEST)],
     )
@@ -153,10 +164,11 @@ def _features(
     letter_case: bool,
 ) -> tuple[Any, Any, SoftLabels | None]:
     """Encode both splits, report words that cannot be encoded, and compute the soft labels of teachers."""
-    ids = {name: i for i, name in enumerate(data.labels.names)}
     examples = write_examples(data.train, config) + [Example.of_unlabelled(text) for text in data.unlabelled]
     known = [Example.of_words(sentence) for sentence in data.validation]
-    encoded = partial(encode, tokenizer=tokenizer, ids=ids, max_tokens=config.max_tokens, letter_case=letter_case)
+    encoded = partial(
+        encode, tokenizer=tokenizer, ids=data.targets.ids, max_tokens=config.max_tokens, letter_case=letter_case
+    )
     train = encoded(examples, every_pretoken=True)
     validation = encoded(known, every_pretoken=False)
     beyond = f"are after the first {config.max_tokens} tokens or have no piece"
@@ -179,11 +191,14 @@ def _features(
             note=note,
         )
 
-    train_set = train.dataset
-    if config.mixes_losses:
+    train_set, validation_set = train.dataset, validation.dataset
+    if config.mixes_losses or data.is_mixed:
         train_set = with_extras(train, [example.weight for example in examples], soft)
+    if data.is_mixed:
+        counts = [count for _, count in data.validation_sets] or [len(data.validation)]
+        validation_set = validation_set.add_column(SET_COLUMN, np.repeat(np.arange(len(counts)), counts).tolist())
 
-    return train_set, validation.dataset, soft
+    return train_set, validation_set, soft
 
 
 def newest_checkpoint(work: Path) -> str | None:
@@ -213,13 +228,14 @@ def epoch_table(log_history: Sequence[dict[str, Any]]) -> list[EpochRow]:
                     entry["eval_loss"],
                     **scores,
                     coarse_f1=entry.get("eval_coarse_f1"),
+                    f1_by_set={k.removeprefix(_SET_F1): v for k, v in entry.items() if k.startswith(_SET_F1)},
                 )
             )
 
     return rows
 
 
-def _arguments(config: TrainConfig, work: Path) -> Any:
+def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: list[str] | None) -> Any:
     import torch
     import transformers
 
@@ -237,7 +253,8 @@ def _arguments(config: TrainConfig, work: Path) -> Any:
         warmup_ratio=config.warmup_ratio,
         seed=config.seed,
         gradient_accumulation_steps=config.gradient_accumulation,
-        remove_unused_columns=not config.mixes_losses,
+        remove_unused_columns=not mixes,
+        label_names=label_names,
         bf16=config.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         group_by_length=config.group_by_length,

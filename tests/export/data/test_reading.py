@@ -13,7 +13,7 @@ import pytest
 from nerd_export.config import TrainConfig
 from nerd_export.data.checks import Findings, Sentence, check_split
 from nerd_export.data.corpus import read_file
-from nerd_export.data.prepare import load_split, prepare
+from nerd_export.data.prepare import LabelledFile, load_split, prepare
 from nerd_export.data.training_data import TrainingData
 from nerd_onnx.errors import TrainingDataError
 from tests.support.failures import fails
@@ -154,7 +154,7 @@ def ready(
 ) -> tuple[TrainingData, list[str]]:
     notes: list[str] = []
     config = TrainConfig(dataset=str(folder), level=level)  # type: ignore[arg-type]
-    data = prepare(config, (), None, None, drop_bad_rows=drop_bad, drop_shared=drop_shared, note=notes.append)
+    data = prepare(config, (), (), None, drop_bad_rows=drop_bad, drop_shared=drop_shared, note=notes.append)
     return data, notes
 
 
@@ -200,11 +200,13 @@ def test_rows_beyond_the_first_are_not_looked_at_but_for_their_labels(tmp_path: 
     write_jsonl(tmp_path / "b.jsonl", [ROWS[1], bad, {"tokens": ["Everest"], "ner_tags": ["mountain"]}])
     write_jsonl(tmp_path / "c.jsonl", [bad])
     validation = write_jsonl(tmp_path / "v.jsonl", [{"tokens": ["K2"], "ner_tags": ["mountain"]}])
-    files = [tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl")]
+    files = [LabelledFile(tmp_path / name) for name in ("a.jsonl", "b.jsonl", "c.jsonl")]
 
     def first(rows: int) -> TrainingData:
         config = TrainConfig(max_train_samples=rows)
-        return prepare(config, files, validation, None, drop_bad_rows=False, drop_shared=False, note=lambda _: None)
+        return prepare(
+            config, files, [LabelledFile(validation)], None, drop_bad_rows=False, drop_shared=False, note=lambda _: None
+        )
 
     assert list(first(1).train) == EXPECTED[:1]
     data = first(2)
