@@ -47,6 +47,9 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
     metavar="FILE",
     help="Fit calibration and thresholds of every model, checkpoints too, on this labelled file, as nerd-export does.",
 )
+@click.option("--split", help="Score only the rows whose column split has this value, such as validation.")
+@click.option("--words-column", default="tokens", help="Column of the words of each sentence.")
+@click.option("--tags-column", help="Column of the tags of each sentence.  [default: fine_ner_tags or ner_tags]")
 @click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
@@ -61,25 +64,32 @@ def eval_command(
     min_score: float | None,
     uncalibrated: bool,
     calibrate_on: Path | None,
+    split: str | None,
+    words_column: str,
+    tags_column: str | None,
     errors: int,
     output: Path | None,
     overwrite: bool,
 ) -> None:
     """
     Score a model on labelled FILEs: Parquet or JSON Lines with tokens and ner_tags (fine_ner_tags), or CoNLL columns.
+    A folder stands for all such files in it.
 
-    Entities of types that a file does not label are dropped before they are scored. The report goes to standard output
-    as Markdown, and with --output into files, as a page with plots and marked errors too.
+    Entities of types that a file does not label are dropped before they are scored. A column known_types names the
+    labelled types of each row, and a null tag is an unknown one. In a file without any entity, false alarms count.
+    The report goes to standard output as Markdown, and with --output into files, as a page with plots and marked
+    errors too.
 
     \b
     Examples:
       nerd-eval test.parquet
       nerd-eval test.parquet --model my-bundle --against my-bert --output report
       nerd-eval wikigold.parquet --types person,location,organization
+      nerd-eval test_sets/ --model my-bundle --output report
       nerd-eval test.parquet --model my-bert --calibrate-on validation.parquet
     """  # noqa: D301 - the backspace tells click to keep the lines
     require_extra("nerd-eval")
-    from nerd_export.evaluation.result import read_labelled, score
+    from nerd_export.evaluation.result import Columns, labelled_files, over_all, read_labelled, score
     from nerd_export.evaluation.sections import sections
     from nerd_export.evaluation.subject import open_subject
     from nerd_export.reporting.html import page
@@ -96,6 +106,8 @@ def eval_command(
     wanted = None if types is None else [name.strip() for name in types.split(",") if name.strip()]
     if wanted == []:
         raise OptionError("--types: no label is named", reason="no-label", option="--types")
+    paths = labelled_files(files, note)
+    columns = Columns(words_column, tags_column)
     facts: dict[str, Any] = {}
     results: dict[str, list[Any]] = {"model": [], "against": []}
     for role, name in (("model", model), ("against", against)):
@@ -104,7 +116,9 @@ def eval_command(
         with open_subject(
             name, level, min_score, note, calibrate=not uncalibrated, calibrate_on=calibrate_on
         ) as tagger:
-            labelled = [read_labelled(path, tagger.labels, wanted, note) for path in files]
+            labelled = [
+                read_labelled(path, tagger.labels, wanted, note, columns=columns, split=split) for path in paths
+            ]
             results[role] = [score(tagger, one) for one in labelled]
             quantization, least = tagger.bundle.quantization, tagger.min_score
             judged = tagger.bundle.calibration is not None
@@ -123,7 +137,8 @@ def eval_command(
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
             data: dict[str, Any] = {
-                role: {**facts[role], "files": [result.summary for result in results[role]]} for role in facts
+                role: {**facts[role], **over_all(results[role]), "files": [one.summary for one in results[role]]}
+                for role in facts
             }
             if others:
                 data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]

@@ -149,14 +149,15 @@ def check_split(
     return sentences
 
 
-def sound_sentences(split: Split) -> list[Sentence]:
+def sound_sentences(split: Split, reading: Reading = _STRICT) -> list[Sentence]:
     """
     Return the sentences of a split that must have no invalid row; any tags may occur.
 
+    :param reading: what a null tag means
     :raises TrainingDataError: with the first problems
     """
     findings = Findings()
-    sentences = check_split(split, None, findings)
+    sentences = check_split(split, None, findings, reading)
     findings.raise_problems()
     return sentences
 

@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nerd_export.data.checks import Sentence, sound_sentences
-from nerd_export.data.corpus import TAG_COLUMNS, MissingColumnError, Split, read_file
+import numpy as np
+
+from nerd_export.data.checks import Reading, Sentence, sound_sentences
+from nerd_export.data.corpus import TAG_COLUMNS, TOKENS_COLUMN, MissingColumnError, Split, read_file
 from nerd_export.data.plain_text import plain_text
 from nerd_export.scoring.bootstrap import Difference, f1_interval, paired_difference
 from nerd_export.scoring.evaluation import Evaluation, View, evaluate
@@ -21,6 +23,8 @@ from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type, s
 from nerd_onnx.tagger import Tagger
 
 _DIGITS = 5
+_SHOWN = 5
+FOLDER_SUFFIXES = (".parquet", ".jsonl", ".json", ".conll", ".tsv")  # a .txt in a folder is often no labelled file
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,19 @@ class Labelled:
     scheme: Scheme
     fine: bool
     types: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """
+    Names of the columns of labelled files.
+
+    :param words: column of the words
+    :param tags: column of the tags; None for the usual ones
+    """
+
+    words: str = TOKENS_COLUMN
+    tags: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,10 @@ class Result:
     @property
     def false_alarms(self) -> FalseAlarms:
         """The entities found in the raw text of sentences without any tag."""
-        nameless = [all(tag == OUTSIDE for tag in sentence.tags) for sentence in self.labelled.sentences]
+        nameless = [
+            all(tag == OUTSIDE for tag in sentence.tags) and not sentence.unknown
+            for sentence in self.labelled.sentences
+        ]
         return FalseAlarms.among(nameless, self.evaluation.views["raw"].found)
 
     @cached_property
@@ -101,25 +121,38 @@ class Result:
         return [(plain_text(sentences[i].tokens)[0], list(view.gold[i]), list(view.found[i])) for i in drawn]
 
 
-def read_labelled(path: Path, labels: LabelSet, types: Collection[str] | None, note: Callable[[str], None]) -> Labelled:
+def read_labelled(
+    path: Path,
+    labels: LabelSet,
+    types: Collection[str] | None,
+    note: Callable[[str], None],
+    *,
+    columns: Columns = Columns(),
+    split: str | None = None,
+) -> Labelled:
     """
     Read a labelled file for a model, at the fine level if both have it.
 
-    :param types: coarse labels of the file; None for those that occur in it
+    A null tag is an unknown one. A file without any entity is read for all types of the model: it shows false alarms.
+
+    :param types: coarse labels of the file; None for those that occur in it or that its column ``known_types`` names
+    :param columns: names of the columns
+    :param split: read only the rows whose column ``split`` says so; None for all rows
     :param note: receives what the user should know about the data
     :raises TrainingDataError: when the file cannot be read, is invalid, or has no label of the model
     :raises OptionError: when a label to score is not one of the model's
     """
-    split, fine = _read(path, labels)
-    sentences = sound_sentences(split)
+    rows, fine = _read(path, labels, columns)
+    sentences = sound_sentences(rows if split is None else rows.part(split), Reading(null_is_unknown=True))
     # The scheme is read from the whole file: a single sentence may have no B tag.
     tags = {tag for sentence in sentences for tag in sentence.tags}
     scheme = scheme_of(tags)
     named = {split_tag(tag, scheme)[1] for tag in tags} - {""}
     fine = fine and not named <= set(labels.types)  # a file of one tag column may hold either level
     occurring = {coarse_type(name) if fine else name for name in named}
-    wanted = frozenset(types) if types is not None else frozenset(occurring)
     known = set(labels.types)
+    labelled = frozenset(occurring).union(*(sentence.known or () for sentence in sentences))
+    wanted = frozenset(types) if types is not None else labelled or frozenset(known)
     if types is not None and not wanted <= known:
         raise OptionError(
             f"--types: the model has no label {', '.join(sorted(wanted - known))}; the labels are: "
@@ -142,6 +175,68 @@ def read_labelled(path: Path, labels: LabelSet, types: Collection[str] | None, n
     return Labelled(path.name, sentences, scheme, fine, wanted)
 
 
+def labelled_files(paths: Sequence[Path], note: Callable[[str], None]) -> list[Path]:
+    """
+    Return the files to score: those that are named, and for a folder the labelled files in it, by name.
+
+    :param note: receives the names of other files in a folder
+    :raises TrainingDataError: when a folder has no labelled file
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+
+        files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+        inside = [one for one in files if one.suffix.lower() in FOLDER_SUFFIXES]
+        if not inside:
+            raise TrainingDataError(
+                f"{path}: has no labelled file; expected files that end in {', '.join(FOLDER_SUFFIXES)}",
+                reason="no-labelled-file",
+                file=str(path),
+            )
+        if others := [one.name for one in files if one not in inside]:
+            note(f"{path}: {len(others)} other file(s) left out: {', '.join(others[:_SHOWN])}")
+        found += inside
+
+    return found
+
+
+def over_all(results: Sequence[Result]) -> dict[str, Any]:
+    """Return the scores over several files as plain data, by view; nothing for one file."""
+    if len(results) < 2:  # noqa: PLR2004
+        return {}
+    views = dict.fromkeys(name for result in results for name in result.evaluation.views)
+    return {
+        "all_files": {
+            name: {kind: _rounded(scores) for kind, scores in found.items()}
+            for name in views
+            if (found := overall(results, name)) is not None
+        }
+    }
+
+
+def overall(results: Sequence[Result], view: str) -> dict[str, Scores] | None:
+    """
+    Return the scores over several files: ``micro`` over all entities, and ``macro``, the mean over the files.
+
+    Files without an expected entity are in ``micro`` only.
+
+    :param view: name of a view of an evaluation; None is returned if a file does not have it
+    """
+    if any(view not in result.evaluation.views for result in results):
+        return None
+
+    counts = np.array([result.evaluation.views[view].counts().sum(axis=0) for result in results])
+    of_files = [Scores.from_counts(*map(int, row)) for row in counts if row[2]]
+    macro = [
+        float(np.mean([getattr(scores, name) for scores in of_files])) if of_files else 0.0
+        for name in ("precision", "recall", "f1")
+    ]
+    return {"micro": Scores.from_counts(*map(int, counts.sum(axis=0))), "macro": Scores(*macro)}
+
+
 def score(tagger: Tagger, labelled: Labelled) -> Result:
     """Tag the sentences as given words and as plain text, and return all measures."""
     found = evaluate(tagger, labelled.sentences, scheme=labelled.scheme, fine=labelled.fine, types=labelled.types)
@@ -149,14 +244,17 @@ def score(tagger: Tagger, labelled: Labelled) -> Result:
     return Result(labelled, found, calibration(raw.gold, raw.found, raw.certainty))
 
 
-def _read(path: Path, labels: LabelSet) -> tuple[Split, bool]:
+def _read(path: Path, labels: LabelSet, columns: Columns) -> tuple[Split, bool]:
     """Read the fine tags if model and file have them, else the coarse ones."""
+    if columns.tags is not None:
+        return read_file(path, columns.tags, columns.words), labels.has_fine_level
+
     if labels.has_fine_level:
         try:
-            return read_file(path, TAG_COLUMNS["fine"]), True
+            return read_file(path, TAG_COLUMNS["fine"], columns.words), True
         except MissingColumnError:
             pass
-    return read_file(path, TAG_COLUMNS["coarse"]), False
+    return read_file(path, TAG_COLUMNS["coarse"], columns.words), False
 
 
 def _view_summary(view: View) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nerd_export.conversion.gate import VIEWS
-from nerd_export.evaluation.result import Result
+from nerd_export.evaluation.result import Result, overall
 from nerd_export.reporting.parts import Mark, Passages, Plot, Section, Table
 from nerd_export.reporting.svg import Chart, linear_axis
 from nerd_export.scoring.bootstrap import Difference
@@ -32,6 +32,8 @@ def sections(
     model, other = facts["model"], facts.get("against")
     about = f"Model {_named(model)}" + (f", compared with {_named(other)}." if other else ".")
     found = [Section("", [about, _how()])]
+    if len(results) > 1:
+        found.append(_all_files(results))
     for result, difference in zip(results, differences, strict=True):
         found += _file(result, difference, other["name"] if other else "", errors)
     return found
@@ -87,6 +89,38 @@ def _file(result: Result, difference: Mapping[str, Difference], other: str, erro
     yield _confusions(summary["views"]["raw"])
     if errors:
         yield _errors(result, errors)
+
+
+def _all_files(results: Sequence[Result]) -> Section:
+    """Return a table with one row per file, and the scores over all of them."""
+    head = ("", "sentences", "entities", "precision", "recall", "F1", "F1, given words", "calibration error", "alarmed")
+    rows = []
+    for result in results:
+        summary, alarms = result.summary, result.false_alarms
+        raw, words = summary["views"]["raw"], summary["views"]["words"]
+        rows.append(
+            (
+                summary["file"],
+                f"{summary['sentences']:,}",
+                f"{raw['expected']:,}",
+                *(f"{raw[name]:.4f}" for name in ("precision", "recall", "f1")),
+                f"{words['f1']:.4f}",
+                f"{result.calibration.error:.4f}",
+                f"{alarms.alarmed:,} of {alarms.sentences:,}",
+            )
+        )
+
+    raw_scores, word_scores = overall(results, "raw") or {}, overall(results, "words") or {}
+    for name, title in (("micro", "all entities (micro)"), ("macro", "mean of the files (macro)")):
+        scores = raw_scores[name]
+        shown = (f"{value:.4f}" for value in (scores.precision, scores.recall, scores.f1, word_scores[name].f1))
+        rows.append((title, "", "", *shown, "", ""))
+
+    about = (
+        "Coarse labels, raw text, and F1 on given words. Calibration error: mean distance of score and share right. "
+        "Alarmed: sentences without any entity in which one was found."
+    )
+    return Section("All files", [about, Table(head, rows, frozenset({len(results), len(results) + 1}))])
 
 
 def _signed(found: Difference) -> str:

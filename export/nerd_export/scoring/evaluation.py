@@ -96,6 +96,9 @@ def evaluate(
     :param scheme: tag scheme of the data; None for the model's
     :param fine: whether the tags have the fine level; None for the level of the model
     :param types: coarse labels of the data; expected and found entities of others are dropped; None for all
+
+    Of a sentence with known types, entities of other types are dropped, and so is every entity that contains a word
+    with an unknown tag.
     """
     scheme = scheme or tagger.labels.scheme or "IO"
     has_fine = tagger.labels.has_fine_level if fine is None else fine
@@ -110,12 +113,18 @@ def evaluate(
 
     for level in (False, True) if has_fine else (False,):
         prefix = "fine_" if level else ""
-        gold = [_kept(tag_spans(s.tags, scheme, coarse=has_fine and not level), types) for s in sentences]
-        found, certainty = _by_row(given, tagger.labels, len(sentences), fine=level, types=types)
+        scored = [_Scored.of(sentence, types) for sentence in sentences]
+        gold = [
+            one.kept(tag_spans(s.tags, scheme, coarse=has_fine and not level))
+            for one, s in zip(scored, sentences, strict=True)
+        ]
+        found, certainty = _by_row(given, tagger.labels, scored, fine=level)
         scores = word_scores(_bio(gold, lengths), _bio(found, lengths))
         of_words[f"{prefix}words"] = View(scores, gold, found, certainty)
+
         placed = _placed(gold, texts)
-        found, certainty = _by_row(raw, tagger.labels, len(sentences), fine=level, types=types)
+        scored = [one.in_text(places) for one, (_, places) in zip(scored, texts, strict=True)]
+        found, certainty = _by_row(raw, tagger.labels, scored, fine=level)
         of_text[f"{prefix}raw"] = View(
             span_scores(placed, found), placed, found, certainty, len(raw) - sum(map(len, found))
         )
@@ -207,8 +216,37 @@ def tag_spans(tags: Sequence[str], scheme: Scheme, *, coarse: bool) -> list[Span
     return spans_of([coarse_tag(tag, scheme) for tag in tags] if coarse else tags, scheme)
 
 
-def _kept(spans: list[Span], types: Collection[str] | None) -> list[Span]:
-    return spans if types is None else [span for span in spans if coarse_type(span[2]) in types]
+@dataclass(frozen=True)
+class _Scored:
+    """
+    What of a sentence is scored.
+
+    :param types: coarse labels; None for all
+    :param unknown: the ranges (start, end) about which nothing is known, in words or in characters
+    """
+
+    types: Collection[str] | None
+    unknown: Places
+
+    @classmethod
+    def of(cls, sentence: Sentence, types: Collection[str] | None) -> _Scored:
+        """Return what is scored of the words of a sentence."""
+        known = sentence.known
+        both = known if types is None else types if known is None else known & set(types)
+        return cls(both, [(i, i + 1) for i in sorted(sentence.unknown)])
+
+    def in_text(self, places: Places) -> _Scored:
+        """Return the same for the text of the sentence. :param places: the characters of each word"""
+        return replace(self, unknown=[places[word] for word, _ in self.unknown])
+
+    def has(self, start: int, end: int, label: str) -> bool:
+        """Whether an entity is scored. :param label: coarse or fine"""
+        known = self.types is None or coarse_type(label) in self.types
+        return known and not any(start < last and first < end for first, last in self.unknown)
+
+    def kept(self, spans: Sequence[Span]) -> list[Span]:
+        """Return the entities that are scored."""
+        return [span for span in spans if self.has(*span)]
 
 
 def _placed(spans: Rows, texts: Sequence[tuple[str, Places]]) -> list[list[Span]]:
@@ -220,16 +258,16 @@ def _placed(spans: Rows, texts: Sequence[tuple[str, Places]]) -> list[list[Span]
 
 
 def _by_row(
-    spans: Spans, labels: LabelSet, rows: int, *, fine: bool, types: Collection[str] | None
+    spans: Spans, labels: LabelSet, scored: Sequence[_Scored], *, fine: bool
 ) -> tuple[list[list[Span]], list[list[float]]]:
-    """Return entities of some coarse labels as one list per text, named at one level, and their scores."""
+    """Return the entities that are scored as one list per text, named at one level, and their scores."""
     names, index = (labels.fine_types, spans.fine) if fine else (labels.types, spans.label)
-    found: list[list[Span]] = [[] for _ in range(rows)]
-    scores: list[list[float]] = [[] for _ in range(rows)]
+    found: list[list[Span]] = [[] for _ in scored]
+    scores: list[list[float]] = [[] for _ in scored]
     columns = (spans.row, spans.start, spans.end, index, spans.label, spans.score)
 
     for row, start, end, name, label, score in zip(*columns, strict=True):
-        if types is None or labels.types[label] in types:
+        if scored[row].has(int(start), int(end), labels.types[label]):
             found[row].append((int(start), int(end), names[name]))
             scores[row].append(float(score))
 

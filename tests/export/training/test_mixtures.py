@@ -127,14 +127,14 @@ def test_sentences_of_different_sets_are_not_joined() -> None:
     assert [example.text for example in examples] == ["a", "b c", "c"]
 
 
-FINE = [
+FINE: list[dict[str, Any]] = [
     {
         "tokens": ["Ada", "met", "Bob", "on", "Malta"],
         "fine_ner_tags": ["person-actor", "O", "person-other", "O", "location-island"],
     },
     {"tokens": ["Rome", "fell"], "fine_ner_tags": ["location-GPE", "O"]},
 ]
-COARSE = [
+COARSE: list[dict[str, Any]] = [
     {"tokens": ["@", "Ada", "loves", "Rome"], "ner_tags": ["O", "B-person", "O", "O"], "known_types": ["person"]},
     {"tokens": ["Bob", "Dy", "left", "it"], "ner_tags": ["B-person", "I-person", "O", None], "known_types": ["person"]},
 ]
@@ -169,7 +169,7 @@ def test_files_of_both_levels_and_schemes_become_one_set(tmp_path: Path) -> None
 def test_known_types_of_a_file_are_those_of_the_option(tmp_path: Path) -> None:
     wiki, tweets = files(tmp_path)
     data, _ = prepared([LabelledFile(wiki), LabelledFile(tweets, known=frozenset({"location"}))], [LabelledFile(wiki)])
-    assert data.train[2].known == {"location"}
+    assert data.train[2].known == frozenset({"location"})
     assert data.train[0].known is None
 
 
@@ -194,7 +194,9 @@ def test_known_types_must_be_a_list_of_names(tmp_path: Path, known: object) -> N
 
 
 def test_a_file_may_hold_several_splits(tmp_path: Path) -> None:
-    rows = [{**row, "split": split} for row, split in zip(FINE, ("train", "validation"), strict=True)]
+    rows: list[dict[str, Any]] = [
+        {**row, "split": split} for row, split in zip(FINE, ("train", "validation"), strict=True)
+    ]
     both = LabelledFile(write_jsonl(tmp_path / "both.jsonl", rows))
     data, _ = prepared([both, LabelledFile(files(tmp_path)[0])], [both])
     assert [s.tokens for s in data.train] == [("Ada", "met", "Bob", "on", "Malta")] + [tuple(r["tokens"]) for r in FINE]
