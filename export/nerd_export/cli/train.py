@@ -72,6 +72,11 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--label-names", help="Names behind integer tags, comma-separated, for files that store none.")
 @click.option("--level", type=click.Choice(get_args(Level)), default=_DEFAULTS.level, help="Which tags to learn.")
 @click.option(
+    "--keep-labels",
+    is_flag=True,
+    help="Keep the labels of --model, a fine-tuned model or bundle; the files may have only some of them.",
+)
+@click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
 )
 @click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first rows; all tags stay labels.")
@@ -181,6 +186,7 @@ def train_command(
     tier_weights: tuple[str, ...],
     unlabelled: Path | None,
     label_names: str | None,
+    keep_labels: bool,
     drop_bad_rows: bool,
     drop_shared: bool,
     resume: bool,
@@ -190,6 +196,7 @@ def train_command(
     """Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD."""
     require_extra("nerd-train")
     from nerd_export.data.prepare import prepare
+    from nerd_export.models.lineage import labels_of
     from nerd_export.models.names import require_model
     from nerd_export.training.card import markdown_table, write_card
     from nerd_export.training.trainer import train
@@ -231,6 +238,7 @@ def train_command(
         *labelled,
         [name.strip() for name in label_names.split(",")] if label_names else None,
         unlabelled=unlabelled,
+        labels=labels_of(config.model, config.level) if keep_labels else None,
         drop_bad_rows=drop_bad_rows,
         drop_shared=drop_shared,
         note=note,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,9 @@ from nerd_onnx.errors import OptionError, TrainingDataError
 from nerd_onnx.inference.labels import OUTSIDE
 
 _TAGS_SHOWN = 8
+# Spellings of tags that would become types of their own.
+_UNDERSCORED, _BEHIND = re.compile(r"[BILUES]_.+", re.DOTALL), re.compile(r".+-[BILUES]", re.DOTALL)
+_NUMBER, _LOWER_O = re.compile(r"[+-]?\d+(?:\.0)?"), re.compile(r"o|0|_")
 _SHOWN = 5
 
 
@@ -23,6 +27,8 @@ class Sentence:
     :param weight: weight of its words in the training loss
     :param known: coarse types that it is labelled for: a word with the tag ``O`` has none of them; None for all
     :param is_coarse: whether its tags are the coarse ones of a model with fine labels
+    :param text: the text that its words were cut from; None if its words were given
+    :param places: the characters of each word in ``text``
     :param share: number of times that it is written in each form of an epoch; the fraction is a probability
     """
 
@@ -33,6 +39,8 @@ class Sentence:
     known: frozenset[str] | None = None
     is_coarse: bool = False
     share: float = 1.0
+    text: str | None = None
+    places: tuple[tuple[int, int], ...] = ()
 
     def known_tags(self) -> list[str | None]:
         """Return the tag of each word; None where it is not known."""
@@ -68,7 +76,15 @@ class Reading:
         unknown = frozenset(i for i, tag in enumerate(tags) if tag is None)
         weight = self.tier_weights.get(str(row.tier), 1.0)
         known = None if row.known_types is None else frozenset(map(str, _as_list(row.known_types)))
-        return Sentence(tuple(map(str, row.tokens or ())), _names(tags, tag_names), unknown, weight, known)
+        return Sentence(
+            tuple(map(str, row.tokens or ())),
+            _names(tags, tag_names),
+            unknown,
+            weight,
+            known,
+            text=row.text,
+            places=tuple(row.places or ()),
+        )
 
 
 _STRICT = Reading()
@@ -143,6 +159,9 @@ def check_split(
     if empty:
         findings.notes.append(f"{len(empty)} empty sentence(s) left out: {_first(empty)}")
 
+    if known is None and (found := misspelled(tag for sentence in sentences for tag in sentence.tags)):
+        findings.problems.append(Problem(split.source, *found))
+
     if not sentences:
         findings.problems.append(Problem(split.source, "no-sentence", "no usable sentence in this split"))
 
@@ -182,6 +201,33 @@ def check_tiers(splits: Sequence[Split], weights: Mapping[str, float]) -> None:
 def shared_sentences(train: Iterable[Sentence], evaluation: Iterable[Sentence]) -> set[tuple[str, ...]]:
     """Return the word sequences that are in both splits; an evaluation on them is too optimistic."""
     return {s.tokens for s in train} & {s.tokens for s in evaluation}
+
+
+def misspelled(names: Iterable[str]) -> tuple[str, str] | None:
+    """
+    Return why tags are probably not meant as they are written, as reason and text; None if nothing is suspicious.
+
+    :param names: all tags of a file
+    """
+    tags = sorted(set(names) - {OUTSIDE})
+    causes = (
+        (_UNDERSCORED, "B_PER and I_PER are written B-PER and I-PER"),
+        (_BEHIND, "PER-B and PER-I are written B-PER and I-PER"),
+        (_NUMBER, "numbers that are written as text have no names; write them as integers and give --label-names"),
+        (_LOWER_O, "the tag of words outside of entities is a capital O"),
+    )
+    for pattern, cause in causes:
+        found = [tag for tag in tags if pattern.fullmatch(tag)]
+        # A single type may be called vitamin-B or B_cell; a spelling is one that all tags have, or a second one.
+        twice = any(_with_prefix(tag) in tags for tag in found)
+        if found and (len(found) == len(tags) or twice or pattern is _LOWER_O):
+            return "misspelled-tag", f"the tag {found[0]!r} is probably not a type: {cause}"
+    return None
+
+
+def _with_prefix(tag: str) -> str:
+    """Return a tag with its one-letter mark in front and a hyphen, as in ``B-PER``."""
+    return f"{tag[-1]}-{tag[:-2]}" if _BEHIND.fullmatch(tag) else f"{tag[0]}-{tag[2:]}"
 
 
 def tag_inventory(sentences: Iterable[Sentence]) -> tuple[str, ...]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nerd_export.data.span_data import SPAN_COLUMNS, TEXT_COLUMN, tagged_sentences
 from nerd_onnx.errors import Field, TrainingDataError, first_line
+from nerd_onnx.inference.labels import OUTSIDE
 
 TOKENS_COLUMN = "tokens"
 TIER_COLUMN = "tier"
 KNOWN_COLUMN = "known_types"
 SPLIT_COLUMN = "split"
+_SHORTEST = 2  # columns of a line with a word: word and tag
+_COMMENT = re.compile(r"#\s*[\w.-]+\s*[=:]")
 _OPTIONAL = (TIER_COLUMN, KNOWN_COLUMN, SPLIT_COLUMN)
 TAG_COLUMNS = {"coarse": "ner_tags", "fine": "fine_ner_tags"}
 SPLIT_FILES = {
@@ -37,6 +42,8 @@ class Row:
     :param tokens: words; null where the file has null
     :param tags: one tag per word, as names or ClassLabel integers
     :param tier: the file's name for the quality of its labels
+    :param text: the text that the words were cut from, and the characters of each word in it as ``places``; None for
+        words without a text
     :param known_types: the coarse types that the sentence is labelled for; None for all
     :param split: the file's name for the split of the sentence
     """
@@ -45,6 +52,8 @@ class Row:
     tokens: Sequence[str | None] | None
     tags: Sequence[str | int | None] | None
     tier: object = None
+    text: str | None = None
+    places: Sequence[tuple[int, int]] | None = None
     known_types: object = None
     split: object = None
 
@@ -98,6 +107,8 @@ def read_file(path: Path, tag_column: str, words_column: str = TOKENS_COLUMN) ->
         )
 
     suffix = path.suffix.lower()
+    if (text_columns := _text_columns(path, tag_column, words_column)) is not None:
+        return Split(str(path), tuple(_text_rows(path, *text_columns, fine=tag_column == TAG_COLUMNS["fine"])))
     if suffix == ".parquet":
         return _read_parquet(path, tag_column, words_column)
     if suffix in (".jsonl", ".json"):
@@ -165,6 +176,60 @@ def _read_parquet(path: Path, tag_column: str, words_column: str) -> Split:
     return Split(str(path), tuple(rows), names)
 
 
+def _text_columns(path: Path, tag_column: str, words_column: str) -> tuple[str, str] | None:
+    """Return the columns of texts and spans, if a file has these instead of words and tags."""
+    first = _first_record(path)
+    if first is None:
+        return None
+
+    # With the usual names, a file of texts has no column of words; with other names, that column holds texts.
+    text_column = TEXT_COLUMN if words_column == TOKENS_COLUMN and words_column not in first else words_column
+    named = () if tag_column in TAG_COLUMNS.values() else (tag_column,)
+    spans = next((name for name in (*named, *SPAN_COLUMNS) if name in first), None)
+    is_text = text_column in first and not isinstance(first[text_column], list)
+    return (text_column, spans) if is_text and spans is not None else None
+
+
+def _first_record(path: Path) -> Mapping[str, Any] | None:
+    """Return the first row of a Parquet or JSON Lines file; None if there is none, or it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            file = pq.ParquetFile(path)
+            found = next(file.iter_batches(1), None)
+            return dict.fromkeys(file.schema_arrow.names) if found is None else found.to_pylist()[0]
+        if path.suffix.lower() in (".jsonl", ".json"):
+            with path.open(encoding="utf-8") as lines:
+                record = json.loads(next((line for line in lines if line.strip()), "null"))
+            return record if isinstance(record, dict) else None
+    except (OSError, ValueError, pa.ArrowException):
+        pass  # the reader of the format says what is wrong
+    return None
+
+
+def _text_rows(path: Path, text_column: str, span_column: str, *, fine: bool) -> Iterator[Row]:
+    """
+    Yield the sentences of a file of texts with spans.
+
+    :raises MissingColumnError: when fine labels are wanted and no span has one
+    """
+    has_fine = False
+    for place, sentences in tagged_sentences(str(path), text_column, span_column, fine=fine):
+        for one in sentences:
+            has_fine = has_fine or any(tag not in (None, OUTSIDE) for tag in one.tags)
+            yield Row(place, one.words, one.tags, text=one.text, places=one.places)
+
+    if fine and not has_fine:
+        raise MissingColumnError(
+            f"{path}: no entity in the column {span_column} has a fine_label",
+            reason="column-missing",
+            file=str(path),
+            column="fine_label",
+        )
+
+
 def _read_columns(there: Sequence[str], words_column: str, tag_column: str) -> list[str]:
     """Return the columns to read: words, tags, and those of the optional ones that exist."""
     return [words_column, tag_column, *(name for name in _OPTIONAL if name in there)]
@@ -214,22 +279,24 @@ def _json_rows(path: Path, tag_column: str, words_column: str) -> Iterator[Row]:
 
 
 def _conll_rows(path: Path) -> Iterator[Row]:
-    """Yield the sentences of a CoNLL file: first column word, last column tag; a blank line ends a sentence."""
+    """
+    Yield the sentences of a CoNLL file: first column word, last column tag; a blank line ends a sentence.
+
+    Lines that begin with ``#`` before a sentence are comments, unless they have the columns of a word.
+    """
     tokens: list[str] = []
     tags: list[str] = []
     first_line = 0
+    columns = 0
 
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(_decoded(path, lines), 1):
-            fields = line.split()
-            if fields and fields[0] != "-DOCSTART-":
-                if len(fields) == 1:
-                    raise TrainingDataError(
-                        f"{path}, line {number}: {line.strip()!r} has one column; expected word and tag",
-                        reason="tag-missing",
-                        file=str(path),
-                        row=number,
-                    )
+            fields = line.rstrip("\r\n").split("\t") if "\t" in line.strip() else line.split()
+            if not tokens and _is_comment(fields, line, columns):
+                continue
+            if fields and fields[0].strip() not in ("", "-DOCSTART-"):
+                columns = columns or len(fields)
+                _check_columns(path, number, fields, columns)
                 first_line = first_line or number
                 tokens.append(fields[0])
                 tags.append(fields[-1])
@@ -239,6 +306,43 @@ def _conll_rows(path: Path) -> Iterator[Row]:
 
     if tokens:
         yield Row(f"{path}, line {first_line}", tokens, tags)
+
+
+def _is_comment(fields: Sequence[str], line: str, columns: int) -> bool:
+    """
+    Whether a line before a sentence is a comment, such as ``# sent_id = 2``.
+
+    :param columns: number of columns of the words so far; 0 before the first word
+    """
+    if not line.startswith("#"):
+        return False
+    # Before the first word a comment may have as many columns as the words will have, so its form decides.
+    return len(fields) != columns if columns else len(fields) != _SHORTEST or _COMMENT.match(line) is not None
+
+
+def _check_columns(path: Path, number: int, fields: Sequence[str], columns: int) -> None:
+    """
+    Check that a line has a word, a tag, and as many columns as the first word of the file.
+
+    :raises TrainingDataError: with the line
+    """
+    if len(fields) < _SHORTEST:
+        raise TrainingDataError(
+            f"{path}, line {number}: {' '.join(fields)!r} has one column; expected word and tag",
+            reason="tag-missing",
+            file=str(path),
+            row=number,
+        )
+    if len(fields) != columns:
+        raise TrainingDataError(
+            f"{path}, line {number}: {len(fields)} columns; expected {columns}, as in the first line with a word. The "
+            "last column is the tag, so a missing or further one gives a wrong tag",
+            reason="columns-differ",
+            file=str(path),
+            row=number,
+            found=len(fields),
+            expected=columns,
+        )
 
 
 def _decoded(path: Path, lines: Iterator[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -40,13 +41,17 @@ class Example:
 
     @classmethod
     def of_words(cls, sentence: Sentence) -> Example:
-        """Join given words by spaces."""
+        """Join given words by spaces; a sentence that was cut from a text stays as it was written."""
+        if sentence.text is not None:
+            return cls(sentence.text, sentence.places, sentence.targets(), sentence.weight)
         spans = [(int(start), int(end)) for start, end in word_ranges(sentence.tokens)]
         return cls(" ".join(sentence.tokens), spans, sentence.targets(), sentence.weight)
 
     @classmethod
     def of_plain_text(cls, sentence: Sentence, quotes: str) -> Example:
-        """Join words as a person would have written them."""
+        """Join words as a person would have written them; a sentence that was cut from a text is written so."""
+        if sentence.text is not None:
+            return cls.of_words(sentence)
         text, spans = plain_text(sentence.tokens, quotes)
         return cls(text, spans, sentence.targets(), sentence.weight)
 
@@ -122,8 +127,22 @@ def _joined(first: Sentence, second: Sentence) -> Sentence:
     unknown = first.unknown | {i + len(first.tokens) for i in second.unknown}
     weight = min(first.weight, second.weight)
     return replace(
-        first, tokens=first.tokens + second.tokens, tags=first.tags + second.tags, unknown=unknown, weight=weight
+        first,
+        tokens=first.tokens + second.tokens,
+        tags=first.tags + second.tags,
+        unknown=unknown,
+        weight=weight,
+        **_both_texts(first, second),
     )
+
+
+def _both_texts(first: Sentence, second: Sentence) -> dict[str, Any]:
+    """Return text and places of two sentences with a space between them; without a text if one has none."""
+    if first.text is None or second.text is None:
+        return {"text": None, "places": ()}
+    shift = len(first.text) + 1
+    moved = [(start + shift, end + shift) for start, end in second.places]
+    return {"text": f"{first.text} {second.text}", "places": (*first.places, *moved)}
 
 
 def _capitals(count: int, config: TrainConfig, seed: list[int]) -> list[Callable[[str], str]]:
@@ -141,7 +160,20 @@ def _title(word: str) -> str:
 
 
 def _recased(sentence: Sentence, write: Callable[[str], str]) -> Sentence:
-    return replace(sentence, tokens=tuple(map(write, sentence.tokens)))
+    tokens = tuple(map(write, sentence.tokens))
+    if sentence.text is None or tokens == sentence.tokens:
+        return replace(sentence, tokens=tokens)
+
+    # Word by word, because the case of some letters changes their number.
+    parts: list[str] = []
+    places = []
+    length = end = 0
+    for token, (start, stop) in zip(tokens, sentence.places, strict=True):
+        parts += [sentence.text[end:start], token]
+        length += start - end + len(token)
+        places.append((length - len(token), length))
+        end = stop
+    return replace(sentence, tokens=tokens, text="".join([*parts, sentence.text[end:]]), places=tuple(places))
 
 
 def _nameless(sentence: Sentence) -> Iterator[Sentence]:
@@ -156,4 +188,10 @@ def _nameless(sentence: Sentence) -> Iterator[Sentence]:
 
 def _part(sentence: Sentence, begin: int, end: int) -> Sentence:
     unknown = frozenset(i - begin for i in sentence.unknown if begin <= i < end)
-    return replace(sentence, tokens=sentence.tokens[begin:end], tags=sentence.tags[begin:end], unknown=unknown)
+    part = replace(sentence, tokens=sentence.tokens[begin:end], tags=sentence.tags[begin:end], unknown=unknown)
+    if sentence.text is None:
+        return part
+
+    first, last = sentence.places[begin][0], sentence.places[end - 1][1]
+    places = tuple((start - first, stop - first) for start, stop in sentence.places[begin:end])
+    return replace(part, text=sentence.text[first:last], places=places)

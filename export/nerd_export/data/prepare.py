@@ -121,6 +121,7 @@ def prepare(
     tag_names: Sequence[str] | None,
     *,
     unlabelled: Path | None = None,
+    labels: LabelSet | None = None,
     drop_bad_rows: bool,
     drop_shared: bool,
     note: Callable[[str], None],
@@ -132,6 +133,7 @@ def prepare(
     :param validation_files: files to choose the best epoch on, each a set of its own
     :param tag_names: names of integer tags, for files that store none
     :param unlabelled: Parquet or JSON Lines file whose column ``text`` a teacher labels
+    :param labels: the labels of the model; None for those of the training data
     :param drop_bad_rows: leave out invalid rows instead of stopping
     :param drop_shared: leave out of training the sentences that are also in validation
     :param note: receives findings that do not stop the training
@@ -148,26 +150,26 @@ def prepare(
     findings = Findings()
     reading = Reading(config.null_tags == "unknown", config.tier_weights)
     loaded = [_Loaded.of(config, "train", file, tag_names) for file in train_files or (None,)]
-    splits = _in_one_scheme([one.split for one in loaded])
+    splits = _in_one_scheme([one.split for one in loaded], labels)
     check_tiers(splits, config.tier_weights)
     used, unused = _parted(splits, config.max_train_samples)
     # Labels come from all rows, so that --max-train-samples does not change the label set.
-    labels = _labels([*used, *unused], config, reading)
+    given = labels
+    labels = given or _labels([*used, *unused], config, reading)
     train = [
         sentence
         for split, source in zip(used, loaded, strict=True)
         if split.rows or not source.split.rows  # --max-train-samples may leave a file without rows
-        for sentence in source.sentences(split, _coarse_names(labels) if split.is_coarse else None, findings, reading)
+        for sentence in source.sentences(split, _allowed_names(split, labels, given), findings, reading)
     ]
 
     sets = []
     for file in validation_files or (None,):
         one = _Loaded.of(config, "validation", file, tag_names)
         split = in_scheme(one.split, labels.scheme or "IO")
-        names = _coarse_names(labels) if split.is_coarse else labels.names
         # A set that is labelled for some types may have unknown tags, whatever the training data has.
         lenient = Reading(null_is_unknown=reading.null_is_unknown or one.is_partial)
-        sets.append((one.split.source, one.sentences(split, names, findings, lenient)))
+        sets.append((one.split.source, one.sentences(split, _allowed_names(split, labels, labels), findings, lenient)))
 
     validation = [sentence for _, sentences in sets for sentence in sentences]
     if drop_bad_rows and train and validation:
@@ -239,9 +241,13 @@ class _Loaded:
         ]
 
 
-def _in_one_scheme(splits: Sequence[Split]) -> list[Split]:
-    """Return all splits with the tag scheme of the first one that has an entity."""
-    scheme = next((found for split in splits if (found := split_scheme(split))), None)
+def _in_one_scheme(splits: Sequence[Split], labels: LabelSet | None) -> list[Split]:
+    """Return all splits with the tag scheme of the labels, or of the first split that has an entity."""
+    scheme = (
+        labels.scheme
+        if labels is not None
+        else next((found for split in splits if (found := split_scheme(split))), None)
+    )
     return [split if scheme is None else in_scheme(split, scheme) for split in splits]
 
 
@@ -263,6 +269,13 @@ def _labels(splits: Sequence[Split], config: TrainConfig, reading: Reading) -> L
 
     inventory = tag_inventory(_sound(whole, reading))
     return LabelSet.hierarchical(inventory) if config.level == "fine" else LabelSet(inventory)
+
+
+def _allowed_names(split: Split, labels: LabelSet, given: LabelSet | None) -> tuple[str, ...] | None:
+    """Return the tags that a split may have; None for any, where the labels come from the tags."""
+    if split.is_coarse:
+        return _coarse_names(labels)
+    return None if given is None else given.names
 
 
 def _coarse_names(labels: LabelSet) -> tuple[str, ...]:

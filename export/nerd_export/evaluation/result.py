@@ -13,9 +13,8 @@ import numpy as np
 
 from nerd_export.data.checks import Reading, Sentence, sound_sentences
 from nerd_export.data.corpus import TAG_COLUMNS, TOKENS_COLUMN, MissingColumnError, Split, read_file
-from nerd_export.data.plain_text import plain_text
 from nerd_export.scoring.bootstrap import Difference, f1_interval, paired_difference
-from nerd_export.scoring.evaluation import Evaluation, View, evaluate
+from nerd_export.scoring.evaluation import Evaluation, View, evaluate, text_of
 from nerd_export.scoring.f1 import Scores, Span, counts_by_type
 from nerd_export.scoring.measures import Calibration, FalseAlarms, calibration, confusion, partial_scores
 from nerd_onnx.errors import OptionError, TrainingDataError
@@ -118,7 +117,7 @@ class Result:
         ]
         drawn = sorted(random.Random(seed).sample(wrong, min(most, len(wrong))))  # noqa: S311 - nothing secret
         sentences = self.labelled.sentences
-        return [(plain_text(sentences[i].tokens)[0], list(view.gold[i]), list(view.found[i])) for i in drawn]
+        return [(text_of(sentences[i])[0], list(view.gold[i]), list(view.found[i])) for i in drawn]
 
 
 def read_labelled(

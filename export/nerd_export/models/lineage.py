@@ -10,7 +10,7 @@ from typing import Any
 
 from nerd_export.config import Level
 from nerd_export.models.names import bundle_named
-from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.errors import ModelError, OptionError, first_line
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
@@ -90,6 +90,45 @@ class Origin:
         if level == "fine" or (level is None and self.has_fine_level):
             return LabelSet.hierarchical(tuple(names))
         return LabelSet(tuple(names))
+
+
+def labels_of(model: str, level: Level) -> LabelSet:
+    """
+    Return the labels of a fine-tuned checkpoint or a bundle at one level.
+
+    :param model: hub id or folder of a checkpoint or bundle, or ``default`` for the default model
+    :raises ModelError: when the bundle is invalid
+    :raises OptionError: when the model has no labels of its own, or not at this level
+    """
+    bundle = bundle_named(model)
+    if bundle is not None:
+        found = bundle.labels
+    else:
+        import transformers
+
+        try:
+            names = transformers.AutoConfig.from_pretrained(model).id2label
+        except (OSError, ValueError) as err:
+            raise ModelError(
+                f"{model}: its config.json cannot be read: {first_line(err)}", reason="cannot-load", file=model
+            ) from err
+        found = Origin.of(model).labels([names[i] for i in sorted(names)], None)
+
+    unnamed = all(name.startswith("LABEL_") for name in found.names)
+    if unnamed or found.has_fine_level != (level == "fine"):
+        why = "has no labels of its own" if unnamed else f"has labels of the {_level_of(found)} level"
+        raise OptionError(
+            f"--keep-labels: {model} {why}; give "
+            + ("a fine-tuned model" if unnamed else f"--level {_level_of(found)}, or leave --keep-labels out"),
+            reason="other-labels",
+            option="--keep-labels",
+            file=model,
+        )
+    return found
+
+
+def _level_of(labels: LabelSet) -> Level:
+    return "fine" if labels.has_fine_level else "coarse"
 
 
 def training_record(model: str) -> dict[str, Any]:

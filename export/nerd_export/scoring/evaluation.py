@@ -104,7 +104,7 @@ def evaluate(
     has_fine = tagger.labels.has_fine_level if fine is None else fine
     words = [s.tokens for s in sentences]
     given = tagger.tag_words(words)
-    texts = [plain_text(tokens) for tokens in words]
+    texts = [text_of(sentence) for sentence in sentences]
     # Once per way of tagging: both levels are read from the same entities.
     raw = tagger.tag_arrays([text for text, _ in texts]).spans
     lengths = [len(tokens) for tokens in words]
@@ -130,6 +130,11 @@ def evaluate(
         )
 
     return Evaluation(len(sentences), of_words | of_text)
+
+
+def text_of(sentence: Sentence) -> tuple[str, Places]:
+    """Return the text of a sentence and the characters of each word: as it was written, or joined from its words."""
+    return plain_text(sentence.tokens) if sentence.text is None else (sentence.text, sentence.places)
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,7 @@ def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
 
     :param sentences: tagged at the level the model was trained on
     """
-    texts = [plain_text(s.tokens) for s in sentences]
+    texts = [text_of(sentence) for sentence in sentences]
     labels = tagger.labels
     candidates, spans, fine = tagger.candidates([text for text, _ in texts])
     gold, fine_gold = (_by_place(sentences, texts, labels, fine=level) for level in (False, True))
