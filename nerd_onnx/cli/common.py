@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -13,9 +14,23 @@ from typing import Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from nerd_onnx.errors import Field, NerdError
+from nerd_onnx.cli.streams import finish_output, is_of_output, message, safe_streams
+from nerd_onnx.errors import Field, NerdError, OutputError, UnexpectedError, first_line, shortened
 from nerd_onnx.formats.registry import readable_formats
-from nerd_onnx.terminal import printable
+
+_YES = ("1", "true", "t", "yes", "y", "on")
+# What to do about an exception that no part of the program expects; the first that fits.
+_ADVICE: tuple[tuple[Callable[[BaseException], bool], str], ...] = (
+    (
+        lambda err: isinstance(err, MemoryError),
+        "give the process more memory (ulimit -v), or use less with --max-memory, fewer --threads or a smaller file",
+    ),
+    (
+        lambda err: "can't start new thread" in str(err) or "Resource temporarily unavailable" in str(err),
+        "allow the process more threads (ulimit -u), or use fewer --threads",
+    ),
+)
+_REPORT_IT = "please report this command and its traceback"
 
 _TAGGED_FILE_OPTIONS = (
     click.option("--text-column", default="text", help="Column with the texts of INPUT."),
@@ -89,14 +104,18 @@ class Failure:
     fields: Mapping[str, Field]
 
     @classmethod
+    def of(cls, err: NerdError) -> Failure:
+        """Return the failure for an error of this project."""
+        return cls(err.code, str(err), err.reason, err.fields)
+
+    @classmethod
     def of_usage(cls, name: str, err: click.ClickException) -> Failure:
         """Return the failure for an error of click; its class gives the reason, such as ``missing-parameter``."""
-        message = " ".join(err.format_message().split())  # click lists choices on several lines
+        said = shortened(" ".join(err.format_message().split()))  # click lists choices on several lines
         reason = re.sub("(?<=[a-z])(?=[A-Z])", "-", type(err).__name__).lower()
         option = getattr(err, "option_name", None) or _name_of(getattr(err, "param", None))
-        return cls(
-            "usage", f"{message} ({name} --help lists the options)", reason, {"option": option} if option else {}
-        )
+        fields = {"option": shortened(option)} if option else {}
+        return cls("usage", f"{said} ({name} --help lists the options)", reason, fields)
 
     @property
     def facts(self) -> dict[str, Field]:
@@ -113,32 +132,79 @@ def _name_of(parameter: click.Parameter | None) -> str | None:
 
 def run_command(
     command: click.Command,
-    report: Callable[[Failure], None] | None = None,
+    show: Callable[[Failure], None] | None = None,
     *,
     when_interrupted: str = "No output was written.",
 ) -> NoReturn:
     """
     Run a command of either package and exit the process with the exit code of the result.
 
-    :param report: prints an error; None for one line on standard error
+    Each exception becomes one line. The environment variable NERD_DEBUG=1 prints its traceback before it.
+
+    :param show: prints an error; None for one line on standard error
     :param when_interrupted: end of the message after Ctrl-C
     """
-    name = command.name
+    name = str(command.name)
     _set_environment_variables(command)
-    show = report or (lambda failure: click.echo(f"{name}: error: {printable(failure.message)}", err=True))
+    with safe_streams():
+        sys.exit(_exit_code(command, show or (lambda failure: _show(name, failure)), when_interrupted))
 
+
+def _show(name: str, failure: Failure) -> None:
+    message(f"{name}: error: {failure.message}")
+
+
+def _exit_code(command: click.Command, show: Callable[[Failure], None], when_interrupted: str) -> int:
+    """Run a command, print its error, and return its exit code."""
+    name = str(command.name)
     try:
         command.main(prog_name=name, standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo(f"{name}: interrupted. {when_interrupted}", err=True)
-        sys.exit(130)
+        finish_output()
     except click.ClickException as err:
-        show(Failure.of_usage(str(name), err))
-        sys.exit(err.exit_code)
-    except NerdError as err:
-        show(Failure(err.code, str(err), err.reason, err.fields))
-        sys.exit(err.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python prints an error at exit
-        sys.exit(1)
-    sys.exit(0)
+        show(Failure.of_usage(name, err))
+        return err.exit_code
+    except SystemExit as err:
+        return err.code if isinstance(err.code, int) else int(err.code is not None)
+    except BrokenPipeError:  # the reader of the output wants no more
+        return 1
+    except BaseException as err:  # noqa: BLE001 - some libraries raise exceptions that are not an Exception
+        # click raises Abort for Ctrl-C, and for an EOFError as if it were one.
+        if isinstance(err, KeyboardInterrupt) or (_is_abort(err) and not isinstance(err.__cause__, EOFError)):
+            message(f"{name}: interrupted. {when_interrupted}")
+            return 130
+        if is_set("NERD_DEBUG"):
+            traceback.print_exception(err)
+        error = _expected(err)
+        show(Failure.of(error))
+        return error.exit_code
+    return 0
+
+
+def _is_abort(err: BaseException) -> bool:
+    return isinstance(err, click.exceptions.Abort)
+
+
+def _expected(err: BaseException) -> NerdError:
+    """Return an exception that ended a command as an error with one line."""
+    if isinstance(err, NerdError):
+        return err
+    if is_of_output(err):
+        return OutputError(
+            f"standard output: cannot be written: {getattr(err, 'strerror', None) or first_line(err)}",
+            reason="cannot-write",
+            file="standard output",
+        )
+
+    cause = err.__cause__ if _is_abort(err) and err.__cause__ is not None else err
+    kind = type(cause).__name__
+    advice = next((advice for found, advice in _ADVICE if found(cause)), _REPORT_IT)
+    return UnexpectedError(
+        f"unexpected {kind}: {first_line(cause).rstrip('.')}; {advice} (NERD_DEBUG=1 shows the traceback)",
+        reason="unexpected",
+        exception=kind,
+    )
+
+
+def is_set(variable: str) -> bool:
+    """Whether an environment variable has a value with which click sets a flag."""
+    return os.environ.get(variable, "").lower() in _YES

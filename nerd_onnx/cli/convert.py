@@ -10,8 +10,8 @@ import click
 
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import reading, run_command, settings, tagged_file_options
+from nerd_onnx.cli.streams import message
 from nerd_onnx.errors import OptionError
-from nerd_onnx.terminal import printable
 
 if TYPE_CHECKING:  # --help must not wait for these imports
     from nerd_onnx.formats.base import Format
@@ -74,7 +74,7 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
             rows = (row for _, rows in file.batches() for row in rows)
             _write(kind, count.tagged(rows, fine=level == "fine"), target, overwrite=overwrite)
 
-    click.echo(f"{printable(output_name(target))}: {count}", err=True)
+    message(f"{output_name(target)}: {count}")
 
 
 @dataclass

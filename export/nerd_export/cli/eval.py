@@ -14,6 +14,7 @@ from nerd_export.config import Level
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import ExistsError, OptionError
 
 _REPORT = ("eval.json", "eval.md", "eval.html")
@@ -130,7 +131,9 @@ def eval_command(
             (output / "eval.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
             (output / "eval.md").write_text(text, "utf-8")
             (output / "eval.html").write_text(page("Evaluation", parts), "utf-8")
-    click.echo(text)
+        about_output(text)
+    else:
+        click.echo(text)
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:

@@ -16,6 +16,7 @@ from nerd_export.outputs import require_file, writing
 from nerd_export.quantization.recipes import recipe_names
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import InputError, OptionError, VerificationError
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.storage.hub import require_place
@@ -174,18 +175,18 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
     try:
         result = export_bundle(request, note)
     except GateRefusalError as refusal:
-        click.echo(verdict_table(refusal.result.verdict))
+        about_output(verdict_table(refusal.result.verdict))
         _write_report(report, {"refused": str(refusal), **refusal.result.summary()})
         raise
-    click.echo(verdict_table(result.verdict))
+    about_output(verdict_table(result.verdict))
     _write_report(report, result.summary())
     if result.repair and result.verdict.speed:
-        click.echo(
+        about_output(
             f"kept in fp32: {len(result.repair.kept)} of {len(result.repair.costs)} layers; "
             f"{result.verdict.speed.ratio:.2f} times the speed of PyTorch; everything in 8 bits, which was refused, "
             f"had {result.repair.speed_before.ratio:.2f} times"
         )
-    click.echo(f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB)")
+    about_output(f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB)")
 
 
 def _check(

@@ -15,6 +15,7 @@ from nerd_export.config import Level, NullTags, Precision, TrainConfig
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import OptionError, OutputError
 from nerd_onnx.storage.hub import require_place
 
@@ -213,8 +214,8 @@ def train_command(
     table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
     with writing(output):
         write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
-    click.echo(markdown_table(table))
-    click.echo(f"checkpoint, table and card: {output}")
+    about_output(markdown_table(table))
+    about_output(f"checkpoint, table and card: {output}")
 
 
 def _weights(values: Sequence[str]) -> dict[str, float]:
