@@ -39,7 +39,7 @@ class NerdError(Exception):
 
     def __str__(self) -> str:
         """Return the message in one line of bounded length, whatever the names from a file are that it contains."""
-        return shortened(super().__str__()).replace("\r", "\\r").replace("\n", "\\n")
+        return shortened(super().__str__().replace("\r", "\\r").replace("\n", "\\n"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how copies are made: without a constructor call, as the constructors of the classes differ."""

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -22,7 +23,7 @@ _YES = ("1", "true", "t", "yes", "y", "on")
 # What to do about an exception that no part of the program expects; the first that fits.
 _ADVICE: tuple[tuple[Callable[[BaseException], bool], str], ...] = (
     (
-        lambda err: isinstance(err, MemoryError),
+        lambda err: isinstance(err, MemoryError) or "failed to map segment" in str(err),
         "give the process more memory (ulimit -v), or use less with --max-memory, fewer --threads or a smaller file",
     ),
     (
@@ -32,9 +33,57 @@ _ADVICE: tuple[tuple[Callable[[BaseException], bool], str], ...] = (
 )
 _REPORT_IT = "please report this command and its traceback"
 
+
+class _WholeNumber(click.IntRange):
+    """A whole number from a minimum to the greatest that lists and files can have; the help names the minimum only."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number > sys.maxsize:
+            self.fail(f"{value} is greater than {sys.maxsize}.", param, ctx)
+        return number
+
+
+class _ColumnName(click.types.StringParamType):
+    """Text that UTF-8 can represent. An argument may have other bytes, and a column or field may not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = super().convert(value, param, ctx)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{value!a} is not valid UTF-8.", param, ctx)
+        return text
+
+
+class FilePath(click.Path):
+    """
+    The path of a file or folder that exists or not, as :class:`pathlib.Path`.
+
+    A name that the system refuses, because it is too long or behind a folder that may not be searched, is an error of
+    usage here, so that no later look at the file has to expect it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, after a look at it."""
+        path: Any = super().convert(value, param, ctx)
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as err:
+            self.fail(f"{value!r}: {err.strerror or first_line(err)}.", param, ctx)
+        return path
+
+
+COLUMN_NAME = _ColumnName()
+FILE_PATH = FilePath()
 _TAGGED_FILE_OPTIONS = (
-    click.option("--text-column", default="text", help="Column with the texts of INPUT."),
-    click.option("--column", default="entities", help="Column with the entities of INPUT."),
+    click.option("--text-column", type=COLUMN_NAME, default="text", help="Column with the texts of INPUT."),
+    click.option("--column", type=COLUMN_NAME, default="entities", help="Column with the entities of INPUT."),
     click.option(
         "--format",
         "input_format",
@@ -78,10 +127,17 @@ def reading(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _set_environment_variables(command: click.Command) -> None:
-    """Name the environment variable of each option like the option, even if its parameter has another name."""
+def _complete_parameters(command: click.Command) -> None:
+    """
+    Complete the parameters of a command by what all of them have in common.
+
+    The environment variable of an option has the name of the option, even if its parameter has another name. A whole
+    number without a maximum gets one.
+    """
     prefix = command.context_settings["auto_envvar_prefix"]
     for option in command.params:
+        if type(option.type) is click.IntRange and option.type.max is None:
+            option.type = _WholeNumber(min=option.type.min)
         if isinstance(option, click.Option) and option.allow_from_autoenv:
             longest = max(option.opts, key=len)
             option.envvar = f"{prefix}_{longest.lstrip('-').replace('-', '_').upper()}"
@@ -145,7 +201,7 @@ def run_command(
     :param when_interrupted: end of the message after Ctrl-C
     """
     name = str(command.name)
-    _set_environment_variables(command)
+    _complete_parameters(command)
     with safe_streams():
         sys.exit(_exit_code(command, show or (lambda failure: _show(name, failure)), when_interrupted))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import reading, run_command, settings, tagged_file_options
+from nerd_onnx.cli.common import COLUMN_NAME, reading, run_command, settings, tagged_file_options
 from nerd_onnx.cli.streams import message
 from nerd_onnx.errors import OptionError
 
@@ -31,7 +31,9 @@ _FORMATS = ("conll", "brat", "label-studio", "displacy", "spacy", "long")
     help="Which label of an entity to write. The format long has both.",
 )
 @click.option(
-    "--key", help="Column with the key of a row, for the format long.  [default: row, the row number, from 0]"
+    "--key",
+    type=COLUMN_NAME,
+    help="Column with the key of a row, for the format long.  [default: row, the row number, from 0]",
 )
 @click.option("--limit", type=click.IntRange(min=0), help="Convert only the first rows, at most this number.")
 @tagged_file_options

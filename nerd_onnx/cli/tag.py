@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import Failure, complete_folders, is_set, run_command, settings
+from nerd_onnx.cli.common import COLUMN_NAME, Failure, complete_folders, is_set, run_command, settings
 from nerd_onnx.cli.messages import plan, resuming_command, summary_line
 from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
@@ -51,6 +51,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
         return None if text is None else size_of(text)
     except ValueError as err:
         raise click.BadParameter(str(err)) from err
+    except OverflowError as err:
+        raise click.BadParameter(f"{text} is too large") from err
 
 
 @click.command("nerd-tag", context_settings=settings("NERD"))
@@ -60,8 +62,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     shell_complete=complete_folders,
     help="Bundle, Hugging Face or Optimum folder, URI, or hub id. Without it, the default model is used.",
 )
-@click.option("--text-column", default="text", help="Column or field with the texts to tag.")
-@click.option("--column", default="entities", help="Name of the new column.")
+@click.option("--text-column", type=COLUMN_NAME, default="text", help="Column or field with the texts to tag.")
+@click.option("--column", type=COLUMN_NAME, default="entities", help="Name of the new column.")
 @click.option(
     "--format",
     "input_format",
@@ -82,6 +84,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 )
 @click.option(
     "--key",
+    type=COLUMN_NAME,
     help="Column with the key of a row, for the long layout.  [default: row, the row number in its file, from 0]",
 )
 @click.option("--labels", help="Keep only entities with these labels, coarse or fine, separated by commas.")
@@ -303,6 +306,8 @@ def _print_failure(failure: Failure) -> None:
 
 def main() -> NoReturn:
     """Entry point of ``nerd-tag``."""
+    # Each thread of OpenBLAS takes memory, and no text needs a matrix product of numpy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     run_command(command, _print_failure)
 
 

@@ -90,7 +90,10 @@ def read_head(path: str, size: int) -> bytes:
         )
 
     with open_bytes(path) as file:
-        return file.read(size)
+        try:
+            return file.read(size)
+        except OSError as err:
+            raise _unreadable(path, err) from err
 
 
 def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
@@ -106,9 +109,7 @@ def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
             return io.BufferedReader(open_object(path), buffer_bytes or _REMOTE_BUFFER_BYTES)
         file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
     except OSError as err:
-        raise InputError(
-            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
-        ) from err
+        raise _unreadable(path, err) from err
     return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
 
 
@@ -255,9 +256,13 @@ def _info(path: str) -> FileInfo:
     except FileNotFoundError as err:
         raise InputError(f"{input_name(path)}: no such file", reason="missing-file", file=input_name(path)) from err
     except (OSError, ValueError) as err:
-        raise InputError(
-            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
-        ) from err
+        raise _unreadable(path, err) from err
+
+
+def _unreadable(path: str, err: Exception) -> InputError:
+    return InputError(
+        f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
+    )
 
 
 def _standard_input() -> io.BufferedReader:
@@ -284,9 +289,7 @@ def _head(path: str, reader: io.BufferedReader) -> bytes:
     try:
         return reader.peek(_MAGIC_BYTES)
     except OSError as err:
-        raise InputError(
-            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
-        ) from err
+        raise _unreadable(path, err) from err
 
 
 def _decompressed(path: str, raw: io.BufferedReader) -> io.BufferedReader:

@@ -13,7 +13,7 @@ from nerd_export.cli.common import note, require_extra
 from nerd_export.config import Level
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, settings
 from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import ExistsError, OptionError
 
@@ -21,7 +21,7 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 
 
 @click.command("nerd-eval", context_settings=settings("NERD_EVAL"))
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE_PATH)
 @click.option(
     "--model",
     shell_complete=complete_folders,
@@ -44,12 +44,12 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 )
 @click.option(
     "--calibrate-on",
-    type=click.Path(path_type=Path),
+    type=FILE_PATH,
     metavar="FILE",
     help="Fit calibration and thresholds of every model, checkpoints too, on this labelled file, as nerd-export does.",
 )
 @click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
+@click.option("--output", type=FILE_PATH, help="Folder for eval.json, eval.md and eval.html.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def eval_command(

@@ -15,7 +15,7 @@ from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, VerifyLimits
 from nerd_export.outputs import require_file, writing
 from nerd_export.quantization.recipes import recipe_names
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, settings
 from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import InputError, OptionError, VerificationError
 from nerd_onnx.inference.words import WordRule
@@ -38,7 +38,7 @@ _LIMITS = VerifyLimits()
     help="Another checkpoint or bundle, trained on from the same one as --model; may be repeated. The mean of their "
     "weights is exported.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for the bundle.")
+@click.option("--output", type=FILE_PATH, help="Folder for the bundle.")
 @click.option(
     "--check",
     shell_complete=complete_folders,
@@ -90,7 +90,7 @@ _LIMITS = VerifyLimits()
 )
 @click.option(
     "--texts",
-    type=click.Path(path_type=Path),
+    type=FILE_PATH,
     help="Compare on these texts, one per line, and find the means and ranges of activations on them.  [default: the "
     "built-in sample]",
 )
@@ -114,8 +114,8 @@ _LIMITS = VerifyLimits()
     help="Maximum drop of entity F1 on --dataset.",
 )
 @click.option("--license", "licence", help="Licence to name in the card, as an SPDX id.")
-@click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the card: data, limits.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write all results to this file as JSON.")
+@click.option("--notes", type=FILE_PATH, help="Markdown for the end of the card: data, limits.")
+@click.option("--report", type=FILE_PATH, help="Write all results to this file as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def export_command(

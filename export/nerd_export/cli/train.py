@@ -14,7 +14,7 @@ from nerd_export.cli.common import note, require_extra
 from nerd_export.config import Level, NullTags, Precision, TrainConfig
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, settings
 from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import OptionError, OutputError
 from nerd_onnx.storage.hub import require_place
@@ -41,16 +41,14 @@ _SHARE = click.FloatRange(0, 1)
 @click.option(
     "--train-file",
     "train_files",
-    type=click.Path(path_type=Path),
+    type=FILE_PATH,
     multiple=True,
     help="Labelled file to train on, instead of the data set's; may be repeated.",
 )
-@click.option("--validation-file", type=click.Path(path_type=Path), help="Labelled file to choose the best epoch on.")
+@click.option("--validation-file", type=FILE_PATH, help="Labelled file to choose the best epoch on.")
 @click.option("--label-names", help="Names behind integer tags, comma-separated, for files that store none.")
 @click.option("--level", type=click.Choice(get_args(Level)), default=_DEFAULTS.level, help="Which tags to learn.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
-)
+@click.option("--output", type=FILE_PATH, required=True, help="Folder for the checkpoint, table and card.")
 @click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first rows; all tags stay labels.")
 @click.option("--learning-rate", type=_ABOVE_ZERO, default=_DEFAULTS.learning_rate)
 @click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
@@ -137,9 +135,7 @@ _SHARE = click.FloatRange(0, 1)
     help="Hub id or folder of a fine-tuned model or bundle with the same labels, to learn from as well; "
     "may be repeated: then from the mean of their probabilities.",
 )
-@click.option(
-    "--unlabelled", type=click.Path(path_type=Path), help="Parquet or JSON Lines file of text for the teacher to label."
-)
+@click.option("--unlabelled", type=FILE_PATH, help="Parquet or JSON Lines file of text for the teacher to label.")
 @click.option("--soft-share", type=_SHARE, default=_DEFAULTS.soft_share, help="The teachers' share of the loss.")
 @click.option(
     "--temperature", type=_ABOVE_ZERO, default=_DEFAULTS.temperature, help="Softens the teachers' probabilities."
