@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 Field = str | int | float
+_MAX_CHARACTERS = 2000  # of a message and of a field: names and lists in them may come from a hostile file
+_END_CHARACTERS = 500  # the end of a message says what to do
 
 
 class NerdError(Exception):
@@ -33,11 +35,11 @@ class NerdError(Exception):
         # of ours give one.
         super().__init__(message)
         self.reason = reason
-        self.fields: dict[str, Field] = fields
+        self.fields: dict[str, Field] = {name: _short_field(value) for name, value in fields.items()}
 
     def __str__(self) -> str:
-        """Return the message in one line, also if a name from a file contains line breaks."""
-        return super().__str__().replace("\r", "\\r").replace("\n", "\\n")
+        """Return the message in one line of bounded length, whatever the names from a file are that it contains."""
+        return shortened(super().__str__().replace("\r", "\\r").replace("\n", "\\n"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how copies are made: without a constructor call, as the constructors of the classes differ."""
@@ -146,12 +148,31 @@ class MissingExtraError(NerdError):
     code = "missing-extra"
 
 
+class UnexpectedError(NerdError):
+    """An exception that no part of the program expects: no memory, no threads, or an error in the program itself."""
+
+    code = "unexpected"
+
+
 def restored(kind: type[NerdError], args: tuple[Any, ...], state: dict[str, Any]) -> NerdError:
     """Return an error with the given arguments and attributes, without a call of its constructor."""
     # Constructors differ between classes, and the state is complete: unpickling skips them too.
     err = kind.__new__(kind, *args)
     err.__dict__.update(state)
     return err
+
+
+def shortened(text: str) -> str:
+    """Return a text of at most about 2,000 characters: of a longer one the begin, what is left out, and the end."""
+    left_out = len(text) - _MAX_CHARACTERS
+    if left_out <= 0:
+        return text
+    begin = text[: _MAX_CHARACTERS - _END_CHARACTERS]
+    return f"{begin} [... {left_out:,} characters left out ...] {text[-_END_CHARACTERS:]}"
+
+
+def _short_field(value: Field) -> Field:
+    return shortened(value) if isinstance(value, str) else value
 
 
 def first_line(err: BaseException) -> str:

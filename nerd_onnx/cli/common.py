@@ -5,21 +5,85 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from nerd_onnx.errors import Field, NerdError
+from nerd_onnx.cli.streams import finish_output, is_of_output, message, safe_streams
+from nerd_onnx.errors import Field, NerdError, OutputError, UnexpectedError, first_line, shortened
 from nerd_onnx.formats.registry import readable_formats
-from nerd_onnx.terminal import printable
 
+_YES = ("1", "true", "t", "yes", "y", "on")
+# What to do about an exception that no part of the program expects; the first that fits.
+_ADVICE: tuple[tuple[Callable[[BaseException], bool], str], ...] = (
+    (
+        lambda err: isinstance(err, MemoryError) or "failed to map segment" in str(err),
+        "give the process more memory (ulimit -v), or use less with --max-memory, fewer --threads or a smaller file",
+    ),
+    (
+        lambda err: "can't start new thread" in str(err) or "Resource temporarily unavailable" in str(err),
+        "allow the process more threads (ulimit -u), or use fewer --threads",
+    ),
+)
+_REPORT_IT = "please report this command and its traceback"
+
+
+class _WholeNumber(click.IntRange):
+    """A whole number from a minimum to the greatest that lists and files can have; the help names the minimum only."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number > sys.maxsize:
+            self.fail(f"{value} is greater than {sys.maxsize}.", param, ctx)
+        return number
+
+
+class _ColumnName(click.types.StringParamType):
+    """Text that UTF-8 can represent. An argument may have other bytes, and a column or field may not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = super().convert(value, param, ctx)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{value!a} is not valid UTF-8.", param, ctx)
+        return text
+
+
+class FilePath(click.Path):
+    """
+    The path of a file or folder that exists or not, as :class:`pathlib.Path`.
+
+    A name that the system refuses, because it is too long or behind a folder that may not be searched, is an error of
+    usage here, so that no later look at the file has to expect it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, after a look at it."""
+        path: Any = super().convert(value, param, ctx)
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as err:
+            self.fail(f"{value!r}: {err.strerror or first_line(err)}.", param, ctx)
+        return path
+
+
+COLUMN_NAME = _ColumnName()
+FILE_PATH = FilePath()
 _TAGGED_FILE_OPTIONS = (
-    click.option("--text-column", default="text", help="Column with the texts of INPUT."),
-    click.option("--column", default="entities", help="Column with the entities of INPUT."),
+    click.option("--text-column", type=COLUMN_NAME, default="text", help="Column with the texts of INPUT."),
+    click.option("--column", type=COLUMN_NAME, default="entities", help="Column with the entities of INPUT."),
     click.option(
         "--format",
         "input_format",
@@ -63,10 +127,17 @@ def reading(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _set_environment_variables(command: click.Command) -> None:
-    """Name the environment variable of each option like the option, even if its parameter has another name."""
+def _complete_parameters(command: click.Command) -> None:
+    """
+    Complete the parameters of a command by what all of them have in common.
+
+    The environment variable of an option has the name of the option, even if its parameter has another name. A whole
+    number without a maximum gets one.
+    """
     prefix = command.context_settings["auto_envvar_prefix"]
     for option in command.params:
+        if type(option.type) is click.IntRange and option.type.max is None:
+            option.type = _WholeNumber(min=option.type.min)
         if isinstance(option, click.Option) and option.allow_from_autoenv:
             longest = max(option.opts, key=len)
             option.envvar = f"{prefix}_{longest.lstrip('-').replace('-', '_').upper()}"
@@ -89,14 +160,18 @@ class Failure:
     fields: Mapping[str, Field]
 
     @classmethod
+    def of(cls, err: NerdError) -> Failure:
+        """Return the failure for an error of this project."""
+        return cls(err.code, str(err), err.reason, err.fields)
+
+    @classmethod
     def of_usage(cls, name: str, err: click.ClickException) -> Failure:
         """Return the failure for an error of click; its class gives the reason, such as ``missing-parameter``."""
-        message = " ".join(err.format_message().split())  # click lists choices on several lines
+        said = shortened(" ".join(err.format_message().split()))  # click lists choices on several lines
         reason = re.sub("(?<=[a-z])(?=[A-Z])", "-", type(err).__name__).lower()
         option = getattr(err, "option_name", None) or _name_of(getattr(err, "param", None))
-        return cls(
-            "usage", f"{message} ({name} --help lists the options)", reason, {"option": option} if option else {}
-        )
+        fields = {"option": shortened(option)} if option else {}
+        return cls("usage", f"{said} ({name} --help lists the options)", reason, fields)
 
     @property
     def facts(self) -> dict[str, Field]:
@@ -113,32 +188,79 @@ def _name_of(parameter: click.Parameter | None) -> str | None:
 
 def run_command(
     command: click.Command,
-    report: Callable[[Failure], None] | None = None,
+    show: Callable[[Failure], None] | None = None,
     *,
     when_interrupted: str = "No output was written.",
 ) -> NoReturn:
     """
     Run a command of either package and exit the process with the exit code of the result.
 
-    :param report: prints an error; None for one line on standard error
+    Each exception becomes one line. The environment variable NERD_DEBUG=1 prints its traceback before it.
+
+    :param show: prints an error; None for one line on standard error
     :param when_interrupted: end of the message after Ctrl-C
     """
-    name = command.name
-    _set_environment_variables(command)
-    show = report or (lambda failure: click.echo(f"{name}: error: {printable(failure.message)}", err=True))
+    name = str(command.name)
+    _complete_parameters(command)
+    with safe_streams():
+        sys.exit(_exit_code(command, show or (lambda failure: _show(name, failure)), when_interrupted))
 
+
+def _show(name: str, failure: Failure) -> None:
+    message(f"{name}: error: {failure.message}")
+
+
+def _exit_code(command: click.Command, show: Callable[[Failure], None], when_interrupted: str) -> int:
+    """Run a command, print its error, and return its exit code."""
+    name = str(command.name)
     try:
         command.main(prog_name=name, standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo(f"{name}: interrupted. {when_interrupted}", err=True)
-        sys.exit(130)
+        finish_output()
     except click.ClickException as err:
-        show(Failure.of_usage(str(name), err))
-        sys.exit(err.exit_code)
-    except NerdError as err:
-        show(Failure(err.code, str(err), err.reason, err.fields))
-        sys.exit(err.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python prints an error at exit
-        sys.exit(1)
-    sys.exit(0)
+        show(Failure.of_usage(name, err))
+        return err.exit_code
+    except SystemExit as err:
+        return err.code if isinstance(err.code, int) else int(err.code is not None)
+    except BrokenPipeError:  # the reader of the output wants no more
+        return 1
+    except BaseException as err:  # noqa: BLE001 - some libraries raise exceptions that are not an Exception
+        # click raises Abort for Ctrl-C, and for an EOFError as if it were one.
+        if isinstance(err, KeyboardInterrupt) or (_is_abort(err) and not isinstance(err.__cause__, EOFError)):
+            message(f"{name}: interrupted. {when_interrupted}")
+            return 130
+        if is_set("NERD_DEBUG"):
+            traceback.print_exception(err)
+        error = _expected(err)
+        show(Failure.of(error))
+        return error.exit_code
+    return 0
+
+
+def _is_abort(err: BaseException) -> bool:
+    return isinstance(err, click.exceptions.Abort)
+
+
+def _expected(err: BaseException) -> NerdError:
+    """Return an exception that ended a command as an error with one line."""
+    if isinstance(err, NerdError):
+        return err
+    if is_of_output(err):
+        return OutputError(
+            f"standard output: cannot be written: {getattr(err, 'strerror', None) or first_line(err)}",
+            reason="cannot-write",
+            file="standard output",
+        )
+
+    cause = err.__cause__ if _is_abort(err) and err.__cause__ is not None else err
+    kind = type(cause).__name__
+    advice = next((advice for found, advice in _ADVICE if found(cause)), _REPORT_IT)
+    return UnexpectedError(
+        f"unexpected {kind}: {first_line(cause).rstrip('.')}; {advice} (NERD_DEBUG=1 shows the traceback)",
+        reason="unexpected",
+        exception=kind,
+    )
+
+
+def is_set(variable: str) -> bool:
+    """Whether an environment variable has a value with which click sets a flag."""
+    return os.environ.get(variable, "").lower() in _YES

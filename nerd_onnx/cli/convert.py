@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import reading, run_command, settings, tagged_file_options
+from nerd_onnx.cli.common import COLUMN_NAME, reading, run_command, settings, tagged_file_options
+from nerd_onnx.cli.streams import message
 from nerd_onnx.errors import OptionError
-from nerd_onnx.terminal import printable
 
 if TYPE_CHECKING:  # --help must not wait for these imports
     from nerd_onnx.formats.base import Format
@@ -31,7 +31,9 @@ _FORMATS = ("conll", "brat", "label-studio", "displacy", "spacy", "long")
     help="Which label of an entity to write. The format long has both.",
 )
 @click.option(
-    "--key", help="Column with the key of a row, for the format long.  [default: row, the row number, from 0]"
+    "--key",
+    type=COLUMN_NAME,
+    help="Column with the key of a row, for the format long.  [default: row, the row number, from 0]",
 )
 @click.option("--limit", type=click.IntRange(min=0), help="Convert only the first rows, at most this number.")
 @tagged_file_options
@@ -74,7 +76,7 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
             rows = (row for _, rows in file.batches() for row in rows)
             _write(kind, count.tagged(rows, fine=level == "fine"), target, overwrite=overwrite)
 
-    click.echo(f"{printable(output_name(target))}: {count}", err=True)
+    message(f"{output_name(target)}: {count}")
 
 
 @dataclass

@@ -6,9 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from nerd_onnx.terminal import printable
+from nerd_onnx.cli.streams import message
 
 if TYPE_CHECKING:  # --help and --version must not wait for these imports
     from nerd_onnx.formats.base import Reader
@@ -61,7 +59,7 @@ class Lines:
         rate = (report.tokens - report.resumed_tokens) / max(now - self._begin, 1e-9)
         share = source.progress()
         part = "" if share is None else f", {share:.0%} of {base_name(source.path)}"
-        click.echo(printable(f"nerd-tag: {report.rows:,} rows, {rate:,.0f} tokens/s{part}"), err=True)
+        message(f"nerd-tag: {report.rows:,} rows, {rate:,.0f} tokens/s{part}")
 
     def close(self) -> None:
         """Do nothing: lines need no cleaning up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -11,12 +10,12 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import Failure, complete_folders, run_command, settings
+from nerd_onnx.cli.common import COLUMN_NAME, Failure, complete_folders, is_set, run_command, settings
 from nerd_onnx.cli.messages import plan, resuming_command, summary_line
+from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.formats.registry import readable_formats, writable_formats
-from nerd_onnx.terminal import printable
 
 _JOB_OPTIONS = (
     *("input_format", "output_format", "limit", "overwrite", "overwrite_column"),
@@ -26,7 +25,6 @@ _JOB_OPTIONS = (
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
 _TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column")
-_YES = ("1", "true", "t", "yes", "y", "on")  # values of an environment variable that click reads as a set flag
 
 
 def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's call
@@ -53,6 +51,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
         return None if text is None else size_of(text)
     except ValueError as err:
         raise click.BadParameter(str(err)) from err
+    except OverflowError as err:
+        raise click.BadParameter(f"{text} is too large") from err
 
 
 @click.command("nerd-tag", context_settings=settings("NERD"))
@@ -62,8 +62,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     shell_complete=complete_folders,
     help="Bundle, Hugging Face or Optimum folder, URI, or hub id. Without it, the default model is used.",
 )
-@click.option("--text-column", default="text", help="Column or field with the texts to tag.")
-@click.option("--column", default="entities", help="Name of the new column.")
+@click.option("--text-column", type=COLUMN_NAME, default="text", help="Column or field with the texts to tag.")
+@click.option("--column", type=COLUMN_NAME, default="entities", help="Name of the new column.")
 @click.option(
     "--format",
     "input_format",
@@ -84,6 +84,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 )
 @click.option(
     "--key",
+    type=COLUMN_NAME,
     help="Column with the key of a row, for the long layout.  [default: row, the row number in its file, from 0]",
 )
 @click.option("--labels", help="Keep only entities with these labels, coarse or fine, separated by commas.")
@@ -226,9 +227,9 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
     summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json))
     summary["load_seconds"] = round(load_seconds, 4)
     if as_json:
-        click.echo(json.dumps(summary), err=True)
+        json_message(summary)
     elif not quiet:
-        click.echo(summary_line(summary), err=True)
+        message(summary_line(summary))
 
     if summary["rejected"] or summary["refused_files"]:
         sys.exit(_REJECTS_CODE)
@@ -286,25 +287,27 @@ def _label_list(text: str | None) -> tuple[str, ...] | None:
 
 def _print_plan(facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(facts), err=True)
+        json_message(facts)
         return
     for key, value in facts.items():
         # The rows of a text file are not known before it is read; None elsewhere means that an option is not set.
         none = "unknown" if key == "rows" else "none"
         shown = ", ".join(value) if isinstance(value, list) else none if value is None else value
-        click.echo(printable(f"{key.replace('_', ' ')}: {shown}"), err=True)
+        message(f"{key.replace('_', ' ')}: {shown}")
 
 
 def _print_failure(failure: Failure) -> None:
     """Print an error in one line, or as JSON with --json, even if the options could not be parsed."""
-    if "--json" in sys.argv[1:] or os.environ.get("NERD_JSON", "").lower() in _YES:
-        click.echo(json.dumps({"status": "failed", **failure.facts}), err=True)
+    if "--json" in sys.argv[1:] or is_set("NERD_JSON"):
+        json_message({"status": "failed", **failure.facts})
     else:
-        click.echo(f"nerd-tag: error: {printable(failure.message)}", err=True)
+        message(f"nerd-tag: error: {failure.message}")
 
 
 def main() -> NoReturn:
     """Entry point of ``nerd-tag``."""
+    # Each thread of OpenBLAS takes memory, and no text needs a matrix product of numpy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     run_command(command, _print_failure)
 
 

@@ -9,6 +9,7 @@ import click
 
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import reading, run_command, settings, tagged_file_options
+from nerd_onnx.cli.streams import message
 from nerd_onnx.terminal import printable
 
 
@@ -54,7 +55,7 @@ def command(source: str, target: str | None, **options: Any) -> None:
     how = "random sample" if options["sample"] else "first rows"
     about = f"{len(rows):,} rows of {printable(name)} ({how}), {entities:,} entities."
     write_whole(target, view_page(rows, name, about).encode(), overwrite=options["overwrite"])
-    click.echo(f"{printable(output_name(target))}: {about}", err=True)
+    message(f"{output_name(target)}: {about}")
 
 
 def main() -> NoReturn:

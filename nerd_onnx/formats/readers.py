@@ -15,6 +15,7 @@ from nerd_onnx.formats.registry import (
 )
 from nerd_onnx.storage.input_stream import MAX_LINE_BYTES, check_readable, input_name, read_head
 from nerd_onnx.storage.location import STANDARD_STREAM, bare
+from nerd_onnx.storage.signatures import foreign_format
 
 __all__ = ["Format", "Reader", "RowBatch", "detect_format", "format_of_name", "open_reader"]
 
@@ -71,6 +72,14 @@ def detect_format(path: str, asked: Format | None) -> Format:
             return candidate.name
     if path == STANDARD_STREAM:
         return STREAM_FORMAT.name
+
+    if (foreign := foreign_format(head)) is not None:
+        raise InputError(
+            f"{input_name(path)}: is {foreign.name} by its first bytes, which cannot be read; {foreign.advice}",
+            reason="other-format",
+            file=input_name(path),
+            found=foreign.name,
+        )
 
     titles = " or ".join(candidate.title for candidate in readable_formats())
     raise InputError(

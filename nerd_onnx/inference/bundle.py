@@ -18,14 +18,16 @@ from typing import Any
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.cpu import integer_kernels, processor_kind
-from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, read_json, sha256_of
+from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, sha256_of
+from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
-from nerd_onnx.storage.hub import is_elsewhere, require_place
+from nerd_onnx.storage.hub import is_elsewhere, readable_place, require_place
 
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # of plain folders: enough context, and attention costs the square of the length
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
+_MAX_COUNT = 1 << 40
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
 # These count positions from the id of the padding token plus one, so that many positions are never used.
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
@@ -93,18 +95,24 @@ class Bundle:
         :param model: a folder or a hub id; None for the default model
         :raises ModelError: when a file is missing, changed or not usable; the error names it
         """
-        folder = (DEFAULT_FOLDER if model is None else _resolve(str(model))).absolute()
-        name = "default" if model is None else str(model)
+        if model is None:
+            return _read("default", DEFAULT_FOLDER)
 
-        if (folder / DESCRIPTION).is_file():
-            return _read_described(name, folder)
-        if not folder.is_dir():
-            raise ModelError(
-                f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id",
-                reason="missing-model",
-                file=str(folder),
-            )
-        return _read_plain(name, folder)
+        with readable_place(str(model), ModelError):
+            return _read(str(model), _resolve(str(model)).absolute())
+
+
+def _read(name: str, folder: Path) -> Bundle:
+    """Read a folder of either kind."""
+    if (folder / DESCRIPTION).is_file():
+        return _read_described(name, folder)
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id",
+            reason="missing-model",
+            file=str(folder),
+        )
+    return _read_plain(name, folder)
 
 
 def _resolve(model: str) -> Path:
@@ -205,20 +213,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
             )
 
     config = read_json(folder / "config.json")
-    names = config.get("id2label")
-    if not isinstance(names, dict) or not names:
-        raise ModelError(
-            f"{folder / 'config.json'}: has no id2label; expected a token-classification model",
-            reason="no-labels",
-            file=str(folder / "config.json"),
-        )
-    if set(names) != {str(i) for i in range(len(names))}:
-        raise ModelError(
-            f"{folder / 'config.json'}: id2label must name 0 to {len(names) - 1}; it names {', '.join(names)}",
-            reason="bad-labels",
-            file=str(folder / "config.json"),
-        )
-
+    labels = _labels(config)
     model_file = _find_onnx(folder)
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.is_file():
@@ -229,23 +224,44 @@ def _read_plain(name: str, folder: Path) -> Bundle:
             file=str(tokenizer_file),
         )
 
-    try:
-        labels = LabelSet(tuple(str(names[key]) for key in sorted(names, key=int)))
-    except ValueError as err:
-        raise ModelError(
-            f"{folder / 'config.json'}: id2label: {err}", reason="bad-labels", file=str(folder / "config.json")
-        ) from err
-
     return Bundle(
         name=name,
         folder=folder,
         model_file=model_file,
         tokenizer_file=tokenizer_file,
         labels=labels,
-        segment_tokens=min(SEGMENT_TOKENS, longest_input(config, folder)),
+        segment_tokens=min(SEGMENT_TOKENS, longest_input(config.content, folder)),
         model_sha256=_fingerprint(model_file),
-        letter_case=sees_case(config),
+        letter_case=sees_case(config.content),
     )
+
+
+def _labels(config: JsonObject) -> LabelSet:
+    """
+    Return the labels that ``config.json`` states.
+
+    :raises ModelError: when there are none, or they are malformed
+    """
+    names = config.content.get("id2label")
+    if not isinstance(names, dict) or not names:
+        raise ModelError(
+            f"{config.file}: has no id2label; expected a token-classification model",
+            reason="no-labels",
+            file=config.file,
+        )
+    expected = [str(i) for i in range(len(names))]
+    if names.keys() != set(expected):
+        raise ModelError(
+            f"{config.file}: id2label must name 0 to {len(names) - 1}; it names {', '.join(names)}",
+            reason="bad-labels",
+            file=config.file,
+        )
+
+    by_number = config.section("id2label").names()
+    try:
+        return LabelSet(tuple(by_number[number] for number in expected))
+    except ValueError as err:
+        raise ModelError(f"{config.file}: id2label: {err}", reason="bad-labels", file=config.file) from err
 
 
 def _fingerprint(model_file: Path) -> str:
@@ -291,8 +307,13 @@ def _find_onnx(folder: Path) -> Path:
 
 
 def sees_case(config: Mapping[str, Any]) -> bool:
-    """Whether a network sees letter case, by the ``config.json`` of its checkpoint, where ``nerd-train`` writes it."""
-    return config.get("letter_case") is True
+    """
+    Whether a network sees letter case, by the ``config.json`` of its checkpoint, where ``nerd-train`` writes it.
+
+    :raises ModelError: when the field is neither true nor false
+    """
+    read = JsonObject("config.json", config)
+    return read.has("letter_case") and read.flag("letter_case")
 
 
 def longest_input(config: Mapping[str, Any], folder: Path) -> int:
@@ -301,25 +322,26 @@ def longest_input(config: Mapping[str, Any], folder: Path) -> int:
 
     :param config: content of ``config.json``
     :param folder: folder whose ``tokenizer_config.json`` may have a limit too
-    :raises ModelError: when ``tokenizer_config.json`` cannot be read
+    :raises ModelError: when a field that limits it is malformed, or ``tokenizer_config.json`` cannot be read
     """
     limits = [512]
 
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and positions > 0:
-        after_padding = config.get("model_type") in _POSITIONS_AFTER_PADDING
-        limits.append(positions - (_pad_id(config) + 1 if after_padding else 0))
+    read = JsonObject(folder / "config.json", config)
+    positions = _count(read, "max_position_embeddings", 0)
+    if positions > 0:
+        after_padding = read.has("model_type") and read.text("model_type") in _POSITIONS_AFTER_PADDING
+        limits.append(positions - (_count(read, "pad_token_id", 1) + 1 if after_padding else 0))
 
     tokenizer_config = folder / "tokenizer_config.json"
     if tokenizer_config.is_file():
-        length = read_json(tokenizer_config).get("model_max_length")
-        if isinstance(length, (int, float)) and 0 < length < _UNSET_LENGTH:
+        tokenizer = read_json(tokenizer_config)
+        length = tokenizer.number("model_max_length") if tokenizer.has("model_max_length") else 0
+        if 0 < length < _UNSET_LENGTH:
             limits.append(int(length))
 
     return min(limits)
 
 
-def _pad_id(config: Mapping[str, Any]) -> int:
-    """Return the id of the padding token; 1, as RoBERTa has it, where the configuration does not state it."""
-    found = config.get("pad_token_id")
-    return found if isinstance(found, int) else 1
+def _count(config: JsonObject, key: str, default: int) -> int:
+    """Return a field with a small whole number, which some configurations set to -1; or a default without the field."""
+    return config.integer(key, -1, _MAX_COUNT) if config.has(key) else default

@@ -9,7 +9,8 @@ al., 2014), the minimum scores that reach a given precision, and the weights of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,13 @@ import numpy as np
 from nerd_onnx.errors import OptionError
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates
+from nerd_onnx.inference.json_object import JsonObject
 from nerd_onnx.inference.labels import LabelSet
 
 # Probabilities below this differ by chance. A third of the value and three times the value had the same effect.
 _EDGE = 1e-3
+# Weights of fine types are products of probabilities, and must be above 0.
+_LEAST_WEIGHT, _GREATEST_WEIGHT = 5e-324, 1e300
 
 
 @dataclass(frozen=True)
@@ -57,36 +61,37 @@ class ScoreCalibration:
     @classmethod
     def from_description(cls, record: Mapping[str, Any], labels: LabelSet) -> ScoreCalibration:
         """
-        Read the calibration that the export recorded.
+        Return the calibration that the export recorded.
 
         :param record: the field ``calibration`` of ``nerd.json``
         :param labels: labels of the same model
-        :raises KeyError, TypeError, ValueError: when the record is not as the export writes it
+        :raises ModelError: when the record is not as the export writes it
         """
-        offsets = np.array([float(record["offsets"][name]) for name in labels.types])
-        weights_for, weights_against = (
-            np.array([float(record[key][name]) for name in EVIDENCE]) for key in ("weights_for", "weights_against")
-        )
-        word_weight = float(record["word_weight"])
+        return cls.read(JsonObject("nerd.json", record, "calibration"), labels)
 
-        f1_threshold = float(record.get("f1_threshold", 0.0))
+    @classmethod
+    def read(cls, record: JsonObject, labels: LabelSet) -> ScoreCalibration:
+        """
+        Read the calibration that the export recorded; see :meth:`from_description`.
+
+        :raises ModelError: when a value is missing or malformed; the error names the file and the field
+        """
         fine_weights = None
         if labels.has_fine_level:
-            fine_weights = np.array([float(record["fine_weights"][name]) for name in labels.fine_types])
+            fine_weights = _numbers(record.section("fine_weights"), labels.fine_types, _LEAST_WEIGHT, _GREATEST_WEIGHT)
 
-        # No score reaches 2, so a type without a threshold for a precision has no entities at that precision.
-        thresholds = {
-            float(precision): np.array([2.0 if scores[name] is None else float(scores[name]) for name in labels.types])
-            for precision, scores in record["thresholds"].items()
-        }
-
-        if not np.isfinite([*weights_for, *weights_against, word_weight, *offsets]).all():
-            raise ValueError("calibration: weights and offsets must be finite")
-        if not 0 <= f1_threshold <= 1:
-            raise ValueError("calibration: the threshold must lie from 0 to 1")
-        if fine_weights is not None and not (np.isfinite(fine_weights) & (fine_weights > 0)).all():
-            raise ValueError("calibration: weights of fine types must be finite and above 0")
-        return cls(weights_for, weights_against, word_weight, offsets, thresholds, f1_threshold, fine_weights)
+        return cls(
+            weights_for=_numbers(record.section("weights_for"), EVIDENCE),
+            weights_against=_numbers(record.section("weights_against"), EVIDENCE),
+            word_weight=record.number("word_weight"),
+            offsets=_numbers(record.section("offsets"), labels.types),
+            thresholds={
+                _precision(record, wish): _thresholds(scores, labels.types)
+                for wish, scores in record.section("thresholds").sections()
+            },
+            f1_threshold=record.number("f1_threshold", 0, 1) if "f1_threshold" in record.content else 0.0,
+            fine_weights=fine_weights,
+        )
 
     def apply(self, candidates: Candidates) -> Doubles:
         """
@@ -123,6 +128,31 @@ class ScoreCalibration:
             found=precision,
             maximum=highest,
         )
+
+
+def _numbers(
+    record: JsonObject, names: Iterable[str], minimum: float = -math.inf, maximum: float = math.inf
+) -> Doubles:
+    """Return one number per name. *Shape:* (names,)."""
+    return np.array([record.number(name, minimum, maximum) for name in names])
+
+
+def _thresholds(scores: JsonObject, types: Iterable[str]) -> Doubles:
+    """Return the minimum score of each type. *Shape:* (types,)."""
+    # No score reaches 2, so a type without a threshold for a precision has no entities at that precision.
+    unreached = {name for name in types if name in scores.content and scores.content[name] is None}
+    return np.array([2.0 if name in unreached else scores.number(name) for name in types])
+
+
+def _precision(record: JsonObject, name: str) -> float:
+    """Return a precision that is the name of a field: JSON has only texts as names."""
+    try:
+        precision = float(name)
+    except ValueError:
+        precision = math.nan
+    if not 0 <= precision <= 1:
+        raise record.error("thresholds", f"has the precision {name!a}; expected a number from 0 to 1", found=name)
+    return precision
 
 
 def evidence_columns(candidates: Candidates) -> list[Doubles]:

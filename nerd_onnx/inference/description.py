@@ -14,11 +14,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.calibration import ScoreCalibration
-from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.json_object import JsonObject, read_json
+from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.words import WordRule
 
 DESCRIPTION = "nerd.json"
@@ -28,7 +29,8 @@ FORMAT_VERSION = 5
 # Format 4 is read as well. Its 8-bit weights can saturate on x86 without VNNI. It may have a second graph with 7-bit
 # weights, which is not used.
 _SATURATING_VERSION = 4
-_JSON_BYTES = 16 << 20
+_MAX_SEGMENT_TOKENS = 1 << 20
+_MAX_OPSET = 10_000
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,9 @@ class Description:
         :raises ModelError: when ``nerd.json`` is missing, of another format version, incomplete or malformed
         """
         file = folder / DESCRIPTION
-        found = read_json(file)
+        found = read_json(file, strict=True)
 
-        version = found.get("format_version")
+        version = found.content.get("format_version")
         if version not in (FORMAT_VERSION, _SATURATING_VERSION):
             raise ModelError(
                 f"{file}: has format version {version!r}, and this program reads versions {_SATURATING_VERSION} and "
@@ -107,41 +109,29 @@ class Description:
                 expected=FORMAT_VERSION,
             )
 
-        # A file without a fingerprint could be replaced without notice.
-        files = found.get("files")
-        if unlisted := {GRAPH, TOKENIZER} - set(files if isinstance(files, dict) else ()):
-            raise ModelError(
-                f"{file}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})",
-                reason="no-fingerprint",
-                file=str(file),
-                found=", ".join(sorted(unlisted)),
-            )
+        files = {name: facts.text("sha256") for name, facts in _files(found).sections()}
+        labels = _labels(found)
+        quantization, may_saturate = _quantization(found)
+        calibration = found.optional_section("calibration")
+        if calibration is not None:
+            ScoreCalibration.read(calibration, labels)  # raises when the calibration does not fit the labels
+        verification = found.optional_section("verification")
+        metrics = found.optional_section("metrics")
 
-        try:
-            quantization, may_saturate = _quantization(found)
-            description = cls(
-                labels=LabelSet(tuple(found["labels"]), found.get("coarse") or {}, found["scheme"]),
-                segment_tokens=int(found["segment_tokens"]),
-                word_rule=_word_rule(found["word_rule"]),
-                letter_case=_flag(found, "letter_case"),
-                quantization=quantization,
-                opset=int(found["opset"]),
-                lineage=_object(found["lineage"]),
-                calibration=found.get("calibration"),
-                metrics=_object(found.get("metrics") or {}),
-                verification=found.get("verification"),
-                files={str(name): str(facts["sha256"]) for name, facts in found["files"].items()},
-                may_saturate=may_saturate,
-            )
-            description.score_calibration()  # raises when the calibration does not fit the labels
-        except (KeyError, TypeError, ValueError, AttributeError) as err:
-            raise ModelError(
-                f"{file}: incomplete or malformed ({err!r}); export the model again",
-                reason="bad-description",
-                file=str(file),
-            ) from err
-
-        return description
+        return cls(
+            labels=labels,
+            segment_tokens=found.integer("segment_tokens", 1, _MAX_SEGMENT_TOKENS),
+            word_rule=found.choice("word_rule", get_args(WordRule)),
+            letter_case=found.flag("letter_case"),
+            quantization=quantization,
+            opset=found.integer("opset", 1, _MAX_OPSET),
+            lineage=found.section("lineage").content,
+            calibration=None if calibration is None else calibration.content,
+            metrics={} if metrics is None else metrics.content,
+            verification=None if verification is None else verification.content,
+            files=files,
+            may_saturate=may_saturate,
+        )
 
     def write(self, folder: Path, exclude: frozenset[str] = frozenset()) -> None:
         """
@@ -173,7 +163,9 @@ class Description:
             },
         }
 
-        (folder / DESCRIPTION).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (folder / DESCRIPTION).write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
+        )
 
 
 def sha256_of(path: Path) -> str:
@@ -189,83 +181,66 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path}: cannot be read: {err.strerror}", reason="cannot-read", file=str(path)) from err
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _files(found: JsonObject) -> JsonObject:
     """
-    Read a file that contains one JSON object.
+    Return the record of all files.
 
-    :raises ModelError: when the file is missing, too large, or not a JSON object
+    :raises ModelError: when the record is malformed, or has no fingerprint of the graph or the tokenizer
     """
-    try:
-        if path.stat().st_size > _JSON_BYTES:
-            raise ModelError(
-                f"{path}: has {path.stat().st_size / 1e6:.0f} MB; expected a description of some KB",
-                reason="too-large",
-                file=str(path),
-                found=path.stat().st_size,
-                maximum=_JSON_BYTES,
-            )
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as err:
+    listed = found.content.get("files")
+    # A file without a fingerprint could be replaced without notice.
+    if unlisted := {GRAPH, TOKENIZER} - set(listed if isinstance(listed, dict) else ()):
         raise ModelError(
-            f"{path}: is missing; a model folder has config.json, tokenizer.json and an ONNX file",
-            reason="missing-file",
-            file=str(path),
-        ) from err
-    except (OSError, ValueError, RecursionError) as err:
-        raise ModelError(f"{path}: not readable as JSON: {first_line(err)}", reason="not-json", file=str(path)) from err
-
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: expected a JSON object", reason="not-object", file=str(path))
-    return value
+            f"{found.file}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})",
+            reason="no-fingerprint",
+            file=found.file,
+            found=", ".join(sorted(unlisted)),
+        )
+    return found.section("files")
 
 
-def _object(value: object) -> Mapping[str, Any]:
+def _labels(found: JsonObject) -> LabelSet:
     """
-    Return a value that must be a JSON object.
+    Return the labels that the network scores.
 
-    :raises TypeError: when it is not
+    :raises ModelError: when they are malformed
     """
-    if not isinstance(value, dict):
-        raise TypeError(f"expected an object, found {value!r}")
-    return value
+    coarse = found.optional_section("coarse")
+    names, scheme = found.texts("labels"), found.choice("scheme", get_args(Scheme))
+    try:
+        return LabelSet(names, {} if coarse is None else coarse.names(), scheme)
+    except ValueError as err:
+        raise found.error("labels", f"cannot be used: {err}") from err
 
 
-def _quantization(found: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+def _quantization(found: JsonObject) -> tuple[Mapping[str, Any], bool]:
     """
     Return the record of the quantization, and whether its integer products can saturate on x86 without VNNI.
 
-    :raises KeyError, TypeError: when the record is incomplete or malformed
+    :raises ModelError: when the record is incomplete or malformed
     """
-    record = _object(found["quantization"])
-    record["method"]  # raises KeyError without a method
+    record = found.section("quantization")
+    record.text("method")
 
-    if found["format_version"] == _SATURATING_VERSION:
-        graphs = found.get("variants") or [{"weight_bits": 8}]
-        bits = graphs[0]["weight_bits"]
-        return {**record, "integer_products": bits is not None}, bits == 8  # noqa: PLR2004 - the others have 7
+    if found.content["format_version"] == _SATURATING_VERSION:
+        bits = _weight_bits(found)
+        return {**record.content, "integer_products": bits is not None}, bits == 8  # noqa: PLR2004 - the others have 7
 
-    _flag(record, "integer_products")
-    return record, False
+    record.flag("integer_products")
+    return record.content, False
 
 
-def _word_rule(rule: object) -> WordRule:
+def _weight_bits(found: JsonObject) -> int | None:
     """
-    Return a value that must be a word rule.
+    Return the bits of the weights in a bundle of format 4; None where they are not integers.
 
-    :raises ValueError: when it is not
+    :raises ModelError: when the record of its graphs is malformed
     """
-    if rule not in get_args(WordRule):
-        raise ValueError(f"word rule {rule!r}")
-    return cast("WordRule", rule)
+    graphs = found.content.get("variants")
+    if not graphs:
+        return 8
+    if not isinstance(graphs, list) or not isinstance(graphs[0], dict):
+        raise found.error("variants", "is malformed; expected a list of objects")
 
-
-def _flag(record: Mapping[str, Any], key: str) -> bool:
-    """
-    Return a value that must be true or false.
-
-    :raises KeyError, TypeError: when it is missing or something else
-    """
-    value = record[key]
-    if not isinstance(value, bool):
-        raise TypeError(f"{key} {value!r}")
-    return value
+    first = JsonObject(found.file, graphs[0], "variants[0]")
+    return first.integer("weight_bits", 1, 8) if first.has("weight_bits") else None

@@ -115,7 +115,7 @@ class Session:
         feed = {name: inputs[name].astype(kind, copy=False) for name, kind in self._types.items()}
 
         try:
-            result = self._session.run([self._output], feed)[0]
+            logits = np.asarray(self._session.run([self._output], feed)[0], dtype=np.float32)
         except Exception as err:
             raise ModelError(
                 f"{self._name}: fails on {batch.ids.shape[1]} tokens: {first_line(err)}",
@@ -124,7 +124,7 @@ class Session:
                 tokens=int(batch.ids.shape[1]),
             ) from err
 
-        return checked_logits(np.asarray(result, dtype=np.float32), batch, self.labels, self._name)
+        return checked_logits(logits, batch, self.labels, self._name)
 
 
 def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name: str) -> Floats:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from nerd_onnx.errors import ModelError, NerdError, TrainingDataError
+from nerd_onnx.errors import ModelError, NerdError, TrainingDataError, first_line
 
 Kind = Literal["model", "dataset"]
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _ID = re.compile(rf"(?:{_PART}/)?{_PART}")
+_MAX_ID = 96  # characters, by the rules of the hub
 _ASK_S = 10.0
 _NAMES: dict[Kind, tuple[str, type[NerdError]]] = {
     "model": ("model", ModelError),
@@ -22,7 +25,27 @@ _NAMES: dict[Kind, tuple[str, type[NerdError]]] = {
 
 def is_hub_id(name: str) -> bool:
     """Whether a name has the syntax of a hub id: ``owner/name``, or a name without owner."""
-    return _ID.fullmatch(name) is not None
+    return len(name) <= _MAX_ID and _ID.fullmatch(name) is not None
+
+
+@contextmanager
+def readable_place(shown: str, error: type[NerdError]) -> Iterator[None]:
+    """
+    Turn what the system says about the name of a folder or its files into one line.
+
+    A name may be too long, be behind a folder that may not be searched, or contain a character that no name can have;
+    the home folder of a user and the working folder may be missing.
+
+    :param shown: the name, for messages
+    :param error: class of the error
+    :raises ModelError: instead of an error of the system, for a model
+    :raises TrainingDataError: instead of an error of the system, for a data set
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as err:
+        reason = (isinstance(err, OSError) and err.strerror) or first_line(err)
+        raise error(f"{shown}: cannot be read: {reason}", reason="cannot-read", file=shown) from err
 
 
 class _NotThereError(LookupError):
@@ -40,11 +63,12 @@ def require_place(name: str, kind: Kind, option: str = "") -> None:
     :raises ModelError: if a model is in neither place; the message names both
     :raises TrainingDataError: if a data set is in neither place
     """
-    if Path(name).exists():
-        return
-
     what, error = _NAMES[kind]
     shown = f"{option} {name}".lstrip()
+    with readable_place(shown, error):
+        if Path(name).exists():
+            return
+
     if not is_hub_id(name):
         raise error(
             f"{shown}: no such folder; give an existing folder, or a hub id (owner/name)",
@@ -71,7 +95,7 @@ def require_place(name: str, kind: Kind, option: str = "") -> None:
 
 def is_elsewhere(name: str) -> bool:
     """Whether the name of a model is ``owner/name`` and no local folder has it, so that only the hub can have it."""
-    return not Path(name).exists() and "/" in name and is_hub_id(name)
+    return "/" in name and is_hub_id(name) and not Path(name).exists()
 
 
 def has_file(name: str, file: str) -> bool:
@@ -83,8 +107,9 @@ def has_file(name: str, file: str) -> bool:
     :param file: name of the file in that folder
     :raises ModelError: if the hub has to be asked and cannot be reached
     """
-    if not is_elsewhere(name):
-        return (Path(name) / file).is_file()
+    with readable_place(name, ModelError):
+        if not is_elsewhere(name):
+            return (Path(name) / file).is_file()
 
     from huggingface_hub import constants, try_to_load_from_cache
 

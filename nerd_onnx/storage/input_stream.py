@@ -22,13 +22,14 @@ from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.location import STANDARD_STREAM, is_uri, shown
 from nerd_onnx.storage.remote import find, open_object
+from nerd_onnx.storage.signatures import is_gzip, is_zstd
 
-GZIP_MAGIC = b"\x1f\x8b"
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINE_BYTES = 1 << 30
 MAX_ZSTD_WINDOW_BYTES = 1 << 31  # as `zstd --long=31` writes; only files with such a window take the memory
 _MAGIC_BYTES = 4
+_DAMAGED_COMPRESSION = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
+_DAMAGE = (*_DAMAGED_COMPRESSION, OSError)
 _READ_BYTES = 1 << 15
 _BUFFER_BYTES = 1 << 20
 _REMOTE_BUFFER_BYTES = 8 << 20  # large, because each read is a request
@@ -90,7 +91,10 @@ def read_head(path: str, size: int) -> bytes:
         )
 
     with open_bytes(path) as file:
-        return file.read(size)
+        try:
+            return file.read(size)
+        except OSError as err:
+            raise _unreadable(path, err) from err
 
 
 def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
@@ -106,9 +110,7 @@ def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
             return io.BufferedReader(open_object(path), buffer_bytes or _REMOTE_BUFFER_BYTES)
         file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
     except OSError as err:
-        raise InputError(
-            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
-        ) from err
+        raise _unreadable(path, err) from err
     return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
 
 
@@ -116,8 +118,8 @@ class ByteStream(Closing):
     """
     The decompressed bytes of a file or of standard input, as lines.
 
-    gzip (also with several members) and Zstandard (also with several frames) are detected by their first bytes,
-    whatever the file name is.
+    gzip (also with several members) and Zstandard (also with several frames, and with frames to skip) are detected by
+    their first bytes, whatever the file name is.
 
     :param path: a file, or ``-`` for standard input
     :param line_bytes: maximum length of a line, in bytes
@@ -143,6 +145,17 @@ class ByteStream(Closing):
         if not self._size:
             return None
         return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
+
+    def head(self, size: int) -> bytes:
+        """
+        Return the first decompressed bytes without consuming them: as many as have arrived, at most ``size``.
+
+        None are returned of a file that cannot be read: :meth:`lines` raises the error, with the line.
+        """
+        try:
+            return self._reader.peek(size)[:size]
+        except _DAMAGE:
+            return b""
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """
@@ -170,7 +183,7 @@ class ByteStream(Closing):
         try:
             # One byte more than allowed, to detect a longer line without reading it completely.
             line = self._reader.readline(self._line_bytes + 1)
-        except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as err:
+        except _DAMAGED_COMPRESSION as err:
             raise InputError(
                 f"{input_name(self.path)}, after line {number}: the compressed data is cut off or damaged "
                 f"({first_line(err).rstrip('.')}); create the file again",
@@ -255,9 +268,13 @@ def _info(path: str) -> FileInfo:
     except FileNotFoundError as err:
         raise InputError(f"{input_name(path)}: no such file", reason="missing-file", file=input_name(path)) from err
     except (OSError, ValueError) as err:
-        raise InputError(
-            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
-        ) from err
+        raise _unreadable(path, err) from err
+
+
+def _unreadable(path: str, err: Exception) -> InputError:
+    return InputError(
+        f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
+    )
 
 
 def _standard_input() -> io.BufferedReader:
@@ -284,9 +301,7 @@ def _head(path: str, reader: io.BufferedReader) -> bytes:
     try:
         return reader.peek(_MAGIC_BYTES)
     except OSError as err:
-        raise InputError(
-            f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
-        ) from err
+        raise _unreadable(path, err) from err
 
 
 def _decompressed(path: str, raw: io.BufferedReader) -> io.BufferedReader:
@@ -295,11 +310,11 @@ def _decompressed(path: str, raw: io.BufferedReader) -> io.BufferedReader:
     # cut streams and for other bytes after the end. But it refuses Zstandard windows over 128 MiB (`zstd --long=28` and
     # more), and gzip files padded with zeros, which both can be read today.
     head = _head(path, raw)[:_MAGIC_BYTES]
-    if head.startswith(GZIP_MAGIC):
+    if is_gzip(head):
         # GzipFile can be read like a raw file, but its type is that of a buffered one.
         return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), _BUFFER_BYTES)
 
-    if head == ZSTD_MAGIC:
+    if is_zstd(head):
         return io.BufferedReader(_ZstdReader(raw), _BUFFER_BYTES)
     return raw
 

@@ -63,7 +63,10 @@ def find(path: str) -> FileInfo:
     :raises StoreError: if remote storage cannot be read
     """
     if not is_uri(path):
-        return FileInfo.of_stat(os.stat(path))
+        try:
+            return FileInfo.of_stat(os.stat(path))
+        except ValueError as err:  # a NUL in the name
+            raise OSError(errno.EINVAL, first_line(err), path) from err
 
     with _remote_errors(path):
         found = Place.of(path).facts()

@@ -310,3 +310,39 @@ def test_typed_file_changed_between_the_passes(write: Writer) -> None:
         file.flush()
         with fails(InputError, "changed-while-read", file=path):
             list(source.batches())
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1e309", "1.8e308", "123456789.5e999", "9" * 400 + ".0"])
+@pytest.mark.parametrize("place", ["{}", "[{}]", '{{"deep": [0.5, {}]}}'])
+def test_a_number_that_no_double_holds_is_no_infinity(write: Writer, number: str, place: str) -> None:
+    good, bad = '{"text": "a", "n": null}', f'{{"text": "b", "n": {place.format(number)}}}'
+    path = write("a.jsonl", f"{good}\n{bad}\n{good}")
+    refused(path, "number-too-large", {"typed": True}, row=2, found=number)
+    (batch,) = read(path, typed=True, lenient=True)
+    assert batch.texts.to_pylist() == ["a", "a"]
+    assert [(rejected.row, rejected.line) for rejected in batch.rejected] == [(1, 2)]
+    # Raw lines are carried as they are, because nothing interprets their numbers.
+    assert all_lines(read(path))[1] == bad.encode()
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        ("1.7976931348623157e308", 1.7976931348623157e308),
+        ("1e-400", 0.0),  # the nearest double
+        ("5e-324", 5e-324),
+        ("-0", 0),
+        ("-0.0", -0.0),
+        ("18446744073709551615", (1 << 64) - 1),
+        ("-9223372036854775808", -(1 << 63)),
+    ],
+)
+def test_the_limits_of_numbers(write: Writer, number: str, expected: float) -> None:
+    value = typed_table(write, f'{{"text": "a", "n": {number}}}')["n"][0].as_py()
+    assert (value, str(value)) == (expected, str(expected))
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "9" * 400])
+def test_whole_numbers_beyond_64_bits_are_rejected(write: Writer, number: str) -> None:
+    path = write("a.jsonl", f'{{"text": "a", "n": {number}}}')
+    refused(path, "number-too-large", {"typed": True}, row=1)

@@ -11,6 +11,7 @@ import pytest
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.tagger import Tagger
 from tests.support.failures import fails
 
@@ -170,4 +171,33 @@ def test_an_unfit_plain_folder_is_refused(copy: Path, breakage: Callable[[Path],
     (copy / "nerd.json").unlink()
     breakage(copy)
     with fails(ModelError, reason):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "y/" + "x" * 300, "x/" * 3000, "~nosuchuser/x", "a\0b", "loop", "./loop/x", "file/x", ""]
+)
+def test_names_that_the_system_refuses(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError) as caught:
+        load_bundle(name)
+    assert caught.value.reason in {"cannot-read", "missing-model", "missing-file", "missing-folder", "hub-failed"}
+    assert len(str(caught.value)) < 2100
+
+
+def test_a_working_folder_that_was_deleted(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with fails(ModelError, "cannot-read", file="./model"):
+        load_bundle("./model")
+    assert load_bundle(tiny_bundle).folder == tiny_bundle
+
+
+def test_a_link_to_itself_in_a_model(copy: Path) -> None:
+    (copy / "tokenizer.json").unlink()
+    (copy / "tokenizer.json").symlink_to("tokenizer.json")
+    with pytest.raises(ModelError):
         Bundle.load(copy)

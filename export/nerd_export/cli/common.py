@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-import click
-
+from nerd_onnx.cli.streams import message
 from nerd_onnx.errors import MissingExtraError
 
 _EXTRA_PACKAGES = (
@@ -44,4 +43,4 @@ def require_extra(command: str) -> None:
 
 def note(text: str) -> None:
     """Print a note to the user; the command continues."""
-    click.echo(f"note: {text}", err=True)
+    message(f"note: {text}")

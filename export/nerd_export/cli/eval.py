@@ -13,14 +13,15 @@ from nerd_export.cli.common import note, require_extra
 from nerd_export.config import Level
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, settings
+from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import ExistsError, OptionError
 
 _REPORT = ("eval.json", "eval.md", "eval.html")
 
 
 @click.command("nerd-eval", context_settings=settings("NERD_EVAL"))
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE_PATH)
 @click.option(
     "--model",
     shell_complete=complete_folders,
@@ -43,7 +44,7 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 )
 @click.option(
     "--calibrate-on",
-    type=click.Path(path_type=Path),
+    type=FILE_PATH,
     metavar="FILE",
     help="Fit calibration and thresholds of every model, checkpoints too, on this labelled file, as nerd-export does.",
 )
@@ -51,7 +52,7 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 @click.option("--words-column", default="tokens", help="Column of the words of each sentence.")
 @click.option("--tags-column", help="Column of the tags of each sentence.  [default: fine_ner_tags or ner_tags]")
 @click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
+@click.option("--output", type=FILE_PATH, help="Folder for eval.json, eval.md and eval.html.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def eval_command(
@@ -145,7 +146,9 @@ def eval_command(
             (output / "eval.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
             (output / "eval.md").write_text(text, "utf-8")
             (output / "eval.html").write_text(page("Evaluation", parts), "utf-8")
-    click.echo(text)
+        about_output(text)
+    else:
+        click.echo(text)
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:

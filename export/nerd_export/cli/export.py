@@ -15,7 +15,8 @@ from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, VerifyLimits
 from nerd_export.outputs import require_file, writing
 from nerd_export.quantization.recipes import recipe_names
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, settings
+from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import InputError, OptionError, VerificationError
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.storage.hub import require_place
@@ -37,7 +38,7 @@ _LIMITS = VerifyLimits()
     help="Another checkpoint or bundle, trained on from the same one as --model; may be repeated. The mean of their "
     "weights is exported.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for the bundle.")
+@click.option("--output", type=FILE_PATH, help="Folder for the bundle.")
 @click.option(
     "--check",
     shell_complete=complete_folders,
@@ -89,7 +90,7 @@ _LIMITS = VerifyLimits()
 )
 @click.option(
     "--texts",
-    type=click.Path(path_type=Path),
+    type=FILE_PATH,
     help="Compare on these texts, one per line, and find the means and ranges of activations on them.  [default: the "
     "built-in sample]",
 )
@@ -113,8 +114,8 @@ _LIMITS = VerifyLimits()
     help="Maximum drop of entity F1 on --dataset.",
 )
 @click.option("--license", "licence", help="Licence to name in the card, as an SPDX id.")
-@click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the card: data, limits.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write all results to this file as JSON.")
+@click.option("--notes", type=FILE_PATH, help="Markdown for the end of the card: data, limits.")
+@click.option("--report", type=FILE_PATH, help="Write all results to this file as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.version_option(__version__, package_name="nerd-onnx")
 def export_command(
@@ -174,18 +175,18 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
     try:
         result = export_bundle(request, note)
     except GateRefusalError as refusal:
-        click.echo(verdict_table(refusal.result.verdict))
+        about_output(verdict_table(refusal.result.verdict))
         _write_report(report, {"refused": str(refusal), **refusal.result.summary()})
         raise
-    click.echo(verdict_table(result.verdict))
+    about_output(verdict_table(result.verdict))
     _write_report(report, result.summary())
     if result.repair and result.verdict.speed:
-        click.echo(
+        about_output(
             f"kept in fp32: {len(result.repair.kept)} of {len(result.repair.costs)} layers; "
             f"{result.verdict.speed.ratio:.2f} times the speed of PyTorch; everything in 8 bits, which was refused, "
             f"had {result.repair.speed_before.ratio:.2f} times"
         )
-    click.echo(f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB)")
+    about_output(f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB)")
 
 
 def _check(

@@ -14,7 +14,8 @@ from nerd_export.cli.common import note, require_extra
 from nerd_export.config import Level, NullTags, Precision, TrainConfig
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import complete_folders, run_command, settings
+from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, settings
+from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import OptionError, OutputError
 from nerd_onnx.storage.hub import require_place
 
@@ -52,7 +53,7 @@ _SHARE = click.FloatRange(0, 1)
     "--validation-file",
     "validation_files",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=FILE_PATH,
     help="Labelled file to choose the best epoch on; may be repeated. With several, the epoch with the highest mean F1 "
     "is the best.",
 )
@@ -76,9 +77,7 @@ _SHARE = click.FloatRange(0, 1)
     is_flag=True,
     help="Keep the labels of --model, a fine-tuned model or bundle; the files may have only some of them.",
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint, table and card."
-)
+@click.option("--output", type=FILE_PATH, required=True, help="Folder for the checkpoint, table and card.")
 @click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first rows; all tags stay labels.")
 @click.option("--learning-rate", type=_ABOVE_ZERO, default=_DEFAULTS.learning_rate)
 @click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
@@ -165,9 +164,7 @@ _SHARE = click.FloatRange(0, 1)
     help="Hub id or folder of a fine-tuned model or bundle with the same labels, to learn from as well; "
     "may be repeated: then from the mean of their probabilities.",
 )
-@click.option(
-    "--unlabelled", type=click.Path(path_type=Path), help="Parquet or JSON Lines file of text for the teacher to label."
-)
+@click.option("--unlabelled", type=FILE_PATH, help="Parquet or JSON Lines file of text for the teacher to label.")
 @click.option("--soft-share", type=_SHARE, default=_DEFAULTS.soft_share, help="The teachers' share of the loss.")
 @click.option(
     "--temperature", type=_ABOVE_ZERO, default=_DEFAULTS.temperature, help="Softens the teachers' probabilities."
@@ -246,8 +243,8 @@ def train_command(
     table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
     with writing(output):
         write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
-    click.echo(markdown_table(table))
-    click.echo(f"checkpoint, table and card: {output}")
+    about_output(markdown_table(table))
+    about_output(f"checkpoint, table and card: {output}")
 
 
 def _labelled_files(

@@ -8,10 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nerd_export.config import SEGMENT_TOKENS, Level
-from nerd_onnx.errors import TrainingDataError
+from nerd_onnx.errors import ModelError, TrainingDataError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
+from nerd_onnx.storage.hub import readable_place
 from nerd_onnx.tagger import Tagger, TagOptions, open_network
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -42,7 +43,7 @@ def open_subject(
     """
     with TemporaryDirectory() as scratch:
         network, threads = None, None
-        if model is not None and _is_checkpoint(Path(model)):
+        if model is not None and _is_checkpoint(model):
             bundle, network = _checkpoint(model, level, Path(scratch), note)
             threads = 1  # one call at a time: PyTorch uses all processors for it
         else:
@@ -79,9 +80,11 @@ def _calibrated_on(
     return calibrated(bundle, record)
 
 
-def _is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds PyTorch weights and no bundle."""
-    return not (folder / "nerd.json").is_file() and any((folder / name).is_file() for name in _WEIGHTS)
+def _is_checkpoint(model: str) -> bool:
+    """Whether a name is that of a folder that holds PyTorch weights and no bundle."""
+    folder = Path(model)
+    with readable_place(model, ModelError):
+        return not (folder / "nerd.json").is_file() and any((folder / name).is_file() for name in _WEIGHTS)
 
 
 def _checkpoint(model: str, level: Level | None, scratch: Path, note: Callable[[str], None]) -> tuple[Bundle, Network]:

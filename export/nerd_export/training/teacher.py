@@ -20,7 +20,8 @@ from nerd_export.outputs import writing
 from nerd_export.training.features import Features
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.bundle import longest_input, sees_case
-from nerd_onnx.inference.description import DESCRIPTION, read_json
+from nerd_onnx.inference.description import DESCRIPTION
+from nerd_onnx.inference.json_object import read_json
 from nerd_onnx.inference.labels import LabelSet
 
 _BATCH_TOKENS = 4096
@@ -51,7 +52,7 @@ def fingerprint(teacher: str) -> str:
     bundle = bundle_named(teacher)
     if bundle is not None:
         # The description holds the fingerprints of all other files.
-        description = read_json(bundle.model_file.parent / DESCRIPTION)
+        description = read_json(bundle.model_file.parent / DESCRIPTION).content
         digest.update(json.dumps(description, sort_keys=True).encode())
         return digest.hexdigest()
 

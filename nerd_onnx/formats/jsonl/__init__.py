@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 
 def _recognizes(head: bytes) -> bool:
-    from nerd_onnx.storage.input_stream import BYTE_ORDER_MARK, GZIP_MAGIC, ZSTD_MAGIC
+    from nerd_onnx.storage.input_stream import BYTE_ORDER_MARK
+    from nerd_onnx.storage.signatures import foreign_format, is_gzip, is_zstd
 
     # JSON Lines is the only format that is compressed as a whole, so the content need not be decompressed.
-    is_compressed = head.startswith((GZIP_MAGIC, ZSTD_MAGIC))
-    return is_compressed or head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{")
+    if is_gzip(head) or is_zstd(head):
+        return True
+    return foreign_format(head) is None and head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{")
 
 
 def _open_reader(path: str, options: ReadOptions, typed: bool) -> Reader:  # noqa: FBT001 - as FileFormat calls it

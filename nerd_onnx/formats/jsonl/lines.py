@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from nerd_onnx.errors import Field, InputError
+from nerd_onnx.errors import Field, InputError, shortened
 from nerd_onnx.formats.base import KEYS_SHOWN
+from nerd_onnx.storage.signatures import SIGNATURE_BYTES, foreign_format
 
-TYPED = json.JSONDecoder()
+
+class _NoDoubleError(ValueError):
+    """A number that no double holds."""
+
+
+def _double(digits: str) -> float:
+    """Return the double that is nearest to a number: 0 for a very small one, as in every JSON reader."""
+    number = float(digits)
+    if math.isinf(number):
+        raise _NoDoubleError(digits)
+    return number
+
+
+TYPED = json.JSONDecoder(parse_float=_double)
 # For lines whose numbers are not used: float() takes any number of digits, int() refuses very long ones.
 UNTYPED = json.JSONDecoder(parse_int=float)
+
+
+HEAD_BYTES = SIGNATURE_BYTES
 
 
 class RowError(InputError):
@@ -68,6 +86,15 @@ def parse_object(file: str, row: int, line: bytes, decoder: json.JSONDecoder, *,
         ) from err
     except RecursionError as err:
         raise RowError(file, row, "nested too deeply to be read", reason="too-deep") from err
+    except _NoDoubleError as err:
+        raise RowError(
+            file,
+            row,
+            f"the number {shortened(str(err))} is greater than any number of a Parquet column. Write JSON Lines, which "
+            "allows any number, or make it a string",
+            reason="number-too-large",
+            found=str(err),
+        ) from err
     except ValueError as err:
         raise RowError(
             file,
@@ -86,6 +113,24 @@ def parse_object(file: str, row: int, line: bytes, decoder: json.JSONDecoder, *,
         )
 
     return record
+
+
+def require_json_lines(name: str, head: bytes) -> None:
+    """
+    Check that an input does not begin like a file of another format.
+
+    :param name: name of the input, for messages
+    :param head: first bytes, decompressed; at least :data:`HEAD_BYTES` if the file has so many
+    :raises InputError: if it does; the message names the format
+    """
+    found = foreign_format(head)
+    if found is not None:
+        raise InputError(
+            f"{name}: is {found.name} by its first bytes, and not JSON Lines in UTF-8; {found.advice}",
+            reason="other-format",
+            file=name,
+            found=found.name,
+        )
 
 
 def text_of(file: str, row: int, record: dict[str, Any], text_column: str) -> str | None:

@@ -12,10 +12,12 @@ import pyarrow as pa
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.jsonl.lines import (
+    HEAD_BYTES,
     TYPED,
     UNTYPED,
     RowError,
     parse_object,
+    require_json_lines,
     require_text_column,
     text_array,
     text_of,
@@ -56,6 +58,7 @@ class RawLinesReader(Closing):
         self.rows_read = 0
 
         try:
+            require_json_lines(self._name, self._stream.head(HEAD_BYTES))
             self._head = self._read_head()
         except BaseException:
             self._stream.close()
@@ -169,6 +172,7 @@ class TypedLinesReader(Closing):
 
         try:
             with ByteStream(self._file.path, options.line_bytes) as stream:
+                require_json_lines(self._name, stream.head(HEAD_BYTES))
                 self.schema, self.num_rows = self._find_schema(islice(stream.lines(), options.limit))
             self.column_names: Sequence[str] = self.schema.names
             self._stream = ByteStream(self._file.path, options.line_bytes)

@@ -1,0 +1,80 @@
+"""What a file is by its first bytes, whatever its name says: compressions that are read, and formats that are not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# A frame that decoders skip begins with one of 16 bytes and these. pzstd writes one before each frame with data.
+_SKIPPABLE_REST = b"\x2a\x4d\x18"
+_SKIPPABLE_FIRST = range(0x50, 0x60)
+
+_DECOMPRESS = "decompress it first; gzip and Zstandard are read as they are"
+_UNPACK = "unpack it first"
+_CONVERT = "convert it to Parquet or JSON Lines"
+_TO_UTF8 = "convert it to UTF-8, for example with iconv -t UTF-8"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """
+    Bytes that show a file format.
+
+    :param name: of the format, as messages show it
+    :param magic: the bytes
+    :param advice: what to do with such a file
+    :param at: place of the bytes in the file
+    """
+
+    name: str
+    magic: bytes
+    advice: str
+    at: int = 0
+
+
+# In the order in which they are tried: the mark of UTF-32 begins with that of UTF-16.
+_SIGNATURES = (
+    Signature("Parquet", b"PAR1", "give --format parquet, or end its name in .parquet"),
+    Signature("encrypted Parquet", b"PARE", "decrypt it first"),
+    Signature("Arrow", b"ARROW1", _CONVERT),
+    Signature("Arrow stream", b"\xff\xff\xff\xff", _CONVERT),
+    Signature("Feather", b"FEA1", _CONVERT),
+    Signature("ORC", b"ORC", _CONVERT),
+    Signature("Avro", b"Obj\x01", _CONVERT),
+    Signature("SQLite", b"SQLite format 3\0", _CONVERT),
+    Signature("DuckDB", b"DUCK", _CONVERT, at=8),
+    Signature("HDF5", b"\x89HDF\r\n", _CONVERT),
+    Signature("PDF", b"%PDF-", "extract its text into Parquet or JSON Lines"),
+    Signature("gzip", GZIP_MAGIC, "it is compressed twice; decompress it once"),
+    Signature("Zstandard", ZSTD_MAGIC, "it is compressed twice; decompress it once"),
+    Signature("bzip2", b"BZh", _DECOMPRESS),
+    Signature("xz", b"\xfd7zXZ\0", _DECOMPRESS),
+    Signature("LZ4", b"\x04\x22\x4d\x18", _DECOMPRESS),
+    Signature("Snappy", b"\xff\x06\0\0sNaPpY", _DECOMPRESS),
+    Signature("zip", b"PK\x03\x04", _UNPACK),
+    Signature("7z", b"7z\xbc\xaf\x27\x1c", _UNPACK),
+    Signature("tar", b"ustar", _UNPACK, at=257),
+    Signature("UTF-32", b"\xff\xfe\0\0", _TO_UTF8),
+    Signature("UTF-32", b"\0\0\xfe\xff", _TO_UTF8),
+    Signature("UTF-16", b"\xff\xfe", _TO_UTF8),
+    Signature("UTF-16", b"\xfe\xff", _TO_UTF8),
+    Signature("UTF-16", b"{\0", _TO_UTF8),
+    Signature("UTF-16", b"\0{", _TO_UTF8),
+)
+SIGNATURE_BYTES = max(signature.at + len(signature.magic) for signature in _SIGNATURES)
+
+
+def is_gzip(head: bytes) -> bool:
+    """Whether first bytes are those of gzip."""
+    return head.startswith(GZIP_MAGIC)
+
+
+def is_zstd(head: bytes) -> bool:
+    """Whether the first four bytes or more are those of Zstandard, or of a frame that its decoders skip."""
+    return head.startswith(ZSTD_MAGIC) or (head[1:4] == _SKIPPABLE_REST and head[0] in _SKIPPABLE_FIRST)
+
+
+def foreign_format(head: bytes) -> Signature | None:
+    """Return the format that first bytes show; None for JSON Lines, other text, and formats that are not known."""
+    return next((found for found in _SIGNATURES if head.startswith(found.magic, found.at)), None)
