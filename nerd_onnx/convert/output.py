@@ -51,7 +51,7 @@ def json_pieces(values: Iterable[dict[str, Any]], path: str) -> Iterator[bytes]:
     opening, between, closing = ("", "\n", "\n") if lines else ("[\n", ",\n", "\n]\n")
     lead = opening
     for value in values:
-        yield (lead + json.dumps(value, ensure_ascii=False)).encode()
+        yield (lead + json.dumps(value, ensure_ascii=False, allow_nan=False)).encode()
         lead = between
 
     yield (closing if lead != opening else "" if lines else "[]\n").encode()

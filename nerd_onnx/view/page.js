@@ -14,7 +14,8 @@
     if (style) node.className = style;
     return node;
   };
-  const keeps = (part) => shown[part[1]] && (part[3] === null || part[3] >= least);
+  const keeps = (part) => shown[part[1]] && (typeof part[3] !== "number" || part[3] >= least);
+  const shownScore = (score) => (score === null ? "" : " " + (typeof score === "number" ? score.toFixed(2) : score));
   const flat = (row) => row.parts.map((part) => (typeof part === "string" ? part : part[0])).join("");
   for (const row of data.rows) row.search = flat(row).toLowerCase();
 
@@ -46,7 +47,7 @@
       const mark = make("mark", part[0]);
       mark.style.setProperty("--hue", hue(part[1]));
       const name = part[2] === null ? data.labels[part[1]] : data.fine_labels[part[2]];
-      mark.append(make("small", part[3] === null ? name : name + " " + part[3].toFixed(2)));
+      mark.append(make("small", name + shownScore(part[3])));
       item.append(mark);
     }
     if (row.cut) item.append(make("span", " … " + row.cut.toLocaleString("en") + " more characters", "number"));

@@ -47,7 +47,11 @@ def view_page(rows: Sequence[TaggedRow], title: str, about: str) -> str:
 
 
 def _row(row: TaggedRow, labels: dict[str, int], fine: dict[str, int]) -> dict[str, Any]:
-    """Return a text as parts: strings between entities, and lists [text, label, fine label, score] for entities."""
+    """
+    Return a text as parts: strings between entities, and lists [text, label, fine label, score] for entities.
+
+    A value that is no score is text; the page shows it, and keeps the entity whatever the minimum score is.
+    """
     text = row.text or ""
     parts: list[Any] = []
     at, limit = 0, min(len(text), MAX_CHARACTERS)
@@ -60,8 +64,7 @@ def _row(row: TaggedRow, labels: dict[str, int], fine: dict[str, int]) -> dict[s
         if entity.start > at:
             parts.append(text[at : entity.start])
         place = None if entity.fine_label is None else fine[entity.fine_label]
-        score = None if entity.score is None else round(entity.score, 4)
-        parts.append([text[entity.start : entity.end], labels[entity.label], place, score])
+        parts.append([text[entity.start : entity.end], labels[entity.label], place, _score(entity.score)])
         at = entity.end
 
     if at < limit:
@@ -69,9 +72,17 @@ def _row(row: TaggedRow, labels: dict[str, int], fine: dict[str, int]) -> dict[s
     return {"number": row.number, "parts": parts, **({"cut": len(text) - limit} if len(text) > limit else {})}
 
 
+def _score(score: float | None) -> float | str | None:
+    """Return a score as a number; text for a value that is no score, which the page shows as such."""
+    if score is None:
+        return None
+    # NaN compares as false. JSON Lines may contain NaN, Infinity and 1e400, and the data of the page may not.
+    return round(score, 4) if 0 <= score <= 1 else f"bad score {score:g}"
+
+
 def _embedded(data: dict[str, Any]) -> str:
     """Return data as JSON in which no text can end the script element or start another."""
-    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

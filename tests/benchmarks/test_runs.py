@@ -26,11 +26,13 @@ from benchmarks.settings import FORMS, Settings
 from nerd_export.conversion.check import recorded_scores
 from nerd_export.conversion.neighbours import neighbour_check
 from nerd_export.data.sample import sample_texts
+from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
 from tests.benchmarks.helpers import failed, scores
+from tests.support.failures import fails
 
 
 def built(
@@ -149,6 +151,13 @@ def test_recorded_scores_count_only_for_as_many_sentences(tiny_bundle: Path) -> 
     assert recorded_scores(bundle, "test", 11) is None
     assert recorded_scores(bundle, "validation", 10) is None
     assert recorded_scores(Bundle.load(tiny_bundle), "test", 10) is None
+
+
+@pytest.mark.parametrize("scores_of", [[], 7, {}, {"bundle": []}, {"bundle": {"sentences": "10"}}])
+def test_malformed_recorded_scores_are_named(tiny_bundle: Path, scores_of: object) -> None:
+    bundle = with_metrics(Bundle.load(tiny_bundle), {"test": scores_of})
+    with fails(ModelError, "bad-description", file=tiny_bundle / "nerd.json"):
+        recorded_scores(bundle, "test", 10)
 
 
 def labelled_folder(folder: Path) -> Path:

@@ -317,3 +317,17 @@ def test_brat_has_no_form_for_a_line_end(tmp_path: Path) -> None:
     row = TaggedRow(0, "a\n", [TaggedEntity(1, 2, "p", None, None)], "here")
     with fails(InputError, "entity-blank", start=1, end=2):
         write_brat([row], tmp_path)
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "1e400"])
+def test_a_score_that_json_does_not_have_is_an_error(nerd_convert: Run, tmp_path: Path, score: str) -> None:
+    entity = f'{{"start": 0, "end": 4, "label": "person", "score": {score}}}'
+    rows = f'{{"text": "Rome", "entities": []}}\n{{"text": "Anna", "entities": [{entity}]}}\n'
+    (tmp_path / "in.jsonl").write_text(rows, "utf-8")
+    with fails(InputError, "bad-score", row=2):
+        list(label_studio(tagged_rows(str(tmp_path / "in.jsonl"))))
+    assert nerd_convert(tmp_path / "in.jsonl", tmp_path / "o.json", "--to", "label-studio")[0] == 1
+    assert not (tmp_path / "o.json").exists()
+    # The long layout has null there, as JSON Lines has for every number that is not finite.
+    assert nerd_convert(tmp_path / "in.jsonl", tmp_path / "o.jsonl", "--to", "long")[0] == 0
+    assert json.loads((tmp_path / "o.jsonl").read_text("utf-8"))["score"] is None

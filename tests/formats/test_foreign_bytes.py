@@ -21,8 +21,8 @@ import zstandard
 from pyarrow import orc
 
 from nerd_onnx.errors import InputError
+from nerd_onnx.formats.jsonl import JSONL
 from nerd_onnx.formats.readers import detect_format
-from nerd_onnx.formats.registry import JSONL
 from tests.support.failures import fails
 from tests.support.tables_io import Writer, all_texts, parquet_bytes, read, refused, writer
 

@@ -195,3 +195,47 @@ def test_the_page_never_takes_the_place_of_its_input(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, [str(source), str(source), "--overwrite"], standalone_mode=False)
     assert isinstance(done.exception, OutputError)
     assert source.read_text() == '{"text": "a", "entities": []}\n'
+
+
+def no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+BAD_SCORES = {
+    "NaN": "bad score nan",
+    "Infinity": "bad score inf",
+    "-Infinity": "bad score -inf",
+    "1e400": "bad score inf",
+    "-1e400": "bad score -inf",
+    "1" + "0" * 400: "bad score inf",
+    "7": "bad score 7",
+    "-0.5": "bad score -0.5",
+    "null": None,
+    "0.987654": 0.9877,
+    "1": 1,
+    "-0": 0,
+    "1e-400": 0,
+}
+
+
+@pytest.mark.parametrize(("score", "shown"), BAD_SCORES.items(), ids=[score[:12] for score in BAD_SCORES])
+def test_bad_scores_are_shown_and_the_data_stays_json(
+    score: str, shown: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    entity = f'{{"start": 0, "end": 4, "label": "person", "score": {score}}}'
+    (tmp_path / "in.jsonl").write_text(f'{{"text": "Anna", "entities": [{entity}]}}\n', "utf-8")
+    run = runner("nerd-view", main, monkeypatch, capfd)
+    code, _, err = run(tmp_path / "in.jsonl", tmp_path / "page.html")
+    assert code == 0, err
+    found = re.search(r'id="data">(.*?)</script>', (tmp_path / "page.html").read_text("utf-8"), re.DOTALL)
+    assert found
+    data = json.loads(found[1], parse_constant=no_constant)
+    assert data["rows"][0]["parts"] == [["Anna", 0, None, shown]]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf"), 2.0])
+def test_bad_scores_of_parquet(score: float, tmp_path: Path) -> None:
+    entities = [{"start": 0, "end": 4, "label": "person", "score": score}]
+    pq.write_table(pa.table({"text": ["Anna"], "entities": [entities]}), tmp_path / "in.parquet")
+    page = view_page(list(tagged_rows(str(tmp_path / "in.parquet"))), "in.parquet", "about")
+    assert data_of(page)["rows"][0]["parts"] == [["Anna", 0, None, f"bad score {score:g}"]]

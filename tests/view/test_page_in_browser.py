@@ -73,3 +73,14 @@ def test_filters_search_and_hostile_text(tmp_path: Path, width: int) -> None:
     assert found["search"] == {"count": "1 of 3,001 rows, 1 entities", "rows": 1, "marks": 1, "top": 1}
     assert found["named"]
     assert found["wide"] <= width
+
+
+def test_bad_scores_are_shown_whatever_the_minimum_is(tmp_path: Path) -> None:
+    scores = [float("nan"), float("inf"), -3.0, 0.25]
+    entities = [TaggedEntity(5 * i, 5 * i + 4, "person", None, score) for i, score in enumerate(scores)]
+    page = view_page([TaggedRow(0, "Anna Anna Anna Anna", entities)], "t", "a")
+    dom, console = look(page, tmp_path, 1200)
+    assert console == []
+    for shown in ("person bad score nan", "person bad score inf", "person bad score -3", "person 0.25"):
+        assert f"<small>{shown}</small>" in dom
+    assert "1 of 1 rows, 4 entities" in dom

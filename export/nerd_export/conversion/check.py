@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,10 @@ from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.cpu import cpu_features, processor_kind
 from nerd_onnx.inference.description import DESCRIPTION, sha256_of
+from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.tagger import Tagger
+
+_ENTITY_FIELDS = 5  # text, start, end, label, fine label
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,15 @@ def _agreement(tagger: Tagger) -> float | None:
     if description is None or EXPECTED not in description.files:
         return None
 
-    recorded = json.loads(path.read_text("utf-8"))
+    recorded = read_json(path)
     # Another version of the program may have other sample texts, on which nothing is recorded.
-    if recorded["sha256"] != sha256_of(SAMPLE_FILE):
+    if recorded.text("sha256") != sha256_of(SAMPLE_FILE):
         return None
 
-    return agreement(as_set(recorded["entities"]), entity_set(tagger.tag_arrays(sample_texts()).spans))
+    entities = recorded.content.get("entities")
+    if not isinstance(entities, list) or not all(map(_is_entity, entities)):
+        raise recorded.error("entities", "is malformed; expected a list of lists of five whole numbers")
+    return agreement(as_set(entities), entity_set(tagger.tag_arrays(sample_texts()).spans))
 
 
 def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any] | None:
@@ -134,23 +140,39 @@ def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any
     :param sentences: how many the split has here
     :return: None where nothing is recorded for this split, or for a split of another size
     """
-    recorded = None if bundle.description is None else bundle.description.metrics.get(split)
-    if not recorded or recorded["bundle"]["sentences"] != sentences:
+    metrics = {} if bundle.description is None else bundle.description.metrics
+    recorded = _in_description(bundle, metrics, "metrics").optional_section(split)
+    if recorded is None or recorded.section("bundle").integer("sentences", 0, sys.maxsize) != sentences:
         return None
-    return {"bundle": recorded["bundle"], "original": recorded["original"]}
+    return {role: recorded.section(role).content for role in ("bundle", "original")}
+
+
+def _in_description(bundle: Bundle, content: Mapping[str, Any], place: str) -> JsonObject:
+    """Return a part of the bundle's ``nerd.json`` for typed reading."""
+    return JsonObject(bundle.model_file.parent / DESCRIPTION, content, place)
+
+
+def _is_entity(row: object) -> bool:
+    return isinstance(row, list) and [type(value) for value in row] == [int] * _ENTITY_FIELDS
 
 
 def _scored(bundle: Bundle, tagger: Tagger, name: str, split: LabelledSplit) -> Sequence[F1Again]:
     """Score a split, and look up the scores recorded for it."""
     found = evaluate(tagger, split.sentences)
     recorded = recorded_scores(bundle, name, found.sentences)
+
+    def f1_of(role: str, view: str) -> float | None:
+        if recorded is None:
+            return None
+        return _in_description(bundle, recorded[role], f"metrics.{name}.{role}").section(view).number("f1", 0, 1)
+
     return [
         F1Again(
             split=name,
             view=view,
             here=seen.scores.f1,
-            recorded=recorded["bundle"][view]["f1"] if recorded else None,
-            original=recorded["original"][view]["f1"] if recorded else None,
+            recorded=f1_of("bundle", view),
+            original=f1_of("original", view),
         )
         for view, seen in found.views.items()
     ]
