@@ -94,6 +94,9 @@ class _Run:
         self._begin = time.perf_counter()
         # Paths of the rejected rows of each file, by its name.
         self._parts: dict[str, str] = {}
+        # Before any work: an output that is refused must not be found after hours of tagging.
+        finished = state.journal.progress.finished if state.journal is not None else {}
+        self._standings = {pair.name: self._look_at(pair) for pair in state.plan.pairs if pair.name in finished}
 
     def run(self) -> TagReport:
         """Tag the files that are not finished, write the rejects file, and remove the work folder."""
@@ -162,11 +165,8 @@ class _Run:
 
     def _standing_of(self, pair: FilePair) -> Standing:
         """Return what earlier work is worth for a file; finished files are counted."""
-        state, journal = self._state, self._state.journal
-        if journal is None:
-            return Standing(overwrites=state.overwrites)
-
-        standing = standing_of(self._plan, pair, journal.progress, state.scratch, overwrites=state.overwrites)
+        state = self._state
+        standing = self._standings.pop(pair.name, None) or self._look_at(pair)
         if standing.finished is not None:
             self._take_finished(pair, standing.finished, is_recorded=standing.is_recorded)
         elif standing.earlier is not None:
@@ -175,6 +175,12 @@ class _Run:
 
         state.report.remade_files += standing.is_remade
         return standing
+
+    def _look_at(self, pair: FilePair) -> Standing:
+        state, journal = self._state, self._state.journal
+        if journal is None:
+            return Standing(overwrites=state.overwrites)
+        return standing_of(self._plan, pair, journal.progress, state.scratch, overwrites=state.overwrites)
 
     def _take_finished(self, pair: FilePair, finished: Finished, *, is_recorded: bool) -> None:
         """Count a file that the interrupted run finished."""
