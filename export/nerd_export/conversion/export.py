@@ -35,7 +35,7 @@ from nerd_export.models.lineage import Origin
 from nerd_export.models.networks import TorchNetwork, segment_batches
 from nerd_export.models.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
 from nerd_export.outputs import writing
-from nerd_export.quantization.recipe import GraphBuilder, Plan
+from nerd_export.quantization.graph_builder import GraphBuilder, Plan
 from nerd_export.quantization.recipes import recipe_named
 from nerd_export.scoring.score_calibration import calibrated
 from nerd_onnx.errors import OptionError, VerificationError

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from nerd_export.conversion.verify import first_of
 from nerd_export.graph.linear import plain_name
-from nerd_export.quantization.recipe import EMBEDDINGS, GraphBuilder, Plan
+from nerd_export.quantization.graph_builder import EMBEDDINGS, GraphBuilder, Plan
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch

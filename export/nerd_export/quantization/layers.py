@@ -1,13 +1,14 @@
 """
 Rewrite linear layers to 8 bits, in one of three ways. In all of them a text's result is independent of its batch.
 
-**Per token** (``int8``): the activation of every token is scaled by its own ``max|x| / 127`` and rounded to unsigned
-8 bits around 128 (after Gelu and Relu, which are never far below zero, by ``max(x) / 215`` around 40, and by
-``max(x) / 255``), the weights by one scale per output channel to signed 8 bits that cannot saturate (:mod:`rounding`).
-The product uses integers (onnxruntime's ``MatMulIntegerToFloat``, whose kernel for unsigned times signed is the fast
-one), and both scales and the bias are applied to the result. The result of a token depends on that token alone. ONNX
-Runtime's own dynamic quantization takes one scale for the whole batch instead. The scheme is that of ZeroQuant (Yao et
-al., 2022, arXiv:2206.01861), without its distillation.
+**Per token** (``int8``): the activation of every token has its own scale and is rounded to unsigned 8 bits. The scale
+is ``max|x| / 127`` with zero point 128; after Gelu ``max(x) / 215`` with zero point 40, and after Relu ``max(x) / 255``
+with zero point 0, because these are never far below zero. The weights have one scale per output channel and are rounded
+to signed 8 bits that cannot saturate (:mod:`rounding`). The product uses integers (onnxruntime's
+``MatMulIntegerToFloat``, whose kernel for unsigned times signed is the fast one), and both scales and the bias are
+applied to the result. The result of a token depends on that token alone. ONNX Runtime's own dynamic quantization takes
+one scale for the whole batch instead. The scheme is that of ZeroQuant (Yao et al., 2022, arXiv:2206.01861), without its
+distillation.
 
 **Static** (``int8-static``): the same product with one scale per activation, measured beforehand on real text
 (:mod:`ranges`).
