@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from typing import IO, Any
 
 from benchmarks.peers import PEERS
 from benchmarks.peers.peer import Engine, Peer, Sources
+from nerd_onnx.storage.atomic_folder import AtomicFolder
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _SHOWN = 500  # characters of an error message
@@ -66,12 +66,10 @@ def prepare(peer: Peer, sources: Sources) -> dict[str, Any]:
         return {"seconds": 0.0}
 
     begin = time.perf_counter()
-    # An interruption must not leave a folder that looks complete.
-    beside = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    peer.prepare(sources, beside)
-    beside.rename(folder)
+    # Atomic, because an interruption must not leave a folder that looks complete.
+    with AtomicFolder(folder) as made:
+        peer.prepare(sources, made.path)
+        made.commit(replace=False)
     return {"seconds": time.perf_counter() - begin}
 
 

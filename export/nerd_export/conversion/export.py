@@ -21,7 +21,7 @@ from nerd_export.config import (
     Quantization,
     VerifyLimits,
 )
-from nerd_export.conversion.bundle_writer import CARD, new_folder, write_expected, write_model
+from nerd_export.conversion.bundle_writer import CARD, new_bundle_folder, write_expected, write_model
 from nerd_export.conversion.gate import Gate, LabelledSplit, Verdict
 from nerd_export.conversion.gate_data import labelled_splits
 from nerd_export.conversion.model_card import bundle_card
@@ -144,7 +144,10 @@ def export_bundle(request: ExportRequest, note: Callable[[str], None]) -> Export
     labels = origin.labels(checkpoint.names, request.level)
     splits = labelled_splits(request.dataset, request.evaluations, labels, note)
 
-    with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
+    with (
+        new_bundle_folder(request.output, overwrite=request.overwrite) as folder,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         job = _Job(request, checkpoint, labels, origin, folder=folder, scratch=Path(scratch), note=note)
         return job.run(splits)
 

@@ -24,6 +24,7 @@ from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.bundle import sees_case
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.storage.atomic_folder import AtomicFolder
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"
@@ -330,12 +331,10 @@ def _keep_best(folder: Path) -> Any:
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
             rows = epoch_table(state.log_history)
             if rows and all(rows[-1].f1 > row.f1 for row in rows[:-1]):
-                # Written beside and renamed, so that an interrupted run never leaves half a model as the best one.
-                pending = folder.with_name(f"{folder.name}.writing")
-                shutil.rmtree(pending, ignore_errors=True)
-                kwargs["model"].save_pretrained(pending)
-                kwargs["processing_class"].save_pretrained(pending)
-                shutil.rmtree(folder, ignore_errors=True)
-                pending.rename(folder)
+                # Atomic, so that an interrupted run never leaves half a model as the best one.
+                with AtomicFolder(folder) as made:
+                    kwargs["model"].save_pretrained(made.path)
+                    kwargs["processing_class"].save_pretrained(made.path)
+                    made.commit(replace=True)
 
     return KeepBest()
