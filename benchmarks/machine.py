@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import ROOT
-from nerd_onnx.inference.cpu import available_cpus
+from nerd_onnx.machine.cpu import available_cpus
 
 _REPORTED_FLAGS = (
     "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16",

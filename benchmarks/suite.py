@@ -31,7 +31,7 @@ from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
 from benchmarks.steps import Steps
 from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.cpu import available_cpus
+from nerd_onnx.machine.cpu import available_cpus
 
 _NOT_MADE_FROM_CHECKPOINT = {
     "calibration",

@@ -18,9 +18,10 @@ from typing import IO, Any
 
 from benchmarks.peers import PEERS
 from benchmarks.peers.peer import Engine, Peer, Sources
+from nerd_onnx.machine.memory import peak_rss_bytes
 from nerd_onnx.storage.atomic_folder import AtomicFolder
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_CLEAR = Path("/proc/self/clear_refs")
 _SHOWN = 500  # characters of an error message
 
 
@@ -104,7 +105,7 @@ def measured(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {
         "seconds": time.perf_counter() - begin,
         "cpu_s": _cpu_s() - cpu,
-        "peak_rss_bytes": _peak_rss_bytes(),
+        "peak_rss_bytes": peak_rss_bytes(),
         **answer,
     }
 
@@ -112,13 +113,6 @@ def measured(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _cpu_s() -> float:
     # User and system time of this process and of its finished child processes.
     return sum(os.times()[:4])
-
-
-def _peak_rss_bytes() -> int:
-    if not _STATUS.exists():
-        return 0
-    line = next(line for line in _STATUS.read_text("utf-8").splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def _answer(file: IO[str], answer: Mapping[str, Any]) -> None:

@@ -45,7 +45,7 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
         return
     import onnxruntime
 
-    from nerd_onnx.inference.cpu import cpu_features, integer_kernels
+    from nerd_onnx.machine.cpu import cpu_features, integer_kernels
 
     features = ", ".join(cpu_features()) or "unknown"
     click.echo(

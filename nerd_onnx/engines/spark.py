@@ -22,7 +22,7 @@ from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
 from nerd_onnx.engines.worker import FileTasks, Outcome, check_columns, process_tagger, tag_table
 from nerd_onnx.errors import EngineError, MissingExtraError, OptionError, first_line
-from nerd_onnx.inference.cpu import available_cpus
+from nerd_onnx.machine.cpu import available_cpus
 from nerd_onnx.tagger import Tagger
 
 _QUIET = Path(__file__).with_name("quiet.log4j2.properties")

@@ -16,9 +16,10 @@ from nerd_onnx.engines.model import WorkerModel
 from nerd_onnx.errors import BusyError, InputError, NerdError, OutputError, restored
 from nerd_onnx.formats.columns import column_exists
 from nerd_onnx.inference.remote_bundle import load_bundle
+from nerd_onnx.machine.memory import peak_rss_bytes
 from nerd_onnx.storage.output_place import make_folder_for
 from nerd_onnx.tagger import Tagger, TagOptions
-from nerd_onnx.tagging.job import TagJob, TagReport, peak_rss_bytes
+from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 
 BATCH_ROWS = 1024

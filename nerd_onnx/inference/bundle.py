@@ -17,10 +17,10 @@ from typing import Any
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
-from nerd_onnx.inference.cpu import integer_kernels, processor_kind
 from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, read_json, sha256_of
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
+from nerd_onnx.machine.cpu import integer_kernels, processor_kind
 from nerd_onnx.storage.hub import is_elsewhere, require_place
 
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"

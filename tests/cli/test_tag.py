@@ -18,7 +18,7 @@ import pytest
 
 from nerd_onnx.cli import progress
 from nerd_onnx.cli.tag import main
-from nerd_onnx.inference.cpu import integer_kernels
+from nerd_onnx.machine.cpu import integer_kernels
 from nerd_onnx.terminal import printable
 from tests.conftest import SHARED
 from tests.support.commands import Run, runner

@@ -15,8 +15,8 @@ from nerd_export.data.sample import SAMPLE_FILE, sample_texts
 from nerd_export.scoring.evaluation import evaluate
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.cpu import cpu_features, processor_kind
 from nerd_onnx.inference.description import DESCRIPTION, sha256_of
+from nerd_onnx.machine.cpu import cpu_features, processor_kind
 from nerd_onnx.tagger import Tagger
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nerd_export.conversion.gate import VIEWS, F1Row, Verdict
 from nerd_export.conversion.sensitivity import title
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.cpu import cpu_features, processor_kind
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.machine.cpu import cpu_features, processor_kind
 
 if TYPE_CHECKING:
     from nerd_export.conversion.repair import Repair
