@@ -39,6 +39,7 @@ def new_bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             file=str(target),
         )
 
+    # Before the work of minutes, and without creating anything.
     require_folder(target)
     with writing(target):
         made = AtomicFolder(target)
@@ -57,6 +58,7 @@ def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "mode
     :raises ModelError: when the graph is not valid ONNX, or the checkpoint has no fast tokenizer
     """
     ir.save(model, folder / file)
+    # The file and not the model in memory: what was written is what users load.
     _check(folder / file)
     for name in _COPIED:
         if (exported / name).is_file():

@@ -92,12 +92,15 @@ def prepare(
     validation_split = _load(config, "validation", validation_file, tag_names)
     findings = Findings()
     reading = Reading(config.null_tags == "unknown", config.tier_weights)
+    # A mistyped tier would silently leave all weights at 1.
     check_tiers(train_splits, config.tier_weights)
     used, unused = _parted(train_splits, config.max_train_samples)
     train = [sentence for split in used for sentence in check_split(split, None, findings, reading)]
     # Labels come from all rows, so that --max-train-samples does not change the label set.
     inventory = tag_inventory([*train, *_sound(unused, reading)])
+    # A tag that training never saw cannot be predicted, so it is an error and not a lower score.
     validation = check_split(validation_split, inventory, findings)
+    # Dropping every row would leave nothing to train on: then the problems are the message.
     if drop_bad_rows and train and validation:
         findings.notes.extend(f"left out: {problem}" for problem in findings.problems)
     else:

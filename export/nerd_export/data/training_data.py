@@ -48,5 +48,6 @@ def _sha256_of(sentences: Sequence[Sentence]) -> str:
     """Fingerprint sentences: their words and tags, in order."""
     digest = hashlib.sha256()
     for sentence in sentences:
+        # In order: another order of the same sentences gives other batches.
         digest.update(json.dumps([sentence.tokens, sentence.known_tags(), sentence.weight]).encode() + b"\n")
     return digest.hexdigest()

@@ -128,6 +128,7 @@ def quantize_weights(model: ir.Model, keep_fp32: Collection[str] = ()) -> list[s
     graph = model.graph
     layers = quantizable_layers(graph, keep_fp32)
     for layer in layers:
+        # Ordinary 8-bit weights: onnxruntime turns them back to floats, so no integer product can saturate.
         integers, scale = quantized_weight(layer.weight)
         cast = ir.node(
             "Cast", [add_initializer(graph, f"{layer.name}.weight_int8", integers)], {"to": ir.DataType.FLOAT}
@@ -163,6 +164,7 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
     done = []
     for gather in nodes_of(graph, "Gather"):
         table = constant(gather.inputs[0])
+        # Tables of positions and token types are small, and their error would be in every token.
         if table is None or table.ndim != 2 or not _reads_input_ids(gather):  # noqa: PLR2004
             continue
         name = str(gather.inputs[0].name)
@@ -185,6 +187,7 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
 def _reads_input_ids(gather: ir.Node) -> bool:
     """Whether a Gather reads rows of its table by input_ids, either directly or through nodes that keep the ids."""
     value = gather.inputs[1]
+    # Exporters put Casts and Reshapes between the input and the table.
     while value is not None and (node := value.producer()) is not None and node.op_type in _PASSING_IDS:
         value = node.inputs[0]
     return value is not None and value.name == "input_ids" and gather.attributes.get_int("axis", 0) == 0
@@ -269,6 +272,7 @@ def _integer_product(
 ) -> ir.Node:
     """Return the integer product with float output: ``(integers - zero_point) @ weight * scale * weight_scale``."""
     weight, weight_scale = rounded
+    # Without its own bias the layer keeps the Add that follows, which comes after the scale of the token.
     bias = layer.bias_vector if with_bias else None
     inputs = [
         integers.value,

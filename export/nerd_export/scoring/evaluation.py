@@ -112,6 +112,7 @@ def evaluate(
         prefix = "fine_" if level else ""
         gold = [_kept(tag_spans(s.tags, scheme, coarse=has_fine and not level), types) for s in sentences]
         found, certainty = _by_row(given, tagger.labels, len(sentences), fine=level, types=types)
+        # Through seqeval, although spans could be compared: published scores are from it.
         scores = word_scores(_bio(gold, lengths), _bio(found, lengths))
         of_words[f"{prefix}words"] = View(scores, gold, found, certainty)
         placed = _placed(gold, texts)
@@ -173,6 +174,7 @@ def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
     for row, start, end, label in zip(*columns, strict=True):
         is_right = gold[row].get((start, end)) == labels.types[label]
         right.append(is_right)
+        # The fine label of a wrong candidate has no right answer.
         fine_type.append(number.get(fine_gold[row].get((start, end), ""), -1) if is_right else -1)
 
     return Judged(

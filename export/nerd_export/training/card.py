@@ -38,6 +38,7 @@ def markdown_table(rows: Sequence[EpochRow]) -> str:
 
 def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], command: str) -> None:
     """Write ``training.json`` (all facts, for the export) and ``README.md`` (the same, for people)."""
+    # Of equal epochs the first, as the saved model is.
     best = max(table, key=lambda row: row.f1)
     found = json.loads((output / "config.json").read_text("utf-8"))
     config = replace(config, letter_case=sees_case(found))  # from the option, or from the base model

@@ -44,6 +44,7 @@ class Metrics:
         """Score a ``transformers.EvalPrediction`` whose predictions :class:`Decisions` made."""
         names = self._labels.names
         gold_ids: npt.NDArray[np.int64] = prediction.label_ids
+        # Later pieces of a word and padding are not decided.
         kept = [row != IGNORED for row in gold_ids]
         gold = [[names[i] for i in row[k]] for row, k in zip(gold_ids, kept, strict=True)]
         guess = [[names[i] for i in row[k][:, 0]] for row, k in zip(prediction.predictions, kept, strict=True)]

@@ -70,6 +70,7 @@ def train(
     work = output / CHECKPOINTS
     recipe = asdict(config) | data.facts()
     if config.teachers:
+        # A teacher of the same name may have been trained on since the run was interrupted.
         recipe["teachers_sha256"] = [fingerprint(name) for name in config.teachers]
 
     # Before the model is made: the new head has random weights.
@@ -78,6 +79,7 @@ def train(
     if config.letter_case:
         with_letter_case(model, config.model)
 
+    # After the base model was loaded, so that a mistyped name leaves no folder behind and deletes none.
     _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     train_set, validation_set, soft = _features(
         config, data, tokenizer, work, note, letter_case=sees_case(model.config.to_dict())
@@ -123,7 +125,11 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
         with as_checkpoint(name) as place:
             tokenizer = transformers.AutoTokenizer.from_pretrained(place)
             model = transformers.AutoModelForTokenClassification.from_pretrained(
-                place, id2label=names, label2id={v: k for k, v in names.items()}, ignore_mismatched_sizes=True
+                # A head for other labels is replaced by a new one instead of being an error.
+                place,
+                id2label=names,
+                label2id={v: k for k, v in names.items()},
+                ignore_mismatched_sizes=True,
             )
     except (OSError, ValueError) as err:
         raise NerdError(
@@ -158,6 +164,7 @@ def _features(
     examples = write_examples(data.train, config) + [Example.of_unlabelled(text) for text in data.unlabelled]
     known = [Example.of_words(sentence) for sentence in data.validation]
     encoded = partial(encode, tokenizer=tokenizer, ids=ids, max_tokens=config.max_tokens, letter_case=letter_case)
+    # Training decides every pre-token, as the runtime does; validation only given words, as published scores do.
     train = encoded(examples, every_pretoken=True)
     validation = encoded(known, every_pretoken=False)
     beyond = f"are after the first {config.max_tokens} tokens or have no piece"
@@ -190,6 +197,7 @@ def _features(
 def newest_checkpoint(work: Path) -> str | None:
     """Return the newest complete checkpoint: one with a readable trainer_state.json, which is written last."""
     found = []
+    # A run may have been killed while it wrote the newest one.
     for state in work.glob("checkpoint-*/trainer_state.json"):
         try:
             found.append((int(json.loads(state.read_text("utf-8"))["global_step"]), str(state.parent)))
@@ -238,6 +246,7 @@ def _arguments(config: TrainConfig, work: Path) -> Any:
         warmup_ratio=config.warmup_ratio,
         seed=config.seed,
         gradient_accumulation_steps=config.gradient_accumulation,
+        # The Trainer drops columns that the model does not read; the mixed loss needs them.
         remove_unused_columns=not config.mixes_losses,
         bf16=config.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
@@ -246,10 +255,12 @@ def _arguments(config: TrainConfig, work: Path) -> Any:
         eval_strategy="epoch",
         save_strategy="steps",
         save_steps=config.save_steps,
+        # Two: if the run is killed while it writes the newest, the one before is complete.
         save_total_limit=2,
         logging_strategy="steps",
         logging_steps=min(config.save_steps, 100),
         report_to="none",
+        # Pinned memory speeds up copies to a GPU, and warns where there is none.
         dataloader_pin_memory=False,
         disable_tqdm=not os.isatty(2),
     )
@@ -257,6 +268,7 @@ def _arguments(config: TrainConfig, work: Path) -> Any:
 
 def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Record recipe and data beside the checkpoints, and refuse to resume another run. Only ``overwrite`` deletes."""
+    # Through JSON, because the recorded recipe was: tuples are lists there.
     wanted = json.loads(json.dumps(recipe))
     defaults = json.loads(json.dumps(asdict(TrainConfig())))  # of options that an older version did not record
     if overwrite:
