@@ -30,6 +30,7 @@ def machine_facts() -> dict[str, Any]:
         "cores": available_cpus(),
         "memory_bytes": int(memory_kib[0]) * 1024 if memory_kib else None,
         "system": f"{platform.system()} {platform.machine()}",
+        # A reader sees by it whether other work disturbed the figures.
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 

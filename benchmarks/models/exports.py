@@ -55,6 +55,7 @@ def exported_bundle(checkpoint: Path, models: Path, quantize: Quantization, *, l
 def name_of(checkpoint: Path) -> str:
     """Return a name for a checkpoint that depends only on its content."""
     files = sorted(checkpoint.glob("*.safetensors")) or sorted(checkpoint.glob("*.bin"))
+    # By content: a path may hold another checkpoint at the next run.
     parts = [sha256_of(path) for path in (*files, checkpoint / "config.json") if path.is_file()]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 

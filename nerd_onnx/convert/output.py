@@ -49,6 +49,7 @@ def json_pieces(values: Iterable[dict[str, Any]], path: str) -> Iterator[bytes]:
         stem = stem.removesuffix(suffix)
     lines = stem.endswith(_LINES)
     opening, between, closing = ("", "\n", "\n") if lines else ("[\n", ",\n", "\n]\n")
+    # Piece by piece: a large file must not be in memory as a whole.
     lead = opening
     for value in values:
         yield (lead + json.dumps(value, ensure_ascii=False)).encode()

@@ -96,6 +96,7 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
                 column = pa.array([outcome.to_json() for outcome in found], pa.string())
                 yield pa.RecordBatch.from_arrays([column], names=["outcome"])
 
+        # One partition per file, because Spark retries and schedules partitions.
         rows = spark.range(0, files, 1, files).mapInArrow(tag_files, "outcome string").collect()
     except _failures() as err:
         reason = getattr(err, "java_exception", None) or err  # the Python error often has no details

@@ -68,6 +68,7 @@ def tag_table(tagger: Tagger, table: pa.Table, *, replace_column: bool) -> pa.Ta
 
     :raises NerdError: as :meth:`Tagger.tag_batch` does
     """
+    # An empty table has no batch, but its result needs the new column too.
     batches = table.to_batches(max_chunksize=BATCH_ROWS) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
     return pa.Table.from_batches([tagger.tag_batch(batch, replace_column=replace_column) for batch in batches])
 
@@ -126,6 +127,7 @@ class FileTasks:
         :param fetch: returns the archive of the model that was sent
         """
         job = self.jobs[number]
+        # An error that is returned is not tried again; a retry would only repeat it.
         report, error = TagReport(), None
 
         try:
