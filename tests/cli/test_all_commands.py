@@ -128,7 +128,7 @@ def test_the_path_that_is_missing_is_named(
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "twin", "value", "message"),
+    ("name", "arguments", "variable", "value", "message"),
     [
         (
             "nerd-train",
@@ -157,10 +157,10 @@ def test_the_path_that_is_missing_is_named(
         ("nerd-convert", ["a.x", "o.x", "--to", "conll"], "NERD_CONVERT_FORMAT", "xml", "'xml' is not one of"),
     ],
 )
-def test_each_option_has_a_twin_of_its_name_in_the_environment(
+def test_each_option_has_an_environment_variable(
     name: str,
     arguments: list[str],
-    twin: str,
+    variable: str,
     value: str,
     message: str,
     tmp_path: Path,
@@ -169,7 +169,7 @@ def test_each_option_has_a_twin_of_its_name_in_the_environment(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     without = run(name, arguments, monkeypatch, capfd)[2]
-    monkeypatch.setenv(twin, value)
+    monkeypatch.setenv(variable, value)
     code, _, err = run(name, arguments, monkeypatch, capfd)
     assert code in (1, 2)
     assert message in err
