@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -15,6 +15,7 @@ from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import complete_folders, run_command, settings
 from nerd_onnx.errors import ExistsError, OptionError
+from nerd_onnx.storage.atomic_file import write_whole
 
 _REPORT = ("eval.json", "eval.md", "eval.html")
 
@@ -119,18 +120,24 @@ def eval_command(
     differences = [one.against(others[i]) if others else {} for i, one in enumerate(results["model"])]
     parts = sections(facts, results["model"], differences, errors)
     text = markdown("Evaluation", parts)
+
     if output is not None:
-        with writing(output):
-            output.mkdir(parents=True, exist_ok=True)
-            data: dict[str, Any] = {
-                role: {**facts[role], "files": [result.summary for result in results[role]]} for role in facts
-            }
-            if others:
-                data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]
-            (output / "eval.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
-            (output / "eval.md").write_text(text, "utf-8")
-            (output / "eval.html").write_text(page("Evaluation", parts), "utf-8")
+        data: dict[str, Any] = {
+            role: {**facts[role], "files": [result.summary for result in results[role]]} for role in facts
+        }
+        if others:
+            data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]
+        figures = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        _write(output, dict(zip(_REPORT, (figures, text, page("Evaluation", parts)), strict=True)))
     click.echo(text)
+
+
+def _write(output: Path, report: Mapping[str, str]) -> None:
+    """Write the files of a report, each of them atomically."""
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+    for name, content in report.items():
+        write_whole(str(output / name), content.encode(), overwrite=True)
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:

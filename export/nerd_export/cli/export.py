@@ -12,13 +12,14 @@ import click
 
 from nerd_export.cli.common import note, require_extra
 from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, VerifyLimits
-from nerd_export.outputs import require_file, writing
+from nerd_export.outputs import require_file
 from nerd_export.quantization.recipes import recipe_names
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import complete_folders, run_command, settings
 from nerd_onnx.cli.grouped_help import GroupedCommand
 from nerd_onnx.errors import InputError, OptionError, VerificationError
 from nerd_onnx.inference.words import WordRule
+from nerd_onnx.storage.atomic_file import write_whole
 from nerd_onnx.storage.hub import require_place
 
 _LIMITS = VerifyLimits()
@@ -236,8 +237,8 @@ def _check(
 
 def _write_report(report: Path | None, figures: Mapping[str, Any]) -> None:
     if report is not None:
-        with writing(report):
-            report.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        content = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+        write_whole(str(report), content.encode(), overwrite=True)
 
 
 def _name_and_file(value: str) -> tuple[str, Path]:

@@ -24,6 +24,7 @@ from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.bundle import sees_case
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.storage.atomic_file import write_whole
 from nerd_onnx.storage.atomic_folder import AtomicFolder
 
 CHECKPOINTS = "checkpoints"
@@ -295,7 +296,7 @@ def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, over
 
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
-        (work / RECIPE).write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+    write_whole(str(work / RECIPE), (json.dumps(wanted, indent=2) + "\n").encode(), overwrite=True)
 
 
 def _recorded(recipe: Path) -> dict[str, Any] | None:
