@@ -25,22 +25,30 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 @click.option(
     "--model",
     shell_complete=complete_folders,
-    help="Bundle, folder with ONNX or PyTorch weights, or hub id. Without it, the default model is scored.",
+    help="Model to score: a bundle, a folder with ONNX or PyTorch weights, or the name of a model on the Hugging Face "
+    "Hub.  [default: the default model]",
 )
 @click.option("--against", shell_complete=complete_folders, help="Another model to compare with on the same sentences.")
-@click.option("--types", help="Coarse types that the files label, comma-separated.  [default: those that occur]")
 @click.option(
-    "--level", type=click.Choice(get_args(Level)), help="Levels of a checkpoint's labels.  [default: as trained]"
+    "--types",
+    help="Coarse labels that the files have, separated by commas. Entities with other labels are not scored.  "
+    "[default: those that occur]",
+)
+@click.option(
+    "--level",
+    type=click.Choice(get_args(Level)),
+    help="For a checkpoint. coarse: its labels have one level. fine: labels like person-actor also have a coarse "
+    "label.  [default: as nerd-train recorded]",
 )
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Score only entities with this score or more.  [default: each model's own threshold]",
+    help="Score only entities with at least this score.  [default: each model's own threshold]",
 )
 @click.option(
     "--uncalibrated",
     is_flag=True,
-    help="Bundles tag word by word, as checkpoints do. This compares only the networks.",
+    help="Decide word by word, without the calibration of a bundle. This compares only the networks.",
 )
 @click.option(
     "--calibrate-on",
@@ -48,7 +56,12 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
     metavar="FILE",
     help="Fit calibration and thresholds of every model, checkpoints too, on this labelled file, as nerd-export does.",
 )
-@click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
+@click.option(
+    "--errors",
+    type=click.IntRange(min=0),
+    default=50,
+    help="Number of sentences with errors to show per file.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for eval.json, eval.md and eval.html.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.version_option(__version__, package_name="nerd-onnx")
@@ -69,8 +82,9 @@ def eval_command(
     """
     Score a model on labelled FILEs: Parquet or JSON Lines with tokens and ner_tags (fine_ner_tags), or CoNLL columns.
 
-    Entities of types that a file does not label are dropped before they are scored. The report goes to standard output
-    as Markdown, and with --output into files, as a page with plots and marked errors too.
+    A file may have only some of the model's labels: entities with other labels are not scored. The report goes to
+    standard output as Markdown. With --output it is also written to files, one of them a page with plots and marked
+    errors.
 
     \b
     Examples:
