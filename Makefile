@@ -20,10 +20,9 @@ soak:             ## the long forms: kills, every step of the disk protocol, dam
 	$(PYTHON) -m tests.hostile.fuzz --cases 1000000 --seconds 3600
 	$(PYTHON) -m tests.durability.leaks --minutes 20 --log leaks.json
 
-soak-short:       ## the same for one minute each
-	$(PYTHON) -m tests.durability.soak --kills 1000 --seconds 60
-	$(PYTHON) -m tests.hostile.fuzz --seconds 60
-	$(PYTHON) -m tests.durability.leaks --minutes 1
+soak-short:       ## kills and damaged files for two minutes each; a leak shows only in the long form
+	$(PYTHON) -m tests.durability.soak --kills 1000 --seconds 120
+	$(PYTHON) -m tests.hostile.fuzz --seconds 120
 
 engines:          ## real Ray and Spark, with workers that are killed; needs the [ray] and [spark] extras and Java
 	$(PYTHON) -m pytest -q -m engines -n 0 tests/engines
