@@ -51,12 +51,21 @@ class AtomicFolder(Closing):
         os.umask(mask)
         self.path.chmod(0o777 & ~mask)
 
-        # rename(2) replaces an empty folder, and fails if there are files in it.
-        if not (replace and self._target.exists()):
+        # rename(2) replaces an empty folder, and fails if there are files in it. Tried without a check before, because
+        # another process may commit the same folder at this moment.
+        try:
             self.path.replace(self._target)
-            return
+        except OSError:
+            if not (replace and self._target.is_dir()):
+                raise
+            self._take_place()
 
-        # A folder cannot be renamed over a non-empty one, so the old one is renamed first.
+    def close(self) -> None:
+        """Remove the folder if it was not committed."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _take_place(self) -> None:
+        """Move the folder that is there away, and this one to its name."""
         old = self.path.with_name(f"{self.path.name}.old")
         self._target.rename(old)
         try:
@@ -66,10 +75,6 @@ class AtomicFolder(Closing):
             raise
 
         shutil.rmtree(old, ignore_errors=True)
-
-    def close(self) -> None:
-        """Remove the folder if it was not committed."""
-        shutil.rmtree(self.path, ignore_errors=True)
 
     def _remove_leftovers(self) -> None:
         """Remove the folders of processes that were killed; what was there before one of them is put back."""
