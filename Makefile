@@ -2,7 +2,7 @@
 PYTHON ?= .venv-dev/bin/python
 PEERS ?= .venv-peers
 
-.PHONY: setup test test-slow soak engines lint layers types wheel docs bench peers ci
+.PHONY: setup test test-slow soak soak-short engines lint layers types wheel docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -19,6 +19,10 @@ soak:             ## the long forms: kills, every step of the disk protocol, dam
 	NERD_LONG=1 $(PYTHON) -m pytest -q -m "not engines" tests/durability/test_crashes.py
 	$(PYTHON) -m tests.hostile.fuzz --cases 1000000 --seconds 3600
 	$(PYTHON) -m tests.durability.leaks --minutes 20 --log leaks.json
+
+soak-short:       ## kills and damaged files for two minutes each; a leak shows only in the long form
+	$(PYTHON) -m tests.durability.soak --kills 1000 --seconds 120
+	$(PYTHON) -m tests.hostile.fuzz --seconds 120
 
 engines:          ## real Ray and Spark, with workers that are killed; needs the [ray] and [spark] extras and Java
 	$(PYTHON) -m pytest -q -m engines -n 0 tests/engines

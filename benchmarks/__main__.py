@@ -112,6 +112,7 @@ def command(
     folder, name = (rendered.parent, rendered.stem) if rendered else (settings.out, REPORT)
 
     try:
+        # Read first: an old report that cannot be read must not be noticed after half an hour.
         before = load_report(old) if old else None
         report = load_report(rendered) if rendered else run_suite(settings, typed_command(sys.argv[1:]), _tell)
         if old and before:
@@ -147,6 +148,7 @@ def typed_command(words: Sequence[str]) -> str:
 def _without_folder(word: str) -> str:
     """Shorten the path in ``/a/path``, ``--option=/a/path`` or ``name=/a/path``."""
     option, equals, value = word.rpartition("=")
+    # Relative paths name no folder of this machine.
     return option + equals + (shown(value) if value.startswith("/") else value)
 
 

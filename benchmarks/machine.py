@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import ROOT
-from nerd_onnx.inference.cpu import available_cpus
+from nerd_onnx.machine.cpu import available_cpus
 
 _REPORTED_FLAGS = (
     "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16",
@@ -30,6 +30,7 @@ def machine_facts() -> dict[str, Any]:
         "cores": available_cpus(),
         "memory_bytes": int(memory_kib[0]) * 1024 if memory_kib else None,
         "system": f"{platform.system()} {platform.machine()}",
+        # A reader sees by it whether other work disturbed the figures.
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 

@@ -49,11 +49,13 @@ class Form:
 
 FORMS = {
     "full": Form(
+        # Amounts by tokens and not by rows: workloads with rows of any length then take about the same time.
         tokens={"small": 40_000, "base": 5_000},
         kinds={"small": tuple(KINDS), "base": ("short", "long")},
         peers=tuple(name for name, peer in PEERS.items() if peer.by_default),
         alone={"small": ("short", "long"), "base": ("short",)},
         probe_tokens={"small": 1_500, "base": 400},
+        # The fastest setup for short rows is often not the fastest for long ones.
         probes_each=True,
         rounds=4,
         max_seconds=12.0,
@@ -160,6 +162,7 @@ class Settings:
     def about(self) -> dict[str, Any]:
         """Return the settings that determine the results of steps, but not those that only select steps."""
         facts = asdict(self)
+        # A run may be resumed with more parts or workloads: the results that are there stay valid.
         for name in ("out", "resume", "parts", "workloads", "shapes"):
             del facts[name]
         return {key: shown(value) if isinstance(value, Path) else value for key, value in facts.items()}

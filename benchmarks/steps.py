@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import without_folders
+from nerd_onnx.storage.atomic_file import write_whole
 
 
 class Steps:
@@ -58,10 +59,9 @@ class Steps:
             return None
 
         self.seconds[name] = time.perf_counter() - begin
-        # Written atomically: an interruption leaves no damaged result for the resumed run.
-        beside = file.with_suffix(".new")
-        beside.write_text(json.dumps({"seconds": self.seconds[name], "result": result}), "utf-8")
-        beside.replace(file)
+        # Atomic: an interruption leaves no damaged result for the resumed run.
+        content = json.dumps({"seconds": self.seconds[name], "result": result})
+        write_whole(str(file), content.encode(), overwrite=True)
 
         # A resumed run reads JSON, so both give the same types: keys are strings and tuples are lists.
         return json.loads(json.dumps(result))

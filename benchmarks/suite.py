@@ -31,7 +31,7 @@ from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
 from benchmarks.steps import Steps
 from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.cpu import available_cpus
+from nerd_onnx.machine.cpu import available_cpus
 
 _NOT_MADE_FROM_CHECKPOINT = {
     "calibration",
@@ -62,6 +62,7 @@ def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> 
     suite = _Suite(settings, tell)
     for name in settings.model_shapes:
         found = suite.shape(name, report["notes"])
+        # A shape that failed is in failed_steps; the report keeps the other one.
         if found is not None:
             report["shapes"][name] = found
 
@@ -104,6 +105,7 @@ class _Suite:
         settings = self._settings
         self._tell(f"{name}: preparing the model")
         calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
+        # Only what the chosen peers need: an export of bert-base takes minutes.
         needed = {field for peer in settings.peer_names for field in PEERS[peer].needs} - _NOT_MADE_FROM_CHECKPOINT
         maker = ShapeMaker(self._work, calibration, needed, settings.seed, self._threads)
         if name == "small":
@@ -121,6 +123,7 @@ class _Suite:
         result: dict[str, Any] = {"model": shape.summary()}
         result |= {part: {} for part in ("workloads", "speed", "ratios", "stages", "operators")}
 
+        # One process per peer for all workloads of a shape, because loading a model takes longer than some workloads.
         with self._team(shape, folder) as team:
             result |= {"peers": dict(team.facts), "skipped_peers": dict(team.skipped), "left_out": {}, "alone": {}}
 
@@ -218,6 +221,7 @@ class _Suite:
     def _stages(self, shape: ModelShape, workload: Workload) -> Any:
         """Return the processor time of nerd-tag by stage, measured in a process of its own."""
         target = workload.path.with_suffix(".stages.parquet")
+        # A process of its own, because the observer of the stages would stay in this one.
         command: list[str | Path] = [
             sys.executable,
             "-m",

@@ -16,12 +16,12 @@ from nerd_onnx.inference.arrays import Floats, Ints, ragged_arange
 from nerd_onnx.inference.batching import equal_length_batches
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.candidates import Candidates
-from nerd_onnx.inference.cpu import available_cpus
 from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions, texts_of
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.parts import Part, Pending, gathered
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session
+from nerd_onnx.machine.cpu import available_cpus
 from nerd_onnx.options import TaggedTexts, TagOptions
 from nerd_onnx.span_filter import ends_with_combining_marks, with_combining_marks
 from nerd_onnx.stages import stage

@@ -54,6 +54,7 @@ def read_sentences(path: Path, labels: LabelSet, limit: int | None = None) -> li
     :raises TrainingDataError: if the file is damaged or has invalid rows
     """
     level = "fine" if labels.has_fine_level else "coarse"
+    # The first ones and not a sample: reports with the same limit then score the same sentences.
     return sound_sentences(read_file(path, TAG_COLUMNS[level]))[:limit]
 
 
@@ -123,6 +124,7 @@ def labels_changed(one: Rows, other: Rows, places: Iterable[Sequence[tuple[int, 
     """Return the share of words with another label, 0 to 1. A word has the label of its first character."""
     changed = words = 0
     for spans, others, ranges in zip(one, other, places, strict=True):
+        # Words of the data and not tokens, because each peer has tokens of its own.
         starts = [begin for begin, _ in ranges]
         changed += sum(a != b for a, b in zip(_labels(spans, starts), _labels(others, starts), strict=True))
         words += len(starts)
@@ -130,6 +132,7 @@ def labels_changed(one: Rows, other: Rows, places: Iterable[Sequence[tuple[int, 
 
 
 def _labels(spans: Sequence[Span], starts: Sequence[int]) -> list[str | None]:
+    # A linear search is enough: a sentence has few entities.
     return [next((name for begin, end, name in spans if begin <= start < end), None) for start in starts]
 
 

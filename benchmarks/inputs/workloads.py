@@ -130,6 +130,7 @@ def _take(
         for text, length in zip(texts, np.diff(encoder.encode(texts).text_tokens).tolist(), strict=True):
             if total >= tokens:
                 return list(taken), list(taken.values())
+            # Different texts, or a peer with a cache would do less work than the others.
             if length > 0 and (kind.whole or length <= MAX_ROW_TOKENS) and text not in taken:
                 taken[text] = length
                 total += length
@@ -152,6 +153,7 @@ def _candidates(corpus: Path, kind: Kind, rng: random.Random) -> Iterator[list[s
     length = pc.utf8_length(column)
     minimum, maximum = kind.characters
     fitting = pc.and_(pc.greater_equal(length, minimum), pc.less_equal(length, maximum))
+    # The corpora repeat sentences, and only the workload "repeats" should do so.
     texts: list[str] = pc.unique(column.filter(fitting)).to_pylist()
     rng.shuffle(texts)
     yield from _chunks(texts, _BATCH_TEXTS)
@@ -169,6 +171,7 @@ def _stand_ins(kind: Kind, rows: int, rng: random.Random) -> list[str]:
     minimum, maximum = kind.characters
     made: dict[str, None] = {}
 
+    # Halves of real sentences keep the lengths and words of real text, without a corpus.
     while len(made) < (1 if kind.whole else rows):
         parts = [_recombined(sentences, rng)]
         wanted = rng.randint(minimum, min(maximum, 4 * minimum)) if minimum > 1 else 0

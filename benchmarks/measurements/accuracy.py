@@ -88,6 +88,7 @@ def score_peers(
     labels = Bundle.load(team[0].sources.bundle).labels
     labelled = read_labelled(file, labels, limit)
     order = list(range(min(SHUFFLED_TEXTS, len(labelled.texts))))
+    # One order for all peers, or a difference could come from the order.
     random.Random(seed).shuffle(order)  # noqa: S311
     inputs = write_inputs(labelled, order, work)
     answers: dict[str, dict[str, Path]] = {}
@@ -100,6 +101,7 @@ def score_peers(
         except PeerError as err:
             failed[member.name] = str(err)
 
+    # Only after all peers ran, because each is compared with PyTorch, which may come last.
     found = {name: _Scored(labelled, files) for name, files in answers.items()}
     reference = found.get(REFERENCE)
 

@@ -22,6 +22,7 @@ _STARTS = 5
 
 def growth_with_rows(rows: Sequence[int], shared: Path, folder: Path, model: Path, tell: Tell) -> list[dict[str, Any]]:
     """Tag files with increasing numbers of rows. Each row is the start of a text with a number, so all differ."""
+    # Different rows: equal ones would be tagged once, and time would hardly grow.
     texts = _corpus_texts(shared)
     points = []
 
@@ -39,6 +40,7 @@ def growth_with_length(
     lengths: Sequence[int], shared: Path, folder: Path, model: Path, tell: Tell
 ) -> list[dict[str, Any]]:
     """Tag one text with increasing numbers of characters."""
+    # Prefixes of one text, so that the points differ in length alone.
     whole = _long_text(shared, max(lengths))
     points = []
     for length in lengths:

@@ -59,6 +59,7 @@ def measure(
             left_out[member.name] = str(err)
             continue
         tell(f"{workload.name}: {member.name} takes {json.dumps(facts[member.name]['setup'])}")
+        # Decided before the first run, because all peers of a round wait for the slowest one.
         if probe_s / share > _MAX_RUN_FACTOR * max_seconds:
             left_out[member.name] = (
                 f"would take about {probe_s / share:,.0f} s a run, more than {_MAX_RUN_FACTOR * max_seconds:g} s"
@@ -172,6 +173,7 @@ def one_run(member: Member, workload: Workload, number: int) -> PeerRun:
             int(answer["peak_rss_bytes"]),
             int(answer["entities"]),
         )
+    # Checked in each round: a peer that skips rows would look fast.
     check_output(workload, member.name)
     return run
 
@@ -210,6 +212,7 @@ def summary_of(runs: Sequence[PeerRun], rows: int, tokens: int) -> dict[str, Any
 
 def figures(values: Sequence[float]) -> dict[str, float]:
     """Return median, minimum and maximum, and ``spread``: maximum minus minimum as a share of the median."""
+    # Medians and not means: one slow run on a shared machine would shift a mean.
     middle = median(values)
     return {
         "median": middle,

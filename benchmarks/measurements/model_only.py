@@ -87,6 +87,7 @@ def _started(
     for member in members:
         try:
             worker = stack.enter_context(member.running(work / f"{member.name}.model.log"))
+            # The first run loads kernels and fills caches, and is not counted.
             worker.do("replay", source=workload.path)
         except PeerError as err:
             failed[member.name] = str(err)

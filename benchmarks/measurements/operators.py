@@ -37,6 +37,7 @@ def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
     """
     bundle = Bundle.load(folder)
     texts = pq.read_table(file, columns=["text"])["text"].to_pylist()[:_MAX_TEXTS]
+    # The batches of the tagger itself: the share of an operator depends on the lengths.
     batches = segment_batches(bundle, [text for text in texts if text])
     with TemporaryDirectory() as scratch:
         events = json.loads(_profiled(bundle, batches, Path(scratch)).read_text("utf-8"))

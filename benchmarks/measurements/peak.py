@@ -22,12 +22,14 @@ class Int8Peak:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._session = _session()
+        # Random numbers: zeros need less power, so a processor may raise its clock for them.
         self._activation = np.random.default_rng(0).integers(0, 255, (ROWS, INNER), dtype=np.uint8)
 
     def operations_per_s(self, seconds: float) -> float:
         """Return the rate, measured for ``seconds``. A multiplication and an addition are two operations."""
         with ThreadPoolExecutor(self.threads) as pool:
             begin = time.perf_counter()
+            # All threads at once: memory and clock that they share limit the peak that a tagger can reach.
             counts = list(pool.map(self._calls, [begin + seconds] * self.threads))
             spent = time.perf_counter() - begin
         return 2 * ROWS * INNER * COLUMNS * sum(counts) / spent

@@ -77,6 +77,7 @@ def main(source: Path, target: Path, model: Path | None) -> None:
     tagger.close()
 
     seconds = dict(clock.seconds)
+    # The two clocks differ by a little, so the rest of a short run could be negative.
     seconds["other"] = max(0.0, cpu_s - sum(seconds.values()))
     stages = {stage: seconds.get(stage, 0.0) for stage in STAGES}
     click.echo(json.dumps({"stages_s": stages, "cpu_s": cpu_s, "wall_s": wall_s, "threads": tagger.threads}))

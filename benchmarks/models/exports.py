@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from nerd_export.config import Level, Quantization, VerifyLimits
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import sha256_of
+from nerd_onnx.storage.atomic_folder import AtomicFolder
 
 # The benchmarks measure the bundle themselves, and the near ties of random weights would fail the gate.
 _NO_LIMITS = VerifyLimits(min_entity_agreement=0.0, max_labels_changed=1.0, max_f1_drop=1.0)
@@ -22,11 +22,9 @@ def made(models: Path, name: str, make: Callable[[Path], Any]) -> Path:
     """Return the folder ``name`` of an earlier run, or make it atomically."""
     folder = models.absolute() / name
     if not folder.is_dir():
-        beside = folder.with_name(f".{name}.new")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        make(beside)
-        beside.rename(folder)
+        with AtomicFolder(folder) as beside:
+            make(beside.path)
+            beside.commit(replace=False)
     return folder
 
 
@@ -57,6 +55,7 @@ def exported_bundle(checkpoint: Path, models: Path, quantize: Quantization, *, l
 def name_of(checkpoint: Path) -> str:
     """Return a name for a checkpoint that depends only on its content."""
     files = sorted(checkpoint.glob("*.safetensors")) or sorted(checkpoint.glob("*.bin"))
+    # By content: a path may hold another checkpoint at the next run.
     parts = [sha256_of(path) for path in (*files, checkpoint / "config.json") if path.is_file()]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 

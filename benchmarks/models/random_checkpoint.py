@@ -18,6 +18,7 @@ _OUTSIDE_BIAS = 20.0  # far above any logit of random weights
 
 def can_make_checkpoint(folder: Path) -> bool:
     """Whether a bundle describes its architecture, and PyTorch and transformers are installed."""
+    # Looked up and not imported: importing torch takes seconds.
     return (folder / "config.json").is_file() and None not in map(find_spec, ("torch", "transformers"))
 
 
@@ -47,6 +48,7 @@ def make_random_checkpoint(bundle: Bundle, folder: Path, seed: int, config: Mapp
     import torch
     import transformers
 
+    # The same weights in each run: reports of two commits are compared.
     torch.manual_seed(seed)
     described = bundle.model_file.parent
     if config is None:

@@ -101,12 +101,14 @@ class ShapeMaker:
         bundle = Bundle.load(model)
         folder = bundle.model_file.parent
         notes: list[str] = []
+        # nerd-tag alone needs no checkpoint, and then none is made.
         random = checkpoint is None and bool(self.needed) and can_make_checkpoint(folder)
         if random:
             notes.append(
                 "small: no --checkpoint was given, so peers other than nerd_tag ran random weights in the bundle's "
                 "architecture. These find almost no entities and measure only speed."
             )
+            # The architecture and the seed decide the weights, so they are the name under which later runs find them.
             name = f"random-{self.seed}-{sha256_of(folder / 'config.json')[:12]}"
             checkpoint = made(self._models, name, lambda target: make_random_checkpoint(bundle, target, self.seed))
         shape = self._shape("small", folder, checkpoint, random=random, notes=notes)
@@ -184,6 +186,7 @@ def _silent(line: str) -> None:
 def write_calibration(shared: Path, file: Path) -> Path:
     """Write texts for peers that calibrate: training sentences, or the sample texts if these are missing."""
     train = shared / "few_nerd" / "train.parquet"
+    # Training sentences, because calibration on validation or test would be an unfair advantage.
     if train.is_file():
         words = next(pq.ParquetFile(train).iter_batches(batch_size=CALIBRATION_TEXTS, columns=["tokens"]))["tokens"]
         texts = [" ".join(sentence) for sentence in words.to_pylist()]

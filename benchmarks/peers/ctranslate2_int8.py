@@ -35,6 +35,7 @@ class CTranslate2(Peer):
         from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
 
         checkpoint, encoder = Path(sources.checkpoint or ""), folder / "encoder"
+        # CTranslate2 converts encoders without a head for tokens, so the classifier is kept apart.
         AutoModel.from_pretrained(checkpoint).save_pretrained(encoder)
         AutoTokenizer.from_pretrained(checkpoint).save_pretrained(encoder)
         ctranslate2.converters.TransformersConverter(str(encoder)).convert(

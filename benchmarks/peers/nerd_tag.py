@@ -27,6 +27,7 @@ class NerdTag(Peer):
 
     def command(self, sources: Sources, source: Path, target: Path) -> list[str | Path] | None:
         """Return the command line of a run."""
+        # No option that makes it faster: users get the defaults.
         options: list[str | Path] = ["--model", self.bundle_of(sources), "--overwrite", "--quiet", "--json"]
         return [sys.executable, "-m", "nerd_onnx.cli", source, target, *options]
 

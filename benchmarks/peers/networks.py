@@ -91,9 +91,11 @@ class NetworkEngine:
         texts = pq.read_table(source, columns=["text"])["text"].to_pylist()
         # Tokenize before the clock starts.
         recorder = Recorder(len(self._bundle.labels.names))
+        # One call at a time, so that the order of the batches is the same for all peers.
         tokens = self._tagger_of(recorder, calls=1).tag_arrays(texts).tokens
         with ThreadPoolExecutor(self._setup["calls"]) as pool:
             begin = time.perf_counter()
+            # Through list(), because the map is lazy: it has to end inside the clock.
             list(pool.map(self._network.logits, recorder.batches))
             seconds = time.perf_counter() - begin
 

@@ -25,6 +25,7 @@ class StockDynamic(Peer):
         quantize_dynamic(
             Path(sources.exported or "") / "model.onnx",
             folder / "model.onnx",
+            # The layers that the bundle quantizes too: linear layers and word embeddings.
             op_types_to_quantize=["MatMul", "Gather"],
             per_channel=True,
             weight_type=QuantType.QInt8,

@@ -48,7 +48,7 @@ def quantization_config() -> object:
     """Return optimum's preset for this processor: dynamic, with weights per channel."""
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
-    from nerd_onnx.inference.cpu import cpu_features
+    from nerd_onnx.machine.cpu import cpu_features
 
     features = cpu_features()
     if "avx512_vnni" in features:

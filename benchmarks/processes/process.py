@@ -41,6 +41,7 @@ def run_process(command: Sequence[str | Path], scratch: Path, *, prints_json: bo
     :raises PeerError: if it fails, or prints no JSON object
     """
     measured = scratch.absolute() / "launch.json"
+    # The figures of an earlier command must not stand for one that could not be started.
     measured.unlink(missing_ok=True)
     done = subprocess.run(
         # -I -S: the launcher must stay small, because its memory counts.
@@ -55,6 +56,7 @@ def run_process(command: Sequence[str | Path], scratch: Path, *, prints_json: bo
         error = "\n".join(done.stderr.splitlines()[-_SHOWN_LINES:])
         raise PeerError(f"{shown_command(command)}: exit code {done.returncode}\n{error}")
 
+    # nerd-tag writes its summary to standard error, other programs write theirs to standard output.
     message = last_json_object(f"{done.stdout}\n{done.stderr}")
     if message is None and prints_json:
         raise PeerError(f"{shown_command(command)}: printed no JSON object")

@@ -103,6 +103,7 @@ def gather(names: Sequence[str], sources: Sources, pythons: Mapping[str, str], w
 
     for name in names:
         peer = PEERS[name]
+        # A peer that cannot run is a line in the report and not an error: no machine has the packages of all of them.
         reason, python = _why_not(peer, sources, pythons)
         if reason is None:
             tell(f"{sources.shape}: preparing {name}")
@@ -132,6 +133,7 @@ def _why_not(peer: Peer, sources: Sources, pythons: Mapping[str, str]) -> tuple[
 
 def _ready(peer: Peer, sources: Sources, file: Path, python: str, work: Path) -> tuple[Member, dict[str, Any]]:
     """Prepare a peer and start its process, if it is not a command; return it with its facts."""
+    # In a process of its own, so that a conversion does not count for the memory of the peer.
     prepare_s = prepare(peer, python, file, work / f"{peer.name}.prepare.log")
     facts: dict[str, Any] = {"title": peer.title, "prepare_s": prepare_s}
     if peer.command(sources, file, file) is not None:

@@ -40,6 +40,7 @@ class Worker:
                 [python, "-m", "benchmarks.processes.serve", peer.name, str(sources_file.absolute())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                # To a file, because a pipe that nobody reads would block a peer that logs much.
                 stderr=errors,
                 cwd=ROOT,
                 env=environment(),
@@ -89,6 +90,7 @@ class Worker:
             self._input().close()
 
         try:
+            # A peer may be in the middle of a job when the suite fails.
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()

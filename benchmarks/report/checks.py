@@ -51,6 +51,7 @@ def _bundle(splits: Mapping[str, Any]) -> Iterator[Check]:
         recorded = scores["recorded"]
         if recorded:
             found = scores["bundle"]
+            # Both: a bundle may agree with its record and still be worse than its original, and the other way round.
             yield _drift(f"{split}: F1 as recorded in the bundle", found, recorded["bundle"])
             yield _loss(f"{split}: F1 against PyTorch as recorded", f1_differences(found, recorded["original"]))
 
@@ -67,6 +68,7 @@ def _against_pytorch(shapes: Mapping[str, Any]) -> Iterator[Check]:
 def _drift(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> Check:
     """Compare the scores of a model with the recorded ones."""
     differences = f1_differences(found, expected)
+    # One line per split: the level with the largest difference decides for the others.
     key = max(differences, key=lambda level: abs(differences[level]))
     return Check(
         name,

@@ -32,6 +32,7 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[s
         "with": name,
         "commit": old.get("commit"),
         "started": old.get("started"),
+        # By processor model only: a machine has no name that would be the same after a new start in the cloud.
         "same_machine": new["machine"]["cpu"] == old["machine"]["cpu"],
         "rows": rows,
     }

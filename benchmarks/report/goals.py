@@ -49,6 +49,7 @@ def judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     for goal in _goals():
         figure = goal.read(report)
+        # A part that was not measured is neither met nor missed.
         if figure is None:
             continue
 
@@ -114,6 +115,7 @@ def _figure(ratio: Ratio | None, scale: float = 1) -> Figure | None:
 def _outside_model(shape: str, workload: str) -> Reader:
     def read(report: Mapping[str, Any]) -> Figure | None:
         found = _at(report, "shapes", shape, "stages", workload)
+        # From processor time, because stages of several threads overlap in wall time.
         return Figure(100 * (1 - found["stages_s"]["model"] / found["cpu_s"])) if found else None
 
     return read

@@ -63,6 +63,7 @@ def _goals(report: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _notes(report: Mapping[str, Any]) -> Iterator[Section]:
+    # What did not run belongs to the report: a table without a peer would look complete.
     notes = list(report["notes"])
     for shape, facts in report["shapes"].items():
         notes += [f"{shape}: {peer} did not run: {reason}." for peer, reason in facts["skipped_peers"].items()]

@@ -48,6 +48,7 @@ def _overview(report: Mapping[str, Any], shape: str) -> Iterator[Table | Plot]:
         rows = []
         for peer, of_peer in facts["peers"].items():
             found = [facts["speed"][workload].get(peer) for workload in workloads]
+            # A peer without a figure on any workload would be an empty line; the notes say why it did not run.
             if any(found):
                 rates = [f"{one['tokens_per_s']['median']:,.0f}" if one else "" for one in found]
                 rows.append((title_of(report, shape, peer), *rates, f"{of_peer['size_bytes'] / 1e6:.1f} MB"))
@@ -176,6 +177,7 @@ def _stages(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     rows = []
     for workload, found in stages.items():
         shares = [f"{found['stages_s'][stage] / found['cpu_s']:.1%}" for stage in STAGES]
+        # Below 100%, threads waited: for the disk, for the input, or for each other.
         busy = found["cpu_s"] / found["wall_s"] / found["threads"]
         rows.append((workload, *shares, f"{busy:.0%}"))
 

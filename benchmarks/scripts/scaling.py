@@ -104,6 +104,7 @@ def line(setting: Setting, starts: Sequence[Run], wholes: Sequence[Run]) -> dict
     """
     start_s = statistics.median(run.seconds for run in starts)
     whole_s = statistics.median(run.seconds for run in wholes)
+    # Tokens of the start are left out with its time.
     tokens = wholes[0].tokens - starts[0].tokens
     # Without a difference to the start there is no speed.
     by_number = [

@@ -43,6 +43,7 @@ def join_sentences(sentences: Sequence[Sentence], labels: LabelSet, per_paragrap
     for first in range(0, len(sentences), per_paragraph):
         text, spans = "", list[Span]()
         for sentence in sentences[first : first + per_paragraph]:
+            # One more for the space before a sentence that is not the first.
             base = len(text) + bool(text)
             plain, places = plain_text(sentence.tokens)
             text = f"{text} {plain}" if text else plain

@@ -31,6 +31,7 @@ def require_folder(folder: Path) -> None:
 
     :raises OutputError: when it is a file, lies in one, or may not be written
     """
+    # The nearest folder that exists decides, because missing ones are created on the way.
     place = folder
     while not os.path.lexists(place):
         place = place.parent
@@ -68,5 +69,6 @@ def require_file(file: Path) -> None:
             file=str(file),
             folder=str(file.parent),
         )
+    # An existing file can be writable in a folder that is not, and the other way round.
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise OutputError(f"{file}: no permission to write it", reason="no-permission", file=str(file))

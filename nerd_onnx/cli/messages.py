@@ -34,7 +34,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     :raises OutputError: when the new column exists already and may not be replaced
     """
     from nerd_onnx.formats.columns import column_exists
-    from nerd_onnx.inference.cpu import thread_plan
+    from nerd_onnx.machine.cpu import thread_plan
     from nerd_onnx.storage.input_stream import input_name
     from nerd_onnx.storage.location import without_secrets
     from nerd_onnx.tagging.pipeline import open_pair_reader

@@ -11,6 +11,7 @@ import click
 
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import COLUMN_NAME, Failure, complete_folders, is_set, run_command, settings
+from nerd_onnx.cli.grouped_help import GroupedCommand
 from nerd_onnx.cli.messages import plan, resuming_command, summary_line
 from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
@@ -36,6 +37,15 @@ _JOB_OPTIONS = (
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
 _TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column")
+_HEADINGS = {
+    "--text-column": "Input and output",
+    "--model": "Model and entities",
+    "--on-error": "Rejected rows",
+    "--resume": "Resume",
+    "--threads": "Speed and memory",
+    "--engine": "Engines: a cluster of Ray or Spark",
+    "--dry-run": "Messages",
+}
 
 
 def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's call
@@ -44,7 +54,7 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
         return
     import onnxruntime
 
-    from nerd_onnx.inference.cpu import cpu_features, integer_kernels
+    from nerd_onnx.machine.cpu import cpu_features, integer_kernels
 
     features = ", ".join(cpu_features()) or "unknown"
     click.echo(
@@ -66,15 +76,15 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
         raise click.BadParameter(f"{text} is too large") from err
 
 
-@click.command("nerd-tag", context_settings=settings("NERD"))
+@click.command("nerd-tag", cls=GroupedCommand, headings=_HEADINGS, context_settings=settings("NERD"))
 @click.argument("paths", metavar="INPUT... OUTPUT", nargs=-1, type=click.Path())
 @click.option(
-    "--model",
-    shell_complete=complete_folders,
-    help="Bundle, Hugging Face or Optimum folder, URI, or hub id. Without it, the default model is used.",
+    "--text-column", type=COLUMN_NAME, default="text", help="Column (JSON Lines: field) with the texts to tag."
 )
-@click.option("--text-column", type=COLUMN_NAME, default="text", help="Column or field with the texts to tag.")
 @click.option("--column", type=COLUMN_NAME, default="entities", help="Name of the new column.")
+@click.option(
+    "--overwrite-column", is_flag=True, help="Replace an existing column that has the name of the new column."
+)
 @click.option(
     "--format",
     "input_format",
@@ -84,19 +94,32 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--output-format",
     type=click.Choice([known.name for known in writable_formats()]),
-    help="Format of OUTPUT.  [default: text on a terminal, else by its name, else the format of INPUT]",
+    help="Format of OUTPUT. text shows the texts with their entities marked.  [default: text if OUTPUT is - on a "
+    "terminal; else by its name; else the format of INPUT]",
 )
 @click.option(
     "--layout",
     type=click.Choice(["nested", "wide", "long"]),
     default="nested",
     help="nested: one list column. wide: one list column per label, with --column as prefix if it is given. long: one "
-    "row per entity, with its source row's key.",
+    "row per entity, with the key of its source row.",
 )
 @click.option(
     "--key",
     type=COLUMN_NAME,
-    help="Column with the key of a row, for the long layout.  [default: row, the row number in its file, from 0]",
+    help="For --layout long: the column of INPUT that identifies a row. Each entity gets the value of its row.  "
+    "[default: the number of the row in its file, from 0, in a column named row]",
+)
+@click.option("--limit", type=click.IntRange(min=0), help="Tag only the first rows of each file, at most this number.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace an existing OUTPUT. An unfinished run is discarded and starts again."
+)
+@click.option(
+    "--model",
+    shell_complete=complete_folders,
+    help="The model: a folder that nerd-export wrote, or another folder with an ONNX model, its tokenizer.json and "
+    "config.json; the URI of such a folder; or the name of a model on the Hugging Face Hub, owner/name.  [default: the "
+    "model in this package]",
 )
 @click.option("--labels", help="Keep only entities with these labels, coarse or fine, separated by commas.")
 @click.option(
@@ -108,7 +131,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--precision",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Per label, keep only entities above the score that reached this precision on the calibration data.",
+    help="Share of the kept entities that should be right, such as 0.9. Each label has its own minimum score for it, "
+    "which nerd-export measured on labelled text. This replaces the model's own threshold.",
 )
 @click.option(
     "--offset-unit",
@@ -116,21 +140,25 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     default="codepoint",
     help="Unit of the offsets start and end.",
 )
-@click.option("--limit", type=click.IntRange(min=0), help="Tag only the first rows of each file, at most this number.")
-@click.option("--batch-tokens", type=click.IntRange(min=1), default=512, help="Maximum number of tokens in one batch.")
 @click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Number of batches that run at the same time.  [default: one per available processor]",
+    "--on-error",
+    type=click.Choice(["fail", "null", "skip"]),
+    default="fail",
+    help="What happens to a rejected row: one that cannot be read or tagged. fail: the run stops. null: the row has "
+    "null entities, and the reason in a column whose name ends in _error. skip: the row is left out. With null and "
+    "skip, and several INPUTs, a file that cannot be read is left out too.",
 )
 @click.option(
-    "--max-memory",
-    callback=_size,
-    help="Memory limit, such as 2GB or 500MB. Smaller batches keep the run below it.  [default: no limit]",
+    "--rejects",
+    type=click.Path(),
+    help="Write the place and reason of rejected rows and files to this JSON Lines file.",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Replace an existing OUTPUT. An unfinished run is discarded and starts again."
+    "--max-errors",
+    type=click.IntRange(min=0),
+    help="Stop after more than this number of rejected rows.  [default: no limit]",
 )
+@click.option("--retry-rejects", type=click.Path(), help="Tag only the rows that are listed in this rejects file.")
 @click.option(
     "--resume",
     is_flag=True,
@@ -149,31 +177,27 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     help="Rows between two saves. A crash loses at most this work.  [default: about 30 seconds of work]",
 )
 @click.option(
-    "--on-error",
-    type=click.Choice(["fail", "null", "skip"]),
-    default="fail",
-    help="What to do with a rejected row, which cannot be read or tagged. fail: stop. null: write it with null "
-    "entities and a reason. skip: leave it out. With null and skip, unreadable files among several are skipped.",
-)
-@click.option(
-    "--rejects",
-    type=click.Path(),
-    help="Write the place and reason of rejected rows and files to this JSON Lines file.",
-)
-@click.option(
-    "--max-errors",
-    type=click.IntRange(min=0),
-    help="Stop after more than this number of rejected rows.  [default: no limit]",
-)
-@click.option("--retry-rejects", type=click.Path(), help="Tag only the rows that are listed in this rejects file.")
-@click.option(
     "--work-dir",
     type=click.Path(file_okay=False),
     help="Local folder for the state that --resume needs when OUTPUT is in remote storage.  [default: "
     "~/.cache/nerd-onnx/work]",
 )
 @click.option(
-    "--overwrite-column", is_flag=True, help="Replace an existing column that has the name of the new column."
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Number of threads, each of which runs one batch at a time. With --engine: threads of each worker.  [default: "
+    "one per available processor; with --engine 1, or more if there are fewer files than processors]",
+)
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(min=1),
+    default=512,
+    help="Maximum number of tokens in one batch. It changes speed and memory, not the entities.",
+)
+@click.option(
+    "--max-memory",
+    callback=_size,
+    help="Memory limit, such as 2GB or 500MB. Smaller batches keep the run below it.  [default: no limit]",
 )
 @engine_options
 @click.option("--dry-run", is_flag=True, help="Check files, model and options, print the plan, and write nothing.")
@@ -198,9 +222,12 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
     Add named entities to INPUT and write it to OUTPUT.
 
     INPUT and OUTPUT are Parquet or JSON Lines files (.jsonl, also .gz and .zst), local or in remote storage (s3://,
-    gs://, hf:// and other URIs). - is standard input or output. For several INPUTs, a folder or a quoted glob, OUTPUT
-    is a folder with the same structure. Files are written atomically; a stream ends where the run stopped. Rows, their
-    order and all other columns stay unchanged. The summary goes to standard error.
+    gs://, hf:// and other URIs). For several INPUTs, a folder or a quoted glob, OUTPUT is a folder with the same
+    structure. - is standard input or output; a terminal shows the texts with their entities marked. Rows, their order
+    and all other columns stay unchanged. The summary goes to standard error.
+
+    A file gets its name only when it is complete, so a run that fails leaves no incomplete OUTPUT. What was written to
+    standard output cannot be taken back: it is complete if the exit code is 0 or 3.
 
     Exit codes: 0 done; 1 error in input, output or model; 2 error in the options; 3 done, with rejected rows or files;
     130 and 143 stopped by a signal. Work done before a stop or a crash is saved: resume the run with --resume.

@@ -28,10 +28,12 @@ def write_brat(rows: Iterable[TaggedRow], folder: Path) -> None:
         for number, entity in enumerate(row.entities or (), 1):
             kind = _NO_TYPE.sub("_", entity.label)
             types.add(kind)
+            # The text file has the line breaks, so an entity across lines has to be divided.
             spans = _fragments(row, entity)
             places = ";".join(f"{start} {end}" for start, end in spans)
             lines.append(f"T{number}\t{kind} {places}\t{' '.join(text[start:end] for start, end in spans)}\n")
 
+        # As bytes, because text files of Python change line ends on some systems, and with them the offsets.
         stem.with_suffix(".txt").write_bytes(text.encode())
         stem.with_suffix(".ann").write_bytes("".join(lines).encode())
 

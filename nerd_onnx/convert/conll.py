@@ -28,6 +28,7 @@ def conll(rows: Iterable[TaggedRow]) -> Iterator[bytes]:
 def tagged_tokens(row: TaggedRow) -> Iterator[tuple[str, str]]:
     """Yield the tokens of a row with their tags."""
     check_entities(row, "CoNLL")
+    # The last one is the next: both tokens and entities are in order, so one pass is enough.
     text, waiting = row.text or "", list(reversed(row.entities or ()))
     for start, end in tokens_of(text, row.entities or ()):
         while waiting and waiting[-1].end <= start:

@@ -34,6 +34,7 @@ def label_studio(rows: Iterable[TaggedRow]) -> Iterator[dict[str, Any]]:
 
 def _region(text: str, number: int, entity: TaggedEntity) -> dict[str, Any]:
     region: dict[str, Any] = {
+        # Label Studio wants ids that are unique within a task.
         "id": f"e{number}",
         "from_name": "label",
         "to_name": "text",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.jsonl.writer import compressor
 from nerd_onnx.formats.registry import COMPRESSIONS
-from nerd_onnx.storage.atomic_file import open_target, temporary_path
+from nerd_onnx.storage.atomic_file import open_target
+from nerd_onnx.storage.atomic_folder import AtomicFolder
 from nerd_onnx.storage.location import STANDARD_STREAM, bare, is_uri, local_path
 from nerd_onnx.storage.output_place import check_place, find, output_errors, output_name
 
@@ -49,6 +49,7 @@ def json_pieces(values: Iterable[dict[str, Any]], path: str) -> Iterator[bytes]:
         stem = stem.removesuffix(suffix)
     lines = stem.endswith(_LINES)
     opening, between, closing = ("", "\n", "\n") if lines else ("[\n", ",\n", "\n]\n")
+    # Piece by piece: a large file must not be in memory as a whole.
     lead = opening
     for value in values:
         yield (lead + json.dumps(value, ensure_ascii=False, allow_nan=False)).encode()
@@ -89,13 +90,6 @@ def whole_folder(path: str) -> Iterator[Path]:
 
         found = find(path)
         check_place(path, None if os.path.isdir(final) else found, overwrite=False)  # noqa: PTH112
-        scratch = Path(temporary_path(*os.path.split(final)))
-        scratch.mkdir()
-
-    try:
-        with output_errors(path):
-            yield scratch
-            # rename(2) replaces an empty folder, and fails if another program filled it meanwhile.
-            scratch.replace(final)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with AtomicFolder(Path(final)) as made:
+            yield made.path
+            made.commit(replace=False)  # fails if another program filled an empty folder meanwhile

@@ -35,6 +35,7 @@ def doc_bin(rows: Iterable[TaggedRow]) -> Iterator[bytes]:
     from spacy.tokens import DocBin
     from spacy.vocab import Vocab
 
+    # Only what was found here: other attributes would be stored as empty and would replace those of a pipeline.
     docs, vocab = DocBin(attrs=["ENT_IOB", "ENT_TYPE"]), Vocab()
     for row in rows:
         docs.add(doc_of(row, vocab))
@@ -73,6 +74,7 @@ def _words_and_spaces(text: str, tokens: list[tuple[int, int]]) -> tuple[list[st
 
     for start, end in [*tokens, (len(text), len(text))]:
         gap = text[at:start]
+        # spaCy keeps one space as a flag of the word before it; only further white space is a word.
         if gap.startswith(" ") and words:
             spaces[-1] = True
             gap = gap[1:]

@@ -21,6 +21,7 @@ def tokens_of(text: str, entities: Sequence[TaggedEntity]) -> list[tuple[int, in
     :param entities: ordered by their start
     :return: start and end of each token, in code points; no token has white space
     """
+    # Formats with one tag per token cannot divide a token, so the tokens follow the entities.
     borders = sorted({border for entity in entities for border in (entity.start, entity.end)})
     tokens: list[tuple[int, int]] = []
     for start, end in _words(text):
@@ -66,6 +67,7 @@ def _words(text: str) -> list[tuple[int, int]]:
     for match in _WORD_OR_SIGN.finditer(text):
         start, end = match.span()
         touches = bool(words) and words[-1][1] == start
+        # The expression for words ends them at vowel signs, which would cut words of Hindi or Tamil into pieces.
         if touches and (_is_mark(text[start]) or (_is_mark(text[start - 1]) and text[start].isalnum())):
             start = words.pop()[0]
         words.append((start, end))

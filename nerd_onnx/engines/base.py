@@ -11,16 +11,26 @@ if TYPE_CHECKING:  # --help must not wait for these imports
 
 
 class Engine(Protocol):
-    """What the module of an engine must offer to run the files of a job."""
+    """
+    What the module of an engine must offer to run the files of a job.
+
+    One function is enough, because an engine only distributes work: how a file is tagged, stored and resumed is in
+    ``tasks.run``. A module may also offer ``tag(data)`` for the engine's own data sets. That function is not part of
+    the protocol, because each engine has other data.
+    """
 
     def run_files(self, tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterator[Outcome]:
         """
         Start or join the engine, tag each file with ``tasks.run``, yield the outcomes, and leave the engine.
 
+        The outcomes may come in any order. If a worker dies, the engine must run its task again on another worker,
+        which resumes the file.
+
         :param tasks: the files; an engine sends them to its workers
         :param archive: archive of the model to send; empty if nothing is sent
         :param choice: settings of the engine
         :raises EngineError: when the engine cannot be started or reached, or aborts the job
+        :raises MissingExtraError: when the engine's library is not installed
         :raises OptionError: when the engine cannot use an option
         """
 

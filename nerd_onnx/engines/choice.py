@@ -93,23 +93,26 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--engine",
             type=click.Choice(["local", *ENGINES]),
             default="local",
-            help="What runs the work. local: this process. ray and spark: their workers, one file per task.",
+            help="What tags the files. local: this process. ray and spark: workers of a cluster, each one file at a "
+            "time.",
         ),
         click.option(
             "--workers",
             type=click.IntRange(min=1),
-            help="Maximum number of workers of the engine, each with --threads processors.  [default: as many as files "
-            "and processors allow]",
+            help="Maximum number of worker processes on the cluster. Each takes --threads processors.  [default: as "
+            "many as there are files or processors]",
         ),
         click.option(
             "--engine-address",
-            help="Address of Ray or master of Spark.  [default: RAY_ADDRESS, a running Ray, or the master of "
-            "spark-submit; else a local one is started]",
+            help="The cluster: host:port or ray://host:port of Ray, or the master URL of Spark, such as "
+            "spark://host:7077.  [default: Ray's RAY_ADDRESS or a Ray that runs on this machine; the master of "
+            "spark-submit; else a cluster is started on this machine for the run]",
         ),
         click.option(
             "--ship-model/--no-ship-model",
             default=True,
-            help="Send --model to the workers. With --no-ship-model they read it from the same path or from the hub.",
+            help="Whether the files of --model are sent to the workers. With --no-ship-model, each worker reads the "
+            "model from the same path or from the Hugging Face Hub.",
         ),
     )
     for option in reversed(options):

@@ -50,6 +50,7 @@ class WorkerModel:
             _wait_for(lock.fileno())
             if not self._is_complete(folder):
                 with tarfile.open(fileobj=io.BytesIO(fetch())) as archive:
+                    # The filter refuses paths outside of the folder: the archive came over the network.
                     archive.extractall(folder, filter="data")
         return str(folder)
 
@@ -67,6 +68,7 @@ def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[
     :return: the place, and the archive; the archive is empty if nothing is sent
     """
     if bundle.folder is None:
+        # The default model is in the package, which every worker has installed.
         return WorkerModel(), b""
     if not ship:
         is_folder = Path(bundle.name).expanduser().exists()
@@ -75,6 +77,7 @@ def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[
     buffer, files = io.BytesIO(), []
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path in _needed(bundle):
+            # Without times and owners of the files: the digest must depend on their content alone.
             entry = tarfile.TarInfo(path.relative_to(bundle.folder).as_posix())
             entry.size = path.stat().st_size
             files.append((entry.name, entry.size))

@@ -67,6 +67,7 @@ def tag(
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers or max(1, cpus // cpus_per_worker)),
     )
 
+    # Off by default in Ray, which then returns blocks as they are finished.
     tagged.context.execution_options.preserve_order = True
     return tagged
 
@@ -84,6 +85,7 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else Ray prints messages about dead workers after the summary
     ray = _ray()
     with _cluster(ray, choice.engine_address):
+        # By machine and not only in total: a task cannot use processors of two machines.
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         _, threads = choice.sizes(len(tasks.jobs), sum(nodes), max(nodes), tasks.options.threads)
         if threads > max(nodes) > 0:  # Ray would wait forever for such a machine

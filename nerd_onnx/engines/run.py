@@ -43,6 +43,7 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
     model, archive = for_workers(tagger.bundle, ship=choice.ship_model, uri=tagger.model_uri)
     tasks = FileTasks(model, tagger.options, jobs_of(job))
     with _stopping():
+        # All of them, so that one bad file does not keep the others from being tagged.
         outcomes = list(engine_named(choice.engine).run_files(tasks, archive, choice))
 
     failures = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -51,6 +52,7 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
 
     report = _sum(outcomes)
     report.seconds = time.perf_counter() - begin
+    # The largest and not the sum: it is what one worker must be given.
     peak = max(outcome.peak_rss_bytes for outcome in outcomes)
     return {**report.summary(), "peak_rss_bytes": peak, "engine": choice.engine}
 

@@ -22,7 +22,7 @@ from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
 from nerd_onnx.engines.worker import FileTasks, Outcome, check_columns, process_tagger, tag_table
 from nerd_onnx.errors import EngineError, MissingExtraError, OptionError, first_line
-from nerd_onnx.inference.cpu import available_cpus
+from nerd_onnx.machine.cpu import available_cpus
 from nerd_onnx.tagger import Tagger
 
 _QUIET = Path(__file__).with_name("quiet.log4j2.properties")
@@ -96,6 +96,7 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
                 column = pa.array([outcome.to_json() for outcome in found], pa.string())
                 yield pa.RecordBatch.from_arrays([column], names=["outcome"])
 
+        # One partition per file, because Spark retries and schedules partitions.
         rows = spark.range(0, files, 1, files).mapInArrow(tag_files, "outcome string").collect()
     except _failures() as err:
         reason = getattr(err, "java_exception", None) or err  # the Python error often has no details

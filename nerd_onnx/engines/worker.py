@@ -16,9 +16,10 @@ from nerd_onnx.engines.model import WorkerModel
 from nerd_onnx.errors import BusyError, InputError, NerdError, OutputError, restored
 from nerd_onnx.formats.columns import column_exists
 from nerd_onnx.inference.remote_bundle import load_bundle
+from nerd_onnx.machine.memory import peak_rss_bytes
 from nerd_onnx.storage.output_place import make_folder_for
 from nerd_onnx.tagger import Tagger, TagOptions
-from nerd_onnx.tagging.job import TagJob, TagReport, peak_rss_bytes
+from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 
 BATCH_ROWS = 1024
@@ -67,6 +68,7 @@ def tag_table(tagger: Tagger, table: pa.Table, *, replace_column: bool) -> pa.Ta
 
     :raises NerdError: as :meth:`Tagger.tag_batch` does
     """
+    # An empty table has no batch, but its result needs the new column too.
     batches = table.to_batches(max_chunksize=BATCH_ROWS) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
     return pa.Table.from_batches([tagger.tag_batch(batch, replace_column=replace_column) for batch in batches])
 
@@ -125,6 +127,7 @@ class FileTasks:
         :param fetch: returns the archive of the model that was sent
         """
         job = self.jobs[number]
+        # An error that is returned is not tried again; a retry would only repeat it.
         report, error = TagReport(), None
 
         try:

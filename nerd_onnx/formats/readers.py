@@ -1,4 +1,8 @@
-"""Detect the format of an input, and open it with the reader of that format."""
+"""
+Open any input: detect its format, then call ``open_reader`` of that format.
+
+This module knows no format by name. Which formats exist is in :mod:`registry`; how one is read is in its package.
+"""
 
 from __future__ import annotations
 

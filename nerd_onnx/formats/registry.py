@@ -1,4 +1,8 @@
-"""All file formats. A new format needs one entry in :data:`FORMATS`; nothing else lists them."""
+"""
+The list of all file formats. A new format needs one entry in :data:`FORMATS`; nothing else lists them.
+
+:mod:`readers` and :mod:`writers` choose one of them for a file and open it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Choose the format of an output, and open it with the writer of that format. Outputs are written atomically."""
+"""
+Open any output: choose its format, then call ``open_writer`` of that format. Outputs are written atomically.
+
+This module knows no format by name. Which formats exist is in :mod:`registry`; how one is written is in its package.
+"""
 
 from __future__ import annotations
 

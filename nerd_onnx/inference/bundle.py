@@ -18,12 +18,12 @@ from typing import Any
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
-from nerd_onnx.inference.cpu import integer_kernels, processor_kind
 from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, sha256_of
 from nerd_onnx.inference.graph_file import read_graph
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
+from nerd_onnx.machine.cpu import integer_kernels, processor_kind
 from nerd_onnx.storage.hub import is_elsewhere, readable_place, require_place
 
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from nerd_onnx.errors import InputError, ModelError, StoreError, first_line
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import DESCRIPTION
+from nerd_onnx.storage.atomic_folder import AtomicFolder
 from nerd_onnx.storage.input_stream import open_bytes
 from nerd_onnx.storage.location import is_uri, join, local_path, place_name, without_secrets
 from nerd_onnx.storage.remote import cache_folder, files_below, find, version
@@ -95,18 +95,13 @@ def _is_complete(folder: Path, sizes: dict[str, int]) -> bool:
 
 def _copy(uri: str, sizes: dict[str, int], folder: Path) -> None:
     """Copy all files of a folder; the copy is written atomically."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
-    try:
+    with AtomicFolder(folder) as made:
         for file, size in sizes.items():
-            (part / file).parent.mkdir(exist_ok=True)
-            with open_bytes(join(uri, file)) as source, (part / file).open("xb") as target:
+            copy = made.path / file
+            copy.parent.mkdir(exist_ok=True)
+            with open_bytes(join(uri, file)) as source, copy.open("xb") as target:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
-            if (part / file).stat().st_size != size:
+            if copy.stat().st_size != size:
                 raise OSError(None, f"{file} changed while it was read")
 
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        made.commit(replace=True)

@@ -20,6 +20,7 @@ def entities_of(tagger: Tagger, texts: pa.Array | pa.ChunkedArray) -> pa.Chunked
     :return: one list of entities per row, null for null. *Shape:* (rows,)
     :raises InputError: when the column does not contain strings
     """
+    # As a stream, so that one batch is tokenized while the network runs another.
     tagged = tagger.tag_stream(_batches(tagger.options.text_column, texts))
     return pa.chunked_array([tagger.entity_column(batch) for batch in tagged], tagger.entity_field().type)
 

@@ -21,5 +21,6 @@ def entities(texts: pd.Series, tagger: Tagger) -> pd.Series:
     """
     import pandas as pd
 
+    # pandas writes missing values as NaN; from_pandas makes them null.
     found = entities_of(tagger, pa.array(texts, from_pandas=True))
     return pd.Series(found.to_pylist(), index=texts.index, name=tagger.options.column, dtype=object)

@@ -25,6 +25,7 @@ def entities(texts: str | pl.Expr, tagger: Tagger) -> pl.Expr:
     # A lazy frame needs the type before the first row is tagged.
     dtype = pl.Series(pl.from_arrow(pa.array([], tagger.entity_field().type))).dtype
     column = pl.col(texts) if isinstance(texts, str) else texts
+    # Elementwise: a text has the same entities in any batch, so Polars may stream.
     tagged = column.map_batches(partial(_entities, tagger), return_dtype=dtype, is_elementwise=True)
     return tagged.alias(tagger.options.column)
 

@@ -126,11 +126,17 @@ def has_file(name: str, file: str) -> bool:
 
 def _is_cached(name: str, kind: Kind) -> bool:
     """Whether the local cache of the hub or of the datasets package has the model or data set."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    if (Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}").is_dir():
+    try:
+        snapshot_download(name, repo_type=kind, cache_dir=constants.HF_HUB_CACHE, local_files_only=True)
+    except (HFValidationError, LocalEntryNotFoundError):
+        pass
+    else:
         return True
 
+    # The datasets package keeps prepared data in a cache of its own, and has no function that looks a name up there.
     home = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME, "datasets")))
     return kind == "dataset" and home.is_dir() and _plain(name) in {_plain(place.name) for place in home.iterdir()}
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.layouts import LayoutName
+from nerd_onnx.machine.memory import peak_rss_bytes
 from nerd_onnx.storage.location import STANDARD_STREAM, local_path
 from nerd_onnx.tagging.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
 
 OnError = Literal["fail", "null", "skip"]
-
-_KIB = 1024
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -173,19 +168,3 @@ class TagReport(Totals):
             "tokens_per_s": round((self.tokens - self.resumed_tokens) / seconds, 2),
             "peak_rss_bytes": peak_rss_bytes(),
         }
-
-
-def peak_rss_bytes() -> int:
-    """Return the maximum resident size of this process so far, in bytes; 0 if the system does not report it."""
-    # On Linux, getrusage() would include the memory of the process that started this one.
-    if _STATUS.is_file():
-        found = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-        return int(found[1]) * _KIB if found else 0
-
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * _KIB

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from nerd_onnx.errors import OptionError, OutputError
 from nerd_onnx.formats.base import GROUP_BYTES
+from nerd_onnx.machine.memory import resident_bytes
 from nerd_onnx.storage.input_stream import MAX_LINE_BYTES
 
 BATCH_BYTES = 1 << 19
@@ -17,7 +16,6 @@ _MODEL_COPIES = 3  # the file while it is read, the weights, and the kernels' ow
 _BYTES_PER_TEXT_BYTE = 200  # tokens, words, offsets and spans of two batches at a time
 _BYTES_PER_LINE_BYTE = 8  # the line, its text, the parsed row and the row written, with characters of four bytes
 _MIN_BATCH_BYTES = 1 << 14
-_STATM = Path("/proc/self/statm")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
@@ -87,15 +85,6 @@ class Limits:
                 found=used,
                 maximum=self.memory,
             )
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process in bytes; 0 if the system does not report it."""
-    # The second number of this file is the resident size in pages.
-    try:
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
 
 
 def size_of(text: str) -> int:

@@ -26,6 +26,7 @@ def view_page(rows: Sequence[TaggedRow], title: str, about: str) -> str:
     """
     labels = sorted({entity.label for row in rows for entity in row.entities or ()})
     fine = sorted({entity.fine_label for row in rows for entity in row.entities or () if entity.fine_label})
+    # Numbers and not names in the rows: a page of many entities becomes much smaller.
     places = {name: i for i, name in enumerate(labels)}, {name: i for i, name in enumerate(fine)}
     data = {
         "about": about,

@@ -6,8 +6,10 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 
+from nerd_onnx.cli.grouped_help import GroupedCommand
 from nerd_onnx.cli.tag import main
 from tests.conftest import ROOT
 from tests.support.commands import runner
@@ -33,6 +35,47 @@ def test_help_is_short_and_long(name: str, monkeypatch: pytest.MonkeyPatch, capf
     assert (code, err) == (0, "")
     assert out.startswith(f"Usage: {name} [OPTIONS]")
     assert out == run(name, ["--help"], monkeypatch, capfd)[1]
+
+
+def command_of(name: str) -> click.Command:
+    module = import_module(SCRIPTS[name].partition(":")[0])
+    return next(one for one in vars(module).values() if isinstance(one, click.Command) and one.name == name)
+
+
+def test_every_option_has_help(name: str) -> None:
+    options = [one for one in command_of(name).params if isinstance(one, click.Option)]
+    assert options
+    assert [option.opts for option in options if not option.help] == []
+
+
+@pytest.mark.parametrize("name", ["nerd-tag", "nerd-train", "nerd-export"])
+def test_help_lists_every_option_once_under_the_headings(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = command_of(name)
+    assert isinstance(command, GroupedCommand)
+    names = [max(one.opts, key=len) for one in command.params if isinstance(one, click.Option)]
+    assert set(command.headings) <= set(names)
+
+    lines = run(name, ["--help"], monkeypatch, capfd)[1].splitlines()
+    shown = [line[:-1] for line in lines if line.endswith(":") and line[:1].strip()]
+    assert shown == list(command.headings.values())
+    lists = lines[lines.index(f"{shown[0]}:") :]  # a line of the text above them may begin with an option too
+    assert [line.split()[0] for line in lists if line.startswith("  --")] == names
+
+
+def test_a_heading_ends_where_the_next_one_begins() -> None:
+    options = [click.Option([name], help="...") for name in ("--first", "--red", "--green", "--last")]
+    paths = click.Argument(["paths"])
+    hidden = click.Option(["--secret"], hidden=True)
+    headings = {"--red": "Colours", "--last": "Other"}
+    command = GroupedCommand("try", params=[paths, *options, hidden], headings=headings)
+
+    assert command.get_help(click.Context(command, info_name="try")).partition("PATHS\n")[2].split() == [
+        *("Options:", "--first", "TEXT", "..."),
+        *("Colours:", "--red", "TEXT", "...", "--green", "TEXT", "..."),
+        *("Other:", "--last", "TEXT", "...", "--help", "Show", "this", "message", "and", "exit."),
+    ]
 
 
 def test_a_wrong_option_is_one_line(
@@ -85,7 +128,7 @@ def test_the_path_that_is_missing_is_named(
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "twin", "value", "message"),
+    ("name", "arguments", "variable", "value", "message"),
     [
         (
             "nerd-train",
@@ -114,10 +157,10 @@ def test_the_path_that_is_missing_is_named(
         ("nerd-convert", ["a.x", "o.x", "--to", "conll"], "NERD_CONVERT_FORMAT", "xml", "'xml' is not one of"),
     ],
 )
-def test_each_option_has_a_twin_of_its_name_in_the_environment(
+def test_each_option_has_an_environment_variable(
     name: str,
     arguments: list[str],
-    twin: str,
+    variable: str,
     value: str,
     message: str,
     tmp_path: Path,
@@ -126,7 +169,7 @@ def test_each_option_has_a_twin_of_its_name_in_the_environment(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     without = run(name, arguments, monkeypatch, capfd)[2]
-    monkeypatch.setenv(twin, value)
+    monkeypatch.setenv(variable, value)
     code, _, err = run(name, arguments, monkeypatch, capfd)
     assert code in (1, 2)
     assert message in err

@@ -18,7 +18,7 @@ import pytest
 
 from nerd_onnx.cli import progress
 from nerd_onnx.cli.tag import main
-from nerd_onnx.inference.cpu import integer_kernels
+from nerd_onnx.machine.cpu import integer_kernels
 from nerd_onnx.terminal import printable
 from tests.conftest import SHARED
 from tests.support.commands import Run, runner
@@ -418,7 +418,7 @@ def test_peak_memory_is_this_process_own(tiny_bundle: Path, tmp_path: Path) -> N
     assert json.loads(done.stderr)["peak_rss_bytes"] < 350_000_000
 
 
-def test_environment_twins(nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables(nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NERD_COLUMN", "names")
     monkeypatch.setenv("NERD_JSON", "1")
     code, _, err = nerd_tag(SAMPLE, tmp_path / "o.parquet", "--limit", 1)

@@ -132,7 +132,7 @@ def main() -> None:
     """Run from the command line; exit code 1 when memory grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--model", help="model folder; the one inside by default")
+    parser.add_argument("--model", help="model folder  [default: the default model]")
     parser.add_argument("--log", type=Path)
     asked = parser.parse_args()
     found = watched(asked.minutes, asked.model)

@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
-    parser.add_argument("--model", help="model folder; the one inside by default")
+    parser.add_argument("--model", help="model folder  [default: the default model]")
     parser.add_argument("--log", type=Path)
     asked = parser.parse_args()
     summary = soak(asked.kills, asked.seconds, asked.seed, asked.model)

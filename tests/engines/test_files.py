@@ -48,7 +48,7 @@ def test_files_are_those_of_the_local_run_and_are_done_once(
 
 
 @ENGINES
-def test_killed_workers_are_replaced_and_their_files_gone_on_with(
+def test_killed_workers_are_replaced_and_their_files_resumed(
     engine: str, source: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
@@ -61,7 +61,7 @@ def test_killed_workers_are_replaced_and_their_files_gone_on_with(
 
 
 @ENGINES
-def test_a_file_that_kills_its_workers_ends_the_run_and_can_be_gone_on_with(engine: str, tmp_path: Path) -> None:
+def test_a_file_that_kills_its_workers_ends_the_run_and_can_be_resumed(engine: str, tmp_path: Path) -> None:
     source, output = write_parquet(tmp_path / "in.parquet", texts(300)), tmp_path / "out"
     options = ["--engine", engine, "--chunk-rows", 10, source, f"{output}/"]
     killed = run_with_kills(output, *options, kills=100)
@@ -74,7 +74,7 @@ def test_a_file_that_kills_its_workers_ends_the_run_and_can_be_gone_on_with(engi
 
 
 @ENGINES
-def test_a_run_that_is_stopped_is_gone_on_with(engine: str, tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_is_resumed(engine: str, tmp_path: Path) -> None:
     source, output, local = corpus(tmp_path / "in", rows=200), tmp_path / "out", tmp_path / "local"
     options = ["--engine", engine, "--chunk-rows", 10, source, output]
     stopped = stopped_half_done(output, *options)

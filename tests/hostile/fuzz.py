@@ -30,7 +30,7 @@ from nerd_onnx.formats.readers import Format, open_reader
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
-from nerd_onnx.tagging.job import peak_rss_bytes
+from nerd_onnx.machine.memory import peak_rss_bytes
 
 LONGEST_S = 20.0
 _MOST_BYTES = 8 << 30

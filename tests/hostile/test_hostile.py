@@ -23,8 +23,9 @@ import pytest
 from nerd_onnx.errors import InputError, ModelError, NerdError, OptionError, OutputError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Session
+from nerd_onnx.machine.memory import resident_bytes
 from nerd_onnx.tagging.job import TagJob
-from nerd_onnx.tagging.memory_limits import Limits, resident_bytes, size_of
+from nerd_onnx.tagging.memory_limits import Limits, size_of
 from nerd_onnx.tagging.run import tag_files
 from nerd_onnx.terminal import printable
 from tests.conftest import ROOT
@@ -37,8 +38,8 @@ from tests.support.quick_tagger import quick_tagger
 MB = 10**6
 PROGRAM = """
 import json, sys, time
-from nerd_onnx.tagging.job import TagJob, peak_rss_bytes
-from nerd_onnx.tagging.memory_limits import resident_bytes
+from nerd_onnx.machine.memory import peak_rss_bytes, resident_bytes
+from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.support.quick_tagger import quick_tagger
 tagger = quick_tagger()

@@ -17,7 +17,7 @@ QEMU = os.environ.get("NERD_TEST_QEMU") or shutil.which("qemu-x86_64")
 RUN = """
 import json, sys
 from pathlib import Path
-import nerd_onnx.inference.cpu as cpu
+import nerd_onnx.machine.cpu as cpu
 cpu._CPUINFO = Path(sys.argv[1])
 from nerd_onnx import Tagger
 texts = [json.loads(line)["text"] for line in open(sys.argv[2], encoding="utf-8")][:6]

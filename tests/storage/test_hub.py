@@ -87,6 +87,13 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]
         server.shutdown()
 
 
+def in_cache(folder: Path) -> None:
+    """Make what a download leaves in the cache of the hub: a commit, and the branch main that leads to it."""
+    (folder / "snapshots" / _Hub.commit).mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(_Hub.commit)
+
+
 def test_what_can_be_an_id() -> None:
     assert all(map(is_hub_id, ("bert-base-uncased", "DFKI-SLT/few-nerd", "us/m_1.5")))
     assert not any(map(is_hub_id, PATHS))
@@ -106,6 +113,19 @@ def test_the_hub_is_asked_once_for_what_is_not_here(asked: list[str], tmp_path: 
     assert asked == ["/api/models/us/tiny", "/api/models/us/tyni", "/api/datasets/us/tiny"]
 
 
+def test_a_download_that_was_cut_off_at_once_does_not_count(asked: list[str], tmp_path: Path) -> None:
+    (tmp_path / "cache" / "models--us--tyni" / "blobs").mkdir(parents=True)
+    with fails(ModelError, "not-on-hub", file="us/tyni"):
+        require_place("us/tyni", "model")
+    assert asked == ["/api/models/us/tyni"]
+
+
+def test_an_id_that_the_hub_refuses_is_one_line(asked: list[str]) -> None:
+    with fails(ModelError, "hub-failed", file="us/a--b"):
+        require_place("us/a--b", "model")
+    assert asked == []
+
+
 @pytest.mark.usefixtures("asked")
 def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub, "_ASK_S", 0.3)
@@ -115,7 +135,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monkey
         with fails(ModelError, "hub-failed", file="us/tiny"):
             require_place("us/tiny", "model")
         assert time.monotonic() - begin < 5
-        (tmp_path / "cache" / "models--us--tiny").mkdir(parents=True)
+        in_cache(tmp_path / "cache" / "models--us--tiny")
         require_place("us/tiny", "model")  # it may be used without a network
         begin = time.monotonic()
         assert bundle_named("us/tiny") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -16,6 +16,7 @@ from nerd_onnx import __version__
 from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, settings
 from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import ExistsError, OptionError
+from nerd_onnx.storage.atomic_file import write_whole
 
 _REPORT = ("eval.json", "eval.md", "eval.html")
 
@@ -25,22 +26,30 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 @click.option(
     "--model",
     shell_complete=complete_folders,
-    help="Bundle, folder with ONNX or PyTorch weights, or hub id. Without it, the default model is scored.",
+    help="Model to score: a bundle, a folder with ONNX or PyTorch weights, or the name of a model on the Hugging Face "
+    "Hub.  [default: the default model]",
 )
 @click.option("--against", shell_complete=complete_folders, help="Another model to compare with on the same sentences.")
-@click.option("--types", help="Coarse types that the files label, comma-separated.  [default: those that occur]")
 @click.option(
-    "--level", type=click.Choice(get_args(Level)), help="Levels of a checkpoint's labels.  [default: as trained]"
+    "--types",
+    help="Coarse labels that the files have, separated by commas. Entities with other labels are not scored.  "
+    "[default: those that occur]",
+)
+@click.option(
+    "--level",
+    type=click.Choice(get_args(Level)),
+    help="For a checkpoint. coarse: its labels have one level. fine: labels like person-actor also have a coarse "
+    "label.  [default: as nerd-train recorded]",
 )
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Score only entities with this score or more.  [default: each model's own threshold]",
+    help="Score only entities with at least this score.  [default: each model's own threshold]",
 )
 @click.option(
     "--uncalibrated",
     is_flag=True,
-    help="Bundles tag word by word, as checkpoints do. This compares only the networks.",
+    help="Decide word by word, without the calibration of a bundle. This compares only the networks.",
 )
 @click.option(
     "--calibrate-on",
@@ -51,7 +60,12 @@ _REPORT = ("eval.json", "eval.md", "eval.html")
 @click.option("--split", help="Score only the rows whose column split has this value, such as validation.")
 @click.option("--words-column", default="tokens", help="Column of the words of each sentence.")
 @click.option("--tags-column", help="Column of the tags of each sentence.  [default: fine_ner_tags or ner_tags]")
-@click.option("--errors", type=click.IntRange(min=0), default=50, help="Sentences with errors to show of each file.")
+@click.option(
+    "--errors",
+    type=click.IntRange(min=0),
+    default=50,
+    help="Number of sentences with errors to show per file.",
+)
 @click.option("--output", type=FILE_PATH, help="Folder for eval.json, eval.md and eval.html.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.version_option(__version__, package_name="nerd-onnx")
@@ -76,10 +90,10 @@ def eval_command(
     Score a model on labelled FILEs: Parquet or JSON Lines with tokens and ner_tags (fine_ner_tags), or CoNLL columns.
     A folder stands for all such files in it.
 
-    Entities of types that a file does not label are dropped before they are scored. A column known_types names the
-    labelled types of each row, and a null tag is an unknown one. In a file without any entity, false alarms count.
-    The report goes to standard output as Markdown, and with --output into files, as a page with plots and marked
-    errors too.
+    A file may have only some of the model's labels: entities with other labels are not scored. A column known_types
+    names the labelled types of each row, and a null tag is an unknown one. In a file without any entity, false alarms
+    count. The report goes to standard output as Markdown. With --output it is also written to files, one of them a page
+    with plots and marked errors.
 
     \b
     Examples:
@@ -134,21 +148,27 @@ def eval_command(
     differences = [one.against(others[i]) if others else {} for i, one in enumerate(results["model"])]
     parts = sections(facts, results["model"], differences, errors)
     text = markdown("Evaluation", parts)
+
     if output is not None:
-        with writing(output):
-            output.mkdir(parents=True, exist_ok=True)
-            data: dict[str, Any] = {
-                role: {**facts[role], **over_all(results[role]), "files": [one.summary for one in results[role]]}
-                for role in facts
-            }
-            if others:
-                data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]
-            (output / "eval.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
-            (output / "eval.md").write_text(text, "utf-8")
-            (output / "eval.html").write_text(page("Evaluation", parts), "utf-8")
+        data: dict[str, Any] = {
+            role: {**facts[role], **over_all(results[role]), "files": [one.summary for one in results[role]]}
+            for role in facts
+        }
+        if others:
+            data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]
+        figures = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        _write(output, dict(zip(_REPORT, (figures, text, page("Evaluation", parts)), strict=True)))
         about_output(text)
     else:
         click.echo(text)
+
+
+def _write(output: Path, report: Mapping[str, str]) -> None:
+    """Write the files of a report, each of them atomically."""
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+    for name, content in report.items():
+        write_whole(str(output / name), content.encode(), overwrite=True)
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:

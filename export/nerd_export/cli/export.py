@@ -12,23 +12,33 @@ import click
 
 from nerd_export.cli.common import note, require_extra
 from nerd_export.config import SEGMENT_TOKENS, Embeddings, Level, VerifyLimits
-from nerd_export.outputs import require_file, writing
+from nerd_export.outputs import require_file
 from nerd_export.quantization.recipes import recipe_names
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, settings
+from nerd_onnx.cli.grouped_help import GroupedCommand
 from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import InputError, OptionError, VerificationError
 from nerd_onnx.inference.words import WordRule
+from nerd_onnx.storage.atomic_file import write_whole
 from nerd_onnx.storage.hub import require_place
 
 _LIMITS = VerifyLimits()
+_HEADINGS = {
+    "--model": "Model and output",
+    "--quantize": "Quantization and labels",
+    "--dataset": "Comparison with the original",
+    "--check": "Check of an existing bundle",
+    "--version": "Other",
+}
 
 
-@click.command("nerd-export", context_settings=settings("NERD_EXPORT"))
+@click.command("nerd-export", cls=GroupedCommand, headings=_HEADINGS, context_settings=settings("NERD_EXPORT"))
 @click.option(
     "--model",
     shell_complete=complete_folders,
-    help="Hub id or folder of a fine-tuned token classifier or bundle; 'default' is the default model.",
+    help="Fine-tuned token classifier to export: a folder with a checkpoint, a bundle, or the name of a model on the "
+    "Hugging Face Hub; 'default' is the default model.",
 )
 @click.option(
     "--average-with",
@@ -39,13 +49,14 @@ _LIMITS = VerifyLimits()
     "weights is exported.",
 )
 @click.option("--output", type=FILE_PATH, help="Folder for the bundle.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+@click.option("--license", "licence", help="Licence to name in the model card, as an SPDX id such as Apache-2.0.")
 @click.option(
-    "--check",
-    shell_complete=complete_folders,
-    metavar="BUNDLE",
-    help="Instead of exporting, check a bundle on this machine: fingerprints, kernels, entities, neighbours, and F1 "
-    "with --dataset or --evaluate. Needs no torch.",
+    "--notes",
+    type=FILE_PATH,
+    help="Markdown file for the end of the model card, for example on data and limits.",
 )
+@click.option("--report", type=FILE_PATH, help="Write all results to this file as JSON.")
 @click.option(
     "--quantize",
     type=click.Choice(recipe_names()),
@@ -63,7 +74,8 @@ _LIMITS = VerifyLimits()
 @click.option(
     "--level",
     type=click.Choice(get_args(Level)),
-    help="fine: names like person-actor have a coarse type.  [default: as nerd-train recorded, or the bundle]",
+    help="coarse: labels have one level. fine: labels like person-actor also have a coarse label, person.  [default: "
+    "what nerd-train or the bundle recorded, else coarse]",
 )
 @click.option(
     "--segment-tokens",
@@ -73,50 +85,55 @@ _LIMITS = VerifyLimits()
 @click.option(
     "--word-rule",
     type=click.Choice(get_args(WordRule)),
-    help="treebank: Saint-Pierre, No.1 and U.S. are one word each; pretokens: what the tokenizer makes.  [default: "
-    "treebank after nerd-train, else pretokens; as the bundle's]",
+    help="What a word is. treebank: Saint-Pierre, No.1 and U.S. are one word each. pretokens: the pieces that the "
+    "tokenizer splits text into first.  [default: the bundle's; treebank for models of nerd-train; else pretokens]",
 )
 @click.option(
     "--dataset",
     shell_complete=complete_folders,
-    help="Labelled file, folder with a validation file, or hub id: the bundle must not be worse on it.",
+    help="Labelled data, on which scores are calibrated and F1 is compared: a file, a folder with a "
+    "validation file, or the name of a data set on the Hugging Face Hub.",
 )
 @click.option(
     "--evaluate",
     "evaluations",
     multiple=True,
     metavar="NAME=FILE",
-    help="Score on a further labelled file and report it; may be repeated.",
+    help="Report the F1 on a further labelled file; may be repeated.",
 )
 @click.option(
     "--texts",
     type=FILE_PATH,
-    help="Compare on these texts, one per line, and find the means and ranges of activations on them.  [default: the "
-    "built-in sample]",
+    help="Text file with one text per line. Bundle and original are compared on these texts, and quantization measures "
+    "activations on them.  [default: the built-in sample]",
 )
 @click.option(
     "--min-agreement",
     "min_entity_agreement",
     type=click.FloatRange(0, 1),
     default=_LIMITS.min_entity_agreement,
-    help="Minimum entity F1 against the original.",
+    help="Minimum F1 of the bundle's entities against those of the original, on --texts.",
 )
 @click.option(
     "--max-labels-changed",
     type=click.FloatRange(0, 1),
     default=_LIMITS.max_labels_changed,
-    help="Maximum share of changed labels.",
+    help="Maximum share of tokens with another label than the original gives them, on --texts.",
 )
 @click.option(
     "--max-f1-drop",
     type=click.FloatRange(0, 1),
     default=_LIMITS.max_f1_drop,
-    help="Maximum drop of entity F1 on --dataset.",
+    help="Maximum decrease of the F1 on --dataset.",
 )
-@click.option("--license", "licence", help="Licence to name in the card, as an SPDX id.")
-@click.option("--notes", type=FILE_PATH, help="Markdown for the end of the card: data, limits.")
-@click.option("--report", type=FILE_PATH, help="Write all results to this file as JSON.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+@click.option(
+    "--check",
+    shell_complete=complete_folders,
+    metavar="BUNDLE",
+    help="Instead of exporting, check a bundle on this machine: fingerprints of its files, the entities that its "
+    "export recorded, whether other texts change the entities of a text, and F1 with --dataset or --evaluate. Needs "
+    "no torch.",
+)
 @click.version_option(__version__, package_name="nerd-onnx")
 def export_command(
     *,
@@ -221,8 +238,8 @@ def _check(
 
 def _write_report(report: Path | None, figures: Mapping[str, Any]) -> None:
     if report is not None:
-        with writing(report):
-            report.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        content = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+        write_whole(str(report), content.encode(), overwrite=True)
 
 
 def _name_and_file(value: str) -> tuple[str, Path]:

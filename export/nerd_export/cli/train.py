@@ -15,6 +15,7 @@ from nerd_export.config import Level, NullTags, Precision, TrainConfig
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, settings
+from nerd_onnx.cli.grouped_help import GroupedCommand
 from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import OptionError, OutputError
 from nerd_onnx.storage.hub import require_place
@@ -25,22 +26,57 @@ if TYPE_CHECKING:
 _DEFAULTS = TrainConfig()
 _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 _SHARE = click.FloatRange(0, 1)
+_HEADINGS = {
+    "--model": "Model and output",
+    "--dataset": "Data",
+    "--epochs": "Training",
+    "--forms": "Variants of the sentences",
+    "--teacher": "Teachers",
+    "--version": "Other",
+}
 
 
-@click.command("nerd-train", context_settings=settings("NERD_TRAIN"))
+@click.command("nerd-train", cls=GroupedCommand, headings=_HEADINGS, context_settings=settings("NERD_TRAIN"))
 @click.option(
     "--model",
     shell_complete=complete_folders,
     default=_DEFAULTS.model,
-    help="Hub id or folder of the encoder or bundle to start from; 'default' is the default model.",
+    help="Encoder to start from: the name of a model on the Hugging Face Hub, a folder with a checkpoint, or a bundle "
+    "of nerd-export; 'default' is the default model.",
 )
+@click.option(
+    "--level",
+    type=click.Choice(get_args(Level)),
+    default=_DEFAULTS.level,
+    help="Which labels to learn. coarse: person. fine: person-actor, from which the coarse one follows.",
+)
+@click.option(
+    "--letter-case",
+    is_flag=True,
+    help="Give the model the letter case of each word, as token types. For models like uncased BERT, whose tokenizer "
+    "writes everything in lower case.",
+)
+@click.option(
+    "--output",
+    type=FILE_PATH,
+    required=True,
+    help="Folder for the checkpoint, a table with the F1 of each epoch, and the model card.",
+)
+@click.option(
+    "--save-steps",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.save_steps,
+    help="Training steps between two saved checkpoints. A crash loses at most these steps.",
+)
+@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in --output.")
+@click.option("--overwrite", is_flag=True, help="Start again in an --output folder that is not empty.")
 @click.option(
     "--dataset",
     shell_complete=complete_folders,
     default=_DEFAULTS.dataset,
-    help="Hub id, or a folder with train and validation files.",
+    help="Labelled data: the name of a data set on the Hugging Face Hub, or a folder with train and validation files.",
 )
-@click.option("--dataset-config", default=_DEFAULTS.dataset_config, help="Configuration of the hub data set.")
+@click.option("--dataset-config", default=_DEFAULTS.dataset_config, help="Configuration of the data set on the hub.")
 @click.option(
     "--train-file",
     "train_files",
@@ -70,75 +106,123 @@ _SHARE = click.FloatRange(0, 1)
     "--tags-column",
     help="Column of the tags of each sentence.  [default: ner_tags, or fine_ner_tags with --level fine]",
 )
-@click.option("--label-names", help="Names behind integer tags, comma-separated, for files that store none.")
-@click.option("--level", type=click.Choice(get_args(Level)), default=_DEFAULTS.level, help="Which tags to learn.")
+@click.option("--label-names", help="Names of integer tags, separated by commas, for files that store no names.")
 @click.option(
     "--keep-labels",
     is_flag=True,
     help="Keep the labels of --model, a fine-tuned model or bundle; the files may have only some of them.",
 )
-@click.option("--output", type=FILE_PATH, required=True, help="Folder for the checkpoint, table and card.")
-@click.option("--max-train-samples", type=click.IntRange(min=1), help="Use only the first rows; all tags stay labels.")
-@click.option("--learning-rate", type=_ABOVE_ZERO, default=_DEFAULTS.learning_rate)
-@click.option("--train-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.train_batch_size)
-@click.option("--eval-batch-size", type=click.IntRange(min=1), default=_DEFAULTS.eval_batch_size)
-@click.option("--epochs", type=_ABOVE_ZERO, default=_DEFAULTS.epochs)
 @click.option(
-    "--gradient-accumulation",
+    "--max-train-samples",
     type=click.IntRange(min=1),
-    default=_DEFAULTS.gradient_accumulation,
-    help="Number of batches per optimizer step.",
-)
-@click.option("--warmup-ratio", type=_SHARE, default=_DEFAULTS.warmup_ratio)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=_DEFAULTS.seed)
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(min=8),
-    default=_DEFAULTS.max_tokens,
-    help="Maximum number of tokens of a training sentence.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(get_args(Precision)),
-    default=_DEFAULTS.precision,
-    help="Precision of matrix products.",
-)
-@click.option("--group-by-length", is_flag=True, help="Batch sentences of like length: less padding, faster.")
-@click.option(
-    "--save-steps", type=click.IntRange(min=1), default=_DEFAULTS.save_steps, help="Steps between checkpoints."
+    help="Train only on the first rows, at most this number. The model still gets the labels of all rows.",
 )
 @click.option(
     "--null-tags",
     type=click.Choice(get_args(NullTags)),
     default=_DEFAULTS.null_tags,
-    help="What a null tag in a training sentence means: an error, or an unknown tag that is left out of the loss.",
+    help="What a null tag in a training sentence means. refuse: an error. unknown: the tag of that word is not known, "
+    "and the word is left out of the loss.",
 )
+@click.option("--drop-bad-rows", is_flag=True, help="Leave rejected rows out instead of stopping.")
+@click.option("--drop-shared", is_flag=True, help="Leave sentences out of training that are also in validation.")
+@click.option(
+    "--epochs", type=_ABOVE_ZERO, default=_DEFAULTS.epochs, help="Number of passes over the training sentences."
+)
+@click.option(
+    "--learning-rate",
+    type=_ABOVE_ZERO,
+    default=_DEFAULTS.learning_rate,
+    help="Highest learning rate. It rises to this value, then falls to 0 in a straight line.",
+)
+@click.option(
+    "--warmup-ratio",
+    type=_SHARE,
+    default=_DEFAULTS.warmup_ratio,
+    help="Share of the training steps in which the learning rate rises.",
+)
+@click.option(
+    "--train-batch-size",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.train_batch_size,
+    help="Number of training sentences in one batch.",
+)
+@click.option(
+    "--gradient-accumulation",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.gradient_accumulation,
+    help="Number of batches per training step: their gradients are added.",
+)
+@click.option(
+    "--eval-batch-size",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.eval_batch_size,
+    help="Number of validation sentences in one batch. It changes speed and memory only.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=8),
+    default=_DEFAULTS.max_tokens,
+    help="Maximum number of tokens of a training sentence. Longer ones are cut.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default=_DEFAULTS.precision,
+    help="Number format of matrix products: 32-bit floats, or bfloat16, which some processors compute faster.",
+)
+@click.option(
+    "--group-by-length", is_flag=True, help="Put sentences of similar length into one batch: less padding, faster."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=_DEFAULTS.seed, help="Seed of everything random.")
 @click.option(
     "--tier-weight",
     "tier_weights",
     multiple=True,
     metavar="TIER=WEIGHT",
-    help="Weight in the loss of sentences whose column tier says so; may be repeated.",
+    help="Weight in the loss of the sentences that have TIER in their column tier, for data of mixed quality; may be "
+    "repeated.",
+)
+@click.option(
+    "--coarse-share",
+    type=_SHARE,
+    default=_DEFAULTS.coarse_share,
+    help="With --level fine: share of the loss on coarse labels. The rest is on fine labels.",
 )
 @click.option(
     "--forms",
     type=click.IntRange(min=1),
     default=_DEFAULTS.forms,
-    help="Number of variants of each sentence, drawn by the shares below. An epoch uses all of them.",
+    help="Number of variants of each sentence in one epoch, drawn by the shares below.",
 )
-@click.option("--plain-share", type=_SHARE, default=_DEFAULTS.plain_share, help="Share written as normal text.")
+@click.option(
+    "--plain-share",
+    type=_SHARE,
+    default=_DEFAULTS.plain_share,
+    help="Share of sentences written as people write, without spaces around punctuation.",
+)
 @click.option(
     "--lower-share",
     type=_SHARE,
     default=_DEFAULTS.lower_share,
-    help="Share written in lower case; drawn first.",
+    help="Share of sentences in lower case. The two shares below apply to the others.",
 )
-@click.option("--upper-share", type=_SHARE, default=_DEFAULTS.upper_share, help="Share written in capitals.")
+@click.option("--upper-share", type=_SHARE, default=_DEFAULTS.upper_share, help="Share of sentences in capitals.")
 @click.option(
-    "--title-share", type=_SHARE, default=_DEFAULTS.title_share, help="Share with a capital at each word, as headlines."
+    "--title-share",
+    type=_SHARE,
+    default=_DEFAULTS.title_share,
+    help="Share of sentences in which each word begins with a capital, as in headlines.",
 )
-@click.option("--cut-share", type=_SHARE, default=_DEFAULTS.cut_share, help="Share cut to a fragment.")
-@click.option("--join-share", type=_SHARE, default=_DEFAULTS.join_share, help="Share joined with the next sentence.")
+@click.option(
+    "--cut-share", type=_SHARE, default=_DEFAULTS.cut_share, help="Share of sentences that are cut to a fragment."
+)
+@click.option(
+    "--join-share",
+    type=_SHARE,
+    default=_DEFAULTS.join_share,
+    help="Share of sentences that are joined with the next one.",
+)
 @click.option(
     "--nameless-share",
     type=_SHARE,
@@ -146,33 +230,30 @@ _SHARE = click.FloatRange(0, 1)
     help="Number of text pieces without an entity to add, as a share of the sentences.",
 )
 @click.option(
-    "--letter-case",
-    is_flag=True,
-    help="Tell the model each word's case through its token types; for uncased vocabularies of BERT's kind.",
-)
-@click.option(
-    "--coarse-share",
-    type=_SHARE,
-    default=_DEFAULTS.coarse_share,
-    help="The coarse types' share of the labels' loss, with --level fine.",
-)
-@click.option(
     "--teacher",
     "teachers",
     shell_complete=complete_folders,
     multiple=True,
-    help="Hub id or folder of a fine-tuned model or bundle with the same labels, to learn from as well; "
-    "may be repeated: then from the mean of their probabilities.",
+    help="A fine-tuned model with the same labels, whose probabilities the new model learns besides the labels: a "
+    "folder, bundle or name on the Hugging Face Hub. May be repeated: then the mean of the probabilities is learned.",
 )
-@click.option("--unlabelled", type=FILE_PATH, help="Parquet or JSON Lines file of text for the teacher to label.")
-@click.option("--soft-share", type=_SHARE, default=_DEFAULTS.soft_share, help="The teachers' share of the loss.")
 @click.option(
-    "--temperature", type=_ABOVE_ZERO, default=_DEFAULTS.temperature, help="Softens the teachers' probabilities."
+    "--unlabelled",
+    type=FILE_PATH,
+    help="Parquet or JSON Lines file with further text, which only the teachers label.",
 )
-@click.option("--drop-bad-rows", is_flag=True, help="Leave rejected rows out instead of stopping.")
-@click.option("--drop-shared", is_flag=True, help="Leave sentences out of training that are also in validation.")
-@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in --output.")
-@click.option("--overwrite", is_flag=True, help="Start again in an --output folder that is not empty.")
+@click.option(
+    "--soft-share",
+    type=_SHARE,
+    default=_DEFAULTS.soft_share,
+    help="Share of the loss on the teachers' probabilities. The rest is on the labels.",
+)
+@click.option(
+    "--temperature",
+    type=_ABOVE_ZERO,
+    default=_DEFAULTS.temperature,
+    help="Above 1, differences between the teachers' probabilities become smaller before they are learned.",
+)
 @click.version_option(__version__, package_name="nerd-onnx")
 def train_command(
     *,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,15 +15,16 @@ from nerd_export.data.sample import SAMPLE_FILE
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx.errors import ModelError, OutputError, first_line
 from nerd_onnx.inference.description import DESCRIPTION, sha256_of
+from nerd_onnx.storage.atomic_folder import AtomicFolder
 
 CARD = "README.md"  # of the bundle, for people and the hub
 _COPIED = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 @contextlib.contextmanager
-def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+def new_bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """
-    Create a temporary folder beside ``target``. It becomes ``target`` when the block ends, and is removed on any error.
+    Yield a hidden folder beside ``target``. It becomes ``target`` when the block ends, and is removed on any error.
 
     :raises OutputError: when ``target`` exists and may not be replaced, or its parent cannot be written
     """
@@ -41,49 +39,14 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             file=str(target),
         )
 
+    # Before the work of minutes, and without creating anything.
     require_folder(target)
     with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", dir=target.parent))
-
-    try:
-        yield folder
+        made = AtomicFolder(target)
+    with made:
+        yield made.path
         with writing(target):
-            _move_into_place(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Remove unfinished folders beside ``target`` whose process was killed."""
-    for path in target.parent.glob(f".{glob.escape(target.name)}.*.*"):
-        process = path.name.removeprefix(f".{target.name}.").split(".", 1)[0]
-        # Only where /proc lists processes: elsewhere a running export looks the same as a killed one.
-        if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _move_into_place(folder: Path, target: Path) -> None:
-    """Rename a finished folder to its final name; if that fails, the folder that was there before is put back."""
-    # mkdtemp makes folders private; a bundle gets the permissions of an ordinary new folder.
-    mask = os.umask(0)
-    os.umask(mask)
-    folder.chmod(0o777 & ~mask)
-    if not target.exists():
-        folder.rename(target)
-        return
-
-    # A folder cannot be renamed over a non-empty one, so the old one is renamed first.
-    old = folder.with_name(f"{folder.name}.old")
-    target.rename(old)
-    try:
-        folder.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-
-    shutil.rmtree(old, ignore_errors=True)
+            made.commit(replace=True)
 
 
 def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "model.onnx") -> None:
@@ -95,6 +58,7 @@ def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "mode
     :raises ModelError: when the graph is not valid ONNX, or the checkpoint has no fast tokenizer
     """
     ir.save(model, folder / file)
+    # The file and not the model in memory: what was written is what users load.
     _check(folder / file)
     for name in _COPIED:
         if (exported / name).is_file():

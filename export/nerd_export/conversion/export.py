@@ -21,7 +21,7 @@ from nerd_export.config import (
     Quantization,
     VerifyLimits,
 )
-from nerd_export.conversion.bundle_writer import CARD, new_folder, write_expected, write_model
+from nerd_export.conversion.bundle_writer import CARD, new_bundle_folder, write_expected, write_model
 from nerd_export.conversion.gate import Gate, LabelledSplit, Verdict
 from nerd_export.conversion.gate_data import labelled_splits
 from nerd_export.conversion.model_card import bundle_card
@@ -35,7 +35,7 @@ from nerd_export.models.lineage import Origin
 from nerd_export.models.networks import TorchNetwork, segment_batches
 from nerd_export.models.onnx_export import OPSET, Checkpoint, export_onnx, load_checkpoint
 from nerd_export.outputs import writing
-from nerd_export.quantization.recipe import GraphBuilder, Plan
+from nerd_export.quantization.graph_builder import GraphBuilder, Plan
 from nerd_export.quantization.recipes import recipe_named
 from nerd_export.scoring.score_calibration import calibrated
 from nerd_onnx.errors import OptionError, VerificationError
@@ -128,6 +128,7 @@ def export_bundle(request: ExportRequest, note: Callable[[str], None]) -> Export
     :raises TrainingDataError: when labelled data cannot be read, or has none of the model's types
     :raises OutputError: when the output cannot be written
     """
+    # Before anything is loaded: an export takes minutes.
     if request.keep_fp32 and not recipe_named(request.quantize).record:
         raise OptionError(
             "--keep-fp32 cannot be combined with --quantize none, which keeps every layer in fp32; leave one of them "
@@ -142,9 +143,13 @@ def export_bundle(request: ExportRequest, note: Callable[[str], None]) -> Export
 
     checkpoint = with_average_weights(load_checkpoint(request.model, note), request.average_with, note)
     labels = origin.labels(checkpoint.names, request.level)
+    # Read before the export, so that a mistake in the data costs no minutes of work.
     splits = labelled_splits(request.dataset, request.evaluations, labels, note)
 
-    with new_folder(request.output, overwrite=request.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
+    with (
+        new_bundle_folder(request.output, overwrite=request.overwrite) as folder,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         job = _Job(request, checkpoint, labels, origin, folder=folder, scratch=Path(scratch), note=note)
         return job.run(splits)
 
@@ -177,6 +182,7 @@ class _Job:
         checkpoint = self._checkpoint
         self._note(f"exporting {self._request.model} with optimum, opset {OPSET}")
         exported = export_onnx(checkpoint, self._exported)
+        # After the export: only its config.json states how many positions the exported graph has.
         _require_positions(self._segment_tokens, self._exported)
         plain = folded(exported, letter_case=self._letter_case)
         graph = rewritten(plain)
@@ -199,6 +205,7 @@ class _Job:
         )
         verdict, repair = gate.judge(bundle), None
         faults = verdict.faults(self._request.limits)
+        # An fp32 graph that the gate refuses has another fault, which no layer in fp32 can repair.
         if faults and recipe_named(plan.recipe).record:
             bundle, verdict, repair = self._repaired(gate, builder, plan, batches, refused=bundle, verdict=verdict)
 
@@ -258,12 +265,14 @@ class _Job:
         """Keep the costliest layers in fp32 until the gate passes; return the refused bundle if it never does."""
         faults = verdict.faults(self._request.limits)
         self._note(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
+        # Timed before the repair writes other graphs over this one.
         speed_before = gate.speed(calibrated(refused, verdict.calibration))
         costs = layer_costs(builder, plan, batches, self._scratch)
         verdicts: dict[int, Verdict] = {}
 
         def passes(names: Sequence[str]) -> bool:
             self._note(f"keeping {len(names)} of {len(costs)} in fp32: {', '.join(map(title, names[-3:]))}")
+            # Judged as a folder on disk, as users will load it, and not as a graph in memory.
             verdicts[len(names)] = gate.judge(self._write(builder, plan.keeping(names)))
             return not verdicts[len(names)].faults(self._request.limits)
 
@@ -287,6 +296,7 @@ class _Job:
             calibration=verdict.calibration,
         )
         notes = f"\n{request.notes.strip()}\n" if request.notes.strip() else ""
+        # The bundle decides and the original computes: a later check on another machine compares networks alone.
         tagger = Tagger(calibrated(bundle, verdict.calibration), TagOptions(threads=1), network=original)
         expected = sorted(entity_set(tagger.tag_arrays(sample_texts()).spans))
         tagger.close()
@@ -294,6 +304,7 @@ class _Job:
         with writing(request.output):
             write_expected(self._folder, expected)
             (self._folder / CARD).write_text(card + notes, "utf-8")
+            # Last, because the description has the fingerprints of the other files.
             described = replace(
                 Description.read(self._folder),
                 verification=_verification(result, request),

@@ -161,6 +161,7 @@ class Gate:
         splits: Mapping[str, LabelledSplit],
         calibration: Mapping[str, Any] | None = None,
     ) -> None:
+        # Both: the cache for comparisons, and the network itself for times.
         self._original, self._remembered = original, Remembered(original)
         self._fp32, self._texts, self._splits = fp32, texts, splits
         self._original_bytes, self._kept_calibration = original_bytes, calibration
@@ -173,6 +174,7 @@ class Gate:
             "fp32": self._fp32.model_file.stat().st_size,
             "bundle": bundle.model_file.stat().st_size,
         }
+        # Comparison, neighbours and F1 run the same texts, so the logits of the bundle are kept too.
         network = Remembered(open_network(bundle))
         try:
             calibration = self._calibration(bundle, network)
@@ -191,6 +193,7 @@ class Gate:
         metrics: dict[str, Any] = {}
 
         for name, split in self._splits.items():
+            # PyTorch uses all processors in one call; several calls at a time would only compete.
             original = _evaluated(decided, split.sentences, self._remembered, threads=1)
             fp32 = _evaluated(decided, split.sentences, self._fp32_network)
             found = _evaluated(decided, split.sentences, network)
@@ -215,6 +218,7 @@ class Gate:
         if fitted_on is None:
             return self._kept_calibration
 
+        # Fitted on the bundle, because its scores are the ones that users will see.
         tagger = Tagger(bundle, network=network)
         try:
             splits = {name: split.sentences for name, split in self._splits.items()}
@@ -242,6 +246,7 @@ class Gate:
                 tagger.tag_arrays(texts)
                 seconds[name].append(time.perf_counter() - begin)
 
+        # Threads that wait would still be there while the next bundle is timed.
         for tagger in taggers.values():
             tagger.close()
 

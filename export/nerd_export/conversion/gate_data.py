@@ -47,12 +47,14 @@ def _validation(dataset: str, labels: LabelSet) -> Split:
     path = Path(dataset)
     if path.is_file():
         return read_file(path, TAG_COLUMNS[_level(labels)])
+    # The test split is never read here: choices that the gate makes on it would bias it.
     return load_split(dataset, TrainConfig.dataset_config, "validation", _level(labels), None)
 
 
 def _checked(split: Split, labels: LabelSet, note: Callable[[str], None]) -> Sequence[Sentence]:
     """Check the rows, and that the model has some of their labels."""
     sentences = sound_sentences(split)
+    # At the finest level: coarse names can agree where the fine ones are those of another data set.
     types = {span[2] for s in sentences for span in gold_spans(s, labels, fine=labels.has_fine_level)}
     known = set(labels.fine_types)
     # No entity at all is allowed: the gate then measures false alarms.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nerd_export.conversion.gate import VIEWS, F1Row, Verdict
 from nerd_export.conversion.sensitivity import title
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.cpu import cpu_features, processor_kind
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.machine.cpu import cpu_features, processor_kind
 
 if TYPE_CHECKING:
     from nerd_export.conversion.repair import Repair
@@ -161,6 +161,7 @@ def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
     )
 
     right = calibration.get("fine_types_right", {})
+    # Weights that are all 1 have no effect, and a section on them would puzzle.
     if any(share["with"] != share["without"] for share in right.values()):
         shares = ", ".join(f"{name} {share['with']:.1%} ({share['without']:.1%})" for name, share in right.items())
         yield (
@@ -183,6 +184,7 @@ def _repaired(repair: Repair | None) -> Iterator[str]:
     yield f"speed was {repair.speed_before.bundle:,.1f} texts per second. The cost of each layer alone (mean "
     yield "square difference of the logits, in units of their variance), the highest first:\n\n"
     yield "| layer | cost | now |\n|---|---|---|\n"
+    # Two layers more than were kept show where the cost falls off.
     for cost in repair.costs[: max(_SHOWN_COSTS, len(repair.kept) + 2)]:
         yield f"| {title(cost.name)} | {cost.error:.2e} | {'fp32' if cost.name in repair.kept else 'int8'} |\n"
 
@@ -192,6 +194,7 @@ def _by_label(rows: Sequence[F1Row]) -> Iterator[str]:
     views = [row for row in rows if row.split == rows[0].split and row.view.endswith("words")]
     if not views:
         return
+    # The finest level is the last view.
     row = views[-1]
     yield f"\n## F1 by type ({row.split}, {VIEWS[row.view]})\n\n| type | PyTorch | bundle |\n|---|---|---|\n"
     for label, (before, after) in row.labels.items():

@@ -27,6 +27,7 @@ def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Ne
     # Without a threshold: differences of entities below it count too.
     reference = Tagger(bundle, TagOptions(min_score=0), network)
     network = reference.network
+    # Compared exactly and not within a tolerance: the promise is equal bits.
     expected = reference.tag(texts)
     order = list(range(len(texts)))
     random.Random(seed).shuffle(order)  # noqa: S311

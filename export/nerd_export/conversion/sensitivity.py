@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from nerd_export.conversion.verify import first_of
 from nerd_export.graph.linear import plain_name
-from nerd_export.quantization.recipe import EMBEDDINGS, GraphBuilder, Plan
+from nerd_export.quantization.graph_builder import EMBEDDINGS, GraphBuilder, Plan
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
@@ -48,11 +48,13 @@ def layer_costs(builder: GraphBuilder, plan: Plan, batches: Sequence[EncodedBatc
     costs = []
 
     for name in names:
+        # Alone and not cumulative: the order of the layers then does not change what each costs.
         alone = plan.keeping([other for other in names if other != name])
         found = _logits(builder.build(alone)[0], sample, scratch)
         # Relative to the variance of the logits, so that costs of different models can be compared.
         squares = [((one - other) ** 2).ravel() for one, other in zip(found, expected, strict=True)]
         error = float(np.concatenate(squares).mean()) / spread
+        # A layer that overflows in 8 bits is the first to keep, so its cost must sort before all numbers.
         costs.append(LayerCost(name, error if np.isfinite(error) else float("inf")))
 
     return sorted(costs, key=lambda cost: -cost.error)
@@ -68,6 +70,8 @@ def fewest_kept(costs: Sequence[LayerCost], passes: Callable[[Sequence[str]], bo
     names = [cost.name for cost in costs]
     failed, count = 0, 1
     while not passes(names[:count]):
+        # Each try costs an export and a comparison: doubling needs few of them where few layers are to blame, which is
+        # usual.
         failed, count = count, min(2 * count, len(names) // 2)
         if count <= failed:
             return None

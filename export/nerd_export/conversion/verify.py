@@ -63,6 +63,8 @@ def compare(bundle: Bundle, original: Network, texts: Sequence[str], exported: N
     :param exported: runs instead of the bundle's network
     """
     exported_tagger = Tagger(bundle, network=exported)
+    # The original runs in the pipeline of the bundle, so both see the same segments and a difference is one of the
+    # networks.
     observed = Observed(original, exported_tagger.network)
     original_tagger = Tagger(bundle, TagOptions(threads=1), network=observed)
 

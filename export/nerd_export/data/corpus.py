@@ -83,6 +83,7 @@ class Split:
 
 def find_split_file(folder: Path, split: str) -> Path | None:
     """Return the file of a split in a folder, such as ``train.parquet`` or ``dev.conll``; None without one."""
+    # Data sets name their validation file in several ways; the usual name comes first.
     for stem in SPLIT_FILES[split]:
         for suffix in SUFFIXES:
             path = folder / f"{stem}{suffix}"
@@ -163,6 +164,7 @@ def _read_parquet(path: Path, tag_column: str, words_column: str) -> Split:
     try:
         schema = pq.read_schema(path)
         _require_columns(str(path), schema.names, words_column, tag_column, file=str(path))
+        # Only these: other columns of a data set may be large or of types that fail to convert.
         columns = _read_columns(schema.names, words_column, tag_column)
         table = pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, OSError) as err:
@@ -245,6 +247,7 @@ def _table_rows(source: str, columns: Mapping[str, Sequence[Any]]) -> Iterator[R
 
 def _class_label_names(features: Any, tag_column: str) -> tuple[str, ...] | None:
     """Return the names of a ``Sequence(ClassLabel)`` column; None for a column of strings."""
+    # Integers without names are possible in both formats; --label-names gives names then.
     feature = getattr(features[tag_column], "feature", None)
     names = getattr(feature, "names", None)
     return tuple(names) if names else None

@@ -100,6 +100,7 @@ def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]
         written = _recased(written, str.lower if lower else capital)
         examples.append(_example(written, random) if plain else Example.of_words(written))
 
+    # Texts without a name teach where nothing is to be found; most sentences of a labelled corpus have one.
     wanted = round(config.nameless_share * len(sentences))
     pool = [part for sentence in sentences for part in _nameless(sentence)] if wanted else []
     picked = random.permutation(len(pool))[:wanted]
@@ -147,9 +148,8 @@ def _both_texts(first: Sentence, second: Sentence) -> dict[str, Any]:
 
 def _capitals(count: int, config: TrainConfig, seed: list[int]) -> list[Callable[[str], str]]:
     """Draw the letter case of each sentence: capitals, headline, or unchanged."""
-    draws = np.random.default_rng([*seed, 1]).random(
-        count
-    )  # a generator of its own keeps the draws of the other forms as they were before this option
+    # A generator of its own keeps the draws of the other forms as they were before this option.
+    draws = np.random.default_rng([*seed, 1]).random(count)
     borders = (config.upper_share, config.upper_share + config.title_share)
     ways: tuple[Callable[[str], str], ...] = (str.upper, _title, str)
     return [ways[place] for place in np.searchsorted(borders, draws, side="right")]

@@ -44,6 +44,7 @@ def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[
     for word in words:
         # Opening and closing quotes alternate, because many corpora write both the same way.
         surface = quotes[quoted] if word in _QUOTES else _BRACKETS.get(word.upper(), word).replace("'", quotes[2])
+        # An opening quote has a space before it, a closing one has it behind.
         closing = word in _QUOTES and quoted
         if not (glue or closing or (word not in _QUOTES and joins_what_is_before(surface))):
             parts.append(" ")

@@ -151,6 +151,7 @@ def prepare(
     reading = Reading(config.null_tags == "unknown", config.tier_weights)
     loaded = [_Loaded.of(config, "train", file, tag_names) for file in train_files or (None,)]
     splits = _in_one_scheme([one.split for one in loaded], labels)
+    # A mistyped tier would silently leave all weights at 1.
     check_tiers(splits, config.tier_weights)
     used, unused = _parted(splits, config.max_train_samples)
     # Labels come from all rows, so that --max-train-samples does not change the label set.
@@ -169,9 +170,11 @@ def prepare(
         split = in_scheme(one.split, labels.scheme or "IO")
         # A set that is labelled for some types may have unknown tags, whatever the training data has.
         lenient = Reading(null_is_unknown=reading.null_is_unknown or one.is_partial)
+        # A tag that training never saw cannot be predicted, so it is an error and not a lower score.
         sets.append((one.split.source, one.sentences(split, _allowed_names(split, labels, labels), findings, lenient)))
 
     validation = [sentence for _, sentences in sets for sentence in sentences]
+    # Dropping every row would leave nothing to train on: then the problems are the message.
     if drop_bad_rows and train and validation:
         findings.notes.extend(f"left out: {problem}" for problem in findings.problems)
     else:

@@ -64,6 +64,7 @@ def _sha256_of(sentences: Sequence[Sentence]) -> str:
     """Fingerprint sentences: their words and tags, in order."""
     digest = hashlib.sha256()
     for sentence in sentences:
+        # In order: another order of the same sentences gives other batches.
         facts: list[Any] = [sentence.tokens, sentence.known_tags(), sentence.weight]
         if sentence.known is not None or sentence.is_coarse or sentence.share != 1:
             facts += [None if sentence.known is None else sorted(sentence.known), sentence.is_coarse, sentence.share]

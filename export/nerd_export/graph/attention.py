@@ -59,6 +59,8 @@ class Projection:
         """The composition of all Transposes."""
         order = list(range(4))
         for node in self.moved:
+            # Exporters often bring the keys into place by two Transposes; only the sum of both says where the heads
+            # are.
             order = [order[place] for place in node.attributes["perm"].as_ints()]
         return tuple(order)
 
@@ -73,6 +75,7 @@ class Projection:
         else:
             return None
 
+        # Batch and tokens are known at run time only; the last two sizes are those of the model.
         found = [size for size in sizes[2:] if size is not None and np.size(size) == 1]
         if len(sizes) != 4 or len(found) != 2:  # noqa: PLR2004
             return None
@@ -106,6 +109,7 @@ def move_scale_into_weights(graph: ir.Graph, node: ir.Node) -> None:
     """
     scaled, scale = node.inputs
     factor = constant(scale)
+    # A second reader would get the scaled numbers too.
     if factor is None or factor.size != 1 or scaled is None or not only_reader(scaled):
         return
 
@@ -117,6 +121,7 @@ def move_scale_into_weights(graph: ir.Graph, node: ir.Node) -> None:
         return
 
     number = np.float32(1 / factor.item() if node.op_type == "Div" else factor.item())
+    # Both parts: (x @ W + b) * s = x @ (W * s) + b * s.
     for scaling, of_constant in ((layer.bias, place), (layer.matmul, 1)):
         replace_constant(graph, scaling, of_constant, constant(scaling.inputs[of_constant]) * number, SCALED)
 
@@ -194,6 +199,7 @@ def _reader(value: ir.Value) -> ir.Node | None:
 def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
     """Add ``bias @ matrix`` to the bias of the layer that reads the context, instead of the bias to the values."""
     bias, reader = attention.value.bias, _reader(attention.context.outputs[0])
+    # The heads are put together again before the next layer reads them.
     while reader is not None and reader.op_type in ("Transpose", "Reshape"):
         reader = _reader(reader.outputs[0])
 
@@ -202,6 +208,7 @@ def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
     if bias is None or matrix is None or add is None or add.op_type != "Add":
         return
 
+    # Only a matrix with one row per value reads the values themselves.
     place, of_values = vector_place(add), vector_place(bias)
     if place is None or of_values is None or (moved := constant(bias.inputs[of_values])).shape != matrix.shape[:1]:
         return
@@ -243,6 +250,7 @@ def _replace(graph: ir.Graph, product: ir.Node, inputs: list[Any], attributes: d
     """Replace a product by onnxruntime's ``FusedMatMul``, which reads transposed inputs in place."""
     fused = ir.node("FusedMatMul", inputs, attributes, domain=MICROSOFT, name=product.name)
     fused.outputs[0].name = product.outputs[0].name
+    # Shape inference does not know the fused operator.
     fused.outputs[0].type, fused.outputs[0].shape = product.outputs[0].type, product.outputs[0].shape
     graph.insert_before(product, [fused])
     product.outputs[0].replace_all_uses_with(fused.outputs[0])

@@ -24,6 +24,8 @@ from nerd_export.graph.observing import observed
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.encoding import EncodedBatch
 
+# Coarse, because most of the shift is enough; finer steps would differ between machines in the last bits, and with them
+# the fingerprint of the graph.
 _STEP = 1 / 16
 _BIAS = 2  # index of the bias among a layer norm's inputs
 _MATRIX = 2  # axes
@@ -46,6 +48,7 @@ def channel_means(model: ir.Model, batches: Iterable[EncodedBatch], scratch: Pat
 
     for found in observed(model, names, batches, scratch):
         for name, values in found.items():
+            # Sums, not values, are kept: memory does not grow with the text.
             rows = values.reshape(-1, values.shape[-1])
             sums[name] = sums.get(name, 0.0) + rows.sum(axis=0, dtype=np.float64)
             counts[name] += len(rows)
@@ -119,6 +122,8 @@ class _Compensation:
     def is_free(self) -> bool:
         """Whether the bias is this layer's alone; zeros may be a constant of all layers without a bias."""
         vector = self.bias.inputs[self.place]
+        # Unrelated layers may share zeros, and this one gets a copy of its own. Layers with one matrix are one layer in
+        # PyTorch, which has one bias.
         return _is_its_own(vector) or (_is_its_own(self.matrix) and not constant(vector).any())
 
 
@@ -143,6 +148,7 @@ def _compensations(norm: ir.Node) -> list[_Compensation] | None:
         if node.op_type == "Shape":  # reads no numbers
             continue
         compensation = _in_layer(node, value) or _in_residual(node, value)
+        # All readers or none: one that cannot compensate would read shifted numbers.
         if compensation is None or not compensation.is_free:
             return None
         compensations.append(compensation)
@@ -165,6 +171,7 @@ def _in_residual(node: ir.Node, value: ir.Value) -> _Compensation | None:
     if node.op_type != "Add":
         return None
     layer = layer_behind(node.inputs[1] if node.inputs[0] is value else node.inputs[0])
+    # Behind a Reshape or Transpose, the channels of the bias would not be those of the norm.
     if layer is None or layer.bias is None or layer.moves:
         return None
     place = vector_place(layer.bias)

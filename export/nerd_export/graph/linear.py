@@ -70,6 +70,7 @@ def linear_layers(graph: ir.Graph) -> list[Linear]:
     A product of two constants (DeBERTa's relative positions) is folded when the model is loaded, so it does not count.
     """
     ids = next(value for value in graph.inputs if value.name == "input_ids")
+    # Shape reads no numbers: what depends on the length alone, such as positions, is no activation of a text.
     computed = descendants(ids, follow=lambda node: node.op_type != "Shape")
     layers = []
 
@@ -98,6 +99,7 @@ def quantizable_layers(graph: ir.Graph, keep_fp32: Collection[str] = ()) -> list
             found=", ".join(unknown),
         )
 
+    # The classifier is small, and an error in it goes into the logits without anything that evens it out.
     return [layer for layer in layers if plain_name(layer.name) not in kept and not _gives_logits(layer.result)]
 
 
@@ -129,6 +131,7 @@ def layer_behind(value: ir.Value | None) -> Behind | None:
         value = node.inputs[0]
 
     bias = None
+    # The other input of the Add may be a residual connection; only a constant vector is a bias.
     if node is not None and node.op_type == "Add":
         place = vector_place(node)
         bias, node = node, None if place is None else _alone(node.inputs[1 - place])
@@ -160,6 +163,7 @@ def _gives_logits(value: ir.Value) -> bool:
 def bias_of(matmul: ir.Node, outputs: int) -> ir.Node | None:
     """Return the Add of a constant vector of ``outputs`` numbers that alone reads a product; None without one."""
     followers = list(consumers(matmul.outputs[0]))
+    # If another node reads the product without the bias, the two cannot be treated as one layer.
     alone = len(followers) == 1 and not matmul.outputs[0].is_graph_output()
     add = followers[0] if alone and followers[0].op_type == "Add" else None
     return add if add is not None and any(_is_vector(value, outputs) for value in add.inputs) else None

@@ -16,6 +16,8 @@ MICROSOFT = "com.microsoft"
 
 def tidy(model: ir.Model) -> None:
     """Remove unused nodes, merge duplicates, and sort the nodes so that the graph runs."""
+    # Duplicates go first, because merged nodes leave unused ones behind. The ONNX checker refuses a graph that is not
+    # sorted.
     for one_pass in (
         passes.CommonSubexpressionEliminationPass(),
         passes.DeduplicateHashedInitializersPass(),
@@ -46,6 +48,7 @@ def replace_constant(graph: ir.Graph, node: ir.Node, place: int, array: Any, mar
     :param place: index of the constant among the node's inputs
     :param mark: suffix that is added to the old constant's name (:mod:`marks`)
     """
+    # A new constant instead of a change in place: layers may share the old one (zeros, or all layers of ALBERT).
     old = node.inputs[place]
     name = marked(str(old.name) if old is not None else "", mark)
     node.replace_input_with(place, add_initializer(graph, name, np.asarray(array, dtype=np.float32)))

@@ -29,6 +29,7 @@ def observed(
     if not wanted:
         return
 
+    # In the graph itself, more outputs would keep onnxruntime from fusing nodes.
     copy = model.clone()
     values = {value.name: value for node in copy.graph for value in node.outputs}
     for name in wanted:
@@ -38,11 +39,13 @@ def observed(
         if not values[name].is_graph_output():
             copy.graph.outputs.append(values[name])
 
+    # Through a file, because a protobuf message in memory ends at 2 GB.
     with writing(scratch):
         ir.save(copy, scratch / "observed.onnx")
 
     session = ort.InferenceSession(str(scratch / "observed.onnx"), providers=["CPUExecutionProvider"])
     for batch in batches:
         inputs = batch.inputs()
+        # Not all graphs read token types, and onnxruntime refuses an input that it does not know.
         feed = {node.name: inputs[node.name] for node in session.get_inputs()}
         yield dict(zip(wanted, session.run(wanted, feed), strict=True))

@@ -57,6 +57,7 @@ def folded(model_file: Path, *, letter_case: bool = False) -> ir.Model:
     finally:
         logging.disable(before)
 
+    # Initializers have names, by which rewrites are marked and weights are found again.
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     split_gemm(model.graph)
 
@@ -71,6 +72,7 @@ def rewritten(model: ir.Model, means: Mapping[str, Doubles] | None = None) -> ir
     :param means: what to subtract from the outputs of layer norms (:mod:`centering`); None for nothing
     """
     model = model.clone()
+    # Before attention is rewritten: that moves biases, and centering needs them where the exporter put them.
     if means is not None:
         center(model.graph, means)
 
@@ -115,9 +117,11 @@ def drop_token_types(graph: ir.Graph) -> None:
             row = add_initializer(graph, marked(str(node.inputs[0].name), ONE_ROW), table[0])
             node.outputs[0].replace_all_uses_with(row)
             graph.remove(node, safe=True)
+        # Some models take the number of tokens from this input; input_ids has the same shape.
         elif node.op_type == "Shape":
             node.replace_input_with(0, ids)
 
+    # Readers of another kind get real zeros, because the input itself goes.
     if value.uses():
         shape = ir.node("Shape", [ids])
         zeros = ir.node("ConstantOfShape", shape.outputs, {"value": ir.tensor(np.array([0], dtype=np.int64))})

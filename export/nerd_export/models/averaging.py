@@ -36,10 +36,12 @@ def with_average_weights(checkpoint: Checkpoint, others: Sequence[str], note: Ca
     sums = {name: weight.double() for name, weight in checkpoint.model.state_dict().items()}
     for other in others:
         loaded = load_checkpoint(other, note)
+        # Before its weights are added: a sum of different shapes would fail without naming the reason.
         _require_alike(checkpoint, loaded)
         for name, weight in loaded.model.state_dict().items():
             sums[name] += weight.double()
 
+    # The values of state_dict() are the weights of the model, so this changes the model.
     with torch.no_grad():
         for name, weight in checkpoint.model.state_dict().items():
             weight.copy_(sums[name] / (1 + len(others)))

@@ -28,6 +28,7 @@ def with_letter_case(model: Any, name: str) -> None:
     """
     import torch
 
+    # A base model with letter case has learned its rows; new ones would throw that away.
     if sees_case(model.config.to_dict()):
         return
 
@@ -46,6 +47,7 @@ def with_letter_case(model: Any, name: str) -> None:
     rows = table.weight.detach()[:1].repeat(LETTER_CASES, 1)
     rows[1:] += torch.randn_like(rows[1:]) * getattr(model.config, "initializer_range", 0.02)
     table.weight = torch.nn.Parameter(rows)
+    # In the configuration too, or transformers could not load the checkpoint again.
     table.num_embeddings = model.config.type_vocab_size = LETTER_CASES
     model.config.letter_case = True
 

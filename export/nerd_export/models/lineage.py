@@ -45,8 +45,11 @@ class Origin:
         bundle = bundle_named(model)
         if bundle is None:
             training = training_record(model)
+            # nerd-train learns on treebank words; of other checkpoints nothing is known, and pre-tokens are what
+            # transformers uses.
             return cls(training, bool(training.get("coarse")), "treebank" if training else "pretokens")
 
+        # Checked like a file, because anybody may have written the nerd.json of a downloaded bundle.
         found: Any = (bundle.description.lineage.get("training") or {}) if bundle.description is not None else {}
         if not _is_record(found):
             raise ModelError(
@@ -76,6 +79,7 @@ class Origin:
         :param labels: labels of the new bundle
         :param word_rule: word rule of the new bundle
         """
+        # A calibration was fitted on candidates: other labels or other words make other candidates.
         if self.bundle is None or (self.bundle.labels, self.bundle.word_rule) != (labels, word_rule):
             return None
         return None if self.bundle.description is None else self.bundle.description.calibration

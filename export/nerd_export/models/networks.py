@@ -55,9 +55,11 @@ class Remembered:
 
     def logits(self, batch: EncodedBatch) -> Floats:
         """Return the logits of a batch, from the cache if possible; see :class:`Network`."""
+        # The width belongs to the key: the same bytes can be two short segments or one long one.
         key = batch.ids.shape[1], batch.ids.tobytes(), b"" if batch.types is None else batch.types.tobytes()
         found = self._seen.get(key)
         if found is None:
+            # Outside of the lock: two threads may compute the same batch, which costs time but changes nothing.
             found = self._network.logits(batch)
             with self._lock:
                 if found.nbytes <= self._room:
@@ -106,6 +108,7 @@ class _Recorder:
 def segment_batches(bundle: Bundle, texts: Sequence[str]) -> list[EncodedBatch]:
     """Return the batches that the runtime makes of texts: always the same batches in the same order."""
     recorder = _Recorder(len(bundle.labels.names))
+    # One thread: with several, the order of the batches would vary, and with it sums over them.
     tagger = Tagger(bundle, TagOptions(threads=1), network=recorder)
     try:
         tagger.tag_arrays(texts)

@@ -64,6 +64,7 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
             f"{name}: cannot be loaded as a checkpoint: {first_line(err)}", reason="cannot-load", file=name
         ) from err
 
+    # Read from the configuration, before gigabytes of weights are loaded.
     architectures = config.architectures or []
     if architectures and not any(a.endswith("ForTokenClassification") for a in architectures):
         raise ModelError(
@@ -110,6 +111,7 @@ def _load_model(name: str, place: str, warn: Callable[[str], None]) -> Any:
         ) from err
 
     missing = sorted(found["missing_keys"])
+    # Only a warning: somebody may export a random head on purpose, to measure speed.
     if any("classifier" in key for key in missing):
         warn(
             f"{name}: its classifier was never trained (the checkpoint lacks {', '.join(missing)}); its tags are random"
@@ -155,6 +157,7 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
     with _quiet():
         export = _exporter()
         try:
+            # optimum's own validation compares a padded batch with another tolerance; the gate compares what users run.
             export(checkpoint.model, folder, task="token-classification", opset=OPSET, do_validation=False)
             checkpoint.tokenizer.save_pretrained(folder)
         except OSError as err:
@@ -182,6 +185,7 @@ def require_room(folder: Path, size_bytes: int) -> None:
 
     :raises OutputError: with the free and the needed space
     """
+    # The folder is not there yet, and disk_usage needs one that is.
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if free < size_bytes:

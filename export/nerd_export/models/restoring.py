@@ -49,6 +49,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
     try:
         config = transformers.AutoConfig.from_pretrained(folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        # Random weights at first; every one of them must then be found in the graph.
         model = transformers.AutoModelForTokenClassification.from_config(config).eval()
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError) as err:
         raise ModelError(
@@ -62,6 +63,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
         lacking = []
         for key, parameter in model.named_parameters():
             found = weights.get(key)
+            # A table with one row per token type was reduced to its first row at export; copying repeats it.
             if found is not None and found.shape in (tuple(parameter.shape), (1, *parameter.shape[1:])):
                 parameter.copy_(torch.tensor(found))
             else:
@@ -77,6 +79,7 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
             weight=lacking[0],
         )
 
+    # Names alone can mislead, for example where an exporter merged equal constants. Real text shows it.
     changed = _labels_changed(bundle, TorchNetwork(model))
     if changed > _MOST_CHANGED:
         raise ModelError(
@@ -95,6 +98,7 @@ def _labels_changed(bundle: Bundle, original: Network) -> float:
     """Return the share of tokens in real text whose best label differs between the bundle and another network."""
     exported = Tagger(bundle)
     observed = Observed(original, exported.network)
+    # PyTorch uses all processors in one call.
     tagger = Tagger(bundle, TagOptions(threads=1), network=observed)
 
     try:
@@ -178,6 +182,7 @@ def _bias(node: ir.Node) -> ir.Value | None:
     if len(node.inputs) > _BIAS and node.inputs[_BIAS] is not None:
         return node.inputs[_BIAS]
     readers = list(consumers(node.outputs[0]))
+    # The scale of a token is applied before the bias is added.
     if node.op_type == _INTEGER_PRODUCT and [reader.op_type for reader in readers] == ["Mul"]:
         readers = list(consumers(readers[0].outputs[0]))
     vectors = [value for reader in readers if reader.op_type == "Add" for value in reader.inputs if _is_vector(value)]

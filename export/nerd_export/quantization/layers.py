@@ -1,13 +1,14 @@
 """
 Rewrite linear layers to 8 bits, in one of three ways. In all of them a text's result is independent of its batch.
 
-**Per token** (``int8``): the activation of every token is scaled by its own ``max|x| / 127`` and rounded to unsigned
-8 bits around 128 (after Gelu and Relu, which are never far below zero, by ``max(x) / 215`` around 40, and by
-``max(x) / 255``), the weights by one scale per output channel to signed 8 bits that cannot saturate (:mod:`rounding`).
-The product uses integers (onnxruntime's ``MatMulIntegerToFloat``, whose kernel for unsigned times signed is the fast
-one), and both scales and the bias are applied to the result. The result of a token depends on that token alone. ONNX
-Runtime's own dynamic quantization takes one scale for the whole batch instead. The scheme is that of ZeroQuant (Yao et
-al., 2022, arXiv:2206.01861), without its distillation.
+**Per token** (``int8``): the activation of every token has its own scale and is rounded to unsigned 8 bits. The scale
+is ``max|x| / 127`` with zero point 128; after Gelu ``max(x) / 215`` with zero point 40, and after Relu ``max(x) / 255``
+with zero point 0, because these are never far below zero. The weights have one scale per output channel and are rounded
+to signed 8 bits that cannot saturate (:mod:`rounding`). The product uses integers (onnxruntime's
+``MatMulIntegerToFloat``, whose kernel for unsigned times signed is the fast one), and both scales and the bias are
+applied to the result. The result of a token depends on that token alone. ONNX Runtime's own dynamic quantization takes
+one scale for the whole batch instead. The scheme is that of ZeroQuant (Yao et al., 2022, arXiv:2206.01861), without its
+distillation.
 
 **Static** (``int8-static``): the same product with one scale per activation, measured beforehand on real text
 (:mod:`ranges`).
@@ -127,6 +128,7 @@ def quantize_weights(model: ir.Model, keep_fp32: Collection[str] = ()) -> list[s
     graph = model.graph
     layers = quantizable_layers(graph, keep_fp32)
     for layer in layers:
+        # Ordinary 8-bit weights: onnxruntime turns them back to floats, so no integer product can saturate.
         integers, scale = quantized_weight(layer.weight)
         cast = ir.node(
             "Cast", [add_initializer(graph, f"{layer.name}.weight_int8", integers)], {"to": ir.DataType.FLOAT}
@@ -162,6 +164,7 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
     done = []
     for gather in nodes_of(graph, "Gather"):
         table = constant(gather.inputs[0])
+        # Tables of positions and token types are small, and their error would be in every token.
         if table is None or table.ndim != 2 or not _reads_input_ids(gather):  # noqa: PLR2004
             continue
         name = str(gather.inputs[0].name)
@@ -184,6 +187,7 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
 def _reads_input_ids(gather: ir.Node) -> bool:
     """Whether a Gather reads rows of its table by input_ids, either directly or through nodes that keep the ids."""
     value = gather.inputs[1]
+    # Exporters put Casts and Reshapes between the input and the table.
     while value is not None and (node := value.producer()) is not None and node.op_type in _PASSING_IDS:
         value = node.inputs[0]
     return value is not None and value.name == "input_ids" and gather.attributes.get_int("axis", 0) == 0
@@ -268,6 +272,7 @@ def _integer_product(
 ) -> ir.Node:
     """Return the integer product with float output: ``(integers - zero_point) @ weight * scale * weight_scale``."""
     weight, weight_scale = rounded
+    # Without its own bias the layer keeps the Add that follows, which comes after the scale of the token.
     bias = layer.bias_vector if with_bias else None
     inputs = [
         integers.value,

@@ -37,6 +37,7 @@ class Histogram:
             self.limit = largest
 
         while largest > self.limit > 0:
+            # Doubling, and not the exact maximum: bins merge in pairs, so counts stay exact.
             self.limit *= 2
             # Twice the range in the same number of bins: neighbours merge and move to the middle.
             folded = self.counts.reshape(-1, 2).sum(axis=1)
@@ -59,6 +60,7 @@ class Histogram:
 
         middles = ((np.arange(2 * _BINS) + 0.5) / _BINS - 1) * self.limit
         values, weights = middles[filled], self.counts[filled].astype(np.float64)
+        # Zero must lie in the range: the zero point is one of its integers.
         low, high = min(values[0], 0.0), max(values[-1], 0.0)
         options = [_range(low * share, high * share) for share in _CANDIDATES]
         errors = [float((weights * (values - _rounded(values, option)) ** 2).sum()) for option in options]

@@ -81,6 +81,7 @@ def input_moments(
     sums: dict[str, Floats] = {}
     for found in observed(model, sources, batches, scratch):
         for name, values in found.items():
+            # Single precision is enough: the damping below is far larger than its rounding error.
             rows = values.reshape(-1, values.shape[-1]).astype(np.float32, copy=False)
             product = rows.T @ rows
             sums[name] = sums[name] + product if name in sums else product
@@ -89,6 +90,7 @@ def input_moments(
     for layer in layers:
         own = sums.get(layer.source_name)
         if own is not None:
+            # Layers that share a matrix must also share its integers, so one rounding has to suit the inputs of all.
             shared = moments.get(layer.weight_name)
             moments[layer.weight_name] = own if shared is None else shared + own
 
@@ -107,6 +109,7 @@ def rounded_weight(weight: Floats, moments: Floats | None = None) -> Rounded:
         scale = _best_scales(weight, np.ones(len(weight), dtype=np.float32))
         return _within_limit(weight / scale).astype(np.int8), scale
 
+    # In double precision, because the inverse of nearly singular moments amplifies rounding errors.
     damped = moments.astype(np.float64)
     damped[np.diag_indices_from(damped)] += _DAMPING * moments.trace() / len(moments)
     scale = _best_scales(weight, damped.diagonal().astype(np.float32))
@@ -125,6 +128,7 @@ def _best_scales(weight: Floats, importance: Floats) -> Floats:
     best, least = np.empty_like(size), np.full(len(size), np.inf)
     for integer in _LARGEST_INTEGERS:
         scale = np.maximum(size / np.float32(integer), np.float32(SMALLEST_SCALE))
+        # The diagonal of the moments stands for all of them here: the compensation comes after the scale is chosen.
         error = importance @ np.square(_within_limit(weight / scale) * scale - weight)
         best = np.where(error < least, scale, best)
         least = np.minimum(error, least)
@@ -178,6 +182,8 @@ def _compensated(weight: Floats, scale: Floats, moments: Doubles) -> Doubles:
         errors = np.zeros((end - begin, steps.shape[1]))
         for i in range(begin, end):
             integers[i] = _next_integers(steps, integers, i)
+            # Within a block each error is passed on at once; the inputs behind the block get the errors of the block in
+            # one matrix product.
             error = (steps[i] - integers[i]) / factor[i, i]
             steps[i + 1 : end] -= np.outer(factor[i, i + 1 : end], error)
             errors[i - begin] = error
@@ -196,6 +202,8 @@ def _next_integers(steps: Doubles, integers: Doubles, i: int) -> Doubles:
         high = np.where(first > 0, room, LARGEST)
         return np.clip(np.rint(here), low, high)
 
+    # The first of a pair leaves room for the second, which is not rounded yet: otherwise the second would bear the
+    # whole reduction.
     limit = np.full(len(here), float(LARGEST))
     if i + 1 < len(steps):
         second = steps[i + 1]

@@ -72,6 +72,7 @@ def _cell(text: str) -> str:
 
 def inline(text: str) -> str:
     """Return a text as HTML, with its code and its strong parts."""
+    # Escaped first: texts of reports come from data, which may contain markup.
     return _STRONG.sub(r"<strong>\1</strong>", _CODE.sub(r"<code>\1</code>", escape(text)))
 
 
@@ -79,6 +80,7 @@ def _passages(block: Passages) -> Iterator[str]:
     """Yield texts with their marks, each mark with its name below."""
     yield '<ol class="passages">'
     for text, marks in block.passages:
+        # Marks may overlap, elements may not: the second begins where the first ends.
         at, parts = 0, []
         for mark in sorted(marks, key=lambda mark: (mark.start, mark.end)):
             begin = max(at, mark.start)

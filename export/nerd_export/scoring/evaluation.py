@@ -119,6 +119,7 @@ def evaluate(
             for one, s in zip(scored, sentences, strict=True)
         ]
         found, certainty = _by_row(given, tagger.labels, scored, fine=level)
+        # Through seqeval, although spans could be compared: published scores are from it.
         scores = word_scores(_bio(gold, lengths), _bio(found, lengths))
         of_words[f"{prefix}words"] = View(scores, gold, found, certainty)
 
@@ -187,6 +188,7 @@ def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
     for row, start, end, label in zip(*columns, strict=True):
         is_right = gold[row].get((start, end)) == labels.types[label]
         right.append(is_right)
+        # The fine label of a wrong candidate has no right answer.
         fine_type.append(number.get(fine_gold[row].get((start, end), ""), -1) if is_right else -1)
 
     return Judged(

@@ -50,6 +50,7 @@ def spans_of(tags: Sequence[str], scheme: Scheme | None = None) -> list[Span]:
     # The O after the last tag ends an entity at the end of the sentence.
     for i, tag in enumerate((*tags, OUTSIDE)):
         prefix, entity_type = split_tag(tag, scheme)
+        # BIO, BIOES and BILOU differ only in letters: B, U and S begin an entity, L, E, U and S end one.
         if current and (entity_type != current or prefix in "BUS"):
             spans.append((begin, i, current))
             current = ""
@@ -82,6 +83,7 @@ def coarse_tag(tag: str, scheme: Scheme) -> str:
     prefix, entity_type = split_tag(tag, scheme)
     if not entity_type:
         return OUTSIDE
+    # IO has no prefix that a coarse tag could keep.
     name = coarse_type(entity_type)
     return name if scheme == "IO" else f"{prefix}-{name}"
 

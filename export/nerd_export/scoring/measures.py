@@ -48,6 +48,7 @@ def partial_scores(gold: Rows, found: Rows) -> PartialScores:
     exact = partial = 0
     for expected, predicted in zip(map(set, gold), map(set, found), strict=True):
         exact += len(expected & predicted)
+        # Sorted, so that sets of any order give the same pairs.
         left = sorted(expected - predicted)
         for span in sorted(predicted - expected):
             match = next((other for other in left if other[2] == span[2] and _overlap(other, span)), None)
@@ -67,6 +68,7 @@ def confusion(gold: Rows, found: Rows) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
     for expected, predicted in zip(gold, found, strict=True):
         counts.update((span[2], _closest(span, predicted)) for span in expected)
+        # Found entities with an overlap were counted above, from the side of the expected one.
         counts.update((NOTHING, span[2]) for span in predicted if _closest(span, expected) == NOTHING)
     return counts
 

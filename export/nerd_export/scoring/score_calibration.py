@@ -47,6 +47,7 @@ def fitted_calibration(
     :return: the record for ``nerd.json``; None if candidates are too few, or all right, or all wrong
     """
     found, types = splits[fitted_on], labels.types
+    # By sentence: candidates of one sentence overlap, so a fold with some of them would know the answer to the others.
     folds = [found.row % _FOLDS == fold for fold in range(_FOLDS)]
     if len(found.right) < _FEWEST or not all(_tells(found.select(~fold)) for fold in folds):
         return None
@@ -151,6 +152,8 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
     spread[spread < _SAME] = np.inf  # a constant feature carries no information: its weight becomes 0
     features = np.concatenate([(evidence - middle) / spread, np.eye(types)[found.candidates.label]], axis=1)
     model = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(features, found.right)
+    # Back to the features as they are, so that the runtime needs neither mean nor spread; rounded, so that the record
+    # has the digits that are used.
     learned = np.round(model.coef_[0, :-types] / spread, _DIGITS)
     offsets = model.coef_[0, -types:] + model.intercept_[0] - (learned * middle).sum()
 
@@ -252,6 +255,7 @@ def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float
 def _least_score(probability: Doubles, right: Bools, wish: float) -> float | None:
     """Return the lowest threshold that reaches a precision; None if no threshold does."""
     least, right_above, kept = _above(probability, right)
+    # Precision does not fall evenly: the lowest threshold keeps the most entities.
     good = least[(right_above / kept >= wish) & (kept >= _FEWEST_ABOVE)]
     return float(good[-1]) if len(good) else None
 

@@ -15,6 +15,7 @@ from nerd_export.models.lineage import STATE_FILE
 from nerd_export.models.names import is_model_inside
 from nerd_export.training.trainer import EpochRow
 from nerd_onnx.inference.bundle import sees_case
+from nerd_onnx.storage.atomic_file import write_whole
 
 _HEAD = "| Training loss | Epoch | Step | Validation loss | Precision | Recall | F1 | Accuracy |"
 _RULE = "|---|---|---|---|---|---|---|---|"
@@ -49,6 +50,7 @@ def _set_table(rows: Sequence[EpochRow]) -> list[str]:
 
 def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], command: str) -> None:
     """Write ``training.json`` (all facts, for the export) and ``README.md`` (the same, for people)."""
+    # Of equal epochs the first, as the saved model is.
     best = max(table, key=lambda row: row.f1)
     found = json.loads((output / "config.json").read_text("utf-8"))
     config = replace(config, letter_case=sees_case(found))  # from the option, or from the base model
@@ -69,8 +71,9 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
         "best": asdict(best),
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
     }
-    (output / STATE_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    (output / "README.md").write_text(_card(config, data, table, best, command), "utf-8")
+    facts = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_whole(str(output / STATE_FILE), facts.encode(), overwrite=True)
+    write_whole(str(output / "README.md"), _card(config, data, table, best, command).encode(), overwrite=True)
 
 
 def _card(config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], best: EpochRow, command: str) -> str:

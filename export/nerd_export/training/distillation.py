@@ -28,6 +28,7 @@ def with_extras(features: Features, weights: Sequence[float], soft: SoftLabels |
     dataset = features.dataset.add_column("weight", list(weights))
     if soft is None:
         return dataset
+    # The number of the example leads to its soft labels, which stay in a file that is mapped into memory.
     return dataset.add_column("example", list(range(len(weights)))).add_column("places", list(features.places))
 
 
@@ -108,6 +109,7 @@ def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, m
     import torch
     from torch.nn.functional import cross_entropy, log_softmax
 
+    # bfloat16 has two to three significant digits: too few for a sum of exponentials.
     logits = logits.float()
     each = torch.ones(len(logits), device=logits.device) if weight is None else weight.to(logits.dtype)
     weights = each[:, None].expand(labels.shape)
@@ -122,6 +124,7 @@ def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, m
         hard = hard + is_partial * (logits.logsumexp(-1) - _of_allowed(logits, allowed))
         soft = None if soft is None else _limited(soft, allowed | ~is_partial[..., None])
 
+    # Each mean is over its own words: otherwise a batch with few known tags would learn next to nothing from them.
     loss = _mean(hard, weights * (labels != IGNORED))
     if soft is None:
         return loss
@@ -143,6 +146,7 @@ def _coarse_loss(logits: Any, labels: Any, class_of_label: Sequence[int]) -> Any
     classes = torch.tensor(class_of_label, device=logits.device)
     known = labels != IGNORED
     of_class = classes[None, None, :] == classes[labels.where(known, 0)][..., None]
+    # In logarithms: a sum of small probabilities would underflow.
     of_right = logits.masked_fill(~of_class, float("-inf")).logsumexp(-1)
     return (logits.logsumexp(-1) - of_right) * known
 
@@ -162,6 +166,7 @@ def _limited(soft: Any, allowed: Any) -> Any:
 
 def _mean(values: Any, weights: Any) -> Any:
     total = weights.sum()
+    # A batch may have no such word at all; its mean is 0 then, not NaN.
     return (values * weights).sum() / total.clamp(min=1e-9)
 
 

@@ -80,6 +80,7 @@ class Metrics:
 
     def _scores(self, targets: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> dict[str, float]:
         """Return the scores of one validation set."""
+        # Later pieces of a word and padding are not decided.
         tags = {number: tag for tag, number in self._targets.ids.items()}
         rows = [
             ([tags[i] for i in row[row != IGNORED]], found[row != IGNORED])

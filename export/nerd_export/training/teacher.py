@@ -48,6 +48,7 @@ class SoftLabels:
 
 def fingerprint(teacher: str) -> str:
     """Return a fingerprint of a teacher's name and local files, so that a resumed run notices another teacher."""
+    # The name counts too: it is all that is known of a model on the hub.
     digest = hashlib.sha256(teacher.encode())
     bundle = bundle_named(teacher)
     if bundle is not None:
@@ -190,9 +191,8 @@ class _Teacher:
             )
 
         self._order = torch.tensor([known[label] for label in labels.names])
-        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = (
-            True  # no warning: the text is encoded before padding on purpose
-        )
+        # No warning: the text is encoded before padding on purpose.
+        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
         self._temperature, self._precision = temperature, precision
         self._sees_case = sees_case(self._model.config.to_dict())

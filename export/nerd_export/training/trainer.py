@@ -26,6 +26,8 @@ from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.inference.bundle import sees_case
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.storage.atomic_file import write_whole
+from nerd_onnx.storage.atomic_folder import AtomicFolder
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"
@@ -77,6 +79,7 @@ def train(
     work = output / CHECKPOINTS
     recipe = asdict(config) | data.facts()
     if config.teachers:
+        # A teacher of the same name may have been trained on since the run was interrupted.
         recipe["teachers_sha256"] = [fingerprint(name) for name in config.teachers]
 
     # Before the model is made: the new head has random weights.
@@ -85,6 +88,7 @@ def train(
     if config.letter_case:
         with_letter_case(model, config.model)
 
+    # After the base model was loaded, so that a mistyped name leaves no folder behind and deletes none.
     _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     train_set, validation_set, soft = _features(
         config, data, tokenizer, work, note, letter_case=sees_case(model.config.to_dict())
@@ -133,7 +137,11 @@ def load_base(name: str, labels: LabelSet) -> tuple[Any, Any]:
         with as_checkpoint(name) as place:
             tokenizer = transformers.AutoTokenizer.from_pretrained(place)
             model = transformers.AutoModelForTokenClassification.from_pretrained(
-                place, id2label=names, label2id={v: k for k, v in names.items()}, ignore_mismatched_sizes=True
+                # A head for other labels is replaced by a new one instead of being an error.
+                place,
+                id2label=names,
+                label2id={v: k for k, v in names.items()},
+                ignore_mismatched_sizes=True,
             )
     except (OSError, ValueError) as err:
         raise NerdError(
@@ -169,6 +177,7 @@ def _features(
     encoded = partial(
         encode, tokenizer=tokenizer, ids=data.targets.ids, max_tokens=config.max_tokens, letter_case=letter_case
     )
+    # Training decides every pre-token, as the runtime does; validation only given words, as published scores do.
     train = encoded(examples, every_pretoken=True)
     validation = encoded(known, every_pretoken=False)
     beyond = f"are after the first {config.max_tokens} tokens or have no piece"
@@ -204,6 +213,7 @@ def _features(
 def newest_checkpoint(work: Path) -> str | None:
     """Return the newest complete checkpoint: one with a readable trainer_state.json, which is written last."""
     found = []
+    # A run may have been killed while it wrote the newest one.
     for state in work.glob("checkpoint-*/trainer_state.json"):
         try:
             found.append((int(json.loads(state.read_text("utf-8"))["global_step"]), str(state.parent)))
@@ -253,6 +263,7 @@ def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: lis
         warmup_ratio=config.warmup_ratio,
         seed=config.seed,
         gradient_accumulation_steps=config.gradient_accumulation,
+        # The Trainer drops columns that the model does not read; the mixed loss needs them.
         remove_unused_columns=not mixes,
         label_names=label_names,
         bf16=config.precision == "bf16",
@@ -262,10 +273,12 @@ def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: lis
         eval_strategy="epoch",
         save_strategy="steps",
         save_steps=config.save_steps,
+        # Two: if the run is killed while it writes the newest, the one before is complete.
         save_total_limit=2,
         logging_strategy="steps",
         logging_steps=min(config.save_steps, 100),
         report_to="none",
+        # Pinned memory speeds up copies to a GPU, and warns where there is none.
         dataloader_pin_memory=False,
         disable_tqdm=not os.isatty(2),
     )
@@ -273,6 +286,7 @@ def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: lis
 
 def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Record recipe and data beside the checkpoints, and refuse to resume another run. Only ``overwrite`` deletes."""
+    # Through JSON, because the recorded recipe was: tuples are lists there.
     wanted = json.loads(json.dumps(recipe))
     defaults = json.loads(json.dumps(asdict(TrainConfig())))  # of options that an older version did not record
     if overwrite:
@@ -299,7 +313,7 @@ def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, over
 
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
-        (work / RECIPE).write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+    write_whole(str(work / RECIPE), (json.dumps(wanted, indent=2) + "\n").encode(), overwrite=True)
 
 
 def _recorded(recipe: Path) -> dict[str, Any] | None:
@@ -347,12 +361,10 @@ def _keep_best(folder: Path) -> Any:
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
             rows = epoch_table(state.log_history)
             if rows and all(rows[-1].f1 > row.f1 for row in rows[:-1]):
-                # Written beside and renamed, so that an interrupted run never leaves half a model as the best one.
-                pending = folder.with_name(f"{folder.name}.writing")
-                shutil.rmtree(pending, ignore_errors=True)
-                kwargs["model"].save_pretrained(pending)
-                kwargs["processing_class"].save_pretrained(pending)
-                shutil.rmtree(folder, ignore_errors=True)
-                pending.rename(folder)
+                # Atomic, so that an interrupted run never leaves half a model as the best one.
+                with AtomicFolder(folder) as made:
+                    kwargs["model"].save_pretrained(made.path)
+                    kwargs["processing_class"].save_pretrained(made.path)
+                    made.commit(replace=True)
 
     return KeepBest()

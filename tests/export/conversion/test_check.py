@@ -19,8 +19,8 @@ from nerd_export.conversion.check import described, kernels
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_export.quantization.rounding import PAIR_LIMIT
 from nerd_onnx.errors import ModelError, OptionError
-from nerd_onnx.inference import cpu
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.machine import cpu
 from nerd_onnx.tagger import Tagger
 from tests.export.quantization.test_rounding import pair_sums
 from tests.support.bundles import TEXTS, WIDE, silent

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as arrays
 from onnx.reference import ReferenceEvaluator
 
 from nerd_export.config import VerifyLimits
-from nerd_export.conversion.bundle_writer import new_folder
+from nerd_export.conversion.bundle_writer import new_bundle_folder
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_export.graph.linear import linear_layers, plain_name, quantizable_layers
 from nerd_export.graph.rewrite import split_gemm
@@ -231,13 +231,16 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(
 
 def test_only_writing_is_called_writing(tmp_path: Path) -> None:
     failure = OSError("the network is away")
-    with pytest.raises(OSError, match="the network is away") as caught, new_folder(tmp_path / "b", overwrite=False):
+    with (
+        pytest.raises(OSError, match="the network is away") as caught,
+        new_bundle_folder(tmp_path / "b", overwrite=False),
+    ):
         raise failure
     assert caught.value is failure
     assert list(tmp_path.iterdir()) == []
     with (
         fails(OutputError, "not-folder", file="/dev/null/b", folder="/dev/null"),
-        new_folder(Path("/dev/null/b"), overwrite=False),
+        new_bundle_folder(Path("/dev/null/b"), overwrite=False),
     ):
         pass
 

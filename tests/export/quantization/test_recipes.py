@@ -13,8 +13,8 @@ import pytest
 from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
 from nerd_export.graph.linear import quantizable_layers
 from nerd_export.quantization import recipes
+from nerd_export.quantization.graph_builder import GraphBuilder, Plan
 from nerd_export.quantization.layers import quantize_products
-from nerd_export.quantization.recipe import GraphBuilder, Plan
 from nerd_export.quantization.recipes.base import Context
 from nerd_onnx.inference.bundle import Bundle
 from tests.support.bundles import TEXTS, WIDE, silent

@@ -66,4 +66,4 @@ def test_a_model_in_a_store_is_checked_like_any(
         link.cut()
         with fails(ModelError, "cannot-fetch", file="s3://corpora/tiny"):
             load_bundle(f"s3://corpora/tiny?endpoint_override=http://{link.address}")
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.name.startswith(".part")]
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.name.startswith(".")]

@@ -72,6 +72,7 @@ class GraphBuilder:
         :raises OptionError: when a layer to keep is not one of the model's
         """
         recipe = recipe_named(plan.recipe)
+        # Centering helps only where activations are rounded; elsewhere it would change the graph for nothing.
         model = (self._centered if recipe.integer_products else self._fp32).clone()
         centered = centered_norms(model.graph)  # counted before the rewrite: the marks are in names
 
@@ -89,6 +90,8 @@ class GraphBuilder:
     @cached_property
     def rounding(self) -> WeightRounding:
         """Rounds the weights for all plans; each matrix is rounded once."""
+        # On all layers, whatever the plan keeps in fp32: the sensitivity pass builds many plans, and the moments are
+        # the same.
         layers = quantizable_layers(self._centered.graph)
         with tempfile.TemporaryDirectory() as scratch:
             return WeightRounding(input_moments(self._centered, layers, self._batches, Path(scratch)))
@@ -104,6 +107,7 @@ class GraphBuilder:
     def _centered(self) -> ir.Model:
         """The graph whose activations are centered in the range of their 8 bits."""
         with tempfile.TemporaryDirectory() as scratch:
+            # Prepared again from the beginning, because centering has to come before the rewrite of attention.
             return self._with_means(channel_means(self._fp32, self._batches, Path(scratch)))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nerd_onnx.inference import cpu as module
-from nerd_onnx.inference.cpu import available_cpus, cpu_features
+from nerd_onnx.machine import cpu as module
+from nerd_onnx.machine.cpu import available_cpus, cpu_features
 
 
 @pytest.fixture
