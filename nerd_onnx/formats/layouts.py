@@ -172,6 +172,11 @@ class NewColumns:
         """Indices of the new columns, in the order in which they were added."""
         return [place for _, place in self._steps]
 
+    @property
+    def kept(self) -> dict[int, int]:
+        """Indices of the columns that come from the input, and their indices there."""
+        return {place: place for place in range(len(self.source)) if place not in self.places}
+
     def placed(self, rows: RowBatch, entities: pa.ListArray, reasons: pa.Array | None) -> pa.RecordBatch:
         """Return typed rows with the new columns; reasons are ignored if there is no column for them."""
         batch = rows.table
@@ -193,10 +198,10 @@ class EntityRows:
 
     def __init__(self, source: pa.Schema, layout: Layout, metadata: Mapping[str, str]) -> None:
         self._key = layout.key
-        known = layout.key is not None and layout.key in source.names
-        kind = source.field(layout.key).type if known else pa.int64() if layout.key is None else pa.null()
+        place = -1 if layout.key is None else source.get_field_index(layout.key)
+        kind = source.field(place).type if place >= 0 else pa.int64() if layout.key is None else pa.null()
         self.schema = pa.schema([pa.field(layout.key_name, kind), *layout.parts], metadata=dict(metadata))
-        self.source = self.schema
+        self.kept = {0: place} if place >= 0 else {}
 
     def placed(self, rows: RowBatch, entities: pa.ListArray, _reasons: pa.Array | None) -> pa.RecordBatch:
         """Return one row per entity: the key of its row, and its fields. *Shape:* (entities,)"""
