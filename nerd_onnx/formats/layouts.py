@@ -20,6 +20,7 @@ LayoutName = Literal["nested", "wide", "long"]
 
 ROW_COLUMN = "row"
 _LABEL = "label"
+_PLAIN_TYPES = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}  # for pyarrow's take()
 
 Int64s = npt.NDArray[np.int64]
 
@@ -206,7 +207,7 @@ class EntityRows:
     def placed(self, rows: RowBatch, entities: pa.ListArray, _reasons: pa.Array | None) -> pa.RecordBatch:
         """Return one row per entity: the key of its row, and its fields. *Shape:* (entities,)"""
         row = np.repeat(np.arange(len(entities)), np.diff(_bounds(entities)))
-        keys = self._keys(rows).take(pa.array(row))
+        keys = _taken(self._keys(rows), pa.array(row))
         return pa.RecordBatch.from_arrays([keys, *entities.flatten().flatten()], schema=self.schema)
 
     def _keys(self, rows: RowBatch) -> pa.Array:
@@ -226,6 +227,12 @@ def typed_rows(
     if layout.is_long:
         return EntityRows(source, layout, metadata)
     return NewColumns(source, layout, reasons, metadata, replace=replace)
+
+
+def _taken(array: pa.Array, rows: pa.Array) -> pa.Array:
+    """Return some rows of an array. *Shape:* that of ``rows``"""
+    plain = _PLAIN_TYPES.get(array.type)
+    return array.take(rows) if plain is None else array.cast(plain).take(rows).cast(array.type)
 
 
 def _bounds(entities: pa.ListArray) -> Int64s:
