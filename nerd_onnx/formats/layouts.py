@@ -20,6 +20,7 @@ LayoutName = Literal["nested", "wide", "long"]
 
 ROW_COLUMN = "row"
 _LABEL = "label"
+_PLAIN_TYPES = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}  # for pyarrow's take()
 
 Int64s = npt.NDArray[np.int64]
 
@@ -172,6 +173,11 @@ class NewColumns:
         """Indices of the new columns, in the order in which they were added."""
         return [place for _, place in self._steps]
 
+    @property
+    def kept(self) -> dict[int, int]:
+        """Indices of the columns that come from the input, and their indices there."""
+        return {place: place for place in range(len(self.source)) if place not in self.places}
+
     def placed(self, rows: RowBatch, entities: pa.ListArray, reasons: pa.Array | None) -> pa.RecordBatch:
         """Return typed rows with the new columns; reasons are ignored if there is no column for them."""
         batch = rows.table
@@ -193,15 +199,15 @@ class EntityRows:
 
     def __init__(self, source: pa.Schema, layout: Layout, metadata: Mapping[str, str]) -> None:
         self._key = layout.key
-        known = layout.key is not None and layout.key in source.names
-        kind = source.field(layout.key).type if known else pa.int64() if layout.key is None else pa.null()
+        place = -1 if layout.key is None else source.get_field_index(layout.key)
+        kind = source.field(place).type if place >= 0 else pa.int64() if layout.key is None else pa.null()
         self.schema = pa.schema([pa.field(layout.key_name, kind), *layout.parts], metadata=dict(metadata))
-        self.source = self.schema
+        self.kept = {0: place} if place >= 0 else {}
 
     def placed(self, rows: RowBatch, entities: pa.ListArray, _reasons: pa.Array | None) -> pa.RecordBatch:
         """Return one row per entity: the key of its row, and its fields. *Shape:* (entities,)"""
         row = np.repeat(np.arange(len(entities)), np.diff(_bounds(entities)))
-        keys = self._keys(rows).take(pa.array(row))
+        keys = _taken(self._keys(rows), pa.array(row))
         return pa.RecordBatch.from_arrays([keys, *entities.flatten().flatten()], schema=self.schema)
 
     def _keys(self, rows: RowBatch) -> pa.Array:
@@ -221,6 +227,12 @@ def typed_rows(
     if layout.is_long:
         return EntityRows(source, layout, metadata)
     return NewColumns(source, layout, reasons, metadata, replace=replace)
+
+
+def _taken(array: pa.Array, rows: pa.Array) -> pa.Array:
+    """Return some rows of an array. *Shape:* that of ``rows``"""
+    plain = _PLAIN_TYPES.get(array.type)
+    return array.take(rows) if plain is None else array.cast(plain).take(rows).cast(array.type)
 
 
 def _bounds(entities: pa.ListArray) -> Int64s:

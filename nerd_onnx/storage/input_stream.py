@@ -57,6 +57,7 @@ def check_readable(path: str) -> None:
 
     found = _info(path)
     if found.is_folder:
+        _check_listable(path)
         raise InputError(
             f"{input_name(path)}: is a folder; expected one Parquet or JSON Lines file",
             reason="is-folder",
@@ -67,6 +68,20 @@ def check_readable(path: str) -> None:
         raise InputError(
             f"{input_name(path)}: cannot be read: permission denied", reason="no-permission", file=input_name(path)
         )
+
+
+def _check_listable(folder: str) -> None:
+    if is_uri(folder):
+        return
+
+    try:
+        os.scandir(folder).close()
+    except OSError as err:
+        raise InputError(
+            f"{input_name(folder)}: cannot be listed: {err.strerror}; give access to the folder, or move it elsewhere",
+            reason="cannot-list",
+            file=input_name(folder),
+        ) from err
 
 
 def read_head(path: str, size: int) -> bytes:

@@ -35,6 +35,7 @@ def check_job(job: TagJob) -> None:
         except InputError:
             if not job.may_refuse:
                 raise
+            continue  # the run records it as unreadable, and writes no output
 
         _check_output(job, pair)
 

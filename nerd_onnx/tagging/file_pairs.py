@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import takewhile
+from typing import NamedTuple
 
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import Format
@@ -17,6 +18,13 @@ from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import STANDARD_STREAM, bare, base_name, is_uri, join, query_of
 from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.storage.remote import exists, files_below, is_folder
+from nerd_onnx.tagging.table_folders import (
+    check_not_inside,
+    delta_files,
+    refused_table,
+    remote_tables,
+    table_format_of,
+)
 
 _HIDDEN = (".", "_")  # Spark, Hive and Arrow ignore these names in a data set too
 
@@ -29,11 +37,21 @@ class FilePair:
     :param name: the input's name in messages, journal and rejects file: its path below the tagged folder
     :param input: a file, or ``-``
     :param output: a file, or ``-``
+    :param table: name and version of the Delta table that the input is a file of; empty for other files
     """
 
     name: str
     input: str
     output: str
+    table: str = ""
+
+
+class _Found(NamedTuple):
+    """An input file, or a folder that cannot be listed: its path, its name, and its Delta table if it is in one."""
+
+    path: str
+    name: str
+    table: str = ""
 
 
 def is_folder_output(inputs: Sequence[str], output: str) -> bool:
@@ -68,7 +86,7 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
     _check_folder(output)
 
     pairs: dict[str, FilePair] = {}
-    for path, name in sorted(files, key=lambda found: found[1]):
+    for path, name, table in sorted(files, key=lambda found: found.name):
         target = join(output, _with_suffix(name, output_suffix(path)))
         # With another output format, a.parquet and a.jsonl get the same output.
         if target in pairs:
@@ -80,7 +98,7 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
                 input=input_name(path),
                 other=input_name(pairs[target].input),
             )
-        pairs[target] = FilePair(name, path, target)
+        pairs[target] = FilePair(name, path, target, table)
     return list(pairs.values())
 
 
@@ -104,7 +122,7 @@ def _check_folder(output: str) -> None:
         )
 
 
-def _with_common_root(inputs: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
+def _with_common_root(inputs: Sequence[str]) -> Iterator[list[_Found]]:
     """
     Yield the files of the inputs, each with its name.
 
@@ -117,12 +135,12 @@ def _with_common_root(inputs: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
         shared = len(
             [*takewhile(lambda names: len(set(names)) == 1, zip(*(path[:-1] for path in parts), strict=False))]
         )
-        yield [(path, "/".join(names[shared:])) for path, names in zip(remote, parts, strict=True)]
+        yield [_Found(path, "/".join(names[shared:])) for path, names in zip(remote, parts, strict=True)]
 
     if files := [path for path in alone if not is_uri(path)]:
         folders = [os.path.dirname(os.path.abspath(path)) for path in files]
         root = os.path.commonpath(folders)
-        yield [(path, os.path.relpath(os.path.abspath(path), root)) for path in files]
+        yield [_Found(path, os.path.relpath(os.path.abspath(path), root)) for path in files]
 
     for path in inputs:
         if path not in alone:
@@ -132,17 +150,34 @@ def _with_common_root(inputs: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
                 yield _files_in(path) if os.path.isdir(path) else _matches(path)
 
 
-def _files_in(folder: str, root: str | None = None) -> list[tuple[str, str]]:
-    """List a folder's Parquet and JSON Lines files at any depth; hidden files and links to folders are ignored."""
-    found = []
-    for here, folders, files in os.walk(folder):
+def _files_in(folder: str, root: str | None = None) -> list[_Found]:
+    """
+    List a folder's Parquet and JSON Lines files at any depth; hidden files and links to folders are ignored.
+
+    Of a Delta table, these are the files of its current version. A folder that cannot be listed is listed as if it
+    were a file: opening it fails, and says why.
+
+    :raises InputError: for a table of another format
+    """
+    check_not_inside(folder)
+    found: list[_Found] = []
+    errors: list[OSError] = []
+    for here, folders, files in os.walk(folder, onerror=errors.append):
+        kind = table_format_of(here)
+        if kind is not None:
+            found += _files_of_table(here, kind, root or folder)
+            folders.clear()
+            continue
+
         # In place: os.walk() then does not enter the removed folders.
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
         for file in files:
             if not file.startswith(_HIDDEN) and format_of_name(file) is not None:
                 path = os.path.join(here, file)
-                found.append((path, os.path.relpath(path, root or folder)))
+                found.append(_Found(path, os.path.relpath(path, root or folder)))
 
+    unlisted = [str(err.filename) for err in errors]
+    found += [_Found(path, os.path.relpath(path, root or folder)) for path in unlisted]
     if not found and root is None:
         raise InputError(
             f"{input_name(folder)}: contains no file that is Parquet or JSON Lines by its name",
@@ -152,7 +187,15 @@ def _files_in(folder: str, root: str | None = None) -> list[tuple[str, str]]:
     return found
 
 
-def _matches(pattern: str) -> list[tuple[str, str]]:
+def _files_of_table(folder: str, kind: str, root: str) -> list[_Found]:
+    if kind != "Delta":
+        raise refused_table(folder, kind)
+
+    files = delta_files(folder)
+    return [_Found(path, os.path.relpath(path, os.path.abspath(root)), files.version) for path in files.paths]
+
+
+def _matches(pattern: str) -> list[_Found]:
     """List the files that match a glob; names are relative to the last folder before its first wildcard."""
     parts = pattern.split(os.sep)
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
@@ -164,7 +207,11 @@ def _matches(pattern: str) -> list[tuple[str, str]]:
             # ``**`` lists the files below this folder too.
             found += [] if "**" in parts else _files_in(path, root)
         elif not os.path.basename(path).startswith(_HIDDEN):
-            found.append((path, os.path.relpath(path, root)))
+            found.append(_Found(path, os.path.relpath(path, root)))
+
+    # A pattern matches files of a table that no longer belong to it.
+    for folder in {os.path.dirname(match.path) for match in found if not match.table}:
+        check_not_inside(os.path.join(folder, "*"))
 
     if not found:
         raise InputError(
@@ -175,13 +222,18 @@ def _matches(pattern: str) -> list[tuple[str, str]]:
     return found
 
 
-def _remote_files(uri: str) -> list[tuple[str, str]]:
+def _remote_files(uri: str) -> list[_Found]:
     """List the files of a folder or glob in remote storage, at any depth; hidden files are ignored."""
     parts = bare(uri).rstrip("/").split("/")
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     root, wild = "/".join(parts[:fixed]) + query_of(uri), parts[fixed:]
 
-    found = [(join(root, name), name) for name in files_below(root) if _is_selected(name.split("/"), wild)]
+    names = files_below(root)
+    found = [_Found(join(root, name), name) for name in names if _is_selected(name.split("/"), wild)]
+    for folder, kind in remote_tables(names).items():
+        if any(file.name.startswith(f"{folder}/" if folder else "") for file in found):
+            raise refused_table(join(root, folder) if folder else root, kind)
+
     if not found:
         raise InputError(
             f"{input_name(uri)}: contains no file that is Parquet or JSON Lines by its name",

@@ -26,6 +26,7 @@ from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
 from tests.support.models import sample_texts
 from tests.support.runs import interrupt
+from tests.support.tables_io import ENTITIES, converted
 
 LABELS = ["person", "location"]
 NESTED = pa.field("entities", entities_type(with_fine=True))
@@ -289,3 +290,19 @@ def test_the_plan_names_the_new_columns(tagger: Tagger, source: Path, tmp_path: 
     assert facts["long"]["new_columns"] == ["row", "start", "end", "label", "fine_label", "score", "text"]
     with fails(InputError, "key-missing", option="--key"):
         plan(tagger, TagJob([str(source)], output, layout="long", key="x"))
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string_view(), pa.binary_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_key_of_any_type(tmp_path: Path, kind: pa.DataType) -> None:
+    """Pyarrow cannot take rows from all of them."""
+    texts = sample_texts()[:3]
+    keys = (
+        pa.array(["a", None, "c"]).dictionary_encode() if pa.types.is_dictionary(kind) else pa.array(["a", None, "c"])
+    )
+    pq.write_table(pa.table({"id": keys.cast(kind), "text": texts}), tmp_path / "in.parquet")
+    output = converted(tmp_path / "in.parquet", tmp_path / "out.parquet", layout=Layout(ENTITIES, "long", key="id"))
+    found = pq.read_table(output)
+    assert found.schema.field("id").type == kind
+    assert found["id"].cast(pa.string()).to_pylist() == ["a", None, "c"]

@@ -17,6 +17,7 @@ def _open_reader(path: str, options: ReadOptions, typed: bool) -> Reader:  # noq
 
 
 def _open_writer(path: str, options: WriteOptions) -> Writer:
+    from nerd_onnx.formats.parquet.reader import ParquetReader
     from nerd_onnx.formats.parquet.writer import ParquetWriter
 
     if options.source.schema is None:
@@ -26,6 +27,7 @@ def _open_writer(path: str, options: WriteOptions) -> Writer:
         path,
         source_schema=options.source.schema,
         codecs=options.source.codecs,
+        properties=options.source.properties if isinstance(options.source, ParquetReader) else None,
         layout=options.layout,
         entities_metadata=options.entities_metadata,
         replace=options.replace,

@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
+from nerd_onnx.formats.parquet.int96 import int96_columns, int96_unit
+from nerd_onnx.formats.parquet.properties import file_properties
 from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
@@ -27,6 +30,7 @@ _FOOTER_END = 8  # bytes: the length of the footer and the magic bytes
 _BUFFER_BYTES = 1 << 20
 # Everything that pyarrow raises for damaged files. UnicodeDecodeError (for names) is a ValueError.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
+_WRONG_CHECKSUM = "CRC checksum verification failed"  # in pyarrow's message, which has no other sign of it
 
 
 class ParquetReader(Closing):
@@ -49,6 +53,8 @@ class ParquetReader(Closing):
 
         try:
             self._file = _open(self._bytes.path, self._name)
+            if int96_columns(self._file):
+                self._file = self._with_int96(self._file)
             self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
             self._text_index = find_text_column(self._name, self.schema, options.text_column)
@@ -59,6 +65,7 @@ class ParquetReader(Closing):
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if options.limit is None else min(total, options.limit)
         self.codecs: tuple[str, ...] | None = _codecs(self._file, self._name)
+        self.properties = file_properties(self._file)
 
     def progress(self) -> float | None:
         """Return the share of the rows that was read."""
@@ -89,6 +96,28 @@ class ParquetReader(Closing):
         self._file.close(force=True)
         self._bytes.close()
 
+    def _with_int96(self, file: pq.ParquetFile) -> pq.ParquetFile:
+        """Return the file opened anew, with the unit in which its INT96 timestamps are read without loss."""
+        opened: list[pq.ParquetFile] = [file]
+
+        def in_unit(unit: str) -> pq.ParquetFile:
+            opened.append(_open(self._bytes.path, self._name, unit))
+            return opened[-1]
+
+        try:
+            found = in_unit(int96_unit(in_unit, self._name))
+            opened.remove(found)
+        except _DAMAGE as err:
+            raise InputError(
+                f"{self._name}: is damaged, or pyarrow cannot read it: {_reason(err)}",
+                reason="damaged-parquet",
+                file=self._name,
+            ) from err
+        finally:
+            for other in opened:
+                other.close(force=True)
+        return found
+
     def _group_batches(self, group: int, end: int) -> Iterator[pa.RecordBatch]:
         """Read a row group up to row ``end`` of the file, about ``batch_bytes`` at a time."""
         if self.rows_read >= end:
@@ -108,12 +137,7 @@ class ParquetReader(Closing):
                 if last:
                     return
         except _DAMAGE as err:
-            raise InputError(
-                f"{self._name}, row group {group}: is damaged, or pyarrow cannot read it: {_reason(err)}",
-                reason="damaged-parquet",
-                file=self._name,
-                row_group=group,
-            ) from err
+            raise _damaged(self._file, self._name, group, err) from err
 
     def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
         texts = plain_texts(batch.column(self._text_index))
@@ -175,12 +199,18 @@ def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
     return pc.if_else(pa.array(mask), pa.scalar(None, texts.type), texts)
 
 
-def _open(path: str, name: str) -> pq.ParquetFile:
+def _open(path: str, name: str, timestamps: str | None = None) -> pq.ParquetFile:
     try:
         opened = open_object(path) if is_uri(path) else pa.OSFile(os.fsencode(path), "rb")
         _check_footer(opened, name)
         # pre_buffer would keep whole compressed row groups in memory.
-        file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        file = pq.ParquetFile(
+            opened,
+            pre_buffer=False,
+            buffer_size=_BUFFER_BYTES,
+            coerce_int96_timestamp_unit=timestamps,
+            page_checksum_verification=True,
+        )
     except _DAMAGE as err:
         raise InputError(
             f"{name}: is not a Parquet file, or is cut off: {_reason(err)}", reason="not-parquet", file=name
@@ -253,15 +283,40 @@ def _codecs(file: pq.ParquetFile, name: str) -> tuple[str, ...] | None:
     try:
         next(file.iter_batches(batch_size=1, row_groups=[0], use_threads=False), None)
     except _DAMAGE as err:
-        raise InputError(
-            f"{name}, row group 0: is damaged, or pyarrow cannot read it: {_reason(err)}",
-            reason="damaged-parquet",
-            file=name,
-            row_group=0,
-        ) from err
+        raise _damaged(file, name, 0, err) from err
 
     group = metadata.row_group(0)
     return tuple(group.column(i).compression for i in range(metadata.num_columns))
+
+
+def _damaged(file: pq.ParquetFile, name: str, group: int, err: Exception) -> InputError:
+    """Return the error for a row group that cannot be read; for a wrong checksum, it names the column."""
+    if _WRONG_CHECKSUM not in str(err):
+        return InputError(
+            f"{name}, row group {group}: is damaged, or pyarrow cannot read it: {_reason(err)}",
+            reason="damaged-parquet",
+            file=name,
+            row_group=group,
+        )
+
+    column = next(filter(partial(_has_wrong_checksum, file, group), file.schema_arrow.names), "?")
+    return InputError(
+        f"{name}, row group {group}, column {column!r}: the checksum of a page is wrong: its bytes changed after the "
+        "file was written; take a good copy of the file, or write it again",
+        reason="wrong-checksum",
+        file=name,
+        row_group=group,
+        column=column,
+    )
+
+
+def _has_wrong_checksum(file: pq.ParquetFile, group: int, column: str) -> bool:
+    try:
+        for _ in file.iter_batches(row_groups=[group], columns=[column], use_threads=False):
+            pass
+    except _DAMAGE as err:
+        return _WRONG_CHECKSUM in str(err)
+    return False
 
 
 def _reason(err: Exception) -> str:

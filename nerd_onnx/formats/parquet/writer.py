@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import GROUP_BYTES, RowBatch
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
+from nerd_onnx.formats.parquet.foreign_metadata import updated_metadata
+from nerd_onnx.formats.parquet.properties import FileProperties, Leaf, file_leaves
 from nerd_onnx.storage.atomic_file import open_target
-from nerd_onnx.storage.output_place import output_errors
+from nerd_onnx.storage.output_place import output_errors, output_name
 
 GROUP_ROWS = 1_000_000
 _NEW_CODEC = "ZSTD"
@@ -33,6 +37,8 @@ class ParquetWriter(AtomicWriter):
     :param path: a file, or ``-`` for standard output, which gets all bytes on commit
     :param source_schema: schema of the rows
     :param codecs: compression of each leaf column of the input; None for Zstandard
+    :param properties: how the input was written; None if it is not Parquet. The output is written like it, as far as
+        pyarrow can: with its metadata, sorting, page index, Bloom filters and physical types
     :param layout: how the entities are arranged
     :param entities_metadata: added to the metadata of the schema
     :param replace: whether an existing column with the name of a new one may be replaced, in its position
@@ -59,30 +65,41 @@ class ParquetWriter(AtomicWriter):
         scratch: str | None = None,
         group_bytes: int = GROUP_BYTES,
         text_column: str | None = None,
+        properties: FileProperties | None = None,
     ) -> None:
         self._path = path
         self._columns = typed_rows(layout, source_schema, reasons_field, entities_metadata, replace=replace)
         self._keeps_groups = not layout.is_long
-        self._schema = self._columns.schema
+        self._schema, metadata = self._columns.schema, {}
+        if self._keeps_groups and properties is not None:
+            new = [*layout.fields, *([] if reasons_field is None else [reasons_field])]
+            self._schema = self._schema.with_metadata(updated_metadata(self._schema.metadata or {}, new))
+            metadata = _missing(updated_metadata(properties.metadata, new), self._schema)
         self._group_bytes = group_bytes
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
+
         self._target = open_target(path, overwrite=overwrite, spooled=True, scratch=scratch)
 
         try:
             with output_errors(path):
-                compression = _compression(codecs if self._keeps_groups else None, self._columns)
-                levels = {path: _ZSTD_LEVEL for path, codec in compression.items() if codec == "ZSTD"}
+                paths = [leaf.path for leaf in _written_leaves(self._schema, {})]
+                origins = _origins(source_schema, self._columns)
+                compression = _compression(codecs if self._keeps_groups else None, origins, paths)
+                options = {} if properties is None else _options(path, self._schema, origins, paths, properties)
                 self._footer: list[Any] = []
                 self._writer = pq.ParquetWriter(
                     self._target.file,
                     self._schema,
                     compression=compression,
-                    compression_level=levels,
+                    compression_level={path: _ZSTD_LEVEL for path, codec in compression.items() if codec == "ZSTD"},
                     write_statistics=[path for path in compression if path != text_column],
+                    write_page_checksum=True,
                     metadata_collector=self._footer,
+                    **options,
                 )
+                self._writer.add_key_value_metadata(metadata)
         except BaseException:
             self._target.discard()
             raise
@@ -128,33 +145,64 @@ class ParquetWriter(AtomicWriter):
         self._writer.is_open = False  # otherwise it tries again, with a warning, when it is garbage-collected
 
 
-def _compression(codecs: tuple[str, ...] | None, columns: NewColumns | EntityRows) -> dict[str, str]:
+def _origins(source: pa.Schema, columns: NewColumns | EntityRows) -> list[int | None]:
+    """
+    Return for each leaf column of the output its number in the input; None for a new one.
+
+    :param source: schema of the input
+    """
+    counts = [_leaves(field.type) for field in source]
+    first = [*accumulate(counts, initial=0)]
+
+    origins: list[int | None] = []
+    for place, field in enumerate(columns.schema):
+        origin = columns.kept.get(place)
+        origins += [None] * _leaves(field.type) if origin is None else range(first[origin], first[origin + 1])
+    return origins
+
+
+def _compression(codecs: tuple[str, ...] | None, origins: Sequence[int | None], paths: Sequence[str]) -> dict[str, str]:
     """Return the compression of each leaf column by its path: as in the input, and Zstandard for new columns."""
-    leaves = [_leaves(field.type) for field in columns.source]
-    if codecs is None or len(codecs) != sum(leaves):
-        return dict.fromkeys(_leaf_paths(columns.schema), _NEW_CODEC)
-
-    by_column, begin = [], 0
-    for count in leaves:
-        by_column.append([_CODECS.get(codec, _NEW_CODEC) for codec in codecs[begin : begin + count]])
-        begin += count
-
-    for place in columns.places:
-        new_codecs = [_NEW_CODEC] * _leaves(columns.schema.field(place).type)
-        if place == len(by_column):
-            by_column.append(new_codecs)
-        else:  # a new column replaces one of the input in its position
-            by_column[place] = new_codecs
-
-    return dict(zip(_leaf_paths(columns.schema), (codec for column in by_column for codec in column), strict=True))
+    return {
+        path: _NEW_CODEC if codecs is None or origin is None else _CODECS.get(codecs[origin], _NEW_CODEC)
+        for path, origin in zip(paths, origins, strict=True)
+    }
 
 
-def _leaf_paths(schema: pa.Schema) -> list[str]:
-    """Return the paths of the leaf columns as the writer names them, which the schema alone does not show."""
+def _options(
+    output: str, schema: pa.Schema, origins: Sequence[int | None], paths: Sequence[str], properties: FileProperties
+) -> dict[str, Any]:
+    """
+    Return the options of pyarrow's writer with which the output is like the input.
+
+    :raises OutputError: if a column would lose its logical type
+    """
+    options = properties.writer_options(origins, paths)
+    lost = properties.lost_type(origins, _written_leaves(schema, options))
+    if lost is not None:
+        column, kind = lost
+        raise OutputError(
+            f"{output_name(output)}: column {column!r} has the type {kind}, which pyarrow cannot write, and the "
+            "columns are written anew here. They are copied as they are if the output has all rows, in the layout "
+            "nested or wide, and no column is replaced; or remove the column, or write JSON Lines",
+            reason="type-would-be-lost",
+            file=output_name(output),
+            column=column,
+            found=kind,
+        )
+    return options
+
+
+def _written_leaves(schema: pa.Schema, options: Mapping[str, Any]) -> list[Leaf]:
+    """Return the leaf columns as the writer makes them, which the schema alone does not show."""
     empty = io.BytesIO()
-    pq.ParquetWriter(empty, schema).close()
-    written = pq.ParquetFile(empty).schema
-    return [written.column(i).path for i in range(len(written.names))]
+    pq.ParquetWriter(empty, schema, **options).close()
+    return file_leaves(pq.ParquetFile(empty))
+
+
+def _missing(metadata: Mapping[bytes, bytes], schema: pa.Schema) -> dict[bytes, bytes]:
+    """Return the metadata of a file that is not metadata of its schema, which pyarrow writes by itself."""
+    return {key: value for key, value in metadata.items() if key not in (schema.metadata or {})}
 
 
 def _leaves(kind: pa.DataType) -> int:

@@ -1,0 +1,157 @@
+"""Folders of Delta, Iceberg and Hudi tables: a log says which of their files belong to the table."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from nerd_onnx.errors import InputError, MissingExtraError, first_line
+from nerd_onnx.storage.input_stream import input_name
+
+_DELTA_LOG = "_delta_log"
+_HUDI = ".hoodie"
+_METADATA = "metadata"
+_ICEBERG = re.compile(r"(v\d+|\d+-.+)(\.gz)?\.metadata\.json(\.gz)?")  # in the folder metadata
+
+
+@dataclass(frozen=True)
+class DeltaFiles:
+    """
+    The files of a Delta table in its current version.
+
+    :param paths: local paths
+    :param version: name and number of the version
+    """
+
+    paths: list[str]
+    version: str
+
+
+def table_format_of(folder: str) -> str | None:
+    """Return which table format a local folder has: ``Delta``, ``Iceberg`` or ``Hudi``; None for a plain folder."""
+    names = [name for name in (_DELTA_LOG, _HUDI) if os.path.isdir(os.path.join(folder, name))]
+    metadata: list[str] = []
+    with suppress(OSError):  # no such folder; if it cannot be listed, whoever lists the files reports it
+        metadata = os.listdir(os.path.join(folder, _METADATA))
+    return _table_format(names, metadata)
+
+
+def remote_tables(names: Iterable[str]) -> dict[str, str]:
+    """
+    Return the tables in a folder of remote storage: the folder of each, and its format.
+
+    :param names: names of all files, relative to that folder
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        *folders, last = name.split("/")
+        for place, folder in enumerate(folders):
+            metadata = [last] if folders[place:] == [_METADATA] else []
+            kind = _table_format([folder], metadata)
+            if kind is not None:
+                found["/".join(folders[:place])] = kind
+    return found
+
+
+def check_not_inside(folder: str) -> None:
+    """
+    Check that a local folder is not below the folder of a table.
+
+    :raises InputError: if it is: the log says of the whole table which files belong to it
+    """
+    here = os.path.abspath(folder)
+    while here != (parent := os.path.dirname(here)):
+        here = parent
+        kind = table_format_of(here)
+        if kind is not None:
+            raise InputError(
+                f"{input_name(folder)}: is inside of the {kind} table {input_name(here)}, whose log says which files "
+                "belong to the table; give the folder of the table, or single files by their names",
+                reason="inside-table",
+                file=input_name(folder),
+                table=input_name(here),
+            )
+
+
+def _table_format(names: Collection[str], metadata: Iterable[str]) -> str | None:
+    if _DELTA_LOG in names:
+        return "Delta"
+    if _HUDI in names:
+        return "Hudi"
+    return "Iceberg" if any(map(_ICEBERG.fullmatch, metadata)) else None
+
+
+def refused_table(folder: str, kind: str) -> InputError:
+    """Return the error for a table that is not read."""
+    ways = {
+        "Delta": "give its current files by their names, as DeltaTable(...).file_uris() of deltalake lists them",
+        "Iceberg": "write its current rows to a folder of Parquet files first, for example with "
+        "pyiceberg: pyarrow.dataset.write_dataset(table.scan().to_arrow(), ...)",
+        "Hudi": "write its current rows to a folder of Parquet files first, for example with Spark",
+    }
+    return InputError(
+        f"{input_name(folder)}: is {'an' if kind == 'Iceberg' else 'a'} {kind} table: the folder also has files that "
+        f"no longer belong to the table; {ways[kind]}",
+        reason="table-folder",
+        file=input_name(folder),
+        found=kind,
+    )
+
+
+def delta_files(folder: str) -> DeltaFiles:
+    """
+    Return the current files of a local Delta table.
+
+    :raises MissingExtraError: if the package ``deltalake`` is missing
+    :raises InputError: if the table cannot be read, or its files are not all there is to its rows
+    """
+    try:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+    except ImportError as err:
+        raise MissingExtraError(
+            f"{input_name(folder)}: is a Delta table: the folder also has files that no longer belong to the table. "
+            "Install what reads its log with: pip install 'nerd-onnx[delta]'",
+            reason="delta-missing",
+            extra="delta",
+        ) from err
+
+    try:
+        table = DeltaTable(folder)
+        _check_plain(table, folder)
+        paths = sorted(table.file_uris())
+        version = f"{input_name(folder)}@{table.version()}"
+    except (DeltaError, OSError, ValueError) as err:
+        raise InputError(
+            f"{input_name(folder)}: its Delta log cannot be read: {first_line(err)}",
+            reason="damaged-table",
+            file=input_name(folder),
+        ) from err
+
+    root = os.path.join(os.path.abspath(folder), "")
+    outside = [path for path in paths if not os.path.abspath(path).startswith(root)]
+    if outside:
+        raise _beyond_files(folder, f"has files in another folder, such as {input_name(outside[0])}")
+    return DeltaFiles(paths, version)
+
+
+def _check_plain(table: Any, folder: str) -> None:
+    """Check that the rows of a table are the rows of its files, under the names of its columns."""
+    if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+        raise _beyond_files(folder, "maps the names of its columns to others in its files")
+
+    if "deletionVectors" in (table.protocol().reader_features or ()) and table.deletion_vectors().read_all().num_rows:
+        raise _beyond_files(folder, "has deletion vectors: rows in its files that no longer belong to the table")
+
+
+def _beyond_files(folder: str, what: str) -> InputError:
+    return InputError(
+        f"{input_name(folder)}: is a Delta table that {what}; write its current rows to a folder of Parquet files "
+        "first, for example with deltalake: pyarrow.dataset.write_dataset(DeltaTable(...).to_pyarrow_table(), ...)",
+        reason="table-beyond-files",
+        file=input_name(folder),
+    )
