@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.errors import InterruptedRunError, ModelError, first_line
 from nerd_onnx.inference.arrays import Floats, Ints, ragged_arange
 from nerd_onnx.inference.batching import equal_length_batches
 from nerd_onnx.inference.bundle import Bundle
@@ -81,7 +81,10 @@ class TextStream:
         """Stop the worker threads; they start again when the stream is used again."""
         # After a fork, the threads belong to the parent: waiting for them here would never end.
         if self._pool is not None and self._pool_process == os.getpid():
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(self.network, Session):
+                self.network.stop()
+            self._pool.shutdown(wait=True)
         self._pool = None
 
     def tag(self, texts: Sequence[str | None]) -> TaggedTexts:
@@ -199,6 +202,8 @@ class TextStream:
         """Start texts; if that fails, start them without the texts that fail alone."""
         try:
             return self.start(texts)
+        except InterruptedRunError:
+            raise
         except Exception:  # noqa: BLE001 - tokenizers' errors share no base class
             good, reasons = self._without_failing(texts)
             return replace(self.start(good), reasons=reasons)
@@ -207,6 +212,8 @@ class TextStream:
         """Finish texts; if that fails, tag them again without the texts that fail alone."""
         try:
             return self.finish(pending)
+        except InterruptedRunError:
+            raise
         except Exception:  # noqa: BLE001 - onnxruntime's errors share no base class
             good, reasons = self._without_failing(pending.texts)
             return self.finish(replace(self.start(good), reasons={**pending.reasons, **reasons}))
@@ -217,6 +224,8 @@ class TextStream:
         for i, text in enumerate(texts):
             try:
                 self.tag([text])
+            except InterruptedRunError:
+                raise
             except Exception as err:  # noqa: BLE001 - of several libraries
                 good[i], reasons[i] = None, first_line(err)
 

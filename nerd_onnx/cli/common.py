@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from nerd_onnx.errors import Field, NerdError
 from nerd_onnx.formats.registry import readable_formats
+from nerd_onnx.interruption import requested
 from nerd_onnx.terminal import printable
 
 _TAGGED_FILE_OPTIONS = (
@@ -131,7 +133,7 @@ def run_command(
         command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.Abort:
         click.echo(f"{name}: interrupted. {when_interrupted}", err=True)
-        sys.exit(130)
+        sys.exit(128 + (requested() or signal.SIGINT))
     except click.ClickException as err:
         show(Failure.of_usage(str(name), err))
         sys.exit(err.exit_code)

@@ -17,6 +17,7 @@ import numpy as np
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans, WordDecisions
 from nerd_onnx.inference.encoding import EncodedTexts
+from nerd_onnx.interruption import waiting
 
 PART_CHARACTERS = 1 << 20  # encoded at once; takes about a hundred times as many bytes, and most batches have fewer
 
@@ -51,9 +52,11 @@ class Part:
         When one batch fails, the batches that have not started are cancelled.
 
         :raises ModelError: when the network fails on a batch
+        :raises InterruptedRunError: when a signal arrives
         """
         try:
-            return [future.result() for future in self.decisions]
+            with waiting():
+                return [future.result() for future in self.decisions]
         finally:
             self.cancel()
 

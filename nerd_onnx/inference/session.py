@@ -100,6 +100,7 @@ class Session:
             )
 
         self._output, self._name = output, str(model_file)
+        self._run_options = _run_options()
         self.labels: int | None = shape[-1] if shape and isinstance(shape[-1], int) else None
         self.mixes_texts = _mixes_texts(model_file)
 
@@ -115,7 +116,7 @@ class Session:
         feed = {name: inputs[name].astype(kind, copy=False) for name, kind in self._types.items()}
 
         try:
-            result = self._session.run([self._output], feed)[0]
+            result = self._session.run([self._output], feed, self._run_options)[0]
         except Exception as err:
             raise ModelError(
                 f"{self._name}: fails on {batch.ids.shape[1]} tokens: {first_line(err)}",
@@ -125,6 +126,17 @@ class Session:
             ) from err
 
         return checked_logits(np.asarray(result, dtype=np.float32), batch, self.labels, self._name)
+
+
+    def stop(self) -> None:
+        """End the calls of :meth:`logits` that are running; they fail. Later calls are not affected."""
+        self._run_options.terminate, self._run_options = True, _run_options()
+
+
+def _run_options() -> Any:
+    options = ort.RunOptions()
+    options.log_severity_level = 4  # as in :func:`session_options`
+    return options
 
 
 def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name: str) -> Floats:
