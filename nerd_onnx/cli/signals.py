@@ -20,6 +20,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from nerd_onnx import interruption
+from nerd_onnx.terminal import restore_stderr
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _REACTION_S = 1.5  # until the work reacts to the signal
@@ -115,6 +116,7 @@ class StopSignals:
     def _end(self, number: int) -> None:
         """Print one line, unless the command has printed its own, and end the process."""
         if self._left_at is None:
+            restore_stderr()
             printing = threading.Thread(target=self._report, args=(number,), daemon=True)
             with suppress(RuntimeError):
                 printing.start()

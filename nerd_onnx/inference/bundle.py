@@ -9,6 +9,7 @@ labels and the longest input that its ``config.json`` states. The files are data
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -96,7 +97,7 @@ class Bundle:
         folder = (DEFAULT_FOLDER if model is None else _resolve(str(model))).absolute()
         name = "default" if model is None else str(model)
 
-        if (folder / DESCRIPTION).is_file():
+        if os.path.lexists(folder / DESCRIPTION):
             return _read_described(name, folder)
         if not folder.is_dir():
             raise ModelError(
@@ -162,7 +163,7 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
             file=str(folder / DESCRIPTION),
             found=file,
         )
-    if not path.is_file():
+    if not path.exists():
         raise ModelError(
             f"{path}: is missing from the model folder; copy the whole folder again",
             reason="missing-file",
@@ -221,7 +222,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
 
     model_file = _find_onnx(folder)
     tokenizer_file = folder / "tokenizer.json"
-    if not tokenizer_file.is_file():
+    if not tokenizer_file.exists():
         raise ModelError(
             f"{tokenizer_file}: is missing; the runtime needs the file of the fast tokenizer (save_pretrained writes "
             "it)",

@@ -19,6 +19,7 @@ from typing import Any, cast, get_args
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.model_files import open_regular_file, require_regular_file
 from nerd_onnx.inference.words import WordRule
 
 DESCRIPTION = "nerd.json"
@@ -183,7 +184,7 @@ def sha256_of(path: Path) -> str:
     :raises ModelError: when the file cannot be read
     """
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as err:
         raise ModelError(f"{path}: cannot be read: {err.strerror}", reason="cannot-read", file=str(path)) from err
@@ -196,6 +197,7 @@ def read_json(path: Path) -> dict[str, Any]:
     :raises ModelError: when the file is missing, too large, or not a JSON object
     """
     try:
+        require_regular_file(path)
         if path.stat().st_size > _JSON_BYTES:
             raise ModelError(
                 f"{path}: has {path.stat().st_size / 1e6:.0f} MB; expected a description of some KB",

@@ -1,4 +1,4 @@
-"""A time limit for calls of remote storage, whatever library makes them: a server may accept a request and be silent."""
+"""A time limit for calls of remote storage, by whatever library: a server may accept a request and be silent."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def within_limit(uri: str, call: Callable[[], Result], *, factor: int = 1) -> Re
 
     if not in_time:
         raise StoreError(
-            f"{without_secrets(uri)}: the remote storage does not answer; waited {limit:g} seconds. Try again, or allow "
-            f"more time with {VARIABLE}",
+            f"{without_secrets(uri)}: the remote storage does not answer; waited {limit:g} seconds. Try again, or "
+            f"allow more time with {VARIABLE}",
             reason="no-answer",
             file=without_secrets(uri),
             seconds=limit,
