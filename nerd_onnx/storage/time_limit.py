@@ -6,7 +6,8 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar, cast
 
 from nerd_onnx.errors import OptionError, StoreError
 from nerd_onnx.interruption import state, waiting
@@ -53,23 +54,15 @@ def within_limit(uri: str, call: Callable[[], Result], *, factor: int = 1) -> Re
     :raises InterruptedRunError: if a signal arrives
     """
     limit = min(time_limit() * factor, threading.TIMEOUT_MAX)
-    outcome: dict[str, Any] = {}
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            outcome["result"] = call()
-        except BaseException as err:  # noqa: BLE001 - it is raised again in the thread of the caller
-            outcome["error"] = err
-        finally:
-            done.set()
-
-    threading.Thread(target=run, name="nerd-store", daemon=True).start()
+    task = _Task(call)
+    _worker().tasks.put(task)
     try:
         with waiting():
-            in_time = done.wait(limit)
+            in_time = task.done.wait(limit)
     finally:
-        state.abandoned |= not done.is_set()
+        if not task.done.is_set():
+            state.abandoned = True
+            _workers.pop(_key(), None)  # the next call gets a worker of its own
 
     if not in_time:
         raise StoreError(
@@ -80,7 +73,54 @@ def within_limit(uri: str, call: Callable[[], Result], *, factor: int = 1) -> Re
             seconds=limit,
             option=VARIABLE,
         )
-    if "error" in outcome:
-        raise outcome.pop("error")
-    result: Result = outcome.pop("result")
-    return result
+    if task.error is not None:
+        raise task.error
+    return cast("Result", task.result)
+
+
+class _Task:
+    """A call, and its outcome when it is done."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self.done = threading.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self._call()
+        except BaseException as err:  # noqa: BLE001 - it is raised again in the thread of the caller
+            self.error = err
+        finally:
+            self.done.set()
+
+
+class _Worker:
+    """
+    A thread for one call after the other. fsspec keeps its connections for the thread that opened them.
+
+    :ivar tasks: the calls to come
+    """
+
+    def __init__(self) -> None:
+        self.tasks: SimpleQueue[_Task] = SimpleQueue()
+        threading.Thread(target=self._run, name="nerd-store", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self.tasks.get().run()
+
+
+# By process and calling thread: a fork copies no threads, and the calls of one thread do not wait for those of another.
+_workers: dict[tuple[int, int], _Worker] = {}
+
+
+def _worker() -> _Worker:
+    if _key() not in _workers:
+        _workers[_key()] = _Worker()
+    return _workers[_key()]
+
+
+def _key() -> tuple[int, int]:
+    return os.getpid(), threading.get_ident()
