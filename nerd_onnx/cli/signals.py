@@ -51,7 +51,9 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             return self
 
-        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        # A signal that the parent lets the process ignore stays ignored, as for the background jobs of a shell.
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in heeded}
         self._pipe = os.pipe()
         os.set_blocking(self._pipe[1], False)
         self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
