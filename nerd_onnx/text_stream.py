@@ -19,7 +19,7 @@ from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.cpu import available_cpus
 from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions, texts_of
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
-from nerd_onnx.inference.parts import Part, Pending, gathered
+from nerd_onnx.inference.parts import Part, Pending, gathered, part_characters
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session
 from nerd_onnx.options import TaggedTexts, TagOptions
@@ -157,7 +157,7 @@ class TextStream:
     def start(self, texts: Sequence[str | None]) -> Pending:
         """Cut texts into paragraphs, and hand the first part of the paragraphs to the worker threads."""
         ranges = ((i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text))
-        rest = gathered(ranges)
+        rest = gathered(ranges, part_characters(texts))
         return Pending(texts, self._start_part(texts, next(rest, [])), rest)
 
     @stage("decode")
