@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,12 @@ class LongText:
         while place < len(self._bytes) and not _is_first(self._bytes[place]):
             place += 1
         return place
+
+
+def release_unused() -> None:
+    """Return memory to the system that was freed after a long text was read; glibc would keep what it may use again."""
+    with suppress(OSError, AttributeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _is_first(byte: Any) -> Any:

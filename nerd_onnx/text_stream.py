@@ -172,7 +172,8 @@ class TextStream:
                     under_way.append(self._start_part(pending.texts, ranges))
 
                 part = under_way.popleft()
-                found.append(self._finish_part(part))
+                spans = self._finish_part(part)
+                found.append(spans.compact() if pending.is_long else spans)
                 np.add.at(tokens, part.row, part.tokens)
         finally:
             for part in under_way:

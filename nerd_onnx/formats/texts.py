@@ -83,9 +83,13 @@ def text_objects(texts: pa.Array) -> list[str | None]:
         values: list[str | None] = texts.to_pylist()
         return values
 
+    # Not through a scalar of Arrow, which would be a copy.
+    _, offsets, content = texts.buffers()
+    kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    begins = np.frombuffer(offsets, kind)[texts.offset :].tolist()
     return [
-        cast("str", LongText(value.as_buffer())) if size > LONG_BYTES else value.as_py()
-        for value, size in zip(texts, sizes, strict=True)
+        cast("str", LongText(content.slice(begin, size))) if size > LONG_BYTES else texts[i].as_py()
+        for i, (begin, size) in enumerate(zip(begins, sizes, strict=False))
     ]
 
 

@@ -27,7 +27,7 @@ from nerd_onnx.interruption import waiting
 from nerd_onnx.terminal import quiet_panics
 
 # UTF-8 has no lone surrogates, but JSON can contain them.
-_CHARACTERS_AT_ONCE = 1 << 17  # in one call of the tokenizer, if it does not make texts longer
+_CHARACTERS_AT_ONCE = 1 << 16  # in one call of the tokenizer, if it does not make texts longer
 _MAX_TOKENS_PER_CHARACTER = 64  # the worst of known tokenizers: 18 characters of four bytes each
 _MAX_EXTRA_TOKENS = 1024  # per text
 _SURROGATES = dict.fromkeys(range(55296, 57344), "�")

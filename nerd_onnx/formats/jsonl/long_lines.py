@@ -89,6 +89,7 @@ def decoded(line: bytes, begin: int, end: int, piece_bytes: int = _PIECE_BYTES) 
     """
     Yield the characters of a string in pieces.
 
+    :param piece_bytes: maximum size of a piece; at least two of the longest escapes, 24
     :raises ValueError: if it is no valid JSON string
     """
     while begin < end:
@@ -136,7 +137,11 @@ def _cut(line: bytes, begin: int, place: int) -> int:
     if start == begin:
         return begin + (last - begin) // 2 * 2
     before = start - _ESCAPE_BYTES // 2
-    if _LOW_SURROGATE.match(line, start) and before > begin and _HIGH_SURROGATE.match(line, before):
-        # Two surrogates are one character, unless the backslash of the first is escaped itself.
-        return before if (before - _run_start(line, begin, before)) % 2 == 0 else start
-    return start
+    if before < begin or not (_LOW_SURROGATE.match(line, start) and _HIGH_SURROGATE.match(line, before)):
+        return start
+
+    # Two surrogates are one character, unless the backslash of the first is escaped itself.
+    is_pair = (before - _run_start(line, begin, before)) % 2 == 0
+    if not is_pair:
+        return start
+    return before if before > begin else begin + _ESCAPE_BYTES
