@@ -12,6 +12,7 @@ from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import LabelSet
 
+MAX_THREADS = 1024  # more than any machine has processors for; each takes memory, and the system limits their number
 _BATCH_TEXTS = 1024  # two batches are in memory at a time
 _BATCH_CHARACTERS = 1 << 18
 
@@ -44,7 +45,7 @@ class TagOptions:
     Options of tagging. Only ``min_score``, ``precision`` and ``labels`` change which entities are found.
 
     :param batch_tokens: maximum number of tokens in one batch
-    :param threads: number of batches that run at the same time; None for one per available processor
+    :param threads: number of batches that run at the same time, at most 1,024; None for one per available processor
     :param min_score: minimum score of an entity; None for the model's own threshold, which gives the best F1 on
         labelled text, or no threshold if the model records none. 0 keeps every candidate
     :param precision: per label, keep only entities above the score that reached this precision on the calibration data;
@@ -100,6 +101,14 @@ class TagOptions:
                 reason="bad-value",
                 option="batch_tokens" if self.batch_tokens < 1 else "threads",
                 minimum=1,
+            )
+        if self.threads is not None and self.threads > MAX_THREADS:
+            raise OptionError(
+                f"threads is {self.threads}; expected at most {MAX_THREADS}. More than one per processor saves no time",
+                reason="too-many-threads",
+                option="threads",
+                found=self.threads,
+                maximum=MAX_THREADS,
             )
 
 

@@ -11,14 +11,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.errors import InterruptedRunError, ModelError, first_line
 from nerd_onnx.inference.arrays import Floats, Ints, ragged_arange
 from nerd_onnx.inference.batching import equal_length_batches
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions, texts_of
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
-from nerd_onnx.inference.parts import Part, Pending, gathered
+from nerd_onnx.inference.parts import Part, Pending, gathered, part_characters
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session
 from nerd_onnx.machine.cpu import available_cpus
@@ -81,7 +81,10 @@ class TextStream:
         """Stop the worker threads; they start again when the stream is used again."""
         # After a fork, the threads belong to the parent: waiting for them here would never end.
         if self._pool is not None and self._pool_process == os.getpid():
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(self.network, Session):
+                self.network.stop()
+            self._pool.shutdown(wait=True)
         self._pool = None
 
     def tag(self, texts: Sequence[str | None]) -> TaggedTexts:
@@ -154,7 +157,7 @@ class TextStream:
     def start(self, texts: Sequence[str | None]) -> Pending:
         """Cut texts into paragraphs, and hand the first part of the paragraphs to the worker threads."""
         ranges = ((i, begin, end) for i, text in enumerate(texts) if text for begin, end in paragraphs(text))
-        rest = gathered(ranges)
+        rest = gathered(ranges, part_characters(texts))
         return Pending(texts, self._start_part(texts, next(rest, [])), rest)
 
     @stage("decode")
@@ -169,7 +172,8 @@ class TextStream:
                     under_way.append(self._start_part(pending.texts, ranges))
 
                 part = under_way.popleft()
-                found.append(self._finish_part(part))
+                spans = self._finish_part(part)
+                found.append(spans.compact() if pending.is_long else spans)
                 np.add.at(tokens, part.row, part.tokens)
         finally:
             for part in under_way:
@@ -199,6 +203,8 @@ class TextStream:
         """Start texts; if that fails, start them without the texts that fail alone."""
         try:
             return self.start(texts)
+        except InterruptedRunError:
+            raise
         except Exception:  # noqa: BLE001 - tokenizers' errors share no base class
             good, reasons = self._without_failing(texts)
             return replace(self.start(good), reasons=reasons)
@@ -207,6 +213,8 @@ class TextStream:
         """Finish texts; if that fails, tag them again without the texts that fail alone."""
         try:
             return self.finish(pending)
+        except InterruptedRunError:
+            raise
         except Exception:  # noqa: BLE001 - onnxruntime's errors share no base class
             good, reasons = self._without_failing(pending.texts)
             return self.finish(replace(self.start(good), reasons={**pending.reasons, **reasons}))
@@ -217,6 +225,8 @@ class TextStream:
         for i, text in enumerate(texts):
             try:
                 self.tag([text])
+            except InterruptedRunError:
+                raise
             except Exception as err:  # noqa: BLE001 - of several libraries
                 good[i], reasons[i] = None, first_line(err)
 

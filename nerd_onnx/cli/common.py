@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from click.shell_completion import CompletionItem
 from nerd_onnx.cli.streams import finish_output, is_of_output, message, safe_streams
 from nerd_onnx.errors import Field, NerdError, OutputError, UnexpectedError, first_line, shortened
 from nerd_onnx.formats.registry import readable_formats
+from nerd_onnx.interruption import requested
 
 _YES = ("1", "true", "t", "yes", "y", "on")
 # What to do about an exception that no part of the program expects; the first that fits.
@@ -227,7 +229,7 @@ def _exit_code(command: click.Command, show: Callable[[Failure], None], when_int
         # click raises Abort for Ctrl-C, and for an EOFError as if it were one.
         if isinstance(err, KeyboardInterrupt) or (_is_abort(err) and not isinstance(err.__cause__, EOFError)):
             message(f"{name}: interrupted. {when_interrupted}")
-            return 130
+            return 128 + (requested() or signal.SIGINT)
         if is_set("NERD_DEBUG"):
             traceback.print_exception(err)
         error = _expected(err)

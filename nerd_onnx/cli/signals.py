@@ -1,44 +1,134 @@
-"""Signals that stop a run: after the first it finishes the current batch, the second ends the process at once."""
+"""
+Signals that stop a command within two seconds, also where the program waits for something that never comes.
+
+Python calls the handler of a signal in the main thread, between two steps of the interpreter. A thread that waits in a
+library does not get there. So a second thread learns of the signal too, and ends the process when the main thread does
+not react in time. That is as safe as ``kill -9``, after which every run can be resumed.
+"""
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+import sys
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from nerd_onnx import interruption
+from nerd_onnx.terminal import restore_stderr
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_REACTION_S = 1.5  # until the work reacts to the signal
+_STORING_S = 30.0  # after that, until the results are stored
+_EXIT_S = 1.0  # after the run, until the process has ended
+_PRINTING_S = 0.3  # the reader of standard error may be the one that does not read
+_TICK_S = 0.05
 
 
 class StopSignals:
     """
-    A context in which the first SIGINT or SIGTERM is recorded and does not end the process.
+    A context in which SIGINT and SIGTERM end the command: a run after it stored its work, everything else at once.
 
-    After the first signal, both signals have their usual effect again. Outside the main thread the context does
-    nothing, because Python handles signals only in the main thread.
+    A second signal ends the process at once. Outside the main thread the context does nothing, because Python handles
+    signals only in the main thread.
 
-    :ivar number: number of the received signal; None before one arrives
+    :param report: prints one line about the end of a process that did not react to a signal
     """
 
-    def __init__(self) -> None:
-        self.number: int | None = None
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
         self._before: dict[int, Any] = {}
+        self._wakeup_before = -1
+        self._pipe: tuple[int, int] | None = None
+        self._left_at: float | None = None
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._record) for number in _SIGNALS}
+        if threading.current_thread() is not threading.main_thread():
+            return self
+
+        # A signal that the parent lets the process ignore stays ignored, as for the background jobs of a shell.
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in heeded}
+        self._pipe = os.pipe()
+        os.set_blocking(self._pipe[1], False)
+        self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        with suppress(RuntimeError):  # the system allows no more threads: signals are handled by the main thread alone
+            threading.Thread(target=self._watch, args=(self._pipe[0],), name="nerd-signals", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        if self._pipe is None:
+            return
+        if interruption.state.abandoned:
+            _exit_now(err.code if isinstance(err, SystemExit) else 1)
 
-    def _record(self, number: int, _: FrameType | None) -> None:
-        self.number = number
-        self._restore()
+        # After a signal the watch goes on: libraries may wait for their threads when the process ends.
+        self._left_at = time.monotonic()
+        if interruption.state.number is None:
+            signal.set_wakeup_fd(self._wakeup_before)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            os.close(self._pipe[1])  # ends the thread, which closes the other end
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    @staticmethod
+    def _handle(number: int, _: FrameType | None) -> None:
+        interruption.signalled(number)
+
+    def _watch(self, reader: int) -> None:
+        """Wait for signals; end the process when one has no effect in time, or a second one arrives."""
+        number, begin, noticed_at = None, 0.0, None
+        while True:
+            ready, _, _ = select.select([reader], [], [], None if number is None else _TICK_S)
+            if ready:
+                received = os.read(reader, 1)
+                if not received:
+                    os.close(reader)
+                    return
+                # Other signals wake this thread too, and an engine may have its own handlers.
+                if not self._is_ours(received[0]):
+                    continue
+                if number is not None:
+                    self._end(number)
+                number, begin = received[0], time.monotonic()
+
+            if number is not None:
+                noticed_at = noticed_at or (time.monotonic() if interruption.state.noticed else None)
+                if time.monotonic() > self._limit(begin, noticed_at):
+                    self._end(number)
+
+    def _is_ours(self, number: int) -> bool:
+        # A bound or static method is a new object at each look-up, so they are compared and not identified.
+        return number in _SIGNALS and signal.getsignal(number) == self._handle
+
+    def _limit(self, begin: float, noticed_at: float | None) -> float:
+        """Return when the process must have ended, by what it has done since the signal."""
+        if self._left_at is not None:
+            return max(begin, self._left_at) + _EXIT_S
+        if noticed_at is not None:
+            return noticed_at + (_STORING_S if interruption.state.runs else _EXIT_S)
+        return begin + _REACTION_S
+
+    def _end(self, number: int) -> None:
+        """Print one line, unless the command has printed its own, and end the process."""
+        if self._left_at is None:
+            restore_stderr()
+            printing = threading.Thread(target=self._report, args=(number,), daemon=True)
+            with suppress(RuntimeError):
+                printing.start()
+                printing.join(_PRINTING_S)
+        os._exit(128 + number)
+
+
+def _exit_now(code: Any) -> None:
+    """End the process without waiting for threads that wait for remote storage."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 1)

@@ -306,13 +306,13 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
 def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
     """Tag the files in this process and return the summary; a signal stops the run, and its work is saved."""
     from nerd_onnx.cli.progress import progress_on_stderr
-    from nerd_onnx.cli.signals import StopSignals
+    from nerd_onnx.interruption import deferring, requested
     from nerd_onnx.tagging.run import tag_files
 
     progress = progress_on_stderr() if show_progress else None
     try:
-        with StopSignals() as signals:
-            return tag_files(tagger, job, progress, lambda: signals.number).summary()
+        with deferring():
+            return tag_files(tagger, job, progress, requested).summary()
     except InterruptedRunError as err:
         if err.safe_rows:
             err.args = (
@@ -348,11 +348,23 @@ def _print_failure(failure: Failure) -> None:
         message(f"nerd-tag: error: {failure.message}")
 
 
+def _report_stuck(number: int) -> None:
+    """Print that the process ends in the middle of a wait, and how the run is resumed."""
+    err = InterruptedRunError(number)
+    message = "Interrupted while waiting for something that did not come"
+    if "-" not in sys.argv[1:]:
+        message += f". What was saved before is safe; resume with: {resuming_command(sys.argv[1:])}"
+    _print_failure(Failure(err.code, message, err.reason, err.fields))
+
+
 def main() -> NoReturn:
     """Entry point of ``nerd-tag``."""
+    from nerd_onnx.cli.signals import StopSignals
+
     # Each thread of OpenBLAS takes memory, and no text needs a matrix product of numpy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    run_command(command, _print_failure)
+    with StopSignals(_report_stuck):
+        run_command(command, _print_failure)
 
 
 if __name__ == "__main__":

@@ -83,11 +83,12 @@ def entities_array(
     _check_rows(row, no_text)
     # Rows are in ascending order, so two neighbouring bounds enclose the entities of one text.
     bounds = np.searchsorted(row, np.arange(len(texts) + 1))
+    slices = _slices(texts, row, start, end)  # first, because it takes the most memory while it is made
     starts, ends = _in_unit(texts, bounds, start, end, unit)
     arrays = [_int32(starts), _int32(ends), _names(labels, label)]
     if fine is not None:
         arrays.append(_names(fine_labels, fine))
-    arrays += [pa.array(score.astype(np.float32)), _slices(texts, row, start, end)]
+    arrays += [pa.array(score.astype(np.float32)), slices]
     kind = entities_type(with_fine=fine is not None)
     entities = pa.StructArray.from_arrays(arrays, fields=list(kind.value_type))
 
@@ -258,7 +259,7 @@ def _int32(offsets: Int64s) -> pa.Array:
 
 def _names(names: Sequence[str], index: Ints) -> pa.Array:
     """Return the name for each index; a negative index gives null. *Shape:* (entities,)"""
-    return pa.array(names, pa.string()).take(pa.array(index.astype(np.int64), mask=index < 0))
+    return pa.array(names, pa.string()).take(pa.array(index.astype(np.int32), mask=index < 0))
 
 
 def _slices(texts: Sequence[str | None], row: Ints, start: Ints, end: Ints) -> pa.Array:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError
+from nerd_onnx.long_text import LONG_BYTES, LongText
 
 
 def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
@@ -72,6 +74,23 @@ def plain_texts(column: pa.Array) -> pa.Array:
         return column.cast(pa.string())
     # Few compute functions of pyarrow support string views.
     return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
+
+
+def text_objects(texts: pa.Array) -> list[str | None]:
+    """Return texts as strings, and very long ones as :class:`LongText`, which has what tagging needs of a string."""
+    sizes = pc.binary_length(texts).fill_null(0).to_pylist()
+    if max(sizes, default=0) <= LONG_BYTES:
+        values: list[str | None] = texts.to_pylist()
+        return values
+
+    # Not through a scalar of Arrow, which would be a copy.
+    _, offsets, content = texts.buffers()
+    kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    begins = np.frombuffer(offsets, kind)[texts.offset :].tolist()
+    return [
+        cast("str", LongText(content.slice(begin, size))) if size > LONG_BYTES else texts[i].as_py()
+        for i, (begin, size) in enumerate(zip(begins, sizes, strict=False))
+    ]
 
 
 def first_invalid(texts: pa.Array) -> int | None:

@@ -108,7 +108,7 @@ class Bundle:
 
 def _read(name: str, folder: Path) -> Bundle:
     """Read a folder of either kind."""
-    if (folder / DESCRIPTION).is_file():
+    if os.path.lexists(folder / DESCRIPTION):  # also something else than a file, which is refused by name
         return _read_described(name, folder)
     if not folder.is_dir():
         raise ModelError(
@@ -195,7 +195,7 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
             file=str(folder / DESCRIPTION),
             found=file,
         )
-    if not path.is_file():
+    if not path.exists():
         raise ModelError(
             f"{path}: is missing from the model folder; copy the whole folder again",
             reason="missing-file",
@@ -241,7 +241,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
     labels = _labels(config)
     model_file = _find_onnx(folder)
     tokenizer_file = folder / "tokenizer.json"
-    if not tokenizer_file.is_file():
+    if not tokenizer_file.exists():
         raise ModelError(
             f"{tokenizer_file}: is missing; the runtime needs the file of the fast tokenizer (save_pretrained writes "
             "it)",

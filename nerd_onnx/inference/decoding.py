@@ -72,6 +72,12 @@ class Spans:
     def __len__(self) -> int:
         return len(self.row)
 
+    def compact(self) -> Spans:
+        """Return the same entities with 20 bytes each instead of 44, for texts that have millions of them."""
+        offsets = {name: getattr(self, name).astype(np.int32) for name in ("row", "start", "end")}
+        labels = {name: getattr(self, name).astype(np.int16) for name in ("label", "fine")}
+        return replace(self, **offsets, **labels)
+
     def select(self, kept: Bools | Ints) -> Spans:
         """Return the entities at ``kept``: a mask, or indices in any order."""
         return Spans(*(getattr(self, name)[kept] for name in _COLUMNS))

@@ -20,6 +20,7 @@ from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import LabelSet, Scheme
+from nerd_onnx.inference.model_files import open_regular_file
 from nerd_onnx.inference.words import WordRule
 
 DESCRIPTION = "nerd.json"
@@ -175,7 +176,7 @@ def sha256_of(path: Path) -> str:
     :raises ModelError: when the file cannot be read
     """
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as err:
         raise ModelError(f"{path}: cannot be read: {err.strerror}", reason="cannot-read", file=str(path)) from err

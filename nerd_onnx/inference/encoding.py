@@ -8,20 +8,28 @@ special tokens are put around each segment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.errors import ModelError, NerdError, first_line
 from nerd_onnx.inference.arrays import Bools, Ints
+from nerd_onnx.inference.growth import MAX_GROWTH, growth, has_patterns, states_of
 from nerd_onnx.inference.letter_case import token_cases, word_openings
+from nerd_onnx.inference.model_files import require_regular_file
 from nerd_onnx.inference.words import PROBE, WordRule, joined_words, split_at_borders, splits_words
+from nerd_onnx.interruption import waiting
+from nerd_onnx.terminal import quiet_panics
 
 # UTF-8 has no lone surrogates, but JSON can contain them.
+_CHARACTERS_AT_ONCE = 1 << 16  # in one call of the tokenizer, if it does not make texts longer
+_MAX_TOKENS_PER_CHARACTER = 64  # the worst of known tokenizers: 18 characters of four bytes each
+_MAX_EXTRA_TOKENS = 1024  # per text
 _SURROGATES = dict.fromkeys(range(55296, 57344), "�")
 
 
@@ -114,13 +122,20 @@ class TextEncoder:
     def __init__(self, tokenizer_file: Path, word_rule: WordRule = "pretokens", *, letter_case: bool = False) -> None:
         self._letter_case = letter_case
 
+        self._name = str(tokenizer_file)
+        require_regular_file(tokenizer_file)
+
         try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+            with quiet_panics():
+                self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
-            probe = self._tokenizer.encode("a", add_special_tokens=True)
+            steps = states_of(self._tokenizer)
+            self._growth = growth(steps)
+            # Only the search for a pattern panics. Otherwise the standard error of the process is left alone.
+            self._quiet = quiet_panics if has_patterns(steps) else nullcontext
         except BaseException as err:  # tokenizers raises plain Exception, and panics that are not an Exception
-            if not isinstance(err, Exception) and type(err).__name__ != "PanicException":
+            if not _is_of_tokenizers(err):
                 raise
             raise ModelError(
                 f"{tokenizer_file}: this version cannot read the tokenizer: {first_line(err)}",
@@ -128,6 +143,17 @@ class TextEncoder:
                 file=str(tokenizer_file),
             ) from err
 
+        if self._growth > MAX_GROWTH:
+            raise ModelError(
+                f"{tokenizer_file}: its normalizer may make a text {self._growth:.3g} times as long; expected at most "
+                f"{MAX_GROWTH:g} times",
+                reason="growing-tokenizer",
+                file=str(tokenizer_file),
+                found=self._growth,
+                maximum=MAX_GROWTH,
+            )
+
+        (probe,) = self._encodings(["a"], special=True)
         special = np.array(probe.special_tokens_mask, dtype=np.bool_)
         plain = np.flatnonzero(~special)
         if not len(plain):
@@ -162,18 +188,8 @@ class TextEncoder:
         :param texts: any strings; they may be empty
         """
         readable = list(map(_encodable, texts))
-        encodings = self._tokenizer.encode_batch(readable, add_special_tokens=False)
-
-        # The tokenizer's lists become flat arrays; ``fromiter`` needs no list of all tokens in between.
-        counts = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
+        counts, ids, offsets, words = self._tokenized(readable)
         text_tokens = _ends(counts)
-        total = int(text_tokens[-1])
-        ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=total)
-        pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
-        offsets = np.fromiter(pairs, dtype=np.int64, count=2 * total).reshape(total, 2)
-        words = np.fromiter(
-            (-1 if w is None else w for e in encodings for w in e.word_ids), dtype=np.int64, count=total
-        )
 
         types = token_cases(readable, words, offsets, text_tokens) if self._letter_case else None
         opens = word_openings(words, text_tokens)
@@ -198,6 +214,55 @@ class TextEncoder:
             types=types,
         )
 
+    def _tokenized(self, texts: Sequence[str]) -> tuple[Ints, Ints, Ints, Ints]:
+        """
+        Tokenize texts, some at a time: the tokenizer's own objects take much more memory than arrays.
+
+        :return: number of tokens of each text; id, character range and word number (-1 for none) of each token.
+            *Shape:* (texts,), (tokens,), (tokens, 2), (tokens,)
+        :raises ModelError: when the tokenizer fails, or makes too many tokens of a text
+        """
+        parts = [_arrays_of([])]
+        tokens = characters = 0
+
+        for group in grouped_by_size(texts, max(1, int(_CHARACTERS_AT_ONCE / self._growth))):
+            # A signal ends the run between two calls: one takes a fraction of a second.
+            with waiting():
+                parts.append(_arrays_of(self._encodings(group)))
+
+            tokens, characters = tokens + len(parts[-1][1]), characters + sum(map(len, group))
+            if tokens > _MAX_TOKENS_PER_CHARACTER * characters + _MAX_EXTRA_TOKENS * len(texts):
+                raise ModelError(
+                    f"{self._name}: makes {tokens} tokens of {characters} characters; the tokenizer is damaged",
+                    reason="growing-tokenizer",
+                    file=self._name,
+                    found=tokens,
+                )
+
+        counts, ids, offsets, words = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return counts, ids, offsets, words
+
+    def _encodings(self, texts: Sequence[str], *, special: bool = False) -> list[Encoding]:
+        """
+        Return the tokenizer's own objects.
+
+        :param special: whether special tokens are put around each text
+        :raises ModelError: when the tokenizer fails
+        """
+        try:
+            # ``encode`` would keep other Python threads from running, also the one that ends the process at a signal.
+            with self._quiet():
+                found: list[Encoding] = self._tokenizer.encode_batch(texts, add_special_tokens=special)
+        except BaseException as err:
+            if not _is_of_tokenizers(err):
+                raise
+            raise ModelError(
+                f"{self._name}: the tokenizer fails on a text: {first_line(err)}",
+                reason="tokenizer-fails",
+                file=self._name,
+            ) from err
+        return found
+
     def batch(self, encoded: EncodedTexts, begin: Ints, length: int) -> EncodedBatch:
         """
         Cut segments of one length out of texts, and put the special tokens around each of them.
@@ -216,6 +281,36 @@ class TextEncoder:
             types = np.zeros_like(ids)  # special tokens have type 0
             types[:, inside] = encoded.types[tokens]
         return EncodedBatch(ids, types)
+
+
+def grouped_by_size(texts: Sequence[str], characters: int) -> Iterator[Sequence[str]]:
+    """Yield consecutive texts in groups of at most that many characters; a longer text is a group of its own."""
+    begin = size = 0
+    for i, text in enumerate(texts):
+        if i > begin and size + len(text) > characters:
+            yield texts[begin:i]
+            begin, size = i, 0
+        size += len(text)
+
+    if begin < len(texts):
+        yield texts[begin:]
+
+
+def _arrays_of(encodings: Sequence[Encoding]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return the arrays of :meth:`TextEncoder._tokenized`; ``fromiter`` needs no list of all tokens in between."""
+    counts = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
+    total = int(counts.sum())
+    ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=total)
+    pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
+    offsets = np.fromiter(pairs, dtype=np.int64, count=2 * total).reshape(total, 2)
+    words = np.fromiter((-1 if w is None else w for e in encodings for w in e.word_ids), dtype=np.int64, count=total)
+    return counts, ids, offsets, words
+
+
+def _is_of_tokenizers(err: BaseException) -> bool:
+    """Whether an exception comes from the tokenizer: plain exceptions, and panics that are not an ``Exception``."""
+    is_plain = isinstance(err, Exception) and not isinstance(err, NerdError)  # a signal raises an error of ours
+    return is_plain or type(err).__name__ == "PanicException"
 
 
 def word_ranges(words: Sequence[str]) -> Ints:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.inference.model_files import open_regular_file
 
 _MAX_BYTES = 16 << 20
 _MAX_DEPTH = 100
@@ -182,15 +184,18 @@ def read_json(path: Path, *, strict: bool = False) -> JsonObject:
     :raises ModelError: when the file is missing, too large, nested too deeply, or not a JSON object
     """
     try:
-        content = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else None
-        if content is None:
-            raise ModelError(
-                f"{path}: has {path.stat().st_size / 1e6:.0f} MB; expected a description of some KB",
-                reason="too-large",
-                file=str(path),
-                found=path.stat().st_size,
-                maximum=_MAX_BYTES,
-            )
+        with open_regular_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _MAX_BYTES:
+                raise ModelError(
+                    f"{path}: has {size / 1e6:.0f} MB; expected a description of some KB",
+                    reason="too-large",
+                    file=str(path),
+                    found=size,
+                    maximum=_MAX_BYTES,
+                )
+            content = file.read()
+
         value = json.loads(content.decode(), object_pairs_hook=lambda pairs: _object(path, pairs))
     except FileNotFoundError as err:
         raise ModelError(

@@ -17,7 +17,9 @@ import numpy as np
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans, WordDecisions
 from nerd_onnx.inference.encoding import EncodedTexts
+from nerd_onnx.interruption import waiting
 
+LONG_PART_CHARACTERS = 1 << 18  # of texts that have several parts anyway
 PART_CHARACTERS = 1 << 20  # encoded at once; takes about a hundred times as many bytes, and most batches have fewer
 
 
@@ -51,9 +53,11 @@ class Part:
         When one batch fails, the batches that have not started are cancelled.
 
         :raises ModelError: when the network fails on a batch
+        :raises InterruptedRunError: when a signal arrives
         """
         try:
-            return [future.result() for future in self.decisions]
+            with waiting():
+                return [future.result() for future in self.decisions]
         finally:
             self.cancel()
 
@@ -91,18 +95,26 @@ class Pending:
         return any(len(text) > PART_CHARACTERS for text in self.texts if text)
 
 
-def gathered(ranges: Iterable[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+def part_characters(texts: Sequence[str | None]) -> int:
+    """Return the size of parts: smaller ones if there is a long text, which may take memory itself."""
+    return LONG_PART_CHARACTERS if any(len(text) > PART_CHARACTERS for text in texts if text) else PART_CHARACTERS
+
+
+def gathered(
+    ranges: Iterable[tuple[int, int, int]], characters: int = PART_CHARACTERS
+) -> Iterator[list[tuple[int, int, int]]]:
     """
-    Gather paragraphs into parts of at most :data:`PART_CHARACTERS` characters; a longer paragraph is its own part.
+    Gather paragraphs into parts of limited size; a longer paragraph is its own part.
 
     :param ranges: index of the text, begin and end of each paragraph
+    :param characters: maximum size of a part
     """
     part: list[tuple[int, int, int]] = []
     size = 0
 
     for paragraph in ranges:
         length = paragraph[2] - paragraph[1]
-        if part and size + length > PART_CHARACTERS:
+        if part and size + length > characters:
             yield part
             part, size = [], 0
         part.append(paragraph)

@@ -11,15 +11,18 @@ overlapping windows that end between words. A word in an overlap is decided by t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.encoding import EncodedTexts
+from nerd_onnx.long_text import LongText
 
 PARAGRAPH_LIMIT = 32_768  # characters; limits the tokens that one text has in memory
+
+_WINDOW_CHARACTERS = 1 << 18
 
 # Atomic groups keep CR LF together as one line end: a single CR LF is not a blank line.
 _BLANK_LINES = re.compile(r"(?>\r\n|\n|\r)[^\S\r\n]*(?>\r\n|\n|\r)\s*")
@@ -48,7 +51,7 @@ class Segments:
     word_end: Ints
 
 
-def paragraphs(text: str, limit: int = PARAGRAPH_LIMIT) -> Iterator[tuple[int, int]]:
+def paragraphs(text: str | LongText, limit: int = PARAGRAPH_LIMIT) -> Iterator[tuple[int, int]]:
     """
     Cut a text into paragraphs.
 
@@ -59,6 +62,10 @@ def paragraphs(text: str, limit: int = PARAGRAPH_LIMIT) -> Iterator[tuple[int, i
     :param limit: maximum number of characters of a paragraph
     :return: character ranges in order, as an iterator; between two of them is white space or nothing
     """
+    if isinstance(text, LongText):
+        yield from _paragraphs_in_windows(text, limit, _WINDOW_CHARACTERS)
+        return
+
     has_lines = "\n" in text or "\r" in text
 
     begin = 0
@@ -67,6 +74,39 @@ def paragraphs(text: str, limit: int = PARAGRAPH_LIMIT) -> Iterator[tuple[int, i
         begin = gap.end()
 
     yield from _bounded(text, begin, len(text), limit)
+
+
+def _paragraphs_in_windows(text: LongText, limit: int, window: int) -> Iterator[tuple[int, int]]:
+    """
+    Cut a text as :func:`paragraphs` does, with a limited part of it in memory.
+
+    :param window: number of characters that are searched at once
+    """
+    begin, size = 0, window
+    while begin < len(text):
+        part = text[begin : begin + size]
+        is_last = begin + size >= len(text)
+
+        place = 0
+        for gap in _BLANK_LINES.finditer(part):
+            if gap.end() == len(part) and not is_last:
+                break  # it may go on behind the window
+            yield from _shifted(_bounded(part, place, gap.start(), limit), begin)
+            place = gap.end()
+
+        # A gap that is not seen whole begins in the white space at the end of the window, so all before is one
+        # paragraph. Its last range may go on.
+        known = len(part) if is_last else len(part.rstrip())
+        ranges = list(_bounded(part, place, known, limit))
+        yield from _shifted(ranges if is_last else ranges[:-1], begin)
+        if is_last:
+            return
+        place = ranges[-1][0] if ranges else place
+        begin, size = (begin + place, window) if place else (begin, 2 * size)
+
+
+def _shifted(ranges: Iterable[tuple[int, int]], by: int) -> Iterator[tuple[int, int]]:
+    return ((begin + by, end + by) for begin, end in ranges)
 
 
 def _bounded(text: str, begin: int, end: int, limit: int) -> Iterator[tuple[int, int]]:

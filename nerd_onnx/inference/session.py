@@ -8,7 +8,6 @@ its output must be one score per segment, token and label, and every score must 
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ import onnxruntime as ort
 from nerd_onnx.errors import ModelError, NotFiniteError, first_line
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
+from nerd_onnx.inference.graph_file import read_graph, weights_of
 from nerd_onnx.stages import stage
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -59,7 +59,14 @@ class Session:
         # The environment variable that the package sets has no effect where onnxruntime was imported before it.
         ort.disable_telemetry_events()
 
+        graph = read_graph(model_file)
         options = session_options(optimized=optimized)
+        weights = weights_of(model_file, graph)
+        if weights:
+            # onnxruntime would map these files, and a mapped file that is cut ends the process.
+            content = list(weights.values())
+            options.add_external_initializers_from_files_in_memory(list(weights), content, list(map(len, content)))
+
         try:
             # The fallback would try the same provider again and print that to standard output, between the rows.
             self._session = ort.InferenceSession(
@@ -100,8 +107,9 @@ class Session:
             )
 
         self._output, self._name = output, str(model_file)
+        self._run_options = _run_options()
         self.labels: int | None = shape[-1] if shape and isinstance(shape[-1], int) else None
-        self.mixes_texts = _mixes_texts(model_file)
+        self.mixes_texts = graph.mixes_texts
 
     @stage("model")
     def logits(self, batch: EncodedBatch) -> Floats:
@@ -115,7 +123,8 @@ class Session:
         feed = {name: inputs[name].astype(kind, copy=False) for name, kind in self._types.items()}
 
         try:
-            logits = np.asarray(self._session.run([self._output], feed)[0], dtype=np.float32)
+            result = self._session.run([self._output], feed, self._run_options)[0]
+            logits = np.asarray(result, dtype=np.float32)
         except Exception as err:
             raise ModelError(
                 f"{self._name}: fails on {batch.ids.shape[1]} tokens: {first_line(err)}",
@@ -125,6 +134,16 @@ class Session:
             ) from err
 
         return checked_logits(logits, batch, self.labels, self._name)
+
+    def stop(self) -> None:
+        """End the calls of :meth:`logits` that are running; they fail. Later calls are not affected."""
+        self._run_options.terminate, self._run_options = True, _run_options()
+
+
+def _run_options() -> Any:
+    options = ort.RunOptions()
+    options.log_severity_level = 4  # as in :func:`session_options`
+    return options
 
 
 def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name: str) -> Floats:
@@ -182,10 +201,3 @@ def session_options(*, optimized: bool) -> Any:
     options.graph_optimization_level = level.ORT_ENABLE_ALL
     options.add_session_config_entry("session.x64quantprecision", "1")
     return options
-
-
-def _mixes_texts(model_file: Path) -> bool:
-    """Whether a graph contains onnxruntime's dynamic quantization, which uses one scale for a whole batch."""
-    # The operator's name is searched in the bytes: the onnx package, which could parse them, is no runtime dependency.
-    with model_file.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"DynamicQuantize") >= 0

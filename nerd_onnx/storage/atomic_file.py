@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import IO, Protocol, cast
 
 from nerd_onnx.errors import OutputError
+from nerd_onnx.interruption import waiting
 from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.location import STANDARD_STREAM, is_uri
 from nerd_onnx.storage.output_place import check_place, find, output_errors, output_name, standard_output
@@ -184,7 +185,8 @@ class _Stream:
         self._path = path
         self._copy = cast("IO[bytes]", tempfile.TemporaryFile(prefix="nerd-")) if spooled else None  # noqa: SIM115
         try:
-            self._stream: IO[bytes] = standard_output() if path == STANDARD_STREAM else open(path, "wb")  # noqa: SIM115
+            with waiting():  # for the reader of a pipe
+                self._stream: IO[bytes] = standard_output() if path == STANDARD_STREAM else open(path, "wb")  # noqa: SIM115
         except BaseException:
             if self._copy:
                 self._copy.close()

@@ -18,6 +18,7 @@ from typing import IO, cast
 import zstandard
 
 from nerd_onnx.errors import InputError, first_line
+from nerd_onnx.interruption import waiting
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.location import STANDARD_STREAM, is_uri, shown
@@ -123,7 +124,8 @@ def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
     try:
         if is_uri(path):
             return io.BufferedReader(open_object(path), buffer_bytes or _REMOTE_BUFFER_BYTES)
-        file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
+        with waiting():  # for the writer of a pipe
+            file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
     except OSError as err:
         raise _unreadable(path, err) from err
     return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
@@ -361,7 +363,8 @@ class _WholeHead(io.RawIOBase):
         super().close()
 
     def _read(self, view: memoryview) -> int:
-        size: int | None = self._source.readinto1(view)
+        with waiting():
+            size: int | None = self._source.readinto1(view)
         if size is None:  # no bytes available yet, which the buffered reader would take for the end of the file
             raise BlockingIOError(errno.EAGAIN, "it has no more without waiting; open it in blocking mode")
         return size

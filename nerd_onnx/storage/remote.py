@@ -6,7 +6,7 @@ import errno
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from nerd_onnx.errors import NerdError, StoreError, first_line
 from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.location import bare, is_uri, query_of, without_password, without_secrets
+from nerd_onnx.storage.time_limit import within_limit
 
 # Schemes of pyarrow itself. What follows the bucket is the key; it is not percent-decoded.
 _BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")
@@ -21,6 +22,7 @@ _EXTRA_SCHEMES = ("hf", "http", "https")  # their packages are in the extra [sto
 _UNREACHABLE = ("ConnectionError", "Timeout", "TransportError")  # class names in Python, requests and httpx
 _HADOOP = ("hdfs", "viewfs")
 _READ_ONLY = ("http://", "https://")
+LISTING_FACTOR = 10  # the listing of a large folder is many requests
 _VERSIONS = ("etag", "generation", "version_id", "blob_id", "mtime", "last_modified", "created")
 
 
@@ -69,7 +71,7 @@ def find(path: str) -> FileInfo:
             raise OSError(errno.EINVAL, first_line(err), path) from err
 
     with _remote_errors(path):
-        found = Place.of(path).facts()
+        found = within_limit(path, lambda: Place.of(path).facts())
     if found.type.name == "NotFound":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
@@ -93,9 +95,17 @@ def is_writable(uri: str) -> bool:
 
 def has_bucket(uri: str) -> bool:
     """Whether the bucket of a URI exists. True if that cannot be checked: writing will then fail with the reason."""
-    with suppress(StoreError), _remote_errors(uri):
+
+    def ask() -> bool:
         place = Place.of(uri)
         return not place.root or place.filesystem.get_file_info(place.root).type.name != "NotFound"
+
+    try:
+        with _remote_errors(uri):
+            return within_limit(uri, ask)
+    except StoreError as err:
+        if err.reason == "no-answer":
+            raise
     return True
 
 
@@ -106,7 +116,7 @@ def version(uri: str) -> str | None:
     :raises StoreError: if remote storage cannot be read
     """
     with _remote_errors(uri):
-        told = {name.lower(): value for name, value in Place.of(uri).metadata().items()}
+        told = {name.lower(): value for name, value in within_limit(uri, lambda: Place.of(uri).metadata()).items()}
     return next((str(told[name]) for name in _VERSIONS if told.get(name) is not None), None)
 
 
@@ -119,10 +129,13 @@ def files_below(uri: str, *, deep: bool = True) -> list[str]:
     """
     from pyarrow.fs import FileSelector
 
-    with _remote_errors(uri):
+    def ask() -> list[str]:
         place = Place.of(uri)
         found = place.filesystem.get_file_info(FileSelector(place.path, allow_not_found=True, recursive=deep))
         return sorted(place.name_of(info.path) for info in found if info.is_file)
+
+    with _remote_errors(uri):
+        return within_limit(uri, ask, factor=LISTING_FACTOR)
 
 
 def open_object(uri: str) -> io.RawIOBase:
@@ -241,14 +254,17 @@ def _remote_errors(uri: str) -> Iterator[None]:
         ) from err
 
 
+def _opened(place: Place) -> Any:
+    return place.filesystem.open_input_file(place.path)
+
+
 class _Object(io.RawIOBase):
     """An open file in remote storage. pyarrow passes its exceptions on unchanged."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         with _remote_errors(uri):
-            place = Place.of(uri)
-            self._file = place.filesystem.open_input_file(place.path)
+            self._file = within_limit(uri, lambda: _opened(Place.of(uri)))
 
     def readable(self) -> bool:
         return True
@@ -261,11 +277,14 @@ class _Object(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         with _remote_errors(self._uri):
-            return int(self._file.seek(offset, whence))
+            return int(self._file.seek(offset, whence))  # asks nobody: the size is known since the file was opened
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
+        # Not readinto(): a read that is given up could write into the buffer later.
         with _remote_errors(self._uri):
-            return int(self._file.readinto(buffer))
+            piece = within_limit(self._uri, lambda: self._file.read(len(buffer)))
+        buffer[: len(piece)] = piece
+        return len(piece)
 
     def close(self) -> None:
         if not self.closed:

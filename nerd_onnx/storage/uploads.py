@@ -6,12 +6,14 @@ import ctypes
 import os
 import tempfile
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any, cast
 
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.output_place import output_errors, output_name
 from nerd_onnx.storage.remote import Place, exists
+from nerd_onnx.storage.time_limit import UPLOAD_FACTOR, within_limit
 
 _WRITE_BYTES = 8 << 20
 _WITHOUT_FOLDERS = ("gcs", "abfs")
@@ -71,7 +73,7 @@ def _upload(file: IO[bytes], uri: str) -> None:
     :raises OutputError: if remote storage reports an error
     """
     try:
-        _send(file, Place.of(uri))
+        _send(file, within_limit(uri, lambda: Place.of(uri)), uri)
     except (OSError, NerdError):
         raise
     except Exception as err:  # several libraries, each with its own errors
@@ -80,39 +82,40 @@ def _upload(file: IO[bytes], uri: str) -> None:
         ) from err
 
 
-def _send(file: IO[bytes], place: Place) -> None:
+def _send(file: IO[bytes], place: Place, uri: str) -> None:
     filesystem = place.filesystem
     if filesystem.type_name == "s3":
-        _copy(file, filesystem, place.path)
+        _copy(file, filesystem, place.path, uri)
         return
 
     folder, slash, name = place.path.rpartition("/")
     part = f"{folder}{slash}.{name}.nerd-part"
     if filesystem.type_name not in _WITHOUT_FOLDERS:
-        filesystem.create_dir(folder, recursive=True)
+        within_limit(uri, lambda: filesystem.create_dir(folder, recursive=True))
     try:
-        _copy(file, filesystem, part)
-        filesystem.move(part, place.path)
+        _copy(file, filesystem, part, uri)
+        # The storage copies the whole file, if it cannot rename it.
+        within_limit(uri, lambda: filesystem.move(part, place.path), factor=UPLOAD_FACTOR)
     except BaseException:
         with suppress(Exception):
-            filesystem.delete_file(part)
+            within_limit(uri, lambda: filesystem.delete_file(part))
         raise
 
 
-def _copy(file: IO[bytes], filesystem: Any, path: str) -> None:
+def _copy(file: IO[bytes], filesystem: Any, path: str, uri: str) -> None:
     # By default pyarrow would compress a file named .gz again.
-    target = filesystem.open_output_stream(path, compression=None)
+    target = within_limit(uri, lambda: filesystem.open_output_stream(path, compression=None))
     waiting = 0
     try:
         while piece := file.read(_WRITE_BYTES):
-            target.write(piece)
+            within_limit(uri, partial(target.write, piece), factor=UPLOAD_FACTOR)
             waiting += len(piece)
             # pyarrow uploads in the background; without a limit, a slow network would fill the memory.
             if waiting >= _FLUSH_BYTES:
-                target.flush()
+                within_limit(uri, target.flush, factor=UPLOAD_FACTOR)
                 waiting = 0
 
-        target.close()
+        within_limit(uri, target.close, factor=UPLOAD_FACTOR)
     except BaseException:
         _give_up(target)
         raise

@@ -16,6 +16,7 @@ from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RowBatch, Writer
 from nerd_onnx.formats.readers import Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
+from nerd_onnx.formats.texts import text_objects
 from nerd_onnx.formats.writers import open_writer
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.stages import stage
@@ -119,7 +120,7 @@ def _new_results(
     plan: Plan, batches: Iterator[RowBatch], log: ResultLog | None, tag_stream: TagStream
 ) -> Iterator[tuple[RowBatch, Results]]:
     """Tag the batches that are left, and store their results."""
-    items = ((rows, rows.texts.to_pylist()) for rows in batches)
+    items = ((rows, text_objects(rows.texts)) for rows in batches)
     for rows, tagged in tag_stream(items, lenient=plan.is_lenient):
         results = _results(plan.tagger, tagged)
         del tagged  # its texts, which may be long, would be kept until the next batch is tagged

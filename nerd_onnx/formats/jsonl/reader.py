@@ -22,7 +22,9 @@ from nerd_onnx.formats.jsonl.lines import (
     text_array,
     text_of,
 )
+from nerd_onnx.formats.jsonl.long_lines import decoded, is_marked, long_string, shortened
 from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError, conform
+from nerd_onnx.long_text import release_unused
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
 
@@ -109,6 +111,10 @@ class RawLinesReader(Closing):
 
         :param keys: the keys of the rows are added to it, in order of first appearance
         """
+        long = self._long_row(group, first_row, keys)
+        if long is not None:
+            return long
+
         texts: list[str | None] = []
         kept: list[tuple[int, int]] = []
         rejected: list[RejectedRow] = []
@@ -139,6 +145,29 @@ class RawLinesReader(Closing):
             row_numbers=[first_row + i for i, _ in kept] if rejected else None,
             rejected=tuple(rejected),
         )
+
+    def _long_row(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch | None:
+        """Return the row of one line with a long text; None for all other lines, damaged ones among them."""
+        short = shortened(group[0][1]) if len(group) == 1 else None
+        if short is None:
+            return None
+
+        number, line = group[0]
+        try:
+            record = parse_object(self._name, number, short.content, UNTYPED)
+            text = text_of(self._name, number, record, self._text_column)
+            if is_marked(record, short):
+                return None
+            for mark, place in short.strings.items():
+                if mark != text:
+                    deque(decoded(line, *place), maxlen=0)  # raises an error if it is damaged
+            texts = long_string(line, *short.strings[text]) if text in short.strings else text_array([text])
+        except (RowError, ValueError):
+            return None
+
+        release_unused()  # the pieces of the line
+        keys.update(dict.fromkeys(record))
+        return RowBatch(texts=texts, table=None, lines=[line], first_row=first_row, line_numbers=[number])
 
     def _rejected_row(self, err: RowError, rejected: RejectedRow) -> RejectedRow:
         if not self._lenient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any, cast
 
@@ -16,6 +16,7 @@ from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import name_taken
 from nerd_onnx.formats.jsonl.lines import UNTYPED
+from nerd_onnx.formats.jsonl.long_lines import shortened
 from nerd_onnx.formats.jsonl.values import dump, dumped, dumped_lists, json_values
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.storage.atomic_file import open_target
@@ -25,6 +26,8 @@ from nerd_onnx.storage.output_place import output_errors
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
 _WRITE_BYTES = 1 << 20
+Piece = bytes | memoryview
+_SPACE_BYTES = b" \t\r\n"
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:@$ -]*")
 
@@ -87,7 +90,7 @@ class JsonLinesWriter(AtomicWriter):
         :raises InputError: if a string of a typed row is not valid UTF-8
         :raises BrokenPipeError: if the reader of standard output closed the pipe
         """
-        lines = self._raw_lines
+        lines: Callable[..., Iterator[Piece]] = self._raw_lines
         if rows.lines is None:
             lines = self._typed_lines
         elif self._layout.is_long:
@@ -119,7 +122,7 @@ class JsonLinesWriter(AtomicWriter):
         with suppress(OSError, ValueError, zstandard.ZstdError):
             self._close_compressor()
 
-    def _raw_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
+    def _raw_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[Piece]:
         lines = rows.lines or []
         whys = [None] * len(lines) if reasons is None else reasons.to_pylist()
         values = zip(*map(dumped_lists, self._layout.columns(entities)), strict=True)
@@ -218,6 +221,10 @@ def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int
     :return: ranges by key, only for keys that the object has
     """
     wanted = {key.name for key in keys if key.may_be_in(line)}
+    short = shortened(line) if wanted else None
+    if short is not None and wanted.isdisjoint(name for name, _, _ in _members(short.content.decode())):
+        return {}
+
     found: dict[str, list[tuple[int, int]]] = {}
     for name, start, end in _members(line.decode()) if wanted else ():
         if name in wanted:
@@ -225,7 +232,7 @@ def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int
     return found
 
 
-def _with_members(line: bytes, members: list[Member], old: Mapping[str, list[tuple[int, int]]]) -> Iterator[bytes]:
+def _with_members(line: bytes, members: list[Member], old: Mapping[str, list[tuple[int, int]]]) -> Iterator[Piece]:
     """
     Yield the line with members added at its end, or in the position of existing members with the same key.
 
@@ -241,7 +248,7 @@ def _with_members(line: bytes, members: list[Member], old: Mapping[str, list[tup
     yield from _appended(_replaced(line, places) if places else line, new)
 
 
-def _appended(line: bytes, members: Sequence[Member]) -> Iterator[bytes]:
+def _appended(line: bytes, members: Sequence[Member]) -> Iterator[Piece]:
     """
     Yield the line with members added after its last one, in pieces.
 
@@ -251,17 +258,19 @@ def _appended(line: bytes, members: Sequence[Member]) -> Iterator[bytes]:
         yield line
         return
 
-    body, brace, rest = line.rpartition(b"}")
-    body = body.rstrip()
-    yield body
-    comma = b"" if body.endswith(b"{") else b", "
+    # Views, because a line may be long.
+    brace = end = line.rindex(b"}")
+    while line[end - 1] in _SPACE_BYTES:
+        end -= 1
+    yield memoryview(line)[:end]
+    comma = b"" if line.endswith(b"{", 0, end) else b", "
 
     for key, value in members:
         yield comma + key.json + b": "
         yield from map(str.encode, value)
         comma = b", "
 
-    yield brace + rest
+    yield line[brace:]
 
 
 def _members(text: str) -> Iterator[tuple[str, int, int]]:
@@ -290,14 +299,17 @@ def _after_space(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _gathered(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Join small pieces so that each is worth a call; a large piece is passed on without a copy."""
-    waiting: list[bytes] = []
+    waiting: list[Piece] = []
     size = 0
     for piece in pieces:
         if size + len(piece) > _WRITE_BYTES:
             yield b"".join(waiting)
             waiting, size = [], 0
+        if len(piece) > _WRITE_BYTES:
+            yield piece
+            continue
         waiting.append(piece)
         size += len(piece)
     yield b"".join(waiting)

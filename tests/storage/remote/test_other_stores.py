@@ -33,7 +33,7 @@ def test_any_filesystem_of_fsspec(
     import fsspec
 
     memory = fsspec.filesystem("memory")
-    monkeypatch.setattr(memory, "store", {})
+    monkeypatch.setattr(type(memory), "store", {})  # all instances share it
     memory.pipe("/in/set/a.jsonl", (data / "a.jsonl").read_bytes())
     memory.pipe("/in/set/b.parquet", (data / "a.parquet").read_bytes())
     tag_files(tagger, job(str(tmp_path / "o.jsonl")))

@@ -1,0 +1,247 @@
+"""
+What may let ``nerd-tag`` wait for ever, and how long it lives after a signal.
+
+``python -m tests.hostile.waits`` measures all of them and prints the table of ``docs/durability.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+from tests.support.processes import command
+from tests.support.s3_server import KEYS
+
+PLAIN = ROOT / "tests" / "data" / "models" / "plain"
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STUCK_S = 2.0  # from the moment at which the process handles signals until it waits
+_READY_S = 60.0
+_END_S = 60.0
+
+
+@dataclass(frozen=True)
+class Wait:
+    """
+    A command that waits for ever.
+
+    :param what: what it waits for
+    :param arguments: makes the files in an empty folder and returns the arguments of ``nerd-tag``
+    :param is_slow: whether only the long tests run it
+    """
+
+    what: str
+    arguments: Callable[[Path], list[object]]
+    is_slow: bool = False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """
+    How a process ended after a signal.
+
+    :param seconds: from the signal to its end
+    :param code: exit code; below 0 the signal that killed it
+    :param message: what it printed
+    """
+
+    seconds: float
+    code: int
+    message: str
+
+
+def rows(folder: Path, text: str = "Anna Bell lives in Paris.") -> Path:
+    """Write an input of one row."""
+    path = folder / "in.jsonl"
+    path.write_text(json.dumps({"text": text}) + "\n", "utf-8")
+    return path
+
+
+def pipe(path: Path) -> Path:
+    """Make a pipe that nobody else opens."""
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    return path
+
+
+def plain_model(folder: Path) -> Path:
+    """Return a copy of a plain model folder."""
+    return Path(shutil.copytree(PLAIN, folder / "model"))
+
+
+def with_tokenizer(folder: Path, **parts: Any) -> Path:
+    """Return a plain model folder whose tokenizer has other parts."""
+    model = plain_model(folder)
+    tokenizer = json.loads((model / "tokenizer.json").read_text("utf-8"))
+    (model / "tokenizer.json").write_text(json.dumps({**tokenizer, **parts}), "utf-8")
+    return model
+
+
+def split_at(pattern: str) -> dict[str, Any]:
+    """Return a pre-tokenizer that splits at a pattern."""
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def replacing(old: str, new: str) -> dict[str, Any]:
+    """Return a normalizer that replaces a text."""
+    return {"type": "Replace", "pattern": {"String": old}, "content": new}
+
+
+def slow_graph(path: Path, labels: int, products: int = 2000) -> None:
+    """Write a graph that multiplies large matrices for many minutes."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])
+    scores = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "tokens", labels])
+    constants = [
+        helper.make_tensor("two", TensorProto.INT64, [1], [2]),
+        helper.make_tensor("all", TensorProto.INT64, [2], [3000, 3000]),
+        helper.make_tensor("one", TensorProto.INT64, [2], [1, 1]),
+        helper.make_tensor("bias", TensorProto.FLOAT, [labels], [0.0] * labels),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["input_ids"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f"], ["mean"], keepdims=0),
+        helper.make_node("Reshape", ["mean", "one"], ["seed"]),
+        helper.make_node("Expand", ["seed", "all"], ["m0"]),
+        *(
+            node
+            for i in range(products)
+            for node in (
+                helper.make_node("MatMul", [f"m{i}", "m0"], [f"p{i}"]),
+                helper.make_node("Tanh", [f"p{i}"], [f"m{i + 1}"]),
+            )
+        ),
+        helper.make_node("ReduceMean", [f"m{products}"], ["last"], keepdims=0),
+        helper.make_node("Add", ["f", "last"], ["sum"]),
+        helper.make_node("Unsqueeze", ["sum", "two"], ["wide"]),
+        helper.make_node("Add", ["wide", "bias"], ["logits"]),
+    ]
+    graph = helper.make_graph(nodes, "slow", [ids], [scores], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """Accept connections and never answer; yield host and port."""
+    connections: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    connections.append(server.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in connections:
+        connection.close()
+
+
+def _slow_network(folder: Path) -> list[object]:
+    model = plain_model(folder)
+    slow_graph(model / "model.onnx", len(json.loads((model / "config.json").read_text("utf-8"))["id2label"]))
+    return [rows(folder), folder / "o.jsonl", "--model", model]
+
+
+def _slow_tokenizer(folder: Path) -> list[object]:
+    model = with_tokenizer(folder, normalizer=None, pre_tokenizer=split_at("a*a*b"))
+    return [rows(folder, "a" * 4000), folder / "o.jsonl", "--model", model]
+
+
+SERVER = "SERVER"  # stands for the address of a silent server
+WAITS = [
+    Wait("input: a pipe without writer", lambda folder: [pipe(folder / "in"), folder / "o.jsonl", "--format", "jsonl"]),
+    Wait(
+        "input: a pipe without writer, Parquet",
+        lambda folder: [pipe(folder / "in"), folder / "o.parquet", "--format", "parquet"],
+        is_slow=True,
+    ),
+    Wait("input: standard input that does not end", lambda folder: ["-", folder / "o.jsonl", "--format", "jsonl"]),
+    Wait(
+        "output: a pipe without reader", lambda folder: [rows(folder), pipe(folder / "o"), "--output-format", "jsonl"]
+    ),
+    Wait(
+        "rejects file: a pipe without reader",
+        lambda folder: [rows(folder), folder / "o.jsonl", "--on-error", "skip", "--rejects", pipe(folder / "r")],
+        is_slow=True,
+    ),
+    Wait("input: a silent S3 server", lambda folder: ["s3://corpora/in.jsonl", folder / "o.jsonl"]),
+    Wait("output: a silent S3 server", lambda folder: [rows(folder), "s3://corpora/o.jsonl"], is_slow=True),
+    Wait("input: a silent web server", lambda folder: [f"http://{SERVER}/in.jsonl", folder / "o.jsonl"]),
+    Wait(
+        "model: a silent S3 server",
+        lambda folder: [rows(folder), folder / "o.jsonl", "--model", "s3://corpora/m"],
+        is_slow=True,
+    ),
+    Wait("a network that takes an hour", _slow_network),
+    Wait("a tokenizer whose pattern takes minutes", _slow_tokenizer),
+]
+
+
+def ending(wait: Wait, number: int, folder: Path) -> Ending:
+    """Start a command that waits, send one signal, and return how it ended; it is killed after a minute."""
+    with silent_server() as address:
+        arguments = [str(argument).replace(SERVER, address) for argument in wait.arguments(folder)]
+        environment = {**os.environ, **KEYS, "AWS_ENDPOINT_URL": f"http://{address}", "AWS_DEFAULT_REGION": "us-east-1"}
+        environment["XDG_CACHE_HOME"] = str(folder / "cache")
+        with subprocess.Popen(
+            command(*arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        ) as process:
+            try:
+                _wait_until_ready(process)
+                time.sleep(_STUCK_S)
+                if process.poll() is not None:
+                    return Ending(0.0, process.returncode, _said(process))
+                begin = time.monotonic()
+                process.send_signal(number)
+                process.wait(_END_S)
+                return Ending(time.monotonic() - begin, process.returncode, _said(process))
+            finally:
+                process.kill()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the thread that watches for signals is there, or the process has ended."""
+    end = time.monotonic() + _READY_S
+    tasks = Path(f"/proc/{process.pid}/task")
+    while process.poll() is None and len(list(tasks.iterdir())) == 1 and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _said(process: subprocess.Popen[bytes]) -> str:
+    return (process.stderr.read() if process.stderr else b"").decode()
+
+
+def main() -> None:
+    """Print the table."""
+    print("| what the program waits for | seconds to the end after SIGTERM | after SIGINT |\n|---|---|---|")
+    for wait in WAITS:
+        cells = []
+        for number in SIGNALS:
+            with tempfile.TemporaryDirectory() as folder:
+                found = ending(wait, number, Path(folder))
+            cells.append(f"{found.seconds:.1f}" if found.code == 128 + number else f"{found}")
+        print(f"| {wait.what} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
