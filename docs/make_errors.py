@@ -26,6 +26,12 @@ the message shows: the line, from 1, in JSON Lines, and the row, from 0, in Parq
 before the program starts has the category `usage`, exit code 2, and a reason such as `no-such-option`,
 `missing-parameter` or `bad-parameter`.
 
+An exception that no part of the program expects, such as one for missing memory, is one line too. Its category and
+reason are `unexpected`, and the field `exception` has its type. With the environment variable `NERD_DEBUG=1`, every
+error also prints its traceback. A message or field of more than 2,000 characters is cut in its middle.
+
+The output decides the exit code. A message is dropped if standard error is closed, full or without a reader.
+
 This page is written by `python docs/make_errors.py`; the tests compare it with the program. `…` stands for values.
 
 """

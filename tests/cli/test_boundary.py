@@ -17,6 +17,7 @@ from nerd_onnx.errors import InputError, NerdError, OutputError, UnexpectedError
 from nerd_onnx.storage.input_stream import check_readable
 from nerd_onnx.tagging.checks import check_job
 from nerd_onnx.tagging.job import TagJob
+from tests.conftest import ROOT
 from tests.support.commands import Run, runner
 from tests.support.failures import fails, failure_of
 from tests.support.models import SAMPLE
@@ -142,6 +143,22 @@ def test_names_that_the_system_refuses(name: str, tmp_path: Path, monkeypatch: p
         check_job(TagJob([str(SAMPLE)], "out.jsonl", rejects=name, on_error="null"))
     with pytest.raises(NerdError):
         check_job(TagJob([str(SAMPLE)], name))
+
+
+def test_a_model_behind_a_closed_folder_is_a_model_error(tmp_path: Path) -> None:
+    (tmp_path / "closed" / "model").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0)
+    code = (
+        "import os, sys\nfrom nerd_onnx.errors import ModelError\n"
+        "from nerd_onnx.inference.remote_bundle import load_bundle\n"
+        "if os.geteuid() == 0:\n    os.setuid(65534)\n"
+        "try:\n    load_bundle(sys.argv[1])\nexcept ModelError as err:\n    print(err.reason, err)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "closed" / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    (tmp_path / "closed").chmod(0o700)
+    assert done.stdout.startswith("cannot-read ")
+    assert "ermission denied" in done.stdout
 
 
 @pytest.mark.parametrize("megabytes", [150, 350])

@@ -333,6 +333,9 @@ def test_a_number_that_no_double_holds_is_no_infinity(write: Writer, number: str
         ("5e-324", 5e-324),
         ("-0", 0),
         ("-0.0", -0.0),
+        # Not JSON, but many programs write them, and a double holds them.
+        ("Infinity", float("inf")),
+        ("-Infinity", -float("inf")),
         ("18446744073709551615", (1 << 64) - 1),
         ("-9223372036854775808", -(1 << 63)),
     ],
@@ -340,6 +343,10 @@ def test_a_number_that_no_double_holds_is_no_infinity(write: Writer, number: str
 def test_the_limits_of_numbers(write: Writer, number: str, expected: float) -> None:
     value = typed_table(write, f'{{"text": "a", "n": {number}}}')["n"][0].as_py()
     assert (value, str(value)) == (expected, str(expected))
+
+
+def test_nan_stays_nan(write: Writer) -> None:
+    assert str(typed_table(write, '{"text": "a", "n": NaN}')["n"][0].as_py()) == "nan"
 
 
 @pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "9" * 400])

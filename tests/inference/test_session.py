@@ -119,3 +119,22 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:
     outside = make_model(tmp_path / "model" / "o.onnx", ["input_ids"], location="../secret.bin")
     with fails(ModelError, "cannot-load", file=outside):
         Session(outside, optimized=False)
+
+
+def test_an_output_that_is_not_numeric_is_refused(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["b", "t"])
+    output = helper.make_tensor_value_info("logits", TensorProto.STRING, ["b", "t", 1])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [2])
+    words = helper.make_tensor("words", TensorProto.STRING, [4], [b"a", b"b", b"nan", b"d"])
+    nodes = [
+        helper.make_node("Gather", ["words", "input_ids"], ["found"]),
+        helper.make_node("Unsqueeze", ["found", "axes"], ["logits"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [ids], [output], [axes, words])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    session = Session(tmp_path / "m.onnx", optimized=False)
+    with fails(ModelError, "cannot-run", tokens=2):
+        session.logits(EncodedBatch(np.array([[0, 1]])))
