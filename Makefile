@@ -20,7 +20,7 @@ soak:             ## the long forms: kills, every step of the disk protocol, dam
 	$(PYTHON) -m tests.hostile.fuzz --cases 1000000 --seconds 3600
 	$(PYTHON) -m tests.durability.leaks --minutes 20 --log leaks.json
 
-engines:          ## real Ray and Spark, with workers that are killed; needs the [ray] and [spark] extras and Java
+engines:          ## real Ray, Spark and Delta, with workers that are killed; needs the extras [ray], [spark] and [delta], and Java
 	$(PYTHON) -m pytest -q -m engines -n 0 tests/engines
 
 lint:             ## style, import direction, formatting
