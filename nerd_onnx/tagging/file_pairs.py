@@ -212,6 +212,10 @@ def _matches(pattern: str) -> list[_Found]:
     # A pattern matches files of a table that no longer belong to it.
     for folder in {os.path.dirname(match.path) for match in found if not match.table}:
         check_not_inside(os.path.join(folder, "*"))
+    known = {match.path for match in found}
+    found += [
+        _Found(path, os.path.relpath(path, root)) for path in _unlisted(root, parts[fixed:-1]) if path not in known
+    ]
 
     if not found:
         raise InputError(
@@ -220,6 +224,22 @@ def _matches(pattern: str) -> list[_Found]:
             file=input_name(pattern),
         )
     return found
+
+
+def _unlisted(root: str, wild: Sequence[str]) -> list[str]:
+    """
+    Return the folders that cannot be listed and may have matches of a glob: glob.glob() leaves them out.
+
+    :param wild: the wildcard parts of the glob, without the last one
+    """
+    errors: list[OSError] = []
+    for here, folders, _ in os.walk(root, onerror=errors.append):
+        depth = 0 if here == root else os.path.relpath(here, root).count(os.sep) + 1
+        part = "**" if "**" in wild[: depth + 1] else "".join(wild[depth : depth + 1])
+        folders[:] = [
+            name for name in folders if not name.startswith(_HIDDEN) and (part == "**" or fnmatchcase(name, part))
+        ]
+    return [str(err.filename) for err in errors]
 
 
 def _remote_files(uri: str) -> list[_Found]:

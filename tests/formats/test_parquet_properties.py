@@ -136,6 +136,20 @@ def test_long_layout_keeps_the_type_of_the_key(tmp_path: Path) -> None:
     assert in_microseconds(output)["ts"].to_pylist()[0].year == 9999
 
 
+@pytest.mark.parametrize("version", ["1.0", "2.4", "2.6"])
+@pytest.mark.parametrize("store_schema", [True, False])
+def test_types_of_older_files_are_not_taken_for_lost(tmp_path: Path, version: str, store_schema: bool) -> None:  # noqa: FBT001 - a parameter
+    """Old versions of the format name fewer types; an Arrow schema in the file adds some."""
+    numbers = pa.array([86_400_000_000_000])  # a day in nanoseconds, so that coarser units hold it
+    kinds = ["uint8", "uint32", "uint64", "timestamp[ns]", "timestamp[s]", "duration[s]"]
+    columns = {kind: (numbers if "[" in kind else pa.array([1])).cast(pa.type_for_alias(kind)) for kind in kinds}
+    columns |= {"day": pa.array([dt.date(2020, 1, 1)], pa.date64()), "clock": pa.array([dt.time(1)], pa.time64("ns"))}
+    columns |= {"zone": numbers.cast(pa.timestamp("ns", "Europe/Paris")), "price": pa.array([Decimal("1.20")])}
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": ["a"], **columns}), path, version=version, store_schema=store_schema)
+    without_new(converted(path, tmp_path / "out.parquet"), pq.read_table(path))
+
+
 def duckdb_file(folder: Path, columns: str) -> Path:
     path = folder / "in.parquet"
     duckdb.execute(f"COPY (SELECT 'Ada' AS text, {columns}) TO '{path}'")

@@ -93,9 +93,9 @@ def closed(tmp_path: Path) -> Iterator[Path]:
 _AS_OTHERS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
-def tag(folder: Path, *options: str) -> tuple[int, dict[str, object]]:
+def tag(folder: Path, *options: str, source: str = "in") -> tuple[int, dict[str, object]]:
     done = subprocess.run(
-        [*_AS_OTHERS, sys.executable, "-m", "nerd_onnx.cli", "in", "out", "--json", *options],
+        [*_AS_OTHERS, sys.executable, "-m", "nerd_onnx.cli", source, "out", "--json", *options],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
@@ -106,11 +106,17 @@ def tag(folder: Path, *options: str) -> tuple[int, dict[str, object]]:
     return done.returncode, found
 
 
-def test_folder_that_cannot_be_listed_ends_the_run(closed: Path) -> None:
-    code, error = tag(closed)
+@pytest.mark.parametrize("source", ["in", "in/*", "in/**/*.parquet", "in/*/*.parquet"])
+def test_folder_that_cannot_be_listed_ends_the_run(closed: Path, source: str) -> None:
+    code, error = tag(closed, source=source)
     assert code == 1
     assert (error["reason"], error["file"]) == ("cannot-list", "in/b")
     assert not (closed / "out").exists()
+
+
+def test_folder_that_a_glob_does_not_name_is_not_listed(closed: Path) -> None:
+    code, summary = tag(closed, source="in/a*/*.parquet")
+    assert (code, summary["files"]) == (0, 1)
 
 
 def test_folder_that_cannot_be_listed_is_an_unreadable_file(closed: Path) -> None:

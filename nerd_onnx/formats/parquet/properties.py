@@ -47,7 +47,7 @@ class Leaf:
     def keeps_type(self, before: Leaf) -> bool:
         """Whether the values mean what they meant in another file."""
         if before.logical_type in ("None", *_PLAIN_INTEGERS):
-            return self.logical_type in ("None", *_PLAIN_INTEGERS) or before.is_int96
+            return True  # nothing to lose; an Arrow schema in the file may say more
         if before.logical_type.startswith("Timestamp("):
             # Converted types of old writers do not say whether a timestamp is in UTC, and readers do not rely on it.
             unit = self._timestamp(without_zone=_FROM_CONVERTED in before.logical_type)

@@ -182,9 +182,10 @@ def _options(
     if lost is not None:
         column, kind = lost
         raise OutputError(
-            f"{output_name(output)}: column {column!r} has the type {kind}, which pyarrow cannot write, and the "
-            "columns are written anew here. They are copied as they are if the output has all rows, in the layout "
-            "nested or wide, and no column is replaced; or remove the column, or write JSON Lines",
+            f"{output_name(output)}: column {column!r} has the type {kind}, which pyarrow cannot write, and this run "
+            "writes the columns again. They are copied if the output has all rows and columns of the input: without "
+            "--limit, --retry-rejects, --on-error skip (null keeps the rows), --overwrite-column and --layout long. Or "
+            "remove the column, or write JSON Lines",
             reason="type-would-be-lost",
             file=output_name(output),
             column=column,
