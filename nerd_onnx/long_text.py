@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 LONG_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
@@ -71,7 +72,8 @@ class LongText:
 
 
 def release_unused() -> None:
-    """Return memory to the system that was freed after a long text was read; glibc would keep what it may use again."""
+    """Return memory to the system that was freed after a long text was read; the allocators keep it for later use."""
+    pa.default_memory_pool().release_unused()
     with suppress(OSError, AttributeError):  # other C libraries have no such function
         ctypes.CDLL(None).malloc_trim(0)
 

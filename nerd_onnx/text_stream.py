@@ -21,6 +21,7 @@ from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.parts import Part, Pending, gathered, part_characters
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session
+from nerd_onnx.long_text import release_unused
 from nerd_onnx.machine.cpu import available_cpus
 from nerd_onnx.options import TaggedTexts, TagOptions
 from nerd_onnx.span_filter import ends_with_combining_marks, with_combining_marks
@@ -179,7 +180,11 @@ class TextStream:
             for part in under_way:
                 part.cancel()
 
-        spans = with_combining_marks(pending.texts, Spans.concatenate(found))
+        joined = Spans.concatenate(found)
+        found.clear()
+        if pending.is_long:
+            release_unused()
+        spans = with_combining_marks(pending.texts, joined)
         return TaggedTexts(pending.texts, spans, tokens, pending.reasons)
 
     def _start_part(self, texts: Sequence[str | None], ranges: Sequence[tuple[int, int, int]]) -> Part:

@@ -88,7 +88,7 @@ def entities_array(
     arrays = [_int32(starts), _int32(ends), _names(labels, label)]
     if fine is not None:
         arrays.append(_names(fine_labels, fine))
-    arrays += [pa.array(score.astype(np.float32)), slices]
+    arrays += [pa.array(score.astype(np.float32, copy=False)), slices]
     kind = entities_type(with_fine=fine is not None)
     entities = pa.StructArray.from_arrays(arrays, fields=list(kind.value_type))
 
@@ -195,18 +195,16 @@ def _check_rows(row: Ints, no_text: npt.NDArray[np.bool_]) -> None:
         raise ValueError("a row without text has entities")
 
 
-def _in_unit(
-    texts: Sequence[str | None], bounds: Ints, start: Ints, end: Ints, unit: OffsetUnit
-) -> tuple[Int64s, Int64s]:
+def _in_unit(texts: Sequence[str | None], bounds: Ints, start: Ints, end: Ints, unit: OffsetUnit) -> tuple[Ints, Ints]:
     """
     Convert offsets in code points to another unit, in time linear in the length of the texts with entities.
 
     :param bounds: entities of text ``i`` are ``bounds[i]:bounds[i + 1]``. *Shape:* (texts + 1,)
     """
-    starts, ends = start.astype(np.int64), end.astype(np.int64)
     if unit == "codepoint":
-        return starts, ends
+        return start, end
 
+    starts, ends = start.astype(np.int64), end.astype(np.int64)
     for i in np.flatnonzero(np.diff(bounds)).tolist():
         text = texts[i] or ""
         # In ASCII, all units count the same.
@@ -245,7 +243,7 @@ def _unit_offsets(text: str, unit: OffsetUnit, places: Int64s) -> Int64s:
     return offsets
 
 
-def _int32(offsets: Int64s) -> pa.Array:
+def _int32(offsets: Ints) -> pa.Array:
     if offsets.size and offsets.max() > _INT32_MAX:
         raise InputError(
             f"an entity ends at offset {offsets.max()}, and a 32-bit offset cannot be larger than {_INT32_MAX}; split "
@@ -254,7 +252,7 @@ def _int32(offsets: Int64s) -> pa.Array:
             found=int(offsets.max()),
             maximum=_INT32_MAX,
         )
-    return pa.array(offsets.astype(np.int32))
+    return pa.array(offsets.astype(np.int32, copy=False))
 
 
 def _names(names: Sequence[str], index: Ints) -> pa.Array:

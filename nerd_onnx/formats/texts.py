@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.long_text import LONG_BYTES, LongText
+from nerd_onnx.long_text import LONG_BYTES, LongText, release_unused
 
 
 def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
@@ -83,6 +83,7 @@ def text_objects(texts: pa.Array) -> list[str | None]:
         values: list[str | None] = texts.to_pylist()
         return values
 
+    release_unused()
     # Not through a scalar of Arrow, which would be a copy.
     _, offsets, content = texts.buffers()
     kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32

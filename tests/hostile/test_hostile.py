@@ -64,7 +64,7 @@ def prose(size: int) -> str:
     return "\n\n".join(sample_texts() * (size // 20_000 + 1))[:size]
 
 
-@pytest.mark.parametrize(("kind", "bytes_a_byte"), slow_but([("parquet", 11)], [("parquet", 11), ("jsonl", 10)]))
+@pytest.mark.parametrize(("kind", "bytes_a_byte"), slow_but([("parquet", 11)], [("parquet", 11), ("jsonl", 6)]))
 def test_memory_grows_by_little_with_a_text_and_time_in_proportion(
     tmp_path: Path, kind: str, bytes_a_byte: int
 ) -> None:

@@ -24,7 +24,6 @@ from nerd_onnx.formats.jsonl.lines import (
 )
 from nerd_onnx.formats.jsonl.long_lines import decoded, is_marked, long_string, shortened
 from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError, conform
-from nerd_onnx.long_text import release_unused
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
 
@@ -165,7 +164,6 @@ class RawLinesReader(Closing):
         except (RowError, ValueError):
             return None
 
-        release_unused()  # the pieces of the line
         keys.update(dict.fromkeys(record))
         return RowBatch(texts=texts, table=None, lines=[line], first_row=first_row, line_numbers=[number])
 
