@@ -30,6 +30,7 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
     """
     job = plan.job
     written = detect_format(pair.input, job.input_format) if texts_only else plan.output_format(pair)
+    rewrites = not texts_only and plan.rewritten_because(pair)
     source = open_reader(
         pair.input,
         format=job.input_format,
@@ -40,6 +41,7 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
         line_bytes=plan.limits.line,
         limit=job.limit,
         lenient=plan.is_lenient,
+        added_columns=None if rewrites else () if texts_only else plan.added_columns,
     )
 
     try:

@@ -44,6 +44,8 @@ class RawLinesReader(Closing):
     schema: pa.Schema | None = None
     num_rows: int | None = None
     codecs: tuple[str, ...] | None = None
+    copied = None
+    rewritten_because = "the input is not Parquet"
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self.path = path
@@ -157,6 +159,8 @@ class TypedLinesReader(Closing):
     """
 
     codecs: tuple[str, ...] | None = None
+    copied = None
+    rewritten_because = "the input is not Parquet"
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self.path = path

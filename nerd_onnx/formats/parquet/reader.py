@@ -1,4 +1,4 @@
-"""Read Parquet, one row group after the other, in bounded memory, without changing any column."""
+"""Read Parquet, one row group after the other, in bounded memory: all columns, or the texts if the rest is copied."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
+from nerd_onnx.formats.parquet.copied_file import CopiedFile
+from nerd_onnx.formats.parquet.footer import CannotCopyError
 from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
@@ -47,18 +49,28 @@ class ParquetReader(Closing):
         self.rows_read = 0
         self._bytes = ReadableFile(path)
 
+        self.copied: CopiedFile | None = None
+        self.rewritten_because = ""
+
         try:
-            self._file = _open(self._bytes.path, self._name)
+            opened, self._file = _open(self._bytes.path, self._name)
             self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
-            self._text_index = find_text_column(self._name, self.schema, options.text_column)
+            text = self.schema.field(find_text_column(self._name, self.schema, options.text_column))
+            if options.added_columns is not None:
+                try:
+                    self.copied = CopiedFile(opened, self._name, options.added_columns)
+                except CannotCopyError as err:
+                    self.rewritten_because = str(err)
         except BaseException:
             self._bytes.close()
             raise
 
+        self._read_schema = self.schema if self.copied is None else pa.schema([text])
+        self._text_index: int = self._read_schema.names.index(text.name)
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if options.limit is None else min(total, options.limit)
-        self.codecs: tuple[str, ...] | None = _codecs(self._file, self._name)
+        self.codecs: tuple[str, ...] | None = None if self.copied else _codecs(self._file, self._name)
 
     def progress(self) -> float | None:
         """Return the share of the rows that was read."""
@@ -94,17 +106,18 @@ class ParquetReader(Closing):
         if self.rows_read >= end:
             return
 
-        facts = self._file.metadata.row_group(group)
         # The metadata has only the average size of a row; _cut splits batches that turn out larger.
-        row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
-        size = max(1, min(self._options.batch_rows, self._options.batch_bytes // row_bytes))
+        size = max(1, min(self._options.batch_rows, self._options.batch_bytes // self._bytes_per_row(group)))
+        columns = self._read_schema.names if self.copied else None
         try:
-            reader = self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False)
+            reader = self._file.iter_batches(batch_size=size, row_groups=[group], columns=columns, use_threads=False)
             for batch in reader:
                 last = self.rows_read + batch.num_rows >= end
                 if last:
                     reader.close()  # it keeps a page in memory, which may be as large as the texts
-                yield pa.RecordBatch.from_arrays(batch.slice(0, end - self.rows_read).columns, schema=self.schema)
+                # By name, because pyarrow also reads a column "text.en" where "text" is asked for.
+                found = batch.select(columns).columns if columns else batch.columns
+                yield pa.RecordBatch.from_arrays(found, schema=self._read_schema).slice(0, end - self.rows_read)
                 if last:
                     return
         except _DAMAGE as err:
@@ -114,6 +127,14 @@ class ParquetReader(Closing):
                 file=self._name,
                 row_group=group,
             ) from err
+
+    def _bytes_per_row(self, group: int) -> int:
+        """Return the average size of a row in a row group: in bytes, uncompressed, and at least 1."""
+        if self.copied is not None:
+            return self.copied.footer.bytes_per_row(group, self._options.text_column)
+
+        facts = self._file.metadata.row_group(group)
+        return max(1, int(facts.total_byte_size) // max(1, facts.num_rows))
 
     def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
         texts = plain_texts(batch.column(self._text_index))
@@ -129,7 +150,7 @@ class ParquetReader(Closing):
             ]
             rows = RowBatch(
                 texts=plain.slice(start, stop - start),
-                table=batch.slice(start, stop - start),
+                table=None if self.copied else batch.slice(start, stop - start),
                 lines=None,
                 first_row=first_row,
                 row_group=group,
@@ -175,7 +196,8 @@ def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
     return pc.if_else(pa.array(mask), pa.scalar(None, texts.type), texts)
 
 
-def _open(path: str, name: str) -> pq.ParquetFile:
+def _open(path: str, name: str) -> tuple[io.RawIOBase | pa.NativeFile, pq.ParquetFile]:
+    """Return an open file, and pyarrow's reader of it, which closes the file."""
     try:
         opened = open_object(path) if is_uri(path) else pa.OSFile(os.fsencode(path), "rb")
         _check_footer(opened, name)
@@ -196,7 +218,7 @@ def _open(path: str, name: str) -> pq.ParquetFile:
             maximum=MAX_COLUMNS,
         )
 
-    return file
+    return opened, file
 
 
 def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:
