@@ -214,8 +214,8 @@ class Reader(Protocol):
         """The file whose bytes the output copies; None if the output is made of the rows."""
 
     @property
-    def rewritten_because(self) -> str:
-        """Why the output cannot copy the columns of the input; empty if it can, or if that was not asked for."""
+    def rewritten_because(self) -> str | None:
+        """Why the columns of a Parquet file cannot be copied; empty if they can. None for other formats."""
 
     def progress(self) -> float | None:
         """Return the share of the input that was consumed, 0 to 1, or None if its size is unknown."""

@@ -20,7 +20,14 @@ from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.storage.remote import exists
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.job import TagReport, Totals
-from nerd_onnx.tagging.pipeline import TagStream, open_pair_reader, open_pair_writer, selected, tagged_batches
+from nerd_onnx.tagging.pipeline import (
+    TagStream,
+    open_pair_reader,
+    open_pair_writer,
+    rewritten_because,
+    selected,
+    tagged_batches,
+)
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.previous_runs import check_unchanged
 from nerd_onnx.tagging.rejected_rows import RejectionPolicy
@@ -115,6 +122,7 @@ class FileRun:
             self._write(source, writer, policy)
             written = in_stage("write", writer.finish)
             self._check_totals(source, policy.totals, written)
+            self._note_copy(source, policy.totals)
             part.finish()
 
             rejects = part.path if part.rows else None
@@ -254,6 +262,14 @@ class FileRun:
                 expected=rows,
                 found=written.rows,
             )
+
+    def _note_copy(self, source: Reader, totals: Totals) -> None:
+        """Count the file as copied, or note why its columns were rewritten."""
+        totals.copied_files = int(source.copied is not None)
+        self._state.report.set_totals(self._before, totals)
+        reason = rewritten_because(self._plan, self._pair, source)
+        if reason:
+            self._state.report.rewritten_because.append(reason)
 
     def _commit(self, fingerprint: Event, totals: Totals, written: Written, rejects: str | None) -> Event:
         """Record that the output is complete and about to be renamed into place; return the event's facts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -131,6 +131,7 @@ class Totals:
     :param entities: entities in the rows written
     :param tokens: tokens that the network read
     :param refused_files: files that could not be read to their end; their rows are not counted
+    :param copied_files: Parquet files whose columns were copied byte for byte
     """
 
     rows: int = 0
@@ -141,6 +142,7 @@ class Totals:
     entities: int = 0
     tokens: int = 0
     refused_files: int = 0
+    copied_files: int = 0
 
     def add(self, other: Totals) -> None:
         """Add the counts of another file."""
@@ -162,6 +164,7 @@ class TagReport(Totals):
     :param resumed_rows: rows whose results an earlier run had stored
     :param resumed_tokens: tokens of these rows
     :param finished_before: files that were finished before this run
+    :param rewritten_because: why the columns of a Parquet output were not copied, once per file
     :param seconds: wall time of the run
     """
 
@@ -169,6 +172,7 @@ class TagReport(Totals):
     resumed_rows: int = 0
     resumed_tokens: int = 0
     finished_before: int = 0
+    rewritten_because: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def summary(self) -> dict[str, Any]:
@@ -184,6 +188,8 @@ class TagReport(Totals):
             "files": self.files,
             "refused_files": self.refused_files,
             "finished_before": self.finished_before,
+            "copied_files": self.copied_files,
+            "rewritten_because": sorted(set(self.rewritten_because)),
             "rows": self.rows,
             "resumed_rows": self.resumed_rows,
             "null_rows": self.null_rows,

@@ -74,6 +74,13 @@ def open_pair_writer(plan: Plan, pair: FilePair, source: Reader, *, overwrite: b
     )
 
 
+def rewritten_because(plan: Plan, pair: FilePair, source: Reader) -> str:
+    """Return why the columns of a Parquet file are rewritten; empty if they are copied, or for other formats."""
+    if plan.output_format(pair) != "parquet" or source.copied is not None or source.rewritten_because is None:
+        return ""
+    return plan.rewritten_because(pair) or source.rewritten_because
+
+
 class TagStream(Protocol):
     """Tags batch after batch of rows, in order, as :meth:`Tagger.tag_items` does."""
 

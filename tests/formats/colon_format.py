@@ -23,7 +23,7 @@ class ColonReader(Closing):
 
     codecs: tuple[str, ...] | None = None
     copied = None
-    rewritten_because = ""
+    rewritten_because = None
     num_rows: int | None = None
 
     def __init__(self, path: str, options: ReadOptions, _typed: bool) -> None:  # noqa: FBT001

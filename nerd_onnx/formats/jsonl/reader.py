@@ -45,7 +45,7 @@ class RawLinesReader(Closing):
     num_rows: int | None = None
     codecs: tuple[str, ...] | None = None
     copied = None
-    rewritten_because = "the input is not Parquet"
+    rewritten_because = None
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self.path = path
@@ -160,7 +160,7 @@ class TypedLinesReader(Closing):
 
     codecs: tuple[str, ...] | None = None
     copied = None
-    rewritten_because = "the input is not Parquet"
+    rewritten_because = None
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self.path = path

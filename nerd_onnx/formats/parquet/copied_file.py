@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.formats.parquet.footer import END, MAGIC, CannotCopyError, Footer
+from nerd_onnx.formats.parquet.key_values import stored_schema
 
 MAX_FOOTER_BYTES = 16 << 20  # a footer takes a second per megabyte here
 _READ_BYTES = 4 << 20
@@ -34,12 +35,14 @@ class CopiedFile:
     :param added: names of the columns that are added
     :raises CannotCopyError: if the columns cannot be copied
     :ivar footer: the footer
+    :ivar arrow_schema: the Arrow schema in the footer; None without one
     """
 
     def __init__(self, file: SeekableFile, name: str, added: tuple[str, ...]) -> None:
         self._file = file
         self._name = name
         self.footer = self._footer()
+        self.arrow_schema = stored_schema(self.footer.metadata, len(self.footer.names))
         if len({*added, *self.footer.names}) < len(added) + len(set(self.footer.names)):
             raise CannotCopyError("a column is replaced")
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import tempfile
-from collections.abc import Mapping
 from contextlib import suppress
 
 import pyarrow as pa
@@ -16,12 +14,12 @@ from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.parquet.copied_file import CopiedFile
 from nerd_onnx.formats.parquet.footer import END, MAGIC, AddedChunk
+from nerd_onnx.formats.parquet.key_values import extended_metadata
 from nerd_onnx.formats.parquet.new_columns import ColumnEncoder, Piece, added_chunk
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.output_place import output_errors, output_name
 
 PIECE_ROWS = 1_000_000
-_ARROW_SCHEMA = b"ARROW:schema"
 
 
 class CopyingWriter(AtomicWriter):
@@ -97,7 +95,8 @@ class CopyingWriter(AtomicWriter):
         self._copy_to(self._footer.pages_end)
         with output_errors(self._path):
             chunks = [self._add_chunks(group) for group in self._groups]
-            content = self._footer.extended(self._encoder.elements, self._encoder.orders, chunks, self._new_metadata())
+            metadata = extended_metadata(self._footer.metadata, self._copied.arrow_schema, self._schema, self._metadata)
+            content = self._footer.extended(self._encoder.elements, self._encoder.orders, chunks, metadata)
             ending = content + END.pack(len(content), MAGIC)
             self._put(ending)
         return self._checked_rows(ending)
@@ -135,20 +134,6 @@ class CopyingWriter(AtomicWriter):
     def _put(self, content: bytes) -> None:
         self._target.file.write(content)
         self._position += len(content)
-
-    def _new_metadata(self) -> Mapping[bytes, bytes]:
-        """Return the file's metadata as it is with the new columns."""
-        metadata = {**self._footer.metadata, **self._metadata}
-        if _ARROW_SCHEMA in metadata:
-            metadata[_ARROW_SCHEMA] = self._extended_schema(metadata[_ARROW_SCHEMA])
-        return metadata
-
-    def _extended_schema(self, encoded: bytes) -> bytes:
-        """Return the Arrow schema that Arrow's writers put into the metadata, with the new columns."""
-        schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(encoded)))
-        metadata = {**(schema.metadata or {}), **self._metadata}
-        extended = pa.schema([*schema, *self._schema], metadata=metadata)
-        return base64.b64encode(extended.serialize())
 
     def _checked_rows(self, ending: bytes) -> int:
         """

@@ -50,7 +50,7 @@ class ParquetReader(Closing):
         self._bytes = ReadableFile(path)
 
         self.copied: CopiedFile | None = None
-        self.rewritten_because = ""
+        self.rewritten_because: str | None = ""
 
         try:
             opened, self._file = _open(self._bytes.path, self._name)
@@ -134,7 +134,7 @@ class ParquetReader(Closing):
             return self.copied.footer.bytes_per_row(group, self._options.text_column)
 
         facts = self._file.metadata.row_group(group)
-        return max(1, int(facts.total_byte_size) // max(1, facts.num_rows))
+        return max(1, int(facts.total_byte_size) // max(1, int(facts.num_rows)))
 
     def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
         texts = plain_texts(batch.column(self._text_index))
