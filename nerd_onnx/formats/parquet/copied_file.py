@@ -72,6 +72,9 @@ class CopiedFile:
 
     def _footer(self) -> Footer:
         size = self._file.seek(0, os.SEEK_END)
+        if size < len(MAGIC) + END.size:
+            raise CannotCopyError("it is damaged")
+
         head = b"".join(self.pieces(0, len(MAGIC)))
         length, magic = END.unpack(b"".join(self.pieces(size - END.size, size)))
         pages_end = size - END.size - length

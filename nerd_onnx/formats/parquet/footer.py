@@ -81,6 +81,7 @@ class Footer:
     :ivar names: names of the columns, without those nested in others
     :ivar leaves: number of leaf columns
     :ivar group_rows: number of rows of each row group
+    :ivar metadata: the file's key-value metadata, without keys that have no value
     :ivar has_page_index: whether a column has a page index
     """
 
@@ -97,6 +98,8 @@ class Footer:
             self.has_page_index = False
             self._groups = self._file.items(FileField.GROUPS)
             self.group_rows = [self._checked_rows(Struct(group)) for group in self._groups]
+            self.metadata = _pairs(self._file)
+            self._file.items(FileField.ORDERS)
             if self._file.integer(FileField.ROWS) != sum(self.group_rows):
                 raise CannotCopyError("its numbers of rows do not agree")
         except (ThriftError, UnicodeDecodeError) as err:
@@ -106,12 +109,6 @@ class Footer:
     def num_rows(self) -> int:
         """Number of rows of the file."""
         return sum(self.group_rows)
-
-    @property
-    def metadata(self) -> dict[bytes, bytes]:
-        """The file's key-value metadata. Keys without a value are left out."""
-        pairs = [(pair.binary(PairField.KEY), pair.binary(PairField.VALUE)) for pair in self._pairs]
-        return {key: value for key, value in pairs if key is not None and value is not None}
 
     def bytes_per_row(self, group: int, name: str) -> int:
         """Return the average size of a column's values in a row group: in bytes, uncompressed, and at least 1."""
@@ -153,21 +150,16 @@ class Footer:
             file.set_items(FileField.METADATA, pairs)
         return bytes(file)
 
-    @property
-    def _pairs(self) -> list[Struct]:
-        return self._file.structs(FileField.METADATA)
-
     def _pairs_with(self, metadata: Mapping[bytes, bytes]) -> list[bytes]:
         """Return the encoded key-value pairs, of which only those that changed are made again."""
-        before = self.metadata
-        changed = {key: value for key, value in metadata.items() if before.get(key) != value}
-        pairs = self._pairs
+        changed = {key: value for key, value in metadata.items() if self.metadata.get(key) != value}
+        pairs = self._file.structs(FileField.METADATA)
         for pair in pairs:
             key = pair.binary(PairField.KEY)
             if key in changed:
                 pair.set_binary(PairField.VALUE, changed[key])
 
-        added = [key for key in changed if key not in before]
+        added = [key for key in changed if key not in self.metadata]
         new = [Struct().set_binary(PairField.KEY, key).set_binary(PairField.VALUE, changed[key]) for key in added]
         return [bytes(pair) for pair in (*pairs, *new)]
 
@@ -178,7 +170,8 @@ class Footer:
         :raises CannotCopyError: if the file does not hold all of its column chunks
         """
         chunks = group.structs(GroupField.CHUNKS)
-        rows = group.integer(GroupField.ROWS)
+        # All that is read later is read here, where an error still leads to another way.
+        rows, _, _ = (group.integer(number) for number in (GroupField.ROWS, GroupField.SIZE, GroupField.COMPRESSED))
         if len(chunks) != self.leaves or rows < 0:
             raise CannotCopyError("a row group does not have all columns")
 
@@ -194,7 +187,7 @@ class Footer:
 
         meta = _meta(chunk)
         begin, size = pages_begin(meta), meta.integer(MetaField.COMPRESSED)
-        if size < 0 or (size and begin + size > self.pages_end):
+        if min(size, meta.integer(MetaField.SIZE)) < 0 or (size and begin + size > self.pages_end):
             raise CannotCopyError("it does not hold all pages of a column")
         self.has_page_index |= ChunkField.OFFSET_INDEX in chunk
 
@@ -212,6 +205,12 @@ def pages_begin(meta: Struct) -> int:
     """Return the offset of a chunk's first page, by its ``ColumnMetaData``; 0 if it has none."""
     # Some writers give 0 for a page that is not there.
     return min(filter(None, (meta.integer(MetaField.DICTIONARY), meta.integer(MetaField.DATA))), default=0)
+
+
+def _pairs(file: Struct) -> dict[bytes, bytes]:
+    """Return the key-value metadata of a file, without keys that have no value."""
+    pairs = [(pair.binary(PairField.KEY), pair.binary(PairField.VALUE)) for pair in file.structs(FileField.METADATA)]
+    return {key: value for key, value in pairs if key is not None and value is not None}
 
 
 def _meta(chunk: Struct) -> Struct:

@@ -19,7 +19,7 @@ from nerd_onnx.formats.parquet.footer import (
     MetaField,
     pages_begin,
 )
-from nerd_onnx.formats.parquet.thrift import I32, Struct
+from nerd_onnx.formats.parquet.thrift import BINARY, I32, I64, TRUE, Struct
 
 NEW_CODEC = "ZSTD"
 ZSTD_LEVEL = 6  # Parquet does not record the level; with pyarrow's default, 1, files are a quarter larger
@@ -32,9 +32,9 @@ _UNORDERED = 0  # the pages of a chunk, by their minimum and maximum
 
 
 class _IndexField:
-    """Fields of ``ColumnIndex`` (its lists, and the order of its pages), ``OffsetIndex`` and ``PageLocation``."""
+    """Fields of ``ColumnIndex`` (its lists, with the types of their items), ``OffsetIndex`` and ``PageLocation``."""
 
-    LISTS, ORDER = (1, 2, 3, 5, 6, 7), 4
+    LISTS, ORDER = {1: TRUE, 2: BINARY, 3: BINARY, 5: I64, 6: I64, 7: I64}, 4
     LOCATIONS = 1
     OFFSET, FIRST_ROW = 1, 3
 
@@ -152,7 +152,7 @@ def _joined_meta(pieces: Sequence[Piece], at: int) -> Struct:
     meta.set_integer(MetaField.DATA, at + data - begin if data else at)
 
     if len(pieces) > 1:
-        encodings = dict.fromkeys(item for piece in pieces for item in piece.meta.items(MetaField.ENCODINGS))
+        encodings = dict.fromkeys(item for piece in pieces for item in piece.meta.items(MetaField.ENCODINGS, I32))
         meta.set_items(MetaField.ENCODINGS, encodings, I32)
         for number in (MetaField.VALUES, MetaField.SIZE, MetaField.COMPRESSED):
             meta.set_integer(number, sum(piece.meta.integer(number) for piece in pieces))
@@ -165,9 +165,9 @@ def _joined_column_index(pieces: Sequence[Piece]) -> Struct:
     indexes = [piece.column_index for piece in pieces if piece.column_index]
     joined = Struct(bytes(indexes[0]))
     if len(indexes) > 1:
-        for number in _IndexField.LISTS:
+        for number, kind in _IndexField.LISTS.items():
             if all(number in index for index in indexes):
-                joined.extend(number, [item for index in indexes[1:] for item in index.items(number)])
+                joined.extend(number, [item for index in indexes[1:] for item in index.items(number, kind)])
             else:
                 joined.remove(number)
         joined.set_integer(_IndexField.ORDER, _UNORDERED, I32)

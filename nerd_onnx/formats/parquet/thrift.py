@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Self
 
 # Types of values.
-_TRUE, _FALSE, _BYTE, I16, I32, I64, _DOUBLE, BINARY, LIST, _SET, _MAP, STRUCT, _UUID = range(1, 14)
+TRUE, _FALSE, _BYTE, I16, I32, I64, _DOUBLE, BINARY, LIST, _SET, _MAP, STRUCT, _UUID = range(1, 14)
 _FIXED_BYTES = {_BYTE: 1, _DOUBLE: 8, _UUID: 16}
 _MAX_DEPTH = 64
 _MAX_VARINT_BYTES = 10
@@ -78,13 +78,19 @@ class Struct:
         value = self._value(number, STRUCT)
         return None if value is None else Struct(value)
 
-    def items(self, number: int) -> list[bytes]:
-        """Return the encoded items of a list; an empty list without the field."""
+    def items(self, number: int, expected: int = STRUCT) -> list[bytes]:
+        """
+        Return the encoded items of a list; an empty list without the field.
+
+        :param expected: the type of the items
+        """
         value = self._value(number, LIST)
         if value is None:
             return []
 
         kind, count, at = _list_header(value, 0)
+        if count and kind != expected:
+            raise ThriftError(f"the items of field {number} have type {kind}")
         found = []
         for _ in range(count):
             end = _end(value, at, kind, 0, in_list=True)
@@ -170,7 +176,7 @@ def _end(data: bytes, at: int, kind: int, depth: int, *, in_list: bool = False) 
     elif kind == BINARY:
         size, at = _varint(data, at)
         at += size
-    elif kind in (_TRUE, _FALSE):  # a field's value is its type
+    elif kind in (TRUE, _FALSE):  # a field's value is its type
         at += in_list
     elif kind in (LIST, _SET, _MAP):
         at = _container_end(data, at, kind, depth)
