@@ -1,7 +1,8 @@
 """
-Write the files in ``tests/data/parquet`` with programs that the tests do not install.
+Write the files in ``tests/data/other_writers`` with programs that the tests do not install.
 
-``python -m tests.support.make_parquet`` needs pyspark with Java, fastparquet and datafusion. Files that are there stay.
+``python -m tests.support.make_other_writers`` needs pyspark with Java, fastparquet and datafusion.
+Files that exist stay.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[1] / "data" / "parquet"
+FOLDER = Path(__file__).parents[1] / "data" / "other_writers"
 TEXTS = ["Ada Lovelace was born in London.", None, "", "東京 🙂 São Paulo"]
 MOMENTS = [dt.datetime(9999, 12, 31, 23, 59, 59), dt.datetime(1, 1, 1), None, dt.datetime(2020, 2, 29, 12)]  # noqa: DTZ001
 PRICES = [decimal.Decimal("1.20"), None, decimal.Decimal("-0.01"), decimal.Decimal("9999.99")]
