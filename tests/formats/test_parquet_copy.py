@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.errors import OutputError, UnreadableFileError
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.parquet import copying_writer
 from nerd_onnx.formats.writers import open_writer
@@ -290,7 +290,7 @@ def test_a_file_cut_while_it_is_read(tmp_path: Path) -> None:
         source.batches = lambda: iter(batches)  # type: ignore[method-assign]
         with path.open("r+b") as file:
             file.truncate(1000)
-        with fails(InputError, "cannot-read", file=str(path)):
+        with fails(UnreadableFileError, "file-cut", file=str(path)):
             copy(source, tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == [path]
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from nerd_onnx.errors import InputError, first_line
+from nerd_onnx.errors import UnreadableFileError, first_line
 from nerd_onnx.formats.parquet.footer import END, MAGIC, CannotCopyError, Footer
 from nerd_onnx.formats.parquet.key_values import stored_schema
 
@@ -50,20 +50,20 @@ class CopiedFile:
         """
         Yield the bytes of a range of the file.
 
-        :raises InputError: if they cannot be read
+        :raises UnreadableFileError: if they cannot be read
         """
         while begin < end:
             try:
                 self._file.seek(begin)
                 piece = self._file.read(min(end - begin, _READ_BYTES))
             except (OSError, pa.ArrowException) as err:
-                raise InputError(
+                raise UnreadableFileError(
                     f"{self._name}: cannot be read: {first_line(err)}", reason="cannot-read", file=self._name
                 ) from err
             if not piece:
-                raise InputError(
-                    f"{self._name}: ends {end - begin} bytes too early; it changed while it was read",
-                    reason="cannot-read",
+                raise UnreadableFileError(
+                    f"{self._name}: ends {end - begin} bytes too early; the file changed while it was read",
+                    reason="file-cut",
                     file=self._name,
                 )
 

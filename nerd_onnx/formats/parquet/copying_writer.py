@@ -72,7 +72,7 @@ class CopyingWriter(AtomicWriter):
 
         :param reasons: why a row has no entities, if the writer has a column for it
         :raises OutputError: if the output cannot be written
-        :raises InputError: if the file cannot be copied
+        :raises UnreadableFileError: if the input cannot be read
         """
         columns = [*self._layout.columns(entities), reasons][: len(self._schema)]
         self._pending.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
