@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
-from nerd_onnx.formats.parquet.copied_file import CopiedFile
+from nerd_onnx.formats.parquet.copied_file import CopiedFile, SeekableFile
 from nerd_onnx.formats.parquet.footer import CannotCopyError
 from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 from nerd_onnx.storage.closing import Closing
@@ -49,19 +49,12 @@ class ParquetReader(Closing):
         self.rows_read = 0
         self._bytes = ReadableFile(path)
 
-        self.copied: CopiedFile | None = None
-        self.rewritten_because: str | None = ""
-
         try:
             opened, self._file = _open(self._bytes.path, self._name)
+            self.copied, self.rewritten_because = _copied(opened, self._name, options.added_columns)
             self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
             text = self.schema.field(find_text_column(self._name, self.schema, options.text_column))
-            if options.added_columns is not None:
-                try:
-                    self.copied = CopiedFile(opened, self._name, options.added_columns)
-                except CannotCopyError as err:
-                    self.rewritten_because = str(err)
         except BaseException:
             self._bytes.close()
             raise
@@ -219,6 +212,17 @@ def _open(path: str, name: str) -> tuple[io.RawIOBase | pa.NativeFile, pq.Parque
         )
 
     return opened, file
+
+
+def _copied(file: SeekableFile, name: str, added: tuple[str, ...] | None) -> tuple[CopiedFile | None, str | None]:
+    """Return the file if it can be copied, and else why not. Without a list of added columns it is not tried."""
+    if added is None:
+        return None, ""
+
+    try:
+        return CopiedFile(file, name, added), ""
+    except CannotCopyError as err:
+        return None, str(err)
 
 
 def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:
