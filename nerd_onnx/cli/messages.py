@@ -37,7 +37,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.machine.cpu import thread_plan
     from nerd_onnx.storage.input_stream import input_name
     from nerd_onnx.storage.location import without_secrets
-    from nerd_onnx.tagging.pipeline import open_pair_reader
+    from nerd_onnx.tagging.pipeline import open_pair_reader, rewritten_because
     from nerd_onnx.tagging.plan import Plan
 
     inputs = [without_secrets(path) for path in job.inputs]
@@ -45,7 +45,8 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     run = Plan.of(tagger, job)
     layout = run.layout
     new_columns = [field.name for field in layout.fields]
-    refused = 0
+    refused = copied = 0
+    rewritten: set[str] = set()
     columns: list[str] = []
 
     for pair in job.pairs:
@@ -53,6 +54,8 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
             with open_pair_reader(run, pair) as opened:
                 columns = columns or list(opened.column_names)
                 known = opened.num_rows
+                copied += opened.copied is not None
+                rewritten |= {rewritten_because(run, pair, opened)}
 
                 taken = next((name for name in new_columns if name in opened.column_names), None)
                 if taken is not None and not job.overwrite_column:
@@ -77,6 +80,8 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "output_format": run.output_format(job.pairs[0]),
         "files": len(job.pairs),
         "refused_files": refused,
+        "copied_files": copied,
+        "rewritten_because": sorted(filter(None, rewritten)),
         "rows": rows,
         "columns": columns,
         "text_column": tagger.options.text_column,
@@ -115,10 +120,13 @@ def summary_line(summary: dict[str, Any]) -> str:
         counts += f", work of {summary['damaged_lines']:,} damaged journal lines done again"
     if summary["damaged_chunks"]:
         counts += f", work of {summary['damaged_chunks']:,} damaged chunks done again"
+    columns = "; other columns copied" if summary["copied_files"] else ""
+    if summary["rewritten_because"]:
+        columns = f"; columns rewritten because {' and because '.join(summary['rewritten_because'])}"
     return (
         f"{summary['rows']:,} rows{counts}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
         f"{summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
-        f"peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB"
+        f"peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB{columns}"
     )
 
 

@@ -336,7 +336,7 @@ def _print_plan(facts: dict[str, Any], *, as_json: bool) -> None:
     for key, value in facts.items():
         # The rows of a text file are not known before it is read; None elsewhere means that an option is not set.
         none = "unknown" if key == "rows" else "none"
-        shown = ", ".join(value) if isinstance(value, list) else none if value is None else value
+        shown = ", ".join(value) or "none" if isinstance(value, list) else none if value is None else value
         message(f"{key.replace('_', ' ')}: {shown}")
 
 

@@ -18,6 +18,7 @@ class Totals:
     :param entities: entities in the rows written
     :param tokens: tokens that the network read
     :param refused_files: files that could not be read to their end; their rows are not counted
+    :param copied_files: Parquet files whose columns were copied byte for byte
     """
 
     rows: int = 0
@@ -28,6 +29,7 @@ class Totals:
     entities: int = 0
     tokens: int = 0
     refused_files: int = 0
+    copied_files: int = 0
 
     def add(self, other: Totals) -> None:
         """Add the counts of another file."""

@@ -86,8 +86,9 @@ def _absolute(path: str) -> str:
 
 def _sum(outcomes: list[Outcome]) -> TagReport:
     total = TagReport()
-    for part in fields(TagReport):
-        setattr(total, part.name, sum(getattr(outcome.report, part.name) for outcome in outcomes))
+    for outcome in outcomes:
+        for part in fields(TagReport):
+            setattr(total, part.name, getattr(total, part.name) + getattr(outcome.report, part.name))
     return total
 
 

@@ -13,6 +13,7 @@ from nerd_onnx.storage.file_record import FileRecord
 
 if TYPE_CHECKING:
     from nerd_onnx.formats.layouts import Layout
+    from nerd_onnx.formats.parquet.copied_file import CopiedFile
 
 KEYS_SHOWN = 20
 
@@ -32,6 +33,8 @@ class ReadOptions:
     :param limit: stop after this number of rows; None reads all
     :param lenient: report rows that cannot be read as :class:`RejectedRow` instead of raising an error
     :param line_bytes: maximum length of a line of JSON Lines, in bytes
+    :param added_columns: names of the columns that the output adds to those of the input. If the input's format allows
+        it, the output copies the input's bytes, and only the texts are read. None if all columns must be read
     """
 
     text_column: str
@@ -40,6 +43,7 @@ class ReadOptions:
     limit: int | None
     lenient: bool
     line_bytes: int
+    added_columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,12 @@ class RejectedRow:
 @dataclass(frozen=True)
 class RowBatch:
     """
-    Rows in file order with their texts. Either ``table`` or ``lines`` holds the complete rows.
+    Rows in file order with their texts. Either ``table`` or ``lines`` holds the complete rows; neither does if the
+    output copies the input's columns.
 
     :param texts: ``string`` or ``large_string``, one per row, null where there is no text. *Shape:* (rows,)
-    :param table: the typed columns as read, or None when rows are raw lines
-    :param lines: raw JSON lines without their line feed (a carriage return stays), or None when rows are typed
+    :param table: the typed columns as read, or None
+    :param lines: raw JSON lines without their line feed (a carriage return stays), or None
     :param first_row: number of the first row in its file, from 0
     :param row_group: the Parquet row group that holds the rows; a batch never spans two
     :param last_in_group: whether the batch ends with the last row of that row group that is read
@@ -205,6 +210,14 @@ class Reader(Protocol):
     @property
     def codecs(self) -> tuple[str, ...] | None:
         """Compression of each leaf column of a Parquet file; None for other formats."""
+
+    @property
+    def copied(self) -> CopiedFile | None:
+        """The file whose bytes the output copies; None if the output is made of the rows."""
+
+    @property
+    def rewritten_because(self) -> str | None:
+        """Why the columns of a Parquet file cannot be copied; empty if they can. None for other formats."""
 
     def progress(self) -> float | None:
         """Return the share of the input that was consumed, 0 to 1, or None if its size is unknown."""

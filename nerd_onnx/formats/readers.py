@@ -106,6 +106,7 @@ def open_reader(
     limit: int | None,
     lenient: bool = False,
     line_bytes: int = MAX_LINE_BYTES,
+    added_columns: tuple[str, ...] | None = None,
 ) -> Reader:
     """
     Open an input with the reader of its format.
@@ -116,7 +117,7 @@ def open_reader(
     :param text_column: this and the remaining parameters are those of :class:`ReadOptions`
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
-    options = ReadOptions(text_column, batch_rows, batch_bytes, limit, lenient, line_bytes)
+    options = ReadOptions(text_column, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns)
     opener = format_named(detect_format(path, format)).open_reader
     if opener is None:
         raise ValueError(f"the format {format!r} can only be written")

@@ -24,7 +24,14 @@ from nerd_onnx.storage.remote import exists
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.final_look import FinalLook
 from nerd_onnx.tagging.job import TagReport
-from nerd_onnx.tagging.pipeline import TagStream, open_pair_reader, open_pair_writer, selected, tagged_batches
+from nerd_onnx.tagging.pipeline import (
+    TagStream,
+    open_pair_reader,
+    open_pair_writer,
+    rewritten_because,
+    selected,
+    tagged_batches,
+)
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.previous_runs import Standing, check_unchanged
 from nerd_onnx.tagging.rejected_rows import RejectionPolicy
@@ -124,6 +131,7 @@ class FileRun:
             self._write(source, writer, policy)
             written = in_stage("write", writer.finish)
             self._check_totals(source, policy.totals, written)
+            self._note_copy(source, policy.totals)
             rejects = part.finish()
             self._commit(fingerprint, policy.totals, written, rejects)
 
@@ -264,6 +272,14 @@ class FileRun:
                 expected=rows,
                 found=written.rows,
             )
+
+    def _note_copy(self, source: Reader, totals: Totals) -> None:
+        """Count the file as copied, or note why its columns were rewritten."""
+        totals.copied_files = int(source.copied is not None)
+        self._state.report.set_totals(self._before, totals)
+        reason = rewritten_because(self._plan, self._pair, source)
+        if reason:
+            self._state.report.rewritten_because.append(reason)
 
     def _commit(
         self, fingerprint: dict[str, Any], totals: Totals, written: Written, rejects: PartRecord | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -128,6 +128,7 @@ class TagReport(Totals):
     :param remade_files: finished files whose output was missing or cut, so that they were tagged again
     :param damaged_lines: lines of the journal that did not count, because they or a line before them were damaged
     :param damaged_chunks: chunks of stored results that did not count for this reason
+    :param rewritten_because: why the columns of a Parquet output were not copied, once per file
     :param seconds: wall time of the run
     """
 
@@ -138,6 +139,7 @@ class TagReport(Totals):
     remade_files: int = 0
     damaged_lines: int = 0
     damaged_chunks: int = 0
+    rewritten_because: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def summary(self) -> dict[str, Any]:
@@ -156,6 +158,8 @@ class TagReport(Totals):
             "remade_files": self.remade_files,
             "damaged_lines": self.damaged_lines,
             "damaged_chunks": self.damaged_chunks,
+            "copied_files": self.copied_files,
+            "rewritten_because": sorted(set(self.rewritten_because)),
             "rows": self.rows,
             "resumed_rows": self.resumed_rows,
             "null_rows": self.null_rows,

@@ -36,6 +36,7 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
     """
     job = plan.job
     written = detect_format(pair.input, job.input_format) if texts_only else plan.output_format(pair)
+    rewrites = not texts_only and plan.rewritten_because(pair)
     source = open_reader(
         pair.input,
         format=job.input_format,
@@ -46,6 +47,7 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
         line_bytes=plan.limits.line,
         limit=job.limit,
         lenient=plan.is_lenient,
+        added_columns=None if rewrites else () if texts_only else plan.added_columns,
     )
 
     try:
@@ -76,6 +78,13 @@ def open_pair_writer(plan: Plan, pair: FilePair, source: Reader, *, overwrite: b
         group_bytes=plan.limits.group,
         text_column=plan.tagger.options.text_column,
     )
+
+
+def rewritten_because(plan: Plan, pair: FilePair, source: Reader) -> str:
+    """Return why the columns of a Parquet file are rewritten; empty if they are copied, or for other formats."""
+    if plan.output_format(pair) != "parquet" or source.copied is not None or source.rewritten_because is None:
+        return ""
+    return plan.rewritten_because(pair) or source.rewritten_because
 
 
 class TagStream(Protocol):

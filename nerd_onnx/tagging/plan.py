@@ -109,6 +109,24 @@ class Plan:
         column = self.tagger.options.column + REASONS_SUFFIX
         return pa.field(column, pa.string()) if self.job.on_error == "null" else None
 
+    @property
+    def added_columns(self) -> tuple[str, ...]:
+        """Names of the columns that the outputs have and the inputs do not."""
+        reasons = [] if self.reasons_field is None else [self.reasons_field]
+        return tuple(field.name for field in (*self.layout.fields, *reasons))
+
+    def rewritten_because(self, pair: FilePair) -> str:
+        """Return why an output cannot copy the columns of its input, as far as the options say; else empty."""
+        job = self.job
+        if self.output_format(pair) != "parquet":
+            return "the output is not Parquet"
+        if self.layout.is_long:
+            return "--layout long has other rows"
+        if job.limit is not None or self.retried is not None or job.on_error == "skip":
+            option = "--limit" if job.limit is not None else "--on-error skip"
+            return f"{option if self.retried is None else '--retry-rejects'} may leave rows out"
+        return ""
+
     @cached_property
     def options(self) -> dict[str, Any]:
         """The options that decide the content of the outputs."""

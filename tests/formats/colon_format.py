@@ -22,6 +22,8 @@ class ColonReader(Closing):
     """Reads the texts as rows with one column."""
 
     codecs: tuple[str, ...] | None = None
+    copied = None
+    rewritten_because = None
     num_rows: int | None = None
 
     def __init__(self, path: str, options: ReadOptions, _typed: bool) -> None:  # noqa: FBT001

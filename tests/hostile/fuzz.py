@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -116,7 +117,11 @@ def read_graph(path: Path, _: random.Random) -> None:
 def read_table(path: Path, rng: random.Random) -> None:
     """Read an input as any run might."""
     kind: Format = "parquet" if path.suffix == ".parquet" else "jsonl"
-    options = {"typed": rng.random() < 0.5, "lenient": rng.random() < 0.5}
+    options: dict[str, Any] = {
+        "typed": rng.random() < 0.5,
+        "lenient": rng.random() < 0.5,
+        "added_columns": rng.choice([None, ("entities",)]),
+    }
     with open_reader(
         str(path), format=kind, text_column="text", batch_rows=3, batch_bytes=1 << 16, limit=None, **options
     ) as source:

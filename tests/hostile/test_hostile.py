@@ -322,6 +322,6 @@ def test_a_parquet_file_cut_while_it_is_read(tmp_path: Path) -> None:
     def cut(*_: object) -> None:
         os.truncate(path, 100_000)
 
-    with fails(NerdError, "row-group-cut", file=path):
+    with fails(NerdError, "file-cut", file=path):
         tag_files(quick_tagger(), TagJob([str(path)], str(tmp_path / "o.parquet")), cut)
     assert not (tmp_path / "o.parquet").exists()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -164,3 +165,43 @@ def converted(path: Path | str, output: Path, *, source: dict[str, Any] | None =
     with opened(path, **{"typed": typed, **(source or {})}) as rows:
         copy(rows, output, **options)
     return output
+
+
+def query(sql: str) -> duckdb.DuckDBPyRelation:
+    """Ask DuckDB something that has an answer."""
+    found = duckdb.sql(sql)
+    assert found is not None
+    return found
+
+
+def with_entities(path: Path | str, output: Path, *, source: dict[str, Any] | None = None, **options: Any) -> Path:
+    """Write a Parquet file with entities added to a copy of it; fail if its columns would be rewritten."""
+    layout = options.get("layout", Layout(ENTITIES))
+    reasons = [] if options.get("reasons_field") is None else [options["reasons_field"]]
+    added = tuple(field.name for field in (*layout.fields, *reasons))
+    with opened(path, **{"typed": True, "added_columns": added, **(source or {})}) as rows:
+        assert rows.copied is not None, rows.rewritten_because
+        copy(rows, output, **options)
+    return output
+
+
+def column_chunks(path: Path | str) -> list[dict[str, tuple[dict[str, Any], bytes]]]:
+    """Return what pyarrow knows of each column chunk, and its bytes: one dictionary by path per row group."""
+    metadata, content = pq.read_metadata(path), Path(path).read_bytes()
+    found = []
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        chunks = [group.column(j) for j in range(group.num_columns)]
+        found.append({chunk.path_in_schema: (chunk.to_dict(), pages(chunk, content)) for chunk in chunks})
+    return found
+
+
+def pages(chunk: Any, content: bytes) -> bytes:
+    """Return the bytes of a column chunk."""
+    begin = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)
+    return content[begin : begin + chunk.total_compressed_size]
+
+
+def footer_length(content: bytes) -> int:
+    """Return the size of a Parquet file's footer with what follows it."""
+    return int.from_bytes(content[-8:-4], "little") + 8

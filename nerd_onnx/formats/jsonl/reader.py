@@ -47,6 +47,8 @@ class RawLinesReader(Closing):
     schema: pa.Schema | None = None
     num_rows: int | None = None
     codecs: tuple[str, ...] | None = None
+    copied = None
+    rewritten_because = None
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self.path = path
@@ -187,6 +189,8 @@ class TypedLinesReader(Closing):
     """
 
     codecs: tuple[str, ...] | None = None
+    copied = None
+    rewritten_because = None
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self.path = path

@@ -17,9 +17,12 @@ def _open_reader(path: str, options: ReadOptions, typed: bool) -> Reader:  # noq
 
 
 def _open_writer(path: str, options: WriteOptions) -> Writer:
+    from nerd_onnx.formats.parquet.copying_writer import CopyingWriter
     from nerd_onnx.formats.parquet.reader import ParquetReader
     from nerd_onnx.formats.parquet.writer import ParquetWriter
 
+    if options.source.copied is not None:
+        return CopyingWriter(path, options.source.copied, options)
     if options.source.schema is None:
         raise ValueError("Parquet takes typed rows; open the source with typed=True")
 

@@ -1,4 +1,4 @@
-"""Read Parquet, one row group after the other, in bounded memory, without changing any column."""
+"""Read Parquet, one row group after the other, in bounded memory: all columns, or the texts if the rest is copied."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
+from nerd_onnx.formats.parquet.copied_file import CopiedFile, SeekableFile
+from nerd_onnx.formats.parquet.footer import CannotCopyError
 from nerd_onnx.formats.parquet.int96 import int96_columns, int96_unit
 from nerd_onnx.formats.parquet.properties import file_properties
 from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, plain_texts
@@ -52,20 +54,24 @@ class ParquetReader(Closing):
         self._bytes = ReadableFile(path)
 
         try:
-            self._file = _open(self._bytes.path, self._name)
-            if int96_columns(self._file):
+            opened, self._file = _open(self._bytes.path, self._name)
+            self.copied, self.rewritten_because = _copied(opened, self._name, options.added_columns)
+            # Columns that are copied are not read, so it does not matter what pyarrow can hold of them.
+            if self.copied is None and int96_columns(self._file):
                 self._file = self._with_int96(self._file)
             self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
-            self._text_index = find_text_column(self._name, self.schema, options.text_column)
+            text = self.schema.field(find_text_column(self._name, self.schema, options.text_column))
         except BaseException:
             self._bytes.close()
             raise
 
+        self._read_schema = self.schema if self.copied is None else pa.schema([text])
+        self._text_index: int = self._read_schema.names.index(text.name)
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if options.limit is None else min(total, options.limit)
-        self.codecs: tuple[str, ...] | None = _codecs(self._file, self._name)
-        self.properties = file_properties(self._file)
+        self.codecs: tuple[str, ...] | None = None if self.copied else _codecs(self._file, self._name)
+        self.properties = None if self.copied else file_properties(self._file)
 
     def progress(self) -> float | None:
         """Return the share of the rows that was read."""
@@ -101,7 +107,7 @@ class ParquetReader(Closing):
         opened: list[pq.ParquetFile] = [file]
 
         def in_unit(unit: str) -> pq.ParquetFile:
-            opened.append(_open(self._bytes.path, self._name, unit))
+            opened.append(_open(self._bytes.path, self._name, unit)[1])
             return opened[-1]
 
         try:
@@ -123,21 +129,30 @@ class ParquetReader(Closing):
         if self.rows_read >= end:
             return
 
-        facts = self._file.metadata.row_group(group)
         # The metadata has only the average size of a row; _cut splits batches that turn out larger.
-        row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
-        size = max(1, min(self._options.batch_rows, self._options.batch_bytes // row_bytes))
+        size = max(1, min(self._options.batch_rows, self._options.batch_bytes // self._bytes_per_row(group)))
+        columns = self._read_schema.names if self.copied else None
         try:
-            reader = self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False)
+            reader = self._file.iter_batches(batch_size=size, row_groups=[group], columns=columns, use_threads=False)
             for batch in reader:
                 last = self.rows_read + batch.num_rows >= end
                 if last:
                     reader.close()  # it keeps a page in memory, which may be as large as the texts
-                yield pa.RecordBatch.from_arrays(batch.slice(0, end - self.rows_read).columns, schema=self.schema)
+                # By name, because pyarrow also reads a column "text.en" where "text" is asked for.
+                found = batch.select(columns).columns if columns else batch.columns
+                yield pa.RecordBatch.from_arrays(found, schema=self._read_schema).slice(0, end - self.rows_read)
                 if last:
                     return
         except _DAMAGE as err:
             raise _damaged(self._file, self._name, group, err) from err
+
+    def _bytes_per_row(self, group: int) -> int:
+        """Return the average size of a row in a row group: in bytes, uncompressed, and at least 1."""
+        if self.copied is not None:
+            return self.copied.footer.bytes_per_row(group, self._options.text_column)
+
+        facts = self._file.metadata.row_group(group)
+        return max(1, int(facts.total_byte_size) // max(1, int(facts.num_rows)))
 
     def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
         texts = plain_texts(batch.column(self._text_index))
@@ -153,7 +168,7 @@ class ParquetReader(Closing):
             ]
             rows = RowBatch(
                 texts=plain.slice(start, stop - start),
-                table=batch.slice(start, stop - start),
+                table=None if self.copied else batch.slice(start, stop - start),
                 lines=None,
                 first_row=first_row,
                 row_group=group,
@@ -164,7 +179,7 @@ class ParquetReader(Closing):
 
     @property
     def _no_utf8(self) -> str:
-        name = self.column_names[self._text_index]
+        name = self._read_schema.names[self._text_index]
         return f"column {name!r} is not valid UTF-8; repair the text or write the row as null"
 
     def _invalid(self, texts: pa.Array) -> list[int]:
@@ -178,7 +193,7 @@ class ParquetReader(Closing):
                     reason="not-utf8",
                     file=self._name,
                     row=self.rows_read + row,
-                    column=self.column_names[self._text_index],
+                    column=self._read_schema.names[self._text_index],
                 )
 
             rows.append(row)
@@ -199,7 +214,8 @@ def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
     return pc.if_else(pa.array(mask), pa.scalar(None, texts.type), texts)
 
 
-def _open(path: str, name: str, timestamps: str | None = None) -> pq.ParquetFile:
+def _open(path: str, name: str, timestamps: str | None = None) -> tuple[io.RawIOBase | pa.NativeFile, pq.ParquetFile]:
+    """Return an open file, and pyarrow's reader of it, which closes the file."""
     try:
         opened = open_object(path) if is_uri(path) else pa.OSFile(os.fsencode(path), "rb")
         _check_footer(opened, name)
@@ -226,7 +242,18 @@ def _open(path: str, name: str, timestamps: str | None = None) -> pq.ParquetFile
             maximum=MAX_COLUMNS,
         )
 
-    return file
+    return opened, file
+
+
+def _copied(file: SeekableFile, name: str, added: tuple[str, ...] | None) -> tuple[CopiedFile | None, str | None]:
+    """Return the file if it can be copied, and else why not. Without a list of added columns it is not tried."""
+    if added is None:
+        return None, ""
+
+    try:
+        return CopiedFile(file, name, added), ""
+    except CannotCopyError as err:
+        return None, str(err)
 
 
 def _schema(file: pq.ParquetFile, name: str) -> pa.Schema:

@@ -1,0 +1,86 @@
+"""A Parquet file whose column chunks are copied byte for byte into the output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+import pyarrow as pa
+
+from nerd_onnx.errors import UnreadableFileError, first_line
+from nerd_onnx.formats.parquet.footer import END, MAGIC, CannotCopyError, Footer
+from nerd_onnx.formats.parquet.key_values import stored_schema
+
+MAX_FOOTER_BYTES = 16 << 20  # a footer takes a second per megabyte here
+_READ_BYTES = 4 << 20
+
+
+class SeekableFile(Protocol):
+    """An open file of pyarrow or Python."""
+
+    def seek(self, offset: int, whence: int = ..., /) -> int:
+        """Go to an offset, and return it."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return at most this number of bytes."""
+
+
+class CopiedFile:
+    """
+    An open file that can be copied up to its footer.
+
+    :param file: the file; its position is changed
+    :param name: its name for messages
+    :param added: names of the columns that are added
+    :raises CannotCopyError: if the columns cannot be copied
+    :ivar footer: the footer
+    :ivar arrow_schema: the Arrow schema in the footer; None without one
+    """
+
+    def __init__(self, file: SeekableFile, name: str, added: tuple[str, ...]) -> None:
+        self._file = file
+        self._name = name
+        self.footer = self._footer()
+        self.arrow_schema = stored_schema(self.footer.metadata, len(self.footer.names))
+        if len({*added, *self.footer.names}) < len(added) + len(set(self.footer.names)):
+            raise CannotCopyError("a column is replaced")
+
+    def pieces(self, begin: int, end: int) -> Iterator[bytes]:
+        """
+        Yield the bytes of a range of the file.
+
+        :raises UnreadableFileError: if they cannot be read
+        """
+        while begin < end:
+            try:
+                self._file.seek(begin)
+                piece = self._file.read(min(end - begin, _READ_BYTES))
+            except (OSError, pa.ArrowException) as err:
+                raise UnreadableFileError(
+                    f"{self._name}: cannot be read: {first_line(err)}", reason="cannot-read", file=self._name
+                ) from err
+            if not piece:
+                raise UnreadableFileError(
+                    f"{self._name}: ends {end - begin} bytes too early; the file changed while it was read",
+                    reason="file-cut",
+                    file=self._name,
+                )
+
+            yield piece
+            begin += len(piece)
+
+    def _footer(self) -> Footer:
+        size = self._file.seek(0, os.SEEK_END)
+        if size < len(MAGIC) + END.size:
+            raise CannotCopyError("it is damaged")
+
+        head = b"".join(self.pieces(0, len(MAGIC)))
+        length, magic = END.unpack(b"".join(self.pieces(size - END.size, size)))
+        pages_end = size - END.size - length
+        if (head, magic) != (MAGIC, MAGIC) or pages_end < len(MAGIC):
+            raise CannotCopyError("it is encrypted or damaged")
+        if length > MAX_FOOTER_BYTES:
+            raise CannotCopyError(f"its footer has more than {MAX_FOOTER_BYTES >> 20} MiB")
+
+        return Footer(b"".join(self.pieces(pages_end, pages_end + length)), pages_end)
