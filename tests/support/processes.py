@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KILLED = -signal.SIGKILL
+JOURNAL = "journal.jsonl"  # in the work folder
 
 
 def command(*arguments: object) -> list[str]:
@@ -30,7 +31,7 @@ def work_folder(output: Path) -> Path:
 
 def wait_for_chunks(output: Path, chunks: int, timeout_s: float = 60) -> None:
     """Wait until so many chunks of a run are in its journal."""
-    journal = work_folder(output) / "journal.jsonl"
+    journal = work_folder(output) / JOURNAL
     end = time.monotonic() + timeout_s
     while not journal.is_file() or journal.read_bytes().count(b'"event": "chunk"') < chunks:
         if time.monotonic() > end:
