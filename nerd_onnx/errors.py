@@ -106,16 +106,18 @@ class InterruptedRunError(NerdError):
 
     :param number: number of the signal
     :param safe_rows: number of rows that are saved and need not be tagged again
+    :param is_lost: somebody removed or moved the folder with the saved rows
     """
 
     code = "interrupted"
 
-    def __init__(self, number: int, safe_rows: int = 0) -> None:
+    def __init__(self, number: int, safe_rows: int = 0, *, is_lost: bool = False) -> None:
         self.exit_code = 128 + number
         self.number = number
         self.safe_rows = safe_rows
+        saved = f"{safe_rows:,} rows are saved" if safe_rows else "No output was written"
         super().__init__(
-            f"Interrupted. {safe_rows:,} rows are saved" if safe_rows else "Interrupted. No output was written",
+            f"Interrupted. {'Nothing is saved: the work folder was removed or moved' if is_lost else saved}",
             reason="interrupted",
             signal=number,
             safe_rows=safe_rows,

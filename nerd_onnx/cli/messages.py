@@ -109,6 +109,11 @@ def summary_line(summary: dict[str, Any]) -> str:
         counts += f", {summary['resumed_rows']:,} of the rows from the resumed run"
     if summary["finished_before"]:
         counts += f", {summary['finished_before']:,} files already finished"
+    if summary["remade_files"]:
+        counts += f", {summary['remade_files']:,} lost files made again"
+    if summary["damaged_lines"] or summary["damaged_chunks"]:
+        lines, chunks = summary["damaged_lines"], summary["damaged_chunks"]
+        counts += f", work of {lines:,} damaged journal lines and {chunks:,} damaged chunks done again"
     return (
         f"{summary['rows']:,} rows{counts}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
         f"{summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "

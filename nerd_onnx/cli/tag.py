@@ -20,7 +20,18 @@ from nerd_onnx.terminal import printable
 
 _JOB_OPTIONS = (
     *("input_format", "output_format", "limit", "overwrite", "overwrite_column"),
-    *("resume", "chunk_rows", "on_error", "rejects", "max_errors", "retry_rejects", "max_memory", "layout", "key"),
+    *(
+        "resume",
+        "verify",
+        "chunk_rows",
+        "on_error",
+        "rejects",
+        "max_errors",
+        "retry_rejects",
+        "max_memory",
+        "layout",
+        "key",
+    ),
     "work_dir",
 )
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
@@ -124,6 +135,12 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     is_flag=True,
     help="Resume an unfinished run of the same command; the output is byte-identical to an uninterrupted run. Finished "
     "files are kept.",
+)
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Read finished outputs again, and inputs of files that were finished earlier, and compare their content. "
+    "Without it, their size, identity and time are compared.",
 )
 @click.option(
     "--chunk-rows",

@@ -6,6 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.stages import stage
 from nerd_onnx.storage.input_stream import input_name, open_bytes
@@ -41,6 +45,58 @@ def file_fingerprint(path: str) -> dict[str, Any]:
             reason="cannot-read",
             file=input_name(path),
         ) from err
+
+
+def content_sha256(path: str) -> str:
+    """
+    Return the SHA-256 of a file's whole content.
+
+    :param path: a file or a URI
+    :raises InputError: when it cannot be read
+    :raises OSError: when it cannot be read
+    """
+    with open_bytes(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def version_of(path: str) -> str | None:
+    """
+    Return a value that changes with every change of a file; it may also change when only name or permissions do.
+
+    It is the inode and the time of the last change (ctime) of a local file, which programs cannot set back, and the
+    version of an object in remote storage.
+
+    :param path: a file or a URI
+    :return: None if there is no file, or its remote storage has no versions
+    :raises StoreError: if remote storage cannot be read
+    """
+    if is_uri(path):
+        return version(path)
+
+    try:
+        found = find(path)
+    except FileNotFoundError:
+        return None
+    return f"{found.inode}:{found.changed_ns}"
+
+
+def texts_fingerprint(texts: pa.Array) -> str:
+    """
+    Return the SHA-256 of texts: of their lengths and of their bytes. It does not depend on how Arrow stores them.
+
+    :param texts: ``string`` or ``large_string``, null where there is no text. *Shape:* (rows,)
+    """
+    lengths = pc.fill_null(pc.cast(pc.binary_length(texts), pa.int64()), -1)
+    digest = hashlib.sha256(np.asarray(lengths, dtype="<i8").tobytes())
+
+    # A null may have bytes in the buffer, which are no text.
+    dense = texts.drop_null() if texts.null_count else texts
+    _, offsets, data = dense.buffers()
+    if len(dense) and data is not None:
+        width = np.int64 if pa.types.is_large_string(dense.type) else np.int32
+        ends = np.frombuffer(offsets, width, count=dense.offset + len(dense) + 1)
+        digest.update(memoryview(data)[ends[dense.offset] : ends[-1]])
+    return digest.hexdigest()
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -1,19 +1,48 @@
-"""The journal of a run: an append-only file of JSON lines, each of which is on disk before the run continues."""
+"""
+The journal of a run: an append-only file of events, each of which is on disk before the run continues.
+
+A journal counts up to the first line that is not the one that was written in its place. The work that later lines
+record is done again.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
+from nerd_onnx.durability.events import (
+    JOURNAL_VERSION,
+    NO_HASH,
+    BeginEvent,
+    ChunkEvent,
+    CommitEvent,
+    DoneEvent,
+    Event,
+    KeepEvent,
+    RefusedEvent,
+    RejectsEvent,
+    RunEvent,
+    event_of,
+    line_of,
+    version_of_journal,
+)
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.output_place import output_errors
 
-JOURNAL_VERSION = 2
-Event = dict[str, Any]
+
+@dataclass(frozen=True)
+class Finished:
+    """
+    A file whose output has its name.
+
+    :param commit: what is known of it
+    :param version: version of the output just after it got its name; None if the run ended before it was recorded
+    """
+
+    commit: CommitEvent
+    version: str | None = None
 
 
 @dataclass
@@ -21,65 +50,102 @@ class Progress:
     """
     The progress of a run, as its journal records it.
 
-    :param header: version and fingerprint of the run; empty without a journal
-    :param finished: the ``done`` event of each finished input, by its name
-    :param unfinished: the ``begin`` event of the input that was started and is not finished, or None
-    :param chunks: the ``chunk`` events of that input, in order
-    :param commit: size and identity of its output just before it was renamed into place, or None
-    :param rejects: size and identity of the rejects file just before it was renamed into place, or None
+    :param header: version and fingerprint of the run; None without a journal
+    :param other_version: version of a journal that this program cannot read; None for others
+    :param finished: the finished files, by their names
+    :param replaced: files whose output was lost after they were finished, and that are begun again
+    :param unfinished: the file that was begun and is not finished, or None
+    :param chunks: the stored results of that file, in order
+    :param commit: its output, just before that got its name, or None
+    :param rejects: the rejects file, just before it got its name, or None
+    :param damaged_lines: number of lines from the first one on that is not what was written in its place
     """
 
-    header: Event = field(default_factory=dict)
-    finished: dict[str, Event] = field(default_factory=dict)
-    unfinished: Event | None = None
-    chunks: list[Event] = field(default_factory=list)
-    commit: Event | None = None
-    rejects: Event | None = None
+    header: RunEvent | None = None
+    other_version: int | None = None
+    finished: dict[str, Finished] = field(default_factory=dict)
+    replaced: dict[str, Finished] = field(default_factory=dict)
+    unfinished: BeginEvent | None = None
+    chunks: list[ChunkEvent] = field(default_factory=list)
+    commit: CommitEvent | None = None
+    rejects: RejectsEvent | None = None
+    damaged_lines: int = 0
+
+    @property
+    def stored_rows(self) -> int:
+        """Number of rows in the chunks."""
+        return sum(chunk.rows for chunk in self.chunks)
+
+    @property
+    def stored_tokens(self) -> int:
+        """Number of tokens of these rows."""
+        return sum(chunk.tokens for chunk in self.chunks)
 
     @property
     def safe_rows(self) -> int:
-        """Number of rows that need not be tagged again."""
-        finished = sum(int(facts["totals"]["rows"]) for facts in self.finished.values())
-        return finished + sum(int(chunk["rows"]) for chunk in self.chunks)
+        """Number of rows that need not be tagged again, if all files are what the journal records."""
+        return sum(finished.commit.totals.rows for finished in self.finished.values()) + self.stored_rows
 
     @property
     def is_worth_keeping(self) -> bool:
-        """Whether a later run can reuse any of the work."""
-        return bool(self.finished or self.chunks or self.commit)
+        """Whether a later run, perhaps of another version, can reuse any of the work."""
+        return bool(self.finished or self.chunks or self.commit or self.other_version)
 
-    def begun(self, name: str) -> Event | None:
+    def begun(self, name: str) -> BeginEvent | None:
         """Return the ``begin`` event of an input if it is the unfinished one, else None."""
-        return self.unfinished if self.unfinished is not None and self.unfinished["name"] == name else None
+        return self.unfinished if self.unfinished is not None and self.unfinished.name == name else None
 
-    def take(self, event: Event) -> None:
-        """Apply one event of the journal."""
-        kind = event["event"]
+    def take(self, event: Event) -> None:  # noqa: C901 - one case per event
+        """
+        Apply one event of the journal.
 
-        if kind == "run":
-            self.header = event
-        elif kind == "begin":
-            self.unfinished, self.chunks, self.commit = event, [], None
-        elif kind == "chunk":
-            self.chunks.append(event)
-        elif kind == "keep":
-            del self.chunks[event["chunks"] :]
-        elif kind == "commit":
-            self.commit = event
-        elif kind == "rejects":
-            self.rejects = event
-        elif kind == "refused":
-            # A later run tries the file again, so nothing of it is kept.
-            self.unfinished, self.chunks, self.commit = None, [], None
-        elif kind == "done":
-            self.finished[event["name"]] = event
-            self.unfinished, self.chunks, self.commit = None, [], None
+        :raises ValueError: if the event cannot follow the ones before it
+        """
+        if isinstance(event, RunEvent) != (self.header is None):
+            raise ValueError("the run must be the first event, and no other one")
+
+        match event:
+            case RunEvent():
+                self.header = event
+            case BeginEvent():
+                if event.name in self.finished:
+                    self.replaced[event.name] = self.finished.pop(event.name)
+                self._leave(event)
+            case ChunkEvent():
+                self._require(self.unfinished is not None and event.first_row == self.stored_rows and event.rows > 0)
+                self.chunks.append(event)
+            case KeepEvent():
+                self._require(event.chunks <= len(self.chunks))
+                del self.chunks[event.chunks :]
+            case CommitEvent():
+                self._require(self.begun(event.name) is not None)
+                self.commit = event
+            case DoneEvent():
+                if self.commit is None or self.commit.name != event.name:
+                    raise ValueError("done without a commit")
+                self.finished[event.name] = Finished(self.commit, event.version)
+                self.replaced.pop(event.name, None)
+                self._leave(None)
+            case RefusedEvent():
+                self._leave(None)  # a later run tries the file again, so nothing of it is kept
+            case RejectsEvent():
+                self.rejects = event
+
+    def _leave(self, unfinished: BeginEvent | None) -> None:
+        self.unfinished, self.chunks, self.commit = unfinished, [], None
+
+    @staticmethod
+    def _require(fits: bool) -> None:  # noqa: FBT001 - the condition itself
+        if not fits:
+            raise ValueError("the event does not fit the ones before it")
 
 
 class Journal(Closing):
     """
     The journal of a run, open for appending.
 
-    A crash may leave an incomplete last line. It is removed, and its event counts as not having happened.
+    A crash may leave an incomplete last line. It is removed, and its event counts as not having happened. So are all
+    lines from the first damaged one on; their number is in :attr:`Progress.damaged_lines`.
 
     :param path: the file; created if it is missing
     :param output: the run's output, for messages
@@ -87,31 +153,46 @@ class Journal(Closing):
     """
 
     def __init__(self, path: str, output: str) -> None:
-        self.progress = Progress()
+        self.path = path
         self._output = output
         with output_errors(output):
             self._open(path)
+
+    @property
+    def progress(self) -> Progress:
+        """The progress that the journal records."""
+        return self._lines.progress
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file still has its name: somebody may have removed or moved its folder."""
+        with suppress(OSError, ValueError):
+            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
+        return False
 
     def _open(self, path: str) -> None:
         self._file = open(path, "ab+")  # noqa: SIM115 - closed by close()
         try:
             self._file.seek(0)
-            self._file.truncate(_take_lines(self._file, self.progress))
+            self._lines = _Lines(self._file)
+            # The journal of another version is refused, and stays as it is.
+            if self.progress.other_version is None:
+                self._file.truncate(self._lines.size)
         except BaseException:
             self._file.close()
             raise
 
-    def append(self, event: str, **facts: Any) -> None:
+    def append(self, event: Event) -> None:
         """Append an event; it is on disk when this method returns."""
-        line: Mapping[str, Any] = {"event": event, **facts}
+        line, digest = line_of(self._lines.count, event, self._lines.last_hash)
 
         with output_errors(self._output):
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.write(line)
             self._file.flush()
             os.fsync(self._file.fileno())
 
         # Only now: progress must never be ahead of what a crash would leave on disk.
-        self.progress.take(dict(line))
+        self._lines.accept(line, event, digest)
 
     def close(self) -> None:
         """Close the file; a buffered line that could not be written is lost."""
@@ -121,23 +202,48 @@ class Journal(Closing):
 
 def read_progress(path: str) -> Progress:
     """Return the progress that a journal records, without changing it; empty if it is missing or cannot be read."""
-    progress = Progress()
     with suppress(OSError), open(path, "rb") as file:
-        _take_lines(file, progress)
-    return progress
+        return _Lines(file).progress
+    return Progress()
 
 
-def _take_lines(lines: Iterable[bytes], progress: Progress) -> int:
-    """Apply all complete lines up to the first damaged one, and return their size in bytes."""
-    size = 0
+class _Lines:
+    """
+    The lines of a journal up to the first damaged one.
 
-    for line in lines:
-        try:
+    :param lines: the lines of the file
+    :ivar progress: what they record
+    :ivar size: their size in bytes
+    :ivar count: their number
+    :ivar last_hash: hash of the last one
+    """
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self.progress = Progress()
+        self.size = self.count = 0
+        self.last_hash = NO_HASH
+
+        for line in lines:
             if not line.endswith(b"\n"):
                 break  # a crash interrupted the write of this line
-            progress.take(json.loads(line))
-        except (ValueError, KeyError, TypeError):
-            break
-        size += len(line)
+            if self.count == 0 and (version := version_of_journal(line)) not in (None, JOURNAL_VERSION):
+                self.progress.other_version = version
+                break
+            if self.progress.damaged_lines or not self._is_accepted(line):
+                self.progress.damaged_lines += 1
 
-    return size
+    def accept(self, line: bytes, event: Event, digest: str) -> None:
+        """
+        Apply an event.
+
+        :raises ValueError: if it cannot follow the ones before it
+        """
+        self.progress.take(event)
+        self.size, self.count, self.last_hash = self.size + len(line), self.count + 1, digest
+
+    def _is_accepted(self, line: bytes) -> bool:
+        """Whether a line is the one that was written in this place; then it is applied."""
+        with suppress(ValueError):
+            self.accept(line, *event_of(line, self.count, self.last_hash))
+            return True
+        return False

@@ -1,53 +1,32 @@
-"""The results of tagging one input, stored in chunks that survive a crash."""
+"""The results of tagging one input: those that an earlier run stored, followed by new ones."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import IO
 
 import pyarrow as pa
 
-from nerd_onnx.durability.journal import Event, Journal
+from nerd_onnx.durability.chunks import Results, chunk_path, chunk_schema, intact_chunks, read_chunk
+from nerd_onnx.durability.events import ChunkEvent, KeepEvent
+from nerd_onnx.durability.journal import Journal
 from nerd_onnx.errors import OutputError
 from nerd_onnx.stages import stage
-from nerd_onnx.storage.atomic_file import sync_folder
+from nerd_onnx.storage.atomic_file import Target, open_target
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.output_place import output_errors, output_name
 
 CHUNK_TOKENS = 500_000  # half a minute of work on two cores: a crash may cost so much
-_PART = "chunk.part"
-_TOKENS = "tokens"
-
-
-@dataclass(frozen=True)
-class Results:
-    """
-    The results of one batch of rows.
-
-    :param entities: the entities column. *Shape:* (rows,)
-    :param reasons: why a row could not be tagged; null for tagged rows. *Shape:* (rows,)
-    :param tokens: number of tokens of all texts
-    """
-
-    entities: pa.Array
-    reasons: pa.Array
-    tokens: int
-
-    def __len__(self) -> int:
-        return len(self.entities)
 
 
 class ResultLog(Closing):
     """
     The results of one input, batch by batch: those that an earlier run stored, followed by new ones.
 
-    New results are collected in a chunk. A full chunk is flushed, renamed into place and recorded in the journal, in
-    this order: a chunk that the journal does not name does not exist. Stored chunks are verified by their SHA-256; the
-    first damaged chunk and all after it are discarded, and their rows are tagged again.
+    New results are collected in a chunk. A full chunk is written atomically and then recorded in the journal, in this
+    order: a chunk that the journal does not name does not exist. Stored chunks are read and compared with the journal;
+    the first damaged chunk and all after it are discarded, and their rows are tagged again.
 
     :param output: the output, for messages
     :param folder: the work folder
@@ -55,40 +34,42 @@ class ResultLog(Closing):
     :param entities: name and type of the new column
     :param chunk_rows: close a chunk at this number of rows; None to close it at :data:`CHUNK_TOKENS` tokens
     :ivar tokens: number of tokens appended since the last chunk
+    :ivar damaged_chunks: number of chunks that were discarded
     """
 
     def __init__(self, output: str, folder: str, journal: Journal, entities: pa.Field, chunk_rows: int | None) -> None:
         self.output = output
         self._folder = folder
         self._journal = journal
-        self._schema = pa.schema([entities, pa.field("reasons", pa.string())])
+        self._schema = chunk_schema(entities)
         self._chunk_rows = chunk_rows
-        self._file: IO[bytes] | None = None
+        self._target: Target | None = None
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
         self._rows = 0
         self.tokens = 0
 
-        intact = next((i for i, chunk in enumerate(self._chunks) if not self._is_intact(chunk)), len(self._chunks))
-        if intact < len(self._chunks):
-            journal.append("keep", chunks=intact)
+        chunks = journal.progress.chunks
+        intact = intact_chunks(folder, chunks, self._schema)
+        self.damaged_chunks = len(chunks) - intact
+        if self.damaged_chunks:
+            journal.append(KeepEvent(intact))
 
     @property
     def stored_rows(self) -> int:
         """Number of rows whose results are stored."""
-        return sum(int(chunk["rows"]) for chunk in self._chunks)
+        return self._journal.progress.stored_rows
 
     @property
     def stored_tokens(self) -> int:
         """Number of tokens of these rows."""
-        return sum(int(chunk["tokens"]) for chunk in self._chunks)
+        return self._journal.progress.stored_tokens
 
     def stored(self) -> Iterator[Results]:
         """Yield the stored results, in the batches in which they were appended."""
-        # A copy, because new chunks may be added while these are read.
-        for chunk in list(self._chunks):
-            with pa.OSFile(os.fsencode(self._path(chunk["file"])), "rb") as file, pa.ipc.open_stream(file) as reader:
-                for batch, facts in reader.iter_batches_with_custom_metadata():
-                    yield Results(batch.column(0), batch.column(1), int(facts[_TOKENS.encode()]))
+        # The number is taken now, because new chunks may be added while these are read.
+        for number in range(len(self._journal.progress.chunks)):
+            with output_errors(self.output):
+                yield from read_chunk(chunk_path(self._folder, number))
 
     @stage("write")
     def append(self, results: Results) -> None:
@@ -98,9 +79,7 @@ class ResultLog(Closing):
         :raises OutputError: if the disk cannot be written
         """
         with self._dropped_on_failure():
-            writer = self._writer or self._open()
-            batch = pa.RecordBatch.from_arrays([results.entities, results.reasons], schema=self._schema)
-            writer.write_batch(batch, custom_metadata={_TOKENS: str(results.tokens)})
+            results.write(self._writer or self._open(), self._schema)
 
         self._rows += len(results)
         self.tokens += results.tokens
@@ -115,46 +94,38 @@ class ResultLog(Closing):
 
         :raises OutputError: if the disk cannot be written
         """
-        if self._writer is None or self._file is None:
+        if self._writer is None or self._target is None:
             return
 
         # The order matters: content on disk, then the name, then the folder, then the journal that refers to it.
-        name = f"chunk-{len(self._chunks):06}.arrow"
         with self._dropped_on_failure():
             self._writer.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            size, digest = os.fstat(self._file.fileno()).st_size, _sha256(self._path(_PART))
-
-            os.replace(self._path(_PART), self._path(name))
-            sync_folder(self._folder)
-            self._journal.append("chunk", file=name, rows=self._rows, tokens=self.tokens, size=size, sha256=digest)
+            record = self._target.flush()
+            if record is None:
+                raise OSError(None, "a chunk of the work folder is not a file")
+            self._target.commit()
+            self._journal.append(
+                ChunkEvent(self.stored_rows, self._rows, self.tokens, size=record.size, sha256=record.sha256)
+            )
 
         self.close()
 
     def remove(self) -> None:
         """Delete all chunks."""
         self.close()
-        for name in os.listdir(self._folder):
-            if name.startswith("chunk"):
-                with suppress(OSError):
-                    os.unlink(self._path(name))
+        with suppress(OSError):
+            for name in os.listdir(self._folder):
+                if name.startswith("chunk"):
+                    os.unlink(os.path.join(self._folder, name))
 
     def close(self) -> None:
         """Discard the results appended since the last chunk."""
-        if self._file is not None:
+        if self._target is not None:
             with suppress(OSError, pa.ArrowException):
-                self._file.close()
-        self._file = self._writer = None
+                self._target.discard()
+        self._target = self._writer = None
         self._rows = 0
         self.tokens = 0
-
-    @property
-    def _chunks(self) -> list[Event]:
-        return self._journal.progress.chunks
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self._folder, name)
 
     @contextmanager
     def _dropped_on_failure(self) -> Iterator[None]:
@@ -167,18 +138,26 @@ class ResultLog(Closing):
             raise
 
     def _open(self) -> pa.ipc.RecordBatchStreamWriter:
-        self._file = open(self._path(_PART), "wb")  # noqa: SIM115 - closed with its chunk
+        if not os.path.isdir(self._folder):
+            raise work_folder_lost(self.output, self._folder)
+
+        # A chunk of this number may be there that the journal does not name.
+        path = chunk_path(self._folder, len(self._journal.progress.chunks))
+        self._target = open_target(path, overwrite=True, spooled=False)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
-        self._writer = pa.ipc.new_stream(self._file, self._schema, options=options)
+        self._writer = pa.ipc.new_stream(self._target.file, self._schema, options=options)
         return self._writer
 
-    def _is_intact(self, chunk: Event) -> bool:
-        """Whether a chunk is on disk as the journal records it."""
-        with suppress(OSError):
-            path = self._path(chunk["file"])
-            size: int = chunk["size"]
-            return os.stat(path).st_size == size and _sha256(path) == str(chunk["sha256"])
-        return False
+
+def work_folder_lost(output: str, folder: str) -> OutputError:
+    """Return the error for a work folder that somebody removed or moved during the run."""
+    return OutputError(
+        f"{output_name(output)}: its work folder {output_name(folder)} was removed or moved during the run; start the "
+        "run again",
+        reason="work-folder-lost",
+        file=output_name(output),
+        folder=output_name(folder),
+    )
 
 
 def results_mismatch(output: str) -> OutputError:
@@ -188,8 +167,3 @@ def results_mismatch(output: str) -> OutputError:
         reason="results-mismatch",
         file=output_name(output),
     )
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from nerd_onnx.durability.events import JOURNAL_VERSION, RunEvent
 from nerd_onnx.durability.fingerprints import difference
-from nerd_onnx.durability.journal import JOURNAL_VERSION, Journal, Progress, read_progress
+from nerd_onnx.durability.journal import Journal, Progress, read_progress
 from nerd_onnx.durability.lock import RunLock
 from nerd_onnx.errors import OutputError
 from nerd_onnx.storage.atomic_file import sync_folder
@@ -57,9 +58,14 @@ def unfinished_run(output: str, *, many: bool, remote_work_dir: str | None = Non
 
     Nothing is locked or changed. The parameters are those of :func:`work_folder_of`.
     """
+    progress = recorded_progress(output, many=many, remote_work_dir=remote_work_dir)
+    return progress if progress.is_worth_keeping else None
+
+
+def recorded_progress(output: str, *, many: bool, remote_work_dir: str | None = None) -> Progress:
+    """Return what the journal at an output records, as :func:`unfinished_run` does; empty without a journal."""
     folder = work_folder_of(output, many=many, remote_work_dir=remote_work_dir)
-    progress = read_progress(os.path.join(folder, _JOURNAL))
-    return progress if progress.header and progress.is_worth_keeping else None
+    return read_progress(os.path.join(folder, _JOURNAL))
 
 
 def unfinished(output: str, progress: Progress) -> OutputError:
@@ -73,6 +79,19 @@ def unfinished(output: str, progress: Progress) -> OutputError:
     )
 
 
+def other_version(output: str, version: int) -> OutputError:
+    """Return the error for an interrupted run whose journal this program cannot read."""
+    return OutputError(
+        f"{output_name(output)}: the interrupted run was started by another version of nerd-onnx (its journal has "
+        f"version {version}, this program reads version {JOURNAL_VERSION}); finish it with that version, or start "
+        "again with --overwrite",
+        reason="other-version",
+        file=output_name(output),
+        found=version,
+        expected=JOURNAL_VERSION,
+    )
+
+
 def may_resume(output: str, progress: Progress, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
     """
     Whether a run resumes an interrupted one; False if it discards its work.
@@ -80,23 +99,18 @@ def may_resume(output: str, progress: Progress, facts: Mapping[str, Any], *, res
     :param facts: fingerprint of the run: the model and the options that decide the outputs
     :param resume: the user allows resuming
     :param overwrite: the user allows discarding
-    :raises OutputError: if the user allows neither, or the fingerprint differs
+    :raises OutputError: if the user allows neither, the fingerprint differs, or another version wrote the journal
     """
     name = output_name(output)
 
+    if overwrite and not resume:
+        return False
+    if progress.other_version is not None:
+        raise other_version(output, progress.other_version)
     if not resume:
-        if overwrite:
-            return False
         raise unfinished(output, progress)
 
-    if progress.header.get("version") != JOURNAL_VERSION:
-        raise OutputError(
-            f"{name}: the interrupted run was started by another version of nerd-onnx; start again with --overwrite",
-            reason="other-version",
-            file=name,
-        )
-
-    if changed := difference(progress.header["facts"], facts):
+    if progress.header is not None and (changed := difference(progress.header.facts, facts)):
         raise OutputError(
             f"{name}: cannot resume: {changed} changed since the run started; change it back, or start again with "
             "--overwrite",
@@ -114,6 +128,8 @@ class WorkFolder(Closing):
 
     When it is closed with nothing worth keeping, it is removed.
 
+    :ivar damaged_lines: number of lines of the journal that did not count when it was opened
+
     :param output: the output
     :param many: the output is a folder
     :param remote_work_dir: see :func:`work_folder_of`
@@ -126,6 +142,7 @@ class WorkFolder(Closing):
         self.path = work_folder_of(output, many=many, remote_work_dir=remote_work_dir)
         self._journal: Journal | None = None
         self._removed = False
+        self.damaged_lines = 0
         self._made_output = self._make_folders(many=many)
         self._lock = RunLock(output, self.path)
 
@@ -135,9 +152,9 @@ class WorkFolder(Closing):
         return self._journal.progress if self._journal else Progress()
 
     @property
-    def safe_rows(self) -> int:
-        """Number of rows that need not be tagged again."""
-        return self.progress.safe_rows
+    def is_in_place(self) -> bool:
+        """Whether the folder still has its name and the journal: somebody may have removed or moved it."""
+        return self._journal is not None and self._journal.is_in_place
 
     def begin(self, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Journal:
         """
@@ -150,16 +167,16 @@ class WorkFolder(Closing):
         """
         with output_errors(self._output):
             self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
-            header = self.progress.header
-            if header and not (
+            self.damaged_lines = self.progress.damaged_lines if resume else 0
+            if not (
                 self._worth_keeping
                 and may_resume(self._output, self.progress, facts, resume=resume, overwrite=overwrite)
             ):
                 self._clear()
                 self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
 
-            if not self.progress.header:
-                self._journal.append("run", version=JOURNAL_VERSION, overwrite=overwrite, facts=dict(facts))
+            if self.progress.header is None:
+                self._journal.append(RunEvent(JOURNAL_VERSION, overwrite, dict(facts)))
                 sync_folder(self.path)
         return self._journal
 
@@ -206,9 +223,9 @@ class WorkFolder(Closing):
             self._journal.close()
             self._journal = None
 
-        names = [_JOURNAL, *os.listdir(self.path)]
-        for name in names:
-            # Deleting the lock would let a second run create and lock another file of this name.
-            if name != "lock":
-                with suppress(OSError):
-                    os.unlink(os.path.join(self.path, name))
+        with suppress(FileNotFoundError):  # somebody has removed it
+            for name in [_JOURNAL, *os.listdir(self.path)]:
+                # Deleting the lock would let a second run create and lock another file of this name.
+                if name != "lock":
+                    with suppress(OSError):
+                        os.unlink(os.path.join(self.path, name))

@@ -49,7 +49,7 @@ class AtomicWriter(ABC):
         :raises OutputError: if the output cannot be written
         """
         if self._written is None:
-            self._written = Written(self._complete(), *self._target.flush())
+            self._written = Written(self._complete(), self._target.flush())
         return self._written
 
     def __enter__(self) -> Self:

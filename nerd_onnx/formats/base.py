@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import pyarrow as pa
 
+from nerd_onnx.storage.file_record import FileRecord
+
 if TYPE_CHECKING:
     from nerd_onnx.formats.layouts import Layout
 
@@ -226,14 +228,11 @@ class Written:
     Facts about a complete output, from shortly before it gets its final name.
 
     :param rows: number of rows; for Parquet, as the file's footer says
-    :param size: size in bytes; 0 for a stream
-    :param identity: what identifies the output later: the inode of a local file, the SHA-256 of an object in remote
-        storage; 0 for a stream
+    :param file: what identifies the output later; None for a stream
     """
 
     rows: int
-    size: int
-    identity: int | str
+    file: FileRecord | None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import IO, Protocol, cast
 
 from nerd_onnx.errors import OutputError
+from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.location import STANDARD_STREAM, is_uri
 from nerd_onnx.storage.output_place import check_place, find, output_errors, output_name, standard_output
 from nerd_onnx.storage.uploads import StoredFile
@@ -25,8 +26,8 @@ class Target(Protocol):
 
     file: IO[bytes]
 
-    def flush(self) -> tuple[int, int | str]:
-        """Write everything to disk (fsync); return size in bytes and identity. A stream returns 0, 0."""
+    def flush(self) -> FileRecord | None:
+        """Write everything to disk (fsync) and return the facts about the complete file; None for a stream."""
 
     def commit(self) -> None:
         """Rename the output to its final name, and write that name to disk (fsync)."""
@@ -94,17 +95,15 @@ class _AtomicFile:
         self._temporary: str | None = None
         self.file: IO[bytes] = self._open(mode)
 
-    def flush(self) -> tuple[int, int]:
+    def flush(self) -> FileRecord:
         with output_errors(self._path):
-            self.file.flush()
-            # Before the file is named: after a crash, the name must not lead to missing bytes.
-            os.fsync(self.file.fileno())
-            found = os.fstat(self.file.fileno())
-            return found.st_size, found.st_ino
+            self._sync()
+            return FileRecord.of(self.file.fileno())
 
     def commit(self) -> None:
-        self.flush()
         with output_errors(self._path):
+            # Before the file is named: after a crash, the name must not lead to missing bytes.
+            self._sync()
             self._name()
             self.file.close()
             sync_folder(self._folder)
@@ -113,6 +112,10 @@ class _AtomicFile:
         with suppress(OSError):
             self.file.close()
         self._drop_temporary()
+
+    def _sync(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
 
     def _open(self, mode: int | None) -> IO[bytes]:
         if _can_link_nameless(self._scratch):
@@ -188,8 +191,8 @@ class _Stream:
             raise
         self.file = self._copy or self._stream
 
-    def flush(self) -> tuple[int, int]:
-        return 0, 0
+    def flush(self) -> None:
+        return None
 
     def commit(self) -> None:
         with output_errors(self._path):

@@ -16,6 +16,8 @@ class FileInfo:
     :param kind: ``device`` is everything that is neither a file nor a folder: pipes, terminals, sockets
     :param size: in bytes
     :param modified_ns: time of the last change, in nanoseconds since 1970; 0 if remote storage does not report it
+    :param changed_ns: time of the last change of content, name or permissions of a local file, which no program can set
+        back; 0 in remote storage
     :param inode: number of a local file in its file system; 0 in remote storage
     :param volume: number of the file system; 0 in remote storage
     :param permissions: permission bits of a local file; None in remote storage
@@ -24,6 +26,7 @@ class FileInfo:
     kind: Literal["file", "folder", "device"]
     size: int = 0
     modified_ns: int = 0
+    changed_ns: int = 0
     inode: int = 0
     volume: int = 0
     permissions: int | None = None
@@ -36,6 +39,7 @@ class FileInfo:
             kind="file" if is_file else "folder" if is_folder else "device",
             size=found.st_size,
             modified_ns=found.st_mtime_ns,
+            changed_ns=found.st_ctime_ns,
             inode=found.st_ino,
             volume=found.st_dev,
             permissions=stat.S_IMODE(found.st_mode),

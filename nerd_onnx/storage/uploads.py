@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import tempfile
 from contextlib import suppress
 from typing import IO, Any, cast
 
 from nerd_onnx.errors import NerdError, OutputError, first_line
-from nerd_onnx.storage.input_stream import open_bytes
+from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.output_place import output_errors, output_name
 from nerd_onnx.storage.remote import Place, exists
 
@@ -33,14 +32,12 @@ class StoredFile:
         self._overwrite = overwrite
         self.file = cast("IO[bytes]", tempfile.TemporaryFile(prefix="nerd-", dir=scratch))  # noqa: SIM115
 
-    def flush(self) -> tuple[int, str]:
-        """Write everything to the local disk (fsync); return size in bytes and SHA-256."""
+    def flush(self) -> FileRecord:
+        """Write everything to the local disk (fsync) and return the facts about the complete file."""
         with output_errors(self._uri):
             self.file.flush()
             os.fsync(self.file.fileno())
-            self.file.seek(0)
-            digest = hashlib.file_digest(cast("Any", self.file), "sha256").hexdigest()
-            return os.fstat(self.file.fileno()).st_size, digest
+            return FileRecord.of(self.file.fileno(), is_remote=True)
 
     def commit(self) -> None:
         """Upload the file."""
@@ -63,12 +60,6 @@ class StoredFile:
         """Delete the local file. Does nothing after a commit."""
         with suppress(OSError):
             self.file.close()
-
-
-def holds(uri: str, digest: str) -> bool:
-    """Whether the content of an object has this SHA-256."""
-    with open_bytes(uri) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == digest
 
 
 def _upload(file: IO[bytes], uri: str) -> None:

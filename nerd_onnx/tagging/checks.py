@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from nerd_onnx.durability.work_folder import unfinished, unfinished_run
+from nerd_onnx.durability.work_folder import other_version, unfinished, unfinished_run
 from nerd_onnx.errors import ExistsError, InputError, OptionError, OutputError
 from nerd_onnx.storage.input_stream import check_readable, input_name, is_stream
 from nerd_onnx.storage.location import STANDARD_STREAM, is_below, is_uri, same
@@ -59,6 +59,8 @@ def _check_output(job: TagJob, pair: FilePair) -> None:
 def _exists_error(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
     """Return the error for an existing output: it names --resume if that would help, else only --overwrite."""
     progress = unfinished_run(job.output, many=job.many, remote_work_dir=job.work_dir)
+    if progress is not None and progress.other_version is not None:
+        return other_version(job.output, progress.other_version)
     if progress is not None:
         return unfinished(job.output, progress)
 

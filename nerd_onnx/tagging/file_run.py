@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
-from nerd_onnx.durability.fingerprints import file_fingerprint
-from nerd_onnx.durability.journal import Event, Journal
+from nerd_onnx.durability.events import BeginEvent, CommitEvent, DoneEvent, PartRecord, RefusedEvent
+from nerd_onnx.durability.fingerprints import content_sha256, file_fingerprint, version_of
+from nerd_onnx.durability.journal import Journal
 from nerd_onnx.durability.results import ResultLog
+from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError, UnreadableFileError
 from nerd_onnx.formats.base import RowBatch, Writer, Written
 from nerd_onnx.formats.columns import OTHER_NAME
@@ -19,10 +22,11 @@ from nerd_onnx.storage.location import is_uri
 from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.storage.remote import exists
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.job import TagReport, Totals
+from nerd_onnx.tagging.final_look import FinalLook
+from nerd_onnx.tagging.job import TagReport
 from nerd_onnx.tagging.pipeline import TagStream, open_pair_reader, open_pair_writer, selected, tagged_batches
 from nerd_onnx.tagging.plan import Plan
-from nerd_onnx.tagging.previous_runs import check_unchanged
+from nerd_onnx.tagging.previous_runs import Standing, check_unchanged
 from nerd_onnx.tagging.rejected_rows import RejectionPolicy
 from nerd_onnx.tagging.rejects_file import RejectsPart
 
@@ -40,6 +44,7 @@ class RunState:
     :param scratch: folder for unfinished files
     :param journal: records what is done; None if the output is a stream
     :param report: counts the rows of all files
+    :param look: looks at all outputs at the end
     :param on_batch: called after every batch that was written
     :param stop: called after every batch; returns the number of a signal to end the run, else None
     :param refusal: the error of the first file that could not be read
@@ -49,14 +54,16 @@ class RunState:
     scratch: str
     journal: Journal | None
     report: TagReport
+    look: FinalLook
     on_batch: OnBatch | None = None
     stop: Stop | None = None
     refusal: str = ""
 
     @property
     def overwrites(self) -> bool:
-        """Whether outputs may be replaced, as it was decided when the run was started."""
-        return self.plan.job.overwrite if self.journal is None else bool(self.journal.progress.header["overwrite"])
+        """Whether outputs may be replaced: as it was decided when the run was started, or is decided now."""
+        header = None if self.journal is None else self.journal.progress.header
+        return self.plan.job.overwrite or (header is not None and header.overwrite)
 
 
 class FileRun:
@@ -65,15 +72,17 @@ class FileRun:
 
     :param state: the run it belongs to
     :param pair: the file
+    :param standing: what earlier work is worth for it
     :param part: path for its rejected rows, in the scratch folder
     :param tag_stream: finds the entities of its texts
     """
 
-    def __init__(self, state: RunState, pair: FilePair, part: str, tag_stream: TagStream) -> None:
+    def __init__(self, state: RunState, pair: FilePair, standing: Standing, part: str, tag_stream: TagStream) -> None:
         self._state = state
         self._plan = state.plan
         self._job = state.plan.job
         self._pair = pair
+        self._overwrites = standing.overwrites
         self._part_path = part
         self._tag_stream = tag_stream
         # A stream cannot be resumed, because its rows can be read only once.
@@ -99,7 +108,7 @@ class FileRun:
                 raise
             return self._refuse(self._state.journal, err)
 
-    def _tag(self, fingerprint: Event) -> str | None:
+    def _tag(self, fingerprint: dict[str, Any]) -> str | None:
         """Write the output and record it: ``commit`` before the output is renamed into place, ``done`` after."""
         with ExitStack() as stack:
             source = stack.enter_context(self._open_reader())
@@ -108,25 +117,25 @@ class FileRun:
             policy = self._policy(part)
             writer = stack.enter_context(
                 open_pair_writer(
-                    self._plan, self._pair, source, overwrite=self._state.overwrites, scratch=self._state.scratch
+                    self._plan, self._pair, source, overwrite=self._overwrites, scratch=self._state.scratch
                 )
             )
 
             self._write(source, writer, policy)
             written = in_stage("write", writer.finish)
             self._check_totals(source, policy.totals, written)
-            part.finish()
-
-            rejects = part.path if part.rows else None
-            commit = self._commit(fingerprint, policy.totals, written, rejects)
+            rejects = part.finish()
+            self._commit(fingerprint, policy.totals, written, rejects)
 
         # Leaving the block has renamed the output into place.
+        version = None if written.file is None else version_of(self._pair.output)
+        self._state.look.add(self._pair.output, written.file, version)
         if self._journal is not None:
-            self._journal.append("done", **commit)
+            self._journal.append(DoneEvent(self._pair.name, version))
         if self._log is not None:
             self._log.remove()
         self._state.report.files += 1
-        return rejects
+        return None if rejects is None else part.path
 
     def _refuse(self, journal: Journal, err: UnreadableFileError) -> str:
         """Record the file as unreadable: no output, and its rows are not counted. A resumed run tries it again."""
@@ -149,7 +158,7 @@ class FileRun:
             part.refuse(self._pair.name, f"{err}{older}")
             part.finish()
 
-        journal.append("refused", name=self._pair.name, reason=str(err))
+        journal.append(RefusedEvent(self._pair.name, str(err)))
         if self._log is not None:
             state.report.resumed_rows -= self._log.stored_rows
             state.report.resumed_tokens -= self._log.stored_tokens
@@ -176,25 +185,26 @@ class FileRun:
 
                 yield rows.refusing(unfit) if unfit else rows
 
-    def _begin(self) -> Event:
+    def _begin(self) -> dict[str, Any]:
         """Return the input's fingerprint and record it; of a resumed file, check that it is unchanged."""
         if self._journal is None:
             return {}
 
         begun = self._journal.progress.begun(self._pair.name)
         if begun is not None:
-            check_unchanged(self._pair, begun["input"], while_what="since the run started")
-            return dict(begun["input"])
+            check_unchanged(self._pair, begun.input, while_what="since the run started")
+            return dict(begun.input)
 
         with _reading():
             fingerprint = file_fingerprint(self._pair.input)
-        self._journal.append("begin", name=self._pair.name, input=fingerprint)
+        self._journal.append(BeginEvent(self._pair.name, fingerprint))
         return fingerprint
 
     def _open_log(self, journal: Journal) -> ResultLog:
         state, field = self._state, self._plan.tagger.entity_field()
         log = ResultLog(self._pair.output, state.scratch, journal, field, self._job.chunk_rows)
 
+        state.report.damaged_chunks += log.damaged_chunks
         state.report.resumed_rows += log.stored_rows
         state.report.resumed_tokens += log.stored_tokens
         return log
@@ -208,7 +218,7 @@ class FileRun:
         """Write all rows; if the run is stopped or fails, store the results of the tagged rows first."""
         state, batches = self._state, self._rows(source, writer)
         try:
-            for rows, results in tagged_batches(self._plan, batches, self._log, self._tag_stream):
+            for rows, results in tagged_batches(self._plan, self._pair, batches, self._log, self._tag_stream):
                 in_stage("write", writer.write, *policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
                 # After the write: a row group or line in the writer counts too.
@@ -255,25 +265,32 @@ class FileRun:
                 found=written.rows,
             )
 
-    def _commit(self, fingerprint: Event, totals: Totals, written: Written, rejects: str | None) -> Event:
-        """Record that the output is complete and about to be renamed into place; return the event's facts."""
-        commit = {
-            "name": self._pair.name,
-            "input": fingerprint,
-            "on_error": self._job.on_error,
-            "totals": asdict(totals),
-            "rejects": rejects,
-            "identity": written.identity,
-            "size": written.size,
-        }
+    def _commit(
+        self, fingerprint: dict[str, Any], totals: Totals, written: Written, rejects: PartRecord | None
+    ) -> None:
+        """Record that the output is complete and about to be renamed into place."""
         if self._journal is None:
-            return commit
+            return
 
+        # The version is taken first: a change after it leaves a doubt, and the content is compared.
+        version = version_of(self._pair.input)
+        digest = None if is_uri(self._pair.input) else content_sha256(self._pair.input)
         check_unchanged(self._pair, fingerprint, while_what="while it was read")
+
         if self._log is not None and is_uri(self._pair.output):
             self._log.close_chunk()  # so that a failed upload can be resumed without tagging again
-        self._journal.append("commit", **commit)
-        return commit
+        self._journal.append(
+            CommitEvent(
+                self._pair.name,
+                input=fingerprint,
+                input_version=version,
+                input_sha256=digest,
+                on_error=self._job.on_error,
+                totals=totals,
+                rejects=rejects,
+                output=written.file,
+            )
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Outputs that exist already: committed by an interrupted run, or finished by an earlier one."""
+"""Outputs that an earlier run finished, and of which no journal is left."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nerd_onnx.durability.fingerprints import difference
-from nerd_onnx.durability.journal import Event
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.formats.readers import format_of_name
 from nerd_onnx.storage.input_stream import input_name, open_bytes
 from nerd_onnx.storage.location import STANDARD_STREAM, is_uri
 from nerd_onnx.storage.output_place import find, output_errors, output_name
-from nerd_onnx.storage.uploads import holds
 from nerd_onnx.tagging.file_pairs import FilePair
 
 OPTIONS_FACT = "options"  # key in the schema's metadata: the options that decide the content of the file, as JSON
@@ -32,21 +30,6 @@ def is_file(path: str) -> bool:
         found = find(path)
         return found is None or not found.is_device
     return True
-
-
-def was_committed(path: str, commit: Event | None) -> bool:
-    """
-    Whether an output is the file that an interrupted run was about to rename into place.
-
-    :param path: the output
-    :param commit: the ``commit`` event of the run, with size and identity (inode number, or the upload's) of that file
-    """
-    with output_errors(path):
-        found = find(path)
-    if commit is None or found is None or found.size != commit["size"]:
-        return False
-
-    return holds(path, commit["identity"]) if is_uri(path) else found.inode == commit["identity"]
 
 
 def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.layouts import LayoutName
@@ -35,6 +36,7 @@ class TagJob:
     :param overwrite: existing outputs may be replaced, and the work of an interrupted run discarded
     :param overwrite_column: an existing column of the new name may be replaced
     :param resume: resume an interrupted run, and keep finished outputs
+    :param verify: read the content of finished outputs again, and of their inputs, instead of comparing sizes and times
     :param chunk_rows: number of rows that a crash may cost; None for about half a minute of work
     :param on_error: what happens at a row that cannot be read or tagged: ``fail`` stops the run, ``null`` writes it
         with null entities and a reason, ``skip`` leaves it out
@@ -55,6 +57,7 @@ class TagJob:
     overwrite: bool = False
     overwrite_column: bool = False
     resume: bool = False
+    verify: bool = False
     chunk_rows: int | None = None
     on_error: OnError = "fail"
     rejects: str | None = None
@@ -119,41 +122,6 @@ class TagJob:
 
 
 @dataclass
-class Totals:
-    """
-    Counts of rows, of one file or of all. ``rows`` is ``written`` plus ``rejected``.
-
-    :param rows: rows read
-    :param written: rows written with their entities
-    :param rejected: rows that could not be read or tagged
-    :param nulled: rejected rows that were written with null entities and a reason
-    :param null_rows: rows without text, whose entities are null
-    :param entities: entities in the rows written
-    :param tokens: tokens that the network read
-    :param refused_files: files that could not be read to their end; their rows are not counted
-    """
-
-    rows: int = 0
-    written: int = 0
-    rejected: int = 0
-    nulled: int = 0
-    null_rows: int = 0
-    entities: int = 0
-    tokens: int = 0
-    refused_files: int = 0
-
-    def add(self, other: Totals) -> None:
-        """Add the counts of another file."""
-        for part in fields(Totals):
-            setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
-
-    def set_totals(self, *parts: Totals) -> None:
-        """Replace all counts by the sums of others."""
-        for part in fields(Totals):
-            setattr(self, part.name, sum(getattr(other, part.name) for other in parts))
-
-
-@dataclass
 class TagReport(Totals):
     """
     The result of a run: its counts and its duration.
@@ -162,6 +130,9 @@ class TagReport(Totals):
     :param resumed_rows: rows whose results an earlier run had stored
     :param resumed_tokens: tokens of these rows
     :param finished_before: files that were finished before this run
+    :param remade_files: finished files whose output was missing or cut, so that they were tagged again
+    :param damaged_lines: lines of the journal that did not count, because they or a line before them were damaged
+    :param damaged_chunks: chunks of stored results that did not count for this reason
     :param seconds: wall time of the run
     """
 
@@ -169,6 +140,9 @@ class TagReport(Totals):
     resumed_rows: int = 0
     resumed_tokens: int = 0
     finished_before: int = 0
+    remade_files: int = 0
+    damaged_lines: int = 0
+    damaged_chunks: int = 0
     seconds: float = 0.0
 
     def summary(self) -> dict[str, Any]:
@@ -184,6 +158,9 @@ class TagReport(Totals):
             "files": self.files,
             "refused_files": self.refused_files,
             "finished_before": self.finished_before,
+            "remade_files": self.remade_files,
+            "damaged_lines": self.damaged_lines,
+            "damaged_chunks": self.damaged_chunks,
             "rows": self.rows,
             "resumed_rows": self.resumed_rows,
             "null_rows": self.null_rows,

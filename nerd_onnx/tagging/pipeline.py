@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
 import pyarrow as pa
 
-from nerd_onnx.durability.results import ResultLog, Results, results_mismatch
+from nerd_onnx.durability.chunks import Results
+from nerd_onnx.durability.fingerprints import texts_fingerprint
+from nerd_onnx.durability.results import ResultLog, results_mismatch
+from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RowBatch, Writer
 from nerd_onnx.formats.readers import Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
 from nerd_onnx.formats.writers import open_writer
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.stages import stage
+from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.plan import Plan
@@ -82,7 +87,7 @@ class TagStream(Protocol):
 
 
 def tagged_batches(
-    plan: Plan, batches: Iterator[RowBatch], log: ResultLog | None, tag_stream: TagStream
+    plan: Plan, pair: FilePair, batches: Iterator[RowBatch], log: ResultLog | None, tag_stream: TagStream
 ) -> Iterator[tuple[RowBatch, Results]]:
     """
     Yield each batch of rows with its results: first those that an interrupted run stored, then new ones.
@@ -91,18 +96,21 @@ def tagged_batches(
 
     :param log: has the stored results and stores the new ones; None if the rows cannot be read a second time
     :param tag_stream: finds the entities
+    :raises InputError: if the rows of stored results have other texts than those that were tagged
     :raises OutputError: if the stored results do not match the rows
     """
     new = _new_results(plan, batches, log, tag_stream)
-    return new if log is None else chain(_stored_results(batches, log), new)
+    return new if log is None else chain(_stored_results(pair, batches, log), new)
 
 
-def _stored_results(batches: Iterator[RowBatch], log: ResultLog) -> Iterator[tuple[RowBatch, Results]]:
+def _stored_results(pair: FilePair, batches: Iterator[RowBatch], log: ResultLog) -> Iterator[tuple[RowBatch, Results]]:
     """Yield a batch of rows for each stored batch of results."""
     for results in log.stored():
         rows = next(batches, None)
         if rows is None or rows.num_rows != len(results):
             raise results_mismatch(log.output)
+        if texts_fingerprint(rows.texts) != results.texts:
+            raise _texts_changed(pair, rows)
 
         yield rows, results
 
@@ -117,6 +125,7 @@ def _new_results(
         del tagged  # its texts, which may be long, would be kept until the next batch is tagged
 
         if log is not None:
+            results = replace(results, texts=texts_fingerprint(rows.texts))
             log.append(results)
         yield rows, results
 
@@ -124,6 +133,20 @@ def _new_results(
 def _results(tagger: Tagger, tagged: TaggedTexts) -> Results:
     reasons = [tagged.reasons.get(i) for i in range(len(tagged.texts))]
     return Results(tagger.entity_column(tagged), pa.array(reasons, pa.string()), tagged.tokens)
+
+
+def _texts_changed(pair: FilePair, rows: RowBatch) -> InputError:
+    """Return the error for rows whose texts are not those that the interrupted run tagged."""
+    name, place = input_name(pair.input), rows.place(0)
+    changed = f"{place} and the {rows.num_rows - 1} rows after it" if rows.num_rows > 1 else place
+    return InputError(
+        f"{name}: the texts of {changed} are not those that were tagged; restore the file, or start again with "
+        "--overwrite",
+        reason="input-changed",
+        file=name,
+        row=rows.shown_number(0),
+        changed="texts",
+    )
 
 
 def selected(batches: Iterator[RowBatch], numbers: Container[int] | None) -> Iterator[RowBatch]:

@@ -2,64 +2,142 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from nerd_onnx.durability.fingerprints import difference, file_fingerprint
-from nerd_onnx.durability.journal import Event, Progress
-from nerd_onnx.durability.work_folder import may_resume, unfinished_run
+from nerd_onnx.durability.chunks import chunk_schema, intact_chunks
+from nerd_onnx.durability.events import CommitEvent
+from nerd_onnx.durability.fingerprints import content_sha256, difference, file_fingerprint, version_of
+from nerd_onnx.durability.journal import Finished, Progress
+from nerd_onnx.durability.recorded_files import FileState, state_of
+from nerd_onnx.durability.work_folder import may_resume, recorded_progress, work_folder_of
 from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.input_stream import input_name
-from nerd_onnx.storage.output_place import output_errors, output_name
-from nerd_onnx.storage.remote import exists
+from nerd_onnx.storage.output_place import find, output_errors, output_name
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.finished_outputs import check_finished, is_file, was_committed
+from nerd_onnx.tagging.final_look import output_lost
+from nerd_onnx.tagging.finished_outputs import check_finished, is_file
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.plan import Plan
+from nerd_onnx.tagging.rejects_file import is_part, part_path
 
 
-def finished_event(pair: FilePair, progress: Progress, on_error: str) -> Event | None:
+@dataclass(frozen=True)
+class Standing:
     """
-    Return the journal's event of a finished file; None for other files.
+    What earlier work is worth for one file.
 
-    A file is also finished if the run ended between renaming it into place and recording that.
-
-    :raises InputError: if the input changed since then
-    :raises OutputError: if the file was finished with another ``--on-error``
+    :param finished: the file was finished by the interrupted run, and its output is intact; None for other files
+    :param is_recorded: the journal records that the output has its name
+    :param earlier: the output was finished before the run that the journal records; None for other files
+    :param is_remade: the interrupted run finished the file, but its output or its rejected rows were lost
+    :param overwrites: an output that exists now may be replaced
     """
-    done = progress.finished.get(pair.name)
-    if done is None and progress.begun(pair.name) and was_committed(pair.output, progress.commit):
-        done = progress.commit
-    if done is None:
-        return None
 
-    check_unchanged(pair, done["input"], while_what="after it was tagged")
+    finished: Finished | None = None
+    is_recorded: bool = False
+    earlier: FileInfo | None = None
+    is_remade: bool = False
+    overwrites: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the file need not be tagged."""
+        return self.finished is not None or self.earlier is not None
+
+
+def standing_of(plan: Plan, pair: FilePair, progress: Progress, folder: str, *, overwrites: bool) -> Standing:
+    """
+    Look at the output of a file, and return what earlier work is worth for it.
+
+    :param progress: what the journal records
+    :param folder: the work folder
+    :param overwrites: the run may replace outputs
+    :raises InputError: if the input changed since the file was finished
+    :raises OutputError: if the output is not what this run would write, or was written by another program
+    """
+    recorded = progress.finished.get(pair.name)
+    # The run may have ended between renaming the output into place and recording that.
+    pending = Finished(progress.commit) if progress.commit and progress.begun(pair.name) else None
+    replaced = progress.replaced.get(pair.name)
+
+    if (own := recorded or pending) is not None:
+        state = _output_state(plan, pair, own)
+        has_rejects = _has_rejects(plan, pair, own.commit, folder)
+
+        if state == "intact" and has_rejects:
+            _check_finished_input(pair, own.commit, verify=plan.job.verify)
+            _check_on_error(pair, own.commit.on_error, plan.job.on_error)
+            return Standing(own, is_recorded=recorded is not None)
+        if state != "changed":
+            return Standing(is_remade=recorded is not None, overwrites=overwrites or state != "missing")
+        if recorded is not None and not overwrites:
+            raise output_lost(pair.output, state)
+
+    elif replaced is not None and _output_state(plan, pair, replaced) != "changed":
+        return Standing(overwrites=True)
+
+    return Standing(earlier=None if overwrites else _earlier(plan, pair, progress), overwrites=overwrites)
+
+
+def _output_state(plan: Plan, pair: FilePair, own: Finished) -> FileState:
+    if own.commit.output is None:  # a pipe or device, which cannot be looked at
+        return "intact"
+    return state_of(pair.output, own.commit.output, own.version, verify=plan.job.verify)
+
+
+def _has_rejects(plan: Plan, pair: FilePair, commit: CommitEvent, folder: str) -> bool:
+    """Whether the rejected rows of a finished file are there, if this run writes a rejects file."""
+    if plan.job.rejects is None:
+        return True
+    if commit.rejects is None:
+        return commit.totals.rejected == 0  # else the run was started without --rejects
+    return is_part(part_path(folder, pair.name), commit.rejects)
+
+
+def _check_finished_input(pair: FilePair, commit: CommitEvent, *, verify: bool) -> None:
+    """
+    Check that the input of a finished file is what was tagged.
+
+    :raises InputError: if it changed
+    """
+    check_unchanged(pair, commit.input, while_what="after it was tagged")
+
+    # Who changes the middle of a file and sets its time back changes its version too. A copy has another version as
+    # well, so only the content can tell.
+    has_doubt = verify or version_of(pair.input) != commit.input_version
+    if commit.input_sha256 is not None and has_doubt and content_sha256(pair.input) != commit.input_sha256:
+        raise _input_changed(pair, "content", while_what="after it was tagged")
+
+
+def _check_on_error(pair: FilePair, before: str, now: str) -> None:
     # A file that was finished under "fail" has no rejected row, so "skip" would have written the same bytes.
-    if done["on_error"] != on_error and (done["on_error"], on_error) != ("fail", "skip"):
+    if before != now and (before, now) != ("fail", "skip"):
         raise OutputError(
-            f"{output_name(pair.output)}: cannot resume: --on-error (was {done['on_error']}, is {on_error}) changed "
-            "since the file was finished; change it back, or start again with --overwrite",
+            f"{output_name(pair.output)}: cannot resume: --on-error (was {before}, is {now}) changed since the file "
+            "was finished; change it back, or start again with --overwrite",
             reason="run-changed",
             file=output_name(pair.output),
             option="--on-error",
-            expected=str(done["on_error"]),
-            found=on_error,
+            expected=before,
+            found=now,
         )
-    return done
 
 
-def is_finished(pair: FilePair, progress: Progress, metadata: Mapping[str, str], *, overwrites: bool) -> bool:
+def _earlier(plan: Plan, pair: FilePair, progress: Progress) -> FileInfo | None:
     """
-    Whether an output that the journal does not name was finished by an earlier run.
+    Return facts about an output that was finished by an earlier run, of which there is no journal; None without one.
 
-    :param metadata: the metadata that this run would write, see :attr:`Plan.metadata`
-    :param overwrites: the run may replace outputs, so it tags the file again
     :raises OutputError: if it is not what this run would write
     """
     with output_errors(pair.output):
-        if overwrites or not exists(pair.output):
-            return False
+        found = find(pair.output)
+        if found is None and not (os.path.islink(pair.output)):
+            return None
 
     if progress.begun(pair.name):
         raise OutputError(
@@ -68,8 +146,8 @@ def is_finished(pair: FilePair, progress: Progress, metadata: Mapping[str, str],
             file=output_name(pair.output),
         )
 
-    check_finished(pair, metadata)
-    return True
+    check_finished(pair, plan.metadata)
+    return found
 
 
 def check_unchanged(pair: FilePair, before: Mapping[str, Any], *, while_what: str) -> None:
@@ -81,49 +159,62 @@ def check_unchanged(pair: FilePair, before: Mapping[str, Any], *, while_what: st
     :raises InputError: if a fact differs; the message names it
     """
     if changed := difference(before, file_fingerprint(pair.input)):
-        raise InputError(
-            f"{input_name(pair.input)}: its {changed} changed {while_what}; restore the file, or start again with "
-            "--overwrite",
-            reason="input-changed",
-            file=input_name(pair.input),
-            changed=changed,
-        )
+        raise _input_changed(pair, changed, while_what=while_what)
+
+
+def _input_changed(pair: FilePair, changed: str, *, while_what: str) -> InputError:
+    name = input_name(pair.input)
+    return InputError(
+        f"{name}: its {changed} changed {while_what}; restore the file, or start again with --overwrite",
+        reason="input-changed",
+        file=name,
+        changed=changed,
+    )
 
 
 def done_before(tagger: Tagger, jobs: Sequence[TagJob]) -> dict[str, int]:
     """
     Count the work of earlier runs that these jobs would reuse.
 
-    :return: ``safe_rows``, which need not be tagged again, and ``finished_files``
-    :raises NerdError: what the runs would raise because of changed inputs, model or options
+    :return: ``safe_rows``, which need not be tagged again; ``finished_files``; and the work that would be done again:
+        ``remade_files``, ``damaged_lines`` and ``damaged_chunks``, see :class:`TagReport`
+    :raises NerdError: what the runs would raise because of changed inputs, outputs, model or options
     """
-    rows = files = 0
-
+    counts = dict.fromkeys(("safe_rows", "finished_files", "remade_files", "damaged_lines", "damaged_chunks"), 0)
     for job in jobs:
-        if not (job.many or is_file(job.pairs[0].output)):
-            continue  # a stream keeps nothing of an earlier run
+        # A stream keeps nothing of an earlier run.
+        if job.many or is_file(job.pairs[0].output):
+            _count(Plan.of(tagger, job), counts)
+    return counts
 
-        plan = Plan.of(tagger, job)
-        progress = _progress(plan)
-        rows += progress.safe_rows
-        overwrites = bool(progress.header.get("overwrite", job.overwrite))
 
-        for pair in plan.pairs:
-            done = finished_event(pair, progress, job.on_error)
-            if done is not None or is_finished(pair, progress, plan.metadata, overwrites=overwrites):
-                files += 1
-            elif begun := progress.begun(pair.name):
-                check_unchanged(pair, begun["input"], while_what="since the run started")
+def _count(plan: Plan, counts: dict[str, int]) -> None:
+    """Add what a run would reuse."""
+    job = plan.job
+    folder = work_folder_of(job.output, many=job.many, remote_work_dir=job.work_dir)
+    progress = _progress(plan)
+    counts["damaged_lines"] += progress.damaged_lines
+    overwrites = job.overwrite or (progress.header is not None and progress.header.overwrite)
 
-    return {"safe_rows": rows, "finished_files": files}
+    for pair in plan.pairs:
+        standing = standing_of(plan, pair, progress, folder, overwrites=overwrites)
+        counts["finished_files"] += standing.is_done
+        counts["remade_files"] += standing.is_remade
+        if standing.finished is not None:
+            counts["safe_rows"] += standing.finished.commit.totals.rows
+        elif not standing.is_done and (begun := progress.begun(pair.name)):
+            check_unchanged(pair, begun.input, while_what="since the run started")
+            intact = intact_chunks(folder, progress.chunks, chunk_schema(plan.tagger.entity_field()))
+            counts["safe_rows"] += sum(chunk.rows for chunk in progress.chunks[:intact])
+            counts["damaged_chunks"] += len(progress.chunks) - intact
 
 
 def _progress(plan: Plan) -> Progress:
     """Return the progress of the interrupted run that this one would resume; empty without one."""
     job = plan.job
-    found = unfinished_run(job.output, many=job.many, remote_work_dir=job.work_dir)
-    if found is None:
-        return Progress()
+    found = recorded_progress(job.output, many=job.many, remote_work_dir=job.work_dir)
+    if not found.is_worth_keeping:
+        return Progress(damaged_lines=found.damaged_lines if job.resume else 0)
 
     resumes = may_resume(job.output, found, plan.facts, resume=job.resume, overwrite=job.overwrite)
     return found if resumes else Progress()

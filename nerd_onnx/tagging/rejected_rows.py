@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from nerd_onnx.durability.results import Results
+from nerd_onnx.durability.chunks import Results
+from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RejectedRow, RowBatch
 from nerd_onnx.storage.input_stream import input_name
-from nerd_onnx.tagging.job import TagJob, Totals
+from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.rejects_file import RejectsPart
 
 

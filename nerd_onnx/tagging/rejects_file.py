@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO, Any
 
+from nerd_onnx.durability.events import PartRecord
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RejectedRow
 from nerd_onnx.storage.atomic_file import Target, open_target
@@ -71,18 +73,39 @@ class RejectsPart(Closing):
             self._file.write(json.dumps(record).encode() + b"\n")
         self.rows += 1
 
-    def finish(self) -> None:
-        """Flush all records to the disk."""
-        if self._file is not None:
-            with output_errors(self._output):
-                self._file.flush()
-                os.fsync(self._file.fileno())
+    def finish(self) -> PartRecord | None:
+        """Flush all records to the disk; return the facts about the file, None without a rejected row."""
+        if self._file is None:
+            return None
+        with output_errors(self._output):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return PartRecord(os.fstat(self._file.fileno()).st_size, _sha256(self.path))
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             with suppress(OSError):  # finish() has reported it
                 self._file.close()
+
+
+def part_path(folder: str, name: str) -> str:
+    """Return the path for the rejected rows of a file, in the work folder. ``name`` is the file's name."""
+    # Inputs in different folders may have equal names, and a path may be too long for a file name.
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return os.path.join(folder, f"rejects-{digest}.jsonl")
+
+
+def is_part(path: str, record: PartRecord) -> bool:
+    """Whether the file with the rejected rows of a finished file is what was recorded."""
+    with suppress(OSError):
+        return os.stat(path).st_size == record.size and _sha256(path) == record.sha256
+    return False
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def gather_rejects(path: str, parts: Iterable[str], *, overwrite: bool, scratch: str) -> Target:

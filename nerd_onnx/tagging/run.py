@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import tempfile
 import time
 from contextlib import ExitStack, closing
 
-from nerd_onnx.durability.journal import Event
+from nerd_onnx.durability.events import DoneEvent, RejectsEvent
+from nerd_onnx.durability.fingerprints import version_of
+from nerd_onnx.durability.journal import Finished
+from nerd_onnx.durability.recorded_files import state_of
 from nerd_onnx.durability.work_folder import WorkFolder
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError
 from nerd_onnx.storage.input_stream import input_name
@@ -18,12 +19,13 @@ from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.checks import check_job
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.file_run import FileRun, OnBatch, RunState, Stop
-from nerd_onnx.tagging.finished_outputs import is_file, was_committed
-from nerd_onnx.tagging.job import TagJob, TagReport, Totals
+from nerd_onnx.tagging.final_look import FinalLook
+from nerd_onnx.tagging.finished_outputs import is_file
+from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.pipeline import TagStream
 from nerd_onnx.tagging.plan import Plan
-from nerd_onnx.tagging.previous_runs import finished_event, is_finished
-from nerd_onnx.tagging.rejects_file import gather_rejects
+from nerd_onnx.tagging.previous_runs import Standing, standing_of
+from nerd_onnx.tagging.rejects_file import gather_rejects, part_path
 from nerd_onnx.tagging.small_files import ReadAhead
 
 
@@ -50,20 +52,27 @@ def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop
             work = stack.enter_context(WorkFolder(job.output, many=job.many, remote_work_dir=job.work_dir))
             journal = work.begin(plan.facts, resume=job.resume, overwrite=job.overwrite)
         scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
-        state = RunState(plan, scratch, journal, TagReport(), on_batch, stop)
+        report = TagReport(damaged_lines=work.damaged_lines if work else 0)
+        state = RunState(plan, scratch, journal, report, FinalLook(verify=job.verify), on_batch, stop)
 
         try:
             return _Run(state, work).run()
         except NerdError as err:
-            raise _with_hint(err, work.safe_rows if work else 0) from err.__cause__
+            raise _with_hint(err, work) from err.__cause__
 
 
-def _with_hint(err: NerdError, safe_rows: int) -> NerdError:
-    """Add to an error how many rows need not be tagged again."""
+def _with_hint(err: NerdError, work: WorkFolder | None) -> NerdError:
+    """Add to an error how many rows need not be tagged again, or that the work folder is gone."""
+    recorded = work.progress.safe_rows if work else 0
+    is_lost = recorded > 0 and work is not None and not work.is_in_place
+    safe_rows = 0 if is_lost else recorded
+
     if isinstance(err, InterruptedRunError):
-        return InterruptedRunError(err.number, safe_rows)
+        return InterruptedRunError(err.number, safe_rows, is_lost=is_lost)
 
-    if safe_rows:
+    if is_lost:
+        err.args = (f"{err} (nothing is saved: the work folder was removed or moved during the run)",)
+    elif safe_rows:
         err.args = (f"{err} ({safe_rows} rows are safe: continue with --resume)",)
         err.fields["safe_rows"] = safe_rows
     return err
@@ -85,29 +94,35 @@ class _Run:
         self._begin = time.perf_counter()
         # Paths of the rejected rows of each file, by its name.
         self._parts: dict[str, str] = {}
+        # Before any work: an output that is refused must not be found after hours of tagging.
+        finished = state.journal.progress.finished if state.journal is not None else {}
+        self._standings = {pair.name: self._look_at(pair) for pair in state.plan.pairs if pair.name in finished}
 
     def run(self) -> TagReport:
         """Tag the files that are not finished, write the rejects file, and remove the work folder."""
         pairs = self._ordered()
         with closing(ReadAhead(self._plan, pairs, self._is_worth_reading_ahead)) as ahead:
             for number, pair in enumerate(pairs):
-                if not self._is_done(pair):
-                    self._tag_file(pair, ahead.tag_stream_of(number))
+                standing = self._standing_of(pair)
+                if not standing.is_done:
+                    self._tag_file(pair, standing, ahead.tag_stream_of(number))
                 self._state.report.seconds = time.perf_counter() - self._begin
 
         self._require_one_readable()
         self._write_rejects()
+        self._state.look.check()
         if self._work is not None:
             self._work.remove()
 
         self._state.report.seconds = time.perf_counter() - self._begin
         return self._state.report
 
-    def _tag_file(self, pair: FilePair, tag_stream: TagStream) -> None:
+    def _tag_file(self, pair: FilePair, standing: Standing, tag_stream: TagStream) -> None:
         if self._job.many:
             make_folder_for(pair.output)
 
-        rejects = FileRun(self._state, pair, self._part_of(pair), tag_stream).run()
+        part = part_path(self._state.scratch, pair.name)
+        rejects = FileRun(self._state, pair, standing, part, tag_stream).run()
         self._keep_part(pair, rejects)
 
     def _require_one_readable(self) -> None:
@@ -148,42 +163,42 @@ class _Run:
         finished = state.journal is not None and pair.name in state.journal.progress.finished
         return not finished and (state.overwrites or not exists(pair.output))
 
-    def _is_done(self, pair: FilePair) -> bool:
-        """Whether an output is finished, by the interrupted run or by an earlier one; such files are counted."""
+    def _standing_of(self, pair: FilePair) -> Standing:
+        """Return what earlier work is worth for a file; finished files are counted."""
+        state = self._state
+        standing = self._standings.pop(pair.name, None) or self._look_at(pair)
+        if standing.finished is not None:
+            self._take_finished(pair, standing.finished, is_recorded=standing.is_recorded)
+        elif standing.earlier is not None:
+            state.report.finished_before += 1
+            state.look.add_earlier(pair.output, standing.earlier)
+
+        state.report.remade_files += standing.is_remade
+        return standing
+
+    def _look_at(self, pair: FilePair) -> Standing:
         state, journal = self._state, self._state.journal
         if journal is None:
-            return False
+            return Standing(overwrites=state.overwrites)
+        return standing_of(self._plan, pair, journal.progress, state.scratch, overwrites=state.overwrites)
 
-        progress = journal.progress
-        done = finished_event(pair, progress, self._job.on_error)
-        if done is not None:
-            if pair.name not in progress.finished:
-                # The run ended between renaming the output into place and recording that.
-                journal.append(**{**done, "event": "done"})
-            self._take_finished(pair, done)
-            return True
+    def _take_finished(self, pair: FilePair, finished: Finished, *, is_recorded: bool) -> None:
+        """Count a file that the interrupted run finished."""
+        state, commit = self._state, finished.commit
+        version = finished.version
+        if not is_recorded and state.journal is not None:
+            # The run ended between renaming the output into place and recording that.
+            version = version_of(pair.output)
+            state.journal.append(DoneEvent(pair.name, version))
 
-        if is_finished(pair, progress, self._plan.metadata, overwrites=state.overwrites):
-            state.report.finished_before += 1
-            return True
-
-        return False
-
-    def _take_finished(self, pair: FilePair, done: Event) -> None:
-        """Count a file that the journal records as finished."""
-        totals, report = Totals(**done["totals"]), self._state.report
-
-        report.add(totals)
-        report.resumed_rows += totals.rows
-        report.resumed_tokens += totals.tokens
+        report = state.report
+        report.add(commit.totals)
+        report.resumed_rows += commit.totals.rows
+        report.resumed_tokens += commit.totals.tokens
         report.files += 1
 
-        self._keep_part(pair, done["rejects"])
-
-    def _part_of(self, pair: FilePair) -> str:
-        # Inputs in different folders may have equal names, and a path may be too long for a file name.
-        name = hashlib.sha256(os.fsencode(pair.name)).hexdigest()[:32]
-        return os.path.join(self._state.scratch, f"rejects-{name}.jsonl")
+        state.look.add(pair.output, commit.output, version)
+        self._keep_part(pair, None if commit.rejects is None else part_path(state.scratch, pair.name))
 
     def _keep_part(self, pair: FilePair, part: str | None) -> None:
         if part is not None:
@@ -195,16 +210,19 @@ class _Run:
         if path is None or not self._parts:
             return
 
-        # The interrupted run may have renamed it into place already.
-        if journal is not None and journal.progress.rejects and was_committed(path, journal.progress.rejects):
-            return
+        # The interrupted run may have renamed it into place already. A file may have been made again since then.
+        recorded = journal.progress.rejects.file if journal is not None and journal.progress.rejects else None
+        state = None if recorded is None else state_of(path, recorded, None)
+        overwrite = self._state.overwrites or state in ("intact", "cut")
 
         parts = [self._parts[name] for name in sorted(self._parts)]
-        target = gather_rejects(path, parts, overwrite=self._state.overwrites, scratch=self._state.scratch)
+        target = gather_rejects(path, parts, overwrite=overwrite, scratch=self._state.scratch)
         try:
-            size, identity = target.flush()
-            if journal is not None:
-                journal.append("rejects", size=size, identity=identity)
-            target.commit()
+            record = target.flush()
+            if state != "intact" or record != recorded:
+                if journal is not None:
+                    journal.append(RejectsEvent(record))
+                target.commit()
+            self._state.look.add(path, record, None if record is None else version_of(path))
         finally:
             target.discard()

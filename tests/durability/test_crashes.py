@@ -119,7 +119,7 @@ def test_a_kill_of_a_resumed_run_changes_no_byte(tagger: Tagger, data: Path, tmp
     for attempt in range(100):
 
         def killed(attempt: int = attempt) -> None:
-            at_step(12 + attempt % 5, kill)
+            at_step(20 + attempt % 5, kill)
             tag_files(tagger, job(source, target, resume=True, **options))
 
         if in_child(killed) == 0:

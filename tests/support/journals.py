@@ -1,0 +1,39 @@
+"""Journals as only a person can write them: changed events whose numbers and hashes fit again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nerd_onnx.durability.events import NO_HASH
+from tests.support.processes import work_folder
+
+Events = list[dict[str, Any]]
+
+
+def journal_of(output: Path) -> Path:
+    """Return the path of the journal of an output."""
+    return work_folder(output) / "journal.jsonl"
+
+
+def events_of(journal: Path) -> Events:
+    """Return the events of a journal, without numbers and hashes."""
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in ("number", "hash")}
+        for line in journal.read_bytes().splitlines()
+    ]
+
+
+def forge(journal: Path, change: Callable[[Events], object]) -> None:
+    """Change the events of a journal in place, and make all numbers and hashes fit."""
+    events = events_of(journal)
+    change(events)
+    lines, previous = [], NO_HASH
+    for number, event in enumerate(events):
+        body = json.dumps({"number": number, **event}).encode()[:-1]
+        previous = hashlib.sha256(previous.encode() + body).hexdigest()
+        lines.append(body + b', "hash": "' + previous.encode() + b'"}\n')
+    journal.write_bytes(b"".join(lines))
