@@ -22,6 +22,8 @@ from tests.support.processes import Forked, Starter, run_with_kills, start
 from tests.support.runs import texts, tree, write_lines, write_parquet
 
 ROWS = {"wikipedia_sentences.parquet": 800, "novels_paragraphs.parquet": 250, "speeches_and_masc.jsonl.gz": 400}
+FOLDER_ROWS = 400  # of each file
+FORKED_SHARE = 4  # a fork starts at once, so that a quarter of the rows takes as long as they need
 KILLS_A_ROUND = 6
 BROKEN_LINES = (b"broken \xff\n", b'{"text": 5}\n', b'{"text": "a\n')
 
@@ -45,14 +47,20 @@ def inputs(folder: Path) -> dict[str, Path]:
     return {**found, "set": parts, "rejects": folder / "bad.jsonl"}
 
 
-def jobs(folder: Path) -> dict[str, list[object]]:
-    """Return the arguments of each job: input, name of the output, options."""
+def jobs(folder: Path, share: int) -> dict[str, list[object]]:
+    """
+    Return the arguments of each job: input, name of the output, options.
+
+    :param share: one of so many rows is tagged
+    """
     found = inputs(folder)
-    small = ["--chunk-rows", 25]
+    limits = {name: ("--limit", rows // share) for name, rows in ROWS.items()}
+    small: list[object] = ["--chunk-rows", 25]
     kinds: dict[str, list[object]] = {}
-    for name, rows in ROWS.items():
+    for name in ROWS:
         for suffix in (".parquet", ".jsonl", ".jsonl.gz"):
-            kinds[f"{name} to {suffix}"] = [found[name], f"out{suffix}", "--limit", rows, *small]
+            kinds[f"{name} to {suffix}"] = [found[name], f"out{suffix}", *limits[name], *small]
+    small += ["--limit", FOLDER_ROWS // share]
     kinds["folder"] = [found["set"], "out", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
     kinds["folder to lines"] = [
         *(found["set"], "out", "--output-format", "jsonl", "--on-error", "null", "--rejects", "rejects.jsonl", *small)
@@ -60,7 +68,7 @@ def jobs(folder: Path) -> dict[str, list[object]]:
     kinds["rejects"] = [found["rejects"], "out.jsonl", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
     sentences = next(iter(ROWS))
     for layout in ("wide", "long"):
-        kinds[layout] = [found[sentences], "out.parquet", "--limit", ROWS[sentences], "--layout", layout, *small]
+        kinds[layout] = [found[sentences], "out.parquet", *small, *limits[sentences], "--layout", layout]
     return kinds
 
 
@@ -76,7 +84,7 @@ def soak(kills: int, seconds: float, seed: int, model: str | None, starter: Star
     done: dict[str, dict[str, int]] = {}
     with tempfile.TemporaryDirectory(prefix="nerd-soak-") as name:
         folder = Path(name)
-        kinds = jobs(folder)
+        kinds = jobs(folder, FORKED_SHARE if starter is Forked else 1)
         whole: dict[str, tuple[dict[str, bytes], float]] = {}
         while sum(facts["kills"] for facts in done.values()) < kills and time.monotonic() - begin < seconds:
             kind = rng.choice(list(kinds))

@@ -23,11 +23,13 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import ClassVar
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from nerd_onnx.durability import fingerprints
 from tests.support import damage
 from tests.support.lives import (
     DISTURBANCES,
@@ -45,6 +47,7 @@ from tests.support.lives import (
 from tests.support.processes import JOURNAL
 
 STEPS = 12  # commands and damages in a sequence
+END_BYTES = 100
 STEP = st.integers(3, 24)  # of the disk protocol: these runs have 15 to 90 of them
 # Refusals that need the rows or the network, which a dry run does not read or start.
 SEEN_WHILE_READING = ("input/", "model/", "output/results-mismatch", "output/rows-differ")
@@ -169,7 +172,9 @@ class RunLife(RuleBasedStateMachine):
     def _check_plan(self, planned: Ended, ended: Ended) -> None:
         """Check that the run did what the dry run announced."""
         if not planned.is_done:
-            assert not ended.is_done, f"planned {planned.facts}, ended {ended.facts}"
+            # A dry run opens all inputs, a run only those of files that are not finished.
+            is_input = planned.reason.startswith("input/") and ended.is_done and ended.facts["finished_before"] > 0
+            assert is_input or not ended.is_done, f"planned {planned.facts}, ended {ended.facts}"
         elif ended.is_done:
             assert planned.facts["safe_rows"] == ended.facts["resumed_rows"], f"planned {planned}, ended {ended}"
         else:
@@ -278,17 +283,18 @@ def check(sequences: int, place: Path, *, shrink: bool = True) -> Counter[str]:
     :return: what happened, counted
     """
     RunLife.prepare(place)
-    run_state_machine_as_test(
-        RunLife,
-        settings=settings(
-            max_examples=sequences,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.reuse, Phase.generate, *([Phase.shrink] if shrink else [])],
-            print_blob=True,
-        ),
+    chosen = settings(
+        max_examples=sequences,
+        stateful_step_count=STEPS,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.reuse, Phase.generate, *([Phase.shrink] if shrink else [])],
+        report_multiple_bugs=False,
+        print_blob=True,
     )
+    # The inputs are small: so they have a middle that is not in their fingerprint, as large ones have.
+    with patch.object(fingerprints, "_END_BYTES", END_BYTES):
+        run_state_machine_as_test(RunLife, settings=chosen)
     return RunLife.counts
 
 

@@ -3,7 +3,7 @@ Fuzzing that follows coverage: ``python -m tests.hostile.coverage_fuzz TARGET CO
 
 atheris changes bytes where that reaches new lines of the program. TARGET is one of :mod:`fuzz`, such as
 ``plain.jsonl``; CORPUS a folder that keeps what reached something new; the rest goes to libFuzzer. For ``journal`` and
-``work folder``, the bytes choose the damages and their places, so that coverage leads to structures as well.
+``work-folder``, the bytes choose the damages and their places, so that coverage leads to structures as well.
 """
 
 from __future__ import annotations

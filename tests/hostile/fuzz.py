@@ -41,7 +41,7 @@ SHARES = {
     **dict.fromkeys(("none.parquet", "snappy.parquet", "zstd.parquet"), 50),
     **dict.fromkeys(("nerd.json", "config.json", "tokenizer.json", "model.onnx"), 50),
     "journal": 50,
-    "work folder": 5,
+    "work-folder": 5,
 }
 LONGEST_S = 20.0
 _MOST_BYTES = 8 << 30
