@@ -24,6 +24,7 @@ NO_HASH = ""  # before the first line
 _HASH = b', "hash": "'
 _HASH_DIGITS = 64
 _END = b'"}\n'
+_FRAME = ("number", "event", "hash")  # fields of every line
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,40 @@ class RejectsEvent:
     file: FileRecord | None
 
 
-Event = RunEvent | BeginEvent | ChunkEvent | KeepEvent | CommitEvent | DoneEvent | RefusedEvent | RejectsEvent
+@dataclass(frozen=True)
+class DamageEvent:
+    """
+    Lines of the journal were damaged, and were removed.
+
+    :param lines: their number
+    """
+
+    lines: int
+
+
+@dataclass(frozen=True)
+class ReplaceEvent:
+    """
+    A damaged line recorded this output. The file is tagged again, and its output replaced.
+
+    :param commit: what the line recorded
+    """
+
+    commit: CommitEvent
+
+
+Event = (
+    RunEvent
+    | BeginEvent
+    | ChunkEvent
+    | KeepEvent
+    | CommitEvent
+    | DoneEvent
+    | RefusedEvent
+    | RejectsEvent
+    | DamageEvent
+    | ReplaceEvent
+)
 
 _CLASSES: dict[str, type[Any]] = {
     "run": RunEvent,
@@ -170,6 +204,8 @@ _CLASSES: dict[str, type[Any]] = {
     "done": DoneEvent,
     "refused": RefusedEvent,
     "rejects": RejectsEvent,
+    "damage": DamageEvent,
+    "replace": ReplaceEvent,
 }
 _NAMES = {kind: name for name, kind in _CLASSES.items()}
 
@@ -200,11 +236,21 @@ def event_of(line: bytes, number: int, previous: str) -> tuple[Event, str]:
     if line != body + _HASH + digest.encode() + _END or digest != _hash_of(previous, body):
         raise ValueError("the hash of the line does not fit its place")
 
-    facts = _parsed(line)
-    del facts["hash"]
-    if facts.pop("number", None) != number:
+    if _parsed(line).get("number") != number:
         raise ValueError(f"the event is not number {number}")
-    return _typed(_CLASSES.get(str(facts.pop("event", None))), facts), digest
+    return event_anywhere(line), digest
+
+
+def event_anywhere(line: bytes) -> Event:
+    """
+    Return the event of a line, whatever its place.
+
+    :raises ValueError: if the line is no event
+    """
+    facts = _parsed(line)
+    kind = _CLASSES.get(str(facts.get("event")))
+    event: Event = _typed(kind, {name: value for name, value in facts.items() if name not in _FRAME})
+    return event
 
 
 def version_of_journal(line: bytes) -> int | None:

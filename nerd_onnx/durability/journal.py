@@ -18,16 +18,20 @@ from nerd_onnx.durability.events import (
     BeginEvent,
     ChunkEvent,
     CommitEvent,
+    DamageEvent,
     DoneEvent,
     Event,
     KeepEvent,
     RefusedEvent,
     RejectsEvent,
+    ReplaceEvent,
     RunEvent,
+    event_anywhere,
     event_of,
     line_of,
     version_of_journal,
 )
+from nerd_onnx.storage.atomic_file import write_whole
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.output_place import output_errors
 
@@ -53,12 +57,14 @@ class Progress:
     :param header: version and fingerprint of the run; None without a journal
     :param other_version: version of a journal that this program cannot read; None for others
     :param finished: the finished files, by their names
-    :param replaced: files whose output was lost after they were finished, and that are begun again
+    :param replaced: files that were finished and are tagged again, because their output was lost, or because damaged
+        lines of the journal recorded it
     :param unfinished: the file that was begun and is not finished, or None
     :param chunks: the stored results of that file, in order
     :param commit: its output, just before that got its name, or None
     :param rejects: the rejects file, just before it got its name, or None
-    :param damaged_lines: number of lines from the first one on that is not what was written in its place
+    :param damaged_lines: number of lines that did not count, from the first one on that was not what had been written
+        in its place
     """
 
     header: RunEvent | None = None
@@ -89,7 +95,9 @@ class Progress:
     @property
     def is_worth_keeping(self) -> bool:
         """Whether a later run, perhaps of another version, can reuse any of the work."""
-        return bool(self.finished or self.chunks or self.commit or self.other_version)
+        has_results = self.finished or self.chunks or self.commit
+        knows_outputs = self.header and (self.replaced or self.damaged_lines)
+        return bool(has_results or knows_outputs or self.other_version)
 
     def begun(self, name: str) -> BeginEvent | None:
         """Return the ``begin`` event of an input if it is the unfinished one, else None."""
@@ -130,6 +138,15 @@ class Progress:
                 self._leave(None)  # a later run tries the file again, so nothing of it is kept
             case RejectsEvent():
                 self.rejects = event
+            case DamageEvent() | ReplaceEvent():
+                self.note(event)
+
+    def note(self, event: DamageEvent | ReplaceEvent) -> None:
+        """Apply an event of the damage, which may stand anywhere."""
+        if isinstance(event, DamageEvent):
+            self.damaged_lines += event.lines
+        else:
+            self.replaced[event.commit.name] = Finished(event.commit)
 
     def _leave(self, unfinished: BeginEvent | None) -> None:
         self.unfinished, self.chunks, self.commit = unfinished, [], None
@@ -145,10 +162,12 @@ class Journal(Closing):
     The journal of a run, open for appending.
 
     A crash may leave an incomplete last line. It is removed, and its event counts as not having happened. So are all
-    lines from the first damaged one on; their number is in :attr:`Progress.damaged_lines`.
+    lines from the first damaged one on. Their number is recorded, and what they record of outputs, because these
+    outputs are replaced.
 
     :param path: the file; created if it is missing
     :param output: the run's output, for messages
+    :ivar damage: events that record the damage; also if nothing is left of the journal, so that they are not in it
     :raises OutputError: if the file cannot be written, here or in :meth:`append`
     """
 
@@ -171,6 +190,7 @@ class Journal(Closing):
         return False
 
     def _open(self, path: str) -> None:
+        found = _repaired(path)
         self._file = open(path, "ab+")  # noqa: SIM115 - closed by close()
         try:
             self._file.seek(0)
@@ -181,6 +201,8 @@ class Journal(Closing):
         except BaseException:
             self._file.close()
             raise
+
+        self.damage = found.damage
 
     def append(self, event: Event) -> None:
         """Append an event; it is on disk when this method returns."""
@@ -202,9 +224,33 @@ class Journal(Closing):
 
 def read_progress(path: str) -> Progress:
     """Return the progress that a journal records, without changing it; empty if it is missing or cannot be read."""
+    lines = _Lines(())
     with suppress(OSError), open(path, "rb") as file:
-        return _Lines(file).progress
-    return Progress()
+        lines = _Lines(file)
+    for event in lines.damage:
+        lines.progress.note(event)
+    return lines.progress
+
+
+def _repaired(path: str) -> _Lines:
+    """
+    Return the lines of a journal as they are found, and write a damaged journal again without its damaged lines.
+
+    The intact lines are followed by the events of the damage. Both are written at once, so a crash loses neither.
+    """
+    lines = _Lines(())
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        lines = _Lines(file)
+        if not lines.damage or lines.progress.header is None:
+            return lines
+        file.seek(0)
+        content, previous = [file.read(lines.size)], lines.last_hash
+
+        for number, event in enumerate(lines.damage, lines.count):
+            line, previous = line_of(number, event, previous)
+            content.append(line)
+        write_whole(path, b"".join(content), overwrite=True)
+    return lines
 
 
 class _Lines:
@@ -222,6 +268,8 @@ class _Lines:
         self.progress = Progress()
         self.size = self.count = 0
         self.last_hash = NO_HASH
+        self._damaged = 0
+        self._lost: dict[str, CommitEvent] = {}
 
         for line in lines:
             if not line.endswith(b"\n"):
@@ -229,8 +277,16 @@ class _Lines:
             if self.count == 0 and (version := version_of_journal(line)) not in (None, JOURNAL_VERSION):
                 self.progress.other_version = version
                 break
-            if self.progress.damaged_lines or not self._is_accepted(line):
-                self.progress.damaged_lines += 1
+            if self._damaged or not self._is_accepted(line):
+                self._damaged += 1
+                self._look_for_output(line)
+
+    @property
+    def damage(self) -> list[DamageEvent | ReplaceEvent]:
+        """The events that record the damage; empty without any."""
+        if not self._damaged:
+            return []
+        return [DamageEvent(self._damaged), *map(ReplaceEvent, self._lost.values())]
 
     def accept(self, line: bytes, event: Event, digest: str) -> None:
         """
@@ -247,3 +303,10 @@ class _Lines:
             self.accept(line, *event_of(line, self.count, self.last_hash))
             return True
         return False
+
+    def _look_for_output(self, line: bytes) -> None:
+        with suppress(ValueError):
+            event = event_anywhere(line)
+            if isinstance(event, CommitEvent | ReplaceEvent):
+                commit = event if isinstance(event, CommitEvent) else event.commit
+                self._lost[commit.name] = commit

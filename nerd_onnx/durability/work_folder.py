@@ -128,8 +128,6 @@ class WorkFolder(Closing):
 
     When it is closed with nothing worth keeping, it is removed.
 
-    :ivar damaged_lines: number of lines of the journal that did not count when it was opened
-
     :param output: the output
     :param many: the output is a folder
     :param remote_work_dir: see :func:`work_folder_of`
@@ -142,7 +140,6 @@ class WorkFolder(Closing):
         self.path = work_folder_of(output, many=many, remote_work_dir=remote_work_dir)
         self._journal: Journal | None = None
         self._removed = False
-        self.damaged_lines = 0
         self._made_output = self._make_folders(many=many)
         self._lock = RunLock(output, self.path)
 
@@ -167,16 +164,18 @@ class WorkFolder(Closing):
         """
         with output_errors(self._output):
             self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
-            self.damaged_lines = self.progress.damaged_lines if resume else 0
+            damage = self._journal.damage if resume else []
             if not (
                 self._worth_keeping
                 and may_resume(self._output, self.progress, facts, resume=resume, overwrite=overwrite)
             ):
-                self._clear()
+                self._clear(keep_rejects=resume)
                 self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
 
             if self.progress.header is None:
                 self._journal.append(RunEvent(JOURNAL_VERSION, overwrite, dict(facts)))
+                for event in damage:
+                    self._journal.append(event)
                 sync_folder(self.path)
         return self._journal
 
@@ -217,8 +216,12 @@ class WorkFolder(Closing):
             os.makedirs(self._output)
         return True
 
-    def _clear(self) -> None:
-        """Delete everything but the lock."""
+    def _clear(self, *, keep_rejects: bool = False) -> None:
+        """
+        Delete everything but the lock.
+
+        :param keep_rejects: keep the rejected rows of files: if the journal lost lines, they show which files it had
+        """
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -226,6 +229,6 @@ class WorkFolder(Closing):
         with suppress(FileNotFoundError):  # somebody has removed it
             for name in [_JOURNAL, *os.listdir(self.path)]:
                 # Deleting the lock would let a second run create and lock another file of this name.
-                if name != "lock":
+                if name != "lock" and not (keep_rejects and name.startswith("rejects")):
                     with suppress(OSError):
                         os.unlink(os.path.join(self.path, name))

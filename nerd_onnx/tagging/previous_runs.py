@@ -78,10 +78,13 @@ def standing_of(plan: Plan, pair: FilePair, progress: Progress, folder: str, *, 
         if recorded is not None and not overwrites:
             raise output_lost(pair.output, state)
 
-    elif replaced is not None and _output_state(plan, pair, replaced) != "changed":
-        return Standing(overwrites=True)
+    elif replaced is not None:
+        state = _output_state(plan, pair, replaced)
+        if state == "changed" and not overwrites:
+            raise output_lost(pair.output, state)
+        return Standing(is_remade=True, overwrites=True)
 
-    return Standing(earlier=None if overwrites else _earlier(plan, pair, progress), overwrites=overwrites)
+    return Standing(earlier=None if overwrites else _earlier(plan, pair, progress, folder), overwrites=overwrites)
 
 
 def _output_state(plan: Plan, pair: FilePair, own: Finished) -> FileState:
@@ -128,7 +131,7 @@ def _check_on_error(pair: FilePair, before: str, now: str) -> None:
         )
 
 
-def _earlier(plan: Plan, pair: FilePair, progress: Progress) -> FileInfo | None:
+def _earlier(plan: Plan, pair: FilePair, progress: Progress, folder: str) -> FileInfo | None:
     """
     Return facts about an output that was finished by an earlier run, of which there is no journal; None without one.
 
@@ -138,6 +141,16 @@ def _earlier(plan: Plan, pair: FilePair, progress: Progress) -> FileInfo | None:
         found = find(pair.output)
         if found is None and not (os.path.islink(pair.output)):
             return None
+
+    # Damaged lines may have recorded it; and so did the journal if it has lost the last lines, because the interrupted
+    # run found rows of this file that it rejected.
+    if progress.damaged_lines or (not progress.begun(pair.name) and os.path.exists(part_path(folder, pair.name))):
+        raise OutputError(
+            f"{output_name(pair.output)}: already exists, and the journal of the interrupted run has lost what it "
+            "recorded of it; move it away and write it again with --resume, or replace it with --resume --overwrite",
+            reason="output-unknown",
+            file=output_name(pair.output),
+        )
 
     if progress.begun(pair.name):
         raise OutputError(
@@ -214,7 +227,7 @@ def _progress(plan: Plan) -> Progress:
     job = plan.job
     found = recorded_progress(job.output, many=job.many, remote_work_dir=job.work_dir)
     if not found.is_worth_keeping:
-        return Progress(damaged_lines=found.damaged_lines if job.resume else 0)
+        return Progress(replaced=found.replaced, damaged_lines=found.damaged_lines) if job.resume else Progress()
 
     resumes = may_resume(job.output, found, plan.facts, resume=job.resume, overwrite=job.overwrite)
     return found if resumes else Progress()

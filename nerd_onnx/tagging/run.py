@@ -52,7 +52,7 @@ def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop
             work = stack.enter_context(WorkFolder(job.output, many=job.many, remote_work_dir=job.work_dir))
             journal = work.begin(plan.facts, resume=job.resume, overwrite=job.overwrite)
         scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
-        report = TagReport(damaged_lines=work.damaged_lines if work else 0)
+        report = TagReport(damaged_lines=work.progress.damaged_lines if work else 0)
         state = RunState(plan, scratch, journal, report, FinalLook(verify=job.verify), on_batch, stop)
 
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from nerd_onnx.tagging.previous_runs import done_before
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
 from tests.support.journals import Events, forge, journal_of
+from tests.support.marks import slow_but
 from tests.support.processes import work_folder
 from tests.support.runs import interrupt, texts, tree, write_lines, write_parquet
 
 FIRST_DONE = 5  # batches of 20 rows, of files with 60 rows: the first file is done, the second has two chunks
-LOST = {
+LOST: dict[str, Callable[[Path], object]] = {
     "missing": lambda path: path.unlink(),
     "empty": lambda path: os.truncate(path, 0),
     "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
@@ -43,7 +45,7 @@ def replace(path: Path, content: bytes) -> None:
     path.with_name("other").replace(path)
 
 
-CHANGED = {
+CHANGED: dict[str, Callable[[Path], object]] = {
     "another file": lambda path: replace(path, b"theirs"),
     "another file of the same size": lambda path: replace(path, bytes(path.stat().st_size)),
     "a flipped bit": flip,
@@ -52,16 +54,21 @@ CHANGED = {
 }
 
 
+def write_source(folder: Path) -> Path:
+    """Write three files of 60 rows each into a new folder; the third one has a row that cannot be read."""
+    folder.mkdir()
+    rows = texts(60)
+    write_parquet(folder / "a.parquet", rows, 20)
+    write_lines(folder / "b.jsonl", rows[::-1])
+    lines = write_lines(folder / "c.jsonl", rows).read_bytes().splitlines(keepends=True)
+    (folder / "c.jsonl").write_bytes(b"".join([*lines[:30], b"broken\n", *lines[30:]]))
+    return folder
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Make a folder of three files of 60 rows each; the third one has rows that cannot be read."""
-    (tmp_path / "in").mkdir()
-    rows = texts(60)
-    write_parquet(tmp_path / "in" / "a.parquet", rows, 20)
-    write_lines(tmp_path / "in" / "b.jsonl", rows[::-1])
-    lines = write_lines(tmp_path / "in" / "c.jsonl", rows).read_bytes().splitlines(keepends=True)
-    (tmp_path / "in" / "c.jsonl").write_bytes(b"".join([*lines[:30], b"broken\n", *lines[30:]]))
-    return tmp_path / "in"
+    """Make the inputs."""
+    return write_source(tmp_path / "in")
 
 
 def job(source: Path, folder: Path, **options: Any) -> TagJob:
@@ -70,11 +77,12 @@ def job(source: Path, folder: Path, **options: Any) -> TagJob:
     return TagJob([str(source)], str(folder / "out"), **{"chunk_rows": 20, **rejects, **options})
 
 
-@pytest.fixture
-def whole(tagger: Tagger, source: Path, tmp_path: Path) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def whole(tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Return the outputs of an uninterrupted run."""
-    tag_files(tagger, job(source, tmp_path / "whole"))
-    return tree(tmp_path / "whole")
+    folder = tmp_path_factory.mktemp("whole")
+    tag_files(tagger, job(write_source(folder / "in"), folder / "out"))
+    return tree(folder / "out")
 
 
 @pytest.fixture
@@ -113,7 +121,7 @@ def standing(out: Path) -> dict[str, bytes]:
     return {name: content for name, content in tree(out).items() if Path(name).name != "lock"}
 
 
-@pytest.mark.parametrize("damage", LOST)
+@pytest.mark.parametrize("damage", slow_but(["missing", "empty"], LOST))
 def test_a_lost_output_is_made_again(
     tagger: Tagger, source: Path, whole: dict[str, bytes], out: Path, damage: str
 ) -> None:
@@ -123,7 +131,7 @@ def test_a_lost_output_is_made_again(
     assert tree(out) == whole
 
 
-@pytest.mark.parametrize("damage", CHANGED)
+@pytest.mark.parametrize("damage", slow_but(["another file of the same size", "a flipped bit"], CHANGED))
 def test_an_output_that_is_another_file_is_refused(
     tagger: Tagger, source: Path, whole: dict[str, bytes], out: Path, damage: str
 ) -> None:
@@ -134,7 +142,7 @@ def test_an_output_that_is_another_file_is_refused(
     assert tree(out) == whole
 
 
-@pytest.mark.parametrize("damage", LOST)
+@pytest.mark.parametrize("damage", slow_but(["cut"], LOST))
 def test_a_lost_output_that_is_made_again_may_be_interrupted_again(
     tagger: Tagger, source: Path, whole: dict[str, bytes], out: Path, damage: str
 ) -> None:
@@ -189,7 +197,7 @@ def test_a_commit_without_done(tagger: Tagger, source: Path, whole: dict[str, by
 
 
 @pytest.mark.parametrize("moment", ["while others are tagged", "at the end"])
-@pytest.mark.parametrize("damage", [*LOST, *CHANGED])
+@pytest.mark.parametrize("damage", slow_but(["missing", "other bytes"], [*LOST, *CHANGED]))
 def test_an_output_is_looked_at_once_more_at_the_end(
     tagger: Tagger, source: Path, whole: dict[str, bytes], tmp_path: Path, damage: str, moment: str
 ) -> None:
@@ -243,7 +251,7 @@ def all_done(tagger: Tagger, source: Path, whole: dict[str, bytes], tmp_path: Pa
     return out
 
 
-@pytest.mark.parametrize("damage", [None, *LOST])
+@pytest.mark.parametrize("damage", slow_but([None, "cut"], [None, *LOST]))
 def test_a_lost_rejects_file_is_made_again(
     tagger: Tagger, source: Path, whole: dict[str, bytes], all_done: Path, damage: str | None
 ) -> None:
@@ -253,7 +261,7 @@ def test_a_lost_rejects_file_is_made_again(
     assert tree(all_done) == whole
 
 
-@pytest.mark.parametrize("damage", CHANGED)
+@pytest.mark.parametrize("damage", slow_but(["another file"], CHANGED))
 def test_a_rejects_file_that_is_another_file_is_not_replaced(
     tagger: Tagger, source: Path, all_done: Path, damage: str
 ) -> None:
@@ -265,7 +273,7 @@ def test_a_rejects_file_that_is_another_file_is_not_replaced(
     assert tree(all_done).get("rejects.jsonl") == before
 
 
-@pytest.mark.parametrize("damage", [*LOST, *CHANGED])
+@pytest.mark.parametrize("damage", slow_but(["missing", "a flipped bit"], [*LOST, *CHANGED]))
 def test_lost_rejected_rows_are_found_again(
     tagger: Tagger, source: Path, whole: dict[str, bytes], all_done: Path, damage: str
 ) -> None:
@@ -341,7 +349,7 @@ def test_texts_that_changed_between_kill_and_resume(tagger: Tagger, source: Path
 def test_a_text_that_is_not_tagged_yet_may_change(tagger: Tagger, source: Path, tmp_path: Path) -> None:
     write_large(source)
     interrupt_at(tagger, job(source, tmp_path / "killed"), 180)
-    change_row(source / "b.jsonl", 65)
+    change_row(source / "b.jsonl", 80)
     resumed(tagger, source, tmp_path / "killed")
     tag_files(tagger, job(source, tmp_path / "whole"))
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
@@ -387,7 +395,6 @@ def test_no_row_is_said_to_be_safe_when_the_work_folder_is_gone(
     tagger: Tagger, source: Path, tmp_path: Path, how: str
 ) -> None:
     out = tmp_path / "killed"
-    work = work_folder(job(source, out).many and out / "out")
 
     def lose(report: TagReport, _: object) -> None:
         if report.rows >= 80 and (folder := out / "out" / ".nerd-work").exists():
@@ -398,7 +405,7 @@ def test_no_row_is_said_to_be_safe_when_the_work_folder_is_gone(
     assert caught.value.reason == "work-folder-lost"
     assert "safe_rows" not in caught.value.fields
     assert "--resume" not in str(caught.value)
-    assert not work.exists()
+    assert not (out / "out" / ".nerd-work").exists()
 
 
 def test_an_interrupted_run_says_that_its_work_folder_is_gone(tagger: Tagger, source: Path, tmp_path: Path) -> None:
