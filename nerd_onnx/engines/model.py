@@ -93,8 +93,7 @@ def _needed(bundle: Bundle) -> Iterator[Path]:
         return
 
     yield from (folder / name for name in _PLAIN_FILES if (folder / name).is_file())
-    graph = bundle.model_file
-    yield from (graph, *sorted(path for path in graph.parent.glob(f"{graph.name}?*") if path.is_file()))
+    yield from (bundle.model_file, *bundle.weight_files)
 
 
 def _own_folder() -> Path:

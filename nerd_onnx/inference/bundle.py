@@ -9,7 +9,8 @@ labels and the longest input that its ``config.json`` states. The files are data
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.cpu import integer_kernels, processor_kind
 from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, read_json, sha256_of
+from nerd_onnx.inference.graph_file import read_graph
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.storage.hub import is_elsewhere, require_place
@@ -42,7 +44,8 @@ class Bundle:
     :param tokenizer_file: ``tokenizer.json``
     :param labels: tags that the network scores, and the labels of entities
     :param segment_tokens: maximum length of a segment, in tokens, special tokens included
-    :param model_sha256: fingerprint of the ONNX file, and of weights in files beside it
+    :param model_sha256: fingerprint of the ONNX file and of its files with weights
+    :param weight_files: the files with weights that the graph reads, and others that belong to it by their names
     :param optimized: whether the graph is in its final form and its products cannot saturate on this processor
     :param quantization: name of the quantization; ``none`` for fp32, ``unknown`` for plain folders
     :param word_rule: which tokens form a word, see :mod:`words`
@@ -64,6 +67,7 @@ class Bundle:
     letter_case: bool = False
     calibration: ScoreCalibration | None = None
     description: Description | None = None
+    weight_files: tuple[Path, ...] = ()
 
     @cached_property
     def kernels(self) -> str:
@@ -128,6 +132,7 @@ def _read_described(name: str, folder: Path) -> Bundle:
     description = Description.read(folder)
     for file, sha256 in description.files.items():
         _check_hash(folder, file, sha256)
+    weights = _listed_weights(folder, description)
 
     return Bundle(
         name=name,
@@ -136,14 +141,34 @@ def _read_described(name: str, folder: Path) -> Bundle:
         tokenizer_file=folder / TOKENIZER,
         labels=description.labels,
         segment_tokens=description.segment_tokens,
-        model_sha256=description.files[GRAPH],
+        model_sha256=_joined(description.files[GRAPH], [description.files[path.name] for path in weights]),
         optimized=not (description.may_saturate and processor_kind() == "x86"),
         quantization=description.method,
         word_rule=description.word_rule,
         letter_case=description.letter_case,
         calibration=description.score_calibration(),
         description=description,
+        weight_files=weights,
     )
+
+
+def _listed_weights(folder: Path, description: Description) -> tuple[Path, ...]:
+    """
+    Return the files with weights that the graph of a bundle reads.
+
+    :raises ModelError: when ``nerd.json`` has no fingerprint of one: it could be replaced without notice
+    """
+    named = sorted(read_graph(folder / GRAPH).locations)
+    for name in named:
+        if name not in description.files:
+            raise ModelError(
+                f"{folder / GRAPH}: reads its weights from {name!r}, of which {DESCRIPTION} has no fingerprint; export "
+                "the model again",
+                reason="unlisted-file",
+                file=str(folder / GRAPH),
+                found=name,
+            )
+    return tuple(folder / name for name in named)
 
 
 def _check_hash(folder: Path, file: str, expected: str) -> None:
@@ -229,6 +254,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
             file=str(tokenizer_file),
         )
 
+    weights = _plain_weights(model_file)
     try:
         labels = LabelSet(tuple(str(names[key]) for key in sorted(names, key=int)))
     except ValueError as err:
@@ -243,16 +269,28 @@ def _read_plain(name: str, folder: Path) -> Bundle:
         tokenizer_file=tokenizer_file,
         labels=labels,
         segment_tokens=min(SEGMENT_TOKENS, longest_input(config, folder)),
-        model_sha256=_fingerprint(model_file),
+        model_sha256=_joined(sha256_of(model_file), [sha256_of(path) for path in weights]),
         letter_case=sees_case(config),
+        weight_files=weights,
     )
 
 
-def _fingerprint(model_file: Path) -> str:
-    """Return the fingerprint of a graph and of the weights in files beside it (``model.onnx_data`` and others)."""
-    parts = [sha256_of(path) for path in sorted(model_file.parent.glob(f"{model_file.name}?*")) if path.is_file()]
-    own = sha256_of(model_file)
-    return hashlib.sha256("".join([own, *parts]).encode()).hexdigest() if parts else own
+def _plain_weights(model_file: Path) -> tuple[Path, ...]:
+    """
+    Return the files with weights of a graph: those that it names, and those with its name and more (``.onnx_data``).
+
+    Files that the graph names elsewhere are left out: onnxruntime refuses them and says so.
+    """
+    folder = model_file.parent
+    named = {folder / name for name in read_graph(model_file).locations if "\0" not in name}
+    inside = {path for path in named if path.resolve().is_relative_to(folder.resolve())}
+    found = {*inside, *folder.glob(f"{model_file.name}?*")}
+    return tuple(sorted(path for path in found if os.path.isfile(path)))  # noqa: PTH113 - no error for a long name
+
+
+def _joined(graph: str, weights: Sequence[str]) -> str:
+    """Return one fingerprint for those of a graph and of its weights; that of the graph where it has no others."""
+    return hashlib.sha256("".join([graph, *weights]).encode()).hexdigest() if weights else graph
 
 
 def _find_onnx(folder: Path) -> Path:

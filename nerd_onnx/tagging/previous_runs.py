@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from nerd_onnx.durability.chunks import chunk_schema, intact_chunks
+from nerd_onnx.durability.chunks import chunk_path, chunk_schema, intact_chunks
 from nerd_onnx.durability.events import CommitEvent
 from nerd_onnx.durability.fingerprints import content_sha256, difference, file_fingerprint, version_of
 from nerd_onnx.durability.journal import Finished, Progress
@@ -15,7 +16,9 @@ from nerd_onnx.durability.recorded_files import FileState, state_of
 from nerd_onnx.durability.work_folder import may_resume, recorded_progress, work_folder_of
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.storage.file_info import FileInfo
+from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.input_stream import input_name
+from nerd_onnx.storage.location import is_uri
 from nerd_onnx.storage.output_place import find, output_errors, output_name
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
@@ -161,6 +164,37 @@ def _earlier(plan: Plan, pair: FilePair, progress: Progress, folder: str) -> Fil
 
     check_finished(pair, plan.metadata)
     return found
+
+
+def safe_rows(pairs: Sequence[FilePair], progress: Progress, folder: str) -> int:
+    """
+    Return the number of rows that need not be tagged again, after a short look at the files that hold them.
+
+    :param progress: what the journal records
+    :param folder: the work folder
+    """
+    finished = {name: done.commit for name, done in progress.finished.items()}
+    rows = 0
+    for pair in pairs:
+        if (commit := finished.get(pair.name)) is not None and _seems_intact(pair.output, commit.output):
+            rows += commit.totals.rows
+
+    for number, chunk in enumerate(progress.chunks):
+        if _size_of(chunk_path(folder, number)) != chunk.size:
+            break
+        rows += chunk.rows
+    return rows
+
+
+def _seems_intact(path: str, record: FileRecord | None) -> bool:
+    """Whether a file has the recorded size. Remote storage is not asked: an error must not wait for it."""
+    return record is None or is_uri(path) or _size_of(path) == record.size
+
+
+def _size_of(path: str) -> int:
+    with suppress(OSError):
+        return os.stat(path).st_size
+    return -1
 
 
 def check_unchanged(pair: FilePair, before: Mapping[str, Any], *, while_what: str) -> None:

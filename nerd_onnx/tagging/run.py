@@ -24,7 +24,7 @@ from nerd_onnx.tagging.finished_outputs import is_file
 from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.pipeline import TagStream
 from nerd_onnx.tagging.plan import Plan
-from nerd_onnx.tagging.previous_runs import Standing, standing_of
+from nerd_onnx.tagging.previous_runs import Standing, safe_rows, standing_of
 from nerd_onnx.tagging.rejects_file import gather_rejects, part_path
 from nerd_onnx.tagging.small_files import ReadAhead
 
@@ -58,23 +58,22 @@ def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop
         try:
             return _Run(state, work).run()
         except NerdError as err:
-            raise _with_hint(err, work) from err.__cause__
+            raise _with_hint(err, plan, work) from err.__cause__
 
 
-def _with_hint(err: NerdError, work: WorkFolder | None) -> NerdError:
+def _with_hint(err: NerdError, plan: Plan, work: WorkFolder | None) -> NerdError:
     """Add to an error how many rows need not be tagged again, or that the work folder is gone."""
-    recorded = work.progress.safe_rows if work else 0
-    is_lost = recorded > 0 and work is not None and not work.is_in_place
-    safe_rows = 0 if is_lost else recorded
+    is_lost = work is not None and work.progress.safe_rows > 0 and not work.is_in_place
+    safe = 0 if work is None or is_lost else safe_rows(plan.pairs, work.progress, work.path)
 
     if isinstance(err, InterruptedRunError):
-        return InterruptedRunError(err.number, safe_rows, is_lost=is_lost)
+        return InterruptedRunError(err.number, safe, is_lost=is_lost)
 
     if is_lost:
         err.args = (f"{err} (nothing is saved: the work folder was removed or moved during the run)",)
-    elif safe_rows:
-        err.args = (f"{err} ({safe_rows} rows are safe: continue with --resume)",)
-        err.fields["safe_rows"] = safe_rows
+    elif safe:
+        err.args = (f"{err} ({safe} rows are safe: continue with --resume)",)
+        err.fields["safe_rows"] = safe
     return err
 
 

@@ -209,8 +209,11 @@ def test_an_output_is_looked_at_once_more_at_the_end(
         if report.rows >= rows and path.exists() and path.read_bytes() == whole["out/a.parquet"]:
             {**LOST, **CHANGED}[damage](path)
 
-    with fails(OutputError, "output-lost" if damage in LOST else "output-changed", file=out / "out" / "a.parquet"):
+    reason = "output-lost" if damage in LOST else "output-changed"
+    with fails(OutputError, reason, file=out / "out" / "a.parquet") as caught:
         tag_files(tagger, job(source, out), on_batch=meddle)
+    if damage in LOST:
+        assert caught.value.fields["safe_rows"] == 121
     assert work_folder(out / "out").is_dir()
     if damage in LOST:
         assert resumed(tagger, source, out).resumed_rows == 121

@@ -42,7 +42,7 @@ from tests.support.runs import interrupt, texts, tree, write_lines
 ROWS = 40
 # A value of each type of JSON, and those at the edge of what a field may hold.
 JUNK = [b"\n", b"{}\n", b"[]\n", b"\x00\x00", b"[" * 9999 + b"\n", b'{"a":']
-VALUES = [None, True, -1, 0, 10**30, 0.5, float("nan"), "", "\ud800", "../../x", [], {}, [[[]]], {"rows": 1}]
+VALUES: list[Any] = [None, True, -1, 0, 10**30, 0.5, float("nan"), "", "\ud800", "../../x", [], {}, [[[]]], {"rows": 1}]
 
 
 def job(folder: Path, **options: Any) -> TagJob:

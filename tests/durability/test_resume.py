@@ -19,6 +19,7 @@ from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
+from tests.support.make_models import MODELS
 from tests.support.processes import work_folder
 from tests.support.profiles import example_count
 from tests.support.runs import interrupt, texts, tree, write_lines, write_parquet
@@ -156,6 +157,24 @@ def test_another_model_is_refused(tagger: Tagger, source: Path, output: Path) ->
     interrupt(tagger, job(source, output), STOPPED_AFTER)
     with fails(OutputError, "run-changed", file=output):
         tag_files(Tagger.load(), job(source, output, resume=True))
+
+
+def test_other_weights_beside_the_graph_are_refused(source: Path, output: Path, tmp_path: Path) -> None:
+    """The graph stays the same, byte for byte; only a file that it names changes."""
+    import onnx
+
+    model = Path(shutil.copytree(MODELS / "plain", tmp_path / "model"))
+    graph = onnx.load(model / "model.onnx")
+    (model / "model.onnx").unlink()
+    onnx.save_model(graph, model / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=64)
+
+    interrupt(Tagger.load(model), job(source, output), STOPPED_AFTER)
+    weights = bytearray((model / "weights.bin").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (model / "weights.bin").write_bytes(weights)
+    with fails(OutputError, "run-changed", file=output) as caught:
+        tag_files(Tagger.load(model), job(source, output, resume=True))
+    assert str(caught.value.fields["changed"]).startswith("model")
 
 
 def test_on_error_may_become_milder_but_not_stricter(tagger: Tagger, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -114,6 +115,57 @@ def test_weights_beside_the_graph_are_fingerprinted_with_it(copy: Path) -> None:
     alone = Bundle.load(copy).model_sha256
     (copy / "model.onnx_data").write_bytes(b"weights")
     assert Bundle.load(copy).model_sha256 != alone
+
+
+def with_outside_weights(folder: Path, location: str) -> Path:
+    """Move the weights of a folder's graph into a file of their own."""
+    import onnx
+
+    graph = onnx.load(folder / "model.onnx")
+    (folder / "model.onnx").unlink()
+    onnx.save_model(graph, folder / "model.onnx", save_as_external_data=True, location=location, size_threshold=64)
+    return folder / location
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "model.onnx_data", "-other.name"])
+def test_weights_that_the_graph_names_are_fingerprinted_with_it(copy: Path, location: str) -> None:
+    (copy / "nerd.json").unlink()
+    weights = with_outside_weights(copy, location)
+    bundle = Bundle.load(copy)
+    assert bundle.weight_files == (weights,)
+    flip(weights)
+    assert Bundle.load(copy).model_sha256 != bundle.model_sha256
+    (copy / "README.md").write_text("not read by the graph")
+    flip(weights)
+    assert Bundle.load(copy).model_sha256 == bundle.model_sha256
+
+
+def test_weights_of_a_bundle_need_a_fingerprint(copy: Path) -> None:
+    alone = Bundle.load(copy).model_sha256
+    weights = with_outside_weights(copy, "weights.bin")
+
+    def list_files(*names: str) -> None:
+        files = {name: {"sha256": hashlib.sha256((copy / name).read_bytes()).hexdigest()} for name in names}
+        edit(copy / "nerd.json", lambda d: d["files"].update(files))  # type: ignore[attr-defined]
+
+    list_files("model.onnx")
+    with fails(ModelError, "unlisted-file", file=copy / "model.onnx", found="weights.bin"):
+        Bundle.load(copy)
+    list_files("weights.bin")
+    whole = Bundle.load(copy)
+    assert whole.weight_files == (weights,)
+    assert alone != whole.model_sha256
+    flip(weights)
+    with fails(ModelError, "altered", file=weights):
+        Bundle.load(copy)
+    list_files("weights.bin")
+    assert Bundle.load(copy).model_sha256 != whole.model_sha256
 
 
 def test_too_few_tokens_are_refused(copy: Path) -> None:

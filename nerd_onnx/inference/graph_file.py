@@ -1,0 +1,163 @@
+"""
+What an ONNX file says about itself: its operators, and its files with weights.
+
+The onnx package is no dependency of the runtime, so the few fields that are needed are read here. An ONNX file is a
+protobuf message: fields, each with its number, its kind, and its value or the length of its value. Fields of other
+numbers are skipped with their length, the weights too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nerd_onnx.errors import ModelError
+from nerd_onnx.inference.model_files import open_regular_file
+
+# Numbers of fields, by the message that has them; see onnx.proto.
+_GRAPHS_OF_MODEL = {7: "graph", 25: "function"}
+_FIELDS = {
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node"},
+    "node": {4: "operator", 5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "external"},
+}
+_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
+_KEY, _VALUE = 1, 2
+_MAX_DEPTH = 64
+_MAX_SHIFT = 63
+
+
+@dataclass
+class GraphFile:
+    """
+    Facts about a graph.
+
+    :param operators: names of its operators, those of inner graphs too
+    :param locations: files with weights that it names, relative to its folder
+    """
+
+    operators: set[str] = field(default_factory=set)
+    locations: set[str] = field(default_factory=set)
+
+    @property
+    def mixes_texts(self) -> bool:
+        """Whether it has onnxruntime's dynamic quantization, which uses one scale for a whole batch."""
+        return any(name.startswith("DynamicQuantize") for name in self.operators)
+
+
+def read_graph(model_file: Path) -> GraphFile:
+    """
+    Read the facts about a graph. Of a damaged file, only those before the damage: onnxruntime reports the damage.
+
+    :raises ModelError: when the file cannot be read or is not a regular file; or when the graph has a loop, which may
+        never end
+    """
+    try:
+        with open_regular_file(model_file) as file:
+            content = memoryview(file.read())  # not mapped: a mapped file that is cut ends the process
+    except OSError as err:
+        raise ModelError(
+            f"{model_file}: cannot be read: {err.strerror}", reason="cannot-read", file=str(model_file)
+        ) from err
+
+    found = GraphFile()
+    try:
+        for number, value in _fields(content):
+            if number in _GRAPHS_OF_MODEL:
+                _read(found, _GRAPHS_OF_MODEL[number], value, 0)
+    except (ValueError, IndexError):
+        pass
+
+    if "Loop" in found.operators:
+        raise ModelError(
+            f"{model_file}: has the operator Loop, which may never end; expected a graph without it, as token "
+            "classifiers have",
+            reason="has-loop",
+            file=str(model_file),
+        )
+    return found
+
+
+def weights_of(model_file: Path, graph: GraphFile) -> dict[str, bytes]:
+    """
+    Return the content of the files with weights that are in the folder of a graph, by the name in the graph.
+
+    Files elsewhere are left out: onnxruntime refuses them and says so.
+
+    :raises ModelError: when a file cannot be read or is not a regular file
+    """
+    folder, weights = model_file.parent, {}
+    for name in sorted(graph.locations):
+        path = folder / name
+        if "\0" in name or not path.exists() or not path.resolve().is_relative_to(folder.resolve()):
+            continue
+        try:
+            with open_regular_file(path) as file:
+                weights[name] = file.read()
+        except OSError as err:
+            raise ModelError(f"{path}: cannot be read: {err.strerror}", reason="cannot-read", file=str(path)) from err
+    return weights
+
+
+def _read(found: GraphFile, kind: str, message: memoryview, depth: int) -> None:
+    """
+    Add the facts of a message to those of its file.
+
+    :param kind: the message, a key of :data:`_FIELDS`
+    :param depth: number of messages around it
+    :raises ValueError: when the message is damaged, or nested too deeply for onnxruntime too
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+
+    wanted = _FIELDS[kind]
+    for number, value in _fields(message):
+        inner = wanted.get(number)
+        if inner == "operator":
+            found.operators.add(bytes(value).decode(errors="replace"))
+        elif inner == "external":
+            entry = dict(_fields(value))
+            if bytes(entry.get(_KEY, b"")) == b"location":
+                found.locations.add(bytes(entry.get(_VALUE, b"")).decode(errors="surrogateescape"))
+        elif inner is not None:
+            _read(found, inner, value, depth + 1)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """
+    Yield number and value of the fields of a message that have bytes: strings and inner messages.
+
+    :raises ValueError, IndexError: when the message is damaged
+    """
+    at, end = 0, len(message)
+    while at < end:
+        tag, at = _varint(message, at)
+        kind = tag & 7
+        if kind == _BYTES:
+            length, at = _varint(message, at)
+            if length > end - at:
+                raise ValueError("a value ends behind its message")
+            yield tag >> 3, message[at : at + length]
+            at += length
+        elif kind == _VARINT:
+            _, at = _varint(message, at)
+        elif kind in (_FIXED_32, _FIXED_64):
+            at += 4 if kind == _FIXED_32 else 8
+        else:
+            raise ValueError("unknown kind of field")
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """Return a number of seven bits per byte, the lowest first, and where it ends. The last byte is below 128."""
+    number = shift = 0
+    while (byte := message[at]) >= 0x80:  # noqa: PLR2004
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        at += 1
+        if shift > _MAX_SHIFT:
+            raise ValueError("a number has more than 64 bits")
+    return number | byte << shift, at + 1

@@ -1,0 +1,41 @@
+"""Open the files of a model folder, which anybody may have made: regular files, and nothing that lets a reader wait."""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+from nerd_onnx.errors import ModelError
+
+
+def open_regular_file(path: Path) -> BufferedReader:
+    """
+    Open a file to read. A pipe or a device, which may let the reader wait for ever, is refused without a wait.
+
+    :raises ModelError: when it is not a regular file
+    :raises OSError: when it cannot be opened
+    """
+    # The open file is looked at, and not the path, which may be replaced meanwhile.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ModelError(
+            f"{path}: is not a regular file; a model folder has regular files only",
+            reason="not-regular-file",
+            file=str(path),
+        )
+    return os.fdopen(descriptor, "rb")
+
+
+def require_regular_file(path: Path) -> None:
+    """
+    Check that a library can open a file without waiting for ever. A missing file is its business.
+
+    :raises ModelError: when it is something else than a regular file
+    """
+    try:
+        open_regular_file(path).close()
+    except OSError:
+        return
