@@ -120,7 +120,7 @@ class Progress:
                     self.replaced[event.name] = self.finished.pop(event.name)
                 self._leave(event)
             case ChunkEvent():
-                self._require(self.unfinished is not None and event.first_row == self.stored_rows and event.rows > 0)
+                self._require(self.unfinished is not None and event.first_row == self.stored_rows)
                 self.chunks.append(event)
             case KeepEvent():
                 self._require(event.chunks <= len(self.chunks))
