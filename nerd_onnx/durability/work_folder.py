@@ -159,12 +159,15 @@ class WorkFolder(Closing):
 
         :param facts: fingerprint of the run: the model and the options that decide the outputs
         :param resume: an interrupted run with the same fingerprint is resumed
-        :param overwrite: the work of an interrupted run may be discarded
+        :param overwrite: the work of an interrupted run may be discarded, and outputs may be replaced
         :raises OutputError: if there is an interrupted run and neither is allowed, or its fingerprint differs
         """
         with output_errors(self._output):
             self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
             damage = self._journal.damage if resume else []
+            # Also if the interrupted run stored nothing: else an output that it was to replace would count as finished.
+            header = self.progress.header if resume else None
+            overwrites = overwrite or (header is not None and header.overwrite)
             if not (
                 self._worth_keeping
                 and may_resume(self._output, self.progress, facts, resume=resume, overwrite=overwrite)
@@ -173,7 +176,7 @@ class WorkFolder(Closing):
                 self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
 
             if self.progress.header is None:
-                self._journal.append(RunEvent(JOURNAL_VERSION, overwrite, dict(facts)))
+                self._journal.append(RunEvent(JOURNAL_VERSION, overwrites, dict(facts)))
                 for event in damage:
                     self._journal.append(event)
                 sync_folder(self.path)

@@ -261,7 +261,8 @@ def _progress(plan: Plan) -> Progress:
     job = plan.job
     found = recorded_progress(job.output, many=job.many, remote_work_dir=job.work_dir)
     if not found.is_worth_keeping:
-        return Progress(replaced=found.replaced, damaged_lines=found.damaged_lines) if job.resume else Progress()
+        kept = Progress(header=found.header, replaced=found.replaced, damaged_lines=found.damaged_lines)
+        return kept if job.resume else Progress()
 
     resumes = may_resume(job.output, found, plan.facts, resume=job.resume, overwrite=job.overwrite)
     return found if resumes else Progress()

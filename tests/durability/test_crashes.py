@@ -20,6 +20,7 @@ from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
 from tests.support.marks import slow_but
+from tests.support.processes import work_folder
 from tests.support.runs import (
     at_step,
     in_child,
@@ -230,3 +231,20 @@ def test_a_small_disk(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> 
             assert tree(out) == expected
 
         assert on_tmpfs(out, size, fill_and_go_on) == 0, size
+
+
+def test_an_overwriting_run_that_stored_nothing_still_replaces(tagger: Tagger, tmp_path: Path) -> None:
+    """JSON Lines do not record their options: the old output would count as finished."""
+    source, output = write_lines(tmp_path / "a.jsonl", texts(30)), tmp_path / "o.jsonl"
+    tag_files(tagger, job(source, output))
+    old = output.read_bytes()
+
+    def killed() -> None:
+        at_step(7, kill)  # after the journal's first events, before its first chunk
+        tag_files(tagger, job(source, output, overwrite=True, layout="wide"))
+
+    assert in_child(killed) == -signal.SIGKILL
+    assert work_folder(output).is_dir()
+    assert output.read_bytes() == old
+    assert tag_files(tagger, job(source, output, resume=True, layout="wide")).finished_before == 0
+    assert output.read_bytes() != old

@@ -334,3 +334,12 @@ def test_streams_cannot_be_resumed(tagger: Tagger, source: Path, tmp_path: Path)
     for inputs, output in ((["-"], "o.parquet"), ([str(source)], "-"), ([str(tmp_path / "pipe")], "o.parquet")):
         with fails(NerdError, "resume-needs-files"):
             tag_files(tagger, TagJob(inputs, output, resume=True, input_format="parquet", output_format="parquet"))
+
+
+def test_a_stop_in_a_batch_of_rejected_rows_alone(tagger: Tagger, tmp_path: Path) -> None:
+    source, output = tmp_path / "a.jsonl", tmp_path / "o.jsonl"
+    source.write_bytes(b"broken\n" + write_lines(tmp_path / "b.jsonl", texts(5)).read_bytes())
+    options: dict[str, Any] = {"chunk_rows": 1, "on_error": "skip", "rejects": str(tmp_path / "r.jsonl")}
+    interrupt(tagger, job(source, output, **options), 1)
+    report = tag_files(tagger, job(source, output, resume=True, **options))
+    assert (report.rows, report.rejected) == (6, 1)
