@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -12,13 +14,14 @@ import pyarrow.parquet as pq
 from nerd_onnx.durability.fingerprints import difference
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.formats.readers import format_of_name
-from nerd_onnx.storage.input_stream import input_name, open_bytes
+from nerd_onnx.storage.input_stream import ByteStream, input_name, open_bytes
 from nerd_onnx.storage.location import STANDARD_STREAM, is_uri
 from nerd_onnx.storage.output_place import find, output_errors, output_name
 from nerd_onnx.tagging.file_pairs import FilePair
 
 OPTIONS_FACT = "options"  # key in the schema's metadata: the options that decide the content of the file, as JSON
 _FOOTER_BYTES = 1 << 20
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5")  # first bytes of gzip and Zstandard
 _SECOND = 10**9  # in nanoseconds
 
 
@@ -32,11 +35,12 @@ def is_file(path: str) -> bool:
     return True
 
 
-def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
+def check_finished(pair: FilePair, metadata: Mapping[str, str], *, verify: bool) -> None:
     """
-    Check that an output of an earlier run is what this run would write, by its time and, in Parquet, its metadata.
+    Check that an output of an earlier run is what this run would write, by its time, its end and, in Parquet, metadata.
 
     :param metadata: the metadata that this run would write, see :attr:`Plan.metadata`
+    :param verify: read the whole output
     :raises OutputError: if it is older than its input, incomplete, or written by another model or with other options
     """
     name = output_name(pair.output)
@@ -49,25 +53,65 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str]) -> None:
             input=input_name(pair.input),
         )
 
-    # JSON Lines record neither model nor options.
-    if format_of_name(pair.output) != "parquet":
-        return
+    if format_of_name(pair.output) == "parquet":
+        _check_metadata(name, _metadata_of(pair.output), metadata)
+        if verify:
+            _read_parquet(pair.output)
+    elif format_of_name(pair.output) == "jsonl":
+        # JSON Lines record neither model nor options.
+        _check_lines(pair.output, verify=verify)
 
-    _check_metadata(name, _metadata_of(pair.output), metadata)
+
+def _check_lines(path: str, *, verify: bool) -> None:
+    """
+    Check that a file of JSON Lines ends with a line, or with ``verify`` that it can be read to its end.
+
+    :raises OutputError: if it is incomplete
+    """
+    try:
+        with open_bytes(path) as file:
+            is_compressed = file.read(2) in _COMPRESSED
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            if not is_compressed and file.read(1) not in (b"", b"\n"):
+                raise _incomplete(path, "file of JSON Lines")
+        if verify:
+            with ByteStream(path) as stream:
+                deque(stream.lines(), maxlen=0)
+    except (OSError, InputError) as err:
+        raise _incomplete(path, "file of JSON Lines") from err
+
+
+def _read_parquet(path: str) -> None:
+    """
+    Read all pages of a Parquet file.
+
+    :raises OutputError: if one is damaged
+    """
+    try:
+        with open_bytes(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as found:
+            for batch in found.iter_batches():
+                batch.validate(full=True)
+    except (pa.ArrowException, OSError, InputError, ValueError) as err:
+        raise _incomplete(path, "Parquet file") from err
 
 
 def _metadata_of(path: str) -> Mapping[bytes, bytes]:
     """Return the schema's metadata of a Parquet file."""
-    name = output_name(path)
     try:
         with open_bytes(path, _FOOTER_BYTES) as file:
             return pq.read_schema(file).metadata or {}
     except (pa.ArrowException, OSError, InputError) as err:
-        raise OutputError(
-            f"{name}: already exists, but is not a complete Parquet file; write it again with --overwrite",
-            reason="incomplete-output",
-            file=name,
-        ) from err
+        raise _incomplete(path, "Parquet file") from err
+
+
+def _incomplete(path: str, what: str) -> OutputError:
+    return OutputError(
+        f"{output_name(path)}: already exists, but is not a complete {what}; move it away and write it again with "
+        "--resume, or write all files again with --overwrite",
+        reason="incomplete-output",
+        file=output_name(path),
+    )
 
 
 def _check_metadata(name: str, found: Mapping[bytes, bytes], expected: Mapping[str, str]) -> None:

@@ -162,7 +162,7 @@ def _earlier(plan: Plan, pair: FilePair, progress: Progress, folder: str) -> Fil
             file=output_name(pair.output),
         )
 
-    check_finished(pair, plan.metadata)
+    check_finished(pair, plan.metadata, verify=plan.job.verify)
     return found
 
 

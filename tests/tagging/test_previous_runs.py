@@ -126,6 +126,28 @@ def test_a_finished_file_is_checked(tagger: Tagger, source: Path, tmp_path: Path
         done_before(tagger, [work])
 
 
+@pytest.mark.parametrize(
+    ("name", "verify"), [("c.jsonl", False), ("c.jsonl.gz", True), ("c.jsonl.zst", True), ("a.parquet", True)]
+)
+def test_a_finished_file_of_an_earlier_run_must_be_complete(
+    tagger: Tagger, source: Path, tmp_path: Path, name: str, *, verify: bool
+) -> None:
+    """No journal is left of it: its end is looked at, and --verify reads all of it."""
+    given, output = source / name.removesuffix(".gz").removesuffix(".zst"), tmp_path / name
+    tag_files(tagger, job(given, output))
+    work = job(given, output, resume=True, verify=verify)
+    assert counted(tagger, work) == (0, 1)
+    assert tag_files(tagger, work).finished_before == 1
+
+    content = bytearray(output.read_bytes())
+    if name == "a.parquet":
+        content[100:900] = bytes(800)
+    output.write_bytes(content if name == "a.parquet" else content[:-3])
+    for look in (lambda: done_before(tagger, [work]), lambda: tag_files(tagger, work)):
+        with fails(OutputError, "incomplete-output", file=output):
+            look()
+
+
 def test_the_command_reports_it_while_another_run_holds_the_lock(
     tagger: Tagger, tiny_bundle: Path, source: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
 ) -> None:
