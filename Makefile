@@ -21,7 +21,7 @@ soak:             ## 1,000 kills at random moments and kills at every step of th
 	$(PYTHON) -m tests.durability.soak --forked --kills 1000 --seconds 7200 --model tests/data/models/int8 --log soak.json
 	NERD_LONG=1 $(PYTHON) -m pytest -q -m "not engines" tests/durability/test_crashes.py
 
-state-machine:    ## 2,000 drawn lives of a run, with kills, damages and changed options: half an hour
+state-machine:    ## 2,000 random sequences of runs, kills, damage and changed options: about an hour
 	$(PYTHON) -m tests.durability.state_machine --sequences 2000 --log state-machine.json
 
 fuzz:             ## a million damaged files, journals and work folders, then each target led by coverage: hours
