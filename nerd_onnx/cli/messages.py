@@ -110,10 +110,11 @@ def summary_line(summary: dict[str, Any]) -> str:
     if summary["finished_before"]:
         counts += f", {summary['finished_before']:,} files already finished"
     if summary["remade_files"]:
-        counts += f", {summary['remade_files']:,} lost files made again"
-    if summary["damaged_lines"] or summary["damaged_chunks"]:
-        lines, chunks = summary["damaged_lines"], summary["damaged_chunks"]
-        counts += f", work of {lines:,} damaged journal lines and {chunks:,} damaged chunks done again"
+        counts += f", {summary['remade_files']:,} lost outputs made again"
+    if summary["damaged_lines"]:
+        counts += f", work of {summary['damaged_lines']:,} damaged journal lines done again"
+    if summary["damaged_chunks"]:
+        counts += f", work of {summary['damaged_chunks']:,} damaged chunks done again"
     return (
         f"{summary['rows']:,} rows{counts}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
         f"{summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
