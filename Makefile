@@ -1,8 +1,11 @@
 # The targets that CI and people call. PYTHON is the interpreter of an environment with the [dev] extra.
 PYTHON ?= .venv-dev/bin/python
 PEERS ?= .venv-peers
+# What fuzzing led by coverage damages, and for how long each.
+FUZZ_TARGETS ?= journal work-folder plain.jsonl packed.jsonl.gz none.parquet nerd.json config.json
+FUZZ_SECONDS ?= 600
 
-.PHONY: setup test test-slow soak soak-short engines lint layers types wheel docs bench peers ci
+.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage leaks engines lint layers types wheel docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -14,10 +17,22 @@ test:             ## the tests of the README: a few minutes
 test-slow:        ## the tests marked slow, which the README's command leaves out
 	$(PYTHON) -m pytest -q -m slow
 
-soak:             ## the long forms: kills, every step of the disk protocol, damaged files, leaks; an hour and more
-	$(PYTHON) -m tests.durability.soak --kills 300 --log soak.json
+soak:             ## 1,000 kills at random moments and kills at every step of the disk protocol: an hour and more
+	$(PYTHON) -m tests.durability.soak --forked --kills 1000 --seconds 7200 --model tests/data/models/int8 --log soak.json
 	NERD_LONG=1 $(PYTHON) -m pytest -q -m "not engines" tests/durability/test_crashes.py
-	$(PYTHON) -m tests.hostile.fuzz --cases 1000000 --seconds 3600
+
+state-machine:    ## 2,000 random sequences of runs, kills, damage and changed options: about an hour
+	$(PYTHON) -m tests.durability.state_machine --sequences 2000 --log state-machine.json
+
+fuzz:             ## a million damaged files, journals and work folders, then each target led by coverage: hours
+	$(PYTHON) -m tests.hostile.fuzz --cases 1000000 --seconds 7200
+	$(MAKE) fuzz-led-by-coverage
+
+fuzz-led-by-coverage:    ## FUZZ_SECONDS for each of FUZZ_TARGETS
+	for target in $(FUZZ_TARGETS); do \
+	  $(PYTHON) -m tests.hostile.coverage_fuzz $$target fuzz-corpus/$$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+leaks:            ## memory over a long run: 20 minutes
 	$(PYTHON) -m tests.durability.leaks --minutes 20 --log leaks.json
 
 soak-short:       ## kills and damaged files for two minutes each; a leak shows only in the long form

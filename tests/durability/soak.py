@@ -11,7 +11,6 @@ import argparse
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import SHARED
-from tests.support.processes import command, run_with_kills
+from tests.support.processes import Forked, Starter, run_with_kills, start
 from tests.support.runs import texts, tree, write_lines, write_parquet
 
 ROWS = {"wikipedia_sentences.parquet": 800, "novels_paragraphs.parquet": 250, "speeches_and_masc.jsonl.gz": 400}
+FOLDER_ROWS = 400  # of each file
+FORKED_SHARE = 4  # a fork starts at once, so that a quarter of the rows takes as long as they need
 KILLS_A_ROUND = 6
+BROKEN_LINES = (b"broken \xff\n", b'{"text": 5}\n', b'{"text": "a\n')
 
 
 def inputs(folder: Path) -> dict[str, Path]:
-    """Return the inputs: each corpus, or generated texts if it is missing, and a folder of files."""
+    """Return the inputs: each corpus, or generated texts if it is missing, a folder, and lines to reject."""
     found = {}
     for name in ROWS:
         path = SHARED / "corpora" / name
@@ -41,24 +43,32 @@ def inputs(folder: Path) -> dict[str, Path]:
         write_parquet(parts / f"year={year}" / "a.parquet", texts(150 + year * 50), 128)
     lines = write_lines(parts / "more.jsonl", texts(400)).read_bytes().splitlines(keepends=True)
     (parts / "more.jsonl").write_bytes(b"".join([*lines[:77], b"broken \xff\n", *lines[77:]]))
-    return {**found, "set": parts}
+    (folder / "bad.jsonl").write_bytes(b"".join([*lines[:100], *BROKEN_LINES, *lines[100:], *BROKEN_LINES]))
+    return {**found, "set": parts, "rejects": folder / "bad.jsonl"}
 
 
-def jobs(folder: Path) -> dict[str, list[object]]:
-    """Return the arguments of each job: input, name of the output, options."""
+def jobs(folder: Path, share: int) -> dict[str, list[object]]:
+    """
+    Return the arguments of each job: input, name of the output, options.
+
+    :param share: one of so many rows is tagged
+    """
     found = inputs(folder)
-    small = ["--chunk-rows", 25]
+    limits = {name: ("--limit", rows // share) for name, rows in ROWS.items()}
+    small: list[object] = ["--chunk-rows", 25]
     kinds: dict[str, list[object]] = {}
-    for name, rows in ROWS.items():
+    for name in ROWS:
         for suffix in (".parquet", ".jsonl", ".jsonl.gz"):
-            kinds[f"{name} to {suffix}"] = [found[name], f"out{suffix}", "--limit", rows, *small]
+            kinds[f"{name} to {suffix}"] = [found[name], f"out{suffix}", *limits[name], *small]
+    small += ["--limit", FOLDER_ROWS // share]
     kinds["folder"] = [found["set"], "out", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
     kinds["folder to lines"] = [
         *(found["set"], "out", "--output-format", "jsonl", "--on-error", "null", "--rejects", "rejects.jsonl", *small)
     ]
+    kinds["rejects"] = [found["rejects"], "out.jsonl", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
     sentences = next(iter(ROWS))
     for layout in ("wide", "long"):
-        kinds[layout] = [found[sentences], "out.parquet", "--limit", ROWS[sentences], "--layout", layout, *small]
+        kinds[layout] = [found[sentences], "out.parquet", *small, *limits[sentences], "--layout", layout]
     return kinds
 
 
@@ -68,13 +78,13 @@ def placed(arguments: list[object], folder: Path, model: str | None) -> list[obj
     return [folder / str(a) if str(a) in names else a for a in arguments] + (["--model", model] if model else [])
 
 
-def soak(kills: int, seconds: float, seed: int, model: str | None) -> dict[str, Any]:
-    """Kill until there were enough kills or the time is over."""
+def soak(kills: int, seconds: float, seed: int, model: str | None, starter: Starter) -> dict[str, Any]:
+    """Kill until there were enough kills or the time is over. ``starter`` starts the processes."""
     rng, begin = random.Random(seed), time.monotonic()
     done: dict[str, dict[str, int]] = {}
     with tempfile.TemporaryDirectory(prefix="nerd-soak-") as name:
         folder = Path(name)
-        kinds = jobs(folder)
+        kinds = jobs(folder, FORKED_SHARE if starter is Forked else 1)
         whole: dict[str, tuple[dict[str, bytes], float]] = {}
         while sum(facts["kills"] for facts in done.values()) < kills and time.monotonic() - begin < seconds:
             kind = rng.choice(list(kinds))
@@ -82,12 +92,17 @@ def soak(kills: int, seconds: float, seed: int, model: str | None) -> dict[str, 
                 out = folder / f"whole{len(whole)}"
                 out.mkdir()
                 started = time.monotonic()
-                subprocess.run(command(*placed(kinds[kind], out, model), "--quiet"), check=False)
+                starter(*placed(kinds[kind], out, model), "--quiet").communicate()
                 whole[kind] = tree(out), time.monotonic() - started
             out = folder / "killed"
             out.mkdir()
             survival = run_with_kills(
-                placed(kinds[kind], out, model), rng, longest_s=whole[kind][1] * 1.05, most_kills=KILLS_A_ROUND
+                placed(kinds[kind], out, model),
+                rng,
+                longest_s=whole[kind][1] * 1.05,
+                most_kills=KILLS_A_ROUND,
+                first_s=0.02 if starter is Forked else 0.2,
+                starter=starter,
             )
             facts = done.setdefault(kind, {"rounds": 0, "starts": 0, "kills": 0, "different": 0})
             facts["rounds"] += 1
@@ -108,9 +123,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--model", help="model folder  [default: the default model]")
+    parser.add_argument("--forked", action="store_true", help="processes are forked and need no time for imports")
     parser.add_argument("--log", type=Path)
     asked = parser.parse_args()
-    summary = soak(asked.kills, asked.seconds, asked.seed, asked.model)
+    summary = soak(asked.kills, asked.seconds, asked.seed, asked.model, Forked if asked.forked else start)
     text = json.dumps(summary, indent=1)
     print(text)
     if asked.log:

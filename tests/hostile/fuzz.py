@@ -1,8 +1,9 @@
 """
-Damaged inputs and model files: ``python -m tests.hostile.fuzz --seconds 600``.
+Damaged inputs, model files, journals and work folders: ``python -m tests.hostile.fuzz --seconds 600``.
 
 Valid files are mutated byte by byte; whatever comes of it, the program reads the file or says in one line why not.
-Anything else ends the process with the seed that shows it again.
+Journals and work folders are damaged by lines, fields and files too, see :mod:`work_folders`; a run that is resumed
+from them has the bytes of an undisturbed one. Anything else ends the process with the seed that shows it again.
 """
 
 from __future__ import annotations
@@ -32,32 +33,20 @@ from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
 from nerd_onnx.machine.memory import peak_rss_bytes
+from tests.hostile.work_folders import WorkFolders
+from tests.support.damage import mutated
 
+# Targets, each with its share of the cases. A resumed run takes as long as fifty files that are read.
+SHARES = {
+    **dict.fromkeys(("plain.jsonl", "packed.jsonl.gz", "packed.jsonl.zst"), 50),
+    **dict.fromkeys(("none.parquet", "snappy.parquet", "zstd.parquet"), 50),
+    **dict.fromkeys(("nerd.json", "config.json", "tokenizer.json", "model.onnx"), 50),
+    "journal": 50,
+    "work-folder": 5,
+}
 LONGEST_S = 20.0
 _MOST_BYTES = 8 << 30
-SPLICES = (b"\x00", b"\xff" * 8, b"{", b"}", b'"', b"[" * 2000, b"\\u", b"\n", b"1e999", b"null", b"\x7f\xff\xff\xff")
 SENTENCES = ["Angela Merkel met Barack Obama in Berlin.", "東京 🙂 São Paulo", "", "x" * 300]
-
-
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """Damage bytes in one to four places: flip, cut, repeat, splice, or cut the end off."""
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        at, size = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 16, 200))
-        kind = rng.randrange(6)
-        if kind == 0:
-            data[at : at + 1] = bytes([rng.randrange(256)])
-        elif kind == 1:
-            del data[at : at + size]
-        elif kind == 2:
-            data[at:at] = data[at : at + size]
-        elif kind == 3:
-            data[at:at] = rng.choice(SPLICES)
-        elif kind == 4:
-            data[at : at + size] = rng.randbytes(size)
-        else:
-            del data[at:]
-    return bytes(data)
 
 
 def originals() -> dict[str, bytes]:
@@ -145,15 +134,36 @@ def read_model(path: Path, _: random.Random) -> None:
     Bundle.load(folder)
 
 
-def case(seed: int, folder: Path, files: dict[str, bytes], only: str | None) -> str:
+class Fuzzer:
     """
-    Do one case.
+    All targets.
 
-    :return: what came of it
+    :param folder: for the files of a case
     """
-    rng = random.Random(seed)
-    name = only or rng.choice(list(files))
-    return f"{name} {read_file(folder / name, mutated(files[name], rng), rng, f'seed {seed}')}"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = originals()
+        self._work_folders = WorkFolders(folder)
+
+    def case(self, seed: int, only: str | None = None) -> str:
+        """
+        Do one case.
+
+        :param only: a target; None for any
+        :return: target, and what came of it
+        :raises RuntimeError: when it ended in anything but success or one line
+        """
+        rng = random.Random(seed)
+        name = only or rng.choices(*zip(*SHARES.items(), strict=True))[0]
+        if name in self._files:
+            return f"{name} {read_file(self._folder / name, mutated(self._files[name], rng), rng, f'seed {seed}')}"
+
+        damaged = self._work_folders.journal if name == "journal" else self._work_folders.work_folder
+        try:
+            return f"{name} {damaged(self._work_folders.run_of(seed), rng)}"
+        except BaseException as err:
+            raise RuntimeError(f"seed {seed}, {name}: {type(err).__name__}: {err}") from err
 
 
 def read_file(path: Path, content: bytes, rng: random.Random, which: str) -> str:
@@ -188,15 +198,15 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=0, help="of the first case")
-    parser.add_argument("--only", choices=sorted(originals()))
+    parser.add_argument("--only", choices=SHARES)
     asked = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))  # a network may ask for any size
-    files, counts, begin = originals(), dict[str, int](), time.monotonic()
-    seed = asked.seed
+    counts, begin, seed = dict[str, int](), time.monotonic(), asked.seed
     with tempfile.TemporaryDirectory(prefix="nerd-fuzz-") as folder:
+        fuzzer = Fuzzer(Path(folder))
         while seed < asked.seed + asked.cases and time.monotonic() - begin < asked.seconds:
             Path(folder, "seed").write_text(str(seed))  # where it crashes, this is left
-            ended = case(seed, Path(folder), files, asked.only)
+            ended = fuzzer.case(seed, asked.only)
             counts[ended] = counts.get(ended, 0) + 1
             seed += 1
     summary = {"cases": seed - asked.seed, "peak_rss_bytes": peak_rss_bytes(), **dict(sorted(counts.items()))}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Protocol
 
 KILLED = -signal.SIGKILL
+JOURNAL = "journal.jsonl"  # in the work folder
 
 
 def command(*arguments: object) -> list[str]:
@@ -23,6 +29,68 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+class Started(Protocol):
+    """A process, as far as :class:`subprocess.Popen` and :class:`Forked` have the same methods."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return its exit code; ``subprocess.TimeoutExpired`` after a time in seconds."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+    def communicate(self) -> tuple[bytes, bytes]:
+        """Wait for its end and return its standard output and standard error."""
+
+
+class Starter(Protocol):
+    """Starts the program under test."""
+
+    def __call__(self, *arguments: object) -> Started:
+        """Start it with arguments."""
+
+
+class Forked:
+    """
+    The program under test as a copy of this process, which has imported it: a start takes no half second of imports.
+
+    :param arguments: its arguments
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        from nerd_onnx.cli import tag  # noqa: F401 - the copies have it
+
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by communicate()
+        self._process = multiprocessing.get_context("fork").Process(target=self._run, args=arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads; the copy uses none
+            self._process.start()
+
+    def _run(self, *arguments: object) -> None:
+        from nerd_onnx.cli.tag import main
+
+        os.dup2(self._said.fileno(), sys.__stderr__.fileno() if sys.__stderr__ else 2)
+        sys.argv = ["nerd-tag", *map(str, arguments)]
+        main()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return its exit code."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("nerd-tag", timeout or 0)
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._process.kill()
+
+    def communicate(self) -> tuple[bytes, bytes]:
+        """Wait for its end; standard output is not kept."""
+        self.wait()
+        with self._said as said:
+            said.seek(0)
+            return b"", said.read()
+
+
 def work_folder(output: Path) -> Path:
     """Name the work folder of an output."""
     return output / ".nerd-work" if output.is_dir() else output.parent / f".{output.name}.nerd-work"
@@ -30,7 +98,7 @@ def work_folder(output: Path) -> Path:
 
 def wait_for_chunks(output: Path, chunks: int, timeout_s: float = 60) -> None:
     """Wait until so many chunks of a run are in its journal."""
-    journal = work_folder(output) / "journal.jsonl"
+    journal = work_folder(output) / JOURNAL
     end = time.monotonic() + timeout_s
     while not journal.is_file() or journal.read_bytes().count(b'"event": "chunk"') < chunks:
         if time.monotonic() > end:
@@ -52,17 +120,25 @@ class Survival:
 
 
 def run_with_kills(
-    arguments: list[object], rng: random.Random, *, longest_s: float, most_kills: int, first_s: float = 0.2
+    arguments: list[object],
+    rng: random.Random,
+    *,
+    longest_s: float,
+    most_kills: int,
+    first_s: float = 0.2,
+    starter: Starter = start,
 ) -> Survival:
     """
     Start a job again and again, killing each process at a random moment, until it is done.
 
     :param longest_s: the latest moment to kill at, in seconds after the start
     :param most_kills: after so many it is left alone
+    :param first_s: the earliest moment to kill at
+    :param starter: starts the processes
     """
     survival = Survival()
     while True:
-        process = start(*arguments, "--resume", "--quiet")
+        process = starter(*arguments, "--resume", "--quiet")
         survival.starts += 1
         if survival.kills < most_kills:
             try:
@@ -70,9 +146,10 @@ def run_with_kills(
             except subprocess.TimeoutExpired:
                 process.kill()
         _, err = process.communicate()
-        if process.returncode == KILLED:
+        code = process.wait()
+        if code == KILLED:
             survival.kills += 1
-        elif process.returncode in (0, 3):
+        elif code in (0, 3):
             return survival
         else:
-            raise RuntimeError(f"exit code {process.returncode}: {err.decode()}")
+            raise RuntimeError(f"exit code {code}: {err.decode()}")
