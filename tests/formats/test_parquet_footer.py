@@ -151,6 +151,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "fewer chunks": (lambda footer: footer.set_items(4, [bytes(Struct().set_items(1, []))]), "all columns"),
     "longer schema": (of_element(lambda root: root.set_integer(5, 1), 0), "longer"),
     "shorter schema": (of_element(lambda root: root.set_integer(5, 3), 0), "cut off"),
+    "one order": (lambda footer: footer.set_items(7, footer.items(7)[:1]), "no order"),
     "other rows": (lambda footer: footer.set_integer(3, 5), "numbers of rows"),
     "type of a field": (lambda footer: footer.set_binary(3, b"6"), "has type"),
     "name that is no text": (of_element(lambda element: element.set_binary(4, b"\xff")), "damaged"),

@@ -12,7 +12,7 @@ from nerd_onnx.errors import UnreadableFileError, first_line
 from nerd_onnx.formats.parquet.footer import END, MAGIC, CannotCopyError, Footer
 from nerd_onnx.formats.parquet.key_values import stored_schema
 
-MAX_FOOTER_BYTES = 16 << 20  # a footer takes a second per megabyte here
+MAX_FOOTER_BYTES = 8 << 20  # a megabyte takes about a second, and no signal ends the run meanwhile
 _READ_BYTES = 4 << 20
 
 

@@ -80,6 +80,7 @@ class Footer:
     :raises CannotCopyError: if the footer is damaged, or says that the file is encrypted or has parts in other files
     :ivar names: names of the columns, without those nested in others
     :ivar leaves: number of leaf columns
+    :ivar num_rows: number of rows
     :ivar group_rows: number of rows of each row group
     :ivar metadata: the file's key-value metadata, without keys that have no value
     :ivar has_page_index: whether a column has a page index
@@ -99,16 +100,16 @@ class Footer:
             self._groups = self._file.items(FileField.GROUPS)
             self.group_rows = [self._checked_rows(Struct(group)) for group in self._groups]
             self.metadata = _pairs(self._file)
-            self._file.items(FileField.ORDERS)
-            if self._file.integer(FileField.ROWS) != sum(self.group_rows):
+            self.num_rows = self._file.integer(FileField.ROWS)
+            if self.num_rows != sum(self.group_rows):
                 raise CannotCopyError("its numbers of rows do not agree")
+
+            # An order for each leaf column, or none at all.
+            self._has_orders = bool(self._file.items(FileField.ORDERS))
+            if self._has_orders and len(self._file.items(FileField.ORDERS)) != self.leaves:
+                raise CannotCopyError("its footer is damaged: columns have no order")
         except (ThriftError, UnicodeDecodeError) as err:
             raise CannotCopyError(f"its footer is damaged: {err}") from err
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows of the file."""
-        return sum(self.group_rows)
 
     def bytes_per_row(self, group: int, name: str) -> int:
         """Return the average size of a column's values in a row group: in bytes, uncompressed, and at least 1."""
@@ -141,10 +142,8 @@ class Footer:
         extended = [_extended_group(group, chunks) for group, chunks in zip(self._groups, groups, strict=True)]
         file.set_items(FileField.GROUPS, extended)
 
-        # Orders are given for all columns or for none.
-        if FileField.ORDERS in file:
+        if self._has_orders:
             file.extend(FileField.ORDERS, orders)
-
         pairs = self._pairs_with(metadata)
         if pairs:
             file.set_items(FileField.METADATA, pairs)
