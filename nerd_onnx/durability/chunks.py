@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from nerd_onnx.durability.events import ChunkEvent
+from nerd_onnx.storage.regular_file import open_regular
 
 _TOKENS = "tokens"
 _TEXTS = "texts"
@@ -93,5 +94,5 @@ def _is_intact(path: str, chunk: ChunkEvent, schema: pa.Schema) -> bool:
 
 
 def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

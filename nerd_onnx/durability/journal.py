@@ -34,6 +34,7 @@ from nerd_onnx.durability.events import (
 from nerd_onnx.storage.atomic_file import write_whole
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.output_place import output_errors
+from nerd_onnx.storage.regular_file import open_regular
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ class Journal(Closing):
 def read_progress(path: str) -> Progress:
     """Return the progress that a journal records, without changing it; empty if it is missing or cannot be read."""
     lines = _Lines(())
-    with suppress(OSError), open(path, "rb") as file:
+    with suppress(OSError), open_regular(path) as file:
         lines = _Lines(file)
     for event in lines.damage:
         lines.progress.note(event)
@@ -239,7 +240,7 @@ def _repaired(path: str) -> _Lines:
     The intact lines are followed by the events of the damage. Both are written at once, so a crash loses neither.
     """
     lines = _Lines(())
-    with suppress(FileNotFoundError), open(path, "rb") as file:
+    with suppress(FileNotFoundError), open_regular(path) as file:
         lines = _Lines(file)
         if not lines.damage or lines.progress.header is None:
             return lines

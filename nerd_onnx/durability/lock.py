@@ -99,7 +99,10 @@ def _make_folder(output: str, folder: str) -> None:
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
 
-    found = os.lstat(folder)
+    try:
+        found = os.lstat(folder)
+    except FileNotFoundError:
+        return  # another run has just removed it, so the lock cannot be opened either: the caller tries again
     theirs = hasattr(os, "geteuid") and found.st_uid != os.geteuid()
     if not stat.S_ISDIR(found.st_mode) or theirs:
         raise OutputError(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from io import BufferedReader
 from pathlib import Path
 
 from nerd_onnx.errors import ModelError
+from nerd_onnx.storage.regular_file import NotRegularFileError, open_regular
 
 
 def open_regular_file(path: Path) -> BufferedReader:
@@ -17,16 +16,14 @@ def open_regular_file(path: Path) -> BufferedReader:
     :raises ModelError: when it is not a regular file
     :raises OSError: when it cannot be opened
     """
-    # The open file is looked at, and not the path, which may be replaced meanwhile.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    try:
+        return open_regular(path)
+    except NotRegularFileError as err:
         raise ModelError(
             f"{path}: is not a regular file; a model folder has regular files only",
             reason="not-regular-file",
             file=str(path),
-        )
-    return os.fdopen(descriptor, "rb")
+        ) from err
 
 
 def require_regular_file(path: Path) -> None:

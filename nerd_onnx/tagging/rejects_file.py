@@ -18,6 +18,7 @@ from nerd_onnx.storage.atomic_file import Target, open_target
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name, open_bytes
 from nerd_onnx.storage.output_place import output_errors
+from nerd_onnx.storage.regular_file import open_regular
 
 _BUFFER_BYTES = 1 << 20
 
@@ -104,7 +105,7 @@ def is_part(path: str, record: PartRecord) -> bool:
 
 
 def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -121,7 +122,7 @@ def gather_rejects(path: str, parts: Iterable[str], *, overwrite: bool, scratch:
     target = open_target(path, overwrite=overwrite, spooled=False, scratch=scratch)
     try:
         for part in parts:
-            with output_errors(path), open(part, "rb") as file:
+            with output_errors(path), open_regular(part) as file:
                 shutil.copyfileobj(file, target.file, _BUFFER_BYTES)
     except BaseException:
         target.discard()

@@ -36,6 +36,27 @@ _HEADINGS = {
 }
 
 
+class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
+    """A file, perhaps with ``=`` and a share behind its name: the path, and the share, which is 1 without one."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
+        whole: Path = FILE_PATH.convert(value, param, ctx)
+        name, separator, text = str(value).rpartition("=")
+        # A file may have a name that ends like a share.
+        if not separator or whole.is_file():
+            return whole, 1.0
+        try:
+            share = float(text)
+        except ValueError:
+            return whole, 1.0  # a missing file: its reader says so
+
+        if not 0 < share < float("inf"):
+            self.fail(f"{value!r}: the share must be above 0, such as 0.5 or 2", param, ctx)
+        return FILE_PATH.convert(name, param, ctx), share
+
+
 @click.command("nerd-train", cls=GroupedCommand, headings=_HEADINGS, context_settings=settings("NERD_TRAIN"))
 @click.option(
     "--model",
@@ -80,6 +101,7 @@ _HEADINGS = {
 @click.option(
     "--train-file",
     "train_files",
+    type=_FileWithShare(),
     multiple=True,
     metavar="FILE[=SHARE]",
     help="Labelled file to train on, instead of the data set's; may be repeated. With a share, such as "
@@ -258,7 +280,7 @@ _HEADINGS = {
 def train_command(
     *,
     output: Path,
-    train_files: tuple[str, ...],
+    train_files: tuple[tuple[Path, float], ...],
     validation_files: tuple[Path, ...],
     known_types: tuple[str, ...],
     tier_weights: tuple[str, ...],
@@ -329,7 +351,7 @@ def train_command(
 
 
 def _labelled_files(
-    train_files: Sequence[str], validation_files: Sequence[Path], known_types: Sequence[str]
+    train_files: Sequence[tuple[Path, float]], validation_files: Sequence[Path], known_types: Sequence[str]
 ) -> tuple[list[LabelledFile], list[LabelledFile]]:
     """Return the files with their shares and known types."""
     from nerd_export.data.prepare import LabelledFile
@@ -343,7 +365,7 @@ def _labelled_files(
                 f"{value!r}: expected FILE=TYPE,TYPE, such as tweets.jsonl=person,location", param_hint="--known-types"
             )
 
-    train = [LabelledFile(path, share, known.get(str(path))) for path, share in map(_with_share, train_files)]
+    train = [LabelledFile(path, share, known.get(str(path))) for path, share in train_files]
     validation = [LabelledFile(path, known=known.get(str(path))) for path in validation_files]
     if unused := sorted(set(known) - {str(file.path) for file in (*train, *validation)}):
         raise OptionError(
@@ -353,20 +375,6 @@ def _labelled_files(
             found=unused[0],
         )
     return train, validation
-
-
-def _with_share(value: str) -> tuple[Path, float]:
-    """Split ``FILE=SHARE``; a name that ends in ``=`` and a number can be given with a share as well."""
-    name, separator, text = value.rpartition("=")
-    if not separator or Path(value).is_file():
-        return Path(value), 1.0
-    try:
-        share = float(text)
-    except ValueError:
-        return Path(value), 1.0  # the file does not exist: its reader says so
-    if not 0 < share < float("inf"):
-        raise click.BadParameter(f"{value!r}: the share must be above 0, such as 0.5 or 2", param_hint="--train-file")
-    return Path(name), share
 
 
 def _weights(values: Sequence[str]) -> dict[str, float]:

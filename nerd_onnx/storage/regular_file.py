@@ -1,0 +1,27 @@
+"""Open a file that must be a regular one, without a wait for the other end of a pipe or for a device."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from io import BufferedReader
+
+
+class NotRegularFileError(OSError):
+    """A name leads to a pipe, a device or something else that is no regular file."""
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """
+    Open a regular file to read.
+
+    :raises NotRegularFileError: if it is something else
+    :raises OSError: if it cannot be opened
+    """
+    # Without a wait, and the open file is looked at, not the name: that may lead elsewhere meanwhile.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularFileError(errno.EINVAL, "is not a regular file", os.fspath(path))
+    return os.fdopen(descriptor, "rb")
