@@ -25,7 +25,7 @@ _JOB_OPTIONS = (
 )
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
-_TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column")
+_TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column", "kernel")
 _YES = ("1", "true", "t", "yes", "y", "on")  # values of an environment variable that click reads as a set flag
 
 
@@ -36,11 +36,12 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
     import onnxruntime
 
     from nerd_onnx.inference.cpu import cpu_features, integer_kernels
+    from nerd_onnx.inference.kernels import native_support
 
     features = ", ".join(cpu_features()) or "unknown"
     click.echo(
         f"nerd-tag {__version__} (onnxruntime {onnxruntime.__version__}; processor features: {features}; "
-        f"kernels: {integer_kernels()})"
+        f"kernels: {integer_kernels()}; native encoder: {native_support()})"
     )
     context.exit()
 
@@ -110,6 +111,13 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     "--threads",
     type=click.IntRange(min=1),
     help="Number of batches that run at the same time.  [default: one per available processor]",
+)
+@click.option(
+    "--kernel",
+    type=click.Choice(["auto", "native", "portable", "onnxruntime"]),
+    default="auto",
+    help="What computes the network. native: the encoder in C++, with the same bits on every processor. portable: the "
+    "same without special instructions, slow. auto: onnxruntime.",
 )
 @click.option(
     "--max-memory",
@@ -254,8 +262,9 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
         summary = tag_on_engine(choice, tagger, job)
 
     bundle = tagger.bundle
-    model = {"model": bundle.name, "model_sha256": bundle.model_sha256, "kernels": bundle.kernels}
-    return {**summary, "output": without_secrets(job.output), **model}
+    model = {"model": bundle.name, "model_sha256": bundle.model_sha256}
+    kernels = {"kernel": tagger.kernel, "kernels": tagger.kernels}
+    return {**summary, "output": without_secrets(job.output), **model, **kernels}
 
 
 def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any, cast, get_args
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.native_layout import NativeLayout
 from nerd_onnx.inference.words import WordRule
 
 DESCRIPTION = "nerd.json"
@@ -48,6 +49,7 @@ class Description:
     :param verification: differences between the bundle and the original
     :param files: SHA-256 of every other file that the runtime reads, by name
     :param may_saturate: whether integer products can saturate on x86 without VNNI; only in bundles of format 4
+    :param native: where the native encoder finds its weights in the graph; None where it cannot compute the network
     """
 
     labels: LabelSet
@@ -62,6 +64,7 @@ class Description:
     verification: Mapping[str, Any] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     may_saturate: bool = False
+    native: NativeLayout | None = None
 
     @property
     def method(self) -> str:
@@ -132,6 +135,7 @@ class Description:
                 verification=found.get("verification"),
                 files={str(name): str(facts["sha256"]) for name, facts in found["files"].items()},
                 may_saturate=may_saturate,
+                native=_native(found.get("native")),
             )
             description.score_calibration()  # raises when the calibration does not fit the labels
         except (KeyError, TypeError, ValueError, AttributeError) as err:
@@ -164,6 +168,7 @@ class Description:
             "letter_case": self.letter_case,
             "quantization": dict(self.quantization),
             "opset": self.opset,
+            **({} if self.native is None else {"native": self.native.to_json()}),
             "lineage": dict(self.lineage),
             "verification": self.verification,
             "calibration": self.calibration,
@@ -246,6 +251,15 @@ def _quantization(found: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
 
     _flag(record, "integer_products")
     return record, False
+
+
+def _native(found: object) -> NativeLayout | None:
+    """
+    Return the section about the native encoder; None where there is none.
+
+    :raises KeyError, TypeError, ValueError: when it is incomplete or malformed
+    """
+    return None if found is None else NativeLayout.from_json(_object(found))
 
 
 def _word_rule(rule: object) -> WordRule:
