@@ -2,7 +2,7 @@
 PYTHON ?= .venv-dev/bin/python
 PEERS ?= .venv-peers
 
-.PHONY: setup test test-slow soak engines lint layers types wheel docs bench peers ci
+.PHONY: setup test test-slow soak engines lint layers types native-sanitize wheel docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -32,6 +32,11 @@ layers:           ## which package may import which: the contracts in pyproject.
 
 types:            ## mypy, strict
 	$(PYTHON) -m mypy
+
+native-sanitize:  ## the native encoder's tests with the address and undefined-behaviour sanitizers of g++
+	NERD_TEST_NATIVE_FLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all" CXX=g++ \
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	$(PYTHON) -m pytest -q -n 0 tests/native/test_encoder.py -k "not subnormal"
 
 wheel:            ## the wheel, and what is in it
 	$(PYTHON) -m build --wheel
