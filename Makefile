@@ -5,7 +5,7 @@ PEERS ?= .venv-peers
 FUZZ_TARGETS ?= journal work-folder plain.jsonl packed.jsonl.gz none.parquet nerd.json config.json
 FUZZ_SECONDS ?= 600
 
-.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage leaks engines lint layers types wheel docs bench peers ci
+.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage leaks engines lint layers types native-sanitize wheel docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -51,6 +51,11 @@ layers:           ## which package may import which: the contracts in pyproject.
 
 types:            ## mypy, strict
 	$(PYTHON) -m mypy
+
+native-sanitize:  ## the native encoder's tests with the address and undefined-behaviour sanitizers of g++
+	NERD_TEST_NATIVE_FLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all" CXX=g++ \
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	$(PYTHON) -m pytest -q -n 0 tests/native/test_encoder.py -k "not subnormal"
 
 wheel:            ## the wheel, and what is in it
 	$(PYTHON) -m build --wheel

@@ -38,16 +38,15 @@ def entity_metadata(bundle: Bundle, options: TagOptions, facts: Mapping[str, str
     """
     Return the metadata of a schema with an entities column: offset unit, model, and how the model was quantized.
 
-    :param facts: further facts; the layout is nested unless they name another
+    :param facts: further facts; the layout is nested and the kernels are onnxruntime's unless they name others
     """
     return schema_metadata(
         options.column,
         offset_unit=options.offset_unit,
         model_sha256=bundle.model_sha256,
         quantization=bundle.quantization,
-        kernels=bundle.kernels,
         calibration=bundle.calibration_digest,
         word_rule=bundle.word_rule,
         letter_case=str(bundle.letter_case).lower(),
-        **{"layout": "nested", **facts},
+        **{"layout": "nested", "kernels": bundle.kernels, **facts},
     )

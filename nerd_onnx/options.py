@@ -10,6 +10,7 @@ from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.columns import OffsetUnit
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
+from nerd_onnx.inference.kernels import Kernel
 from nerd_onnx.inference.labels import LabelSet
 
 MAX_THREADS = 1024  # more than any machine has processors for; each takes memory, and the system limits their number
@@ -42,7 +43,7 @@ class Entity:
 @dataclass(frozen=True)
 class TagOptions:
     """
-    Options of tagging. Only ``min_score``, ``precision`` and ``labels`` change which entities are found.
+    Options of tagging. Only ``min_score``, ``precision``, ``labels`` and ``kernel`` change which entities are found.
 
     :param batch_tokens: maximum number of tokens in one batch
     :param threads: number of batches that run at the same time, at most 1,024; None for one per available processor
@@ -54,6 +55,9 @@ class TagOptions:
     :param offset_unit: unit of ``start`` and ``end`` in columns; Python's Entity is always in code points
     :param text_column: column to tag
     :param column: name of the new column
+    :param kernel: what computes the network: ``onnxruntime``, the ``native`` encoder, or that in plain C++
+        (``portable``); ``auto`` is ``onnxruntime``. The native encoder gives the same bits on every processor; they
+        differ from those of onnxruntime, so a few entities do too
     :raises OptionError: when a value is out of range or the two columns have one name
     """
 
@@ -65,6 +69,7 @@ class TagOptions:
     offset_unit: OffsetUnit = "codepoint"
     text_column: str = "text"
     column: str = "entities"
+    kernel: Kernel = "auto"
 
     def __post_init__(self) -> None:
         if self.column == self.text_column:
@@ -80,6 +85,13 @@ class TagOptions:
                 reason="bad-value",
                 option="offset_unit",
                 found=str(self.offset_unit),
+            )
+        if self.kernel not in get_args(Kernel):
+            raise OptionError(
+                f"kernel is {self.kernel!r}; expected one of {', '.join(get_args(Kernel))}",
+                reason="bad-value",
+                option="kernel",
+                found=str(self.kernel),
             )
         if self.min_score is not None and not _is_share(self.min_score):
             raise OptionError(

@@ -16,13 +16,14 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.encoding import TextEncoder
+from nerd_onnx.inference.kernels import Kernel, instructions_of, kernels_of, open_network
 from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
 from nerd_onnx.options import Entity, TaggedTexts, TagOptions, checked, text_batches
 from nerd_onnx.span_filter import SpanFilter
 from nerd_onnx.stages import stage
 from nerd_onnx.storage.location import is_uri
-from nerd_onnx.text_stream import Item, TextStream, open_network
+from nerd_onnx.text_stream import Item, TextStream
 
 __all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger", "open_network"]
 
@@ -49,7 +50,7 @@ class Tagger:
         self.model_uri: str | None = None
 
         encoder = TextEncoder(bundle.tokenizer_file, bundle.word_rule, letter_case=bundle.letter_case)
-        self.network: Network = network or open_network(bundle)
+        self.network: Network = network or open_network(bundle, options.kernel)
         self._filter = SpanFilter(bundle, options)
         self._stream = TextStream(bundle, options, encoder, self.network, self._filter)
         self.threads = self._stream.threads
@@ -67,6 +68,7 @@ class Tagger:
         offset_unit: OffsetUnit = TagOptions.offset_unit,
         text_column: str = TagOptions.text_column,
         column: str = TagOptions.column,
+        kernel: Kernel = TagOptions.kernel,
     ) -> Tagger:
         """
         Load a model.
@@ -80,12 +82,15 @@ class Tagger:
         :param offset_unit: unit of ``start`` and ``end`` in columns: ``codepoint``, or another of ``OffsetUnit``
         :param text_column: column to tag
         :param column: name of the new column
+        :param kernel: what computes the network: ``onnxruntime``, ``native`` or ``portable``, see :class:`TagOptions`
         :raises ModelError: if the model is missing, cannot be run, or does not fit its labels
         :raises OptionError: if an option has an invalid value, or the model does not support it
         """
         if labels is not None:
             labels = tuple(map(str.strip, labels.split(",") if isinstance(labels, str) else labels))
-        options = TagOptions(batch_tokens, threads, min_score, precision, labels, offset_unit, text_column, column)
+        options = TagOptions(
+            batch_tokens, threads, min_score, precision, labels, offset_unit, text_column, column, kernel
+        )
         return _loaded(model, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -181,7 +186,17 @@ class Tagger:
 
     def schema_metadata(self, **facts: str) -> dict[str, str]:
         """Return the metadata of an output's schema: offset unit, model, how the model was quantized, more facts."""
-        return entity_column.entity_metadata(self.bundle, self.options, facts)
+        return entity_column.entity_metadata(self.bundle, self.options, {"kernels": self.kernels, **facts})
+
+    @property
+    def kernels(self) -> str:
+        """Name of what decides the last bits of the logits, see :func:`kernels_of`."""
+        return kernels_of(self.bundle, self.network)
+
+    @property
+    def kernel(self) -> str:
+        """What computes the network: ``onnxruntime``, or ``native`` with its instruction set."""
+        return instructions_of(self.network)
 
     @property
     def kept_types(self) -> tuple[str, ...]:

@@ -268,31 +268,3 @@ class TextStream:
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="nerd-onnx")
             self._pool_process = os.getpid()
         return self._pool
-
-
-def open_network(bundle: Bundle) -> Session:
-    """
-    Open the bundle's network.
-
-    :raises ModelError: if it cannot be run, or its outputs or inputs do not fit the bundle
-    """
-    session = Session(bundle.model_file, optimized=bundle.optimized)
-
-    if session.labels is not None and session.labels != len(bundle.labels.names):
-        raise ModelError(
-            f"{bundle.model_file}: the network has {session.labels} outputs per token, but the folder names "
-            f"{len(bundle.labels.names)} tags",
-            reason="label-count",
-            file=str(bundle.model_file),
-            found=session.labels,
-            expected=len(bundle.labels.names),
-        )
-
-    if bundle.letter_case and "token_type_ids" not in session.inputs:
-        raise ModelError(
-            f"{bundle.model_file}: the model was trained with letter case in token_type_ids, but the graph has no such "
-            "input; export it again with nerd-export",
-            reason="no-letter-case-input",
-            file=str(bundle.model_file),
-        )
-    return session

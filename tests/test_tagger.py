@@ -333,6 +333,7 @@ def test_load_passes_each_option_on(tiny_bundle: Path) -> None:
         "offset_unit": "utf16",
         "text_column": "body",
         "column": "names",
+        "kernel": "onnxruntime",
     }
     assert asdict(Tagger.load(tiny_bundle, **wanted).options) == wanted
     label, *_ = Tagger.load(tiny_bundle).labels.types

@@ -97,7 +97,8 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "limit": job.limit,
         "segment_tokens": tagger.bundle.segment_tokens,
         "batch_tokens": tagger.options.batch_tokens,
-        "kernels": tagger.bundle.kernels,
+        "kernel": tagger.kernel,
+        "kernels": tagger.kernels,
         "threads": tagger.threads,
         "thread_plan": thread_plan(tagger.options.threads),
     }

@@ -36,7 +36,7 @@ _JOB_OPTIONS = (
 )
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
-_TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column")
+_TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column", "kernel")
 _HEADINGS = {
     "--text-column": "Input and output",
     "--model": "Model and entities",
@@ -54,12 +54,13 @@ def _version(context: click.Context, _parameter: click.Parameter, asked: bool) -
         return
     import onnxruntime
 
+    from nerd_onnx.inference.kernels import native_support
     from nerd_onnx.machine.cpu import cpu_features, integer_kernels
 
     features = ", ".join(cpu_features()) or "unknown"
     click.echo(
         f"nerd-tag {__version__} (onnxruntime {onnxruntime.__version__}; processor features: {features}; "
-        f"kernels: {integer_kernels()})"
+        f"kernels: {integer_kernels()}; native encoder: {native_support()})"
     )
     context.exit()
 
@@ -195,6 +196,13 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     help="Maximum number of tokens in one batch. It changes speed and memory, not the entities.",
 )
 @click.option(
+    "--kernel",
+    type=click.Choice(["auto", "native", "portable", "onnxruntime"]),
+    default="auto",
+    help="What computes the network. native: the encoder in C++, with the same bits on every processor. portable: the "
+    "same without special instructions, slow. auto: onnxruntime.",
+)
+@click.option(
     "--max-memory",
     callback=_size,
     help="Memory limit, such as 2GB or 500MB. Smaller batches keep the run below it.  [default: no limit]",
@@ -299,8 +307,9 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
         summary = tag_on_engine(choice, tagger, job)
 
     bundle = tagger.bundle
-    model = {"model": bundle.name, "model_sha256": bundle.model_sha256, "kernels": bundle.kernels}
-    return {**summary, "output": without_secrets(job.output), **model}
+    model = {"model": bundle.name, "model_sha256": bundle.model_sha256}
+    kernels = {"kernel": tagger.kernel, "kernels": tagger.kernels}
+    return {**summary, "output": without_secrets(job.output), **model, **kernels}
 
 
 def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:

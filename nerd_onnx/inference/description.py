@@ -21,6 +21,7 @@ from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.model_files import open_regular_file
+from nerd_onnx.inference.native_layout import NativeLayout
 from nerd_onnx.inference.words import WordRule
 
 DESCRIPTION = "nerd.json"
@@ -51,6 +52,7 @@ class Description:
     :param verification: differences between the bundle and the original
     :param files: SHA-256 of every other file that the runtime reads, by name
     :param may_saturate: whether integer products can saturate on x86 without VNNI; only in bundles of format 4
+    :param native: where the native encoder finds its weights in the graph; None where it cannot compute the network
     """
 
     labels: LabelSet
@@ -65,6 +67,7 @@ class Description:
     verification: Mapping[str, Any] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     may_saturate: bool = False
+    native: NativeLayout | None = None
 
     @property
     def method(self) -> str:
@@ -119,6 +122,7 @@ class Description:
         verification = found.optional_section("verification")
         metrics = found.optional_section("metrics")
 
+        native = found.optional_section("native")
         return cls(
             labels=labels,
             segment_tokens=found.integer("segment_tokens", 1, _MAX_SEGMENT_TOKENS),
@@ -132,6 +136,7 @@ class Description:
             verification=None if verification is None else verification.content,
             files=files,
             may_saturate=may_saturate,
+            native=None if native is None else NativeLayout.from_json(native),
         )
 
     def write(self, folder: Path, exclude: frozenset[str] = frozenset()) -> None:
@@ -155,6 +160,7 @@ class Description:
             "letter_case": self.letter_case,
             "quantization": dict(self.quantization),
             "opset": self.opset,
+            **({} if self.native is None else {"native": self.native.to_json()}),
             "lineage": dict(self.lineage),
             "verification": self.verification,
             "calibration": self.calibration,

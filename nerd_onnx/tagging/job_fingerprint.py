@@ -51,7 +51,7 @@ def facts_of(tagger: Tagger, job: TagJob, options: Mapping[str, Any]) -> dict[st
         "segment length": bundle.segment_tokens,
         "word rule": bundle.word_rule,
         "letter case": bundle.letter_case,
-        "kernels of the processor": bundle.kernels,
+        "kernels of the processor": tagger.kernels,
         "version of nerd-onnx": __version__,
         "version of onnxruntime": onnxruntime.__version__,
         "version of tokenizers": tokenizers.__version__,

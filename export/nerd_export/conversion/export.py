@@ -25,6 +25,7 @@ from nerd_export.conversion.bundle_writer import CARD, new_bundle_folder, write_
 from nerd_export.conversion.gate import Gate, LabelledSplit, Verdict
 from nerd_export.conversion.gate_data import labelled_splits
 from nerd_export.conversion.model_card import bundle_card
+from nerd_export.conversion.native_section import native_section
 from nerd_export.conversion.repair import Repair
 from nerd_export.conversion.sensitivity import fewest_kept, layer_costs, title
 from nerd_export.conversion.verify import entity_set
@@ -310,6 +311,7 @@ class _Job:
                 verification=_verification(result, request),
                 calibration=verdict.calibration,
                 metrics=verdict.metrics,
+                native=native_section(bundle, segment_batches(bundle, sample_texts())),
             )
             described.write(self._folder, _FOR_PEOPLE)
 

@@ -1,0 +1,59 @@
+"""
+Build hook: compile the native encoder where a C++ compiler is, and build without it where none is.
+
+The wheel then has a library of one platform and no module of one Python, so its tag is ``py3-none-PLATFORM``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+_FOLDER = "nerd_onnx/native"
+
+
+class NativeEncoder(BuildHookInterface):
+    """Adds the compiled library to a wheel. An editable installation has it in the source folder."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's call
+        """Compile the library, unless ``NERD_BUILD_NATIVE`` is 0."""
+        if os.environ.get("NERD_BUILD_NATIVE") == "0":
+            return
+
+        compiling = _module(Path(self.root, _FOLDER, "build.py"))
+        target = Path(self.root, _FOLDER, compiling.LIBRARY)
+        try:
+            compiling.build(target)
+        except compiling.BuildError as err:
+            if os.environ.get("NERD_BUILD_NATIVE") == "1":
+                raise
+            self.app.display_warning(f"the native encoder was not compiled: {err}")
+            return
+
+        build_data["artifacts"].append(f"{_FOLDER}/{compiling.LIBRARY}")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{_platform()}"
+
+
+def _module(file: Path) -> ModuleType:
+    """Load a module by its file: the package itself needs libraries that a build does not have."""
+    spec = importlib.util.spec_from_file_location("nerd_native_build", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(str(file))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _platform() -> str:
+    """Return the platform tag of wheels for this system."""
+    from packaging.tags import platform_tags
+
+    return next(platform_tags())

@@ -1,0 +1,92 @@
+"""The choice of what computes a network: onnxruntime, or the native encoder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from nerd_onnx.errors import ModelError, OptionError
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.native_network import NATIVE_BITS, NativeNetwork
+from nerd_onnx.inference.session import Network, Session
+from nerd_onnx.native.library import PORTABLE, installed
+
+Kernel = Literal["auto", "native", "portable", "onnxruntime"]
+
+
+def open_network(bundle: Bundle, kernel: Kernel = "auto") -> Network:
+    """
+    Open the bundle's network.
+
+    :param kernel: what computes it. ``auto`` is onnxruntime: calibrations and thresholds are made with its bits
+    :raises ModelError: if it cannot be run, or its outputs or inputs do not fit the bundle
+    :raises OptionError: if the native encoder is asked for, and is not installed or cannot compute this network
+    """
+    network = _native(bundle, kernel) if kernel in {"native", PORTABLE} else _session(bundle)
+
+    if network.labels is not None and network.labels != len(bundle.labels.names):
+        raise ModelError(
+            f"{bundle.model_file}: the network has {network.labels} outputs per token, but the folder names "
+            f"{len(bundle.labels.names)} tags",
+            reason="label-count",
+            file=str(bundle.model_file),
+            found=network.labels,
+            expected=len(bundle.labels.names),
+        )
+    return network
+
+
+def kernels_of(bundle: Bundle, network: Network) -> str:
+    """
+    Return the name of what decides the last bits of the logits.
+
+    For onnxruntime these are the instructions of the processor. The native encoder has the same bits everywhere.
+    """
+    return f"int8, {NATIVE_BITS}" if isinstance(network, NativeNetwork) else bundle.kernels
+
+
+def instructions_of(network: Network) -> str:
+    """Return what computes the network, with the instruction set that the native encoder uses."""
+    return f"native, {network.instructions}" if isinstance(network, NativeNetwork) else "onnxruntime"
+
+
+def native_support() -> str:
+    """Return the instruction sets of the native encoder that this processor has, or that it is not installed."""
+    library = installed()
+    return "not installed" if library is None else ", ".join(library.paths)
+
+
+def _native(bundle: Bundle, kernel: str) -> NativeNetwork:
+    """Open the network in the native encoder."""
+    library = installed()
+    if library is None:
+        raise OptionError(
+            f"--kernel {kernel}: the native encoder is not installed; install the package where a C++ compiler is, or "
+            "use --kernel onnxruntime",
+            reason="no-native-library",
+            option="--kernel",
+        )
+
+    layout = None if bundle.description is None else bundle.description.native
+    if layout is None:
+        raise OptionError(
+            f"--kernel {kernel}: the native encoder cannot compute the model {bundle.name}: its nerd.json has no "
+            "native section, which nerd-export writes for int8 encoders of BERT's kind; use --kernel onnxruntime",
+            reason="no-native-model",
+            option="--kernel",
+            file=str(bundle.model_file),
+        )
+
+    return NativeNetwork(bundle.model_file, layout, library, PORTABLE if kernel == PORTABLE else "")
+
+
+def _session(bundle: Bundle) -> Session:
+    """Open the network in onnxruntime."""
+    session = Session(bundle.model_file, optimized=bundle.optimized)
+    if bundle.letter_case and "token_type_ids" not in session.inputs:
+        raise ModelError(
+            f"{bundle.model_file}: the model was trained with letter case in token_type_ids, but the graph has no such "
+            "input; export it again with nerd-export",
+            reason="no-letter-case-input",
+            file=str(bundle.model_file),
+        )
+    return session

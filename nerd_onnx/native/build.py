@@ -1,0 +1,120 @@
+"""
+Compile the native encoder: ``python -m nerd_onnx.native.build [FOLDER]``.
+
+The sources are compiled once per instruction set, and one library has all of them. The compiler is ``CXX``, or the
+system's g++ or clang++, or the one of the package ziglang. This module needs the standard library only, because the
+build of the package loads it before anything is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SOURCES = Path(__file__).resolve().parent / "src"
+_SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
+LIBRARY = f"libnerd_encoder{_SUFFIXES.get(sys.platform, '.so')}"
+
+# Contraction would join products and sums where the source does not ask for it, and change the last bit.
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-exceptions")
+_X86_PATHS = {
+    "portable": (),
+    "avx2": ("-DNERD_AVX2", "-mavx2", "-mfma"),
+    "avxvnni": ("-DNERD_AVXVNNI", "-mavx2", "-mfma", "-mavxvnni"),
+    "avx512vnni": (
+        *("-DNERD_AVX512VNNI", "-mavx2", "-mfma"),
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"),
+    ),
+}
+_ARM_PATHS = {"portable": (), "neon": ("-DNERD_NEON", "-march=armv8.2-a+dotprod")}
+
+
+class BuildError(Exception):
+    """The library cannot be compiled here: there is no compiler, or it fails."""
+
+
+def compilers() -> list[tuple[str, ...]]:
+    """List the commands of the C++ compilers that are here, the preferred one first."""
+    found = [tuple(shlex.split(os.environ["CXX"]))] if os.environ.get("CXX") else []
+    found += [(path,) for name in ("g++", "clang++") if (path := shutil.which(name))]
+    if importlib.util.find_spec("ziglang") is not None:
+        found.append((sys.executable, "-m", "ziglang", "c++"))
+    return found
+
+
+def build(
+    target: Path,
+    compiler: Sequence[str] | None = None,
+    *,
+    machine: str | None = None,
+    flags: Sequence[str] = (),
+) -> None:
+    """
+    Compile the library.
+
+    :param target: the file to write
+    :param compiler: command of the compiler; None for the first of :func:`compilers`
+    :param machine: processor to compile for, as ``platform.machine()`` names it; None for this one
+    :param flags: more flags for compiler and linker
+    :raises BuildError: when there is no compiler, or it fails
+    """
+    command = tuple(compiler or next(iter(compilers()), ()))
+    if not command:
+        raise BuildError("no C++ compiler was found; install g++ or clang, or the package ziglang")
+
+    machine = (machine or platform.machine()).lower()
+    paths = _X86_PATHS if machine in {"x86_64", "amd64"} else _ARM_PATHS if machine in {"arm64", "aarch64"} else {}
+    shared = () if sys.platform == "win32" else ("-fPIC",)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        jobs: list[tuple[str, str, tuple[str, ...]]] = [("library", "library.cpp", ())]
+        jobs += [(name, "path.cpp", own) for name, own in (paths or {"portable": ()}).items()]
+        objects = [str(Path(scratch, f"{name}.o")) for name, _, _ in jobs]
+
+        with ThreadPoolExecutor() as pool:
+            results = pool.map(
+                lambda job, output: _run(
+                    [*command, *FLAGS, *shared, *flags, *job[2], "-c", str(SOURCES / job[1]), "-o", output]
+                ),
+                jobs,
+                objects,
+            )
+            list(results)
+
+        _run([*command, "-shared", *flags, *objects, "-o", str(target)])
+
+
+def _run(command: Sequence[str]) -> None:
+    """
+    Run a compiler.
+
+    :raises BuildError: when it cannot be started or fails
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's compiler
+    except OSError as err:
+        raise BuildError(f"{command[0]}: cannot be started: {err.strerror}") from err
+    if done.returncode:
+        raise BuildError(f"{shlex.join(command)}: {done.stderr.strip() or done.returncode}")
+
+
+def main() -> None:
+    """Compile the library into the folder of this module, or into the one named on the command line."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
+    try:
+        build(folder / LIBRARY)
+    except BuildError as err:
+        sys.exit(str(err))
+
+
+if __name__ == "__main__":
+    main()

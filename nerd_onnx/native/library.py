@@ -1,0 +1,217 @@
+"""
+The native library, as Python calls it. Only this module knows its functions, which are in ``src/library.cpp``.
+
+ctypes releases the interpreter's lock during a call, so several threads compute at the same time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nerd_onnx.errors import ModelError
+from nerd_onnx.native.build import LIBRARY
+
+PORTABLE = "portable"  # the instruction set of plain C++
+DEFAULT_FILE = Path(__file__).resolve().parent / LIBRARY
+_FUNCTIONS = ("gelu", "exponential")
+
+
+class Levels(ctypes.Structure):
+    """
+    How the 256 integers of a token are divided.
+
+    :ivar zero_point: the integer for 0.0
+    :ivar positive: number of levels above it
+    :ivar smallest_peak: lower bound of the value that the highest integer stands for
+    """
+
+    _fields_ = (("zero_point", ctypes.c_int32), ("positive", ctypes.c_int32), ("smallest_peak", ctypes.c_float))
+
+
+class Shape(ctypes.Structure):
+    """The sizes of a network, as ``src/network.h`` has them."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("layers", "hidden", "heads", "intermediate", "labels")),
+        *((name, ctypes.c_int32) for name in ("vocabulary", "positions", "token_types")),
+        ("epsilon", ctypes.c_float),
+        ("symmetric", Levels),
+        ("after_gelu", Levels),
+    )
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("bytes", ctypes.c_uint64))
+
+
+@dataclass(frozen=True)
+class Library:
+    """
+    A loaded library.
+
+    :param file: the file it was loaded from
+    :param paths: the instruction sets of it that this processor has, fastest first
+    :param functions: the functions of the library
+    """
+
+    file: Path
+    paths: tuple[str, ...]
+    functions: Any
+
+    @classmethod
+    def load(cls, file: Path) -> Library:
+        """
+        Load a library.
+
+        :raises OSError: when it is missing or was compiled for another system
+        """
+        functions: Any = ctypes.CDLL(str(file))
+        functions.nerd_open.restype = ctypes.c_void_p
+        functions.nerd_path.restype = ctypes.c_char_p
+        functions.nerd_scratch_open.restype = ctypes.c_void_p
+        functions.nerd_function.restype = ctypes.c_bool
+
+        names = ctypes.create_string_buffer(256)
+        functions.nerd_paths(names, len(names))
+        return cls(file, tuple(names.value.decode().split(",")), functions)
+
+    def computed(self, function: str, values: npt.NDArray[np.float32], path: str) -> npt.NDArray[np.float32]:
+        """
+        Return ``gelu`` or ``exponential`` of values, as the encoder computes them with an instruction set.
+
+        :param values: their number is a multiple of 16
+        """
+        result = np.array(values, dtype=np.float32)
+        number, count = _FUNCTIONS.index(function), ctypes.c_int(result.size)
+        if not self.functions.nerd_function(path.encode(), number, _address(result), count):
+            raise ValueError(f"{path}, {result.size} values")
+        return result
+
+
+@cache
+def installed() -> Library | None:
+    """Return the library that was compiled when the package was installed; None where there is none that loads."""
+    try:
+        return Library.load(DEFAULT_FILE)
+    except (OSError, AttributeError):  # AttributeError: a library of another version lacks functions
+        return None
+
+
+class Encoder:
+    """
+    A network in the native library. Several threads may call it at the same time.
+
+    :param library: the library
+    :param path: instruction set; empty for the fastest that this processor has
+    :param shape: sizes of the network
+    :param tensors: its weights in the order in which ``src/library.cpp`` reads them; None for a bias that is not there
+    :param name: name of the network, for messages
+    :ivar path: the instruction set that runs
+    :ivar labels: number of labels
+    :ivar positions: maximum number of tokens of a segment
+    :raises ModelError: when the library refuses the network
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        path: str,
+        shape: Shape,
+        tensors: Sequence[npt.NDArray[Any] | None],
+        name: str,
+    ) -> None:
+        self._functions, self._name = library.functions, name
+        self.labels, self.positions = int(shape.labels), int(shape.positions)
+
+        # The library reads the word embeddings where they are, so this object keeps them.
+        kept = [None if tensor is None else np.ascontiguousarray(tensor) for tensor in tensors]
+        self._words = kept[0]
+        listed = (_Tensor * len(kept))(*(_Tensor() if t is None else _Tensor(t.ctypes.data, t.nbytes) for t in kept))
+
+        error = ctypes.c_char_p()
+        opened = self._functions.nerd_open(
+            path.encode(), ctypes.byref(shape), listed, ctypes.c_int(len(kept)), ctypes.byref(error)
+        )
+        if not opened:
+            reason = (error.value or b"").decode()
+            raise ModelError(f"{name}: the native encoder cannot run it: {reason}", reason="cannot-load", file=name)
+
+        self._network = _Handle(opened, self._functions.nerd_close)
+        self.path = self._functions.nerd_path(self._network.address).decode()
+        self._scratch = threading.local()
+
+    def logits(self, ids: npt.NDArray[np.int64], types: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """
+        Score segments of one length.
+
+        :param ids: vocabulary ids. *Shape:* (batch, tokens)
+        :param types: token types. *Shape:* (batch, tokens)
+        :return: one score per segment, token and label. *Shape:* (batch, tokens, labels)
+        :raises ModelError: when an id or a type is not in its table, or the segment is too long
+        """
+        ids, types = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(types, np.int64)
+        if ids.ndim != 2 or types.shape != ids.shape or not 1 <= ids.shape[1] <= self.positions:  # noqa: PLR2004
+            raise ModelError(
+                f"{self._name}: cannot score ids of shape {ids.shape} with types of shape {types.shape}; expected "
+                f"segments of 1 to {self.positions} tokens",
+                reason="cannot-run",
+                file=self._name,
+                tokens=int(ids.shape[-1]) if ids.ndim else 0,
+            )
+
+        result = np.empty((*ids.shape, self.labels), np.float32)
+        failed = self._functions.nerd_encode(
+            self._network.address,
+            self._scratch_of(ids.shape[1]),
+            _address(ids),
+            _address(types),
+            ctypes.c_int(ids.shape[0]),
+            ctypes.c_int(ids.shape[1]),
+            _address(result),
+        )
+        if failed:
+            raise ModelError(
+                f"{self._name}: a {'token type' if failed == 2 else 'token id'} is not in the network's table; the "  # noqa: PLR2004
+                "tokenizer is not that of the network",
+                reason="cannot-run",
+                file=self._name,
+                tokens=int(ids.shape[1]),
+            )
+        return result
+
+    def _scratch_of(self, tokens: int) -> ctypes.c_void_p:
+        """Return the memory of this thread, large enough for segments of ``tokens``."""
+        room: int = getattr(self._scratch, "tokens", 0)
+        if tokens > room:
+            opened = self._functions.nerd_scratch_open(self._network.address, ctypes.c_int(tokens))
+            if not opened:
+                raise MemoryError(f"{self._name}: no memory for segments of {tokens} tokens")
+            self._scratch.tokens = tokens
+            self._scratch.handle = _Handle(opened, self._functions.nerd_scratch_close)
+
+        handle: _Handle = self._scratch.handle
+        return handle.address
+
+
+class _Handle:
+    """Memory of the library, which is released with this object."""
+
+    def __init__(self, address: int, close: Any) -> None:
+        self.address = ctypes.c_void_p(address)
+        self._close = close
+
+    def __del__(self) -> None:
+        self._close(self.address)
+
+
+def _address(array: npt.NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)

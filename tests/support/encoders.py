@@ -1,0 +1,163 @@
+"""Random encoders for the native library, and what they compute, in double precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nerd_onnx.inference.arrays import Doubles, Floats, Ints
+from nerd_onnx.native.library import Encoder, Levels, Library, Shape
+
+Tensor = npt.NDArray[Any] | None
+_FLOAT, _BYTE = np.float32, np.int8
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of an encoder; see :class:`nerd_onnx.native.library.Shape`."""
+
+    layers: int = 2
+    hidden: int = 64
+    heads: int = 2
+    intermediate: int = 128
+    labels: int = 5
+    vocabulary: int = 50
+    positions: int = 90
+    token_types: int = 4
+
+    def shape(self) -> Shape:
+        """Return the sizes as the library takes them, with the levels of the exporter's recipe."""
+        sizes = (self.layers, self.hidden, self.heads, self.intermediate, self.labels)
+        rest = (self.vocabulary, self.positions, self.token_types)
+        return Shape(*sizes, *rest, 1e-12, Levels(128, 127, 1.27e-7), Levels(40, 215, 0.91375))
+
+
+@dataclass(frozen=True)
+class RandomEncoder:
+    """
+    An encoder with random weights.
+
+    :param sizes: its sizes
+    :param tensors: its weights, in the order of the library
+    """
+
+    sizes: Sizes
+    tensors: Sequence[Tensor]
+
+    @classmethod
+    def make(cls, sizes: Sizes, seed: int = 0, *, largest_weights: bool = False) -> RandomEncoder:
+        """
+        Draw weights.
+
+        :param largest_weights: weights at the limit for the first half of the inputs: sums of 16 bits wrap around there
+        """
+        random = Random(seed)
+        hidden, wide = sizes.hidden, sizes.intermediate
+
+        def floats(*shape: int, scale: float = 0.5) -> Floats:
+            return (_integers(random, -1024, 1024, *shape) / 1024 * scale).astype(_FLOAT)
+
+        def linear(inputs: int, outputs: int, *, bias: bool = True) -> list[Tensor]:
+            weight = _integers(random, -64, 64, inputs, outputs).astype(_BYTE)
+            if largest_weights:
+                weight[0 : inputs // 2 : 2] = np.where(weight[0 : inputs // 2 : 2] < 0, -127, 127)
+                weight[1 : inputs // 2 : 2] = -weight[0 : inputs // 2 : 2]
+            scale = (np.abs(floats(outputs, scale=0.5)) + 0.5).astype(_FLOAT) / _FLOAT(40 * np.sqrt(inputs))
+            return [weight, scale, floats(outputs) if bias else None]
+
+        def norm() -> list[Tensor]:
+            return [floats(hidden, scale=0.25) + _FLOAT(1), floats(hidden)]
+
+        words = _integers(random, -127, 127, sizes.vocabulary, hidden).astype(_BYTE)
+        tensors: list[Tensor] = [words, np.abs(floats(sizes.vocabulary, 1, scale=0.02)) + _FLOAT(0.005)]
+        tensors += [floats(sizes.token_types, hidden), floats(sizes.positions, hidden), *norm()]
+        for _ in range(sizes.layers):
+            tensors += [
+                *linear(hidden, hidden),
+                *linear(hidden, hidden, bias=False),
+                *linear(hidden, hidden, bias=False),
+            ]
+            tensors += [*linear(hidden, hidden), *norm(), *linear(hidden, wide), *linear(wide, hidden), *norm()]
+        tensors += [floats(hidden, sizes.labels), floats(sizes.labels)]
+
+        return cls(sizes, tensors)
+
+    def opened(self, library: Library, path: str = "") -> Encoder:
+        """Open it in a library."""
+        return Encoder(library, path, self.sizes.shape(), self.tensors, "random")
+
+    def inputs(self, sequences: int, tokens: int, seed: int = 1) -> tuple[Ints, Ints]:
+        """Draw token ids and types. *Shape:* (sequences, tokens) each."""
+        random, sizes = Random(seed), self.sizes
+        ids = _integers(random, 0, sizes.vocabulary - 1, sequences, tokens)
+        return ids, _integers(random, 0, sizes.token_types - 1, sequences, tokens)
+
+    def with_tensor(self, place: int, tensor: Tensor) -> RandomEncoder:
+        """Return an encoder with one tensor replaced."""
+        return replace(self, tensors=[tensor if i == place else old for i, old in enumerate(self.tensors)])
+
+    def expected(self, ids: Ints, types: Ints) -> Doubles:
+        """Return the logits, computed with numpy in double precision. *Shape:* (sequences, tokens, labels)."""
+        left = iter(self.tensors)
+
+        def take() -> Any:
+            tensor = next(left)
+            return 0.0 if tensor is None else tensor.astype(np.float64)
+
+        words, scale, type_table, positions = take(), take(), take(), take()
+        x = words[ids] * scale[ids] + type_table[types] + positions[: ids.shape[1]]
+        x = _normalized(x, take(), take())
+
+        for _ in range(self.sizes.layers):
+            integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
+            query, key, value = ((integers @ take()) * take() * step + take() for _ in range(3))
+            context = _attention(query, key, value, self.sizes.heads)
+
+            integers, step = _quantized(context, np.abs(context).max(-1, keepdims=True), 127, 128)
+            x = _normalized((integers @ take()) * take() * step + take() + x, take(), take())
+
+            integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
+            wide = gelu((integers @ take()) * take() * step + take())
+            integers, step = _quantized(wide, np.maximum(wide.max(-1, keepdims=True), 0.91375), 215, 40)
+            x = _normalized((integers @ take()) * take() * step + take() + x, take(), take())
+
+        return np.asarray(x @ take() + take())
+
+
+def _integers(random: Random, low: int, high: int, *shape: int) -> Ints:
+    """Draw integers. Python's generator is used because it draws the same ones in every version."""
+    words = np.frombuffer(random.randbytes(4 * math.prod(shape)), "<u4").astype(np.int64)
+    return (low + words % (high - low + 1)).reshape(shape)
+
+
+def gelu(x: Doubles) -> Doubles:
+    """Return the gelu of each value, by the error function of the standard library."""
+    from scipy.special import erf
+
+    return np.asarray(x * (0.5 + 0.5 * erf(x / np.sqrt(2))))
+
+
+def _normalized(x: Doubles, gain: Doubles, shift: Doubles) -> Doubles:
+    distance = x - x.mean(-1, keepdims=True)
+    return np.asarray(distance / np.sqrt((distance**2).mean(-1, keepdims=True) + 1e-12) * gain + shift)
+
+
+def _quantized(x: Doubles, peak: Doubles, positive: int, zero_point: int) -> tuple[Doubles, Doubles]:
+    step = peak / positive
+    return np.clip(np.rint(x / step), -zero_point, 255 - zero_point), step
+
+
+def _attention(query: Doubles, key: Doubles, value: Doubles, heads: int) -> Doubles:
+    def split(x: Doubles) -> Doubles:
+        return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+    scores = split(query) @ split(key).transpose(0, 1, 3, 2)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    mixed = weights / weights.sum(-1, keepdims=True) @ split(value)
+    return np.asarray(mixed.transpose(0, 2, 1, 3).reshape(query.shape))
