@@ -17,12 +17,15 @@ AVRO_KEYS = (b"parquet.avro.schema", b"avro.schema")
 Json = Any
 _Check = Callable[[pa.DataType], bool]
 
-_is_string: _Check = lambda kind: (  # noqa: E731 - one of the checks of the tables below
-    pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-)
-_is_binary: _Check = lambda kind: (  # noqa: E731 - as above
-    pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
-)
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
 _SPARK_TYPES: tuple[tuple[_Check, str], ...] = (
     (pa.types.is_boolean, "boolean"),
     (pa.types.is_int8, "byte"),
@@ -44,8 +47,6 @@ _AVRO_TYPES: tuple[tuple[_Check, str], ...] = (
     (_is_string, "string"),
     (_is_binary, "bytes"),
 )
-# pandas types of Arrow types whose names differ; `list[...]` is built from the items.
-_PANDAS_NAMES = {"string": "unicode", "large_string": "unicode", "halffloat": "float16", "float": "float32"}
 _NUMBERS = ("int", "uint", "float", "bool")
 _TEXT_LABELS = ("unicode", "string", "mixed", "empty")
 
