@@ -255,6 +255,13 @@ def test_an_existing_column_is_never_copied_under(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_type_that_parquet_cannot_hold(tmp_path: Path) -> None:
+    path = written(tmp_path / "in.parquet")
+    with fails(OutputError, "cannot-write"):
+        with_entities(path, tmp_path / "out.parquet", layout=Layout(pa.field("entities", pa.struct([]))))
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_columns_with_similar_names(tmp_path: Path) -> None:
     """Pyarrow selects columns by the beginnings of their paths."""
     path = tmp_path / "in.parquet"

@@ -99,8 +99,9 @@ class ColumnEncoder:
                 Struct(bytes(content[at : at + chunk.integer(size)])) if (at := chunk.integer(offset)) else None
                 for offset, size in _INDEXES
             ]
-            found.append(Piece(meta, table.num_rows, file.tell(), *indexes))
-            file.write(content[begin : begin + found[-1].size])
+            piece = Piece(meta, table.num_rows, file.tell(), *indexes)
+            file.write(content[begin : begin + piece.size])
+            found.append(piece)
         return found
 
     def _encoded(self, table: pa.Table | None, *, use_dictionary: bool) -> tuple[memoryview, Struct]:
