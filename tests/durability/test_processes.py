@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.durability.soak import soak
 from tests.support.marks import slow_but
-from tests.support.processes import command, run_with_kills, start, wait_for_chunks, work_folder
+from tests.support.processes import Forked, command, run_with_kills, start, wait_for_chunks, work_folder
 from tests.support.runs import texts, tree, write_lines, write_parquet
 
 KILLS = 4  # of each job; the long form is `make soak`
@@ -56,6 +57,14 @@ def test_kills_at_random_moments_change_no_byte(
         ).kills
         assert tree(out) == tree(tmp_path / "whole")
         shutil.rmtree(out)
+
+
+@pytest.mark.slow
+def test_kills_of_files_and_folders_of_both_formats_with_and_without_rejected_rows(tiny_bundle: Path) -> None:
+    """The long form, in short."""
+    found = soak(kills=20, seconds=120, seed=7, model=str(tiny_bundle), starter=Forked)
+    assert found["kills"] > 0
+    assert found["different"] == 0
 
 
 @pytest.mark.parametrize(
