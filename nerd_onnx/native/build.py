@@ -25,7 +25,7 @@ _SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 LIBRARY = f"libnerd_encoder{_SUFFIXES.get(sys.platform, '.so')}"
 
 # Contraction would join products and sums where the source does not ask for it, and change the last bit.
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-exceptions")
+FLAGS = ("-xc++", "-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-exceptions")
 _X86_PATHS = {
     "portable": (),
     "avx2": ("-DNERD_AVX2", "-mavx2", "-mfma"),
@@ -36,6 +36,7 @@ _X86_PATHS = {
     ),
 }
 _ARM_PATHS = {"portable": (), "neon": ("-DNERD_NEON", "-march=armv8.2-a+dotprod")}
+_ARM_MACHINES, _X86_MACHINES = ("arm64", "aarch64"), ("x86_64", "amd64")
 
 
 class BuildError(Exception):
@@ -47,7 +48,7 @@ def compilers() -> list[tuple[str, ...]]:
     found = [tuple(shlex.split(os.environ["CXX"]))] if os.environ.get("CXX") else []
     found += [(path,) for name in ("g++", "clang++") if (path := shutil.which(name))]
     if importlib.util.find_spec("ziglang") is not None:
-        found.append((sys.executable, "-m", "ziglang", "c++"))
+        found.append((sys.executable, "-m", "ziglang", "cc"))  # c++ would compile a standard library first
     return found
 
 
@@ -71,29 +72,39 @@ def build(
     if not command:
         raise BuildError("no C++ compiler was found; install g++ or clang, or the package ziglang")
 
+    with tempfile.TemporaryDirectory() as scratch:
+        objects = compile_sources(Path(scratch), command, machine=machine, flags=flags)
+        run([*command, "-shared", *flags, *objects, "-o", str(target)])
+
+
+def compile_sources(
+    folder: Path, command: Sequence[str], *, machine: str | None = None, flags: Sequence[str] = ()
+) -> list[str]:
+    """
+    Compile the sources, ``path.cpp`` once per instruction set, and return the object files.
+
+    :param folder: where the object files are written
+    :raises BuildError: when the compiler fails
+    """
     machine = (machine or platform.machine()).lower()
-    paths = _X86_PATHS if machine in {"x86_64", "amd64"} else _ARM_PATHS if machine in {"arm64", "aarch64"} else {}
+    paths = _X86_PATHS if machine in _X86_MACHINES else _ARM_PATHS if machine in _ARM_MACHINES else {"portable": ()}
     shared = () if sys.platform == "win32" else ("-fPIC",)
 
-    with tempfile.TemporaryDirectory() as scratch:
-        jobs: list[tuple[str, str, tuple[str, ...]]] = [("library", "library.cpp", ())]
-        jobs += [(name, "path.cpp", own) for name, own in (paths or {"portable": ()}).items()]
-        objects = [str(Path(scratch, f"{name}.o")) for name, _, _ in jobs]
+    jobs = [("library", "library.cpp", ())] + [(name, "path.cpp", own) for name, own in paths.items()]
+    objects = [str(folder / f"{name}.o") for name, _, _ in jobs]
 
-        with ThreadPoolExecutor() as pool:
-            results = pool.map(
-                lambda job, output: _run(
-                    [*command, *FLAGS, *shared, *flags, *job[2], "-c", str(SOURCES / job[1]), "-o", output]
-                ),
-                jobs,
-                objects,
-            )
-            list(results)
+    def compile_one(name: str, source: str, own: Sequence[str]) -> None:
+        # The clang of ziglang names processors its own way.
+        own = ["-mcpu=generic+v8_2a+dotprod" if "ziglang" in command and f.startswith("-march") else f for f in own]
+        output = str(folder / f"{name}.o")
+        run([*command, *FLAGS, *shared, *flags, *own, "-c", str(SOURCES / source), "-o", output])
 
-        _run([*command, "-shared", *flags, *objects, "-o", str(target)])
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(compile_one, *zip(*jobs, strict=True)))
+    return objects
 
 
-def _run(command: Sequence[str]) -> None:
+def run(command: Sequence[str]) -> None:
     """
     Run a compiler.
 

@@ -119,7 +119,7 @@ inline Floats load_bytes(const int8_t* p) {
 inline void store_bytes(uint8_t* p, const Integers* a) {
   int16x8_t low = vcombine_s16(vmovn_s32(a[0].v), vmovn_s32(a[1].v));
   int16x8_t high = vcombine_s16(vmovn_s32(a[2].v), vmovn_s32(a[3].v));
-  vst1q_u8(p, vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)));
+  vst1q_s8((int8_t*)p, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));  // signed: see STORED_ZERO in product.h
 }
 inline Integers load(const int32_t* p) { return {vld1q_s32(p)}; }
 inline Integers operator+(Integers a, Integers b) { return {vaddq_s32(a.v, b.v)}; }
