@@ -140,7 +140,7 @@ def test_what_the_section_names_is_checked(tmp_path: Path) -> None:
     [
         lambda section: section.pop("heads"),
         lambda section: section["tensors"].pop("types"),
-        lambda section: section["symmetric"].update(more=1),
+        lambda section: section["symmetric"].update(zero_point=-1),
         lambda section: section.update(tensors=[]),
         lambda section: section.update(epsilon="small"),
     ],
