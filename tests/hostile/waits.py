@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -220,10 +221,13 @@ def ending(wait: Wait, number: int, folder: Path) -> Ending:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the thread that watches for signals is there, or the process has ended."""
+    """Wait until the process has a handler for SIGTERM, or has ended."""
     end = time.monotonic() + _READY_S
-    tasks = Path(f"/proc/{process.pid}/task")
-    while process.poll() is None and len(list(tasks.iterdir())) == 1 and time.monotonic() < end:
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None and time.monotonic() < end:
+        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
+        if caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
         time.sleep(0.05)
 
 
