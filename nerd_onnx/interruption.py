@@ -37,6 +37,11 @@ class _State:
 state = _State()
 
 
+def begin() -> None:
+    """Forget what earlier commands of this process left behind: a command answers only for its own waits."""
+    state.number, state.noticed, state.abandoned = None, False, False
+
+
 def requested() -> int | None:
     """Return the number of the signal that asks the run to end; None before one arrives."""
     if state.number is not None:

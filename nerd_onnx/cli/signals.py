@@ -51,6 +51,7 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             return self
 
+        interruption.begin()
         # A signal that the parent lets the process ignore stays ignored, as for the background jobs of a shell.
         heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._handle) for number in heeded}

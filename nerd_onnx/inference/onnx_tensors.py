@@ -34,6 +34,9 @@ def initializers(file: Path) -> dict[str, npt.NDArray[Any]]:
     with open_regular_file(file) as opened:
         content = memoryview(opened.read())  # not mapped: a mapped file that is cut ends the process
 
+    if not content:
+        raise ValueError("the file is empty")
+
     found: dict[str, npt.NDArray[Any]] = {}
     for field, graph in _fields(content):
         if field == _GRAPH and not isinstance(graph, int):

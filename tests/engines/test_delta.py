@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from deltalake import DeltaTable, write_deltalake
 
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.tagger import Tagger
@@ -20,6 +19,21 @@ from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
 from tests.support.runs import interrupt, texts
+
+
+def delta_table(path: Path) -> Any:
+    """Open a table. The package is an extra, and these tests are collected without it too."""
+    from deltalake import DeltaTable
+
+    return DeltaTable(path)
+
+
+def write_delta(path: Path, table: pa.Table, **options: Any) -> None:
+    """Write or extend a table."""
+    from deltalake import write_deltalake
+
+    write_deltalake(path, table, **options)
+
 
 _DIGITS = b"0123456789"
 _LOWER, _UPPER = b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -39,10 +53,10 @@ def rows(first: int, count: int) -> pa.Table:
 def table(tmp_path: Path) -> Path:
     """Make a table with partitions whose names need escapes, from which rows and files were removed."""
     path = tmp_path / "lake" / "users"
-    write_deltalake(path, rows(0, 30), partition_by=["city"])
-    write_deltalake(path, rows(30, 30), mode="append")
-    DeltaTable(path).delete("id < 10")
-    DeltaTable(path).delete("city = 'a b'")
+    write_delta(path, rows(0, 30), partition_by=["city"])
+    write_delta(path, rows(30, 30), mode="append")
+    delta_table(path).delete("id < 10")
+    delta_table(path).delete("city = 'a b'")
     return path
 
 
@@ -60,7 +74,7 @@ def by_id(found: pa.Table) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("where", ["", "..", "../*"])
 def test_the_rows_of_the_table_are_tagged(table: Path, tmp_path: Path, where: str) -> None:
-    expected = by_id(DeltaTable(table).to_pyarrow_table())
+    expected = by_id(delta_table(table).to_pyarrow_table())
     assert 0 < len(expected) < 60
     report = tag(f"{table}/{where}".rstrip("/"), tmp_path / "out")
     assert report.rows == len(expected)
@@ -75,7 +89,7 @@ def test_a_changed_table_is_not_resumed(table: Path, tmp_path: Path) -> None:
     """The outputs of files that the table no longer has would stay."""
     output = tmp_path / "out"
     interrupt(Tagger.load(threads=1), TagJob([str(table)], str(output)), batches=1)
-    DeltaTable(table).optimize.compact()
+    delta_table(table).optimize.compact()
     with fails(OutputError, "run-changed"):
         tag(table, output, resume=True)
 
@@ -93,7 +107,7 @@ def test_damaged_log(table: Path) -> None:
 
 
 def test_mapped_columns_are_refused(tmp_path: Path) -> None:
-    write_deltalake(tmp_path / "t", rows(0, 9), configuration={"delta.columnMapping.mode": "name"})
+    write_delta(tmp_path / "t", rows(0, 9), configuration={"delta.columnMapping.mode": "name"})
     with fails(InputError, "table-beyond-files"):
         pairs(tmp_path / "t")
 
@@ -101,11 +115,11 @@ def test_mapped_columns_are_refused(tmp_path: Path) -> None:
 def test_deletion_vectors_are_refused(tmp_path: Path) -> None:
     """A table that may have them is read while it has none."""
     path = tmp_path / "t"
-    write_deltalake(path, rows(0, 9).drop_columns("city"), configuration={"delta.enableDeletionVectors": "true"})
+    write_delta(path, rows(0, 9).drop_columns("city"), configuration={"delta.enableDeletionVectors": "true"})
     (file,) = pairs(path)
 
     delete_first_row(path, file)
-    assert DeltaTable(path).deletion_vectors().read_all().num_rows == 1
+    assert delta_table(path).deletion_vectors().read_all().num_rows == 1
     with fails(InputError, "table-beyond-files"):
         pairs(path)
 

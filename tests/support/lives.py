@@ -73,7 +73,7 @@ def nerd_tag(*arguments: object) -> Ended:
     if not isinstance(code, int) or len(lines) != 1:
         raise RuntimeError(f"exit code {code} with {len(lines)} lines: {said.getvalue()[:2000]}")
     facts = json.loads(lines[0])
-    if code not in DONE_CODES and (not facts.get("reason") or facts["reason"] == "unknown"):
+    if code not in DONE_CODES and (not facts.get("reason") or facts["reason"] in ("unknown", "unexpected")):
         raise RuntimeError(f"no reason: {facts}")
     return Ended(code, facts)
 
