@@ -320,7 +320,8 @@ if way == "named":
 if task == "limit":
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 if task == "nobody":
-    import nerd_onnx.formats.parquet.reader, nerd_onnx.formats.parquet.writer  # this user may not read the code
+    # This user may not read the code.
+    import nerd_onnx.formats.parquet.copying_writer, nerd_onnx.formats.parquet.reader, nerd_onnx.formats.parquet.writer
     os.setuid(65534)
 if task == "kill":
     with opened(source, batch_rows=100) as rows, open_writer(

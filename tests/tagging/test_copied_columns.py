@@ -27,7 +27,7 @@ from tests.support.tables_io import invalid_utf8
         ({"layout": "wide"}, None),
         ({"on_error": "null"}, None),
         ({"overwrite_column": True}, None),
-        ({"chunk_rows": 3, "max_memory": 10**9}, None),
+        ({"chunk_rows": 3, "max_memory": 1 << 40}, None),
         ({"layout": "long"}, "--layout long has other rows"),
         ({"limit": 5}, "--limit may leave rows out"),
         ({"on_error": "skip", "rejects": "{}/rejects.jsonl"}, "--on-error skip may leave rows out"),
