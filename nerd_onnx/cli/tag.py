@@ -146,18 +146,19 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     type=click.Choice(["fail", "null", "skip"]),
     default="fail",
     help="What happens to a rejected row: one that cannot be read or tagged. fail: the run stops. null: the row has "
-    "null entities, and the reason in a column whose name ends in _error. skip: the row is left out. With null and "
-    "skip, and several INPUTs, a file that cannot be read is left out too.",
+    "null entities, and the reason in a column whose name ends in _error. skip: the row is left out, which needs "
+    "--rejects. With null and skip, and several INPUTs, a file that cannot be read is left out too.",
 )
 @click.option(
     "--rejects",
     type=click.Path(),
-    help="Write the place and reason of rejected rows and files to this JSON Lines file.",
+    help="Write the place and reason of rejected rows and files to this JSON Lines file. Needs --on-error null or "
+    "skip.",
 )
 @click.option(
     "--max-errors",
     type=click.IntRange(min=0),
-    help="Stop after more than this number of rejected rows.  [default: no limit]",
+    help="Stop after more than this number of rejected rows. Needs --on-error null or skip.  [default: no limit]",
 )
 @click.option("--retry-rejects", type=click.Path(), help="Tag only the rows that are listed in this rejects file.")
 @click.option(
@@ -175,7 +176,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--chunk-rows",
     type=click.IntRange(min=1),
-    help="Rows between two saves. A crash loses at most this work.  [default: about 30 seconds of work]",
+    help="Rows between two saves. A crash loses at most this work.  [default: rows with 500,000 tokens]",
 )
 @click.option(
     "--work-dir",
@@ -187,7 +188,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     "--threads",
     type=click.IntRange(min=1),
     help="Number of threads, each of which runs one batch at a time. With --engine: threads of each worker.  [default: "
-    "one per available processor; with --engine 1, or more if there are fewer files than processors]",
+    "one per available processor; with --engine: 1, or more if there are fewer files than processors]",
 )
 @click.option(
     "--batch-tokens",
@@ -232,7 +233,8 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
     INPUT and OUTPUT are Parquet or JSON Lines files (.jsonl, also .gz and .zst), local or in remote storage (s3://,
     gs://, hf:// and other URIs). For several INPUTs, a folder or a quoted glob, OUTPUT is a folder with the same
     structure. - is standard input or output; a terminal shows the texts with their entities marked. Rows, their order
-    and all other columns stay unchanged. The summary goes to standard error.
+    and all other columns stay unchanged, unless --on-error skip, --limit, --retry-rejects or --layout long is given.
+    The summary goes to standard error.
 
     A file gets its name only when it is complete, so a run that fails leaves no incomplete OUTPUT. What was written to
     standard output cannot be taken back: it is complete if the exit code is 0 or 3.
