@@ -70,6 +70,13 @@ def rows(folder: Path, text: str = "Anna Bell lives in Paris.") -> Path:
     return path
 
 
+def bad_rows(folder: Path) -> Path:
+    """Write a file with a row that is rejected: without one, there is no rejects file."""
+    path = folder / "bad.jsonl"
+    path.write_text('{"text": "Angela Merkel met Barack Obama in Berlin."}\nnot JSON\n')
+    return path
+
+
 def pipe(path: Path) -> Path:
     """Make a pipe that nobody else opens."""
     path.unlink(missing_ok=True)
@@ -178,7 +185,7 @@ WAITS = [
     ),
     Wait(
         "rejects file: a pipe without reader",
-        lambda folder: [rows(folder), folder / "o.jsonl", "--on-error", "skip", "--rejects", pipe(folder / "r")],
+        lambda folder: [bad_rows(folder), folder / "o.jsonl", "--on-error", "skip", "--rejects", pipe(folder / "r")],
         is_slow=True,
     ),
     Wait("input: a silent S3 server", lambda folder: ["s3://corpora/in.jsonl", folder / "o.jsonl"]),
