@@ -1,19 +1,17 @@
 """
 What an ONNX file says about itself: its operators, and its files with weights.
 
-The onnx package is no dependency of the runtime, so the few fields that are needed are read here. An ONNX file is a
-protobuf message: fields, each with its number, its kind, and its value or the length of its value. Fields of other
-numbers are skipped with their length, the weights too.
+Only the few fields that are needed are read. All others are skipped with their length, the weights too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.model_files import open_regular_file
+from nerd_onnx.inference.protobuf import byte_fields
 
 # Numbers of fields, by the message that has them; see onnx.proto.
 _GRAPHS_OF_MODEL = {7: "graph", 25: "function"}
@@ -25,10 +23,8 @@ _FIELDS = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {13: "external"},
 }
-_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 _KEY, _VALUE = 1, 2
 _MAX_DEPTH = 64
-_MAX_SHIFT = 63
 
 
 @dataclass
@@ -66,10 +62,10 @@ def read_graph(model_file: Path) -> GraphFile:
 
     found = GraphFile()
     try:
-        for number, value in _fields(content):
+        for number, value in byte_fields(content):
             if number in _GRAPHS_OF_MODEL:
                 _read(found, _GRAPHS_OF_MODEL[number], value, 0)
-    except (ValueError, IndexError):
+    except ValueError:
         pass
 
     if "Loop" in found.operators:
@@ -115,49 +111,13 @@ def _read(found: GraphFile, kind: str, message: memoryview, depth: int) -> None:
         raise ValueError("nested too deeply")
 
     wanted = _FIELDS[kind]
-    for number, value in _fields(message):
+    for number, value in byte_fields(message):
         inner = wanted.get(number)
         if inner == "operator":
             found.operators.add(bytes(value).decode(errors="replace"))
         elif inner == "external":
-            entry = dict(_fields(value))
+            entry = dict(byte_fields(value))
             if bytes(entry.get(_KEY, b"")) == b"location":
                 found.locations.add(bytes(entry.get(_VALUE, b"")).decode(errors="surrogateescape"))
         elif inner is not None:
             _read(found, inner, value, depth + 1)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """
-    Yield number and value of the fields of a message that have bytes: strings and inner messages.
-
-    :raises ValueError, IndexError: when the message is damaged
-    """
-    at, end = 0, len(message)
-    while at < end:
-        tag, at = _varint(message, at)
-        kind = tag & 7
-        if kind == _BYTES:
-            length, at = _varint(message, at)
-            if length > end - at:
-                raise ValueError("a value ends behind its message")
-            yield tag >> 3, message[at : at + length]
-            at += length
-        elif kind == _VARINT:
-            _, at = _varint(message, at)
-        elif kind in (_FIXED_32, _FIXED_64):
-            at += 4 if kind == _FIXED_32 else 8
-        else:
-            raise ValueError("unknown kind of field")
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Return a number of seven bits per byte, the lowest first, and where it ends. The last byte is below 128."""
-    number = shift = 0
-    while (byte := message[at]) >= 0x80:  # noqa: PLR2004
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        at += 1
-        if shift > _MAX_SHIFT:
-            raise ValueError("a number has more than 64 bits")
-    return number | byte << shift, at + 1

@@ -7,7 +7,6 @@ The numbers stay in the bytes of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nerd_onnx.inference.model_files import open_regular_file
+from nerd_onnx.inference.protobuf import byte_fields, fields, varint
 
 _GRAPH, _INITIALIZER = 7, 5  # fields of ModelProto and of GraphProto
 _DIMS, _TYPE, _NAME, _RAW = 1, 2, 8, 9  # fields of TensorProto
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _TYPES: dict[int, npt.DTypeLike] = {1: "<f4", 2: "u1", 3: "i1"}
-_VARINT_BITS = 70  # of the longest varint
 
 
 def initializers(file: Path) -> dict[str, npt.NDArray[Any]]:
@@ -38,10 +36,10 @@ def initializers(file: Path) -> dict[str, npt.NDArray[Any]]:
         raise ValueError("the file is empty")
 
     found: dict[str, npt.NDArray[Any]] = {}
-    for field, graph in _fields(content):
-        if field == _GRAPH and not isinstance(graph, int):
-            for inner, tensor in _fields(graph):
-                if inner == _INITIALIZER and not isinstance(tensor, int):
+    for field, graph in byte_fields(content):
+        if field == _GRAPH:
+            for inner, tensor in byte_fields(graph):
+                if inner == _INITIALIZER:
                     found.update(_tensor(tensor))
     return found
 
@@ -50,7 +48,7 @@ def _tensor(message: memoryview) -> dict[str, npt.NDArray[Any]]:
     """Return a constant by its name; empty for one of another type, or whose numbers are elsewhere."""
     shape: list[int] = []
     kind, name, raw = 0, "", None
-    for field, value in _fields(message):
+    for field, value in fields(message):
         if field == _DIMS:
             shape += [value] if isinstance(value, int) else _packed(value)
         elif field == _TYPE and isinstance(value, int):
@@ -69,51 +67,6 @@ def _packed(values: memoryview) -> list[int]:
     """Return the numbers of a packed field."""
     numbers, place = [], 0
     while place < len(values):
-        number, place = _varint(values, place)
+        number, place = varint(values, place)
         numbers.append(number)
     return numbers
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """
-    Yield the fields of a message: their number, and an integer or the bytes.
-
-    :raises ValueError: when the message is damaged
-    """
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        wire = key & 7
-        if wire == _VARINT:
-            value, place = _varint(message, place)
-            yield key >> 3, value
-            continue
-
-        if wire == _BYTES:
-            size, place = _varint(message, place)
-        elif wire in {_FIXED32, _FIXED64}:
-            size = 4 if wire == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {wire}")
-        if place + size > len(message):
-            raise ValueError("a field ends behind its message")
-        yield key >> 3, message[place : place + size]
-        place += size
-
-
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """
-    Return a number of variable length, and the place behind it.
-
-    :raises ValueError: when it does not end
-    """
-    number = 0
-    for shift in range(0, _VARINT_BITS, 7):
-        if place >= len(message):
-            break
-        byte = message[place]
-        place += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the highest bit says that more bytes follow
-            return number, place
-    raise ValueError("a number does not end")

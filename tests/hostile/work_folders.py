@@ -8,7 +8,6 @@ them. Then the run may believe them, but it still ends in one line.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.support.damage import LINE_DAMAGES, damage_work_folder, mutated
+from tests.support.journals import sealed_line
 from tests.support.lives import write_input
 from tests.support.processes import JOURNAL, work_folder
 from tests.support.quick_tagger import quick_tagger
@@ -148,9 +148,8 @@ def sealed(lines: list[bytes]) -> list[bytes]:
             found.append(line)
             continue
         event.pop("hash", None)
-        body = json.dumps({**event, "number": number} if "number" in event else event).encode()[:-1]
-        previous = hashlib.sha256(previous.encode() + body).hexdigest()
-        found.append(body + f', "hash": "{previous}"'.encode() + b"}\n")
+        again, previous = sealed_line({**event, "number": number} if "number" in event else event, previous)
+        found.append(again)
     return found
 
 

@@ -148,7 +148,7 @@ def drop_last_lines(lines: list[bytes], rng: Random) -> None:
 
 
 def change_field(lines: list[bytes], rng: Random) -> None:
-    """Give a field of a line, at any depth, a value of any type, or take it out."""
+    """Replace a field of a line, at any depth, by a value of any type, or take it out."""
     i = rng.randrange(len(lines))
     try:
         event = json.loads(lines[i])
@@ -160,7 +160,7 @@ def change_field(lines: list[bytes], rng: Random) -> None:
 
 
 def copy_field(lines: list[bytes], rng: Random) -> None:
-    """Give a field of a line the value that it has in another line."""
+    """Replace a field of a line by the value that it has in another line."""
     i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
     try:
         event, other = json.loads(lines[i]), json.loads(lines[j])

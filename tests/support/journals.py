@@ -33,7 +33,18 @@ def forge(journal: Path, change: Callable[[Events], object]) -> None:
     change(events)
     lines, previous = [], NO_HASH
     for number, event in enumerate(events):
-        body = json.dumps({"number": number, **event}).encode()[:-1]
-        previous = hashlib.sha256(previous.encode() + body).hexdigest()
-        lines.append(body + b', "hash": "' + previous.encode() + b'"}\n')
+        line, previous = sealed_line({"number": number, **event}, previous)
+        lines.append(line)
     journal.write_bytes(b"".join(lines))
+
+
+def sealed_line(event: dict[str, Any], previous: str) -> tuple[bytes, str]:
+    """
+    Return a line of a journal with a hash that fits, and the hash.
+
+    :param event: any object, also one that is no event
+    :param previous: hash of the line before
+    """
+    body = json.dumps(event).encode()[:-1]
+    digest = hashlib.sha256(previous.encode() + body).hexdigest()
+    return body + f', "hash": "{digest}"'.encode() + b"}\n", digest

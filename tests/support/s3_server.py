@@ -63,7 +63,7 @@ class S3:
             raise
 
     def parts(self, key: str) -> int:
-        """Tell in how many parts an object came; its ETag ends with that."""
+        """Return the number of parts in which an object came; its ETag ends with it."""
         with self._open(key, "HEAD") as answer:
             return int(str(answer.headers["ETag"]).strip('"').partition("-")[2] or 1)
 
