@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from nerd_onnx.durability.events import ChunkEvent
-from nerd_onnx.storage.regular_file import open_regular
+from nerd_onnx.storage.regular_file import regular_sha256
 
 _TOKENS = "tokens"
 _TEXTS = "texts"
@@ -80,7 +79,7 @@ def _is_intact(path: str, chunk: ChunkEvent, schema: pa.Schema) -> bool:
     """Whether a chunk has the recorded bytes, and these are results of the recorded number of rows and tokens."""
     # Values that fit the hash and are no results, as only a person can write them, raise one of these errors.
     with suppress(OSError, pa.ArrowException, ValueError, KeyError, TypeError):
-        if os.stat(path).st_size != chunk.size or _sha256(path) != chunk.sha256:
+        if os.stat(path).st_size != chunk.size or regular_sha256(path) != chunk.sha256:
             return False
         with pa.OSFile(os.fsencode(path), "rb") as file, pa.ipc.open_stream(file) as reader:
             if not reader.schema.equals(schema):
@@ -91,8 +90,3 @@ def _is_intact(path: str, chunk: ChunkEvent, schema: pa.Schema) -> bool:
             rows, tokens = rows + len(results), tokens + results.tokens
         return (rows, tokens) == (chunk.rows, chunk.tokens)
     return False
-
-
-def _sha256(path: str) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from io import BufferedReader
@@ -25,3 +26,14 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
         os.close(descriptor)
         raise NotRegularFileError(errno.EINVAL, "is not a regular file", os.fspath(path))
     return os.fdopen(descriptor, "rb")
+
+
+def regular_sha256(path: str | os.PathLike[str]) -> str:
+    """
+    Return the SHA-256 of a regular file, as hexadecimal digits.
+
+    :raises NotRegularFileError: if it is something else
+    :raises OSError: if it cannot be read
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

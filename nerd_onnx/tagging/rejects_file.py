@@ -18,7 +18,7 @@ from nerd_onnx.storage.atomic_file import Target, open_target
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name, open_bytes
 from nerd_onnx.storage.output_place import output_errors
-from nerd_onnx.storage.regular_file import open_regular
+from nerd_onnx.storage.regular_file import open_regular, regular_sha256
 
 _BUFFER_BYTES = 1 << 20
 
@@ -81,7 +81,7 @@ class RejectsPart(Closing):
         with output_errors(self._output):
             self._file.flush()
             os.fsync(self._file.fileno())
-            return PartRecord(os.fstat(self._file.fileno()).st_size, _sha256(self.path))
+            return PartRecord(os.fstat(self._file.fileno()).st_size, regular_sha256(self.path))
 
     def close(self) -> None:
         """Close the file."""
@@ -100,13 +100,8 @@ def part_path(folder: str, name: str) -> str:
 def is_part(path: str, record: PartRecord) -> bool:
     """Whether the file with the rejected rows of a finished file is what was recorded."""
     with suppress(OSError):
-        return os.stat(path).st_size == record.size and _sha256(path) == record.sha256
+        return os.stat(path).st_size == record.size and regular_sha256(path) == record.sha256
     return False
-
-
-def _sha256(path: str) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def gather_rejects(path: str, parts: Iterable[str], *, overwrite: bool, scratch: str) -> Target:
