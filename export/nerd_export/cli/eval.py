@@ -104,7 +104,8 @@ def eval_command(
       nerd-eval test.parquet --model my-bert --calibrate-on validation.parquet
     """  # noqa: D301 - the backspace tells click to keep the lines
     require_extra("nerd-eval")
-    from nerd_export.evaluation.result import Columns, labelled_files, over_all, read_labelled, score
+    from nerd_export.data.labelled import Columns, labelled_files, read_labelled
+    from nerd_export.evaluation.result import over_all, score
     from nerd_export.evaluation.sections import sections
     from nerd_export.evaluation.subject import open_subject
     from nerd_export.reporting.html import page

@@ -95,6 +95,15 @@ _HEADINGS = {
     "validation file, or the name of a data set on the Hugging Face Hub.",
 )
 @click.option(
+    "--calibrate-on",
+    multiple=True,
+    type=FILE_PATH,
+    metavar="FILE|FOLDER",
+    help="Calibrate scores on this labelled file, or on all in this folder, together with --dataset; may be repeated. "
+    "Files may be labelled for some types only, in a column known_types. Of a file with a column split, the rows of "
+    "validation are used.",
+)
+@click.option(
     "--evaluate",
     "evaluations",
     multiple=True,

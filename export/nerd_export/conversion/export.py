@@ -66,6 +66,8 @@ class ExportRequest:
     :param word_rule: what a word is; None for the bundle's, treebank for a model of nerd-train, else pretokens
     :param dataset: labelled data on which the bundle must not be worse: a file, a folder or a hub id
     :param evaluations: further labelled files to score original and bundle on, by the split's name; only reported
+    :param calibrate_on: further labelled files, or folders of them, on which scores and thresholds are fitted together
+        with ``dataset``
     :param notes: Markdown for the end of the card: data, attribution, limits
     :param texts: texts to compare on; None for the sample that comes with the program
     """
@@ -81,6 +83,7 @@ class ExportRequest:
     word_rule: WordRule | None = None
     dataset: str | None = None
     evaluations: Mapping[str, Path] = field(default_factory=dict)
+    calibrate_on: Sequence[Path] = ()
     texts: Sequence[str] | None = None
     limits: VerifyLimits = field(default_factory=VerifyLimits)
     overwrite: bool = False
@@ -145,7 +148,7 @@ def export_bundle(request: ExportRequest, note: Callable[[str], None]) -> Export
     checkpoint = with_average_weights(load_checkpoint(request.model, note), request.average_with, note)
     labels = origin.labels(checkpoint.names, request.level)
     # Read before the export, so that a mistake in the data costs no minutes of work.
-    splits = labelled_splits(request.dataset, request.evaluations, labels, note)
+    splits = labelled_splits(request.dataset, request.evaluations, labels, note, calibrate_on=request.calibrate_on)
 
     with (
         new_bundle_folder(request.output, overwrite=request.overwrite) as folder,
@@ -349,7 +352,7 @@ def _lineage(request: ExportRequest, origin: Origin) -> dict[str, Any]:
 
 
 def _and_splits(splits: Mapping[str, LabelledSplit]) -> str:
-    counts = [f"{name} ({len(split.sentences)} sentences)" for name, split in splits.items()]
+    counts = [f"{name} ({len(split.labelled.sentences)} sentences)" for name, split in splits.items()]
     return f" and on {', '.join(counts)}" if counts else ""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
 from nerd_export.conversion.verify import Comparison, compare, first_of
-from nerd_export.data.checks import Sentence
+from nerd_export.data.labelled import Labelled
 from nerd_export.models.networks import Remembered
 from nerd_export.scoring.bootstrap import Difference, paired_difference
 from nerd_export.scoring.evaluation import Evaluation, evaluate
@@ -34,15 +34,25 @@ _TIMED_ROUNDS = 5
 @dataclass(frozen=True)
 class LabelledSplit:
     """
-    Labelled sentences.
+    Labelled sentences and their part in an export.
 
-    :param source: name of the file or data set
     :param gated: whether a fall of F1 on it refuses the bundle; others are only reported
+    :param fits: whether scores and thresholds are fitted on it
     """
 
-    source: str
-    sentences: Sequence[Sentence]
-    gated: bool = True
+    labelled: Labelled
+    gated: bool = False
+    fits: bool = False
+
+    @property
+    def source(self) -> str:
+        """Name of the file or data set."""
+        return self.labelled.source
+
+    def evaluated(self, tagger: Tagger) -> Evaluation:
+        """Score a tagger on the sentences, for the labels that they have."""
+        found = self.labelled
+        return evaluate(tagger, found.sentences, scheme=found.scheme, fine=found.fine, types=found.types)
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class F1Row:
     Entity F1 of the original, the fp32 graph and the bundle on one split, in one view.
 
     :param view: a key of :data:`VIEWS`
+    :param fits: whether scores were fitted on the split
     :param difference: bundle minus original, with its 95% interval
     :param labels: F1 of each entity type before and after
     """
@@ -58,6 +69,7 @@ class F1Row:
     split: str
     view: str
     gated: bool
+    fits: bool
     original: float
     fp32: float
     bundle: float
@@ -194,9 +206,9 @@ class Gate:
 
         for name, split in self._splits.items():
             # PyTorch uses all processors in one call; several calls at a time would only compete.
-            original = _evaluated(decided, split.sentences, self._remembered, threads=1)
-            fp32 = _evaluated(decided, split.sentences, self._fp32_network)
-            found = _evaluated(decided, split.sentences, network)
+            original = _evaluated(decided, split, self._remembered, threads=1)
+            fp32 = _evaluated(decided, split, self._fp32_network)
+            found = _evaluated(decided, split, network)
             rows += _rows(name, split, original, fp32, found)
             metrics[name] = {
                 "source": split.source,
@@ -213,15 +225,15 @@ class Gate:
         return compare(fp32, self._remembered, self._texts, self._fp32_network)
 
     def _calibration(self, bundle: Bundle, network: Network) -> Mapping[str, Any] | None:
-        """Fit the calibration on the gated split; original, fp32 graph and bundle are all decided by it."""
-        fitted_on = next((name for name, split in self._splits.items() if split.gated), None)
-        if fitted_on is None:
+        """Fit the calibration; original, fp32 graph and bundle are all decided by it."""
+        fitted_on = [name for name, split in self._splits.items() if split.fits]
+        if not fitted_on:
             return self._kept_calibration
 
         # Fitted on the bundle, because its scores are the ones that users will see.
         tagger = Tagger(bundle, network=network)
         try:
-            splits = {name: split.sentences for name, split in self._splits.items()}
+            splits = {name: split.labelled for name, split in self._splits.items()}
             return calibration_of_tagger(tagger, splits, fitted_on) or self._kept_calibration
         finally:
             tagger.close()
@@ -257,12 +269,10 @@ class Gate:
         return Speed(len(texts), **rates, ratio=round(statistics.median(ratios), 3))
 
 
-def _evaluated(
-    bundle: Bundle, sentences: Sequence[Sentence], network: Network, threads: int | None = None
-) -> Evaluation:
+def _evaluated(bundle: Bundle, split: LabelledSplit, network: Network, threads: int | None = None) -> Evaluation:
     tagger = Tagger(bundle, TagOptions(threads=threads), network=network)
     try:
-        return evaluate(tagger, sentences)
+        return split.evaluated(tagger)
     finally:
         tagger.close()
 
@@ -278,6 +288,7 @@ def _rows(name: str, split: LabelledSplit, original: Evaluation, fp32: Evaluatio
                 split=name,
                 view=view,
                 gated=split.gated,
+                fits=split.fits,
                 original=before.scores.f1,
                 fp32=fp32.views[view].scores.f1,
                 bundle=after.scores.f1,

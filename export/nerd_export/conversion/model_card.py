@@ -55,7 +55,7 @@ On {texts:,} texts ({verdict.comparison.tokens:,} tokens, {verdict.comparison.en
 runtime{_note(verdict)}:
 
 {verdict_table(verdict)}
-{"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}{"".join(_scores(calibration))}
+{"".join(_kinds_of_text(verdict))}{"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}{"".join(_scores(calibration))}
 ## Where it comes from
 
 {_source(lineage)}{_base(lineage)}{_averaged(lineage)}.
@@ -90,7 +90,7 @@ def verdict_table(verdict: Verdict) -> str:
             "",
         ),
         ("texts changed by batch, order or threads", "", "", f"{sum(verdict.neighbours.values())}", ""),
-        *(_f1_cells(row) for row in verdict.rows),
+        *(_f1_cells(row) for row in _main_rows(verdict)),
         ("size, MB", *(f"{sizes[form] / 1e6:.1f}" for form in ("original", "fp32", "bundle")), ""),
     ]
     if speed:
@@ -99,6 +99,28 @@ def verdict_table(verdict: Verdict) -> str:
 
     lines = ["| | PyTorch | fp32 ONNX | bundle | bundle against PyTorch |", "|---|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
+
+
+def _main_rows(verdict: Verdict) -> list[F1Row]:
+    """Return the rows of the gated and reported splits; files that only fit scores have a table of their own."""
+    return [row for row in verdict.rows if row.gated or not row.fits]
+
+
+def _kinds_of_text(verdict: Verdict) -> Iterator[str]:
+    """Yield the section on the further files that scores were fitted on: raw text, coarse labels."""
+    rows = [row for row in verdict.rows if row.fits and not row.gated and row.view == "raw"]
+    if not rows:
+        return
+
+    yield (
+        "\n## By kind of text\n\nRaw text, coarse labels, and only the labels that each file has. Scores and threshold "
+        "were fitted on\nthese files and on validation together.\n\n| file | sentences | precision | recall | F1 | F1, "
+        "PyTorch |\n|---|---|---|---|---|---|\n"
+    )
+    for row in rows:
+        found = verdict.metrics[row.split]["bundle"]
+        figures = " | ".join(f"{found['raw'][kind]:.4f}" for kind in ("precision", "recall", "f1"))
+        yield f"| {row.split} | {found['sentences']:,} | {figures} | {row.original:.4f} |\n"
 
 
 def _f1_cells(row: F1Row) -> tuple[str, str, str, str, str]:
@@ -122,7 +144,7 @@ def _front_matter(name: str, bundle: Bundle, lineage: Mapping[str, Any], verdict
             metric_name=f"{kind}, {VIEWS[row.view]}",
             metric_value=round(float(verdict.metrics[row.split]["bundle"][row.view][kind]), 5),
         )
-        for row in verdict.rows
+        for row in _main_rows(verdict)
         for kind in ("precision", "recall", "f1")
     ]
     data = ModelCardData(
@@ -154,8 +176,8 @@ def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
     yield (
         "\n## Scores\n\nA score is the probability that borders and coarse type of an entity are right: "
         f"{calibration['method']}, fitted on {fitted_on['candidates']:,} candidates in the plain text of "
-        f"{fitted_on['split']}. Of candidates that overlap, the most probable is taken. Expected calibration error: "
-        f"{errors}; of the mean probability of the words: {before}. Entities with a score below "
+        f"{', '.join(fitted_on['splits'])}. Of candidates that overlap, the most probable is taken. Expected "
+        f"calibration error: {errors}; of the mean probability of the words: {before}. Entities with a score below "
         f"{calibration['f1_threshold']:.3f} are left out (change this with `--min-score`): with this threshold, F1 was "
         "about best on the same text, in five-fold cross-validation.\n"
     )

@@ -3,57 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nerd_export.data.checks import Reading, Sentence, sound_sentences
-from nerd_export.data.corpus import TAG_COLUMNS, TOKENS_COLUMN, MissingColumnError, Split, read_file
+from nerd_export.data.labelled import Labelled
 from nerd_export.scoring.bootstrap import Difference, f1_interval, paired_difference
 from nerd_export.scoring.evaluation import Evaluation, View, evaluate, text_of
 from nerd_export.scoring.f1 import Scores, Span, counts_by_type
 from nerd_export.scoring.measures import Calibration, FalseAlarms, calibration, confusion, partial_scores
-from nerd_onnx.errors import OptionError, TrainingDataError
-from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type, scheme_of, split_tag
+from nerd_onnx.inference.labels import OUTSIDE
 from nerd_onnx.tagger import Tagger
 
 _DIGITS = 5
-_SHOWN = 5
-FOLDER_SUFFIXES = (".parquet", ".jsonl", ".json", ".conll", ".tsv")  # a .txt in a folder is often no labelled file
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """
-    Labelled sentences, and how to read their tags.
-
-    :param source: name of the file
-    :param fine: whether both the tags and the model have the fine level
-    :param types: coarse labels of the file
-    """
-
-    source: str
-    sentences: Sequence[Sentence]
-    scheme: Scheme
-    fine: bool
-    types: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """
-    Names of the columns of labelled files.
-
-    :param words: column of the words
-    :param tags: column of the tags; None for the usual ones
-    """
-
-    words: str = TOKENS_COLUMN
-    tags: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,88 +85,6 @@ class Result:
         return [(text_of(sentences[i])[0], list(view.gold[i]), list(view.found[i])) for i in drawn]
 
 
-def read_labelled(
-    path: Path,
-    labels: LabelSet,
-    types: Collection[str] | None,
-    note: Callable[[str], None],
-    *,
-    columns: Columns = Columns(),
-    split: str | None = None,
-) -> Labelled:
-    """
-    Read a labelled file for a model, at the fine level if both have it.
-
-    A null tag is an unknown one. A file without any entity is read for all types of the model: it shows false alarms.
-
-    :param types: coarse labels of the file; None for those that occur in it or that its column ``known_types`` names
-    :param columns: names of the columns
-    :param split: read only the rows whose column ``split`` says so; None for all rows
-    :param note: receives what the user should know about the data
-    :raises TrainingDataError: when the file cannot be read, is invalid, or has no label of the model
-    :raises OptionError: when a label to score is not one of the model's
-    """
-    rows, fine = _read(path, labels, columns)
-    sentences = sound_sentences(rows if split is None else rows.part(split), Reading(null_is_unknown=True))
-    # The scheme is read from the whole file: a single sentence may have no B tag.
-    tags = {tag for sentence in sentences for tag in sentence.tags}
-    scheme = scheme_of(tags)
-    named = {split_tag(tag, scheme)[1] for tag in tags} - {""}
-    fine = fine and not named <= set(labels.types)  # a file of one tag column may hold either level
-    occurring = {coarse_type(name) if fine else name for name in named}
-    known = set(labels.types)
-    labelled = frozenset(occurring).union(*(sentence.known or () for sentence in sentences))
-    wanted = frozenset(types) if types is not None else labelled or frozenset(known)
-    if types is not None and not wanted <= known:
-        raise OptionError(
-            f"--types: the model has no label {', '.join(sorted(wanted - known))}; the labels are: "
-            f"{', '.join(sorted(known))}",
-            reason="unknown-label",
-            option="--types",
-            found=", ".join(sorted(wanted - known)),
-        )
-    if not wanted & known:
-        raise TrainingDataError(
-            f"{path}: its labels ({', '.join(sorted(occurring)) or 'none'}) are none of the labels of the model "
-            f"({', '.join(sorted(known))}); rename them, or give a file with the labels of the model",
-            reason="other-labels",
-            file=str(path),
-            found=", ".join(sorted(occurring)),
-        )
-    if unknown := occurring & wanted - known:
-        note(f"{path}: the model has no label for {', '.join(sorted(unknown))}; it cannot find these entities")
-
-    return Labelled(path.name, sentences, scheme, fine, wanted)
-
-
-def labelled_files(paths: Sequence[Path], note: Callable[[str], None]) -> list[Path]:
-    """
-    Return the files to score: those that are named, and for a folder the labelled files in it, by name.
-
-    :param note: receives the names of other files in a folder
-    :raises TrainingDataError: when a folder has no labelled file
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-
-        files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
-        inside = [one for one in files if one.suffix.lower() in FOLDER_SUFFIXES]
-        if not inside:
-            raise TrainingDataError(
-                f"{path}: has no labelled file; expected files that end in {', '.join(FOLDER_SUFFIXES)}",
-                reason="no-labelled-file",
-                file=str(path),
-            )
-        if others := [one.name for one in files if one not in inside]:
-            note(f"{path}: {len(others)} other file(s) left out: {', '.join(others[:_SHOWN])}")
-        found += inside
-
-    return found
-
-
 def over_all(results: Sequence[Result]) -> dict[str, Any]:
     """Return the scores over several files as plain data, by view; nothing for one file."""
     if len(results) < 2:  # noqa: PLR2004
@@ -241,19 +124,6 @@ def score(tagger: Tagger, labelled: Labelled) -> Result:
     found = evaluate(tagger, labelled.sentences, scheme=labelled.scheme, fine=labelled.fine, types=labelled.types)
     raw = found.views["raw"]
     return Result(labelled, found, calibration(raw.gold, raw.found, raw.certainty))
-
-
-def _read(path: Path, labels: LabelSet, columns: Columns) -> tuple[Split, bool]:
-    """Read the fine tags if model and file have them, else the coarse ones."""
-    if columns.tags is not None:
-        return read_file(path, columns.tags, columns.words), labels.has_fine_level
-
-    if labels.has_fine_level:
-        try:
-            return read_file(path, TAG_COLUMNS["fine"], columns.words), True
-        except MissingColumnError:
-            pass
-    return read_file(path, TAG_COLUMNS["coarse"], columns.words), False
 
 
 def _view_summary(view: View) -> dict[str, Any]:

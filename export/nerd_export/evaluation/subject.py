@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nerd_export.config import SEGMENT_TOKENS, Level
+from nerd_export.data.labelled import read_labelled
 from nerd_onnx.errors import ModelError, TrainingDataError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.remote_bundle import load_bundle
@@ -61,14 +62,13 @@ def _calibrated_on(
     file: Path, bundle: Bundle, network: Network, threads: int | None, note: Callable[[str], None]
 ) -> Bundle:
     """Fit a calibration on a labelled file. Its text is tagged more than once, so the logits are cached."""
-    from nerd_export.conversion.gate_data import labelled_splits
     from nerd_export.models.networks import Remembered
     from nerd_export.scoring.score_calibration import calibrated, calibration_of_tagger
 
-    (split,) = labelled_splits(None, {file.stem: file}, bundle.labels, note).values()
+    labelled = read_labelled(file, bundle.labels, None, note)
 
     with closing(Tagger(bundle, TagOptions(threads=threads), Remembered(network))) as tagger:
-        record = calibration_of_tagger(tagger, {file.stem: split.sentences}, file.stem)
+        record = calibration_of_tagger(tagger, {file.stem: labelled}, [file.stem])
 
     if record is None:
         raise TrainingDataError(

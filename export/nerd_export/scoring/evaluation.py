@@ -171,42 +171,96 @@ class Judged:
         )
 
 
-def judged_candidates(tagger: Tagger, sentences: Sequence[Sentence]) -> Judged:
+def judged_candidates(
+    tagger: Tagger,
+    sentences: Sequence[Sentence],
+    *,
+    scheme: Scheme | None = None,
+    fine: bool | None = None,
+    types: Collection[str] | None = None,
+) -> Judged:
     """
     Find all candidates in plain text, at the level of the tagger's labels.
 
-    :param sentences: tagged at the level the model was trained on
+    Candidates that the sentences say nothing about are left out: those of a type outside of their known types, and
+    those that contain a word with an unknown tag.
+
+    :param sentences: tagged at the level the model was trained on, or at the coarse one
+    :param scheme: tag scheme of the data; None for the model's
+    :param fine: whether the tags have the fine level; None for the level of the model
+    :param types: coarse labels of the data; None for all
     """
-    texts = [text_of(sentence) for sentence in sentences]
     labels = tagger.labels
-    candidates, spans, fine = tagger.candidates([text for text, _ in texts])
-    gold, fine_gold = (_by_place(sentences, texts, labels, fine=level) for level in (False, True))
+    scheme = scheme or labels.scheme or "IO"
+    has_fine = labels.has_fine_level if fine is None else fine
+    texts = [text_of(sentence) for sentence in sentences]
+    candidates, spans, probabilities = tagger.candidates([text for text, _ in texts])
+
+    scored = [_Scored.of(s, types).in_text(places) for s, (_, places) in zip(sentences, texts, strict=True)]
+    gold = _by_place([tag_spans(s.tags, scheme, coarse=has_fine) for s in sentences], texts, scored)
+    # A file with coarse tags says nothing about fine labels.
+    fine_gold = _by_place(
+        [tag_spans(s.tags, scheme, coarse=False) if has_fine else [] for s in sentences], texts, scored
+    )
     number = {name: i for i, name in enumerate(labels.fine_types)} if labels.has_fine_level else {}
+
     columns = (spans.row.tolist(), spans.start.tolist(), spans.end.tolist(), spans.label.tolist())
-    right, fine_type = [], []
+    told, right, fine_type = [], [], []
 
     for row, start, end, label in zip(*columns, strict=True):
+        told.append(scored[row].has(start, end, labels.types[label]))
         is_right = gold[row].get((start, end)) == labels.types[label]
         right.append(is_right)
         # The fine label of a wrong candidate has no right answer.
         fine_type.append(number.get(fine_gold[row].get((start, end), ""), -1) if is_right else -1)
 
-    return Judged(
+    found = Judged(
         candidates,
         spans.row,
         np.array(right, dtype=np.bool_),
         sum(map(len, gold)),
-        fine,
+        probabilities,
         np.array(fine_type, dtype=np.int64),
+    )
+    return found.select(np.array(told, dtype=np.bool_))
+
+
+def joined(parts: Sequence[Judged]) -> Judged:
+    """Return the candidates of several files as those of one, in the order of the files."""
+    found: list[Judged] = []
+    rows = words = 0
+
+    for part in parts:
+        # Places are counted on, so that candidates of two files never overlap.
+        moved = replace(part.candidates, first=part.candidates.first + words, last=part.candidates.last + words)
+        found.append(replace(part, candidates=moved, row=part.row + rows))
+        rows += int(part.row.max(initial=-1)) + 1
+        words += int(part.candidates.last.max(initial=-1)) + 1
+
+    candidates = Candidates(
+        *(
+            np.concatenate([getattr(part.candidates, name) for part in found])
+            for name in ("first", "last", "label", "evidence")
+        )
+    )
+    return Judged(
+        candidates,
+        np.concatenate([part.row for part in found]),
+        np.concatenate([part.right for part in found]),
+        sum(part.expected for part in found),
+        np.concatenate([part.fine for part in found]),
+        np.concatenate([part.fine_type for part in found]),
     )
 
 
 def _by_place(
-    sentences: Sequence[Sentence], texts: Sequence[tuple[str, Places]], labels: LabelSet, *, fine: bool
+    spans: Rows, texts: Sequence[tuple[str, Places]], scored: Sequence[_Scored]
 ) -> list[dict[tuple[int, int], str]]:
-    """Return the expected entities of each plain text by their offsets."""
-    placed = _placed([gold_spans(s, labels, fine=fine) for s in sentences], texts)
-    return [{(start, end): kind for start, end, kind in row} for row in placed]
+    """Return the expected entities of each plain text that are scored, by their offsets."""
+    return [
+        {(start, end): kind for start, end, kind in one.kept(row)}
+        for row, one in zip(_placed(spans, texts), scored, strict=True)
+    ]
 
 
 def gold_spans(sentence: Sentence, labels: LabelSet, *, fine: bool) -> list[Span]:

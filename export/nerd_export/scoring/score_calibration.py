@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nerd_export.data.checks import Sentence
-from nerd_export.scoring.evaluation import Judged, evaluate, judged_candidates
+from nerd_export.data.labelled import Labelled
+from nerd_export.scoring.evaluation import Judged, evaluate, joined, judged_candidates
 from nerd_export.scoring.measures import calibration, calibration_of
 from nerd_onnx.inference.arrays import Bools, Doubles, Ints
 from nerd_onnx.inference.bundle import Bundle
@@ -34,7 +34,7 @@ _FINE_STRENGTH = 1.0  # the same for fine labels; ten times of it has the same e
 
 
 def fitted_calibration(
-    splits: Mapping[str, Judged], labels: LabelSet, fitted_on: str, before: Mapping[str, float]
+    splits: Mapping[str, Judged], labels: LabelSet, fitted_on: Sequence[str], before: Mapping[str, float]
 ) -> dict[str, Any] | None:
     """
     Fit the probability that a candidate is right, on all candidates in plain text. The threshold of best F1
@@ -42,11 +42,11 @@ def fitted_calibration(
 
     :param splits: candidates by split, at the level of the labels
     :param labels: labels of the model
-    :param fitted_on: the split to fit on; the others only measure how well the fit generalises
+    :param fitted_on: the splits to fit on; the others only measure how well the fit generalises
     :param before: expected calibration error of the mean probability of the words, by split
     :return: the record for ``nerd.json``; None if candidates are too few, or all right, or all wrong
     """
-    found, types = splits[fitted_on], labels.types
+    found, types = joined([splits[name] for name in fitted_on]), labels.types
     # By sentence: candidates of one sentence overlap, so a fold with some of them would know the answer to the others.
     folds = [found.row % _FOLDS == fold for fold in range(_FOLDS)]
     if len(found.right) < _FEWEST or not all(_tells(found.select(~fold)) for fold in folds):
@@ -59,15 +59,17 @@ def fitted_calibration(
 
     fitted = _logistic(found, len(types))
     apart, chosen = _Chosen.of(found, held_out), _Chosen.of(found, fitted.apply(found.candidates))
-    errors = {f"{fitted_on}, {_FOLDS}-fold": apart.error}
-    others = {name: other for name, other in splits.items() if name != fitted_on}
+    ends = np.cumsum([len(splits[name].right) for name in fitted_on])
+    parts = zip(fitted_on, np.split(held_out, ends[:-1]), strict=True)
+    errors = {f"{name}, {_FOLDS}-fold": _Chosen.of(splits[name], part).error for name, part in parts}
+    others = {name: other for name, other in splits.items() if name not in fitted_on}
     errors |= {name: _Chosen.of(other, fitted.apply(other.candidates)).error for name, other in others.items()}
 
     return {
         "method": "beta calibration of several probabilities: of the words for the type, its fine types, others and "
         "none, of the words beside, and the number of words, with an offset a type",
         "fitted_on": {
-            "split": fitted_on,
+            "splits": list(fitted_on),
             "candidates": len(found.right),
             "counts_as_right": "borders and type, plain text",
         },
@@ -90,16 +92,20 @@ def fitted_calibration(
 
 
 def calibration_of_tagger(
-    tagger: Tagger, splits: Mapping[str, Sequence[Sentence]], fitted_on: str
+    tagger: Tagger, splits: Mapping[str, Labelled], fitted_on: Sequence[str]
 ) -> dict[str, Any] | None:
     """
     Fit as :func:`fitted_calibration` does, on what a tagger finds.
 
     :param tagger: without a calibration
     :param splits: labelled sentences by split
+    :param fitted_on: names of the splits to fit on
     """
-    judged = {name: judged_candidates(tagger, sentences) for name, sentences in splits.items()}
-    views = {name: evaluate(tagger, sentences).views["raw"] for name, sentences in splits.items()}
+    reading: dict[str, dict[str, Any]] = {
+        name: {"scheme": found.scheme, "fine": found.fine, "types": found.types} for name, found in splits.items()
+    }
+    judged = {name: judged_candidates(tagger, found.sentences, **reading[name]) for name, found in splits.items()}
+    views = {name: evaluate(tagger, found.sentences, **reading[name]).views["raw"] for name, found in splits.items()}
     before = {name: calibration(view.gold, view.found, view.certainty).error for name, view in views.items()}
     return fitted_calibration(judged, tagger.labels, fitted_on, before)
 
@@ -166,13 +172,13 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
     )
 
 
-def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: LabelSet) -> dict[str, Any]:
+def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: Sequence[str], labels: LabelSet) -> dict[str, Any]:
     """
     Fit the weights of fine labels, and measure how often the chosen one is right without and with them, among
     candidates whose borders and label are right. All weights are 1 if cross-validation shows no gain.
     """
     known = {name: split.select(split.fine_type >= 0) for name, split in splits.items()}
-    found, equal = known[fitted_on], np.ones(len(labels.fine_types))
+    found, equal = joined([known[name] for name in fitted_on]), np.ones(len(labels.fine_types))
     held_out = np.zeros(len(found.right), dtype=np.bool_)
 
     for fold in (found.row % _FOLDS == number for number in range(_FOLDS)):
@@ -182,11 +188,11 @@ def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: L
     # Weights that do not help on held-out folds only fit the noise of the data.
     gains = held_out.sum() > before.sum()
     weights = _fine_weights(found, labels) if gains else equal
-    shares = {f"{fitted_on}, {_FOLDS}-fold": (before, held_out if gains else before)}
+    shares = {f"{', '.join(_with_any(known, fitted_on))}, {_FOLDS}-fold": (before, held_out if gains else before)}
     shares |= {
         name: (_chosen_right(other, labels, equal), _chosen_right(other, labels, weights))
         for name, other in known.items()
-        if name != fitted_on
+        if name not in fitted_on
     }
 
     return {
@@ -197,6 +203,11 @@ def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: str, labels: L
             if len(without)
         },
     }
+
+
+def _with_any(known: Mapping[str, Judged], names: Sequence[str]) -> list[str]:
+    """Return the names of the splits that have candidates with a known fine label."""
+    return [name for name in names if len(known[name].right)]
 
 
 def _chosen_right(found: Judged, labels: LabelSet, weights: Doubles) -> Bools:

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from nerd_export.cli.eval import eval_command
-from nerd_export.evaluation.result import read_labelled, score
+from nerd_export.data.labelled import read_labelled
+from nerd_export.evaluation.result import score
 from nerd_export.evaluation.subject import open_subject
 from nerd_export.scoring.f1 import span_scores
 from nerd_onnx.errors import NerdError, OptionError, OutputError, TrainingDataError

@@ -51,7 +51,7 @@ def overconfident(sentences: int, seed: int) -> Judged:
 
 def fit(*judged: Judged) -> dict[str, Any]:
     splits = dict(zip(("validation", "test"), judged, strict=False))
-    record = fitted_calibration(splits, LABELS, "validation", dict.fromkeys(splits, 0.123456))
+    record = fitted_calibration(splits, LABELS, ["validation"], dict.fromkeys(splits, 0.123456))
     assert record is not None
     return record
 
@@ -167,7 +167,7 @@ def test_rounding_the_threshold_takes_in_no_worse_entities() -> None:
 def test_too_little_or_nothing_to_learn_from_gives_no_calibration() -> None:
     few, all_right = overconfident(50, 1), overconfident(500, 1)
     for judged in (few, replace(all_right, right=np.ones(500, dtype=np.bool_))):
-        assert fitted_calibration({"validation": judged}, LABELS, "validation", {}) is None
+        assert fitted_calibration({"validation": judged}, LABELS, ["validation"], {}) is None
 
 
 def test_fine_types_weigh_as_frequent_as_they_are() -> None:
@@ -245,7 +245,7 @@ def test_fine_types_weigh_alike_where_nothing_is_to_be_gained_or_there_are_none(
     assert (set(coarse_only["fine_weights"].values()), coarse_only["fine_types_right"]) == ({1.0}, {})
     none = replace(judged, fine=np.empty((1000, 0), dtype=np.float32), fine_type=np.full(1000, -1))
     without = LabelSet(("O", *TYPES))
-    flat = fitted_calibration({"v": none}, without, "v", {"v": 0.1})
+    flat = fitted_calibration({"v": none}, without, ["v"], {"v": 0.1})
     assert flat is not None
     assert "fine_weights" not in flat
     assert ScoreCalibration.from_description(flat, without).fine_weights is None
