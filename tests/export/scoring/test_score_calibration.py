@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest
 
 from nerd_export.conversion.model_card import _scores
 from nerd_export.data.checks import Sentence
-from nerd_export.scoring.evaluation import Judged, judged_candidates
+from nerd_export.scoring.evaluation import Judged, joined, judged_candidates
 from nerd_export.scoring.measures import calibration, calibration_of
 from nerd_export.scoring.score_calibration import PRECISIONS, _f1_threshold, fitted_calibration
 from nerd_onnx.inference.arrays import Bools, Doubles, Ints
 from nerd_onnx.inference.calibration import ScoreCalibration
-from nerd_onnx.inference.candidates import EVIDENCE, Candidates
+from nerd_onnx.inference.candidates import EVIDENCE, Candidates, choose
 from nerd_onnx.inference.decoding import choose_fine
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.tagger import Tagger
@@ -267,3 +268,49 @@ def test_the_error_is_that_of_the_reliability_table() -> None:
     assert found == calibration_of(scores, judged.right)
     by_hand = sum(one.entities * abs(one.mean_score - one.right) for one in found.bins) / 2000
     assert found.error == pytest.approx(by_hand)
+
+
+def sentences_of(tagger: Tagger) -> list[Sentence]:
+    words = [[word for word in text.split() if word.isascii() and word.isalpha()] for text in sample_texts()]
+    rows = [row for row in words if len(row) > 2]
+    found = tagger.tag_words(rows)
+    tags = [["O"] * len(row) for row in rows]
+    for row, start, end, fine in zip(found.row, found.start, found.end, found.fine, strict=True):
+        tags[row][start:end] = [tagger.labels.fine_types[fine]] * int(end - start)
+    return [Sentence(tuple(w), tuple(t), frozenset()) for w, t in zip(rows, tags, strict=True)]
+
+
+def test_files_that_are_joined_are_as_one_file(tiny_bundle: Path) -> None:
+    with contextlib.closing(Tagger.load(tiny_bundle)) as tagger:
+        sentences = sentences_of(tagger)
+        whole = judged_candidates(tagger, sentences)
+        parts = [judged_candidates(tagger, part) for part in (sentences[:7], sentences[7:8], sentences[8:])]
+    found = joined(parts)
+    assert found.expected == whole.expected
+
+    def as_rows(judged: Judged) -> list[tuple[Any, ...]]:
+        columns = (judged.candidates.label, judged.candidates.words, judged.right, judged.fine_type)
+        return sorted(
+            zip(*(column.tolist() for column in columns), map(bytes, judged.candidates.evidence), strict=True)
+        )
+
+    assert as_rows(found) == as_rows(whole)
+    # What overlaps in one file overlaps in the joined one, and nothing else does.
+    chosen = [as_rows(one.select(choose(one.candidates, one.candidates.mean))) for one in (found, whole)]
+    assert chosen[0] == chosen[1]
+    # A fold never has a part of a sentence.
+    assert len(set(found.row.tolist())) == len(set(whole.row.tolist()))
+
+
+def test_candidates_that_a_file_says_nothing_about_are_left_out(tiny_bundle: Path) -> None:
+    with contextlib.closing(Tagger.load(tiny_bundle)) as tagger:
+        labels, sentences = tagger.labels, sentences_of(tagger)
+        whole = judged_candidates(tagger, sentences)
+        persons = judged_candidates(tagger, [replace(s, known=frozenset({"person"})) for s in sentences])
+        unknown = judged_candidates(tagger, [replace(s, unknown=frozenset(range(len(s.tags)))) for s in sentences])
+    person = labels.types.index("person")
+    assert set(persons.candidates.label.tolist()) == {person}
+    assert len(persons.right) == (whole.candidates.label == person).sum()
+    assert persons.right.sum() == whole.right[whole.candidates.label == person].sum()
+    assert 0 < persons.expected < whole.expected
+    assert (len(unknown.right), unknown.expected) == (0, 0)
