@@ -87,7 +87,14 @@ def test_the_command_writes_every_file_with_its_columns(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     pq.write_table(table, tmp_path / "in" / "set.parquet")
     (tmp_path / "demonyms.txt").write_text("French\n", "utf-8")
-    command = [sys.executable, SCRIPT, tmp_path / "in", tmp_path / "out", "--demonyms", tmp_path / "demonyms.txt"]
+    command: list[str | Path] = [
+        sys.executable,
+        SCRIPT,
+        tmp_path / "in",
+        tmp_path / "out",
+        "--demonyms",
+        tmp_path / "demonyms.txt",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert done.stdout == "set.parquet: demonym 1\n"
