@@ -17,7 +17,7 @@ from nerd_onnx.inference.segments import _paragraphs_in_windows, paragraphs
 from nerd_onnx.long_text import LONG_BYTES, LongText
 
 # Characters of one to four bytes, those that end lines and sentences, and those that JSON escapes.
-TEXTS = st.text(st.sampled_from(list('ab. \n\r\t\u00a0\u2028é東🙂"\\')), max_size=60)
+TEXTS = st.text(st.sampled_from(list('ab. \n\r\t\f\x85\u00a0\u2028é東🙂"\\')), max_size=60)
 
 
 @given(TEXTS, st.integers(1, 20), st.data())

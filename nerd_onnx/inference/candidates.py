@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from nerd_onnx.inference.arrays import Bools, Floats, Ints, ragged_arange
+from nerd_onnx.inference.text_borders import TextBorders
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # thresholds of a type's probability; more of them found nothing on validation
 
@@ -87,7 +88,9 @@ class Candidates:
         return Candidates(self.first[kept], self.last[kept], self.label[kept], self.evidence[kept])
 
 
-def find_candidates(words: WordProbabilities, parted: Bools, first_of_text: Bools) -> Candidates:
+def find_candidates(
+    words: WordProbabilities, parted: Bools, first_of_text: Bools, borders: TextBorders | None = None
+) -> Candidates:
     """
     Find all candidates and their evidence.
 
@@ -95,8 +98,11 @@ def find_candidates(words: WordProbabilities, parted: Bools, first_of_text: Bool
     :param parted: whether a word cannot continue an entity of the type that the word before is in; true for the first
         word of each text, and in a row after the last word. *Shape:* (words + 1, types)
     :param first_of_text: whether a word is the first of its text; true after the last word. *Shape:* (words + 1,)
+    :param borders: borders that the texts show; None where they show none
     """
     of_type = words.of_type
+    if borders is not None:
+        parted = _parted_by_texts(of_type, parted, borders)
 
     # A pair is a word and a type it may be of; most words have none. Pairs are sorted by type, then by word.
     pair_label, pair_word = np.nonzero(np.float32(LEVELS[0]) <= of_type.T)  # (pairs,) each
@@ -109,6 +115,8 @@ def find_candidates(words: WordProbabilities, parted: Bools, first_of_text: Bool
     )
 
     begin, end = _nested_ranges(probability, goes_on)
+    if borders is not None:
+        begin, end = _without_symbols(begin, end, pair_word, borders)
     first, last, label = pair_word[begin], pair_word[end - 1], pair_label[begin]  # (candidates,) each
     if not len(first):
         return Candidates(first, last, label, np.empty((0, len(EVIDENCE)), dtype=np.float32))
@@ -124,6 +132,34 @@ def find_candidates(words: WordProbabilities, parted: Bools, first_of_text: Bool
 
     evidence = np.stack([found[name] for name in EVIDENCE], axis=1)
     return Candidates(first, last, label, np.clip(evidence, 0, 1).astype(np.float32))
+
+
+def _parted_by_texts(of_type: Floats, parted: Bools, borders: TextBorders) -> Bools:
+    """Return ``parted`` with the borders that the texts show, see :func:`find_candidates`."""
+    parted = parted.copy()
+    parted[:-1] |= borders.separated[:, None]
+    if not borders.broken.any():
+        return parted
+
+    # A line break separates if it does so at any of the thresholds: entities are less probable than their words.
+    for level in LEVELS:
+        label, word = np.nonzero(np.float32(level) <= of_type.T)
+        word, label = borders.separating_breaks(word, label)
+        parted[word, label] = True
+    return parted
+
+
+def _without_symbols(begin: Ints, end: Ints, pair_word: Ints, borders: TextBorders) -> tuple[Ints, Ints]:
+    """Return ranges of pairs without symbols at their ends, each once; see :func:`_nested_ranges`."""
+    if not borders.symbols.any():
+        return begin, end
+
+    first, last = pair_word[begin], pair_word[end - 1]
+    new_first, new_last = borders.without_symbols(first, last)
+    begin, end = begin + (new_first - first), end + (new_last - last)
+    kept = begin < end
+    ranges = np.unique(np.stack([begin[kept], end[kept]], axis=1), axis=0)
+    return ranges[:, 0], ranges[:, 1]
 
 
 def _inner_evidence(

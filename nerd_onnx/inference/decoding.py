@@ -19,6 +19,11 @@ from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.candidates import LEVELS, Candidates, WordProbabilities, choose, find_candidates
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.text_borders import TextBorders
+
+# Part of the fingerprint of a run. Increase it with each change of the steps from texts to entities (reading, words,
+# borders, candidates, decoding) that can change the entities of a text.
+RULES_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ class Decoder:
     (:mod:`candidates`). Without one, each word is decided by itself, and entities are read from the tags as conlleval
     and transformers' pipeline do. An entity opens at a word whose tag begins one (``B-``, ``U-``), where the type
     changes, and after a word that is outside. It closes at ``L-`` and ``U-``. Every sequence of tags has a meaning, so
-    one rule reads IOB1, IOB2, BILOU and plain IO.
+    one rule reads IOB1, IOB2, BILOU and plain IO. Where tags mark no beginnings, entities also open where the text
+    shows a border (:mod:`text_borders`), as candidates do.
 
     :param labels: the labels of the network
     :param calibration: computes the scores of candidates; None where nothing was fitted
@@ -217,7 +223,7 @@ class Decoder:
             parted[word + offset, self.labels.type_of_class[cls[word]]] = True
 
         known = WordProbabilities(of_type, of_fine if self.labels.has_fine_level else of_type, outside)
-        return find_candidates(known, parted, first_of_text)
+        return find_candidates(known, parted, first_of_text, encoded.borders)
 
     def _decided_runs(
         self, encoded: EncodedTexts, decisions: Sequence[WordDecisions]
@@ -233,6 +239,9 @@ class Decoder:
             cls[part.word], probability[part.word] = part.cls, part.probability
 
         inside, opens = self._borders(cls, _first_of_text(encoded)[:words])
+        if encoded.borders is not None and not self.labels.marks_starts:
+            opens |= inside & self._opened_by_text(cls, inside, encoded.borders)
+
         word = np.flatnonzero(inside)  # words of all entities
         begin = np.flatnonzero(opens[word])  # place of each entity's first word in ``word``
         if not len(begin):
@@ -240,9 +249,31 @@ class Decoder:
 
         first = word[begin]
         last = np.append(word[begin[1:] - 1], word[-1])
-        length = np.diff(np.append(begin, len(word)))
-        score = np.add.reduceat(probability[word].astype(np.float64), begin) / length
-        return first, last, self.labels.type_of_class[cls[first]], np.minimum(score, 1.0).astype(np.float32)
+        label = self.labels.type_of_class[cls[first]]
+        if encoded.borders is not None:
+            first, last = encoded.borders.without_symbols(first, last)
+            kept = first <= last
+            first, last, label = first[kept], last[kept], label[kept]
+
+        # Sums from each first word up to the one after the last; every second one is of words between two entities.
+        bounds = np.stack([first, last + 1], axis=1).ravel()
+        sums = np.add.reduceat(np.append(probability.astype(np.float64), 0.0), bounds)[::2] if len(first) else first
+        return first, last, label, np.minimum(sums / (last - first + 1), 1.0).astype(np.float32)
+
+    def _opened_by_text(self, cls: Ints, inside: Bools, borders: TextBorders) -> Bools:
+        """
+        Find the words before which the text shows a border. Tags that mark no beginnings cannot show it.
+
+        :param cls: class of each word. *Shape:* (words,)
+        :param inside: whether each word is inside of an entity. *Shape:* (words,)
+        :return: *Shape:* (words,)
+        """
+        opened = borders.separated.copy()
+        word = np.flatnonzero(inside)
+        label = self.labels.type_of_class[cls[word]]
+        by_label = np.argsort(label, kind="stable")
+        opened[borders.separating_breaks(word[by_label], label[by_label])[0]] = True
+        return opened
 
     def _borders(self, cls: Ints, first_of_text: Bools) -> tuple[Bools, Bools]:
         """

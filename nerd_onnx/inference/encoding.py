@@ -2,8 +2,9 @@
 From texts to tokens, words and character offsets.
 
 The tokens of many texts are in flat arrays, one text after the other, without special tokens: numpy then processes all
-texts at once. Which tokens form a word is decided in :mod:`words`. Segments are cut out of the arrays later, and the
-special tokens are put around each segment.
+texts at once. The tokenizer reads some characters differently, see :mod:`reading`; offsets are those of the text as
+given. Which tokens form a word is decided in :mod:`words`. Segments are cut out of the arrays later, and the special
+tokens are put around each segment.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from nerd_onnx.inference.arrays import Bools, Ints
 from nerd_onnx.inference.growth import MAX_GROWTH, growth, has_patterns, states_of
 from nerd_onnx.inference.letter_case import token_cases, word_openings
 from nerd_onnx.inference.model_files import require_regular_file
+from nerd_onnx.inference.reading import Reading, read
+from nerd_onnx.inference.text_borders import TextBorders, text_borders
 from nerd_onnx.inference.words import PROBE, WordRule, joined_words, split_at_borders, splits_words
 from nerd_onnx.interruption import waiting
 from nerd_onnx.terminal import quiet_panics
 
-# UTF-8 has no lone surrogates, but JSON can contain them.
 _CHARACTERS_AT_ONCE = 1 << 16  # in one call of the tokenizer, if it does not make texts longer
 _MAX_TOKENS_PER_CHARACTER = 64  # the worst of known tokenizers: 18 characters of four bytes each
 _MAX_EXTRA_TOKENS = 1024  # per text
-_SURROGATES = dict.fromkeys(range(55296, 57344), "�")
+# Their models turn a word with one unknown character into a single unknown token.
+_WHOLE_WORDS = frozenset({"WordPiece", "WordLevel"})
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class EncodedTexts:
     :param word_end: one past the last character of each word. *Shape:* (words,)
     :param text_words: first word of each text, and the total at the end. *Shape:* (texts + 1,)
     :param types: type of each token, see :mod:`letter_case`; None when all are 0. *Shape:* (tokens,)
+    :param borders: borders of entities that the texts show; None where they show none
     """
 
     ids: Ints
@@ -77,6 +81,7 @@ class EncodedTexts:
     word_end: Ints
     text_words: Ints
     types: Ints | None = None
+    borders: TextBorders | None = None
 
     def with_words(self, words: Sequence[Ints]) -> EncodedTexts:
         """
@@ -104,6 +109,7 @@ class EncodedTexts:
             word_start=number,
             word_end=number + 1,
             text_words=_ends(np.array(counts, dtype=np.int64)),
+            borders=None,
         )
 
 
@@ -130,6 +136,9 @@ class TextEncoder:
                 self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
+            # A text that spells a special token, such as [MASK], is plain text.
+            self._tokenizer.encode_special_tokens = True
+            self._symbols_apart = type(self._tokenizer.model).__name__ in _WHOLE_WORDS
             steps = states_of(self._tokenizer)
             self._growth = growth(steps)
             # Only the search for a pattern panics. Otherwise the standard error of the process is left alone.
@@ -183,11 +192,12 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """
-        Tokenize texts. A lone surrogate is read as U+FFFD, so that all offsets stay the same.
+        Tokenize texts. All offsets are those of the texts as given.
 
         :param texts: any strings; they may be empty
         """
-        readable = list(map(_encodable, texts))
+        readings = [read(text, symbols_apart=self._symbols_apart) for text in texts]
+        readable = [reading.text for reading in readings]
         counts, ids, offsets, words = self._tokenized(readable)
         text_tokens = _ends(counts)
 
@@ -203,16 +213,21 @@ class TextEncoder:
             kept, word_end = joined_words(readable, offsets[word_token, 0], word_end, text_words)
             word_token = word_token[kept]
 
-        return EncodedTexts(
+        text_words = np.searchsorted(word_token, text_tokens)
+        word_start = offsets[word_token, 0]
+        encoded = EncodedTexts(
             ids=ids,
             token_end=np.ascontiguousarray(offsets[:, 1]),
             text_tokens=text_tokens,
             word_token=word_token,
-            word_start=offsets[word_token, 0],
+            word_start=word_start,
             word_end=word_end,
-            text_words=np.searchsorted(word_token, text_tokens),
+            text_words=text_words,
             types=types,
+            borders=text_borders(readable, word_start, word_end, text_words),
         )
+        _place_in_texts(encoded, readings)
+        return encoded
 
     def _tokenized(self, texts: Sequence[str]) -> tuple[Ints, Ints, Ints, Ints]:
         """
@@ -340,16 +355,17 @@ def _words(words: Ints, opens: Bools, offsets: Ints) -> tuple[Ints, Ints]:
     return first[kept], end[kept]
 
 
-def _encodable(text: str) -> str:
-    """Return the text with each lone surrogate replaced by U+FFFD, so that UTF-8 can represent it."""
-    if text.isascii():  # costs nothing: strings know it
-        return text
+def _place_in_texts(encoded: EncodedTexts, readings: Sequence[Reading]) -> None:
+    """Turn the offsets in what was read into offsets in the texts as given, in place."""
+    for i, reading in enumerate(readings):
+        if reading.begin is None or reading.end is None:
+            continue
 
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.translate(_SURROGATES)
-    return text
+        tokens, words = (slice(int(first[i]), int(first[i + 1])) for first in (encoded.text_tokens, encoded.text_words))
+        encoded.word_start[words] = reading.begin[encoded.word_start[words]]
+        for ends in (encoded.word_end[words], encoded.token_end[tokens]):
+            # A token without characters may end at 0.
+            ends[:] = np.where(ends > 0, reading.end[np.maximum(ends - 1, 0)], 0)
 
 
 def _ends(counts: Ints) -> Ints:

@@ -2,10 +2,11 @@
 Segments: the parts of a text that are run through the network at once.
 
 A network has a maximum length, and attention costs the square of the length, so long texts are cut. No token is lost,
-and the time grows linearly with the text. Before tokenization, a text is cut at blank lines into *paragraphs*; a very
-long paragraph is also cut at the end of a line or sentence, or at a space. After tokenization, a paragraph that does
-not fit is cut into segments of as many whole sentences as fit, else of whole lines. A line that is too long is cut into
-overlapping windows that end between words. A word in an overlap is decided by the segment whose edge is further away.
+and the time grows linearly with the text. Before tokenization, a text is cut at blank lines, ends of pages and
+paragraph separators into *paragraphs*; a very long paragraph is also cut at the end of a line or sentence, or at a
+space. After tokenization, a paragraph that does not fit is cut into segments of as many whole sentences as fit, else of
+whole lines. A line that is too long is cut into overlapping windows that end between words. A word in an overlap is
+decided by the segment whose edge is further away.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ PARAGRAPH_LIMIT = 32_768  # characters; limits the tokens that one text has in m
 
 _WINDOW_CHARACTERS = 1 << 18
 
-# Atomic groups keep CR LF together as one line end: a single CR LF is not a blank line.
-_BLANK_LINES = re.compile(r"(?>\r\n|\n|\r)[^\S\r\n]*(?>\r\n|\n|\r)\s*")
+# Atomic groups keep CR LF together as one line end: a single CR LF is not a blank line. Form feeds (each page of a PDF
+# file as text), NEL and the separators of Unicode end a paragraph by themselves.
+_ENDS_PARAGRAPH = "\f\x85\u2028\u2029"
+_GAP = re.compile(rf"(?>\r\n|\n|\r)[^\S\r\n]*(?>\r\n|\n|\r)\s*|[{_ENDS_PARAGRAPH}]\s*")
+_LINE_OR_GAP = re.compile(rf"[\r\n{_ENDS_PARAGRAPH}]")
 # A sentence ends after its closing punctuation where white space follows; in CJK no white space is needed. Quantifiers
 # are possessive and no match starts inside a series of dots, so that the time grows linearly with the text.
 _SENTENCE_END = re.compile(
@@ -55,8 +59,8 @@ def paragraphs(text: str | LongText, limit: int = PARAGRAPH_LIMIT) -> Iterator[t
     """
     Cut a text into paragraphs.
 
-    It is cut at blank lines. A part longer than ``limit`` is also cut at the end of a line, else of a sentence, else at
-    a space, else anywhere.
+    It is cut at blank lines, form feeds, NEL, U+2028 and U+2029. A part longer than ``limit`` is also cut at the end of
+    a line, else of a sentence, else at a space, else anywhere.
 
     :param text: any text
     :param limit: maximum number of characters of a paragraph
@@ -66,10 +70,8 @@ def paragraphs(text: str | LongText, limit: int = PARAGRAPH_LIMIT) -> Iterator[t
         yield from _paragraphs_in_windows(text, limit, _WINDOW_CHARACTERS)
         return
 
-    has_lines = "\n" in text or "\r" in text
-
     begin = 0
-    for gap in _BLANK_LINES.finditer(text) if has_lines else ():
+    for gap in _GAP.finditer(text) if _LINE_OR_GAP.search(text) else ():
         yield from _bounded(text, begin, gap.start(), limit)
         begin = gap.end()
 
@@ -88,7 +90,7 @@ def _paragraphs_in_windows(text: LongText, limit: int, window: int) -> Iterator[
         is_last = begin + size >= len(text)
 
         place = 0
-        for gap in _BLANK_LINES.finditer(part):
+        for gap in _GAP.finditer(part):
             if gap.end() == len(part) and not is_last:
                 break  # it may go on behind the window
             yield from _shifted(_bounded(part, place, gap.start(), limit), begin)

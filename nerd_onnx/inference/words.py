@@ -8,7 +8,8 @@ further here, at token borders next to white space, punctuation or an ideograph 
 
 Treebanks, whose words most labelled text has, keep some of these pieces together: ``Saint-Pierre``, ``No.1``,
 ``U.S.``, ``AT&T``. The rule ``treebank`` joins them again (:func:`joined_words`). A suffix that describes a name is a
-word of its own, as annotators separate it from the name: ``London`` and ``-based``.
+word of its own, as annotators separate it from the name: ``London`` and ``-based``. Words are not joined where only a
+space is missing (``Merkel.She``), or where a slash is between two names (``Paris/London``).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -35,6 +37,11 @@ _SUFFIX = r"-(?:based|born|bred|built|held|language|led|like|style|[a-z]{2,20}(?
 _JOINED = re.compile(
     rf"(?:[^\W\d_]\.){{2,20}}|(?<![^\W_])[^\W_]++(?:(?!{_SUFFIX})[-._/&][^\W_]++){{1,20}}|(?<=[^\W_]|\.){_SUFFIX}"
 )
+
+_LETTERS = re.compile(r"[^\W_]++")
+_LONGEST_ABBREVIATION = 3  # letters in capitals: in ASP.Net and NO.A a full stop ends no sentence, in NATO.The it does
+_ONE_LETTER_WORDS = frozenset({"A", "I"})
+_WEB_ENDINGS = frozenset({"Com", "Js", "Net", "Org"})
 
 PROBE = 'a b, (c) "d" \u6771\u4eac\u5e02'  # white space, punctuation on both sides of letters, ideographs
 
@@ -147,13 +154,38 @@ def joined_words(texts: Sequence[str], start: Ints, end: Ints, text_words: Ints)
         first, last = int(text_words[i]), int(text_words[i + 1])
 
         for match in _JOINED.finditer(text) if last - first > 1 else ():
-            begin, stop = first + np.searchsorted(start[first:last], match.span())
-            # Only whole words are joined; a match may begin or end inside a word of the tokenizer.
-            if stop - begin > 1 and start[begin] == match.start() and end[stop - 1] == match.end():
-                opens[begin + 1 : stop] = False
-                ends[begin] = match.end()
+            for span in _without_glue(text, *match.span()):
+                begin, stop = first + np.searchsorted(start[first:last], span)
+                # Only whole words are joined; a match may begin or end inside a word of the tokenizer.
+                if stop - begin > 1 and start[begin] == span[0] and end[stop - 1] == span[1]:
+                    opens[begin + 1 : stop] = False
+                    ends[begin] = span[1]
 
     return opens, ends[opens]
+
+
+def _without_glue(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a match of :data:`_JOINED` between the signs that join no words."""
+    for before, behind in pairwise(_LETTERS.finditer(text, begin, end)):
+        sign = text[before.end() : behind.start()]
+        if (sign == "." and _is_sentence_end(before[0], behind[0])) or (sign == "/" and _is_list(before[0], behind[0])):
+            yield begin, before.end()
+            begin = behind.start()
+    yield begin, end
+
+
+def _is_sentence_end(before: str, behind: str) -> bool:
+    """Whether a full stop between two words ends a sentence: ``Merkel.She``, and not ``No.1``, ``J.Smith``."""
+    if not (before[-1].islower() or len(before) > _LONGEST_ABBREVIATION):
+        return False
+    if behind in _ONE_LETTER_WORDS:
+        return len(before) > _LONGEST_ABBREVIATION
+    return behind[0].isupper() and behind[1:2].islower() and behind not in _WEB_ENDINGS
+
+
+def _is_list(before: str, behind: str) -> bool:
+    """Whether a slash is between two names: ``Paris/London`` and not ``AC/DC``, ``and/or``."""
+    return before[0].isupper() and behind[0].isupper() and not (before.isupper() and behind.isupper())
 
 
 @cache

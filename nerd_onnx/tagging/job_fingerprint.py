@@ -10,6 +10,7 @@ import tokenizers
 
 from nerd_onnx import __version__
 from nerd_onnx.durability.fingerprints import file_fingerprint
+from nerd_onnx.inference.decoding import RULES_VERSION
 from nerd_onnx.inference.description import sha256_of
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
@@ -51,6 +52,7 @@ def facts_of(tagger: Tagger, job: TagJob, options: Mapping[str, Any]) -> dict[st
         "segment length": bundle.segment_tokens,
         "word rule": bundle.word_rule,
         "letter case": bundle.letter_case,
+        "rules of words and entities": RULES_VERSION,
         "kernels of the processor": tagger.kernels,
         "version of nerd-onnx": __version__,
         "version of onnxruntime": onnxruntime.__version__,

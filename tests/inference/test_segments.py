@@ -65,7 +65,7 @@ def test_a_word_in_an_overlap_is_decided_further_from_the_edge(encoder: TextEnco
         assert abs(int(before) - int(after)) <= 1
 
 
-@given(st.text(alphabet="ab \n\r\t\u2028", max_size=80), st.integers(4, 20))
+@given(st.text(alphabet="ab \n\r\t\f\x85\u2028", max_size=80), st.integers(4, 20))
 @settings(deadline=None)
 def test_paragraphs_lose_only_white_space(text: str, limit: int) -> None:
     ranges = list(paragraphs(text, limit))
@@ -75,7 +75,13 @@ def test_paragraphs_lose_only_white_space(text: str, limit: int) -> None:
     assert ranges == sorted(ranges)
 
 
-def test_paragraphs_split_at_blank_lines_only() -> None:
+@pytest.mark.parametrize("end", ["\f", "\n\f", "\f\n\f", "\x85", "\u2028", "\u2029"])
+def test_pages_and_separators_end_a_paragraph(end: str) -> None:
+    text = f"One page{end}Two"
+    assert [text[b:e].strip() for b, e in paragraphs(text)] == ["One page", "Two"]
+
+
+def test_paragraphs_split_at_blank_lines() -> None:
     text = "One\nline.\n\nTwo\r\n \r\nThree\r\nlines\rof it"
     assert [text[b:e] for b, e in paragraphs(text)] == ["One\nline.", "Two", "Three\r\nlines\rof it"]
 

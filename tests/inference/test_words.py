@@ -116,6 +116,20 @@ JOINED = [
     ("Spanish-language x-style film-making", ["Spanish", "-language", "x", "-style", "film", "-making"]),
     ("The Ex-Based, Bo-ed B-basedness", ["The", "Ex-Based", ",", "Bo-ed", "B-basedness"]),
     ("a U.S.-led St.-born", ["a", "U.S.", "-led", "St", ".", "-born"]),
+    # Only a space is missing behind the full stop of a sentence.
+    ("Angela Merkel.She was", ["Angela", "Merkel", ".", "She", "was"]),
+    ("the NATO.The army", ["the", "NATO", ".", "The", "army"]),
+    ("in 1990.Merkel", ["in", "1990", ".", "Merkel"]),
+    ("in Berlin.I was", ["in", "Berlin", ".", "I", "was"]),
+    ("Saint-Pierre.Élan", ["Saint-Pierre", ".", "Élan"]),
+    ("No.1 Node.js example.com", ["No.1", "Node.js", "example.com"]),
+    ("J.Smith J.K.Rowling U.S.Army", ["J.Smith", "J.K.", "Rowling", "U.S.", "Army"]),
+    ("ASP.Net Amazon.Com Ph.D", ["ASP.Net", "Amazon.Com", "Ph.D"]),
+    # A slash between two names is a list.
+    ("John Lennon/Paul McCartney", ["John", "Lennon", "/", "Paul", "McCartney"]),
+    ("Paris/London/New York", ["Paris", "/", "London", "/", "New", "York"]),
+    ("Microsoft/IBM, AC/DC, TCP/IP", ["Microsoft", "/", "IBM", ",", "AC/DC", ",", "TCP/IP"]),
+    ("and/or km/h", ["and/or", "km/h"]),
     ("-based --led", ["-", "based", "-", "-", "led"]),
     ("", []),
 ]
@@ -179,7 +193,16 @@ def test_no_text_is_one_word(treebank: TextEncoder) -> None:
 
 def test_a_long_run_of_letters_costs_its_length(treebank: TextEncoder) -> None:
     """Backtracking over it would take hours; the letters between two signs stay a word."""
-    text = "0f" * 500_000 + " Saint-Pierre " + "ab-" * 200_000 + " x-" + "ing" * 200_000 + "-led" * 100_000
+    text = (
+        "0f" * 500_000
+        + " Saint-Pierre Ab."
+        + "Ab" * 200_000
+        + "/Ab "
+        + "ab-" * 200_000
+        + " x-"
+        + "ing" * 200_000
+        + "-led" * 100_000
+    )
     words = words_of(treebank, text)
-    assert words[:2] == ["0f" * 500_000, "Saint-Pierre"]
+    assert words[:5] == ["0f" * 500_000, "Saint-Pierre", "Ab", ".", "Ab" * 200_000]
     assert "".join(words) == text.replace(" ", "")
