@@ -15,6 +15,7 @@ from nerd_onnx.errors import OutputError
 from nerd_onnx.stages import stage
 from nerd_onnx.storage.atomic_file import Target, open_target
 from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
 
 CHUNK_TOKENS = 500_000  # half a minute of work on two cores: a crash may cost so much
@@ -37,7 +38,9 @@ class ResultLog(Closing):
     :ivar damaged_chunks: number of chunks that were discarded
     """
 
-    def __init__(self, output: str, folder: str, journal: Journal, entities: pa.Field, chunk_rows: int | None) -> None:
+    def __init__(
+        self, output: Location, folder: str, journal: Journal, entities: pa.Field, chunk_rows: int | None
+    ) -> None:
         self.output = output
         self._folder = folder
         self._journal = journal
@@ -149,7 +152,7 @@ class ResultLog(Closing):
         return self._writer
 
 
-def work_folder_lost(output: str, folder: str) -> OutputError:
+def work_folder_lost(output: Location, folder: str) -> OutputError:
     """Return the error for a work folder that somebody removed or moved during the run."""
     return OutputError(
         f"{output_name(output)}: its work folder {output_name(folder)} was removed or moved during the run; start the "
@@ -160,7 +163,7 @@ def work_folder_lost(output: str, folder: str) -> OutputError:
     )
 
 
-def results_mismatch(output: str) -> OutputError:
+def results_mismatch(output: Location) -> OutputError:
     """Return the error for stored results that do not match the rows of the input."""
     return OutputError(
         f"{output_name(output)}: the stored results do not match the rows of the input; start again with --overwrite",

@@ -18,9 +18,8 @@ from nerd_onnx.formats.columns import OTHER_NAME
 from nerd_onnx.formats.readers import Reader
 from nerd_onnx.stages import in_stage, iterate
 from nerd_onnx.storage.input_stream import input_name, is_stream
-from nerd_onnx.storage.location import is_uri
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_name
-from nerd_onnx.storage.remote import exists
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.final_look import FinalLook
 from nerd_onnx.tagging.job import TagReport
@@ -161,7 +160,7 @@ class FileRun:
 
         state.refusal = state.refusal or str(err)
         # The user must not take an older output for the result of this run.
-        older = "; an older output was left as it is" if exists(self._pair.output) else ""
+        older = "; an older output was left as it is" if self._pair.output.exists() else ""
         with RejectsPart(self._part_path, self._pair.output) as part:
             part.refuse(self._pair.name, f"{err}{older}")
             part.finish()
@@ -290,10 +289,10 @@ class FileRun:
 
         # The version is taken first: a change after it leaves a doubt, and the content is compared.
         version = version_of(self._pair.input)
-        digest = None if is_uri(self._pair.input) else content_sha256(self._pair.input)
+        digest = None if self._pair.input.is_remote else content_sha256(self._pair.input)
         check_unchanged(self._pair, fingerprint, while_what="while it was read")
 
-        if self._log is not None and is_uri(self._pair.output):
+        if self._log is not None and self._pair.output.is_remote:
             self._log.close_chunk()  # so that a failed upload can be resumed without tagging again
         self._journal.append(
             CommitEvent(
@@ -318,7 +317,7 @@ def _reading() -> Iterator[None]:
         raise UnreadableFileError.of(err) from err
 
 
-def _is_stream(path: str) -> bool:
+def _is_stream(path: Location) -> bool:
     """Whether an input can be read only once; False for a missing one, whose opening reports the error."""
     try:
         return is_stream(path)
