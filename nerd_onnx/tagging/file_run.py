@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nerd_onnx.durability.events import BeginEvent, CommitEvent, DoneEvent, PartRecord, RefusedEvent
@@ -95,6 +95,7 @@ class FileRun:
         self._journal = None if _is_stream(pair.input) else state.journal
         self._before = Totals()
         self._before.add(state.report)
+        self._report_before = replace(state.report)
         self._log: ResultLog | None = None
 
     def run(self) -> str | None:
@@ -128,6 +129,8 @@ class FileRun:
             )
 
             self._write(source, writer, policy)
+            if self._log is not None:
+                self._count_resumed(self._log)
             written = in_stage("write", writer.finish)
             self._check_totals(source, policy.totals, written)
             self._note_copy(source, policy.totals)
@@ -167,8 +170,8 @@ class FileRun:
 
         journal.append(RefusedEvent(self._pair.name, str(err)))
         if self._log is not None:
-            state.report.resumed_rows -= self._log.stored_rows
-            state.report.resumed_tokens -= self._log.stored_tokens
+            state.report.resumed_rows = self._report_before.resumed_rows
+            state.report.resumed_tokens = self._report_before.resumed_tokens
             self._log.remove()
         return part.path
 
@@ -211,10 +214,15 @@ class FileRun:
         state, field = self._state, self._plan.tagger.entity_field()
         log = ResultLog(self._pair.output, state.scratch, journal, field, self._job.chunk_rows)
 
-        state.report.damaged_chunks += log.damaged_chunks
-        state.report.resumed_rows += log.stored_rows
-        state.report.resumed_tokens += log.stored_tokens
+        self._count_resumed(log)
         return log
+
+    def _count_resumed(self, log: ResultLog) -> None:
+        """Count the rows with stored results: all that the journal names, less those that were damaged when read."""
+        report, before = self._state.report, self._report_before
+        report.resumed_rows = before.resumed_rows + log.resumed_rows
+        report.resumed_tokens = before.resumed_tokens + log.resumed_tokens
+        report.damaged_chunks = before.damaged_chunks + log.damaged_chunks
 
     def _policy(self, part: RejectsPart) -> RejectionPolicy:
         recorded_in = part if self._job.rejects is not None else None
