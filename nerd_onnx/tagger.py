@@ -22,7 +22,7 @@ from nerd_onnx.inference.session import Network
 from nerd_onnx.options import Entity, TaggedTexts, TagOptions, checked, text_batches
 from nerd_onnx.span_filter import SpanFilter
 from nerd_onnx.stages import stage
-from nerd_onnx.storage.location import is_uri
+from nerd_onnx.storage.location import Location
 from nerd_onnx.text_stream import Item, TextStream
 
 __all__ = ["Entity", "TagOptions", "TaggedTexts", "Tagger", "open_network"]
@@ -212,5 +212,5 @@ class Tagger:
 def _loaded(model: str | Path | None, options: TagOptions) -> Tagger:
     """Load a tagger; copies of a tagger refer to this function."""
     tagger = Tagger(load_bundle(model), options)
-    tagger.model_uri = str(model) if model is not None and is_uri(str(model)) else None
+    tagger.model_uri = str(model) if model is not None and Location.of(model).is_remote else None
     return tagger

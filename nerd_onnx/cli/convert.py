@@ -16,6 +16,7 @@ from nerd_onnx.errors import OptionError
 if TYPE_CHECKING:  # --help must not wait for these imports
     from nerd_onnx.formats.base import Format
     from nerd_onnx.formats.tagged_file import TaggedRow
+    from nerd_onnx.storage.location import Location
 
 _FORMATS = ("conll", "brat", "label-studio", "displacy", "spacy", "long")
 
@@ -60,23 +61,25 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
     from nerd_onnx.convert.long import write_long
     from nerd_onnx.formats.registry import format_named
     from nerd_onnx.formats.tagged_file import TaggedFile
+    from nerd_onnx.storage.location import Location
     from nerd_onnx.storage.output_place import output_name
 
     if options["key"] is not None and kind != "long":
         raise OptionError("--key needs --to long", reason="key-needs-long", option="--key")
-    _check(kind, source, target, overwrite=overwrite)
-    long_format = _long_format(source, target, options["input_format"]) if kind == "long" else None
+    read, written = Location.of(source), Location.of(target)
+    _check(kind, read, written, overwrite=overwrite)
+    long_format = _long_format(read, written, options["input_format"]) if kind == "long" else None
 
     count = _Count()
     typed = long_format is not None and format_named(long_format).has_types
-    with TaggedFile(source, limit=options["limit"], typed=typed, **reading(options)) as file:
+    with TaggedFile(read, limit=options["limit"], typed=typed, **reading(options)) as file:
         if long_format is not None:
-            write_long(file, target, long_format, options["key"], overwrite=overwrite, on_row=count.add)
+            write_long(file, written, long_format, options["key"], overwrite=overwrite, on_row=count.add)
         else:
             rows = (row for _, rows in file.batches() for row in rows)
-            _write(kind, count.tagged(rows, fine=level == "fine"), target, overwrite=overwrite)
+            _write(kind, count.tagged(rows, fine=level == "fine"), written, overwrite=overwrite)
 
-    message(f"{output_name(target)}: {count}")
+    message(f"{output_name(written)}: {count}")
 
 
 @dataclass
@@ -107,7 +110,7 @@ class _Count:
         return f"{self.rows:,} rows, {self.entities:,} entities{left}"
 
 
-def _check(kind: str, source: str, target: str, *, overwrite: bool) -> None:
+def _check(kind: str, source: Location, target: Location, *, overwrite: bool) -> None:
     """Check requirements and output before any work."""
     from nerd_onnx.storage.output_place import check_output
 
@@ -119,7 +122,7 @@ def _check(kind: str, source: str, target: str, *, overwrite: bool) -> None:
         check_output(source, target, overwrite=overwrite)
 
 
-def _write(kind: str, rows: Iterator[TaggedRow], target: str, *, overwrite: bool) -> None:
+def _write(kind: str, rows: Iterator[TaggedRow], target: Location, *, overwrite: bool) -> None:
     from nerd_onnx.convert.brat import write_brat
     from nerd_onnx.convert.conll import conll
     from nerd_onnx.convert.displacy import displacy
@@ -142,7 +145,7 @@ def _write(kind: str, rows: Iterator[TaggedRow], target: str, *, overwrite: bool
     write_pieces(target, pieces[kind](), overwrite=overwrite)
 
 
-def _long_format(source: str, target: str, asked: Format | None) -> Format:
+def _long_format(source: Location, target: Location, asked: Format | None) -> Format:
     """Return the format of the long rows: by the name of the output, else the format of the input."""
     from nerd_onnx.formats.readers import detect_format
     from nerd_onnx.formats.writers import output_format

@@ -19,7 +19,7 @@ def resuming_command(arguments: Sequence[str]) -> str:
 
     :param arguments: arguments of the run, without the program's name
     """
-    from nerd_onnx.storage.location import without_password
+    from nerd_onnx.storage.uri import without_password
 
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument not in ("--overwrite", "--resume")]
@@ -36,11 +36,10 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.formats.columns import column_exists
     from nerd_onnx.machine.cpu import thread_plan
     from nerd_onnx.storage.input_stream import input_name
-    from nerd_onnx.storage.location import without_secrets
     from nerd_onnx.tagging.pipeline import open_pair_reader, rewritten_because
     from nerd_onnx.tagging.plan import Plan
 
-    inputs = [without_secrets(path) for path in job.inputs]
+    inputs = [path.without_secrets for path in job.input_places]
     rows: int | None = 0
     run = Plan.of(tagger, job)
     layout = run.layout
@@ -76,7 +75,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     return {
         "status": "planned",
         "input": inputs[0] if len(inputs) == 1 else inputs,
-        "output": without_secrets(job.output),
+        "output": job.output_place.without_secrets,
         "output_format": run.output_format(job.pairs[0]),
         "files": len(job.pairs),
         "refused_files": refused,

@@ -48,8 +48,6 @@ class Lines:
 
     def __call__(self, report: TagReport, source: Reader) -> None:
         """Print rows, tokens/s and, if it is known, the finished share of the current file."""
-        from nerd_onnx.storage.location import base_name
-
         now = time.monotonic()
         if now - self._last < EVERY_S:
             return
@@ -58,7 +56,7 @@ class Lines:
         # Rows of an earlier run would make the rate look too high.
         rate = (report.tokens - report.resumed_tokens) / max(now - self._begin, 1e-9)
         share = source.progress()
-        part = "" if share is None else f", {share:.0%} of {base_name(source.path)}"
+        part = "" if share is None else f", {share:.0%} of {source.path.name}"
         message(f"nerd-tag: {report.rows:,} rows, {rate:,.0f} tokens/s{part}")
 
     def close(self) -> None:

@@ -298,8 +298,6 @@ def _require_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) -> dict[str, Any]:
     """Tag the files and return the summary, with the output and the model that was used."""
-    from nerd_onnx.storage.location import without_secrets
-
     if choice.is_local:
         summary = _tag_here(tagger, job, show_progress=show_progress)
     else:
@@ -311,7 +309,7 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
     bundle = tagger.bundle
     model = {"model": bundle.name, "model_sha256": bundle.model_sha256}
     kernels = {"kernel": tagger.kernel, "kernels": tagger.kernels}
-    return {**summary, "output": without_secrets(job.output), **model, **kernels}
+    return {**summary, "output": job.output_place.without_secrets, **model, **kernels}
 
 
 def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:

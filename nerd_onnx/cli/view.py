@@ -39,23 +39,25 @@ def command(source: str, target: str | None, **options: Any) -> None:
     from nerd_onnx.formats.tagged_file import sampled, tagged_rows
     from nerd_onnx.storage.atomic_file import write_whole
     from nerd_onnx.storage.input_stream import input_name
-    from nerd_onnx.storage.location import STANDARD_STREAM, bare, base_name, query_of
+    from nerd_onnx.storage.location import Location
     from nerd_onnx.storage.output_place import check_output, output_name
     from nerd_onnx.view.page import view_page
 
-    target = target or (STANDARD_STREAM if source == STANDARD_STREAM else f"{bare(source)}.html{query_of(source)}")
-    check_output(source, target, overwrite=options["overwrite"])
+    read = Location.of(source)
+    beside = read if read.is_standard_stream else Location(f"{read.bare}.html{read.query}")
+    written = Location.of(target) if target else beside
+    check_output(read, written, overwrite=options["overwrite"])
 
-    name = input_name(source) if source == STANDARD_STREAM else base_name(source)
-    found = tagged_rows(source, **reading(options))
+    name = input_name(read) if read.is_standard_stream else read.name
+    found = tagged_rows(read, **reading(options))
     wanted = options["rows"]
     rows = sampled(found, wanted, options["seed"]) if options["sample"] else list(itertools.islice(found, wanted))
 
     entities = sum(len(row.entities or ()) for row in rows)
     how = "random sample" if options["sample"] else "first rows"
     about = f"{len(rows):,} rows of {printable(name)} ({how}), {entities:,} entities."
-    write_whole(target, view_page(rows, name, about).encode(), overwrite=options["overwrite"])
-    message(f"{output_name(target)}: {about}")
+    write_whole(written, view_page(rows, name, about).encode(), overwrite=options["overwrite"])
+    message(f"{output_name(written)}: {about}")
 
 
 def main() -> NoReturn:

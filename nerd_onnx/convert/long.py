@@ -12,13 +12,14 @@ from nerd_onnx.formats.columns import entities_type, schema_metadata
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.tagged_file import TaggedFile, TaggedRow
 from nerd_onnx.formats.writers import open_writer
+from nerd_onnx.storage.location import Location
 
 _TYPE = entities_type(with_fine=True)
 
 
 def write_long(
     file: TaggedFile,
-    path: str,
+    path: Location,
     format: Format,  # noqa: A002 - the option's name
     key: str | None,
     *,

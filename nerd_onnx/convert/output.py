@@ -14,13 +14,13 @@ from nerd_onnx.formats.jsonl.writer import compressor
 from nerd_onnx.formats.registry import COMPRESSIONS
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.atomic_folder import AtomicFolder
-from nerd_onnx.storage.location import STANDARD_STREAM, bare, is_uri, local_path
-from nerd_onnx.storage.output_place import check_place, find, output_errors, output_name
+from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.output_place import check_place, output_errors, output_name
 
 _LINES = (".jsonl", ".ndjson")
 
 
-def write_pieces(path: str, pieces: Iterable[bytes], *, overwrite: bool) -> None:
+def write_pieces(path: Location, pieces: Iterable[bytes], *, overwrite: bool) -> None:
     """
     Write the pieces of a file atomically, compressed by the suffix of its name; or to standard output.
 
@@ -42,9 +42,9 @@ def write_pieces(path: str, pieces: Iterable[bytes], *, overwrite: bool) -> None
         target.discard()
 
 
-def json_pieces(values: Iterable[dict[str, Any]], path: str) -> Iterator[bytes]:
+def json_pieces(values: Iterable[dict[str, Any]], path: Location) -> Iterator[bytes]:
     """Yield objects as JSON Lines if the output's name has a suffix of JSON Lines, else as one array."""
-    stem = bare(path).lower()
+    stem = path.bare.lower()
     for suffix in COMPRESSIONS:
         stem = stem.removesuffix(suffix)
     lines = stem.endswith(_LINES)
@@ -59,19 +59,18 @@ def json_pieces(values: Iterable[dict[str, Any]], path: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def whole_folder(path: str) -> Iterator[Path]:
+def whole_folder(path: Location) -> Iterator[Path]:
     """
     Write a folder atomically: yield a temporary folder, which gets its name on exit, or is deleted after an exception.
 
     :raises OutputError: if a file or a folder with content has that name, or the folder cannot be written
     """
-    if path == STANDARD_STREAM:
+    if path.is_standard_stream:
         raise OutputError(
             "BRAT output is a folder; give the name of a folder instead of -", reason="brat-needs-folder", file="-"
         )
 
-    path = local_path(path)
-    if is_uri(path):
+    if path.is_remote:
         raise OutputError(
             f"{output_name(path)}: BRAT needs a folder on this machine; write it to a local folder, and copy that "
             "folder",
@@ -88,7 +87,7 @@ def whole_folder(path: str) -> Iterator[Path]:
                 file=output_name(path),
             )
 
-        found = find(path)
+        found = path.info_if_any()
         check_place(path, None if os.path.isdir(final) else found, overwrite=False)  # noqa: PTH112
         with AtomicFolder(Path(final)) as made:
             yield made.path

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from nerd_onnx.durability.events import ChunkEvent
-from nerd_onnx.storage.regular_file import regular_sha256
+from nerd_onnx.storage.regular_file import open_regular
 
 _TOKENS = "tokens"
 _TEXTS = "texts"
@@ -51,14 +52,36 @@ def chunk_path(folder: str, number: int) -> str:
     return os.path.join(folder, f"chunk-{number:06}.arrow")
 
 
-def read_chunk(path: str) -> Iterator[Results]:
-    """Yield the results of a chunk that is intact, in the batches in which they were stored."""
-    with pa.OSFile(os.fsencode(path), "rb") as file, pa.ipc.open_stream(file) as reader:
-        for batch, facts in reader.iter_batches_with_custom_metadata():
-            batch.validate(full=True)
-            yield Results(
-                batch.column(0), batch.column(1), int(facts[_TOKENS.encode()]), facts[_TEXTS.encode()].decode()
-            )
+def read_chunk(path: str, chunk: ChunkEvent, schema: pa.Schema) -> list[Results] | None:
+    """
+    Return the results of a chunk, in the batches in which they were stored; None if it is damaged.
+
+    It is damaged if its bytes are not those that were recorded, or are not results of the recorded rows and tokens.
+
+    :param chunk: what the journal records of it
+    :param schema: see :func:`chunk_schema`
+    """
+    # Values that fit the hash and are no results, as only a person can write them, raise one of these errors.
+    with suppress(OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+        with open_regular(path) as file:
+            # A chunk is half a minute of work and fits into memory. Read once, what is used is what was compared.
+            content = file.read(chunk.size + 1)
+        if len(content) != chunk.size or hashlib.sha256(content).hexdigest() != chunk.sha256:
+            return None
+
+        with pa.ipc.open_stream(content) as reader:
+            if not reader.schema.equals(schema):
+                return None
+            found = [_results(*read) for read in reader.iter_batches_with_custom_metadata()]
+
+        counts = sum(map(len, found)), sum(results.tokens for results in found)
+        return found if counts == (chunk.rows, chunk.tokens) else None
+    return None
+
+
+def _results(batch: pa.RecordBatch, facts: Mapping[bytes, bytes]) -> Results:
+    batch.validate(full=True)
+    return Results(batch.column(0), batch.column(1), int(facts[_TOKENS.encode()]), facts[_TEXTS.encode()].decode())
 
 
 def intact_chunks(folder: str, chunks: Sequence[ChunkEvent], schema: pa.Schema) -> int:
@@ -70,23 +93,6 @@ def intact_chunks(folder: str, chunks: Sequence[ChunkEvent], schema: pa.Schema) 
     :param schema: see :func:`chunk_schema`
     """
     for number, chunk in enumerate(chunks):
-        if not _is_intact(chunk_path(folder, number), chunk, schema):
+        if read_chunk(chunk_path(folder, number), chunk, schema) is None:
             return number
     return len(chunks)
-
-
-def _is_intact(path: str, chunk: ChunkEvent, schema: pa.Schema) -> bool:
-    """Whether a chunk has the recorded bytes, and these are results of the recorded number of rows and tokens."""
-    # Values that fit the hash and are no results, as only a person can write them, raise one of these errors.
-    with suppress(OSError, pa.ArrowException, ValueError, KeyError, TypeError):
-        if os.stat(path).st_size != chunk.size or regular_sha256(path) != chunk.sha256:
-            return False
-        with pa.OSFile(os.fsencode(path), "rb") as file, pa.ipc.open_stream(file) as reader:
-            if not reader.schema.equals(schema):
-                return False
-
-        rows = tokens = 0
-        for results in read_chunk(path):
-            rows, tokens = rows + len(results), tokens + results.tokens
-        return (rows, tokens) == (chunk.rows, chunk.tokens)
-    return False

@@ -13,15 +13,15 @@ import pyarrow.compute as pc
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.stages import stage
 from nerd_onnx.storage.input_stream import input_name, open_bytes
-from nerd_onnx.storage.location import is_uri
-from nerd_onnx.storage.remote import find, version
+from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.remote import version
 
 # Only both ends are hashed: Parquet keeps its schema and statistics in the footer, and a corpus may have terabytes.
 _END_BYTES = 1 << 20
 
 
 @stage("read")
-def file_fingerprint(path: str) -> dict[str, Any]:
+def file_fingerprint(path: Location) -> dict[str, Any]:
     """
     Return the fingerprint of a file: size, modification time, first and last MiB, and in remote storage its version.
 
@@ -30,7 +30,7 @@ def file_fingerprint(path: str) -> dict[str, Any]:
     :raises InputError: when it cannot be read
     """
     try:
-        found = find(path)
+        found = path.info()
         with open_bytes(path, _END_BYTES) as file:
             digest = hashlib.sha256(file.read(_END_BYTES))
             if found.size > _END_BYTES:
@@ -38,7 +38,7 @@ def file_fingerprint(path: str) -> dict[str, Any]:
                 digest.update(file.read(_END_BYTES))
 
         facts = {"size": found.size, "modification time": found.modified_ns, "head and footer": digest.hexdigest()}
-        return {**facts, "version": version(path)} if is_uri(path) else facts
+        return {**facts, "version": version(path.text)} if path.is_remote else facts
     except OSError as err:
         raise InputError(
             f"{input_name(path)}: cannot be read: {err.strerror or first_line(err)}",
@@ -47,7 +47,7 @@ def file_fingerprint(path: str) -> dict[str, Any]:
         ) from err
 
 
-def content_sha256(path: str) -> str:
+def content_sha256(path: Location) -> str:
     """
     Return the SHA-256 of a file's whole content.
 
@@ -59,7 +59,7 @@ def content_sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def version_of(path: str) -> str | None:
+def version_of(path: Location) -> str | None:
     """
     Return a value that changes with every change of a file; it may also change when only name or permissions do.
 
@@ -70,14 +70,11 @@ def version_of(path: str) -> str | None:
     :return: None if there is no file, or its remote storage has no versions
     :raises StoreError: if remote storage cannot be read
     """
-    if is_uri(path):
-        return version(path)
+    if path.is_remote:
+        return version(path.text)
 
-    try:
-        found = find(path)
-    except FileNotFoundError:
-        return None
-    return f"{found.inode}:{found.changed_ns}"
+    found = path.info_if_any()
+    return None if found is None else f"{found.inode}:{found.changed_ns}"
 
 
 def texts_fingerprint(texts: pa.Array) -> str:

@@ -33,6 +33,7 @@ from nerd_onnx.durability.events import (
 )
 from nerd_onnx.storage.atomic_file import write_whole
 from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors
 from nerd_onnx.storage.regular_file import open_regular
 
@@ -172,7 +173,7 @@ class Journal(Closing):
     :raises OutputError: if the file cannot be written, here or in :meth:`append`
     """
 
-    def __init__(self, path: str, output: str) -> None:
+    def __init__(self, path: str, output: Location) -> None:
         self.path = path
         self._output = output
         with output_errors(output):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from nerd_onnx.errors import BusyError, OutputError
 from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
 
 try:
@@ -34,7 +35,7 @@ class RunLock(Closing):
     :raises OutputError: if the work folder belongs to another user or cannot be created
     """
 
-    def __init__(self, output: str, folder: str) -> None:
+    def __init__(self, output: Location, folder: str) -> None:
         self._path = os.path.join(folder, _FILE)
         self._descriptor = -1
         with output_errors(output):
@@ -48,7 +49,7 @@ class RunLock(Closing):
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _acquired(self, output: str, folder: str) -> int:
+    def _acquired(self, output: Location, folder: str) -> int:
         """Return the descriptor of the locked file; -1 if another run removed the file meanwhile: then try again."""
         _make_folder(output, folder)
 
@@ -93,7 +94,7 @@ class RunLock(Closing):
         os.pwrite(self._descriptor, json.dumps(facts).encode(), 0)
 
 
-def _make_folder(output: str, folder: str) -> None:
+def _make_folder(output: Location, folder: str) -> None:
     """Create a folder that only this user may open; refuse a link, or another user's folder, in its place."""
     # In a shared folder, somebody could place a link there and have the run write elsewhere.
     with suppress(FileExistsError):

@@ -8,14 +8,14 @@ from typing import Literal
 from nerd_onnx.durability.fingerprints import content_sha256, version_of
 from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.file_record import HEAD_BYTES, FileRecord
-from nerd_onnx.storage.location import is_uri
-from nerd_onnx.storage.output_place import find, output_errors
+from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.output_place import output_errors
 
 # intact: the recorded content. missing: no file. cut: the recorded file, shorter. changed: another file or content.
 FileState = Literal["intact", "missing", "cut", "changed"]
 
 
-def state_of(path: str, record: FileRecord, version: str | None, *, verify: bool = False) -> FileState:
+def state_of(path: Location, record: FileRecord, version: str | None, *, verify: bool = False) -> FileState:
     """
     Compare a file with what a run recorded of it.
 
@@ -29,7 +29,7 @@ def state_of(path: str, record: FileRecord, version: str | None, *, verify: bool
     :raises OutputError: if the file cannot be read
     """
     with output_errors(path):
-        found = find(path)
+        found = path.info_if_any()
         if found is None:
             return "missing"
         if not found.is_file or found.size > record.size:
@@ -38,14 +38,14 @@ def state_of(path: str, record: FileRecord, version: str | None, *, verify: bool
             return "cut" if _is_cut(path, found, record) else "changed"
 
         is_known = version is not None and version_of(path) == version
-        if not is_uri(path):
+        if not path.is_remote:
             is_known &= (found.inode, found.modified_ns) == (record.inode, record.modified_ns)
         if is_known and not verify:
             return "intact"
         return "intact" if content_sha256(path) == record.sha256 else "changed"
 
 
-def remove_cut_file(path: str) -> None:
+def remove_cut_file(path: Location) -> None:
     """
     Delete a local file whose state is ``cut``, so that it can be made again.
 
@@ -55,9 +55,9 @@ def remove_cut_file(path: str) -> None:
         os.unlink(os.path.realpath(path))  # a symbolic link stays a link
 
 
-def _is_cut(path: str, found: FileInfo, record: FileRecord) -> bool:
+def _is_cut(path: Location, found: FileInfo, record: FileRecord) -> bool:
     """Whether a file that is too short is the recorded one: the same file of the system, with the same beginning."""
-    if is_uri(path) or found.inode != record.inode:
+    if path.is_remote or found.inode != record.inode:
         return False
 
     with open(path, "rb") as file:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
-from nerd_onnx.durability.chunks import Results, chunk_path, chunk_schema, intact_chunks, read_chunk
+from nerd_onnx.durability.chunks import Results, chunk_path, chunk_schema, read_chunk
 from nerd_onnx.durability.events import ChunkEvent, KeepEvent
 from nerd_onnx.durability.journal import Journal
 from nerd_onnx.errors import OutputError
 from nerd_onnx.stages import stage
 from nerd_onnx.storage.atomic_file import Target, open_target
 from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
 
 CHUNK_TOKENS = 500_000  # half a minute of work on two cores: a crash may cost so much
@@ -25,8 +26,8 @@ class ResultLog(Closing):
     The results of one input, batch by batch: those that an earlier run stored, followed by new ones.
 
     New results are collected in a chunk. A full chunk is written atomically and then recorded in the journal, in this
-    order: a chunk that the journal does not name does not exist. Stored chunks are read and compared with the journal;
-    the first damaged chunk and all after it are discarded, and their rows are tagged again.
+    order: a chunk that the journal does not name does not exist. A stored chunk is compared with the journal when it is
+    read; the first damaged chunk and all after it are discarded, and their rows are tagged again.
 
     :param output: the output, for messages
     :param folder: the work folder
@@ -34,10 +35,14 @@ class ResultLog(Closing):
     :param entities: name and type of the new column
     :param chunk_rows: close a chunk at this number of rows; None to close it at :data:`CHUNK_TOKENS` tokens
     :ivar tokens: number of tokens appended since the last chunk
+    :ivar resumed_rows: number of rows whose results an earlier run stored, without those that were discarded
+    :ivar resumed_tokens: number of tokens of these rows
     :ivar damaged_chunks: number of chunks that were discarded
     """
 
-    def __init__(self, output: str, folder: str, journal: Journal, entities: pa.Field, chunk_rows: int | None) -> None:
+    def __init__(
+        self, output: Location, folder: str, journal: Journal, entities: pa.Field, chunk_rows: int | None
+    ) -> None:
         self.output = output
         self._folder = folder
         self._journal = journal
@@ -48,28 +53,32 @@ class ResultLog(Closing):
         self._rows = 0
         self.tokens = 0
 
-        chunks = journal.progress.chunks
-        intact = intact_chunks(folder, chunks, self._schema)
-        self.damaged_chunks = len(chunks) - intact
-        if self.damaged_chunks:
-            journal.append(KeepEvent(intact))
-
-    @property
-    def stored_rows(self) -> int:
-        """Number of rows whose results are stored."""
-        return self._journal.progress.stored_rows
-
-    @property
-    def stored_tokens(self) -> int:
-        """Number of tokens of these rows."""
-        return self._journal.progress.stored_tokens
+        self.resumed_rows = journal.progress.stored_rows
+        self.resumed_tokens = journal.progress.stored_tokens
+        self.damaged_chunks = 0
 
     def stored(self) -> Iterator[Results]:
-        """Yield the stored results, in the batches in which they were appended."""
-        # The number is taken now, because new chunks may be added while these are read.
-        for number in range(len(self._journal.progress.chunks)):
-            with output_errors(self.output):
-                yield from read_chunk(chunk_path(self._folder, number))
+        """
+        Yield the stored results before the first damaged chunk, in the batches in which they were appended.
+
+        To be called before results are appended.
+
+        :raises OutputError: if the journal cannot be written
+        """
+        chunks = tuple(self._journal.progress.chunks)
+        for number, chunk in enumerate(chunks):
+            found = read_chunk(chunk_path(self._folder, number), chunk, self._schema)
+            if found is None:
+                self._discard(chunks[number:], kept=number)
+                return
+            yield from found
+
+    def _discard(self, chunks: Sequence[ChunkEvent], *, kept: int) -> None:
+        """Record that the chunks from a damaged one on do not count. Their rows are tagged and stored again."""
+        self._journal.append(KeepEvent(kept))
+        self.damaged_chunks = len(chunks)
+        self.resumed_rows -= sum(chunk.rows for chunk in chunks)
+        self.resumed_tokens -= sum(chunk.tokens for chunk in chunks)
 
     @stage("write")
     def append(self, results: Results) -> None:
@@ -105,7 +114,9 @@ class ResultLog(Closing):
                 raise OSError(None, "a chunk of the work folder is not a file")
             self._target.commit()
             self._journal.append(
-                ChunkEvent(self.stored_rows, self._rows, self.tokens, size=record.size, sha256=record.sha256)
+                ChunkEvent(
+                    self._journal.progress.stored_rows, self._rows, self.tokens, size=record.size, sha256=record.sha256
+                )
             )
 
         self.close()
@@ -149,7 +160,7 @@ class ResultLog(Closing):
         return self._writer
 
 
-def work_folder_lost(output: str, folder: str) -> OutputError:
+def work_folder_lost(output: Location, folder: str) -> OutputError:
     """Return the error for a work folder that somebody removed or moved during the run."""
     return OutputError(
         f"{output_name(output)}: its work folder {output_name(folder)} was removed or moved during the run; start the "
@@ -160,7 +171,7 @@ def work_folder_lost(output: str, folder: str) -> OutputError:
     )
 
 
-def results_mismatch(output: str) -> OutputError:
+def results_mismatch(output: Location) -> OutputError:
     """Return the error for stored results that do not match the rows of the input."""
     return OutputError(
         f"{output_name(output)}: the stored results do not match the rows of the input; start again with --overwrite",

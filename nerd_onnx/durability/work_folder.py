@@ -16,7 +16,7 @@ from nerd_onnx.durability.lock import RunLock
 from nerd_onnx.errors import OutputError
 from nerd_onnx.storage.atomic_file import sync_folder
 from nerd_onnx.storage.closing import Closing
-from nerd_onnx.storage.location import base_name, is_uri, place_name
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
 from nerd_onnx.storage.remote import cache_folder
 
@@ -26,7 +26,7 @@ _READABLE_NAME = 40
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and the suffix is added
 
 
-def work_folder_of(output: str, *, many: bool, remote_work_dir: str | None = None) -> str:
+def work_folder_of(output: Location, *, many: bool, remote_work_dir: str | None = None) -> str:
     """
     Return the path of an output's work folder: hidden beside an output file, or hidden inside an output folder.
 
@@ -35,11 +35,10 @@ def work_folder_of(output: str, *, many: bool, remote_work_dir: str | None = Non
     :param many: the output is a folder
     :param remote_work_dir: folder for the work folders of remote outputs; None for the user's cache
     """
-    if is_uri(output):
-        place = place_name(output)
-        digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
+    if output.is_remote:
+        digest = hashlib.sha256(os.fsencode(output.identity)).hexdigest()[:16]
         # The digest tells outputs of the same name apart, the name helps people who look into the folder.
-        name = f"{base_name(place)[:_READABLE_NAME]}-{digest}{_SUFFIX}"
+        name = f"{Location(output.identity).name[:_READABLE_NAME]}-{digest}{_SUFFIX}"
         return os.path.join(os.path.realpath(remote_work_dir or cache_folder("work")), name)
 
     final = os.path.realpath(output)
@@ -52,7 +51,7 @@ def work_folder_of(output: str, *, many: bool, remote_work_dir: str | None = Non
     return os.path.join(folder, f".{name}{_SUFFIX}")
 
 
-def unfinished_run(output: str, *, many: bool, remote_work_dir: str | None = None) -> Progress | None:
+def unfinished_run(output: Location, *, many: bool, remote_work_dir: str | None = None) -> Progress | None:
     """
     Return the progress of an interrupted run at an output; None without one, or if it finished nothing worth keeping.
 
@@ -62,13 +61,13 @@ def unfinished_run(output: str, *, many: bool, remote_work_dir: str | None = Non
     return progress if progress.is_worth_keeping else None
 
 
-def recorded_progress(output: str, *, many: bool, remote_work_dir: str | None = None) -> Progress:
+def recorded_progress(output: Location, *, many: bool, remote_work_dir: str | None = None) -> Progress:
     """Return what the journal at an output records, as :func:`unfinished_run` does; empty without a journal."""
     folder = work_folder_of(output, many=many, remote_work_dir=remote_work_dir)
     return read_progress(os.path.join(folder, _JOURNAL))
 
 
-def unfinished(output: str, progress: Progress) -> OutputError:
+def unfinished(output: Location, progress: Progress) -> OutputError:
     """Return the error for a run that would discard the work of an interrupted run."""
     return OutputError(
         f"{output_name(output)}: an earlier run was interrupted, {progress.safe_rows} of its rows are safe; continue "
@@ -79,7 +78,7 @@ def unfinished(output: str, progress: Progress) -> OutputError:
     )
 
 
-def other_version(output: str, version: int) -> OutputError:
+def other_version(output: Location, version: int) -> OutputError:
     """Return the error for an interrupted run whose journal this program cannot read."""
     return OutputError(
         f"{output_name(output)}: the interrupted run was started by another version of nerd-onnx (its journal has "
@@ -92,7 +91,9 @@ def other_version(output: str, version: int) -> OutputError:
     )
 
 
-def may_resume(output: str, progress: Progress, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+def may_resume(
+    output: Location, progress: Progress, facts: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> bool:
     """
     Whether a run resumes an interrupted one; False if it discards its work.
 
@@ -135,7 +136,7 @@ class WorkFolder(Closing):
     :raises OutputError: if the folder cannot be created
     """
 
-    def __init__(self, output: str, *, many: bool, remote_work_dir: str | None = None) -> None:
+    def __init__(self, output: Location, *, many: bool, remote_work_dir: str | None = None) -> None:
         self._output = output
         self.path = work_folder_of(output, many=many, remote_work_dir=remote_work_dir)
         self._journal: Journal | None = None
@@ -211,7 +212,7 @@ class WorkFolder(Closing):
     def _make_folders(self, *, many: bool) -> bool:
         """Create the parent of the work folder; return whether this created the output folder."""
         with output_errors(self._output):
-            if is_uri(self._output):
+            if self._output.is_remote:
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)
                 return False
             if not many or os.path.isdir(self._output):

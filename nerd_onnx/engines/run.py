@@ -18,8 +18,7 @@ from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import for_workers
 from nerd_onnx.engines.worker import FileTasks, Outcome
 from nerd_onnx.errors import EngineError, InterruptedRunError, NerdError
-from nerd_onnx.storage.location import is_uri
-from nerd_onnx.storage.remote import find
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
 
@@ -71,17 +70,17 @@ def jobs_of(job: TagJob) -> list[TagJob]:
     return [replace(alone, inputs=[path], output=output) for path, output in paths]
 
 
-def _size(path: str) -> int:
+def _size(path: Location) -> int:
     """Return the size of an input in bytes, or 0 if it is gone; its worker will report the error."""
     try:
-        return find(path).size
+        return path.info().size
     except OSError:
         return 0
 
 
-def _absolute(path: str) -> str:
+def _absolute(path: Location) -> str:
     """Return a path that a worker in another working directory finds."""
-    return path if is_uri(path) else os.path.abspath(path)  # noqa: PTH100 - paths are text
+    return path.text if path.is_remote else os.path.abspath(path)  # noqa: PTH100 - paths are text
 
 
 def _sum(outcomes: list[Outcome]) -> TagReport:

@@ -131,7 +131,7 @@ class FileTasks:
         report, error = TagReport(), None
 
         try:
-            make_folder_for(job.output)
+            make_folder_for(job.output_place)
             report = _tag_when_free(process_tagger(self.model, self.options, fetch), job)
         except NerdError as err:
             error = err

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import pyarrow as pa
 
 from nerd_onnx.storage.file_record import FileRecord
+from nerd_onnx.storage.location import Location
 
 if TYPE_CHECKING:
     from nerd_onnx.formats.layouts import Layout
@@ -188,7 +189,7 @@ class Reader(Protocol):
     """An open input file: a context manager that yields its rows once, in file order, in bounded memory."""
 
     @property
-    def path(self) -> str:
+    def path(self) -> Location:
         """Path or URI of the file, or ``-`` for standard input."""
 
     @property

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
+    from nerd_onnx.storage.location import Location
 
-OpenReader = Callable[[str, "ReadOptions", bool], "Reader"]
-OpenWriter = Callable[[str, "WriteOptions"], "Writer"]
+OpenReader = Callable[["Location", "ReadOptions", bool], "Reader"]
+OpenWriter = Callable[["Location", "WriteOptions"], "Writer"]
 
 
 def _never(_head: bytes) -> bool:

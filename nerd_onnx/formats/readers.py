@@ -6,8 +6,6 @@ This module knows no format by name. Which formats exist is in :mod:`registry`; 
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import Format, Reader, ReadOptions, RowBatch
 from nerd_onnx.formats.registry import (
@@ -18,7 +16,7 @@ from nerd_onnx.formats.registry import (
     readable_formats,
 )
 from nerd_onnx.storage.input_stream import MAX_LINE_BYTES, check_readable, input_name, read_head
-from nerd_onnx.storage.location import STANDARD_STREAM, bare
+from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.signatures import foreign_format
 
 __all__ = ["Format", "Reader", "RowBatch", "detect_format", "format_of_name", "open_reader"]
@@ -27,24 +25,25 @@ _TABLES_OF_TEXT = (".csv", ".tsv")
 _HEAD_BYTES = 4096
 
 
-def format_of_name(path: str) -> Format | None:
+def format_of_name(name: Name) -> Format | None:
     """Return the format that a file name shows, also below a compression suffix; None for other names."""
+    path = Location.of(name)
     found = format_of_suffix(_suffix(path))
-    is_compressed = PurePath(bare(path)).suffix.lower() in COMPRESSIONS
+    is_compressed = path.suffixes[-1:] and path.suffixes[-1] in COMPRESSIONS
     if found is None or (is_compressed and not found.is_compressible):
         return None
     return found.name
 
 
-def _suffix(path: str) -> str:
+def _suffix(path: Location) -> str:
     """Return the suffix of a name in lower case, without a compression suffix; empty if there is none."""
-    suffixes = [suffix.lower() for suffix in PurePath(bare(path)).suffixes]
+    suffixes = path.suffixes
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
-def detect_format(path: str, asked: Format | None) -> Format:
+def detect_format(name: Name, asked: Format | None) -> Format:
     """
     Return the format of an input: as asked, else by its suffix, else by its first bytes.
 
@@ -55,8 +54,9 @@ def detect_format(path: str, asked: Format | None) -> Format:
     if asked is not None:
         return asked
 
+    path = Location.of(name)
     check_readable(path)
-    known = None if path == STANDARD_STREAM else format_of_name(path)
+    known = format_of_name(path)
     if known is not None:
         return known
 
@@ -74,7 +74,7 @@ def detect_format(path: str, asked: Format | None) -> Format:
     for candidate in readable_formats():
         if candidate.recognizes(head):
             return candidate.name
-    if path == STANDARD_STREAM:
+    if path.is_standard_stream:
         return STREAM_FORMAT.name
 
     if (foreign := foreign_format(head)) is not None:
@@ -96,7 +96,7 @@ def detect_format(path: str, asked: Format | None) -> Format:
 
 
 def open_reader(
-    path: str,
+    name: Name,
     *,
     format: Format | None,  # noqa: A002 - the option's name
     text_column: str,
@@ -111,13 +111,14 @@ def open_reader(
     """
     Open an input with the reader of its format.
 
-    :param path: a file, or ``-`` for standard input
+    :param name: a file, or ``-`` for standard input
     :param format: the format, or None to detect it
     :param typed: read JSON Lines as typed columns (Parquet always has them)
     :param text_column: this and the remaining parameters are those of :class:`ReadOptions`
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
     options = ReadOptions(text_column, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns)
+    path = Location.of(name)
     opener = format_named(detect_format(path, format)).open_reader
     if opener is None:
         raise ValueError(f"the format {format!r} can only be written")

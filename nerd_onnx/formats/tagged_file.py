@@ -19,6 +19,7 @@ from nerd_onnx.formats.readers import Format, Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name
+from nerd_onnx.storage.location import Location, Name
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 8 << 20
@@ -86,7 +87,7 @@ class TaggedFile(Closing):
 
     def __init__(
         self,
-        path: str,
+        path: Name,
         *,
         format: Format | None = None,  # noqa: A002 - the option's name
         text_column: str = "text",
@@ -95,7 +96,7 @@ class TaggedFile(Closing):
         limit: int | None = None,
         typed: bool = False,
     ) -> None:
-        self.path = path
+        self.path = path = Location.of(path)
         self.column = column
         self.format = detect_format(path, format)
         self.source = open_reader(
@@ -135,7 +136,7 @@ class TaggedFile(Closing):
         return replace(row, entities=_entities(row, entities, self._unit))
 
 
-def tagged_rows(path: str, **options: Any) -> Iterator[TaggedRow]:
+def tagged_rows(path: Name, **options: Any) -> Iterator[TaggedRow]:
     """
     Yield the rows of a tagged file.
 
@@ -148,7 +149,7 @@ def tagged_rows(path: str, **options: Any) -> Iterator[TaggedRow]:
             yield from rows
 
 
-def _column_of(path: str, batch: RowBatch, column: str) -> list[Any]:
+def _column_of(path: Location, batch: RowBatch, column: str) -> list[Any]:
     """Return the entities of a batch as they are in the file, one value per row."""
     if batch.table is not None:
         found: list[Any] = batch.table.column(column).to_pylist()
@@ -177,7 +178,7 @@ def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]
     return sorted(kept, key=lambda row: row.number)
 
 
-def _unit(source: Reader, path: str, column: str, asked: OffsetUnit | None) -> OffsetUnit:
+def _unit(source: Reader, path: Location, column: str, asked: OffsetUnit | None) -> OffsetUnit:
     """Return the unit of the offsets: as the file names it, else as asked, else code points."""
     said = _metadata_value(source, column, "offset_unit")
     if not said:
@@ -211,7 +212,7 @@ def _metadata_value(source: Reader, column: str, fact: str) -> str:
     return said.decode(errors="replace")
 
 
-def _check_column(source: Reader, path: str, column: str, format: Format) -> None:  # noqa: A002 - the option's name
+def _check_column(source: Reader, path: Location, column: str, format: Format) -> None:  # noqa: A002 - the option's name
     names = list(source.column_names)
     has_types = format_named(format).has_types
     if not has_types and (source.num_rows == 0 or not names):

@@ -7,7 +7,6 @@ This module knows no format by name. Which formats exist is in :mod:`registry`; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
 
 import pyarrow as pa
 
@@ -16,19 +15,19 @@ from nerd_onnx.formats.base import GROUP_BYTES, Format, Reader, WriteOptions, Wr
 from nerd_onnx.formats.layouts import Layout, LayoutName
 from nerd_onnx.formats.readers import format_of_name
 from nerd_onnx.formats.registry import TERMINAL_FORMAT, format_named, writable_formats
-from nerd_onnx.storage.location import STANDARD_STREAM, bare
+from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import check_output, is_terminal, output_name
 
 __all__ = ["Writer", "check_output", "open_writer", "output_format", "terminal_format"]
 
 
 def output_format(
-    path: str, asked: Format | None, source_format: Callable[[], Format], remedy: str = "give --output-format"
+    name: Name, asked: Format | None, source_format: Callable[[], Format], remedy: str = "give --output-format"
 ) -> Format:
     """
     Return the format of an output: as asked, else by its suffix, else the format of the input.
 
-    :param path: a file, or ``-`` for standard output
+    :param name: a file, or ``-`` for standard output
     :param asked: the format the user named, if any
     :param source_format: returns the format of the input; called only for standard output and names without a suffix
     :param remedy: what the user can do if the format cannot be chosen, for the message
@@ -37,11 +36,12 @@ def output_format(
     if asked is not None:
         return asked
 
-    named = None if path == STANDARD_STREAM else format_of_name(path)
+    path = Location.of(name)
+    named = format_of_name(path)
     if named is not None:
         return named
 
-    if PurePath(bare(path)).suffix:
+    if path.suffixes:
         titles = " nor ".join(known.title for known in writable_formats() if known.suffixes)
         raise OutputError(
             f"{output_name(path)}: its name shows neither {titles}; {remedy}",
@@ -52,13 +52,13 @@ def output_format(
     return source_format()
 
 
-def terminal_format(path: str, layout: LayoutName) -> Format | None:
+def terminal_format(name: Name, layout: LayoutName) -> Format | None:
     """Return ``text`` for a terminal, unless the layout is one that it cannot show; None for other outputs."""
-    return TERMINAL_FORMAT.name if layout == "nested" and is_terminal(path) else None
+    return TERMINAL_FORMAT.name if layout == "nested" and is_terminal(Location.of(name)) else None
 
 
 def open_writer(
-    path: str,
+    name: Name,
     *,
     format: Format,  # noqa: A002 - the option's name
     source: Reader,
@@ -74,7 +74,7 @@ def open_writer(
     """
     Open an output for the rows of a source.
 
-    :param path: a file, or ``-`` for standard output
+    :param name: a file, or ``-`` for standard output
     :param format: the format
     :param source: the input; its schema, compression and name are needed
     :param layout: how the entities are arranged
@@ -103,4 +103,4 @@ def open_writer(
         group_bytes=group_bytes,
         text_column=text_column,
     )
-    return opener(path, options)
+    return opener(Location.of(name), options)

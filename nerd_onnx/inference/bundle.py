@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, sha256_of
-from nerd_onnx.inference.graph_file import read_graph
+from nerd_onnx.inference.graph_file import GraphFile, read_graph
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
@@ -47,6 +47,7 @@ class Bundle:
     :param labels: tags that the network scores, and the labels of entities
     :param segment_tokens: maximum length of a segment, in tokens, special tokens included
     :param model_sha256: fingerprint of the ONNX file and of its files with weights
+    :param graph: facts about the ONNX file; None to read them where they are needed
     :param weight_files: the files with weights that the graph reads, and others that belong to it by their names
     :param optimized: whether the graph is in its final form and its products cannot saturate on this processor
     :param quantization: name of the quantization; ``none`` for fp32, ``unknown`` for plain folders
@@ -69,6 +70,7 @@ class Bundle:
     letter_case: bool = False
     calibration: ScoreCalibration | None = None
     description: Description | None = None
+    graph: GraphFile | None = field(default=None, repr=False, compare=False)
     weight_files: tuple[Path, ...] = ()
 
     @cached_property
@@ -140,7 +142,8 @@ def _read_described(name: str, folder: Path) -> Bundle:
     description = Description.read(folder)
     for file, sha256 in description.files.items():
         _check_hash(folder, file, sha256)
-    weights = _listed_weights(folder, description)
+    graph = read_graph(folder / GRAPH)
+    weights = _listed_weights(folder, graph, description)
 
     return Bundle(
         name=name,
@@ -156,17 +159,18 @@ def _read_described(name: str, folder: Path) -> Bundle:
         letter_case=description.letter_case,
         calibration=description.score_calibration(),
         description=description,
+        graph=graph,
         weight_files=weights,
     )
 
 
-def _listed_weights(folder: Path, description: Description) -> tuple[Path, ...]:
+def _listed_weights(folder: Path, graph: GraphFile, description: Description) -> tuple[Path, ...]:
     """
     Return the files with weights that the graph of a bundle reads.
 
     :raises ModelError: when ``nerd.json`` has no fingerprint of one: it could be replaced without notice
     """
-    named = sorted(read_graph(folder / GRAPH).locations)
+    named = sorted(graph.locations)
     for name in named:
         if name not in description.files:
             raise ModelError(
@@ -249,7 +253,8 @@ def _read_plain(name: str, folder: Path) -> Bundle:
             file=str(tokenizer_file),
         )
 
-    weights = _plain_weights(model_file)
+    graph = read_graph(model_file)
+    weights = _plain_weights(model_file, graph)
     return Bundle(
         name=name,
         folder=folder,
@@ -259,6 +264,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
         segment_tokens=min(SEGMENT_TOKENS, longest_input(config.content, folder)),
         model_sha256=_joined(sha256_of(model_file), [sha256_of(path) for path in weights]),
         letter_case=sees_case(config.content),
+        graph=graph,
         weight_files=weights,
     )
 
@@ -291,14 +297,14 @@ def _labels(config: JsonObject) -> LabelSet:
         raise ModelError(f"{config.file}: id2label: {err}", reason="bad-labels", file=config.file) from err
 
 
-def _plain_weights(model_file: Path) -> tuple[Path, ...]:
+def _plain_weights(model_file: Path, graph: GraphFile) -> tuple[Path, ...]:
     """
     Return the files with weights of a graph: those that it names, and those with its name and more (``.onnx_data``).
 
     Files that the graph names elsewhere are left out: onnxruntime refuses them and says so.
     """
     folder = model_file.parent
-    named = {folder / name for name in read_graph(model_file).locations if "\0" not in name}
+    named = {folder / name for name in graph.locations if "\0" not in name}
     inside = {path for path in named if path.resolve().is_relative_to(folder.resolve())}
     found = {*inside, *folder.glob(f"{model_file.name}?*")}
     return tuple(sorted(path for path in found if os.path.isfile(path)))  # noqa: PTH113 - no error for a long name

@@ -81,7 +81,7 @@ def _native(bundle: Bundle, kernel: str) -> NativeNetwork:
 
 def _session(bundle: Bundle) -> Session:
     """Open the network in onnxruntime."""
-    session = Session(bundle.model_file, optimized=bundle.optimized)
+    session = Session(bundle.model_file, optimized=bundle.optimized, graph=bundle.graph)
     if bundle.letter_case and "token_type_ids" not in session.inputs:
         raise ModelError(
             f"{bundle.model_file}: the model was trained with letter case in token_type_ids, but the graph has no such "

@@ -18,8 +18,8 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import DESCRIPTION
 from nerd_onnx.storage.atomic_folder import AtomicFolder
 from nerd_onnx.storage.input_stream import open_bytes
-from nerd_onnx.storage.location import is_uri, join, local_path, place_name, without_secrets
-from nerd_onnx.storage.remote import cache_folder, files_below, find, version
+from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.remote import cache_folder, files_below, version
 
 _INNER = "onnx"  # the subfolder in which optimum puts graphs
 _OTHER_WEIGHTS = (".bin", ".safetensors", ".h5", ".msgpack", ".pt", ".ot")  # large, and onnxruntime needs none of them
@@ -36,24 +36,24 @@ def load_bundle(model: str | Path | None = None) -> Bundle:
     if model is None:
         return Bundle.load()
 
-    path = local_path(str(model))
-    if not is_uri(path):
-        return Bundle.load(path)
+    place = Location.of(model)
+    if not place.is_remote:
+        return Bundle.load(place.text)
 
     # Messages name the model as the user did, but never show a password in its URI.
-    return replace(Bundle.load(_fetched(path)), name=without_secrets(path))
+    return replace(Bundle.load(_fetched(place)), name=place.without_secrets)
 
 
-def _fetched(uri: str) -> Path:
+def _fetched(remote: Location) -> Path:
     """
     Return the local copy of a remote folder. It is copied when a remote file has a new size or version.
 
-    :param uri: of the folder
+    :param remote: the folder
     :raises ModelError: when the URI has no model, or it cannot be read, or the copy cannot be written
     """
-    name = without_secrets(uri)
+    name = remote.without_secrets
     try:
-        sizes = {file: find(join(uri, file)).size for file in _model_files(uri)}
+        sizes = {file: remote.join(file).info().size for file in _model_files(remote)}
         if not {DESCRIPTION, "config.json"} & sizes.keys():
             raise ModelError(
                 f"{name}: no such model folder; expected a folder with ONNX, tokenizer.json and config.json",
@@ -61,11 +61,11 @@ def _fetched(uri: str) -> Path:
                 file=name,
             )
 
-        facts = [place_name(uri), sizes, {file: version(join(uri, file)) for file in sizes}]
+        facts = [remote.identity, sizes, {file: version(remote.join(file).text) for file in sizes}]
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         folder = Path(cache_folder("models")) / key[:32]
         if not _is_complete(folder, sizes):
-            _copy(uri, sizes, folder)
+            _copy(remote, sizes, folder)
     except (InputError, StoreError) as err:
         raise ModelError(f"the model cannot be fetched: {err}", reason="cannot-fetch", file=name) from err
     except OSError as err:
@@ -75,10 +75,10 @@ def _fetched(uri: str) -> Path:
     return folder
 
 
-def _model_files(uri: str) -> list[str]:
+def _model_files(remote: Location) -> list[str]:
     """Return the files of a model folder and of its ``onnx`` folder, without those that only other programs need."""
-    found = files_below(uri, deep=False)
-    inner = [f"{_INNER}/{file}" for file in files_below(join(uri, _INNER), deep=False)]
+    found = files_below(remote.text, deep=False)
+    inner = [f"{_INNER}/{file}" for file in files_below(remote.join(_INNER).text, deep=False)]
     return [file for file in (*found, *inner) if not file.endswith(_OTHER_WEIGHTS) and _is_plain(file)]
 
 
@@ -93,13 +93,13 @@ def _is_complete(folder: Path, sizes: dict[str, int]) -> bool:
     return all((folder / file).is_file() and (folder / file).stat().st_size == size for file, size in sizes.items())
 
 
-def _copy(uri: str, sizes: dict[str, int], folder: Path) -> None:
+def _copy(remote: Location, sizes: dict[str, int], folder: Path) -> None:
     """Copy all files of a folder; the copy is written atomically."""
     with AtomicFolder(folder) as made:
         for file, size in sizes.items():
             copy = made.path / file
             copy.parent.mkdir(exist_ok=True)
-            with open_bytes(join(uri, file)) as source, copy.open("xb") as target:
+            with open_bytes(remote.join(file)) as source, copy.open("xb") as target:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
             if copy.stat().st_size != size:
                 raise OSError(None, f"{file} changed while it was read")

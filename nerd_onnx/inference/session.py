@@ -17,7 +17,7 @@ import onnxruntime as ort
 from nerd_onnx.errors import ModelError, NotFiniteError, first_line
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
-from nerd_onnx.inference.graph_file import read_graph, weights_of
+from nerd_onnx.inference.graph_file import GraphFile, read_graph, weights_of
 from nerd_onnx.stages import stage
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -47,6 +47,7 @@ class Session:
     :param optimized: whether ``nerd-export`` wrote the graph in its final form, with weights that cannot saturate;
         onnxruntime must not fuse it further. Any other graph is optimized when it is loaded, see
         :func:`session_options`
+    :param graph: facts about the graph, where they were read before; None to read them
     :ivar inputs: names of the inputs of the graph
     :ivar labels: number of labels the network scores; None where the graph does not state it
     :ivar mixes_texts: whether the network quantizes activations over the whole batch, so that the texts of one batch
@@ -55,11 +56,11 @@ class Session:
         classifier
     """
 
-    def __init__(self, model_file: Path, *, optimized: bool) -> None:
+    def __init__(self, model_file: Path, *, optimized: bool, graph: GraphFile | None = None) -> None:
         # The environment variable that the package sets has no effect where onnxruntime was imported before it.
         ort.disable_telemetry_events()
 
-        graph = read_graph(model_file)
+        graph = graph or read_graph(model_file)
         options = session_options(optimized=optimized)
         weights = weights_of(model_file, graph)
         if weights:

@@ -13,8 +13,8 @@ from typing import IO, Protocol, cast
 from nerd_onnx.errors import OutputError
 from nerd_onnx.interruption import waiting
 from nerd_onnx.storage.file_record import FileRecord
-from nerd_onnx.storage.location import STANDARD_STREAM, is_uri
-from nerd_onnx.storage.output_place import check_place, find, output_errors, output_name, standard_output
+from nerd_onnx.storage.location import Location, Name
+from nerd_onnx.storage.output_place import check_place, output_errors, output_name, standard_output
 from nerd_onnx.storage.uploads import StoredFile
 
 _BUFFER_BYTES = 1 << 20
@@ -37,23 +37,24 @@ class Target(Protocol):
         """Delete the output. Does nothing after a commit."""
 
 
-def open_target(path: str, *, overwrite: bool, spooled: bool, scratch: str | None = None) -> Target:
+def open_target(name: Name, *, overwrite: bool, spooled: bool, scratch: str | None = None) -> Target:
     """
     Open an output for writing.
 
-    :param path: a file, ``-`` for standard output, a pipe or device, or a URI
+    :param name: a file, ``-`` for standard output, a pipe or device, or a URI
     :param overwrite: whether an existing file may be replaced
     :param spooled: whether a stream gets its bytes only on commit, all at once
     :param scratch: folder for temporary files; None for the folder of the output
     :raises OutputError: if the output may not be written
     """
+    path = Location.of(name)
     with output_errors(path):
-        if path == STANDARD_STREAM:
+        if path.is_standard_stream:
             return _Stream(path, spooled=spooled)
 
-        found = find(path)
+        found = path.info_if_any()
         check_place(path, found, overwrite=overwrite)
-        if is_uri(path):
+        if path.is_remote:
             return StoredFile(path, overwrite=overwrite, scratch=scratch)
         if found is not None and not found.is_file:
             return _Stream(path, spooled=spooled)
@@ -62,7 +63,7 @@ def open_target(path: str, *, overwrite: bool, spooled: bool, scratch: str | Non
         return _AtomicFile(path, overwrite=overwrite, mode=mode, scratch=scratch)
 
 
-def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
+def write_whole(path: Name, content: bytes, *, overwrite: bool) -> None:
     """
     Write a file atomically, or standard output.
 
@@ -87,7 +88,7 @@ class _AtomicFile:
     ``kill -9``. On systems without such files it has a temporary name.
     """
 
-    def __init__(self, path: str, *, overwrite: bool, mode: int | None, scratch: str | None) -> None:
+    def __init__(self, path: Location, *, overwrite: bool, mode: int | None, scratch: str | None) -> None:
         self._path = path
         self._final = os.path.realpath(path)  # a symbolic link stays a link; its target is replaced
         self._folder = os.path.dirname(self._final)
@@ -181,12 +182,12 @@ class _AtomicFile:
 class _Stream:
     """Standard output, a pipe or a device. Not atomic; if spooled, all bytes are written at the end."""
 
-    def __init__(self, path: str, *, spooled: bool) -> None:
+    def __init__(self, path: Location, *, spooled: bool) -> None:
         self._path = path
         self._copy = cast("IO[bytes]", tempfile.TemporaryFile(prefix="nerd-")) if spooled else None  # noqa: SIM115
         try:
             with waiting():  # for the reader of a pipe
-                self._stream: IO[bytes] = standard_output() if path == STANDARD_STREAM else open(path, "wb")  # noqa: SIM115
+                self._stream: IO[bytes] = standard_output() if path.is_standard_stream else open(path, "wb")  # noqa: SIM115
         except BaseException:
             if self._copy:
                 self._copy.close()
@@ -214,7 +215,7 @@ class _Stream:
             self._release()
 
     def _release(self) -> None:
-        if self._path != STANDARD_STREAM:
+        if not self._path.is_standard_stream:
             self._stream.close()
 
 

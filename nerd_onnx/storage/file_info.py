@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
 from typing import Literal, Self
+
+from nerd_onnx.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,18 @@ class FileInfo:
             volume=found.st_dev,
             permissions=stat.S_IMODE(found.st_mode),
         )
+
+    @classmethod
+    def of_path(cls, path: str) -> Self:
+        """
+        Return the facts about what exists at a local path.
+
+        :raises OSError: if nothing exists there, or the system cannot look there
+        """
+        try:
+            return cls.of_stat(os.stat(path))
+        except ValueError as err:  # a NUL in the name
+            raise OSError(errno.EINVAL, first_line(err), path) from err
 
     @property
     def is_file(self) -> bool:

@@ -21,8 +21,7 @@ from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.interruption import waiting
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.file_info import FileInfo
-from nerd_onnx.storage.location import STANDARD_STREAM, is_uri, shown
-from nerd_onnx.storage.remote import find, open_object
+from nerd_onnx.storage.location import STANDARD_STREAM, Location, Name
 from nerd_onnx.storage.signatures import is_gzip, is_zstd
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -36,23 +35,23 @@ _BUFFER_BYTES = 1 << 20
 _REMOTE_BUFFER_BYTES = 8 << 20  # large, because each read is a request
 
 
-def input_name(path: str) -> str:
+def input_name(path: Name) -> str:
     """Return the name of an input for messages."""
-    return shown(path, "standard input")
+    return Location.of(path).shown("standard input")
 
 
-def is_stream(path: str) -> bool:
+def is_stream(path: Location) -> bool:
     """Whether an input can be read only once: standard input, a pipe or a device."""
-    return path == STANDARD_STREAM or not (is_uri(path) or _info(path).is_file)
+    return path.is_standard_stream or not (path.is_remote or _info(path).is_file)
 
 
-def check_readable(path: str) -> None:
+def check_readable(path: Location) -> None:
     """
     Check that an input exists, may be read, and is not a folder.
 
     :raises InputError: if it does not, or is a closed standard input
     """
-    if path == STANDARD_STREAM:
+    if path.is_standard_stream:
         _standard_input()
         return
 
@@ -65,14 +64,14 @@ def check_readable(path: str) -> None:
             file=input_name(path),
         )
 
-    if not is_uri(path) and not os.access(path, os.R_OK):
+    if not path.is_remote and not os.access(path, os.R_OK):
         raise InputError(
             f"{input_name(path)}: cannot be read: permission denied", reason="no-permission", file=input_name(path)
         )
 
 
-def _check_listable(folder: str) -> None:
-    if is_uri(folder):
+def _check_listable(folder: Location) -> None:
+    if folder.is_remote:
         return
 
     try:
@@ -85,7 +84,7 @@ def _check_listable(folder: str) -> None:
         ) from err
 
 
-def read_head(path: str, size: int) -> bytes:
+def read_head(path: Location, size: int) -> bytes:
     """
     Return the first bytes of an input without consuming them.
 
@@ -94,7 +93,7 @@ def read_head(path: str, size: int) -> bytes:
     :param size: maximum number of bytes
     :raises InputError: if the input cannot be read, or is a pipe or device other than standard input
     """
-    if path == STANDARD_STREAM:
+    if path.is_standard_stream:
         return _head(path, _standard_input())[:size]
 
     check_readable(path)
@@ -113,7 +112,7 @@ def read_head(path: str, size: int) -> bytes:
             raise _unreadable(path, err) from err
 
 
-def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
+def open_bytes(path: Location, buffer_bytes: int | None = None) -> io.BufferedReader:
     """
     Open an input other than standard input.
 
@@ -122,10 +121,7 @@ def open_bytes(path: str, buffer_bytes: int | None = None) -> io.BufferedReader:
     :raises InputError: if it cannot be opened
     """
     try:
-        if is_uri(path):
-            return io.BufferedReader(open_object(path), buffer_bytes or _REMOTE_BUFFER_BYTES)
-        with waiting():  # for the writer of a pipe
-            file = cast("io.BufferedReader", open(path, "rb", buffering=buffer_bytes or _BUFFER_BYTES))  # noqa: SIM115
+        file = path.open(buffer_bytes or (_REMOTE_BUFFER_BYTES if path.is_remote else _BUFFER_BYTES))
     except OSError as err:
         raise _unreadable(path, err) from err
     return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
@@ -143,12 +139,12 @@ class ByteStream(Closing):
     :raises InputError: if it cannot be opened
     """
 
-    def __init__(self, path: str, line_bytes: int | None = None) -> None:
+    def __init__(self, path: Location, line_bytes: int | None = None) -> None:
         check_readable(path)
         self.path = path
         self._line_bytes = MAX_LINE_BYTES if line_bytes is None else line_bytes
         self._size: int | None = None
-        self._raw = _standard_input() if path == STANDARD_STREAM else open_bytes(path)
+        self._raw = _standard_input() if path.is_standard_stream else open_bytes(path)
         if not is_stream(path):
             self._size = _info(path).size
         try:
@@ -193,7 +189,7 @@ class ByteStream(Closing):
 
     def close(self) -> None:
         """Close the file; standard input stays open."""
-        if self.path != STANDARD_STREAM:
+        if not self.path.is_standard_stream:
             self._raw.close()
 
     def _read_line(self, number: int) -> bytes:
@@ -238,9 +234,9 @@ class ReadableFile(Closing):
     :ivar path: the file to open
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Location) -> None:
         self._copy = _spool(path) if is_stream(path) else None
-        self.path: str = self._copy.name if self._copy else path
+        self.path = Location(self._copy.name) if self._copy else path
 
     def close(self) -> None:
         """Delete the temporary copy."""
@@ -248,7 +244,7 @@ class ReadableFile(Closing):
             self._copy.close()
 
 
-def _spool(path: str) -> IO[bytes]:
+def _spool(path: Location) -> IO[bytes]:
     """
     Copy a stream into a temporary file, which has a name and is deleted when it is closed.
 
@@ -256,7 +252,7 @@ def _spool(path: str) -> IO[bytes]:
     """
     copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the caller closes it
     try:
-        with nullcontext(_standard_input()) if path == STANDARD_STREAM else open_bytes(path) as source:
+        with nullcontext(_standard_input()) if path.is_standard_stream else open_bytes(path) as source:
             shutil.copyfileobj(source, copy, _BUFFER_BYTES)
         copy.flush()
     except OSError as err:
@@ -279,16 +275,16 @@ def _size(size: int) -> str:
     return "1 GiB" if size == 1 << 30 else f"{size / 1e6:.1f} MB"
 
 
-def _info(path: str) -> FileInfo:
+def _info(path: Location) -> FileInfo:
     try:
-        return find(path)
+        return path.info()
     except FileNotFoundError as err:
         raise InputError(f"{input_name(path)}: no such file", reason="missing-file", file=input_name(path)) from err
     except (OSError, ValueError) as err:
         raise _unreadable(path, err) from err
 
 
-def _unreadable(path: str, err: Exception) -> InputError:
+def _unreadable(path: Location, err: Exception) -> InputError:
     return InputError(
         f"{input_name(path)}: cannot be read: {_reason(err)}", reason="cannot-read", file=input_name(path)
     )
@@ -314,14 +310,14 @@ def _reason(err: Exception) -> str:
     return (isinstance(err, OSError) and err.strerror) or first_line(err)
 
 
-def _head(path: str, reader: io.BufferedReader) -> bytes:
+def _head(path: Location, reader: io.BufferedReader) -> bytes:
     try:
         return reader.peek(_MAGIC_BYTES)
     except OSError as err:
         raise _unreadable(path, err) from err
 
 
-def _decompressed(path: str, raw: io.BufferedReader) -> io.BufferedReader:
+def _decompressed(path: Location, raw: io.BufferedReader) -> io.BufferedReader:
     """Return the decompressed bytes of a reader; the reader itself if it is not compressed."""
     # pyarrow.CompressedInputStream would be shorter. Tried: it reads several members or frames, and raises an error for
     # cut streams and for other bytes after the end. But it refuses Zstandard windows over 128 MiB (`zstd --long=28` and

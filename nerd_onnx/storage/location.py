@@ -1,84 +1,174 @@
-"""Names of files (paths, URIs and ``-``): split, join, compare and show them. Nothing is opened here."""
+"""Where bytes are: a local path, a URI or a standard stream, in one type that is parsed where a name enters."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePath
+from typing import Self, cast
 from urllib.parse import unquote
 
+from nerd_onnx.interruption import waiting
+from nerd_onnx.storage import remote, uri
+from nerd_onnx.storage.file_info import FileInfo
+
 STANDARD_STREAM = "-"
+Name = str | os.PathLike[str]
+_LOCAL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 # Bytes of a file name that are not UTF-8. Python represents each as a lone surrogate, which cannot be printed.
 _UNDECODED = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 
-_URI = re.compile(r"([a-z][a-z0-9+.:-]+)://", re.IGNORECASE)
-_LOCAL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
-_PASSWORD = re.compile(r"(?<=://)[^/@]*:(?!\d+/)[^@]*@")  # but a port is not a password
 
+@dataclass(frozen=True)
+class Location(os.PathLike[str]):
+    """
+    A place for bytes. Make one with :meth:`of`, once, where its name enters the program.
 
-def is_uri(path: str) -> bool:
-    """Whether a name is the URI of a file in remote storage."""
-    return _URI.match(path) is not None
+    A local one can be passed to the functions of the system as it is.
 
+    :param text: a path, the URI of something in remote storage, or ``-`` for standard input or output
+    """
 
-def local_path(path: str) -> str:
-    """Return the path of a ``file://`` URI; other names unchanged."""
-    found = _LOCAL.match(path)
-    return unquote(path[found.end() :]) if found else path
+    text: str
 
+    @classmethod
+    def of(cls, name: Name) -> Self:
+        """Return the location that a user named. A ``file://`` URI becomes a path, so no other code has to know it."""
+        if isinstance(name, cls):
+            return name
 
-def bare(path: str) -> str:
-    """Return a URI without its query, which holds options of the remote storage; a path unchanged."""
-    return path.partition("?")[0] if is_uri(path) else path
+        text = os.fspath(name)
+        found = _LOCAL.match(text)
+        return cls(unquote(text[found.end() :]) if found else text)
 
+    def __str__(self) -> str:
+        return self.text
 
-def query_of(path: str) -> str:
-    """Return the query of a URI with its question mark, to be put at the end of names made from it; or empty text."""
-    return path[len(bare(path)) :]
+    def __fspath__(self) -> str:
+        return self.text
 
+    @property
+    def is_standard_stream(self) -> bool:
+        """Whether it is standard input or output, whichever is meant where it is used."""
+        return self.text == STANDARD_STREAM
 
-def without_password(text: str) -> str:
-    """Return a text with key and password of each URI in it replaced by ``***``."""
-    return _PASSWORD.sub("***@", text)
+    @cached_property
+    def is_remote(self) -> bool:
+        """Whether it is in remote storage."""
+        return uri.is_uri(self.text)
 
+    @cached_property
+    def bare(self) -> str:
+        """The text without the query of a URI, which holds options of the remote storage."""
+        return uri.bare(self.text)
 
-def without_secrets(path: str) -> str:
-    """Return a URI without query and password, for messages and logs; a path unchanged."""
-    return without_password(bare(path))
+    @property
+    def query(self) -> str:
+        """The query of a URI with its question mark; else empty."""
+        return uri.query_of(self.text)
 
+    @property
+    def name(self) -> str:
+        """The last part, without a query."""
+        return os.path.basename(self.bare)
 
-def place_name(uri: str) -> str:
-    """Return a name that is the same with and without a slash at the end, and with any keys, for comparison."""
-    return without_password(bare(uri).rstrip("/") + query_of(uri))
+    @property
+    def suffixes(self) -> list[str]:
+        """The suffixes of the name in lower case, each with its dot."""
+        return [suffix.lower() for suffix in PurePath(self.bare).suffixes]
 
+    @property
+    def names_folder(self) -> bool:
+        """Whether it ends in a slash."""
+        return self.bare.endswith(("/", os.sep))
 
-def base_name(path: str) -> str:
-    """Return the last part of a name, without a query."""
-    return os.path.basename(bare(path))
+    @property
+    def identity(self) -> str:
+        """A text that is the same with and without a slash at the end, and with any keys, for comparison."""
+        return uri.without_password(self.bare.rstrip("/") + self.query)
 
+    @property
+    def parent(self) -> Location:
+        """The folder that holds it; the query of a URI stays."""
+        return Location(os.path.dirname(self.bare) + self.query)
 
-def join(folder: str, name: str) -> str:
-    """Return the name of a file below a folder; the query of a URI stays at the end."""
-    if not is_uri(folder):
-        return os.path.join(folder, name)
-    return f"{bare(folder).rstrip('/')}/{name}{query_of(folder)}"
+    def join(self, name: str) -> Location:
+        """Return the location of a file below this folder; the query of a URI stays at the end."""
+        if not self.is_remote:
+            return Location(os.path.join(self.text, name))
+        return Location(f"{self.bare.rstrip('/')}/{name}{self.query}")
 
+    def is_same(self, other: Location) -> bool:
+        """Whether both are names of the same file."""
+        if self.is_remote or other.is_remote:
+            return self.bare == other.bare
+        return os.path.realpath(self) == os.path.realpath(other)
 
-def same(path: str, other: str) -> bool:
-    """Whether two names are those of the same file."""
-    if is_uri(path) or is_uri(other):
-        return bare(path) == bare(other)
-    return os.path.realpath(path) == os.path.realpath(other)
+    def is_below(self, folder: Location) -> bool:
+        """Whether it is in a folder, at any depth."""
+        if self.is_remote or folder.is_remote:
+            return self.bare.startswith(folder.bare.rstrip("/") + "/")
+        return os.path.realpath(self).startswith(os.path.join(os.path.realpath(folder), ""))
 
+    def shown(self, stream: str = STANDARD_STREAM) -> str:
+        """Return it as printable text without passwords, for messages. ``stream`` is the text for ``-``."""
+        if self.is_standard_stream:
+            return stream
+        return self.without_secrets.translate(_UNDECODED).encode(errors="backslashreplace").decode()
 
-def is_below(path: str, folder: str) -> bool:
-    """Whether a file is in a folder, at any depth."""
-    if is_uri(path) or is_uri(folder):
-        return bare(path).startswith(bare(folder).rstrip("/") + "/")
-    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
+    @property
+    def without_secrets(self) -> str:
+        """The text without the query and password of a URI, for logs and summaries."""
+        return uri.without_secrets(self.text)
 
+    def info(self) -> FileInfo:
+        """
+        Return facts about the file or folder there.
 
-def shown(path: str, stream: str) -> str:
-    """Return a path or URI as printable text for messages. ``stream`` is the text for ``-``."""
-    if path == STANDARD_STREAM:
-        return stream
-    return without_secrets(path).translate(_UNDECODED).encode(errors="backslashreplace").decode()
+        :raises FileNotFoundError: if nothing exists there
+        :raises OSError: if the system cannot look there
+        :raises StoreError: if remote storage cannot be read
+        """
+        return remote.find(self.text) if self.is_remote else FileInfo.of_path(self.text)
+
+    def info_if_any(self) -> FileInfo | None:
+        """Return what :meth:`info` does; None if nothing exists there."""
+        try:
+            return self.info()
+        except FileNotFoundError:
+            return None
+
+    def exists(self) -> bool:
+        """
+        Whether something exists there, be it a link that leads nowhere.
+
+        :raises StoreError: if remote storage cannot be read
+        """
+        return self.info_if_any() is not None if self.is_remote else os.path.lexists(self)
+
+    def is_folder(self) -> bool:
+        """
+        Whether a folder exists there.
+
+        :raises StoreError: if remote storage cannot be read
+        """
+        if not self.is_remote:
+            return os.path.isdir(self)
+        found = self.info_if_any()
+        return found is not None and found.is_folder
+
+    def open(self, buffer_bytes: int) -> io.BufferedReader:
+        """
+        Open it to read; not for standard input.
+
+        :param buffer_bytes: size of a read
+        :raises OSError: if it cannot be opened
+        :raises StoreError: if it cannot be read, now or later
+        """
+        if self.is_remote:
+            return io.BufferedReader(remote.open_object(self.text), buffer_bytes)
+        with waiting():  # for the writer of a pipe
+            return cast("io.BufferedReader", open(self, "rb", buffering=buffer_bytes))

@@ -13,20 +13,20 @@ from typing import IO, Any, TextIO, cast
 import pyarrow as pa
 
 from nerd_onnx.errors import ExistsError, OutputError, first_line
-from nerd_onnx.storage import location, remote
+from nerd_onnx.storage import remote
 from nerd_onnx.storage.file_info import FileInfo
-from nerd_onnx.storage.location import STANDARD_STREAM, shown
+from nerd_onnx.storage.location import STANDARD_STREAM, Location, Name
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def output_name(path: str) -> str:
+def output_name(path: Name) -> str:
     """Return the name of an output for messages."""
-    return shown(path, "standard output")
+    return Location.of(path).shown("standard output")
 
 
 @contextmanager
-def output_errors(path: str) -> Iterator[None]:
+def output_errors(path: Name) -> Iterator[None]:
     """
     Turn errors of the system and of pyarrow into a one-line message about the output.
 
@@ -46,31 +46,31 @@ def output_errors(path: str) -> Iterator[None]:
         ) from err
 
 
-def check_output(input_path: str, output_path: str, overwrite: bool) -> None:  # noqa: FBT001 - the option's name
+def check_output(source: Location, output: Location, *, overwrite: bool) -> None:
     """
     Check, before any work, that an output may be written.
 
     :raises OutputError: if it is the input (also through links or shell redirections), exists and may not be
         overwritten, is a folder or a closed standard output, or if its folder is missing or not writable
     """
-    with output_errors(output_path):
-        if output_path == STANDARD_STREAM:
+    with output_errors(output):
+        if output.is_standard_stream:
             standard_output()  # raises an error if it is closed
             found = _stream_info(sys.stdout)
         else:
-            found = find(output_path)
+            found = output.info_if_any()
 
         # A device, such as a terminal, can be input and output at the same time.
-        if found is not None and not found.is_device and _is_input(found, input_path, output_path):
+        if found is not None and not found.is_device and _is_input(found, source, output):
             raise OutputError(
-                f"{output_name(output_path)}: is also the input; give the output another name",
+                f"{output_name(output)}: is also the input; give the output another name",
                 reason="output-is-input",
-                file=output_name(output_path),
+                file=output_name(output),
             )
 
-        if output_path != STANDARD_STREAM:
-            check_place(output_path, found, overwrite=overwrite)
-            _check_remote(output_path)
+        if not output.is_standard_stream:
+            check_place(output, found, overwrite=overwrite)
+            _check_remote(output)
 
 
 class _FullWrites(io.RawIOBase):
@@ -109,18 +109,10 @@ def standard_output() -> IO[bytes]:
     return cast("IO[bytes]", _FullWrites(stream)) if isinstance(stream, io.RawIOBase) else stream
 
 
-def is_terminal(path: str) -> bool:
+def is_terminal(path: Location) -> bool:
     """Whether an output is standard output and that is a terminal."""
     stream = sys.stdout
-    return path == STANDARD_STREAM and stream is not None and not stream.closed and stream.isatty()
-
-
-def find(path: str) -> FileInfo | None:
-    """Return facts about the file or folder at a path or URI; None if nothing exists there."""
-    try:
-        return remote.find(path)
-    except FileNotFoundError:
-        return None
+    return path.is_standard_stream and stream is not None and not stream.closed and stream.isatty()
 
 
 def _stream_info(stream: TextIO | None) -> FileInfo | None:
@@ -132,16 +124,16 @@ def _stream_info(stream: TextIO | None) -> FileInfo | None:
     return None
 
 
-def _is_input(found: FileInfo, input_path: str, output_path: str) -> bool:
-    if location.is_uri(input_path) or location.is_uri(output_path):
-        return location.same(input_path, output_path)
+def _is_input(found: FileInfo, source: Location, output: Location) -> bool:
+    if source.is_remote or output.is_remote:
+        return source.is_same(output)
     with suppress(OSError):  # errors of the input are reported when it is opened
-        source = _stream_info(sys.stdin) if input_path == STANDARD_STREAM else remote.find(input_path)
-        return source is not None and found.is_same_file(source)
+        read = _stream_info(sys.stdin) if source.is_standard_stream else source.info()
+        return read is not None and found.is_same_file(read)
     return False
 
 
-def check_place(path: str, found: FileInfo | None, *, overwrite: bool) -> None:
+def check_place(path: Location, found: FileInfo | None, *, overwrite: bool) -> None:
     """
     Check that a file may be created, or replaced, at a path.
 
@@ -162,7 +154,7 @@ def check_place(path: str, found: FileInfo | None, *, overwrite: bool) -> None:
             file=name,
         )
 
-    if location.is_uri(path):
+    if path.is_remote:
         return
 
     folder = os.path.dirname(os.path.realpath(path))
@@ -183,31 +175,34 @@ def check_place(path: str, found: FileInfo | None, *, overwrite: bool) -> None:
         )
 
 
-def make_folder_for(path: str) -> None:
+def make_folder_for(path: Location) -> None:
     """
     Create the folder of an output, if it is a local file: remote storage needs no folders.
 
     :raises OutputError: if the folder cannot be created
     """
-    if not location.is_uri(path):
+    if not path.is_remote:
         with output_errors(path):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.makedirs(path.parent, exist_ok=True)
 
 
-def _check_remote(uri: str) -> None:
+def _check_remote(path: Location) -> None:
     """Check that remote storage can be written to and has the bucket. Local outputs pass."""
-    if not remote.is_writable(uri):
+    if not path.is_remote:
+        return
+
+    if not remote.is_writable(path.text):
         raise OutputError(
-            f"{output_name(uri)}: this remote storage is read-only; write to a file, or to other remote storage",
+            f"{output_name(path)}: this remote storage is read-only; write to a file, or to other remote storage",
             reason="read-only-storage",
-            file=output_name(uri),
+            file=output_name(path),
         )
 
-    if location.is_uri(uri) and not remote.has_bucket(uri):
+    if not remote.has_bucket(path.text):
         raise OutputError(
-            f"{output_name(uri)}: the bucket does not exist; create it first",
+            f"{output_name(path)}: the bucket does not exist; create it first",
             reason="missing-bucket",
-            file=output_name(uri),
+            file=output_name(path),
         )
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from nerd_onnx.errors import NerdError, StoreError, first_line
 from nerd_onnx.storage.file_info import FileInfo
-from nerd_onnx.storage.location import bare, is_uri, query_of, without_password, without_secrets
 from nerd_onnx.storage.time_limit import within_limit
+from nerd_onnx.storage.uri import bare, query_of, without_password, without_secrets
 
 # Schemes of pyarrow itself. What follows the bucket is the key; it is not percent-decoded.
 _BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")
@@ -26,62 +26,25 @@ LISTING_FACTOR = 10  # the listing of a large folder is many requests
 _VERSIONS = ("etag", "generation", "version_id", "blob_id", "mtime", "last_modified", "created")
 
 
-def exists(path: str) -> bool:
+def find(uri: str) -> FileInfo:
     """
-    Whether a file or folder exists at a path or URI.
-
-    :raises StoreError: if remote storage cannot be read
-    """
-    if not is_uri(path):
-        return os.path.lexists(path)
-
-    try:
-        find(path)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def is_folder(path: str) -> bool:
-    """
-    Whether a folder exists at a path or URI.
-
-    :raises StoreError: if remote storage cannot be read
-    """
-    if not is_uri(path):
-        return os.path.isdir(path)
-
-    try:
-        return find(path).is_folder
-    except FileNotFoundError:
-        return False
-
-
-def find(path: str) -> FileInfo:
-    """
-    Return facts about the file or folder at a path or URI.
+    Return facts about the file or folder at a URI.
 
     :raises FileNotFoundError: if nothing exists there
     :raises StoreError: if remote storage cannot be read
     """
-    if not is_uri(path):
-        try:
-            return FileInfo.of_stat(os.stat(path))
-        except ValueError as err:  # a NUL in the name
-            raise OSError(errno.EINVAL, first_line(err), path) from err
-
-    with _remote_errors(path):
-        found = within_limit(path, lambda: Place.of(path).facts())
+    with _remote_errors(uri):
+        found = within_limit(uri, lambda: Place.of(uri).facts())
     if found.type.name == "NotFound":
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
 
     # Some HTTP servers send no length, and without it a file cannot be read from its end, as Parquet must.
     if found.is_file and found.size is None:
         raise StoreError(
-            f"{without_secrets(path)}: the server does not report the size of the file; download it, and give the "
+            f"{without_secrets(uri)}: the server does not report the size of the file; download it, and give the "
             "local file",
             reason="unknown-size",
-            file=without_secrets(path),
+            file=without_secrets(uri),
         )
 
     kind: Literal["file", "folder"] = "folder" if found.type.name == "Directory" else "file"

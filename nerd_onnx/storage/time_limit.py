@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from nerd_onnx.errors import OptionError, StoreError
 from nerd_onnx.interruption import state, waiting
-from nerd_onnx.storage.location import without_secrets
+from nerd_onnx.storage.uri import without_secrets
 
 VARIABLE = "NERD_STORE_TIMEOUT"
 _DEFAULT_S = 120.0

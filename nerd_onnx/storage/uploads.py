@@ -11,8 +11,9 @@ from typing import IO, Any, cast
 
 from nerd_onnx.errors import NerdError, OutputError, first_line
 from nerd_onnx.storage.file_record import FileRecord
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
-from nerd_onnx.storage.remote import Place, exists
+from nerd_onnx.storage.remote import Place
 from nerd_onnx.storage.time_limit import UPLOAD_FACTOR, within_limit
 
 _WRITE_BYTES = 8 << 20
@@ -24,37 +25,37 @@ class StoredFile:
     """
     A local file without a name that is uploaded when it is committed.
 
-    :param uri: URI of the upload
+    :param path: the URI of the upload
     :param overwrite: whether an existing object may be replaced
     :param scratch: folder of the local file; None for the system's folder of temporary files
     """
 
-    def __init__(self, uri: str, *, overwrite: bool, scratch: str | None) -> None:
-        self._uri = uri
+    def __init__(self, path: Location, *, overwrite: bool, scratch: str | None) -> None:
+        self._path = path
         self._overwrite = overwrite
         self.file = cast("IO[bytes]", tempfile.TemporaryFile(prefix="nerd-", dir=scratch))  # noqa: SIM115
 
     def flush(self) -> FileRecord:
         """Write everything to the local disk (fsync) and return the facts about the complete file."""
-        with output_errors(self._uri):
+        with output_errors(self._path):
             self.file.flush()
             os.fsync(self.file.fileno())
             return FileRecord.of(self.file.fileno(), is_remote=True)
 
     def commit(self) -> None:
         """Upload the file."""
-        with output_errors(self._uri):
+        with output_errors(self._path):
             self.file.flush()
             # Checked again, because the run may have taken hours. Two runs that end at once can still collide.
-            if not self._overwrite and exists(self._uri):
+            if not self._overwrite and self._path.exists():
                 raise OutputError(
-                    f"{output_name(self._uri)}: another program created it during the run; it was not overwritten",
+                    f"{output_name(self._path)}: another program created it during the run; it was not overwritten",
                     reason="exists-elsewhere",
-                    file=output_name(self._uri),
+                    file=output_name(self._path),
                 )
 
             self.file.seek(0)
-            _upload(self.file, self._uri)
+            _upload(self.file, self._path.text)
 
         self.file.close()
 

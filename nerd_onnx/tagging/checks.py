@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from nerd_onnx.durability.work_folder import other_version, unfinished, unfinished_run
 from nerd_onnx.errors import ExistsError, InputError, OptionError, OutputError
 from nerd_onnx.storage.input_stream import check_readable, input_name, is_stream
-from nerd_onnx.storage.location import STANDARD_STREAM, is_below, is_uri, same
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import check_output, output_name
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.job import TagJob
@@ -39,16 +37,16 @@ def check_job(job: TagJob) -> None:
 
         _check_output(job, pair)
 
-    if job.rejects is not None:
-        _check_rejects(job, job.rejects)
-    if job.retry_rejects is not None:
-        check_readable(job.retry_rejects)
+    if job.rejects_place is not None:
+        _check_rejects(job, job.rejects_place)
+    if job.retried_place is not None:
+        check_readable(job.retried_place)
 
 
 def _check_output(job: TagJob, pair: FilePair) -> None:
     if job.many:
-        _check_apart(pair, job.output)
-        if not is_uri(pair.output) and not os.path.isdir(os.path.dirname(pair.output)):
+        _check_apart(pair, job.output_place)
+        if not pair.output.is_remote and not pair.output.parent.is_folder():
             return  # the run creates it
 
     try:
@@ -59,11 +57,11 @@ def _check_output(job: TagJob, pair: FilePair) -> None:
 
 def _exists_error(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
     """Return the error for an existing output: it names --resume if that would help, else only --overwrite."""
-    progress = unfinished_run(job.output, many=job.many, remote_work_dir=job.work_dir)
+    progress = unfinished_run(job.output_place, many=job.many, remote_work_dir=job.work_dir)
     if progress is not None and progress.other_version is not None:
-        return other_version(job.output, progress.other_version)
+        return other_version(job.output_place, progress.other_version)
     if progress is not None:
-        return unfinished(job.output, progress)
+        return unfinished(job.output_place, progress)
 
     if job.many:
         return ExistsError(
@@ -75,9 +73,9 @@ def _exists_error(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
     return err
 
 
-def _check_apart(pair: FilePair, output: str) -> None:
+def _check_apart(pair: FilePair, output: Location) -> None:
     """Check that the output folder contains no input: the next run would read the outputs of this one."""
-    if is_below(pair.input, output):
+    if pair.input.is_below(output):
         raise OutputError(
             f"{output_name(output)}: contains the input {output_name(pair.input)}; write to another folder",
             reason="output-contains-input",
@@ -86,15 +84,15 @@ def _check_apart(pair: FilePair, output: str) -> None:
         )
 
 
-def _check_rejects(job: TagJob, rejects: str) -> None:
-    if rejects == STANDARD_STREAM:
+def _check_rejects(job: TagJob, rejects: Location) -> None:
+    if rejects.is_standard_stream:
         raise OptionError(
             "--rejects needs a file: standard output is for the rows", reason="rejects-needs-file", option="--rejects"
         )
 
     for pair in job.pairs:
         check_output(pair.input, rejects, overwrite=job.overwrite or job.resume)
-        if same(rejects, pair.output):
+        if rejects.is_same(pair.output):
             raise OutputError(
                 f"{output_name(rejects)}: is also the output; give --rejects another name",
                 reason="rejects-is-output",
@@ -102,7 +100,7 @@ def _check_rejects(job: TagJob, rejects: str) -> None:
                 option="--rejects",
             )
 
-    if job.retry_rejects is not None and same(rejects, job.retry_rejects):
+    if job.retried_place is not None and rejects.is_same(job.retried_place):
         raise InputError(
             f"{output_name(rejects)}: --retry-rejects reads this file; give --rejects another name",
             reason="rejects-is-input",

@@ -15,9 +15,9 @@ from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.readers import format_of_name
 from nerd_onnx.formats.registry import all_suffixes
 from nerd_onnx.storage.input_stream import input_name
-from nerd_onnx.storage.location import STANDARD_STREAM, bare, base_name, is_uri, join, query_of
+from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import output_name
-from nerd_onnx.storage.remote import exists, files_below, is_folder
+from nerd_onnx.storage.remote import files_below
 from nerd_onnx.tagging.table_folders import (
     check_not_inside,
     delta_files,
@@ -41,30 +41,33 @@ class FilePair:
     """
 
     name: str
-    input: str
-    output: str
+    input: Location
+    output: Location
     table: str = ""
 
 
 class _Found(NamedTuple):
     """An input file, or a folder that cannot be listed: its path, its name, and its Delta table if it is in one."""
 
-    path: str
+    path: Location
     name: str
     table: str = ""
 
 
-def is_folder_output(inputs: Sequence[str], output: str) -> bool:
+def is_folder_output(inputs: Sequence[Location], output: Location) -> bool:
     """Whether the output is a folder: for several inputs, for a folder or a glob, and if its name ends in a slash."""
-    if len(inputs) > 1 or bare(output).endswith(("/", os.sep)):
+    if len(inputs) > 1 or output.names_folder:
         return True
 
-    if inputs == [STANDARD_STREAM]:
-        return output != STANDARD_STREAM and is_folder(output)
-    return is_folder(inputs[0]) or _is_glob(inputs[0]) or (output != STANDARD_STREAM and is_folder(output))
+    source = inputs[0]
+    if not source.is_standard_stream and (source.is_folder() or _is_glob(source)):
+        return True
+    return not output.is_standard_stream and output.is_folder()
 
 
-def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str], str | None]) -> list[FilePair]:
+def file_pairs(
+    inputs: Sequence[Location], output: Location, output_suffix: Callable[[Location], str | None]
+) -> list[FilePair]:
     """
     Return the files to tag, in the order of their names, each with its output.
 
@@ -75,8 +78,8 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
     :raises OptionError: if the inputs do not fit the output, or two inputs would get the same output
     """
     if not is_folder_output(inputs, output):
-        return [FilePair(base_name(inputs[0]), inputs[0], output)]
-    if STANDARD_STREAM in (*inputs, output):
+        return [FilePair(inputs[0].name, inputs[0], output)]
+    if any(path.is_standard_stream for path in (*inputs, output)):
         raise OptionError(
             "- is standard input or output; it cannot be combined with several files or a folder",
             reason="stream-with-files",
@@ -85,9 +88,9 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
     files = [found for path in _with_common_root(inputs) for found in path]
     _check_folder(output)
 
-    pairs: dict[str, FilePair] = {}
+    pairs: dict[Location, FilePair] = {}
     for path, name, table in sorted(files, key=lambda found: found.name):
-        target = join(output, _with_suffix(name, output_suffix(path)))
+        target = output.join(_with_suffix(name, output_suffix(path)))
         # With another output format, a.parquet and a.jsonl get the same output.
         if target in pairs:
             raise OptionError(
@@ -102,18 +105,18 @@ def file_pairs(inputs: Sequence[str], output: str, output_suffix: Callable[[str]
     return list(pairs.values())
 
 
-def _check_folder(output: str) -> None:
+def _check_folder(output: Location) -> None:
     """Check that the output is a folder or can become one: it is no file, and is not named like one."""
-    name, is_there = output_name(output), is_folder(output)
+    name, is_there = output_name(output), output.is_folder()
 
-    if not is_there and not is_uri(output) and os.path.lexists(output.rstrip(os.sep)):
+    if not is_there and not output.is_remote and os.path.lexists(output.text.rstrip(os.sep)):
         raise OptionError(
             f"{name}: is a file; for several files or a folder, OUTPUT must be a folder; give another name",
             reason="output-not-folder",
             file=name,
         )
 
-    if not is_there and format_of_name(output) is not None and not bare(output).endswith(("/", os.sep)):
+    if not is_there and format_of_name(output) is not None and not output.names_folder:
         raise OptionError(
             f"{name}: has the name of a file; for several files or a folder, OUTPUT must be a folder; give the name of "
             "a folder, or add a slash at the end",
@@ -122,32 +125,32 @@ def _check_folder(output: str) -> None:
         )
 
 
-def _with_common_root(inputs: Sequence[str]) -> Iterator[list[_Found]]:
+def _with_common_root(inputs: Sequence[Location]) -> Iterator[list[_Found]]:
     """
     Yield the files of the inputs, each with its name.
 
     The names of single files are relative to the folder that they have in common; remote and local files are separate.
     """
-    alone = [path for path in inputs if not is_folder(path) and not _is_glob(path)]
+    alone = [path for path in inputs if not path.is_folder() and not _is_glob(path)]
 
-    if remote := [path for path in alone if is_uri(path)]:
-        parts = [bare(path).split("/") for path in remote]
+    if remote := [path for path in alone if path.is_remote]:
+        parts = [path.bare.split("/") for path in remote]
         shared = len(
             [*takewhile(lambda names: len(set(names)) == 1, zip(*(path[:-1] for path in parts), strict=False))]
         )
         yield [_Found(path, "/".join(names[shared:])) for path, names in zip(remote, parts, strict=True)]
 
-    if files := [path for path in alone if not is_uri(path)]:
+    if files := [path for path in alone if not path.is_remote]:
         folders = [os.path.dirname(os.path.abspath(path)) for path in files]
         root = os.path.commonpath(folders)
         yield [_Found(path, os.path.relpath(os.path.abspath(path), root)) for path in files]
 
     for path in inputs:
         if path not in alone:
-            if is_uri(path):
+            if path.is_remote:
                 yield _remote_files(path)
             else:
-                yield _files_in(path) if os.path.isdir(path) else _matches(path)
+                yield _files_in(path.text) if path.is_folder() else _matches(path.text)
 
 
 def _files_in(folder: str, root: str | None = None) -> list[_Found]:
@@ -174,10 +177,10 @@ def _files_in(folder: str, root: str | None = None) -> list[_Found]:
         for file in files:
             if not file.startswith(_HIDDEN) and format_of_name(file) is not None:
                 path = os.path.join(here, file)
-                found.append(_Found(path, os.path.relpath(path, root or folder)))
+                found.append(_Found(Location(path), os.path.relpath(path, root or folder)))
 
     unlisted = [str(err.filename) for err in errors]
-    found += [_Found(path, os.path.relpath(path, root or folder)) for path in unlisted]
+    found += [_Found(Location(path), os.path.relpath(path, root or folder)) for path in unlisted]
     if not found and root is None:
         raise InputError(
             f"{input_name(folder)}: contains no file that is Parquet or JSON Lines by its name",
@@ -192,7 +195,7 @@ def _files_of_table(folder: str, kind: str, root: str) -> list[_Found]:
         raise refused_table(folder, kind)
 
     files = delta_files(folder)
-    return [_Found(path, os.path.relpath(path, os.path.abspath(root)), files.version) for path in files.paths]
+    return [_Found(Location(path), os.path.relpath(path, os.path.abspath(root)), files.version) for path in files.paths]
 
 
 def _matches(pattern: str) -> list[_Found]:
@@ -207,14 +210,16 @@ def _matches(pattern: str) -> list[_Found]:
             # ``**`` lists the files below this folder too.
             found += [] if "**" in parts else _files_in(path, root)
         elif not os.path.basename(path).startswith(_HIDDEN):
-            found.append(_Found(path, os.path.relpath(path, root)))
+            found.append(_Found(Location(path), os.path.relpath(path, root)))
 
     # A pattern matches files of a table that no longer belong to it.
     for folder in {os.path.dirname(match.path) for match in found if not match.table}:
         check_not_inside(os.path.join(folder, "*"))
-    known = {match.path for match in found}
+    known = {match.path.text for match in found}
     found += [
-        _Found(path, os.path.relpath(path, root)) for path in _unlisted(root, parts[fixed:-1]) if path not in known
+        _Found(Location(path), os.path.relpath(path, root))
+        for path in _unlisted(root, parts[fixed:-1])
+        if path not in known
     ]
 
     if not found:
@@ -242,23 +247,23 @@ def _unlisted(root: str, wild: Sequence[str]) -> list[str]:
     return [str(err.filename) for err in errors]
 
 
-def _remote_files(uri: str) -> list[_Found]:
+def _remote_files(path: Location) -> list[_Found]:
     """List the files of a folder or glob in remote storage, at any depth; hidden files are ignored."""
-    parts = bare(uri).rstrip("/").split("/")
+    parts = path.bare.rstrip("/").split("/")
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    root, wild = "/".join(parts[:fixed]) + query_of(uri), parts[fixed:]
+    root, wild = Location("/".join(parts[:fixed]) + path.query), parts[fixed:]
 
-    names = files_below(root)
-    found = [_Found(join(root, name), name) for name in names if _is_selected(name.split("/"), wild)]
+    names = files_below(root.text)
+    found = [_Found(root.join(name), name) for name in names if _is_selected(name.split("/"), wild)]
     for folder, kind in remote_tables(names).items():
         if any(file.name.startswith(f"{folder}/" if folder else "") for file in found):
-            raise refused_table(join(root, folder) if folder else root, kind)
+            raise refused_table(root.join(folder) if folder else root, kind)
 
     if not found:
         raise InputError(
-            f"{input_name(uri)}: contains no file that is Parquet or JSON Lines by its name",
+            f"{input_name(path)}: contains no file that is Parquet or JSON Lines by its name",
             reason="no-files",
-            file=input_name(uri),
+            file=input_name(path),
         )
     return found
 
@@ -280,9 +285,9 @@ def _fits(name: Sequence[str], wild: Sequence[str], *, itself: bool) -> bool:
     return bool(name) and fnmatchcase(name[0], wild[0]) and _fits(name[1:], wild[1:], itself=itself)
 
 
-def _is_glob(path: str) -> bool:
+def _is_glob(path: Location) -> bool:
     # A file may have a name with brackets.
-    return glob.has_magic(bare(path)) and not exists(path)
+    return glob.has_magic(path.bare) and not path.exists()
 
 
 def _with_suffix(name: str, suffix: str | None) -> str:
@@ -295,7 +300,7 @@ def _with_suffix(name: str, suffix: str | None) -> str:
     return stem + suffix
 
 
-def suffix_for(path: str, asked: Format | None) -> str | None:
+def suffix_for(path: Name, asked: Format | None) -> str | None:
     """Return the suffix of an output whose format was asked for; None if its input has that format already."""
     if asked is None or format_of_name(path) == asked:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nerd_onnx.durability.events import BeginEvent, CommitEvent, DoneEvent, PartRecord, RefusedEvent
@@ -18,9 +18,8 @@ from nerd_onnx.formats.columns import OTHER_NAME
 from nerd_onnx.formats.readers import Reader
 from nerd_onnx.stages import in_stage, iterate
 from nerd_onnx.storage.input_stream import input_name, is_stream
-from nerd_onnx.storage.location import is_uri
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_name
-from nerd_onnx.storage.remote import exists
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.final_look import FinalLook
 from nerd_onnx.tagging.job import TagReport
@@ -96,6 +95,7 @@ class FileRun:
         self._journal = None if _is_stream(pair.input) else state.journal
         self._before = Totals()
         self._before.add(state.report)
+        self._report_before = replace(state.report)
         self._log: ResultLog | None = None
 
     def run(self) -> str | None:
@@ -129,6 +129,8 @@ class FileRun:
             )
 
             self._write(source, writer, policy)
+            if self._log is not None:
+                self._count_resumed(self._log)
             written = in_stage("write", writer.finish)
             self._check_totals(source, policy.totals, written)
             self._note_copy(source, policy.totals)
@@ -161,15 +163,15 @@ class FileRun:
 
         state.refusal = state.refusal or str(err)
         # The user must not take an older output for the result of this run.
-        older = "; an older output was left as it is" if exists(self._pair.output) else ""
+        older = "; an older output was left as it is" if self._pair.output.exists() else ""
         with RejectsPart(self._part_path, self._pair.output) as part:
             part.refuse(self._pair.name, f"{err}{older}")
             part.finish()
 
         journal.append(RefusedEvent(self._pair.name, str(err)))
         if self._log is not None:
-            state.report.resumed_rows -= self._log.stored_rows
-            state.report.resumed_tokens -= self._log.stored_tokens
+            state.report.resumed_rows = self._report_before.resumed_rows
+            state.report.resumed_tokens = self._report_before.resumed_tokens
             self._log.remove()
         return part.path
 
@@ -212,10 +214,15 @@ class FileRun:
         state, field = self._state, self._plan.tagger.entity_field()
         log = ResultLog(self._pair.output, state.scratch, journal, field, self._job.chunk_rows)
 
-        state.report.damaged_chunks += log.damaged_chunks
-        state.report.resumed_rows += log.stored_rows
-        state.report.resumed_tokens += log.stored_tokens
+        self._count_resumed(log)
         return log
+
+    def _count_resumed(self, log: ResultLog) -> None:
+        """Count the rows with stored results: all that the journal names, less those that were damaged when read."""
+        report, before = self._state.report, self._report_before
+        report.resumed_rows = before.resumed_rows + log.resumed_rows
+        report.resumed_tokens = before.resumed_tokens + log.resumed_tokens
+        report.damaged_chunks = before.damaged_chunks + log.damaged_chunks
 
     def _policy(self, part: RejectsPart) -> RejectionPolicy:
         recorded_in = part if self._job.rejects is not None else None
@@ -290,10 +297,10 @@ class FileRun:
 
         # The version is taken first: a change after it leaves a doubt, and the content is compared.
         version = version_of(self._pair.input)
-        digest = None if is_uri(self._pair.input) else content_sha256(self._pair.input)
+        digest = None if self._pair.input.is_remote else content_sha256(self._pair.input)
         check_unchanged(self._pair, fingerprint, while_what="while it was read")
 
-        if self._log is not None and is_uri(self._pair.output):
+        if self._log is not None and self._pair.output.is_remote:
             self._log.close_chunk()  # so that a failed upload can be resumed without tagging again
         self._journal.append(
             CommitEvent(
@@ -318,7 +325,7 @@ def _reading() -> Iterator[None]:
         raise UnreadableFileError.of(err) from err
 
 
-def _is_stream(path: str) -> bool:
+def _is_stream(path: Location) -> bool:
     """Whether an input can be read only once; False for a missing one, whose opening reports the error."""
     try:
         return is_stream(path)

@@ -6,7 +6,8 @@ from nerd_onnx.durability.recorded_files import FileState, state_of
 from nerd_onnx.errors import OutputError
 from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.file_record import FileRecord
-from nerd_onnx.storage.output_place import find, output_errors, output_name
+from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.output_place import output_errors, output_name
 
 
 class FinalLook:
@@ -18,15 +19,15 @@ class FinalLook:
 
     def __init__(self, *, verify: bool) -> None:
         self._verify = verify
-        self._written: list[tuple[str, FileRecord, str | None]] = []
-        self._earlier: list[tuple[str, FileInfo]] = []
+        self._written: list[tuple[Location, FileRecord, str | None]] = []
+        self._earlier: list[tuple[Location, FileInfo]] = []
 
-    def add(self, path: str, record: FileRecord | None, version: str | None) -> None:
+    def add(self, path: Location, record: FileRecord | None, version: str | None) -> None:
         """Add an output of this run, see :func:`state_of`; a pipe or device, which has no record, is left out."""
         if record is not None:
             self._written.append((path, record, version))
 
-    def add_earlier(self, path: str, found: FileInfo) -> None:
+    def add_earlier(self, path: Location, found: FileInfo) -> None:
         """Add an output that was finished before this run. ``found`` is what it was when this run accepted it."""
         self._earlier.append((path, found))
 
@@ -42,14 +43,14 @@ class FinalLook:
 
         for path, before in self._earlier:
             with output_errors(path):
-                found = find(path)
+                found = path.info_if_any()
             if found is None:
                 raise output_lost(path, "missing")
             if (found.size, found.modified_ns, found.inode) != (before.size, before.modified_ns, before.inode):
                 raise output_lost(path, "changed")
 
 
-def output_lost(path: str, state: FileState) -> OutputError:
+def output_lost(path: Location, state: FileState) -> OutputError:
     """Return the error for an output that is no longer what the run wrote."""
     name = output_name(path)
     if state == "changed":

@@ -15,8 +15,8 @@ from nerd_onnx.durability.fingerprints import difference
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.formats.readers import format_of_name
 from nerd_onnx.storage.input_stream import ByteStream, input_name, open_bytes
-from nerd_onnx.storage.location import STANDARD_STREAM, is_uri
-from nerd_onnx.storage.output_place import find, output_errors, output_name
+from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.output_place import output_errors, output_name
 from nerd_onnx.tagging.file_pairs import FilePair
 
 OPTIONS_FACT = "options"  # key in the schema's metadata: the options that decide the content of the file, as JSON
@@ -25,12 +25,12 @@ _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5")  # first bytes of gzip and Zstandard
 _SECOND = 10**9  # in nanoseconds
 
 
-def is_file(path: str) -> bool:
+def is_file(path: Location) -> bool:
     """Whether an output is a file, or will be one: not a stream, pipe or device."""
-    if path == STANDARD_STREAM or is_uri(path):
-        return is_uri(path)
+    if path.is_standard_stream or path.is_remote:
+        return path.is_remote
     with suppress(OSError):
-        found = find(path)
+        found = path.info_if_any()
         return found is None or not found.is_device
     return True
 
@@ -62,7 +62,7 @@ def check_finished(pair: FilePair, metadata: Mapping[str, str], *, verify: bool)
         _check_lines(pair.output, verify=verify)
 
 
-def _check_lines(path: str, *, verify: bool) -> None:
+def _check_lines(path: Location, *, verify: bool) -> None:
     """
     Check that a file of JSON Lines ends with a line, or with ``verify`` that it can be read to its end.
 
@@ -82,7 +82,7 @@ def _check_lines(path: str, *, verify: bool) -> None:
         raise _incomplete(path, "file of JSON Lines") from err
 
 
-def _read_parquet(path: str) -> None:
+def _read_parquet(path: Location) -> None:
     """
     Read all pages of a Parquet file.
 
@@ -96,7 +96,7 @@ def _read_parquet(path: str) -> None:
         raise _incomplete(path, "Parquet file") from err
 
 
-def _metadata_of(path: str) -> Mapping[bytes, bytes]:
+def _metadata_of(path: Location) -> Mapping[bytes, bytes]:
     """Return the schema's metadata of a Parquet file."""
     try:
         with open_bytes(path, _FOOTER_BYTES) as file:
@@ -105,7 +105,7 @@ def _metadata_of(path: str) -> Mapping[bytes, bytes]:
         raise _incomplete(path, "Parquet file") from err
 
 
-def _incomplete(path: str, what: str) -> OutputError:
+def _incomplete(path: Location, what: str) -> OutputError:
     return OutputError(
         f"{output_name(path)}: already exists, but is not a complete {what}; move it away and write it again with "
         "--resume, or write all files again with --overwrite",
@@ -157,10 +157,10 @@ def _other_option(recorded: bytes, expected: str) -> str | None:
 def _is_older(pair: FilePair) -> bool:
     """Whether an output is older than its input."""
     with output_errors(pair.output):
-        made, read = find(pair.output), find(pair.input)
+        made, read = pair.output.info_if_any(), pair.input.info_if_any()
     if made is None or read is None:
         return False
 
     # Remote storage reports times in whole seconds.
-    unit = _SECOND if is_uri(pair.output) or is_uri(pair.input) else 1
+    unit = _SECOND if pair.output.is_remote or pair.input.is_remote else 1
     return made.modified_ns // unit < read.modified_ns // unit

@@ -12,7 +12,7 @@ from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.layouts import LayoutName
 from nerd_onnx.machine.memory import peak_rss_bytes
-from nerd_onnx.storage.location import STANDARD_STREAM, local_path
+from nerd_onnx.storage.location import STANDARD_STREAM, Location
 from nerd_onnx.tagging.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
 
 OnError = Literal["fail", "null", "skip"]
@@ -64,12 +64,6 @@ class TagJob:
     work_dir: str | None = None
 
     def __post_init__(self) -> None:
-        # The job is frozen; file:// URIs become paths here, so that no other code has to know them.
-        object.__setattr__(self, "inputs", [local_path(path) for path in self.inputs])
-        for name in ("output", "rejects", "retry_rejects"):
-            path = getattr(self, name)
-            object.__setattr__(self, name, path and local_path(path))
-
         if self.on_error == "skip" and self.rejects is None:
             raise OptionError(
                 "--on-error skip needs --rejects FILE, or the skipped rows would leave no record",
@@ -101,9 +95,29 @@ class TagJob:
             )
 
     @cached_property
+    def input_places(self) -> list[Location]:
+        """The inputs, parsed."""
+        return [Location.of(name) for name in self.inputs]
+
+    @cached_property
+    def output_place(self) -> Location:
+        """The output, parsed."""
+        return Location.of(self.output)
+
+    @cached_property
+    def rejects_place(self) -> Location | None:
+        """The file that records the rejected rows, parsed; None without one."""
+        return None if self.rejects is None else Location.of(self.rejects)
+
+    @cached_property
+    def retried_place(self) -> Location | None:
+        """The rejects file whose rows are tagged, parsed; None without one."""
+        return None if self.retry_rejects is None else Location.of(self.retry_rejects)
+
+    @cached_property
     def many(self) -> bool:
         """Whether the output is a folder."""
-        return is_folder_output(self.inputs, self.output)
+        return is_folder_output(self.input_places, self.output_place)
 
     @property
     def may_refuse(self) -> bool:
@@ -113,7 +127,7 @@ class TagJob:
     @cached_property
     def pairs(self) -> list[FilePair]:
         """The files to tag, each with its output."""
-        return file_pairs(self.inputs, self.output, lambda path: suffix_for(path, self.output_format))
+        return file_pairs(self.input_places, self.output_place, lambda path: suffix_for(path, self.output_format))
 
 
 @dataclass

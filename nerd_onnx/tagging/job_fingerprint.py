@@ -30,7 +30,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--offset-unit": options.offset_unit,
         "--limit": job.limit,
         "--overwrite-column": job.overwrite_column,
-        "--retry-rejects": job.retry_rejects and file_fingerprint(job.retry_rejects)["head and footer"],
+        "--retry-rejects": job.retried_place and file_fingerprint(job.retried_place)["head and footer"],
     }
 
 

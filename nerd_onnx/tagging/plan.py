@@ -15,6 +15,7 @@ from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.readers import detect_format
 from nerd_onnx.formats.writers import output_format, terminal_format
 from nerd_onnx.options import TagOptions
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.finished_outputs import OPTIONS_FACT
@@ -43,7 +44,7 @@ class Plan:
     tagger: Tagger
     job: TagJob
     retried: Mapping[str, frozenset[int] | None] | None = None
-    _output_formats: dict[str, Format] = field(default_factory=dict, repr=False, compare=False)
+    _output_formats: dict[Location, Format] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, tagger: Tagger, job: TagJob) -> Plan:
@@ -52,7 +53,7 @@ class Plan:
 
         :raises InputError: if the file given as ``--retry-rejects`` is not a rejects file
         """
-        return cls(tagger, job, None if job.retry_rejects is None else rejected_rows(job.retry_rejects))
+        return cls(tagger, job, None if job.retried_place is None else rejected_rows(job.retried_place))
 
     @cached_property
     def pairs(self) -> list[FilePair]:

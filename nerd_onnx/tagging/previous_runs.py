@@ -18,8 +18,8 @@ from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.input_stream import input_name
-from nerd_onnx.storage.location import is_uri
-from nerd_onnx.storage.output_place import find, output_errors, output_name
+from nerd_onnx.storage.location import Location, Name
+from nerd_onnx.storage.output_place import output_errors, output_name
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.final_look import output_lost
@@ -141,7 +141,7 @@ def _earlier(plan: Plan, pair: FilePair, progress: Progress, folder: str) -> Fil
     :raises OutputError: if it is not what this run would write
     """
     with output_errors(pair.output):
-        found = find(pair.output)
+        found = pair.output.info_if_any()
         if found is None and not (os.path.islink(pair.output)):
             return None
 
@@ -186,12 +186,12 @@ def safe_rows(pairs: Sequence[FilePair], progress: Progress, folder: str) -> int
     return rows
 
 
-def _seems_intact(path: str, record: FileRecord | None) -> bool:
+def _seems_intact(path: Location, record: FileRecord | None) -> bool:
     """Whether a file has the recorded size. Remote storage is not asked: an error must not wait for it."""
-    return record is None or is_uri(path) or _size_of(path) == record.size
+    return record is None or path.is_remote or _size_of(path) == record.size
 
 
-def _size_of(path: str) -> int:
+def _size_of(path: Name) -> int:
     with suppress(OSError):
         return os.stat(path).st_size
     return -1
@@ -238,7 +238,7 @@ def done_before(tagger: Tagger, jobs: Sequence[TagJob]) -> dict[str, int]:
 def _count(plan: Plan, counts: dict[str, int]) -> None:
     """Add what a run would reuse."""
     job = plan.job
-    folder = work_folder_of(job.output, many=job.many, remote_work_dir=job.work_dir)
+    folder = work_folder_of(job.output_place, many=job.many, remote_work_dir=job.work_dir)
     progress = _progress(plan)
     counts["damaged_lines"] += progress.damaged_lines
     overwrites = job.overwrite or (progress.header is not None and progress.header.overwrite)
@@ -259,10 +259,10 @@ def _count(plan: Plan, counts: dict[str, int]) -> None:
 def _progress(plan: Plan) -> Progress:
     """Return the progress of the interrupted run that this one would resume; empty without one."""
     job = plan.job
-    found = recorded_progress(job.output, many=job.many, remote_work_dir=job.work_dir)
+    found = recorded_progress(job.output_place, many=job.many, remote_work_dir=job.work_dir)
     if not found.is_worth_keeping:
         kept = Progress(header=found.header, replaced=found.replaced, damaged_lines=found.damaged_lines)
         return kept if job.resume else Progress()
 
-    resumes = may_resume(job.output, found, plan.facts, resume=job.resume, overwrite=job.overwrite)
+    resumes = may_resume(job.output_place, found, plan.facts, resume=job.resume, overwrite=job.overwrite)
     return found if resumes else Progress()

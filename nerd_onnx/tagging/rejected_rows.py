@@ -9,6 +9,7 @@ from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RejectedRow, RowBatch
 from nerd_onnx.storage.input_stream import input_name
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.rejects_file import RejectsPart
 
@@ -25,7 +26,7 @@ class RejectionPolicy:
     :ivar totals: counts of this file's rows
     """
 
-    def __init__(self, path: str, name: str, job: TagJob, part: RejectsPart | None, before: int) -> None:
+    def __init__(self, path: Location, name: str, job: TagJob, part: RejectsPart | None, before: int) -> None:
         self.totals = Totals()
         self._path = input_name(path)
         self._name = name

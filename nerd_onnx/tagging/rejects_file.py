@@ -17,6 +17,7 @@ from nerd_onnx.formats.base import RejectedRow
 from nerd_onnx.storage.atomic_file import Target, open_target
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name, open_bytes
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors
 from nerd_onnx.storage.regular_file import open_regular, regular_sha256
 
@@ -52,7 +53,7 @@ class RejectsPart(Closing):
     :param output: the run's output, for messages
     """
 
-    def __init__(self, path: str, output: str) -> None:
+    def __init__(self, path: str, output: Location) -> None:
         self.path = path
         self.rows = 0
         self._output = output
@@ -104,7 +105,7 @@ def is_part(path: str, record: PartRecord) -> bool:
     return False
 
 
-def gather_rejects(path: str, parts: Iterable[str], *, overwrite: bool, scratch: str) -> Target:
+def gather_rejects(path: Location, parts: Iterable[str], *, overwrite: bool, scratch: str) -> Target:
     """
     Copy the rejected rows of all inputs into one file, ready to be committed.
 
@@ -125,7 +126,7 @@ def gather_rejects(path: str, parts: Iterable[str], *, overwrite: bool, scratch:
     return target
 
 
-def rejected_rows(path: str) -> dict[str, frozenset[int] | None]:
+def rejected_rows(path: Location) -> dict[str, frozenset[int] | None]:
     """
     Read a rejects file.
 

@@ -14,7 +14,6 @@ from nerd_onnx.durability.work_folder import WorkFolder
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.output_place import make_folder_for
-from nerd_onnx.storage.remote import exists
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.checks import check_job
 from nerd_onnx.tagging.file_pairs import FilePair
@@ -49,7 +48,7 @@ def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop
     with ExitStack() as stack:
         work = journal = None
         if job.many or is_file(job.pairs[0].output):
-            work = stack.enter_context(WorkFolder(job.output, many=job.many, remote_work_dir=job.work_dir))
+            work = stack.enter_context(WorkFolder(job.output_place, many=job.many, remote_work_dir=job.work_dir))
             journal = work.begin(plan.facts, resume=job.resume, overwrite=job.overwrite)
         scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
         report = TagReport(damaged_lines=work.progress.damaged_lines if work else 0)
@@ -160,7 +159,7 @@ class _Run:
             return False
 
         finished = state.journal is not None and pair.name in state.journal.progress.finished
-        return not finished and (state.overwrites or not exists(pair.output))
+        return not finished and (state.overwrites or not pair.output.exists())
 
     def _standing_of(self, pair: FilePair) -> Standing:
         """Return what earlier work is worth for a file; finished files are counted."""
@@ -205,7 +204,7 @@ class _Run:
 
     def _write_rejects(self) -> None:
         """Write the rejects file from the rejected rows of all files; without any, no file is created."""
-        path, journal = self._job.rejects, self._state.journal
+        path, journal = self._job.rejects_place, self._state.journal
         if path is None or not self._parts:
             return
 

@@ -13,7 +13,7 @@ from nerd_onnx.errors import NerdError
 from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.options import TaggedTexts
-from nerd_onnx.storage.location import is_uri
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.pipeline import TagStream, open_pair_reader
 from nerd_onnx.tagging.plan import Plan
@@ -150,9 +150,9 @@ class _Group:
         self.end += 1
 
 
-def _is_small(path: str) -> bool:
+def _is_small(path: Location) -> bool:
     """Whether a file is local, can be read twice, and is small."""
-    if is_uri(path):
+    if path.is_remote:
         return False
 
     found = Path(path).stat()

@@ -11,6 +11,7 @@ from typing import Any
 
 from nerd_onnx.errors import InputError, MissingExtraError, first_line
 from nerd_onnx.storage.input_stream import input_name
+from nerd_onnx.storage.location import Name
 
 _DELTA_LOG = "_delta_log"
 _HUDI = ".hoodie"
@@ -85,7 +86,7 @@ def _table_format(names: Collection[str], metadata: Iterable[str]) -> str | None
     return "Iceberg" if any(map(_ICEBERG.fullmatch, metadata)) else None
 
 
-def refused_table(folder: str, kind: str) -> InputError:
+def refused_table(folder: Name, kind: str) -> InputError:
     """Return the error for a table that is not read."""
     ways = {
         "Delta": "give its current files by their names, as DeltaTable(...).file_uris() of deltalake lists them",

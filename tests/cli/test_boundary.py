@@ -15,6 +15,7 @@ import pytest
 from nerd_onnx.cli.common import run_command, settings
 from nerd_onnx.errors import InputError, NerdError, OutputError, UnexpectedError
 from nerd_onnx.storage.input_stream import check_readable
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagging.checks import check_job
 from nerd_onnx.tagging.job import TagJob
 from tests.conftest import ROOT
@@ -134,7 +135,7 @@ def test_names_that_the_system_refuses(name: str, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     with fails(InputError, "cannot-read"):
-        check_readable(name)
+        check_readable(Location.of(name))
     with fails(InputError, "cannot-read"):
         check_job(TagJob([name], "out.jsonl"))
     with fails(InputError, "cannot-read"):

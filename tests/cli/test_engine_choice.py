@@ -20,6 +20,7 @@ from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
 from nerd_onnx.errors import BusyError, InterruptedRunError, NerdError, OptionError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import TagOptions
 from nerd_onnx.tagging.job import TagJob, TagReport
 from tests.support.failures import assert_failure, failure_of
@@ -131,7 +132,7 @@ def test_a_process_loads_a_model_once() -> None:
 
 
 def _hold(output: str, held: Any, seconds: float) -> None:
-    with WorkFolder(output, many=False):
+    with WorkFolder(Location(output), many=False):
         held.set()
         time.sleep(seconds)
         os._exit(0)

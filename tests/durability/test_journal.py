@@ -29,6 +29,7 @@ from nerd_onnx.durability.events import (
 )
 from nerd_onnx.durability.journal import Journal, read_progress
 from nerd_onnx.errors import NerdError, OutputError
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.previous_runs import done_before
@@ -388,5 +389,5 @@ def test_an_event_that_cannot_follow_is_damage(tmp_path: Path, events: list[Even
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b"".join(lines))
     assert read_progress(str(path)).damaged_lines == 1
-    with Journal(str(path), "o") as journal:
+    with Journal(str(path), Location("o")) as journal:
         assert journal.progress.damaged_lines == (1 if len(events) > 1 else 0)

@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import file_pairs
 from nerd_onnx.tagging.job import TagJob, TagReport
@@ -65,7 +66,7 @@ def tag(source: Path | str, output: Path, **options: Any) -> TagReport:
 
 
 def pairs(path: Path | str) -> list[str]:
-    return [pair.name for pair in file_pairs([str(path)], "out/", lambda _: None)]
+    return [pair.name for pair in file_pairs([Location.of(path)], Location("out/"), lambda _: None)]
 
 
 def by_id(found: pa.Table) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream
+from nerd_onnx.storage.location import Location
 
 
 class ColonReader(Closing):
@@ -26,7 +27,7 @@ class ColonReader(Closing):
     rewritten_because = None
     num_rows: int | None = None
 
-    def __init__(self, path: str, options: ReadOptions, _typed: bool) -> None:  # noqa: FBT001
+    def __init__(self, path: Location, options: ReadOptions, _typed: bool) -> None:  # noqa: FBT001
         self.path = path
         self.schema: pa.Schema = pa.schema([(options.text_column, pa.string())])
         self.column_names: Sequence[str] = self.schema.names
@@ -53,7 +54,7 @@ class ColonReader(Closing):
 class ColonWriter(AtomicWriter):
     """Writes texts with their entities."""
 
-    def __init__(self, path: str, options: WriteOptions) -> None:
+    def __init__(self, path: Location, options: WriteOptions) -> None:
         self._rows = 0
         self._target = open_target(path, overwrite=options.overwrite, spooled=False)
 

@@ -25,6 +25,7 @@ from nerd_onnx.formats.jsonl import writer
 from nerd_onnx.formats.jsonl.values import dumped, dumped_lists, json_values
 from nerd_onnx.formats.jsonl.writer import JsonLinesWriter
 from nerd_onnx.formats.layouts import Layout
+from nerd_onnx.storage.location import Location
 from tests.support.failures import fails
 from tests.support.profiles import example_count
 from tests.support.tables_io import ENTITIES, JSON_ROWS, converted, invalid_utf8, opened
@@ -50,7 +51,7 @@ def unfit(folder: Path, content: str, layout: Layout) -> Mapping[int, str]:
     with (
         opened(path) as source,
         JsonLinesWriter(
-            str(folder / "out.jsonl"),
+            Location.of(folder / "out.jsonl"),
             source_name=str(path),
             source_schema=None,
             layout=layout,

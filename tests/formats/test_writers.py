@@ -27,6 +27,7 @@ from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.writers import check_output, open_writer, output_format
 from nerd_onnx.storage import atomic_file
 from nerd_onnx.storage.atomic_file import open_target
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors
 from tests.support.failures import assert_failure, fails
 from tests.support.tables_io import (
@@ -174,19 +175,20 @@ def test_input_and_output_the_same_file(source: Path, folder: Path) -> None:
     for output in (source, folder / "symbolic.parquet", folder / "hard.parquet"):
         for overwrite in (False, True):
             with fails(OutputError, "output-is-input", file=output):
-                check_output(str(source), str(output), overwrite=overwrite)
-    check_output(str(source), str(folder / "other.parquet"), overwrite=False)
-    check_output(str(source), "-", overwrite=False)
-    check_output("-", str(folder / "other.parquet"), overwrite=False)
-    check_output(str(folder / "missing"), "/dev/null", overwrite=False)
+                check_output(Location.of(source), Location.of(output), overwrite=overwrite)
+    check_output(Location.of(source), Location.of(folder / "other.parquet"), overwrite=False)
+    check_output(Location.of(source), Location.of("-"), overwrite=False)
+    check_output(Location.of("-"), Location.of(folder / "other.parquet"), overwrite=False)
+    check_output(Location.of(folder / "missing"), Location.of("/dev/null"), overwrite=False)
 
 
 CHECK = """
 import sys
 from nerd_onnx.errors import NerdError
 from nerd_onnx.formats.writers import check_output
+from nerd_onnx.storage.location import Location
 try:
-    check_output(*sys.argv[1:], overwrite=True)
+    check_output(*map(Location.of, sys.argv[1:]), overwrite=True)
 except NerdError as err:
     sys.exit(err.reason)
 """
@@ -225,7 +227,7 @@ def test_closed_standard_output(source: Path, monkeypatch: pytest.MonkeyPatch) -
     for stream in (None, closed):
         monkeypatch.setattr(sys, "stdout", stream)
         with fails(OutputError, "closed-stream", file="standard output"):
-            check_output(str(source), "-", overwrite=False)
+            check_output(Location.of(source), Location.of("-"), overwrite=False)
         for spooled in (False, True):
             with fails(OutputError, "closed-stream", file="standard output"):
                 open_target("-", overwrite=False, spooled=spooled)
@@ -233,8 +235,8 @@ def test_closed_standard_output(source: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_standard_output_put_in_place_by_a_program(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
-    check_output(str(source), "-", overwrite=False)
-    check_output("-", "-", overwrite=False)
+    check_output(Location.of(source), Location.of("-"), overwrite=False)
+    check_output(Location.of("-"), Location.of("-"), overwrite=False)
 
 
 @pytest.mark.usefixtures("either_way")
@@ -250,7 +252,7 @@ def test_name_that_is_not_utf8(source: Path, folder: Path, suffix: str) -> None:
         reason = "cannot-write" if other.parent == output else "missing-folder"
         refused(source, other, reason, file=str(other).replace(ODD_NAME, SHOWN_NAME))
     with fails(OutputError, "output-is-input", file=shown):
-        check_output(str(output), str(output), overwrite=True)
+        check_output(Location.of(output), Location.of(output), overwrite=True)
 
 
 def test_message_of_an_error_that_says_nothing() -> None:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from nerd_onnx.errors import ModelError, NotFiniteError
+from nerd_onnx.inference import bundle, session
 from nerd_onnx.inference.encoding import EncodedBatch
+from nerd_onnx.inference.graph_file import GraphFile, read_graph
 from nerd_onnx.inference.session import Session, checked_logits
+from nerd_onnx.tagger import Tagger
 from tests.support.failures import fails
 
 
@@ -46,6 +49,21 @@ def test_a_network_scores_ids(tmp_path: Path) -> None:
     session = Session(make_model(tmp_path / "m.onnx", ["input_ids", "attention_mask"]), optimized=False)
     assert session.labels == 2
     np.testing.assert_array_equal(session.logits(EncodedBatch(np.array([[3, 0]]))), [[[6, 7], [0, 1]]])
+
+
+def test_a_graph_is_parsed_once_at_the_start(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+
+    def counted(path: Path) -> GraphFile:
+        parsed.append(path)
+        return read_graph(path)
+
+    for module in (bundle, session):
+        monkeypatch.setattr(module, "read_graph", counted)
+    tagger = Tagger.load(str(tiny_bundle), kernel="onnxruntime")
+    assert tagger.tag([""]) == [[]]
+    tagger.close()
+    assert parsed == [tiny_bundle / "model.onnx"]
 
 
 @pytest.mark.parametrize("inputs", [["input_ids", "pixel_values"], ["ids"]])

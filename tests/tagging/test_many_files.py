@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OptionError, OutputError
-from nerd_onnx.formats.base import Format
+from nerd_onnx.formats.base import Format, Reader
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger, TagOptions
 from nerd_onnx.tagging.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
 from nerd_onnx.tagging.job import TagJob, TagReport
@@ -40,7 +41,9 @@ def tag(tagger: Tagger, inputs: list[Path | str], output: Path, **options: Any) 
 
 
 def names(inputs: list[Path | str], output: Path | str, asked: Format | None = None) -> dict[str, str]:
-    pairs = file_pairs([str(path) for path in inputs], str(output), lambda path: suffix_for(path, asked))
+    pairs = file_pairs(
+        [Location.of(path) for path in inputs], Location.of(output), lambda path: suffix_for(path, asked)
+    )
     return {pair.name: os.path.relpath(pair.output, output) for pair in pairs}
 
 
@@ -91,14 +94,15 @@ def test_each_input_has_its_output(data: Path, tmp_path: Path) -> None:
     (tmp_path / "o.parquet").mkdir()
 
     assert list(names([*several], tmp_path / "o.parquet")) == parts_of_years
-    single = file_pairs([str(data / "more.jsonl.gz")], str(out), lambda _: None)
+    source, target = Location.of(data / "more.jsonl.gz"), Location.of(out)
+    single = file_pairs([source], target, lambda _: None)
 
-    assert single == [FilePair("more.jsonl.gz", str(data / "more.jsonl.gz"), str(out))]
+    assert single == [FilePair("more.jsonl.gz", source, target)]
 
 
 def test_a_name_with_brackets_is_no_glob(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a[1].parquet", texts(2))
-    assert not is_folder_output([str(tmp_path / "a[1].parquet")], str(tmp_path / "o.parquet"))
+    assert not is_folder_output([Location.of(tmp_path / "a[1].parquet")], Location.of(tmp_path / "o.parquet"))
 
 
 def test_inputs_and_outputs_that_do_not_fit_are_refused(tagger: Tagger, data: Path, tmp_path: Path) -> None:
@@ -290,6 +294,29 @@ def test_a_refused_file_that_was_repaired_is_tagged_by_a_resumed_run(
 
     assert (report.files, report.refused_files, report.rows) == (4, 0, 100)
     assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_stored_rows_of_a_file_that_is_refused_later_do_not_count(tagger: Tagger, data: Path, tmp_path: Path) -> None:
+    path = data / "year=2025" / "part-0.parquet"
+    footer = pq.ParquetFile(path).metadata
+    names = [footer.schema.column(i).name for i in range(footer.num_columns)]
+    content = bytearray(path.read_bytes())
+    end = footer.row_group(2).column(names.index("text")).data_page_offset
+    content[end : end + 40] = bytes(40)
+    path.write_bytes(content)
+    options: dict[str, Any] = {"on_error": "skip", "rejects": str(tmp_path / "r.jsonl"), "chunk_rows": 2}
+    rows = 0
+
+    def note(report: TagReport, _: Reader) -> None:
+        nonlocal rows
+        rows = report.rows
+
+    job = TagJob([str(data)], str(tmp_path / "out"), **options)
+    with pytest.raises(InterruptedRunError):
+        tag_files(tagger, job, note, stop=lambda: 15 if rows > 75 else None)
+    report = tag(tagger, [data], tmp_path / "out", resume=True, **options)
+
+    assert (report.refused_files, report.rows, report.resumed_rows) == (1, 70, 70)
 
 
 def test_wrong_options_for_all_files_leave_nothing_behind(tagger: Tagger, data: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from nerd_onnx.cli.tag import main
 from nerd_onnx.durability.lock import RunLock
 from nerd_onnx.errors import NerdError, OutputError
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.previous_runs import done_before
@@ -155,7 +156,7 @@ def test_the_command_reports_it_while_another_run_holds_the_lock(
     interrupt(tagger, job(source, output), 5)
     run = runner("nerd-tag", main, monkeypatch, capfd)
     arguments = (source, output, "--model", tiny_bundle, "--chunk-rows", 20, "--resume", "--dry-run")
-    with RunLock(str(output), str(work_folder(output))):
+    with RunLock(Location.of(output), str(work_folder(output))):
         before = standing(tmp_path)
         code, _, err = run(*arguments, "--json")
         facts = json.loads(err)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nerd_onnx.errors import InputError, MissingExtraError
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagging.file_pairs import file_pairs
 from tests.support.failures import fails
 from tests.support.runs import texts, write_lines, write_parquet
@@ -27,7 +28,7 @@ PLAIN = ["metadata/my.metadata.json", "delta_log/a.txt", "deep/_delta"]
 
 
 def pairs(*inputs: Path | str) -> list[str]:
-    return [pair.name for pair in file_pairs([str(path) for path in inputs], "out/", lambda _: None)]
+    return [pair.name for pair in file_pairs([Location.of(path) for path in inputs], Location("out/"), lambda _: None)]
 
 
 def table(folder: Path, marks: list[str]) -> Path:

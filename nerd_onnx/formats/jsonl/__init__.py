@@ -8,6 +8,7 @@ from nerd_onnx.formats.file_format import FileFormat
 
 if TYPE_CHECKING:
     from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
+    from nerd_onnx.storage.location import Location
 
 
 def _recognizes(head: bytes) -> bool:
@@ -20,13 +21,13 @@ def _recognizes(head: bytes) -> bool:
     return foreign_format(head) is None and head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{")
 
 
-def _open_reader(path: str, options: ReadOptions, typed: bool) -> Reader:  # noqa: FBT001 - as FileFormat calls it
+def _open_reader(path: Location, options: ReadOptions, typed: bool) -> Reader:  # noqa: FBT001 - as FileFormat calls it
     from nerd_onnx.formats.jsonl.reader import RawLinesReader, TypedLinesReader
 
     return TypedLinesReader(path, options) if typed else RawLinesReader(path, options)
 
 
-def _open_writer(path: str, options: WriteOptions) -> Writer:
+def _open_writer(path: Location, options: WriteOptions) -> Writer:
     from nerd_onnx.formats.jsonl.writer import JsonLinesWriter
     from nerd_onnx.storage.input_stream import input_name
 

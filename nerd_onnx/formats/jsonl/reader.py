@@ -26,6 +26,7 @@ from nerd_onnx.formats.jsonl.long_lines import decoded, is_marked, long_string, 
 from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError, conform
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
+from nerd_onnx.storage.location import Location
 
 NumberedLine = tuple[int, bytes]
 HEAD_ROWS = 2048  # one of these must have the text field
@@ -50,7 +51,7 @@ class RawLinesReader(Closing):
     copied = None
     rewritten_because = None
 
-    def __init__(self, path: str, options: ReadOptions) -> None:
+    def __init__(self, path: Location, options: ReadOptions) -> None:
         self.path = path
         self.column_names: Sequence[str] = ()
         self._name = input_name(path)
@@ -192,7 +193,7 @@ class TypedLinesReader(Closing):
     copied = None
     rewritten_because = None
 
-    def __init__(self, path: str, options: ReadOptions) -> None:
+    def __init__(self, path: Location, options: ReadOptions) -> None:
         self.path = path
         self._name = input_name(path)
         self._text_column = options.text_column

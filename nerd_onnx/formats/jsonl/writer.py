@@ -20,7 +20,7 @@ from nerd_onnx.formats.jsonl.long_lines import shortened
 from nerd_onnx.formats.jsonl.values import dump, dumped, dumped_lists, json_values
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.storage.atomic_file import open_target
-from nerd_onnx.storage.location import bare
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors
 
 _GZIP_LEVEL = 6
@@ -54,7 +54,7 @@ class JsonLinesWriter(AtomicWriter):
 
     def __init__(
         self,
-        path: str,
+        path: Location,
         *,
         source_name: str,
         source_schema: pa.Schema | None,
@@ -325,9 +325,9 @@ def _check_names(schema: pa.Schema) -> None:
             )
 
 
-def compressor(path: str, file: IO[bytes]) -> IO[bytes]:
+def compressor(path: Location, file: IO[bytes]) -> IO[bytes]:
     """Return a file that compresses into another one, by the suffix of the name; without a suffix, the other one."""
-    suffix = bare(path).lower().rpartition(".")[2]
+    suffix = path.bare.lower().rpartition(".")[2]
     if suffix == "gz":
         return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))
     if suffix == "zst":

@@ -8,15 +8,16 @@ from nerd_onnx.formats.file_format import FileFormat
 
 if TYPE_CHECKING:
     from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
+    from nerd_onnx.storage.location import Location
 
 
-def _open_reader(path: str, options: ReadOptions, typed: bool) -> Reader:  # noqa: FBT001 - as FileFormat calls it
+def _open_reader(path: Location, options: ReadOptions, typed: bool) -> Reader:  # noqa: FBT001 - as FileFormat calls it
     from nerd_onnx.formats.parquet.reader import ParquetReader
 
     return ParquetReader(path, options, as_json=not typed)
 
 
-def _open_writer(path: str, options: WriteOptions) -> Writer:
+def _open_writer(path: Location, options: WriteOptions) -> Writer:
     from nerd_onnx.formats.parquet.copying_writer import CopyingWriter
     from nerd_onnx.formats.parquet.reader import ParquetReader
     from nerd_onnx.formats.parquet.writer import ParquetWriter

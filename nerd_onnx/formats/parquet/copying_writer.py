@@ -17,6 +17,7 @@ from nerd_onnx.formats.parquet.footer import END, MAGIC, AddedChunk
 from nerd_onnx.formats.parquet.key_values import extended_metadata
 from nerd_onnx.formats.parquet.new_columns import ColumnEncoder, Piece, added_chunk
 from nerd_onnx.storage.atomic_file import open_target
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
 
 PIECE_ROWS = 1_000_000
@@ -39,7 +40,7 @@ class CopyingWriter(AtomicWriter):
     :raises OutputError: if the output cannot be written
     """
 
-    def __init__(self, path: str, copied: CopiedFile, options: WriteOptions) -> None:
+    def __init__(self, path: Location, copied: CopiedFile, options: WriteOptions) -> None:
         self._path = path
         self._copied = copied
         self._footer = copied.footer

@@ -23,7 +23,7 @@ from nerd_onnx.formats.parquet.properties import file_properties
 from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, plain_texts
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
-from nerd_onnx.storage.location import is_uri
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.remote import open_object
 
 MAX_COLUMNS = 20_000
@@ -44,7 +44,7 @@ class ParquetReader(Closing):
     :raises InputError: if it cannot be read as Parquet, or the text column is missing or has another type
     """
 
-    def __init__(self, path: str, options: ReadOptions, *, as_json: bool) -> None:
+    def __init__(self, path: Location, options: ReadOptions, *, as_json: bool) -> None:
         check_readable(path)
         self.path = path
         self._name = input_name(path)
@@ -214,10 +214,12 @@ def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
     return pc.if_else(pa.array(mask), pa.scalar(None, texts.type), texts)
 
 
-def _open(path: str, name: str, timestamps: str | None = None) -> tuple[io.RawIOBase | pa.NativeFile, pq.ParquetFile]:
+def _open(
+    path: Location, name: str, timestamps: str | None = None
+) -> tuple[io.RawIOBase | pa.NativeFile, pq.ParquetFile]:
     """Return an open file, and pyarrow's reader of it, which closes the file."""
     try:
-        opened = open_object(path) if is_uri(path) else pa.OSFile(os.fsencode(path), "rb")
+        opened = open_object(path.text) if path.is_remote else pa.OSFile(os.fsencode(path), "rb")
         _check_footer(opened, name)
         # pre_buffer would keep whole compressed row groups in memory.
         file = pq.ParquetFile(

@@ -18,6 +18,7 @@ from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.formats.parquet.foreign_metadata import updated_metadata
 from nerd_onnx.formats.parquet.properties import FileProperties, Leaf, file_leaves
 from nerd_onnx.storage.atomic_file import open_target
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
 
 GROUP_ROWS = 1_000_000
@@ -53,7 +54,7 @@ class ParquetWriter(AtomicWriter):
 
     def __init__(
         self,
-        path: str,
+        path: Location,
         *,
         source_schema: pa.Schema,
         codecs: tuple[str, ...] | None,
@@ -170,7 +171,7 @@ def _compression(codecs: tuple[str, ...] | None, origins: Sequence[int | None], 
 
 
 def _options(
-    output: str, schema: pa.Schema, origins: Sequence[int | None], paths: Sequence[str], properties: FileProperties
+    output: Location, schema: pa.Schema, origins: Sequence[int | None], paths: Sequence[str], properties: FileProperties
 ) -> dict[str, Any]:
     """
     Return the options of pyarrow's writer with which the output is like the input.

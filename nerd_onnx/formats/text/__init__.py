@@ -8,9 +8,10 @@ from nerd_onnx.formats.file_format import FileFormat
 
 if TYPE_CHECKING:
     from nerd_onnx.formats.base import WriteOptions, Writer
+    from nerd_onnx.storage.location import Location
 
 
-def _open_writer(path: str, options: WriteOptions) -> Writer:
+def _open_writer(path: Location, options: WriteOptions) -> Writer:
     from nerd_onnx.formats.text.writer import TextWriter
 
     return TextWriter(path, options)

@@ -13,6 +13,7 @@ from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
 from nerd_onnx.storage.atomic_file import open_target
+from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import is_terminal, output_errors
 from nerd_onnx.terminal import printable
 
@@ -33,7 +34,7 @@ class TextWriter(AtomicWriter):
     :raises OutputError: if the output cannot be written
     """
 
-    def __init__(self, path: str, options: WriteOptions) -> None:
+    def __init__(self, path: Location, options: WriteOptions) -> None:
         layout = options.layout
         if layout.name != "nested":
             raise OptionError(

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.errors import InputError
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import file_pairs
 from nerd_onnx.tagging.job import TagJob
@@ -82,9 +83,11 @@ def test_what_goes_where(s3: S3) -> None:
         s3.put(key, b"{}")
 
     def names(*sources: str) -> dict[str, str]:
-        pairs = file_pairs([s3.uri(source) for source in sources], "s3://corpora/out?region=x", lambda _: None)
-        assert all(pair.output == f"s3://corpora/out/{pair.name}?region=x" for pair in pairs)
-        return {pair.name: pair.input.removeprefix(s3.uri("")) for pair in pairs}
+        pairs = file_pairs(
+            [Location(s3.uri(source)) for source in sources], Location("s3://corpora/out?region=x"), lambda _: None
+        )
+        assert all(pair.output.text == f"s3://corpora/out/{pair.name}?region=x" for pair in pairs)
+        return {pair.name: pair.input.text.removeprefix(s3.uri("")) for pair in pairs}
 
     assert list(names("a")) == ["x=1/p.parquet", "x=2/deep/q.jsonl", "x=2/p.parquet"]
     assert list(names("a/x=2")) == ["deep/q.jsonl", "p.parquet"]

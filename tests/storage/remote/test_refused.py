@@ -12,7 +12,8 @@ from urllib.error import HTTPError
 import pytest
 
 from nerd_onnx.errors import NerdError, StoreError
-from nerd_onnx.storage import location, remote
+from nerd_onnx.storage import remote
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
@@ -121,7 +122,7 @@ def test_no_password_is_shown() -> None:
         ("gs://anonymous@bucket/a", "gs://anonymous@bucket/a"),
         ("/home/me:a@b?", "/home/me:a@b?"),
     ]:
-        assert location.without_secrets(uri) == shown
+        assert Location.of(uri).without_secrets == shown
     with pytest.raises(StoreError) as raised:
         remote.find("s3://key:hu sh@bucket/a")
     assert "hu sh" not in str(raised.value)
