@@ -16,7 +16,7 @@ import pytest
 
 from nerd_onnx.formats.parquet.foreign_metadata import SPARK_KEY
 from tests.formats.test_parquet_copy import check_copied
-from tests.support.make_other_writers import FOLDER, MOMENTS, PRICES, TEXTS, WRITERS
+from tests.support.make_parquet_files import FOLDER, MOMENTS, PRICES, TEXTS, WRITERS
 from tests.support.tables_io import query, with_entities
 
 FIRST_WORDS = [None if text is None else [text[:3]] if text else [] for text in TEXTS]

@@ -45,8 +45,8 @@ _HEADINGS = {
     shell_complete=complete_folders,
     multiple=True,
     metavar="MODEL",
-    help="Another checkpoint or bundle, trained on from the same one as --model; may be repeated. The mean of their "
-    "weights is exported.",
+    help="Another checkpoint or bundle with the same labels that was fine-tuned from the same start as --model, for "
+    "example with another seed; may be repeated. The mean of the weights of all of them is exported.",
 )
 @click.option("--output", type=FILE_PATH, help="Folder for the bundle.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
@@ -70,7 +70,12 @@ _HEADINGS = {
     help="Data type of the word embeddings, which are half of a small model's size.  [default: int8, or "
     "fp32 with --quantize none]",
 )
-@click.option("--keep-fp32", multiple=True, metavar="NAME", help="Linear layer to keep in fp32; may be repeated.")
+@click.option(
+    "--keep-fp32",
+    multiple=True,
+    metavar="NAME",
+    help="Linear layer to keep in fp32, because 8 bits cost it too much; may be repeated. A wrong name lists all names.",
+)
 @click.option(
     "--level",
     type=click.Choice(get_args(Level)),
@@ -154,7 +159,12 @@ def export_command(
     dataset: str | None,
     **options: Any,
 ) -> None:
-    """Export a checkpoint as a bundle for nerd-tag, and compare it with the PyTorch original before it is kept."""
+    """
+    Export a checkpoint as a bundle for nerd-tag, and compare it with the PyTorch original before it is kept.
+
+    A checkpoint is a folder with PyTorch weights, tokenizer and configuration. A bundle is the folder that nerd-tag
+    --model reads: the network as an ONNX file, the tokenizer, a description (nerd.json) and a model card.
+    """
     limits = VerifyLimits(**{name.name: options.pop(name.name) for name in fields(VerifyLimits)})
     files = dict(map(_name_and_file, evaluations))
     if report is not None:

@@ -74,8 +74,8 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--letter-case",
     is_flag=True,
-    help="Give the model the letter case of each word, as token types. For models like uncased BERT, whose tokenizer "
-    "writes everything in lower case.",
+    help="Tell the model which words have capitals, through its input token_type_ids. For models like uncased BERT, "
+    "whose tokenizer writes everything in lower case.",
 )
 @click.option(
     "--output",
@@ -120,8 +120,9 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "known_types",
     multiple=True,
     metavar="FILE=TYPES",
-    help="Coarse types that a training or validation file is labelled for, comma-separated: tweets.jsonl=person,"
-    "location. An O of that file can be any other type. A column known_types says it for each row.",
+    help="Coarse labels that a training or validation file has been searched for, separated by commas: "
+    "tweets.jsonl=person,location. In this file a word with the tag O may still have one of the other labels. A column "
+    "known_types states it for each row.",
 )
 @click.option("--words-column", default=_DEFAULTS.words_column, help="Column of the words of each sentence.")
 @click.option(
@@ -202,8 +203,8 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "tier_weights",
     multiple=True,
     metavar="TIER=WEIGHT",
-    help="Weight in the loss of the sentences that have TIER in their column tier, for data of mixed quality; may be "
-    "repeated.",
+    help="Weight in the loss of the sentences whose column tier has the value TIER, for data of mixed quality: "
+    "gold=1, then guessed=0.3. May be repeated; other sentences have the weight 1.",
 )
 @click.option(
     "--coarse-share",
@@ -249,7 +250,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "--nameless-share",
     type=_SHARE,
     default=_DEFAULTS.nameless_share,
-    help="Number of text pieces without an entity to add, as a share of the sentences.",
+    help="Number of text pieces without an entity that are added, as a share of the number of sentences.",
 )
 @click.option(
     "--teacher",
@@ -293,7 +294,13 @@ def train_command(
     overwrite: bool,
     **recipe: Any,
 ) -> None:
-    """Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD."""
+    """
+    Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD.
+
+    Words of this help: an encoder is a pretrained network such as BERT. A tag is the label of one word; O means that
+    the word belongs to no entity. The loss is the error that training makes small. A share is a number from 0 to 1,
+    where no other range is named.
+    """
     require_extra("nerd-train")
     from nerd_export.data.prepare import prepare
     from nerd_export.models.lineage import labels_of

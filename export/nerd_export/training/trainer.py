@@ -19,8 +19,8 @@ from nerd_export.data.training_data import TrainingData
 from nerd_export.models.letter_case import with_letter_case
 from nerd_export.models.names import as_checkpoint
 from nerd_export.outputs import writing
-from nerd_export.training.distillation import SET_COLUMN, Collator, Mix, mixing_trainer, with_extras
 from nerd_export.training.features import encode
+from nerd_export.training.loss import SET_COLUMN, Collator, Mix, mixing_trainer, with_extras
 from nerd_export.training.metrics import SET_F1, Decisions, Metrics
 from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_onnx.errors import NerdError, OutputError, first_line

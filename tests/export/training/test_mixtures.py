@@ -23,8 +23,8 @@ from nerd_export.data.examples import write_examples
 from nerd_export.data.partial_tags import PartialTag, Targets
 from nerd_export.data.prepare import LabelledFile, prepare
 from nerd_export.data.training_data import TrainingData
-from nerd_export.training.distillation import Mix, mixed_loss
 from nerd_export.training.features import IGNORED
+from nerd_export.training.loss import Mix, mixed_loss
 from nerd_export.training.metrics import Metrics
 from nerd_onnx.errors import OptionError, TrainingDataError
 from nerd_onnx.inference.labels import LabelSet

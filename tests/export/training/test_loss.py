@@ -17,8 +17,8 @@ from nerd_export.config import Precision, TrainConfig
 from nerd_export.data.checks import Sentence
 from nerd_export.data.examples import Example, write_examples
 from nerd_export.data.training_data import TrainingData
-from nerd_export.training.distillation import Collator, Mix, mixed_loss, with_extras
 from nerd_export.training.features import IGNORED, Features, encode
+from nerd_export.training.loss import Collator, Mix, mixed_loss, with_extras
 from nerd_export.training.teacher import SoftLabels, fingerprint, soft_labels
 from nerd_export.training.trainer import train
 from nerd_onnx.errors import NerdError, OutputError
