@@ -12,7 +12,7 @@ import click
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import COLUMN_NAME, Failure, complete_folders, is_set, run_command, settings
 from nerd_onnx.cli.grouped_help import GroupedCommand
-from nerd_onnx.cli.messages import plan, resuming_command, summary_line
+from nerd_onnx.cli.messages import graph_note, plan, resuming_command, summary_line
 from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
@@ -272,6 +272,8 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
     labels = _label_list(options["labels"])
     tagger = Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
     load_seconds = time.perf_counter() - begin
+    if tagger.bundle.other_graphs and not (quiet or as_json):
+        message(graph_note(tagger.bundle))
 
     if dry_run:
         jobs = [job] if choice.is_local else jobs_of(job)

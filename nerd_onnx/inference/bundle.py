@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, sha256_of
 from nerd_onnx.inference.graph_file import read_graph
 from nerd_onnx.inference.json_object import JsonObject, read_json
-from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.labels import OUTSIDE, LabelSet
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.machine.cpu import integer_kernels, processor_kind
 from nerd_onnx.storage.hub import is_elsewhere, readable_place, require_place
@@ -30,6 +31,7 @@ DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # of plain folders: enough context, and attention costs the square of the length
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 _MAX_COUNT = 1 << 40
+_NO_NAME = re.compile(r"LABEL_[0-9]+")  # what transformers writes for a model without names of labels
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
 # These count positions from the id of the padding token plus one, so that many positions are never used.
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
@@ -48,6 +50,7 @@ class Bundle:
     :param segment_tokens: maximum length of a segment, in tokens, special tokens included
     :param model_sha256: fingerprint of the ONNX file and of its files with weights
     :param weight_files: the files with weights that the graph reads, and others that belong to it by their names
+    :param other_graphs: paths in a plain folder of the graphs that were not taken
     :param optimized: whether the graph is in its final form and its products cannot saturate on this processor
     :param quantization: name of the quantization; ``none`` for fp32, ``unknown`` for plain folders
     :param word_rule: which tokens form a word, see :mod:`words`
@@ -70,6 +73,7 @@ class Bundle:
     calibration: ScoreCalibration | None = None
     description: Description | None = None
     weight_files: tuple[Path, ...] = ()
+    other_graphs: tuple[str, ...] = ()
 
     @cached_property
     def kernels(self) -> str:
@@ -239,7 +243,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
 
     config = read_json(folder / "config.json")
     labels = _labels(config)
-    model_file = _find_onnx(folder)
+    model_file, other_graphs = _find_onnx(folder)
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.exists():
         raise ModelError(
@@ -260,6 +264,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
         model_sha256=_joined(sha256_of(model_file), [sha256_of(path) for path in weights]),
         letter_case=sees_case(config.content),
         weight_files=weights,
+        other_graphs=other_graphs,
     )
 
 
@@ -285,6 +290,16 @@ def _labels(config: JsonObject) -> LabelSet:
         )
 
     by_number = config.section("id2label").names()
+    if all(map(_NO_NAME.fullmatch, by_number.values())):
+        raise ModelError(
+            f"{config.file}: id2label has numbers in place of names ({by_number['0']}, ...), so that no tag means 'no "
+            "entity' and every word would be in one; write the tags that the model was trained on into id2label, with "
+            "O for words outside of entities",
+            reason="no-label-names",
+            file=config.file,
+            found=", ".join(list(by_number.values())[:3]),
+            expected=OUTSIDE,
+        )
     try:
         return LabelSet(tuple(by_number[number] for number in expected))
     except ValueError as err:
@@ -309,10 +324,11 @@ def _joined(graph: str, weights: Sequence[str]) -> str:
     return hashlib.sha256("".join([graph, *weights]).encode()).hexdigest() if weights else graph
 
 
-def _find_onnx(folder: Path) -> Path:
+def _find_onnx(folder: Path) -> tuple[Path, tuple[str, ...]]:
     """
     Find the graph of a plain folder, in the folder or in its ``onnx/``.
 
+    :return: the graph, and the paths of the other graphs in the folder
     :raises ModelError: when there is no graph, or several of which none has a usual name
     """
     found = [
@@ -332,9 +348,9 @@ def _find_onnx(folder: Path) -> Path:
     for usual in _USUAL_NAMES:
         for path in found:
             if path.name == usual:
-                return path
+                return path, tuple(str(other.relative_to(folder)) for other in found if other != path)
     if len(found) == 1:
-        return found[0]
+        return found[0], ()
 
     raise ModelError(
         f"{folder}: has several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx",

@@ -182,6 +182,7 @@ class Decoder:
             first, last, label, score = self._decided_runs(encoded, decisions)
         else:
             candidates = self.candidates(encoded, decisions)
+            candidates = candidates.select(candidates.words <= self._calibration.maximum_words)
             probability = self._calibration.apply(candidates)
             chosen = choose(candidates, probability)
             first, last, label = candidates.first[chosen], candidates.last[chosen], candidates.label[chosen]
