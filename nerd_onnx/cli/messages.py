@@ -96,6 +96,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "labels_of_the_model": list(tagger.labels.known),
         "min_score": tagger.min_score,
         "precision": tagger.options.precision,
+        "join": tagger.join,
         "offset_unit": tagger.options.offset_unit,
         "limit": job.limit,
         "segment_tokens": tagger.bundle.segment_tokens,

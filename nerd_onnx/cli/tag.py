@@ -36,7 +36,17 @@ _JOB_OPTIONS = (
 )
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
-_TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column", "kernel")
+_TAG_OPTIONS = (
+    "batch_tokens",
+    "threads",
+    "min_score",
+    "precision",
+    "offset_unit",
+    "text_column",
+    "column",
+    "kernel",
+    "join",
+)
 _HEADINGS = {
     "--text-column": "Input and output",
     "--model": "Model and entities",
@@ -134,6 +144,13 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     type=click.FloatRange(0, 1, min_open=True),
     help="Share of the kept entities that should be right, such as 0.9. Each label has its own minimum score for it, "
     "which nerd-export measured on labelled text. This replaces the model's own threshold.",
+)
+@click.option(
+    "--join",
+    type=click.Choice(["touching", "scheme"]),
+    help="touching: entities of one label that are parts of one written word, such as an e-mail address, are one. "
+    "scheme: the tags of the model are read as they are.  [default: as the bundle states; else scheme for the "
+    "word rule treebank, such as models of nerd-train, and touching for other models]",
 )
 @click.option(
     "--offset-unit",

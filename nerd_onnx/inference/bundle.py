@@ -21,6 +21,7 @@ from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, sha256_of
 from nerd_onnx.inference.graph_file import read_graph
+from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet
 from nerd_onnx.inference.words import WordRule
@@ -74,6 +75,18 @@ class Bundle:
     description: Description | None = None
     weight_files: tuple[Path, ...] = ()
     other_graphs: tuple[str, ...] = ()
+
+    @property
+    def join(self) -> Join:
+        """
+        How words become entities, see :mod:`joints`: as the bundle states.
+
+        Else ``scheme`` where words are those of treebanks, which are written words already, and ``touching`` where they
+        are the tokenizer's pieces.
+        """
+        if self.description is not None and self.description.join is not None:
+            return self.description.join
+        return "touching" if self.word_rule == "pretokens" else "scheme"
 
     @cached_property
     def kernels(self) -> str:

@@ -55,7 +55,7 @@ def test_each_word_has_the_label_that_pytorch_gives_it(
 ) -> None:
     source = checkpoint(family, BIO_LABELS)
     texts = [text for text in sample_texts() if len(text) < 160][:30]
-    found = Tagger.load(plain_folder(source, tmp_path / "model")).tag(texts)
+    found = Tagger.load(plain_folder(source, tmp_path / "model"), join="scheme").tag(texts)
     checked = different = 0
     for words, entities in zip(word_labels(source, texts), found, strict=True):
         for start, end, label in words:
@@ -73,7 +73,7 @@ def test_each_scheme_of_labels(scheme: str, checkpoint: Callable[..., Path], tmp
     folder = tmp_path / "model"
     plain_folder(source, folder)
     texts = [text for text in sample_texts() if len(text) < 160][:20]
-    found = Tagger.load(folder).tag(texts)
+    found = Tagger.load(folder, join="scheme").tag(texts)
     names = {bare(label) for label in SCHEMES[scheme]} - {"O"}
     labels = {entity.label for entities in found for entity in entities or []}
     assert labels <= names

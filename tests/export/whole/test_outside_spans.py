@@ -107,7 +107,7 @@ def test_spans_are_those_of_its_own_tokenizer_and_weights(
     names = list(labels)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     model = transformers.AutoModelForTokenClassification.from_pretrained(source).eval()
-    tagger = Tagger.load(folder)
+    tagger = Tagger.load(folder, join="scheme")
     texts = short_texts(tokenizer, family)
     found = tagger.tag(texts)
     tagger.close()
