@@ -10,6 +10,7 @@ from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.columns import OffsetUnit
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
+from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.kernels import Kernel
 from nerd_onnx.inference.labels import LabelSet
 
@@ -43,7 +44,8 @@ class Entity:
 @dataclass(frozen=True)
 class TagOptions:
     """
-    Options of tagging. Only ``min_score``, ``precision``, ``labels`` and ``kernel`` change which entities are found.
+    Options of tagging. Only ``min_score``, ``precision``, ``labels``, ``kernel`` and ``join`` change which entities are
+    found.
 
     :param batch_tokens: maximum number of tokens in one batch
     :param threads: number of batches that run at the same time, at most 1,024; None for one per available processor
@@ -58,6 +60,8 @@ class TagOptions:
     :param kernel: what computes the network: ``onnxruntime``, the ``native`` encoder, or that in plain C++
         (``portable``); ``auto`` is ``onnxruntime``. The native encoder gives the same bits on every processor; they
         differ from those of onnxruntime, so a few entities do too
+    :param join: ``touching`` joins entities of one label that are parts of one written word, ``scheme`` reads the tags
+        of the model as they are; None for what suits the model
     :raises OptionError: when a value is out of range or the two columns have one name
     """
 
@@ -70,6 +74,7 @@ class TagOptions:
     text_column: str = "text"
     column: str = "entities"
     kernel: Kernel = "auto"
+    join: Join | None = None
 
     def __post_init__(self) -> None:
         if self.column == self.text_column:
@@ -92,6 +97,13 @@ class TagOptions:
                 reason="bad-value",
                 option="kernel",
                 found=str(self.kernel),
+            )
+        if self.join is not None and self.join not in get_args(Join):
+            raise OptionError(
+                f"join is {self.join!r}; expected one of {', '.join(get_args(Join))}",
+                reason="bad-value",
+                option="join",
+                found=str(self.join),
             )
         if self.min_score is not None and not _is_share(self.min_score):
             raise OptionError(

@@ -16,6 +16,7 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.encoding import TextEncoder
+from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.kernels import Kernel, instructions_of, kernels_of, open_network
 from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
@@ -38,6 +39,7 @@ class Tagger:
     :param bundle: the model
     :param options: see :class:`TagOptions`
     :param network: runs instead of the bundle's graph, to compare another network with it
+    :ivar join: how words become entities: as asked for, else as suits the model
     :ivar model_uri: URI that the model was loaded from; None for a local model
     :raises ModelError: if the model cannot be run or does not fit its labels
     :raises OptionError: if the model lacks a label to keep, or thresholds for a precision
@@ -49,7 +51,13 @@ class Tagger:
         self.options = options = options or TagOptions()
         self.model_uri: str | None = None
 
-        encoder = TextEncoder(bundle.tokenizer_file, bundle.word_rule, letter_case=bundle.letter_case)
+        self.join: Join = options.join or bundle.join
+        encoder = TextEncoder(
+            bundle.tokenizer_file,
+            bundle.word_rule,
+            letter_case=bundle.letter_case,
+            joins_touching=self.join == "touching",
+        )
         self.network: Network = network or open_network(bundle, options.kernel)
         self._filter = SpanFilter(bundle, options)
         self._stream = TextStream(bundle, options, encoder, self.network, self._filter)
@@ -69,6 +77,7 @@ class Tagger:
         text_column: str = TagOptions.text_column,
         column: str = TagOptions.column,
         kernel: Kernel = TagOptions.kernel,
+        join: Join | None = TagOptions.join,
     ) -> Tagger:
         """
         Load a model.
@@ -83,13 +92,14 @@ class Tagger:
         :param text_column: column to tag
         :param column: name of the new column
         :param kernel: what computes the network: ``onnxruntime``, ``native`` or ``portable``, see :class:`TagOptions`
+        :param join: ``touching`` or ``scheme``, see :class:`TagOptions`; None for what suits the model
         :raises ModelError: if the model is missing, cannot be run, or does not fit its labels
         :raises OptionError: if an option has an invalid value, or the model does not support it
         """
         if labels is not None:
             labels = tuple(map(str.strip, labels.split(",") if isinstance(labels, str) else labels))
         options = TagOptions(
-            batch_tokens, threads, min_score, precision, labels, offset_unit, text_column, column, kernel
+            batch_tokens, threads, min_score, precision, labels, offset_unit, text_column, column, kernel, join
         )
         return _loaded(model, options)
 

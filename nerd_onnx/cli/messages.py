@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nerd_onnx.errors import InputError, OutputError
 
 if TYPE_CHECKING:  # --help and --version must not wait for these imports
+    from nerd_onnx.inference.bundle import Bundle
     from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.job import TagJob
 
@@ -87,11 +88,14 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "layout": job.layout,
         "new_columns": new_columns or [layout.key_name, *(part.name for part in layout.parts)],
         "model": tagger.bundle.name,
+        "graph": tagger.bundle.model_file.name,
+        "other_graphs": list(tagger.bundle.other_graphs),
         "quantization": tagger.bundle.quantization,
         "labels": list(tagger.options.labels or tagger.labels.types),
         "labels_of_the_model": list(tagger.labels.known),
         "min_score": tagger.min_score,
         "precision": tagger.options.precision,
+        "join": tagger.join,
         "offset_unit": tagger.options.offset_unit,
         "limit": job.limit,
         "segment_tokens": tagger.bundle.segment_tokens,
@@ -101,6 +105,12 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "threads": tagger.threads,
         "thread_plan": thread_plan(tagger.options.threads),
     }
+
+
+def graph_note(bundle: Bundle) -> str:
+    """Return the line that says which of several ONNX files of a model folder was taken."""
+    graph = bundle.model_file.relative_to(bundle.folder) if bundle.folder else bundle.model_file
+    return f"{bundle.name}: has several ONNX files; uses {graph}, and not {', '.join(bundle.other_graphs)}"
 
 
 def summary_line(summary: dict[str, Any]) -> str:

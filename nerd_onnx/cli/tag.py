@@ -12,7 +12,7 @@ import click
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import COLUMN_NAME, Failure, complete_folders, is_set, run_command, settings
 from nerd_onnx.cli.grouped_help import GroupedCommand
-from nerd_onnx.cli.messages import plan, resuming_command, summary_line
+from nerd_onnx.cli.messages import graph_note, plan, resuming_command, summary_line
 from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
@@ -36,7 +36,17 @@ _JOB_OPTIONS = (
 )
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
-_TAG_OPTIONS = ("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column", "kernel")
+_TAG_OPTIONS = (
+    "batch_tokens",
+    "threads",
+    "min_score",
+    "precision",
+    "offset_unit",
+    "text_column",
+    "column",
+    "kernel",
+    "join",
+)
 _HEADINGS = {
     "--text-column": "Input and output",
     "--model": "Model and entities",
@@ -134,6 +144,13 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     type=click.FloatRange(0, 1, min_open=True),
     help="Share of the kept entities that should be right, such as 0.9. Each label has its own minimum score for it, "
     "which nerd-export measured on labelled text. This replaces the model's own threshold.",
+)
+@click.option(
+    "--join",
+    type=click.Choice(["touching", "scheme"]),
+    help="touching: entities of one label that are parts of one written word, such as an e-mail address, are one. "
+    "scheme: the tags of the model are read as they are.  [default: as the bundle states; else scheme for the "
+    "word rule treebank, such as models of nerd-train, and touching for other models]",
 )
 @click.option(
     "--offset-unit",
@@ -272,6 +289,8 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
     labels = _label_list(options["labels"])
     tagger = Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
     load_seconds = time.perf_counter() - begin
+    if tagger.bundle.other_graphs and not (quiet or as_json):
+        message(graph_note(tagger.bundle))
 
     if dry_run:
         jobs = [job] if choice.is_local else jobs_of(job)

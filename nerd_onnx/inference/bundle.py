@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,8 +21,9 @@ from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, sha256_of
 from nerd_onnx.inference.graph_file import GraphFile, read_graph
+from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.json_object import JsonObject, read_json
-from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.labels import OUTSIDE, LabelSet
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.machine.cpu import integer_kernels, processor_kind
 from nerd_onnx.storage.hub import is_elsewhere, readable_place, require_place
@@ -30,6 +32,7 @@ DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
 SEGMENT_TOKENS = 128  # of plain folders: enough context, and attention costs the square of the length
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 _MAX_COUNT = 1 << 40
+_NO_NAME = re.compile(r"LABEL_[0-9]+")  # what transformers writes for a model without names of labels
 _USUAL_NAMES = ("model.onnx", "model_quantized.onnx", "model_optimized.onnx", "model_int8.onnx", "model_fp16.onnx")
 # These count positions from the id of the padding token plus one, so that many positions are never used.
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
@@ -49,6 +52,7 @@ class Bundle:
     :param model_sha256: fingerprint of the ONNX file and of its files with weights
     :param graph: facts about the ONNX file; None to read them where they are needed
     :param weight_files: the files with weights that the graph reads, and others that belong to it by their names
+    :param other_graphs: paths in a plain folder of the graphs that were not taken
     :param optimized: whether the graph is in its final form and its products cannot saturate on this processor
     :param quantization: name of the quantization; ``none`` for fp32, ``unknown`` for plain folders
     :param word_rule: which tokens form a word, see :mod:`words`
@@ -72,6 +76,19 @@ class Bundle:
     description: Description | None = None
     graph: GraphFile | None = field(default=None, repr=False, compare=False)
     weight_files: tuple[Path, ...] = ()
+    other_graphs: tuple[str, ...] = ()
+
+    @property
+    def join(self) -> Join:
+        """
+        How words become entities, see :mod:`joints`: as the bundle states.
+
+        Else ``scheme`` where words are those of treebanks, which are written words already, and ``touching`` where they
+        are the tokenizer's pieces.
+        """
+        if self.description is not None and self.description.join is not None:
+            return self.description.join
+        return "touching" if self.word_rule == "pretokens" else "scheme"
 
     @cached_property
     def kernels(self) -> str:
@@ -243,7 +260,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
 
     config = read_json(folder / "config.json")
     labels = _labels(config)
-    model_file = _find_onnx(folder)
+    model_file, other_graphs = _find_onnx(folder)
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.exists():
         raise ModelError(
@@ -266,6 +283,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
         letter_case=sees_case(config.content),
         graph=graph,
         weight_files=weights,
+        other_graphs=other_graphs,
     )
 
 
@@ -291,6 +309,16 @@ def _labels(config: JsonObject) -> LabelSet:
         )
 
     by_number = config.section("id2label").names()
+    if all(map(_NO_NAME.fullmatch, by_number.values())):
+        raise ModelError(
+            f"{config.file}: id2label has numbers in place of names ({by_number['0']}, ...), so that no tag means 'no "
+            "entity' and every word would be in one; write the tags that the model was trained on into id2label, with "
+            "O for words outside of entities",
+            reason="no-label-names",
+            file=config.file,
+            found=", ".join(list(by_number.values())[:3]),
+            expected=OUTSIDE,
+        )
     try:
         return LabelSet(tuple(by_number[number] for number in expected))
     except ValueError as err:
@@ -315,10 +343,11 @@ def _joined(graph: str, weights: Sequence[str]) -> str:
     return hashlib.sha256("".join([graph, *weights]).encode()).hexdigest() if weights else graph
 
 
-def _find_onnx(folder: Path) -> Path:
+def _find_onnx(folder: Path) -> tuple[Path, tuple[str, ...]]:
     """
     Find the graph of a plain folder, in the folder or in its ``onnx/``.
 
+    :return: the graph, and the paths of the other graphs in the folder
     :raises ModelError: when there is no graph, or several of which none has a usual name
     """
     found = [
@@ -338,9 +367,9 @@ def _find_onnx(folder: Path) -> Path:
     for usual in _USUAL_NAMES:
         for path in found:
             if path.name == usual:
-                return path
+                return path, tuple(str(other.relative_to(folder)) for other in found if other != path)
     if len(found) == 1:
-        return found[0]
+        return found[0], ()
 
     raise ModelError(
         f"{folder}: has several ONNX files ({', '.join(p.name for p in found)}); name one of them model.onnx",

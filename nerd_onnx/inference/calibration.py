@@ -24,6 +24,9 @@ from nerd_onnx.inference.labels import LabelSet
 
 # Probabilities below this differ by chance. A third of the value and three times the value had the same effect.
 _EDGE = 1e-3
+# Words of the longest entity in Few-NERD's training sentences: the limit of bundles that record none.
+_MAXIMUM_WORDS = 40
+_MOST_WORDS = 1 << 20
 # Weights of fine types are products of probabilities, and must be above 0.
 _LEAST_WEIGHT, _GREATEST_WEIGHT = 5e-324, 1e300
 
@@ -48,6 +51,7 @@ class ScoreCalibration:
     :param fine_weights: factors of the probabilities of fine types when the fine type of an entity is chosen. They
         adapt to text whose fine types have other frequencies than the training data (Saerens et al., 2002). None for
         equal weights. *Shape:* (fine types,)
+    :param maximum_words: maximum number of words of an entity; longer candidates are beyond what the labelled text had
     """
 
     weights_for: Doubles
@@ -57,6 +61,7 @@ class ScoreCalibration:
     thresholds: Mapping[float, Doubles]
     f1_threshold: float = 0.0
     fine_weights: Doubles | None = None
+    maximum_words: int = _MAXIMUM_WORDS
 
     @classmethod
     def from_description(cls, record: Mapping[str, Any], labels: LabelSet) -> ScoreCalibration:
@@ -91,6 +96,9 @@ class ScoreCalibration:
             },
             f1_threshold=record.number("f1_threshold", 0, 1) if "f1_threshold" in record.content else 0.0,
             fine_weights=fine_weights,
+            maximum_words=record.integer("maximum_words", 1, _MOST_WORDS)
+            if "maximum_words" in record.content
+            else _MAXIMUM_WORDS,
         )
 
     def apply(self, candidates: Candidates) -> Doubles:

@@ -118,7 +118,7 @@ class Decoder:
     and transformers' pipeline do. An entity opens at a word whose tag begins one (``B-``, ``U-``), where the type
     changes, and after a word that is outside. It closes at ``L-`` and ``U-``. Every sequence of tags has a meaning, so
     one rule reads IOB1, IOB2, BILOU and plain IO. Where tags mark no beginnings, entities also open where the text
-    shows a border (:mod:`text_borders`), as candidates do.
+    shows a border (:mod:`text_borders`), as candidates do. Parts of one written word may be joined (:mod:`joints`).
 
     :param labels: the labels of the network
     :param calibration: computes the scores of candidates; None where nothing was fitted
@@ -182,6 +182,7 @@ class Decoder:
             first, last, label, score = self._decided_runs(encoded, decisions)
         else:
             candidates = self.candidates(encoded, decisions)
+            candidates = candidates.select(candidates.words <= self._calibration.maximum_words)
             probability = self._calibration.apply(candidates)
             chosen = choose(candidates, probability)
             first, last, label = candidates.first[chosen], candidates.last[chosen], candidates.label[chosen]
@@ -220,6 +221,8 @@ class Decoder:
         parted[first_of_text] = True
         for class_borders, offset in ((self.labels.class_starts, 0), (self.labels.class_ends, 1)):
             word = np.flatnonzero(class_borders[cls])
+            if encoded.joints is not None:
+                word = word[~encoded.joints.touches[word + offset]]
             parted[word + offset, self.labels.type_of_class[cls[word]]] = True
 
         known = WordProbabilities(of_type, of_fine if self.labels.has_fine_level else of_type, outside)
@@ -241,15 +244,21 @@ class Decoder:
         inside, opens = self._borders(cls, _first_of_text(encoded)[:words])
         if encoded.borders is not None and not self.labels.marks_starts:
             opens |= inside & self._opened_by_text(cls, inside, encoded.borders)
+        types = self.labels.type_of_class[cls]
+        if encoded.joints is not None:
+            types, opens = encoded.joints.join(types, opens)
+            # The probability of a hyphen is that of no entity.
+            sign = np.flatnonzero((types >= 0) & ~inside)
+            probability[sign] = probability[sign - 1]
 
-        word = np.flatnonzero(inside)  # words of all entities
+        word = np.flatnonzero(types >= 0)  # words of all entities
         begin = np.flatnonzero(opens[word])  # place of each entity's first word in ``word``
         if not len(begin):
             return word, word, word, np.empty(0, dtype=np.float32)
 
         first = word[begin]
         last = np.append(word[begin[1:] - 1], word[-1])
-        label = self.labels.type_of_class[cls[first]]
+        label = types[first]
         if encoded.borders is not None:
             first, last = encoded.borders.without_symbols(first, last)
             kept = first <= last

@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.calibration import ScoreCalibration
+from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.model_files import open_regular_file
@@ -53,6 +54,7 @@ class Description:
     :param files: SHA-256 of every other file that the runtime reads, by name
     :param may_saturate: whether integer products can saturate on x86 without VNNI; only in bundles of format 4
     :param native: where the native encoder finds its weights in the graph; None where it cannot compute the network
+    :param join: how words become entities, see :mod:`joints`; None for the usual way
     """
 
     labels: LabelSet
@@ -68,6 +70,7 @@ class Description:
     files: Mapping[str, str] = field(default_factory=dict)
     may_saturate: bool = False
     native: NativeLayout | None = None
+    join: Join | None = None
 
     @property
     def method(self) -> str:
@@ -136,6 +139,7 @@ class Description:
             verification=None if verification is None else verification.content,
             files=files,
             may_saturate=may_saturate,
+            join=found.choice("join", get_args(Join)) if found.content.get("join") is not None else None,
             native=None if native is None else NativeLayout.from_json(native),
         )
 
@@ -158,6 +162,7 @@ class Description:
             "inputs": ["input_ids", "attention_mask", *(["token_type_ids"] if self.letter_case else [])],
             "word_rule": self.word_rule,
             "letter_case": self.letter_case,
+            **({} if self.join is None else {"join": self.join}),
             "quantization": dict(self.quantization),
             "opset": self.opset,
             **({} if self.native is None else {"native": self.native.to_json()}),

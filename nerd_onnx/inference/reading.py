@@ -6,7 +6,8 @@ single word; WordPiece turns a whole word into ``[UNK]`` for one emoji in it; it
 read with these differences:
 
 - control characters, zero-width spaces and byte order marks are white space,
-- symbols (emoji, arrows, superscripts, box drawing) have a space on both sides, where the tokenizer needs it,
+- symbols (emoji, arrows, superscripts, box drawing) have a space on both sides, where the tokenizer needs it, and are
+  a comma where its vocabulary lacks them,
 - compatibility letters and digits (ligatures, full-width and mathematical letters) are the plain ones of NFKC,
 - HTML entities (``&nbsp;``) are the character that they stand for,
 - a lone surrogate is U+FFFD, because UTF-8 cannot represent it.
@@ -19,14 +20,14 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html.entities import html5
 
 import numpy as np
 
-from nerd_onnx.inference.arrays import Bools, Ints
+from nerd_onnx.inference.arrays import Bools, Ints, ragged_arange
 
 # All C0 and C1 controls but tab, line feed, carriage return and vertical tab; zero-width space; line and paragraph
 # separator; byte order mark. No tokenizer may delete them and join the words beside them.
@@ -68,10 +69,13 @@ _PARTS = (
     rf"(?P<entity>{_ENTITY})|(?P<space>[{_CONTROLS}{_LINE_TABULATION}]+)|(?P<surrogate>[{_SURROGATES}]+)"
     rf"|(?P<compatible>[{_COMPATIBLE}]+)"
 )
-_CARE = {False: re.compile(_PARTS), True: re.compile(rf"{_PARTS}|(?P<symbol>{_SYMBOL_RUN})")}
+_CARE = re.compile(rf"{_PARTS}|(?P<symbol>{_SYMBOL_RUN})")
 _ASCII_CARE = re.compile(rf"{_ENTITY}|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _RUN_OF_SYMBOLS = re.compile(_SYMBOL_RUN)
 _SPACES = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x200B, 0x2028, 0x2029, 0xFEFF], " ") | {0x0B: "\n"}
+
+# What is read, the first and one past the last character of the text that it stands for, and whether it is a symbol.
+_Part = tuple[str, int, int, bool]
 
 
 @dataclass(frozen=True)
@@ -83,29 +87,36 @@ class Reading:
     :param begin: first character of the text as given that each read character stands for; None where all are the same.
         *Shape:* (characters,)
     :param end: one past the last one. *Shape:* (characters,)
+    :param symbols: ranges of ``text`` that are symbols. They begin and end no entity
     """
 
     text: str
     begin: Ints | None = None
     end: Ints | None = None
+    symbols: Sequence[tuple[int, int]] = ()
 
 
-def read(text: str, *, symbols_apart: bool) -> Reading:
+def read(text: str, symbol: Callable[[str], str] | None) -> Reading:
     """
     Return what the tokenizer reads in place of a text.
 
-    :param symbols_apart: whether symbols get a space on both sides
+    :param symbol: returns what is read, with a space on both sides, in place of a symbol or an emoji of several
+        characters; None to read symbols as they are
     """
-    care = _ASCII_CARE if text.isascii() else _CARE[symbols_apart]
+    care = _ASCII_CARE if text.isascii() else _CARE
     if care.search(text) is None:
         return Reading(text)
 
     read_parts: list[str] = []
     begins: list[Ints] = []
     ends: list[Ints] = []
-    is_moved = False
-    for part, begin, end in _parts(text, symbols_apart=symbols_apart):
+    symbols: list[tuple[int, int]] = []
+    length, is_moved = 0, False
+    for part, begin, end, is_symbol in _parts(text, symbol):
         read_parts.append(part)
+        if is_symbol:
+            symbols.append((length, length + len(part)))
+        length += len(part)
         if len(part) == end - begin:
             places = np.arange(begin, end)
             begins.append(places)
@@ -117,55 +128,59 @@ def read(text: str, *, symbols_apart: bool) -> Reading:
             is_moved = True
 
     if not is_moved:
-        return Reading("".join(read_parts))
-    return Reading("".join(read_parts), np.concatenate(begins), np.concatenate(ends))
+        return Reading("".join(read_parts), symbols=symbols)
+    return Reading("".join(read_parts), np.concatenate(begins), np.concatenate(ends), symbols)
 
 
-def _parts(text: str, *, symbols_apart: bool) -> Iterator[tuple[str, int, int]]:
-    """Yield the parts of a text as they are read, each with the characters of the text that it stands for."""
+def _parts(text: str, symbol: Callable[[str], str] | None) -> Iterator[_Part]:
+    """Yield the parts of a text as they are read, see :func:`read`."""
     done = 0
-    for match in _CARE[symbols_apart].finditer(text):
+    for match in _CARE.finditer(text):
         begin, end = match.span()
         if begin > done:
-            yield text[done:begin], done, begin
+            yield text[done:begin], done, begin, False
         done = end
 
         found, kind = match[0], match.lastgroup
         if kind == "space":
-            yield found.translate(_SPACES), begin, end
+            yield found.translate(_SPACES), begin, end, False
         elif kind == "surrogate":
-            yield "\ufffd" * len(found), begin, end
+            yield "\ufffd" * len(found), begin, end, False
         elif kind == "symbol":
-            yield from _apart(found, begin, end)
+            yield from _symbol(found, begin, end, symbol)
         elif kind == "compatible":
             for i, char in enumerate(found, begin):
-                yield _plain_letters(char), i, i + 1
+                yield _plain_letters(char), i, i + 1, False
         else:
-            yield from _entity(found, begin, end, symbols_apart=symbols_apart)
+            yield from _entity(found, begin, end, symbol)
 
     if done < len(text):
-        yield text[done:], done, len(text)
+        yield text[done:], done, len(text), False
 
 
-def _apart(symbol: str, begin: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """Yield a symbol between two spaces that stand for nothing."""
-    yield " ", begin, begin
-    yield symbol, begin, end
-    yield " ", end, end
+def _symbol(found: str, begin: int, end: int, symbol: Callable[[str], str] | None) -> Iterator[_Part]:
+    """Yield a symbol, between two spaces that stand for nothing unless it is read as it is."""
+    if symbol is None:
+        yield found, begin, end, True
+        return
+
+    yield " ", begin, begin, False
+    yield symbol(found), begin, end, True
+    yield " ", end, end, False
 
 
-def _entity(name: str, begin: int, end: int, *, symbols_apart: bool) -> Iterator[tuple[str, int, int]]:
+def _entity(name: str, begin: int, end: int, symbol: Callable[[str], str] | None) -> Iterator[_Part]:
     """Yield the character of an HTML entity; a name that HTML does not know is read as it is."""
     if name[1] != "#" and name[1:] not in html5:
-        yield name, begin, end
+        yield name, begin, end, False
         return
 
     # Numbers that are no character give an empty string.
     char = html.unescape(name).translate(_SPACES) or " "
-    if symbols_apart and _RUN_OF_SYMBOLS.match(char):
-        yield from _apart(char, begin, end)
+    if _RUN_OF_SYMBOLS.match(char):
+        yield from _symbol(char, begin, end, symbol)
     else:
-        yield " " if char.isspace() else char, begin, end
+        yield " " if char.isspace() else char, begin, end, False
 
 
 @lru_cache(maxsize=4096)
@@ -175,25 +190,25 @@ def _plain_letters(char: str) -> str:
     return plain if plain.isalnum() else char
 
 
-def symbol_words(texts: Sequence[str], start: Ints, end: Ints, text_words: Ints) -> Bools | None:
+def symbol_words(readings: Sequence[Reading], start: Ints, end: Ints, text_words: Ints) -> Bools | None:
     """
-    Find the words that are symbols. They begin and end no entity.
+    Find the words that are symbols.
 
-    :param texts: what was tokenized
-    :param start: first character of each word in its text. *Shape:* (words,)
+    :param readings: what was tokenized
+    :param start: first character of each word in what was read. *Shape:* (words,)
     :param end: one past its last character. *Shape:* (words,)
     :param text_words: first word of each text, and the total at the end. *Shape:* (texts + 1,)
     :return: whether each word is a symbol; None where none is. *Shape:* (words,)
     """
     found: Bools | None = None
-    for i, text in enumerate(texts):
-        if text.isascii():
+    for i, reading in enumerate(readings):
+        if not reading.symbols:
             continue
-        for match in _RUN_OF_SYMBOLS.finditer(text):
-            if found is None:
-                found = np.zeros(len(start), dtype=np.bool_)
-            words = slice(int(text_words[i]), int(text_words[i + 1]))
-            first = words.start + int(np.searchsorted(start[words], match.start(), side="left"))
-            after = words.start + int(np.searchsorted(end[words], match.end(), side="right"))
-            found[first:after] = True
+        if found is None:
+            found = np.zeros(len(start), dtype=np.bool_)
+
+        words = slice(int(text_words[i]), int(text_words[i + 1]))
+        begins, ends = np.array(reading.symbols, dtype=np.int64).T
+        first, after = np.searchsorted(start[words], begins), np.searchsorted(end[words], ends, side="right")
+        found[words.start + ragged_arange(first, np.maximum(first, after))] = True
     return found

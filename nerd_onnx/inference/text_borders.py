@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.reading import symbol_words
+from nerd_onnx.inference.reading import Reading, symbol_words
 
 _LINES = re.compile(r"[\n\r\t]")
 _MARKS = re.compile(r"(?P<line>(?>\r\n|\n|\r))|(?P<tab>\t)|:")
@@ -87,17 +87,17 @@ class TextBorders:
         return behind[first], before[last]
 
 
-def text_borders(texts: Sequence[str], start: Ints, end: Ints, text_words: Ints) -> TextBorders | None:
+def text_borders(readings: Sequence[Reading], start: Ints, end: Ints, text_words: Ints) -> TextBorders | None:
     """
     Return the borders that texts show; None where none of them shows any.
 
-    :param texts: what was tokenized
-    :param start: first character of each word in its text. *Shape:* (words,)
+    :param readings: what was tokenized
+    :param start: first character of each word in what was read. *Shape:* (words,)
     :param end: one past its last character. *Shape:* (words,)
     :param text_words: first word of each text, and the total at the end. *Shape:* (texts + 1,)
     """
-    symbols = symbol_words(texts, start, end, text_words)
-    with_lines = [i for i, text in enumerate(texts) if _LINES.search(text)]
+    symbols = symbol_words(readings, start, end, text_words)
+    with_lines = [i for i, reading in enumerate(readings) if _LINES.search(reading.text)]
     if symbols is None and not with_lines:
         return None
 
@@ -106,7 +106,7 @@ def text_borders(texts: Sequence[str], start: Ints, end: Ints, text_words: Ints)
     follows_colon = np.zeros(words + 1, dtype=np.bool_)
     for i in with_lines:
         first, after = int(text_words[i]), int(text_words[i + 1])
-        marks = [(match.start(), match.lastgroup) for match in _MARKS.finditer(texts[i])]
+        marks = [(match.start(), match.lastgroup) for match in _MARKS.finditer(readings[i].text)]
         following = first + np.searchsorted(start[first:after], [place for place, _ in marks], side="right")
         kinds = np.array([kind or "colon" for _, kind in marks])
         # What is behind the last word of a text is before no word of it.

@@ -27,6 +27,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--labels": sorted(set(options.labels)) if options.labels is not None else None,
         "--min-score": tagger.min_score,
         "--precision": options.precision,
+        "--join": tagger.join,
         "--offset-unit": options.offset_unit,
         "--limit": job.limit,
         "--overwrite-column": job.overwrite_column,

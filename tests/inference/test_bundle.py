@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nerd_onnx.cli.messages import graph_note
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.remote_bundle import load_bundle
@@ -197,6 +198,28 @@ def test_a_plain_folder_is_taken_with_onnx_in_its_subfolder(copy: Path) -> None:
     assert bundle.labels.names[0] == "O"
     assert not bundle.labels.has_fine_level
     assert bundle.segment_tokens == 128  # positions 130, and the tokenizer's 1e30 means no limit
+
+
+def test_of_several_graphs_the_one_taken_and_the_others_are_named(copy: Path) -> None:
+    (copy / "nerd.json").unlink()
+    (copy / "onnx").mkdir()
+    shutil.copy(copy / "model.onnx", copy / "onnx" / "model_fp16.onnx")
+    bundle = Bundle.load(copy)
+    assert bundle.model_file == copy / "model.onnx"
+    assert bundle.other_graphs == (str(Path("onnx", "model_fp16.onnx")),)
+    assert graph_note(bundle).endswith(f"uses model.onnx, and not {bundle.other_graphs[0]}")
+
+
+def test_tags_without_names_are_refused(copy: Path) -> None:
+    """No tag would be that of words outside of entities."""
+    (copy / "nerd.json").unlink()
+    config = json.loads((copy / "config.json").read_text("utf-8"))
+    config["id2label"] = {number: f"LABEL_{number}" for number in config["id2label"]}
+    (copy / "config.json").write_text(json.dumps(config), "utf-8")
+    with fails(
+        ModelError, "no-label-names", file=copy / "config.json", found="LABEL_0, LABEL_1, LABEL_2", expected="O"
+    ):
+        Bundle.load(copy)
 
 
 def test_several_graphs_without_a_usual_name_are_refused(copy: Path) -> None:

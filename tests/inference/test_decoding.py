@@ -16,6 +16,7 @@ from nerd_onnx.inference.candidates import EVIDENCE
 from nerd_onnx.inference.decoding import Decoder, Spans, softmax
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.text_borders import TextBorders
 from tests.support.calibrations import weighing
 from tests.support.profiles import example_count
 
@@ -258,3 +259,48 @@ def test_no_words_give_no_entities(calibrated: bool) -> None:  # noqa: FBT001
     assert len(decode(FINE, np.empty((0, 4), np.float32), [0, 0], calibration=calibration)) == 0
     assert len(decode(FINE, tags(FINE, "O", "O"), [2], calibration=calibration)) == 0
     assert len(Spans.concatenate([])) == 0
+
+
+def bordered(words: int, **given: list[int]) -> EncodedTexts:
+    """Return one text with borders at the given words."""
+    masks = {name: np.isin(np.arange(words), given.get(name, [])) for name in _BORDERS}
+    return replace(encoded([words]), borders=TextBorders(**masks))
+
+
+_BORDERS = ("separated", "broken", "begins_line", "ends_line", "symbols")
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_what_the_text_shows_separates_entities(calibrated: bool) -> None:  # noqa: FBT001
+    """Where tags mark no beginnings: a tab before 2, a list line before 4, and a wrapped line before 6."""
+    text = bordered(8, separated=[0, 2], broken=[4, 6], begins_line=[0, 2, 4, 6], ends_line=[1, 3])
+    decoder = Decoder(IO, plainly(IO) if calibrated else None)
+    for names, expected in (
+        (["PER"] * 8, [(0, 2, "PER"), (2, 4, "PER"), (4, 6, "PER"), (6, 8, "PER")]),
+        (["PER"] * 4 + ["O"] + ["PER"] * 3, [(0, 2, "PER"), (2, 4, "PER"), (5, 8, "PER")]),
+        (["PER"] * 2 + ["LOC"] * 3 + ["O"] * 3, [(0, 2, "PER"), (2, 4, "LOC"), (4, 5, "LOC")]),
+    ):
+        spans = decoder.spans(text, [decoder.decide(np.arange(8), 3 * tags(IO, *names))])
+        assert shown(IO, spans) == expected
+
+
+def test_tags_that_mark_beginnings_are_read_as_they_are_without_a_calibration() -> None:
+    text = bordered(4, separated=[0, 1], broken=[2], begins_line=[0, 1, 2], ends_line=[0, 1])
+    decoder = Decoder(BIO)
+    logits = tags(BIO, "B-PER", "I-PER", "I-PER", "B-PER")
+    assert shown(BIO, decoder.spans(text, [decoder.decide(np.arange(4), logits)])) == [(0, 3, "PER"), (3, 4, "PER")]
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_no_entity_begins_or_ends_with_a_symbol(calibrated: bool) -> None:  # noqa: FBT001
+    text = bordered(7, separated=[0], symbols=[0, 2, 4, 6])
+    decoder = Decoder(IO, plainly(IO) if calibrated else None)
+    spans = decoder.spans(text, [decoder.decide(np.arange(7), 3 * tags(IO, *["PER"] * 5, "O", "PER"))])
+    assert shown(IO, spans) == [(1, 4, "PER")]
+    assert spans.score[0] == pytest.approx(float(softmax(3 * tags(IO, "PER"))[0, 1]), abs=2e-3)
+
+
+def test_an_entity_has_no_more_words_than_calibration_saw() -> None:
+    logits = 3 * tags(IO, *["PER"] * 6, "O", *["PER"] * 5)
+    assert shown(IO, decode(IO, logits, [12], calibration=replace(plainly(IO), maximum_words=5))) == [(7, 12, "PER")]
+    assert shown(IO, decode(IO, logits, [12], calibration=replace(plainly(IO), maximum_words=6)))[0] == (0, 6, "PER")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.inference.arrays import Ints
+from nerd_onnx.inference.reading import read
 from nerd_onnx.inference.text_borders import TextBorders, text_borders
 from tests.support.profiles import example_count
 
@@ -22,7 +23,7 @@ def words_in(texts: list[str]) -> tuple[Ints, Ints, Ints]:
 
 
 def borders_of(texts: list[str]) -> TextBorders | None:
-    return text_borders(texts, *words_in(texts))
+    return text_borders([read(text, None) for text in texts], *words_in(texts))
 
 
 def entities(texts: list[str]) -> list[list[str]]:
@@ -31,7 +32,7 @@ def entities(texts: list[str]) -> list[list[str]]:
     rows = np.repeat(np.arange(len(texts)), np.diff(text_words))
     names = [texts[row][s].isupper() for row, s in zip(rows, start, strict=True)]
     word = np.flatnonzero(names)
-    borders = text_borders(texts, start, end, text_words)
+    borders = text_borders([read(text, None) for text in texts], start, end, text_words)
     cut = set(text_words.tolist())
     if borders is not None:
         cut |= set(np.flatnonzero(borders.separated).tolist())

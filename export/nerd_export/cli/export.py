@@ -19,6 +19,7 @@ from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, setti
 from nerd_onnx.cli.grouped_help import GroupedCommand
 from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import InputError, OptionError, VerificationError
+from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.storage.atomic_file import write_whole
 from nerd_onnx.storage.hub import require_place
@@ -92,6 +93,13 @@ _HEADINGS = {
     type=click.Choice(get_args(WordRule)),
     help="What a word is. treebank: Saint-Pierre, No.1 and U.S. are one word each. pretokens: the pieces that the "
     "tokenizer splits text into first.  [default: the bundle's; treebank for models of nerd-train; else pretokens]",
+)
+@click.option(
+    "--join",
+    type=click.Choice(get_args(Join)),
+    help="touching: entities of one label that are parts of one written word, such as an e-mail address, are one. "
+    "scheme: the tags of the model are read as they are.  [default: the bundle's; scheme for the word rule treebank; "
+    "else touching]",
 )
 @click.option(
     "--dataset",

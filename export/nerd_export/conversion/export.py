@@ -43,6 +43,7 @@ from nerd_onnx.errors import OptionError, VerificationError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.description import Description
 from nerd_onnx.inference.encoding import EncodedBatch
+from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.tagger import Tagger, TagOptions
@@ -64,6 +65,8 @@ class ExportRequest:
         bundle that is exported again
     :param segment_tokens: maximum length of a segment in tokens; None for the bundle's, or the default
     :param word_rule: what a word is; None for the bundle's, treebank for a model of nerd-train, else pretokens
+    :param join: whether entities that are parts of one written word are joined; None for the bundle's, or what suits
+        the word rule
     :param dataset: labelled data on which the bundle must not be worse: a file, a folder or a hub id
     :param evaluations: further labelled files to score original and bundle on, by the split's name; only reported
     :param calibrate_on: further labelled files, or folders of them, on which scores and thresholds are fitted together
@@ -81,6 +84,7 @@ class ExportRequest:
     level: Level | None = None
     segment_tokens: int | None = None
     word_rule: WordRule | None = None
+    join: Join | None = None
     dataset: str | None = None
     evaluations: Mapping[str, Path] = field(default_factory=dict)
     calibrate_on: Sequence[Path] = ()
@@ -328,6 +332,7 @@ class _Job:
             quantization=quantization,
             opset=OPSET,
             lineage=self._lineage,
+            join=self._request.join or self._origin.join,
         )
 
 

@@ -12,6 +12,7 @@ from nerd_export.config import Level
 from nerd_export.models.names import bundle_named
 from nerd_onnx.errors import ModelError, OptionError, first_line
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
 
@@ -33,6 +34,12 @@ class Origin:
     has_fine_level: bool
     word_rule: WordRule
     bundle: Bundle | None = None
+
+    @property
+    def join(self) -> Join | None:
+        """What the bundle states on how words become entities; None where it states nothing."""
+        described = None if self.bundle is None else self.bundle.description
+        return None if described is None else described.join
 
     @classmethod
     def of(cls, model: str) -> Origin:

@@ -30,6 +30,7 @@ _ERROR_DIGITS = 5
 _SAME = 1e-9  # a smaller spread of a feature is rounding error
 _LEAST = 1e-9  # minimum probability before a logarithm
 _STRENGTH = 1.0  # inverse of the regularisation; a tenth and ten times of it have the same effect
+_FEWEST_WORDS = 20  # of the limit on the words of an entity: a small file may have short entities only
 _FINE_STRENGTH = 1.0  # the same for fine labels; ten times of it has the same effect, a tenth a smaller one
 
 
@@ -79,6 +80,8 @@ def fitted_calibration(
         "offsets": dict(zip(types, fitted.offsets.tolist(), strict=True)),
         "expected_calibration_error": {name: round(error, _ERROR_DIGITS) for name, error in errors.items()},
         "before": {name: round(error, _ERROR_DIGITS) for name, error in before.items()},
+        # Labelled text shows how long entities are; some that it does not have are longer.
+        "maximum_words": max(_FEWEST_WORDS, 2 * int(found.candidates.words[found.right].max())),
         "f1_threshold": _f1_threshold(apart.probability, apart.right, expected=found.expected),
         "thresholds": {
             f"{wish:g}": {

@@ -320,7 +320,7 @@ def test_a_plain_hugging_face_folder_agrees_with_transformers_pipeline(
     )
     expected = [[(e["start"], e["end"], e["entity_group"]) for e in row] for row in pipeline(texts)]
     scores = [e["score"] for row in pipeline(texts) for e in row]
-    found = Tagger.load(tmp_path).tag(texts)
+    found = Tagger.load(tmp_path, join="scheme").tag(texts)
     assert [[(e.start, e.end, e.label) for e in row or []] for row in found] == expected
     assert sum(map(len, expected)) > 100
     np.testing.assert_allclose([e.score for row in found for e in row or []], scores, atol=1e-4)

@@ -165,6 +165,16 @@ def test_rounding_the_threshold_takes_in_no_worse_entities() -> None:
     assert 0.6001 < least <= 0.6004
 
 
+def test_the_limit_of_words_follows_from_the_longest_entity() -> None:
+    judged = overconfident(2000, 5)
+    assert fit(judged)["maximum_words"] == 20
+    found = judged.candidates
+    longer = replace(judged, candidates=replace(found, last=found.last + np.where(judged.right, 25, 60)))
+    record = fit(longer)
+    assert record["maximum_words"] == 60  # twice the longest of those that are right, 30
+    assert ScoreCalibration.from_description(record, LABELS).maximum_words == 60
+
+
 def test_too_little_or_nothing_to_learn_from_gives_no_calibration() -> None:
     few, all_right = overconfident(50, 1), overconfident(500, 1)
     for judged in (few, replace(all_right, right=np.ones(500, dtype=np.bool_))):
