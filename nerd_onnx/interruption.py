@@ -86,6 +86,7 @@ def waiting() -> Iterator[None]:
         yield
         return
 
+    # Counted before the look for a signal: one that arrives between the two ends the wait by signalled().
     state.waits += 1
     try:
         if (number := requested()) is not None:

@@ -27,6 +27,7 @@ class LongText:
     def __init__(self, content: Any, chunk_bytes: int = _CHUNK_BYTES) -> None:
         self._bytes = memoryview(content).cast("B")
         borders, points = [0], [0]
+        # A place in characters leads to its chunk by the counts of characters, and within the chunk by decoding it.
         while borders[-1] < len(self._bytes):
             end = self._character_at(min(borders[-1] + chunk_bytes, len(self._bytes)))
             chunk = np.frombuffer(self._bytes[borders[-1] : end], np.uint8)

@@ -217,6 +217,8 @@ def line_of(number: int, event: Event, previous: str) -> tuple[bytes, str]:
     :param number: number of the event in the journal, from 0
     :param previous: hash of the line before; :data:`NO_HASH` for the first line
     """
+    # The hash is put before the closing bracket as text: a reader then hashes the bytes that it finds, and need not
+    # write the JSON again in the same way.
     body = json.dumps({"number": number, "event": _NAMES[type(event)], **asdict(event)}).encode()[:-1]
     digest = _hash_of(previous, body)
     return body + _HASH + digest.encode() + _END, digest
@@ -233,6 +235,7 @@ def event_of(line: bytes, number: int, previous: str) -> tuple[Event, str]:
     """
     tail = len(_HASH) + _HASH_DIGITS + len(_END)
     body, digest = line[:-tail], line[-tail:][len(_HASH) : -len(_END)].decode()
+    # The whole line is compared, because the bytes around the hash are not hashed.
     if line != body + _HASH + digest.encode() + _END or digest != _hash_of(previous, body):
         raise ValueError("the hash of the line does not fit its place")
 
@@ -276,7 +279,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
     """
     try:
         facts = json.loads(line)
-    except RecursionError as err:
+    except RecursionError as err:  # deep brackets in a damaged line must not end the run
         raise ValueError("nested too deeply") from err
     if not isinstance(facts, dict):
         raise ValueError("expected an object")  # noqa: TRY004 - each damage of a line is a ValueError
@@ -301,6 +304,7 @@ def _typed(kind: Any, value: Any) -> Any:
 
     simple = get_origin(kind) or kind
     expected = dict if simple is Mapping else simple
+    # Not isinstance(): True is an int, and must not pass for a count.
     if type(value) is not expected:
         raise ValueError(f"expected {expected}, found {type(value)}")
     if isinstance(value, int) and value < 0:

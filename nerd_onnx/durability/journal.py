@@ -118,10 +118,12 @@ class Progress:
             case RunEvent():
                 self.header = event
             case BeginEvent():
+                # Its output was lost. Until the new one has its name, what is there may be replaced.
                 if event.name in self.finished:
                     self.replaced[event.name] = self.finished.pop(event.name)
                 self._leave(event)
             case ChunkEvent():
+                # Chunks are named by their number only: without a gap, each holds the rows that follow the one before.
                 self._require(self.unfinished is not None and event.first_row == self.stored_rows)
                 self.chunks.append(event)
             case KeepEvent():
@@ -195,6 +197,7 @@ class Journal(Closing):
         found = _repaired(path)
         self._file = open(path, "ab+")  # noqa: SIM115 - closed by close()
         try:
+            # Read again from the file that is appended to: the repaired journal is another file than the one found.
             self._file.seek(0)
             self._lines = _Lines(self._file)
             # The journal of another version is refused, and stays as it is.
@@ -279,6 +282,7 @@ class _Lines:
             if self.count == 0 and (version := version_of_journal(line)) not in (None, JOURNAL_VERSION):
                 self.progress.other_version = version
                 break
+            # No line after a damaged one counts, even if its hash fits: what it builds on is not known.
             if self._damaged or not self._is_accepted(line):
                 self._damaged += 1
                 self._look_for_output(line)
@@ -307,6 +311,7 @@ class _Lines:
         return False
 
     def _look_for_output(self, line: bytes) -> None:
+        """Note the output that a line names which does not count: it exists, and this run may replace it."""
         with suppress(ValueError):
             event = event_anywhere(line)
             if isinstance(event, CommitEvent | ReplaceEvent):

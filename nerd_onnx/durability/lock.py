@@ -120,10 +120,6 @@ def _owner(descriptor: int) -> str:
     try:
         facts = json.loads(os.pread(descriptor, _OWNER_BYTES, 0))
         return f"process {facts['process']} on {facts['host']}, started {facts['started']} UTC"
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # the other run has locked the file and not yet written who it is
+    except (OSError, ValueError, KeyError, TypeError):
+        # The other run has locked the file and not yet written who it is.
         return "which began a moment ago"

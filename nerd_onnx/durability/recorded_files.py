@@ -34,6 +34,7 @@ def state_of(path: Location, record: FileRecord, version: str | None, *, verify:
             return "missing"
         if not found.is_file or found.size > record.size:
             return "changed"
+        # Short for two reasons: a full or failed disk lost its end, or it is somebody else's.
         if found.size < record.size:
             return "cut" if _is_cut(path, found, record) else "changed"
 

@@ -165,10 +165,13 @@ class WorkFolder(Closing):
         """
         with output_errors(self._output):
             self._journal = Journal(os.path.join(self.path, _JOURNAL), self._output)
+
+            # Taken now, because the journal may be discarded below. The new one must still know of lost outputs.
             damage = self._journal.damage if resume else []
             # Also if the interrupted run stored nothing: else an output that it was to replace would count as finished.
             header = self.progress.header if resume else None
             overwrites = overwrite or (header is not None and header.overwrite)
+
             if not (
                 self._worth_keeping
                 and may_resume(self._output, self.progress, facts, resume=resume, overwrite=overwrite)
@@ -180,7 +183,7 @@ class WorkFolder(Closing):
                 self._journal.append(RunEvent(JOURNAL_VERSION, overwrites, dict(facts)))
                 for event in damage:
                     self._journal.append(event)
-                sync_folder(self.path)
+                sync_folder(self.path)  # the name of the journal, whose lines are on disk already
         return self._journal
 
     def remove(self) -> None:

@@ -89,6 +89,7 @@ def entities_array(
     if fine is not None:
         arrays.append(_names(fine_labels, fine))
     arrays += [pa.array(score.astype(np.float32, copy=False)), slices]
+
     kind = entities_type(with_fine=fine is not None)
     entities = pa.StructArray.from_arrays(arrays, fields=list(kind.value_type))
 
@@ -205,6 +206,7 @@ def _in_unit(texts: Sequence[str | None], bounds: Ints, start: Ints, end: Ints, 
         return start, end
 
     starts, ends = start.astype(np.int64), end.astype(np.int64)
+    # Texts without entities are left out: most of the time is the walk over the characters.
     for i in np.flatnonzero(np.diff(bounds)).tolist():
         text = texts[i] or ""
         # In ASCII, all units count the same.

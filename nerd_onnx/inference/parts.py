@@ -59,7 +59,7 @@ class Part:
             with waiting():
                 return [future.result() for future in self.decisions]
         finally:
-            self.cancel()
+            self.cancel()  # after an error or a signal nobody will ask for the other batches
 
     def cancel(self) -> None:
         """Cancel the batches that have not started."""

@@ -37,6 +37,9 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
     job = plan.job
     written = detect_format(pair.input, job.input_format) if texts_only else plan.output_format(pair)
     rewrites = not texts_only and plan.rewritten_because(pair)
+
+    # Without names of new columns the reader decodes all columns, because they are written again. With names, or an
+    # empty list of them, it decodes the texts alone.
     source = open_reader(
         pair.input,
         format=job.input_format,
@@ -119,6 +122,8 @@ def _stored_results(pair: FilePair, batches: Iterator[RowBatch], log: ResultLog)
         rows = next(batches, None)
         if rows is None or rows.num_rows != len(results):
             raise results_mismatch(log.output)
+
+        # The file's own fingerprint covers its ends and its times. Only the texts show that a result is of this row.
         if texts_fingerprint(rows.texts) != results.texts:
             raise _texts_changed(pair, rows)
 

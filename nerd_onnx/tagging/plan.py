@@ -98,6 +98,7 @@ class Plan:
         :raises OptionError: if the new columns would have invalid or equal names
         """
         column = self.tagger.options.column
+        # The default column's name would only make the names of the labels longer.
         prefix = "" if column == TagOptions.column else f"{column}_"
 
         layout = Layout(self.tagger.entity_field(), self.job.layout, self.tagger.kept_types, prefix, self.job.key)
@@ -136,6 +137,7 @@ class Plan:
     @cached_property
     def metadata(self) -> dict[str, str]:
         """The metadata of the outputs' schema: see :meth:`Tagger.schema_metadata`, and the options."""
+        # Not a part of the run's fingerprint, because a run may be resumed with another --on-error.
         options = {**self.options, "--on-error": self.job.on_error}
         return self.tagger.schema_metadata(**self.layout.facts, **{OPTIONS_FACT: json.dumps(options)})
 

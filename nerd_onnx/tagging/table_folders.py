@@ -50,6 +50,7 @@ def remote_tables(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         *folders, last = name.split("/")
+        # A listing has files only, so a table shows by the folders in the names of its files.
         for place, folder in enumerate(folders):
             metadata = [last] if folders[place:] == [_METADATA] else []
             kind = _table_format([folder], metadata)
@@ -133,6 +134,7 @@ def delta_files(folder: str) -> DeltaFiles:
             file=input_name(folder),
         ) from err
 
+    # A shallow clone names files of another table: their names below this folder cannot be mirrored.
     root = os.path.join(os.path.abspath(folder), "")
     outside = [path for path in paths if not os.path.abspath(path).startswith(root)]
     if outside:

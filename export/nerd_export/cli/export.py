@@ -75,7 +75,8 @@ _HEADINGS = {
     "--keep-fp32",
     multiple=True,
     metavar="NAME",
-    help="Linear layer to keep in fp32, because 8 bits cost it too much; may be repeated. A wrong name lists all names.",
+    help="Linear layer to keep in fp32, because 8 bits cost it too much; may be repeated. The error for a wrong name "
+    "lists all names.",
 )
 @click.option(
     "--level",

@@ -43,6 +43,7 @@ class CopiedFile:
         self._name = name
         self.footer = self._footer()
         self.arrow_schema = stored_schema(self.footer.metadata, len(self.footer.names))
+        # Names that the file itself has twice do not count: only a new name may not be there already.
         if len({*added, *self.footer.names}) < len(added) + len(set(self.footer.names)):
             raise CannotCopyError("a column is replaced")
 
@@ -54,6 +55,7 @@ class CopiedFile:
         """
         while begin < end:
             try:
+                # Each time anew, because the reader of the texts moves in the same file between two pieces.
                 self._file.seek(begin)
                 piece = self._file.read(min(end - begin, _READ_BYTES))
             except (OSError, pa.ArrowException) as err:

@@ -75,6 +75,7 @@ class CopyingWriter(AtomicWriter):
         :raises OutputError: if the output cannot be written
         :raises UnreadableFileError: if the input cannot be read
         """
+        # The reasons come last, so they are cut off where the schema has no column for them.
         columns = [*self._layout.columns(entities), reasons][: len(self._schema)]
         self._pending.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         self._pending_rows += rows.num_rows
@@ -87,6 +88,8 @@ class CopyingWriter(AtomicWriter):
             self._end_groups()
             if self._pending_bytes >= self._piece_bytes or self._pending_rows >= PIECE_ROWS:
                 self._encode(is_whole=False)
+
+        # In proportion to the rows: a copy of the whole file at the end would keep a signal waiting.
         self._copy_to(self._footer.pages_end * self._rows // max(1, self._footer.num_rows))
 
     def _complete(self) -> int:
@@ -123,6 +126,7 @@ class CopyingWriter(AtomicWriter):
     def _add_chunks(self, group: list[list[Piece]]) -> list[AddedChunk]:
         """Write the new column chunks of a row group, and return them."""
         chunks = []
+        # By column and not by piece, because a column chunk must be one range of bytes.
         for pieces in zip(*group, strict=True):
             chunk, indexes = added_chunk(pieces, self._position)
             for piece in pieces:
@@ -143,6 +147,7 @@ class CopyingWriter(AtomicWriter):
         :raises OutputError: if the footer is not that of the input with the new columns
         """
         try:
+            # Without the pages: of a file, pyarrow reads the first bytes and the end to find its metadata.
             found = pq.read_metadata(io.BytesIO(MAGIC + ending))
             facts = (found.num_columns, [found.row_group(i).num_rows for i in range(found.num_row_groups)])
             difference = "" if facts == self._expected_facts else "it has other columns or row groups"

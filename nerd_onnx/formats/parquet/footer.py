@@ -134,6 +134,7 @@ class Footer:
         :param groups: the chunks that each row group gets
         :param metadata: the new key-value metadata; keys that it lacks stay
         """
+        # A copy: this footer stays the input's, and rows are still read by it.
         file = Struct(bytes(self._file))
         root, *others = file.items(FileField.SCHEMA)
         top = Struct(root)
@@ -224,6 +225,7 @@ def _columns(elements: Sequence[Struct]) -> Iterator[tuple[bytes, int]]:
     rest = iter(elements)
     root = next(rest, Struct())
     for _ in range(root.integer(ElementField.CHILDREN)):
+        # The schema is a tree in depth-first order: an element counts down one and adds its children.
         name, leaves, expected = None, 0, 1
         while expected > 0:
             element = next(rest, None)
@@ -247,6 +249,7 @@ def _top_level(elements: Sequence[bytes]) -> int:
 
 def _extended_group(content: bytes, chunks: Sequence[AddedChunk]) -> bytes:
     group = Struct(content)
+    # The chunks that are there are not decoded: a row group may have thousands of them.
     group.extend(GroupField.CHUNKS, [chunk.content for chunk in chunks])
     group.set_integer(GroupField.SIZE, group.integer(GroupField.SIZE) + sum(chunk.size for chunk in chunks))
     if GroupField.COMPRESSED in group:

@@ -76,6 +76,7 @@ class ColumnEncoder:
     def __init__(self, schema: pa.Schema, *, has_index: bool) -> None:
         self._schema = schema
         self._has_index = has_index
+        # pyarrow shows how it encodes a schema only in a file, so one without rows is written.
         _, footer = self._encoded(None, use_dictionary=False)
         self.elements = footer.items(FileField.SCHEMA)[1:]
         self.orders = footer.items(FileField.ORDERS)
@@ -114,9 +115,10 @@ class ColumnEncoder:
             compression_level=ZSTD_LEVEL,
             use_dictionary=use_dictionary,
             write_page_index=self._has_index,
-            store_schema=False,
+            store_schema=False,  # the output's Arrow schema has all columns: key_values.py makes it
         ) as writer:
             if table is not None:
+                # By default pyarrow would begin another row group after about a million rows.
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
 
         content = file.getbuffer()
@@ -132,6 +134,7 @@ def added_chunk(pieces: Sequence[Piece], at: int) -> tuple[AddedChunk, bytes]:
     """
     meta = _joined_meta(pieces, at)
     size = meta.integer(MetaField.COMPRESSED)
+    # The format has given up the field of the offset, which is required still, and asks for 0.
     chunk = Struct().set_integer(ChunkField.OFFSET, 0).set_struct(ChunkField.META, meta)
 
     indexes = b""
@@ -157,6 +160,7 @@ def _joined_meta(pieces: Sequence[Piece], at: int) -> Struct:
         meta.set_items(MetaField.ENCODINGS, encodings, I32)
         for number in (MetaField.VALUES, MetaField.SIZE, MetaField.COMPRESSED):
             meta.set_integer(number, sum(piece.meta.integer(number) for piece in pieces))
+        # These are optional and hold for one piece only. With wrong minimum and maximum a reader would skip rows.
         meta.remove(MetaField.STATISTICS, MetaField.ENCODING_STATS, MetaField.SIZE_STATISTICS)
     return meta
 
@@ -170,7 +174,10 @@ def _joined_column_index(pieces: Sequence[Piece]) -> Struct:
             if all(number in index for index in indexes):
                 joined.extend(number, [item for index in indexes[1:] for item in index.items(number, kind)])
             else:
+                # The list needs an entry for each page, and the pages of one piece have none.
                 joined.remove(number)
+
+        # Pieces may be in order each, and not one after the other.
         joined.set_integer(_IndexField.ORDER, _UNORDERED, I32)
     return joined
 

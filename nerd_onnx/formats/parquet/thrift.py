@@ -37,6 +37,7 @@ class Struct:
         self._fields: dict[int, tuple[int, bytes]] = {}
         at = number = 0
         try:
+            # The head of a field has its type and the step from the number before; the stop byte is 0.
             while head := data[at]:
                 number, at = _field_number(data, at, number)
                 end = _end(data, at, head & 15, 0)
@@ -59,6 +60,7 @@ class Struct:
         for number in sorted(self._fields):
             kind, value = self._fields[number]
             step = number - before
+            # A step that does not fit into half a byte is 0 in the head, and the number itself follows.
             parts += [bytes([step << 4 | kind]) if 0 < step <= _LONG else bytes([kind]) + zigzag(number), value]
             before = number
         return b"".join((*parts, _STOP))
@@ -176,8 +178,8 @@ def _end(data: bytes, at: int, kind: int, depth: int, *, in_list: bool = False) 
     elif kind == BINARY:
         size, at = _varint(data, at)
         at += size
-    elif kind in (TRUE, _FALSE):  # a field's value is its type
-        at += in_list
+    elif kind in (TRUE, _FALSE):
+        at += in_list  # a field has its value in its type; the items of a list share one type, so each takes a byte
     elif kind in (LIST, _SET, _MAP):
         at = _container_end(data, at, kind, depth)
     elif kind in _FIXED_BYTES:
@@ -246,6 +248,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _signed(value: int) -> int:
+    # 0, 1, 2, 3 stand for 0, -1, 1, -2, so that small numbers of either sign are short.
     return value >> 1 ^ -(value & 1)
 
 

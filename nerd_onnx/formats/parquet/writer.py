@@ -77,6 +77,7 @@ class ParquetWriter(AtomicWriter):
             self._schema = self._schema.with_metadata(updated_metadata(self._schema.metadata or {}, new))
             metadata = _missing(updated_metadata(properties.metadata, new), self._schema)
         self._group_bytes = group_bytes
+
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
@@ -96,7 +97,7 @@ class ParquetWriter(AtomicWriter):
                     compression=compression,
                     compression_level={path: _ZSTD_LEVEL for path, codec in compression.items() if codec == "ZSTD"},
                     write_statistics=[path for path in compression if path != text_column],
-                    write_page_checksum=True,
+                    write_page_checksum=True,  # the reader checks it, so that a damaged output is noticed
                     metadata_collector=self._footer,
                     **options,
                 )
@@ -138,6 +139,7 @@ class ParquetWriter(AtomicWriter):
         table = pa.Table.from_batches(self._pending, self._schema).unify_dictionaries()
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         with output_errors(self._path):
+            # By default pyarrow would begin another row group after about a million rows.
             self._writer.write_table(table, row_group_size=table.num_rows)
 
     def _release(self) -> None:
