@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nerd_onnx.errors import OutputError
-from nerd_onnx.formats.jsonl.writer import compressor
-from nerd_onnx.formats.registry import COMPRESSIONS
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.atomic_folder import AtomicFolder
+from nerd_onnx.storage.compression import COMPRESSIONS, CompressedTarget
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import check_place, output_errors, output_name
 
@@ -28,15 +27,13 @@ def write_pieces(path: Location, pieces: Iterable[bytes], *, overwrite: bool) ->
     """
     target = open_target(path, overwrite=overwrite, spooled=True)
     try:
-        file = compressor(path, target.file)
+        compressed = CompressedTarget(path, target.file)
         for piece in pieces:
             with output_errors(path):
-                file.write(piece)
+                compressed.file.write(piece)
 
-        if file is not target.file:
-            with output_errors(path):
-                file.close()
-
+        with output_errors(path):
+            compressed.finish()
         target.commit()
     finally:
         target.discard()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 OpenReader = Callable[["Location", "ReadOptions", bool], "Reader"]
 OpenWriter = Callable[["Location", "WriteOptions"], "Writer"]
+CheckComplete = Callable[["Location", bool], None]
+ReadMetadata = Callable[["Location"], Mapping[bytes, bytes]]
 
 
 def _never(_head: bytes) -> bool:
@@ -29,8 +31,13 @@ class FileFormat:
     :param recognizes: whether a file is in this format, by its first bytes (up to 4096)
     :param is_compressible: whether a compression suffix may follow: ``.jsonl.gz``
     :param has_types: whether rows in this format always have typed columns; else they may be raw lines
+    :param copies_columns: whether an output copies the columns of an input in this format byte for byte, where it can
     :param open_reader: opens an input; its last argument asks for typed rows. None if the format is only written
     :param open_writer: opens an output. None if the format is only read
+    :param check_complete: raises an OutputError if a file that an earlier run wrote is not complete; its last argument
+        asks to read the file to its end. None if files in this format do not show whether they are complete
+    :param read_metadata: returns the schema's metadata of a file; raises an OutputError if the file is not complete.
+        None if the format records none
     """
 
     name: str
@@ -39,5 +46,13 @@ class FileFormat:
     recognizes: Callable[[bytes], bool] = _never
     is_compressible: bool = False
     has_types: bool = False
+    copies_columns: bool = False
     open_reader: OpenReader | None = None
     open_writer: OpenWriter | None = None
+    check_complete: CheckComplete | None = None
+    read_metadata: ReadMetadata | None = None
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of a new file in this format, with its dot."""
+        return self.suffixes[0] if self.suffixes else f".{self.name}"

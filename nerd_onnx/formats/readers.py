@@ -9,12 +9,12 @@ from __future__ import annotations
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import Format, Reader, ReadOptions, RowBatch
 from nerd_onnx.formats.registry import (
-    COMPRESSIONS,
     STREAM_FORMAT,
     format_named,
     format_of_suffix,
     readable_formats,
 )
+from nerd_onnx.storage.compression import COMPRESSIONS
 from nerd_onnx.storage.input_stream import MAX_LINE_BYTES, check_readable, input_name, read_head
 from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.signatures import foreign_format
@@ -47,7 +47,7 @@ def detect_format(name: Name, asked: Format | None) -> Format:
     """
     Return the format of an input: as asked, else by its suffix, else by its first bytes.
 
-    Standard input is JSON Lines, plain or compressed, unless its first bytes are those of Parquet.
+    Standard input has the format :data:`STREAM_FORMAT`, unless its first bytes are those of another one.
 
     :raises InputError: if the input cannot be read, or the format cannot be detected
     """
@@ -113,7 +113,7 @@ def open_reader(
 
     :param name: a file, or ``-`` for standard input
     :param format: the format, or None to detect it
-    :param typed: read JSON Lines as typed columns (Parquet always has them)
+    :param typed: read rows as typed columns, also in a format whose rows may be raw lines
     :param text_column: this and the remaining parameters are those of :class:`ReadOptions`
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """

@@ -10,13 +10,13 @@ from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.formats.jsonl import JSONL
 from nerd_onnx.formats.parquet import PARQUET
 from nerd_onnx.formats.text import TEXT
+from nerd_onnx.storage.compression import COMPRESSIONS
 
 # In the order in which the first bytes of an input are tried.
 FORMATS: tuple[FileFormat, ...] = (PARQUET, JSONL, TEXT)
 # Of standard input whose first bytes no format recognizes: it may begin with white space, or be empty.
 STREAM_FORMAT = JSONL
 TERMINAL_FORMAT = TEXT  # of standard output that is a terminal
-COMPRESSIONS = (".gz", ".zst")
 
 
 def format_named(name: str) -> FileFormat:
@@ -39,6 +39,11 @@ def readable_formats() -> list[FileFormat]:
 def writable_formats() -> list[FileFormat]:
     """Return the formats that can be written."""
     return [found for found in FORMATS if found.open_writer is not None]
+
+
+def titles_of_named() -> str:
+    """Return the titles of the formats that are read and have suffixes, for messages: ``Parquet or JSON Lines``."""
+    return " or ".join(found.title for found in readable_formats() if found.suffixes)
 
 
 def format_of_suffix(suffix: str) -> FileFormat | None:

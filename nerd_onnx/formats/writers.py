@@ -78,7 +78,7 @@ def open_writer(
     :param format: the format
     :param source: the input; its schema, compression and name are needed
     :param layout: how the entities are arranged
-    :param entities_metadata: added to the metadata of the schema in Parquet
+    :param entities_metadata: added to the metadata of the schema, in formats that have one
     :param replace: whether an existing column with the name of a new one may be replaced, in its position
     :param overwrite: whether an existing file may be replaced
     :param reasons_field: name and type of the column that says why a row has no entities; None for no such column

@@ -59,7 +59,7 @@ def check_readable(path: Location) -> None:
     if found.is_folder:
         _check_listable(path)
         raise InputError(
-            f"{input_name(path)}: is a folder; expected one Parquet or JSON Lines file",
+            f"{input_name(path)}: is a folder; expected one file",
             reason="is-folder",
             file=input_name(path),
         )

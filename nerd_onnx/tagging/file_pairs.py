@@ -13,7 +13,7 @@ from typing import NamedTuple
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.readers import format_of_name
-from nerd_onnx.formats.registry import all_suffixes
+from nerd_onnx.formats.registry import all_suffixes, format_named, titles_of_named
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import output_name
@@ -155,7 +155,9 @@ def _with_common_root(inputs: Sequence[Location]) -> Iterator[list[_Found]]:
 
 def _files_in(folder: str, root: str | None = None) -> list[_Found]:
     """
-    List a folder's Parquet and JSON Lines files at any depth; hidden files and links to folders are ignored.
+    List the files of a folder that are of a file format by their names, at any depth.
+
+    Hidden files and links to folders are ignored.
 
     Of a Delta table, these are the files of its current version. A folder that cannot be listed is listed as if it
     were a file: opening it fails, and says why.
@@ -183,7 +185,7 @@ def _files_in(folder: str, root: str | None = None) -> list[_Found]:
     found += [_Found(Location(path), os.path.relpath(path, root or folder)) for path in unlisted]
     if not found and root is None:
         raise InputError(
-            f"{input_name(folder)}: contains no file that is Parquet or JSON Lines by its name",
+            f"{input_name(folder)}: contains no file that is {titles_of_named()} by its name",
             reason="no-files",
             file=input_name(folder),
         )
@@ -261,7 +263,7 @@ def _remote_files(path: Location) -> list[_Found]:
 
     if not found:
         raise InputError(
-            f"{input_name(path)}: contains no file that is Parquet or JSON Lines by its name",
+            f"{input_name(path)}: contains no file that is {titles_of_named()} by its name",
             reason="no-files",
             file=input_name(path),
         )
@@ -304,4 +306,4 @@ def suffix_for(path: Name, asked: Format | None) -> str | None:
     """Return the suffix of an output whose format was asked for; None if its input has that format already."""
     if asked is None or format_of_name(path) == asked:
         return None
-    return f".{asked}"
+    return format_named(asked).suffix

@@ -84,8 +84,9 @@ def open_pair_writer(plan: Plan, pair: FilePair, source: Reader, *, overwrite: b
 
 
 def rewritten_because(plan: Plan, pair: FilePair, source: Reader) -> str:
-    """Return why the columns of a Parquet file are rewritten; empty if they are copied, or for other formats."""
-    if plan.output_format(pair) != "parquet" or source.copied is not None or source.rewritten_because is None:
+    """Return why columns that might be copied are rewritten; empty if they are copied, or no format copies them."""
+    can_copy = format_named(plan.output_format(pair)).copies_columns
+    if not can_copy or source.copied is not None or source.rewritten_because is None:
         return ""
     return plan.rewritten_because(pair) or source.rewritten_because
 

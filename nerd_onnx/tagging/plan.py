@@ -13,6 +13,7 @@ import pyarrow as pa
 from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.readers import detect_format
+from nerd_onnx.formats.registry import format_named
 from nerd_onnx.formats.writers import output_format, terminal_format
 from nerd_onnx.options import TagOptions
 from nerd_onnx.storage.location import Location
@@ -120,8 +121,9 @@ class Plan:
     def rewritten_because(self, pair: FilePair) -> str:
         """Return why an output cannot copy the columns of its input, as far as the options say; else empty."""
         job = self.job
-        if self.output_format(pair) != "parquet":
-            return "the output is not Parquet"
+        written = format_named(self.output_format(pair))
+        if not written.copies_columns:
+            return f"the output is {written.title}"
         if self.layout.is_long:
             return "--layout long has other rows"
         if job.limit is not None or self.retried is not None or job.on_error == "skip":

@@ -15,6 +15,7 @@ from nerd_onnx.durability.journal import Finished, Progress
 from nerd_onnx.durability.recorded_files import FileState, state_of
 from nerd_onnx.durability.work_folder import may_resume, recorded_progress, work_folder_of
 from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.formats.registry import format_named
 from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.input_stream import input_name
@@ -162,7 +163,7 @@ def _earlier(plan: Plan, pair: FilePair, progress: Progress, folder: str) -> Fil
             file=output_name(pair.output),
         )
 
-    check_finished(pair, plan.metadata, verify=plan.job.verify)
+    check_finished(pair, format_named(plan.output_format(pair)), plan.metadata, verify=plan.job.verify)
     return found
 
 

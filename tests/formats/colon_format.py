@@ -13,6 +13,7 @@ import pyarrow as pa
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import ReadOptions, RowBatch, WriteOptions
 from nerd_onnx.formats.file_format import FileFormat
+from nerd_onnx.formats.finished_files import check_last_line
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream
@@ -78,4 +79,5 @@ COLON = FileFormat(
     has_types=True,
     open_reader=ColonReader,
     open_writer=ColonWriter,
+    check_complete=lambda path, _verify: check_last_line(path, "colon text"),
 )

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.formats.json_values import dumped, dumped_lists, json_values
 from nerd_onnx.formats.jsonl import writer
-from nerd_onnx.formats.jsonl.values import dumped, dumped_lists, json_values
 from nerd_onnx.formats.jsonl.writer import JsonLinesWriter
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.storage.location import Location
@@ -138,7 +138,7 @@ def test_field_that_only_seems_to_exist(tmp_path: Path, line: str) -> None:
 @given(st.lists(st.none() | st.lists(st.none() | st.text(), max_size=9), max_size=9), st.text(), st.integers(1, 4))
 @settings(deadline=None)
 def test_pieces_are_the_whole(lists: list[list[str | None] | None], text: str, size: int) -> None:
-    with patch.multiple("nerd_onnx.formats.jsonl.values", _PIECE_ITEMS=size, _PIECE_CHARACTERS=size):
+    with patch.multiple("nerd_onnx.formats.json_values", _PIECE_ITEMS=size, _PIECE_CHARACTERS=size):
         found = ["".join(value) for value in dumped_lists(pa.array([None, *lists], pa.list_(pa.string())).slice(1))]
         assert found == [json.dumps(value, ensure_ascii=False) for value in lists]
         assert "".join(dumped(text)) == json.dumps(text, ensure_ascii=False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from nerd_onnx.formats.writers import output_format
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.formats.colon_format import COLON
+from tests.support.failures import fails
 from tests.support.quick_tagger import quick_tagger
 from tests.support.runs import texts
 
@@ -55,6 +58,19 @@ def test_files_are_read_and_written(tmp_path: Path) -> None:
     written = back.read_text("utf-8").splitlines()
     assert [line.rpartition(":")[0] for line in written] == rows
     assert sum(line.count("=") for line in written) >= report.entities > 0
+
+
+def test_a_finished_output_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.colon").write_text("Paris\nBerlin\n")
+    job = TagJob([str(tmp_path / "in")], str(tmp_path / "out"), resume=True)
+    with closing(quick_tagger()) as tagger:
+        assert tag_files(tagger, job).files == 1
+        assert tag_files(tagger, job).finished_before == 1
+        written = tmp_path / "out" / "a.colon"
+        os.truncate(written, written.stat().st_size - 1)
+        with fails(OutputError, "incomplete-output", file=written):
+            tag_files(tagger, job)
 
 
 def test_names_of_formats_need_no_pyarrow() -> None:

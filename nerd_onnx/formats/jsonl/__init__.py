@@ -43,6 +43,14 @@ def _open_writer(path: Location, options: WriteOptions) -> Writer:
     )
 
 
+def _check_complete(path: Location, verify: bool) -> None:  # noqa: FBT001 - as FileFormat calls it
+    from nerd_onnx.formats.finished_files import check_all_lines, check_last_line
+
+    check_last_line(path, JSONL.title)
+    if verify:
+        check_all_lines(path, JSONL.title)
+
+
 JSONL = FileFormat(
     name="jsonl",
     title="JSON Lines",
@@ -51,4 +59,5 @@ JSONL = FileFormat(
     is_compressible=True,
     open_reader=_open_reader,
     open_writer=_open_writer,
+    check_complete=_check_complete,
 )

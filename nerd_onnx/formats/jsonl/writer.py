@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import IO, Any, cast
+from typing import Any
 
 import pyarrow as pa
-import zstandard
 
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import name_taken
+from nerd_onnx.formats.json_values import dump, dumped, dumped_lists, json_values
 from nerd_onnx.formats.jsonl.lines import UNTYPED
 from nerd_onnx.formats.jsonl.long_lines import shortened
-from nerd_onnx.formats.jsonl.values import dump, dumped, dumped_lists, json_values
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.storage.atomic_file import open_target
+from nerd_onnx.storage.compression import CompressedTarget
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors
 
-_GZIP_LEVEL = 6
-_ZSTD_LEVEL = 3
 _WRITE_BYTES = 1 << 20
 Piece = bytes | memoryview
 _SPACE_BYTES = b" \t\r\n"
@@ -37,7 +33,7 @@ class JsonLinesWriter(AtomicWriter):
     A JSON Lines file with the entities, written atomically; standard output is written line by line.
 
     A raw line keeps every byte: new fields are inserted before its last brace. Typed rows become objects as listed in
-    :mod:`nerd_onnx.formats.jsonl.values`. The suffixes ``.gz`` and ``.zst`` compress the output; the same rows always
+    :mod:`nerd_onnx.formats.json_values`. The suffixes ``.gz`` and ``.zst`` compress the output; the same rows always
     give the same bytes.
 
     :param path: a file, or ``-``
@@ -79,7 +75,7 @@ class JsonLinesWriter(AtomicWriter):
             _check_names(self._typed.schema)
 
         self._target = open_target(path, overwrite=overwrite, spooled=False, scratch=scratch)
-        self._file = compressor(path, self._target.file)
+        self._compressed = CompressedTarget(path, self._target.file)
 
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
         """
@@ -98,7 +94,7 @@ class JsonLinesWriter(AtomicWriter):
 
         for piece in _gathered(lines(rows, entities, reasons)):
             with output_errors(self._path):
-                self._file.write(piece)
+                self._compressed.file.write(piece)
 
         self._rows += len(entities.flatten()) if self._layout.is_long else rows.num_rows
 
@@ -111,16 +107,11 @@ class JsonLinesWriter(AtomicWriter):
 
     def _complete(self) -> int:
         with output_errors(self._path):
-            self._close_compressor()
+            self._compressed.finish()
         return self._rows
 
-    def _close_compressor(self) -> None:
-        if self._file is not self._target.file:
-            self._file.close()
-
     def _release(self) -> None:
-        with suppress(OSError, ValueError, zstandard.ZstdError):
-            self._close_compressor()
+        self._compressed.release()
 
     def _raw_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[Piece]:
         lines = rows.lines or []
@@ -323,13 +314,3 @@ def _check_names(schema: pa.Schema) -> None:
                 reason="column-ambiguous",
                 column=name,
             )
-
-
-def compressor(path: Location, file: IO[bytes]) -> IO[bytes]:
-    """Return a file that compresses into another one, by the suffix of the name; without a suffix, the other one."""
-    suffix = path.bare.lower().rpartition(".")[2]
-    if suffix == "gz":
-        return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))
-    if suffix == "zst":
-        return cast("IO[bytes]", zstandard.ZstdCompressor(_ZSTD_LEVEL).stream_writer(file, closefd=False))
-    return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nerd_onnx.formats.file_format import FileFormat
@@ -43,12 +44,29 @@ def _open_writer(path: Location, options: WriteOptions) -> Writer:
     )
 
 
+def _check_complete(path: Location, verify: bool) -> None:  # noqa: FBT001 - as FileFormat calls it
+    # Without verify, reading the metadata shows that the footer is there, which is written last.
+    if verify:
+        from nerd_onnx.formats.parquet.finished_file import check_pages
+
+        check_pages(path)
+
+
+def _read_metadata(path: Location) -> Mapping[bytes, bytes]:
+    from nerd_onnx.formats.parquet.finished_file import read_metadata
+
+    return read_metadata(path)
+
+
 PARQUET = FileFormat(
     name="parquet",
     title="Parquet",
     suffixes=(".parquet", ".pq"),
     recognizes=lambda head: head.startswith(b"PAR1"),
     has_types=True,
+    copies_columns=True,
     open_reader=_open_reader,
     open_writer=_open_writer,
+    check_complete=_check_complete,
+    read_metadata=_read_metadata,
 )
