@@ -19,6 +19,7 @@ from nerd_onnx.inference.encoding import TextEncoder
 from nerd_onnx.inference.kernels import Kernel, instructions_of, kernels_of, open_network
 from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
+from nerd_onnx.meter import NetworkMeter
 from nerd_onnx.options import Entity, TaggedTexts, TagOptions, checked, text_batches
 from nerd_onnx.span_filter import SpanFilter
 from nerd_onnx.stages import stage
@@ -102,6 +103,10 @@ class Tagger:
     def close(self) -> None:
         """Stop the worker threads; they start again when the tagger is used again."""
         self._stream.close()
+
+    def measure(self, meter: NetworkMeter | None) -> None:
+        """Count what is done of the items of :meth:`tag_items`, from its next call on; None stops that."""
+        self._stream.meter = meter
 
     @overload
     def tag(self, texts: Iterator[str | None]) -> Iterator[list[Entity] | None]: ...

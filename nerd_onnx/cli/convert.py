@@ -12,6 +12,7 @@ from nerd_onnx import __version__
 from nerd_onnx.cli.common import COLUMN_NAME, reading, run_command, settings, tagged_file_options
 from nerd_onnx.cli.streams import message
 from nerd_onnx.errors import OptionError
+from nerd_onnx.terminal import counted
 
 if TYPE_CHECKING:  # --help must not wait for these imports
     from nerd_onnx.formats.base import Format
@@ -103,8 +104,8 @@ class _Count:
         return tagged
 
     def __str__(self) -> str:
-        left = f"; {self.left_out:,} rows without text or entities are left out" if self.left_out else ""
-        return f"{self.rows:,} rows, {self.entities:,} entities{left}"
+        left = f"; left out: {counted(self.left_out, 'row')} without text or entities" if self.left_out else ""
+        return f"{counted(self.rows, 'row')}, {counted(self.entities, 'entity', 'entities')}{left}"
 
 
 def _check(kind: str, source: str, target: str, *, overwrite: bool) -> None:

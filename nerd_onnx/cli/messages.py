@@ -7,10 +7,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.terminal import counted
 
 if TYPE_CHECKING:  # --help and --version must not wait for these imports
     from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.job import TagJob
+
+# What the summary line counts beside the rows, if it is not 0: key of the summary, then the words for one and several.
+_COUNTS = (
+    ("rejected", "rejected row", "rejected rows"),
+    ("refused_files", "unreadable file skipped", "unreadable files skipped"),
+    ("resumed_rows", "row from the resumed run", "of the rows from the resumed run"),
+    ("finished_before", "file already finished", "files already finished"),
+    ("remade_files", "lost output made again", "lost outputs made again"),
+    (
+        "damaged_lines",
+        "damaged journal line, whose work was done again",
+        "damaged journal lines, whose work was done again",
+    ),
+    ("damaged_chunks", "damaged chunk, whose work was done again", "damaged chunks, whose work was done again"),
+)
 
 
 def resuming_command(arguments: Sequence[str]) -> str:
@@ -107,27 +123,16 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
 def summary_line(summary: dict[str, Any]) -> str:
     """Return the summary as one line for people."""
     counts = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
-    if summary["rejected"]:
-        counts += f", {summary['rejected']:,} rejected rows"
-    if summary["refused_files"]:
-        counts += f", {summary['refused_files']:,} unreadable files skipped"
-    if summary["resumed_rows"]:
-        counts += f", {summary['resumed_rows']:,} of the rows from the resumed run"
-    if summary["finished_before"]:
-        counts += f", {summary['finished_before']:,} files already finished"
-    if summary["remade_files"]:
-        counts += f", {summary['remade_files']:,} lost outputs made again"
-    if summary["damaged_lines"]:
-        counts += f", work of {summary['damaged_lines']:,} damaged journal lines done again"
-    if summary["damaged_chunks"]:
-        counts += f", work of {summary['damaged_chunks']:,} damaged chunks done again"
+    for key, noun, plural in _COUNTS:
+        if summary[key]:
+            counts += f", {counted(summary[key], noun, plural)}"
     columns = "; other columns copied" if summary["copied_files"] else ""
     if summary["rewritten_because"]:
         columns = f"; columns rewritten because {' and because '.join(summary['rewritten_because'])}"
     return (
-        f"{summary['rows']:,} rows{counts}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
-        f"{summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
-        f"peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB{columns}"
+        f"{counted(summary['rows'], 'row')}{counts}, {counted(summary['entities'], 'entity', 'entities')}, "
+        f"{counted(summary['tokens'], 'token')} in {summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, "
+        f"{summary['tokens_per_s']:,.0f} tokens/s, peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB{columns}"
     )
 
 

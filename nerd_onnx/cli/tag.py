@@ -17,6 +17,7 @@ from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.formats.registry import readable_formats, writable_formats
+from nerd_onnx.terminal import counted
 
 _JOB_OPTIONS = (
     *("input_format", "output_format", "limit", "overwrite", "overwrite_column"),
@@ -316,23 +317,24 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
 
 def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
     """Tag the files in this process and return the summary; a signal stops the run, and its work is saved."""
-    from nerd_onnx.cli.progress import progress_on_stderr
+    from nerd_onnx.cli.progress import Display
     from nerd_onnx.interruption import deferring, requested
     from nerd_onnx.tagging.run import tag_files
+    from nerd_onnx.tagging.run_meter import RunMeter
 
-    progress = progress_on_stderr() if show_progress else None
+    meter = RunMeter()
+    display = Display(meter) if show_progress else None
     try:
         with deferring():
-            return tag_files(tagger, job, progress, requested).summary()
+            return tag_files(tagger, job, stop=requested, meter=meter).summary()
     except InterruptedRunError as err:
         if err.safe_rows:
-            err.args = (
-                f"Interrupted. {err.safe_rows:,} rows are saved. Resume with: {resuming_command(sys.argv[1:])}",
-            )
+            saved = f"{counted(err.safe_rows, 'row is', 'rows are')} saved"
+            err.args = (f"Interrupted. {saved}. Resume with: {resuming_command(sys.argv[1:])}",)
         raise
     finally:
-        if progress is not None:
-            progress.close()
+        if display is not None:
+            display.close()
         tagger.close()
 
 

@@ -161,7 +161,14 @@ class ByteStream(Closing):
         """Return the share of the file's (compressed) bytes that was consumed, 0 to 1; None for a stream."""
         if not self._size:
             return None
-        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
+        if self._raw.closed:
+            return 1.0
+
+        share = self._raw.tell() / self._size
+        if self._reader is not self._raw:
+            # Decompressed bytes that wait in buffers are not consumed; they may be the whole of a small file.
+            share *= self._reader.tell() / max(1, self._reader.raw.tell())
+        return min(1.0, share)
 
     def head(self, size: int) -> bytes:
         """
@@ -379,9 +386,14 @@ class _ZstdReader(io.RawIOBase):
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._rest = b""
         self._ready = memoryview(b"")
+        self._read = 0
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        """Return the number of decompressed bytes that were read."""
+        return self._read
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
         while not self._ready:
@@ -391,6 +403,7 @@ class _ZstdReader(io.RawIOBase):
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
+        self._read += size
         return size
 
     def _advance(self) -> bool:

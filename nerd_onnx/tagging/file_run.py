@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.previous_runs import Standing, check_unchanged
 from nerd_onnx.tagging.rejected_rows import RejectionPolicy
 from nerd_onnx.tagging.rejects_file import RejectsPart
+from nerd_onnx.tagging.run_meter import RunMeter
 
 WORTH_TOKENS = 10_000  # about a second of work: a failed run does not store less
 
@@ -54,6 +56,7 @@ class RunState:
     :param look: looks at all outputs at the end
     :param on_batch: called after every batch that was written
     :param stop: called after every batch; returns the number of a signal to end the run, else None
+    :param meter: gets the progress of the run; None if nobody wants to know
     :param refusal: the error of the first file that could not be read
     """
 
@@ -64,6 +67,7 @@ class RunState:
     look: FinalLook
     on_batch: OnBatch | None = None
     stop: Stop | None = None
+    meter: RunMeter | None = None
     refusal: str = ""
 
     @property
@@ -97,6 +101,9 @@ class FileRun:
         self._before = Totals()
         self._before.add(state.report)
         self._log: ResultLog | None = None
+        # Shares of the run of the batches that are read and not written, and the rows whose results were stored before.
+        self._shares: deque[float] = deque()
+        self._earlier_rows = 0
 
     def run(self) -> str | None:
         """
@@ -191,6 +198,8 @@ class FileRun:
                         row=rows.shown_number(row),
                     )
 
+                if self._state.meter is not None:
+                    self._shares.append(self._state.meter.read(self._pair.name, source))
                 yield rows.refusing(unfit) if unfit else rows
 
     def _begin(self) -> dict[str, Any]:
@@ -212,6 +221,7 @@ class FileRun:
         state, field = self._state, self._plan.tagger.entity_field()
         log = ResultLog(self._pair.output, state.scratch, journal, field, self._job.chunk_rows)
 
+        self._earlier_rows = log.stored_rows
         state.report.damaged_chunks += log.damaged_chunks
         state.report.resumed_rows += log.stored_rows
         state.report.resumed_tokens += log.stored_tokens
@@ -229,6 +239,7 @@ class FileRun:
             for rows, results in tagged_batches(self._plan, self._pair, batches, self._log, self._tag_stream):
                 in_stage("write", writer.write, *policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
+                self._count_written(policy.totals.rows)
                 # After the write: a row group or line in the writer counts too.
                 self._plan.limits.check(output_name(self._pair.output))
 
@@ -242,6 +253,15 @@ class FileRun:
                 with suppress(OutputError):
                     self._log.close_chunk()
             raise
+
+    def _count_written(self, rows: int) -> None:
+        """
+        Report to the meter that a batch was written.
+
+        :param rows: rows of this file that are written by now
+        """
+        if (meter := self._state.meter) is not None:
+            meter.wrote(self._state.report.rows, self._shares.popleft(), is_earlier=rows <= self._earlier_rows)
 
     def _check_totals(self, source: Reader, totals: Totals, written: Written) -> None:
         """Check that no row was lost or repeated, by the counts of source, policy and finished output."""

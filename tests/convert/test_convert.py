@@ -193,7 +193,7 @@ def test_every_format_of_a_file_says_the_same(nerd_convert: Run, tagged: Path, t
     rows = [row for row in tagged_rows(str(tagged)) if row.entities is not None]
     entities = sum(len(row.entities or ()) for row in rows)
     assert entities > 50
-    said = f"31 rows, {entities} entities; 1 rows without text or entities are left out\n"
+    said = f"31 rows, {entities} entities; left out: 1 row without text or entities\n"
     for kind, name in {
         "conll": "o.conll",
         "displacy": "o.jsonl.gz",
