@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -47,7 +48,10 @@ class Tagger:
     def __init__(self, bundle: Bundle, options: TagOptions | None = None, network: Network | None = None) -> None:
         self.bundle = bundle
         self.labels = bundle.labels
-        self.options = options = options or TagOptions()
+        options = options or TagOptions()
+        if options.labels is not None:
+            options = replace(options, labels=bundle.labels.named(options.labels))
+        self.options = options
         self.model_uri: str | None = None
 
         encoder = TextEncoder(bundle.tokenizer_file, bundle.word_rule, letter_case=bundle.letter_case)
@@ -94,6 +98,10 @@ class Tagger:
         )
         return _loaded(model, options)
 
+    def __repr__(self) -> str:
+        kept = "" if self.options.labels is None else f", labels={','.join(self.options.labels)}"
+        return f"Tagger({self.bundle.name}, {self.bundle.quantization}, {self.kernel}{kept})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         description = self.bundle.description
         if self.bundle.calibration is None and description is not None and description.calibration is not None:
@@ -119,8 +127,7 @@ class Tagger:
         :param texts: texts of any length. An iterator is read as its results are asked for, at most 2,048 texts ahead
         :raises TypeError: if a text is neither str nor None, or ``texts`` is one string
         """
-        if isinstance(texts, str):
-            raise TypeError("tag() takes a list of texts; for one text give a list of one")
+        _refuse_columns(texts)
 
         if isinstance(texts, Iterator):
             tagged = self.tag_stream(text_batches(texts))
@@ -212,6 +219,25 @@ class Tagger:
     def min_score(self) -> float:
         """The minimum score: as asked for; else the model's own threshold, unless a precision is asked for."""
         return self._filter.min_score
+
+
+def _refuse_columns(texts: object) -> None:
+    """
+    Refuse one string, and columns of other libraries, whose missing values are not None.
+
+    :raises TypeError: it names the function that takes them
+    """
+    if isinstance(texts, str):
+        raise TypeError("tag() takes a list of texts; for one text give a list of one")
+
+    library, name = type(texts).__module__.split(".")[0], type(texts).__name__
+    if library in ("pandas", "polars"):
+        raise TypeError(
+            f"tag() takes a list of texts, not a {name} of {library}; call "
+            f"nerd_onnx.integrations.{library}.entities(column, tagger), or give tag() a list"
+        )
+    if isinstance(texts, (pa.Array, pa.ChunkedArray)):
+        raise TypeError(f"tag() takes a list of texts, not a {name}; give array.to_pylist(), or a batch to tag_batch()")
 
 
 def _loaded(model: str | Path | None, options: TagOptions) -> Tagger:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nerd_onnx.cli.progress import duration
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.terminal import counted
+from nerd_onnx.terminal import counted, printable
 
 if TYPE_CHECKING:  # --help and --version must not wait for these imports
     from nerd_onnx.tagger import Tagger
@@ -26,6 +27,10 @@ _COUNTS = (
         "damaged journal lines, whose work was done again",
     ),
     ("damaged_chunks", "damaged chunk, whose work was done again", "damaged chunks, whose work was done again"),
+)
+_FIRST = (
+    *("files", "rows", "estimated_seconds", "input", "output", "output_format", "text_column", "new_columns"),
+    *("model", "labels", "min_score"),
 )
 
 
@@ -53,6 +58,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.machine.cpu import thread_plan
     from nerd_onnx.storage.input_stream import input_name
     from nerd_onnx.storage.location import without_secrets
+    from nerd_onnx.tagging.estimate import estimated_seconds
     from nerd_onnx.tagging.pipeline import open_pair_reader, rewritten_because
     from nerd_onnx.tagging.plan import Plan
 
@@ -96,9 +102,11 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "output_format": run.output_format(job.pairs[0]),
         "files": len(job.pairs),
         "refused_files": refused,
+        "passed_over": job.passed_over,
         "copied_files": copied,
         "rewritten_because": sorted(filter(None, rewritten)),
         "rows": rows,
+        "estimated_seconds": estimated_seconds(run),
         "columns": columns,
         "text_column": tagger.options.text_column,
         "layout": job.layout,
@@ -120,6 +128,27 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     }
 
 
+def plan_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a plan as lines for people, with what they look for first: how much, how long, where and what."""
+    for key in [*(key for key in _FIRST if key in facts), *(key for key in facts if key not in _FIRST)]:
+        value = facts[key]
+        if key == "estimated_seconds":
+            yield f"time: {'unknown' if value is None else f'about {duration(value)}, by the first texts'}"
+            continue
+        if key == "passed_over":
+            yield f"passed over: {passed_over(value) if value else 'none'}"
+            continue
+        # The rows of a text file are not known before it is read; None elsewhere means that an option is not set.
+        none = "unknown" if key == "rows" else "none"
+        shown = ", ".join(value) or "none" if isinstance(value, list) else none if value is None else value
+        yield f"{key.replace('_', ' ')}: {f'{shown:,}' if type(shown) is int else shown}"
+
+
+def passed_over(numbers: Mapping[str, int]) -> str:
+    """Return how many files of folders are not tagged, and their suffixes: ``3 files passed over: .pdf, .txt``."""
+    return f"{counted(sum(numbers.values()), 'file')} passed over: {', '.join(printable(name) for name in numbers)}"
+
+
 def summary_line(summary: dict[str, Any]) -> str:
     """Return the summary as one line for people."""
     counts = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
@@ -129,6 +158,8 @@ def summary_line(summary: dict[str, Any]) -> str:
     columns = "; other columns copied" if summary["copied_files"] else ""
     if summary["rewritten_because"]:
         columns = f"; columns rewritten because {' and because '.join(summary['rewritten_because'])}"
+    if summary["passed_over"]:
+        columns += f"; {passed_over(summary['passed_over'])}"
     return (
         f"{counted(summary['rows'], 'row')}{counts}, {counted(summary['entities'], 'entity', 'entities')}, "
         f"{counted(summary['tokens'], 'token')} in {summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, "

@@ -65,6 +65,14 @@ class Display:
         self._bar.set_description_str(state_of(self._meter))
 
 
+def acknowledge_stop() -> None:
+    """Print above the bar that a signal was received, if standard error is a terminal."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        tqdm.write("nerd-tag: stopping and saving the work that is done; Ctrl-C again stops at once", file=sys.stderr)
+
+
 def state_of(meter: RunMeter) -> str:
     """Return rows, tokens per second and the time left, as far as they are known."""
     rows, left = counted(meter.rows, "row"), meter.seconds_left

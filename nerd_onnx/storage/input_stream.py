@@ -21,6 +21,7 @@ from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.interruption import waiting
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.file_info import FileInfo
+from nerd_onnx.storage.hub import is_hub_id
 from nerd_onnx.storage.location import STANDARD_STREAM, is_uri, shown
 from nerd_onnx.storage.remote import find, open_object
 from nerd_onnx.storage.signatures import is_gzip, is_zstd
@@ -290,7 +291,11 @@ def _info(path: str) -> FileInfo:
     try:
         return find(path)
     except FileNotFoundError as err:
-        raise InputError(f"{input_name(path)}: no such file", reason="missing-file", file=input_name(path)) from err
+        # The name of a data set on the hub, such as owner/name, looks like a path.
+        advice = f"; a data set of the hub is hf://datasets/{path}" if is_hub_id(path) and path.count("/") == 1 else ""
+        raise InputError(
+            f"{input_name(path)}: no such file{advice}", reason="missing-file", file=input_name(path)
+        ) from err
     except (OSError, ValueError) as err:
         raise _unreadable(path, err) from err
 

@@ -94,6 +94,11 @@ class RunMeter:
         return share
 
     @property
+    def knows_sizes(self) -> bool:
+        """Whether the size of the input is known."""
+        return bool(self._shares)
+
+    @property
     def share(self) -> float | None:
         """The share of the run that is done, 0 to 1; None if the size of the input is not known."""
         return min(1.0, self.network.share() + self._beside) if self._shares else None
