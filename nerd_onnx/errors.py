@@ -117,7 +117,11 @@ class InterruptedRunError(NerdError):
         self.exit_code = 128 + number
         self.number = number
         self.safe_rows = safe_rows
-        saved = f"{safe_rows:,} rows are saved" if safe_rows else "No output was written"
+        saved = (
+            f"{safe_rows:,} {'row is' if safe_rows == 1 else 'rows are'} saved"
+            if safe_rows
+            else "No output was written"
+        )
         super().__init__(
             f"Interrupted. {'Nothing is saved: the work folder was removed or moved' if is_lost else saved}",
             reason="interrupted",

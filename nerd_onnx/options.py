@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from nerd_onnx.errors import OptionError
@@ -39,6 +39,10 @@ class Entity:
     fine_label: str | None
     score: float
     text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the members by name, as JSON can hold them."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

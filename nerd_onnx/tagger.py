@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,6 +21,7 @@ from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.kernels import Kernel, instructions_of, kernels_of, open_network
 from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
+from nerd_onnx.meter import NetworkMeter
 from nerd_onnx.options import Entity, TaggedTexts, TagOptions, checked, text_batches
 from nerd_onnx.span_filter import SpanFilter
 from nerd_onnx.stages import stage
@@ -48,7 +50,10 @@ class Tagger:
     def __init__(self, bundle: Bundle, options: TagOptions | None = None, network: Network | None = None) -> None:
         self.bundle = bundle
         self.labels = bundle.labels
-        self.options = options = options or TagOptions()
+        options = options or TagOptions()
+        if options.labels is not None:
+            options = replace(options, labels=bundle.labels.named(options.labels))
+        self.options = options
         self.model_uri: str | None = None
 
         self.join: Join = options.join or bundle.join
@@ -103,6 +108,10 @@ class Tagger:
         )
         return _loaded(model, options)
 
+    def __repr__(self) -> str:
+        kept = "" if self.options.labels is None else f", labels={','.join(self.options.labels)}"
+        return f"Tagger({self.bundle.name}, {self.bundle.quantization}, {self.kernel}{kept})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         description = self.bundle.description
         if self.bundle.calibration is None and description is not None and description.calibration is not None:
@@ -112,6 +121,10 @@ class Tagger:
     def close(self) -> None:
         """Stop the worker threads; they start again when the tagger is used again."""
         self._stream.close()
+
+    def measure(self, meter: NetworkMeter | None) -> None:
+        """Count what is done of the items of :meth:`tag_items`, from its next call on; None stops that."""
+        self._stream.meter = meter
 
     @overload
     def tag(self, texts: Iterator[str | None]) -> Iterator[list[Entity] | None]: ...
@@ -124,8 +137,7 @@ class Tagger:
         :param texts: texts of any length. An iterator is read as its results are asked for, at most 2,048 texts ahead
         :raises TypeError: if a text is neither str nor None, or ``texts`` is one string
         """
-        if isinstance(texts, str):
-            raise TypeError("tag() takes a list of texts; for one text give a list of one")
+        _refuse_columns(texts)
 
         if isinstance(texts, Iterator):
             tagged = self.tag_stream(text_batches(texts))
@@ -217,6 +229,25 @@ class Tagger:
     def min_score(self) -> float:
         """The minimum score: as asked for; else the model's own threshold, unless a precision is asked for."""
         return self._filter.min_score
+
+
+def _refuse_columns(texts: object) -> None:
+    """
+    Refuse one string, and columns of other libraries, whose missing values are not None.
+
+    :raises TypeError: it names the function that takes them
+    """
+    if isinstance(texts, str):
+        raise TypeError("tag() takes a list of texts; for one text give a list of one")
+
+    library, name = type(texts).__module__.split(".")[0], type(texts).__name__
+    if library in ("pandas", "polars"):
+        raise TypeError(
+            f"tag() takes a list of texts, not a {name} of {library}; call "
+            f"nerd_onnx.integrations.{library}.entities(column, tagger), or give tag() a list"
+        )
+    if isinstance(texts, (pa.Array, pa.ChunkedArray)):
+        raise TypeError(f"tag() takes a list of texts, not a {name}; give array.to_pylist(), or a batch to tag_batch()")
 
 
 def _loaded(model: str | Path | None, options: TagOptions) -> Tagger:

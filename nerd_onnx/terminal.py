@@ -27,6 +27,11 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: ``1 row``, ``2,048 rows``."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 class _Quiet:
     """Standard error of the process, replaced while Rust may print; the lock allows one thread at a time."""
 

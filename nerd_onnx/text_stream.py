@@ -23,6 +23,7 @@ from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session
 from nerd_onnx.long_text import release_unused
 from nerd_onnx.machine.cpu import available_cpus
+from nerd_onnx.meter import NetworkMeter
 from nerd_onnx.options import TaggedTexts, TagOptions
 from nerd_onnx.span_filter import ends_with_combining_marks, with_combining_marks
 from nerd_onnx.stages import stage
@@ -41,6 +42,7 @@ class TextStream:
     :param network: computes the logits
     :param keep: selects the entities to return
     :ivar threads: number of calls of the network at the same time
+    :ivar meter: counts what is done of the items of :meth:`tag_items`; None if nobody wants to know
     :raises ModelError: if a segment of the network has no room for a text
     """
 
@@ -63,6 +65,7 @@ class TextStream:
         # of the others: it gets one segment per call.
         self._batch_tokens = 1 if getattr(network, "mixes_texts", False) else options.batch_tokens
         self.threads = options.threads or available_cpus()
+        self.meter: NetworkMeter | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._pool_process = 0
 
@@ -98,24 +101,29 @@ class TextStream:
         """Tag the texts of item after item; see :meth:`nerd_onnx.tagger.Tagger.tag_items`."""
         start = self._start_lenient if lenient else self.start
         finish = self._finish_lenient if lenient else self.finish
-        under_way: deque[tuple[Item, Pending]] = deque()
+        under_way: deque[tuple[Item, Pending, int]] = deque()
+        meter = self.meter
 
         # The pair that is finished lives in this function alone: a variable of the loop would keep its texts alive
         # while the next ones are read.
         def finished() -> tuple[Item, TaggedTexts]:
-            item, pending = under_way.popleft()
-            return item, finish(pending)
+            item, pending, place = under_way.popleft()
+            tagged = finish(pending)
+            if meter is not None:
+                meter.settle(place)
+            return item, tagged
 
         try:
             for item, texts in items:
-                under_way.append((item, start(texts)))
+                place = 0 if meter is None else meter.begin(sum(len(text) for text in texts if text))
+                under_way.append((item, start(texts), place))
                 del item, texts
                 while len(under_way) > 1 or (under_way and under_way[0][1].is_long):
                     yield finished()
             while under_way:
                 yield finished()
         finally:
-            for _, pending in under_way:
+            for _, pending, _ in under_way:
                 pending.part.cancel()
 
     def tag_words(self, sentences: Sequence[Sequence[str]]) -> Spans:
@@ -198,7 +206,8 @@ class TextStream:
 
         paragraphs_once = list(different)
         encoded = self.encoder.encode(paragraphs_once)
-        return Part(row, base, place, encoded, self._submit(paragraphs_once, encoded, self._decoder))
+        characters = sum(end - begin for _, begin, end in ranges)
+        return Part(row, base, place, encoded, self._submit(paragraphs_once, encoded, self._decoder, characters))
 
     def _finish_part(self, part: Part) -> Spans:
         """Wait for the batches, join their words into entities, and place these in the texts."""
@@ -241,13 +250,30 @@ class TextStream:
         """Run texts through the network and wait for it."""
         return [future.result() for future in self._submit(texts, encoded, decoder)]
 
-    def _submit(self, texts: Sequence[str], encoded: EncodedTexts, decoder: Decoder) -> list[Future[WordDecisions]]:
-        """Cut tokens into segments and these into batches; submit one call of the network per batch."""
-        segments = cut_segments(texts, encoded, self._capacity)
-        batches = equal_length_batches(segments.token_end - segments.token_begin, self._batch_tokens)
+    def _submit(
+        self, texts: Sequence[str], encoded: EncodedTexts, decoder: Decoder, characters: int = 0
+    ) -> list[Future[WordDecisions]]:
+        """
+        Cut tokens into segments and these into batches; submit one call of the network per batch.
 
-        workers = self._workers()
-        return [workers.submit(self.decide, encoded, segments, batch, decoder) for batch in batches]
+        :param characters: what the meter counts when all batches are done
+        """
+        segments = cut_segments(texts, encoded, self._capacity)
+        lengths = segments.token_end - segments.token_begin
+        batches = equal_length_batches(lengths, self._batch_tokens)
+
+        workers, per_token = self._workers(), characters / max(1, int(lengths.sum()))
+        return [workers.submit(self._decide_counted, encoded, segments, batch, decoder, per_token) for batch in batches]
+
+    def _decide_counted(
+        self, encoded: EncodedTexts, segments: Segments, batch: Ints, decoder: Decoder, characters_per_token: float
+    ) -> WordDecisions:
+        """Decide the words of a batch, and count its tokens."""
+        decisions = self.decide(encoded, segments, batch, decoder)
+        if (meter := self.meter) is not None:
+            tokens = int((segments.token_end[batch] - segments.token_begin[batch]).sum())
+            meter.advance(tokens * characters_per_token, tokens)
+        return decisions
 
     @stage("decode")
     def decide(self, encoded: EncodedTexts, segments: Segments, batch: Ints, decoder: Decoder) -> WordDecisions:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -176,6 +180,32 @@ def test_accents_stay_with_their_letter(tagger: Tagger) -> None:
         assert sum(entity.text.endswith("\u0301") for entity in entities) >= 6
     for entity in entities:
         assert entity.end == len(text) or text[entity.end] != "\u0301"
+
+
+def test_a_tagger_and_its_entities_are_readable(tagger: Tagger) -> None:
+    assert repr(tagger).startswith(f"Tagger({tagger.bundle.name}, per-token int8, onnxruntime")
+    entity = Entity(0, 5, "location", None, 0.5, "Paris")
+    assert Entity(**json.loads(json.dumps(entity.to_dict()))) == entity
+
+
+def test_labels_in_any_case_and_by_short_names(tiny_bundle: Path) -> None:
+    usual = Tagger.load(tiny_bundle, labels=["person", "location-GPE"], min_score=0)
+    short = Tagger.load(tiny_bundle, labels="PER,gpe,Person", min_score=0)
+    assert short.options.labels == ("person", "location-GPE")
+    assert short.tag(sample_texts()[:5]) == usual.tag(sample_texts()[:5])
+    assert Tagger.load(tiny_bundle, labels="PERSON-ACTOR").options.labels == ("person-actor",)
+    with fails(OptionError, "unknown-label", found="Persn") as caught:
+        Tagger.load(tiny_bundle, labels="Persn")
+    assert "person" in str(caught.value)
+
+
+@pytest.mark.parametrize("of", [pa.array, lambda texts: pa.chunked_array([texts]), pd.Series, pl.Series])
+def test_a_column_of_another_library_is_refused_with_advice(tagger: Tagger, of: Any) -> None:
+    column = of(["Paris"])
+    library = type(column).__module__.split(".")[0]
+    advice = "to_pylist" if library == "pyarrow" else f"nerd_onnx.integrations.{library}.entities"
+    with pytest.raises(TypeError, match=re.escape(advice)):
+        tagger.tag(column)
 
 
 def test_empty_and_null_texts(tagger: Tagger) -> None:

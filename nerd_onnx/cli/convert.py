@@ -12,6 +12,7 @@ from nerd_onnx import __version__
 from nerd_onnx.cli.common import COLUMN_NAME, reading, run_command, settings, tagged_file_options
 from nerd_onnx.cli.streams import message
 from nerd_onnx.errors import OptionError
+from nerd_onnx.terminal import counted
 
 if TYPE_CHECKING:  # --help must not wait for these imports
     from nerd_onnx.formats.base import Format
@@ -45,9 +46,9 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
     Write INPUT, a file that nerd-tag wrote, for another program.
 
     conll: one token and its BIO tag per line. brat: a folder with one .txt and one .ann file per row. label-studio:
-    tasks with predictions. displacy: input of displacy.render with manual=True. spacy: a DocBin; needs spaCy. long: one
-    row per entity, as Parquet or JSON Lines. Rows that were not tagged are left out and counted. OUTPUT is written
-    atomically.
+    tasks with predictions. displacy: input of displacy.render with manual=True, or a page if OUTPUT ends in .html.
+    spacy: a DocBin; needs spaCy. long: one row per entity, as Parquet or JSON Lines. Rows that were not tagged are left
+    out and counted. OUTPUT is written atomically.
 
     Every option can also be set by an environment variable: NERD_CONVERT_ and the option's name, such as
     NERD_CONVERT_TO.
@@ -106,8 +107,8 @@ class _Count:
         return tagged
 
     def __str__(self) -> str:
-        left = f"; {self.left_out:,} rows without text or entities are left out" if self.left_out else ""
-        return f"{self.rows:,} rows, {self.entities:,} entities{left}"
+        left = f"; left out: {counted(self.left_out, 'row')} without text or entities" if self.left_out else ""
+        return f"{counted(self.rows, 'row')}, {counted(self.entities, 'entity', 'entities')}{left}"
 
 
 def _check(kind: str, source: Location, target: Location, *, overwrite: bool) -> None:
@@ -125,9 +126,9 @@ def _check(kind: str, source: Location, target: Location, *, overwrite: bool) ->
 def _write(kind: str, rows: Iterator[TaggedRow], target: Location, *, overwrite: bool) -> None:
     from nerd_onnx.convert.brat import write_brat
     from nerd_onnx.convert.conll import conll
-    from nerd_onnx.convert.displacy import displacy
+    from nerd_onnx.convert.displacy import displacy, displacy_html
     from nerd_onnx.convert.label_studio import label_studio
-    from nerd_onnx.convert.output import json_pieces, whole_folder, write_pieces
+    from nerd_onnx.convert.output import is_page, json_pieces, whole_folder, write_pieces
     from nerd_onnx.convert.spacy import doc_bin
 
     if kind == "brat":
@@ -139,7 +140,7 @@ def _write(kind: str, rows: Iterator[TaggedRow], target: Location, *, overwrite:
     pieces: dict[str, Callable[[], Iterator[bytes]]] = {
         "conll": lambda: conll(rows),
         "label-studio": lambda: json_pieces(label_studio(rows), target),
-        "displacy": lambda: json_pieces(displacy(rows), target),
+        "displacy": lambda: displacy_html(rows) if is_page(target) else json_pieces(displacy(rows), target),
         "spacy": lambda: doc_bin(rows),
     }
     write_pieces(target, pieces[kind](), overwrite=overwrite)

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nerd_onnx.cli.progress import duration
 from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.terminal import counted, printable
 
 if TYPE_CHECKING:  # --help and --version must not wait for these imports
     from nerd_onnx.inference.bundle import Bundle
     from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.job import TagJob
+
+# What the summary line counts beside the rows, if it is not 0: key of the summary, then the words for one and several.
+_COUNTS = (
+    ("rejected", "rejected row", "rejected rows"),
+    ("refused_files", "unreadable file skipped", "unreadable files skipped"),
+    ("resumed_rows", "row from the resumed run", "of the rows from the resumed run"),
+    ("finished_before", "file already finished", "files already finished"),
+    ("remade_files", "lost output made again", "lost outputs made again"),
+    (
+        "damaged_lines",
+        "damaged journal line, whose work was done again",
+        "damaged journal lines, whose work was done again",
+    ),
+    ("damaged_chunks", "damaged chunk, whose work was done again", "damaged chunks, whose work was done again"),
+)
+_FIRST = (
+    *("files", "rows", "estimated_seconds", "input", "output", "output_format", "text_column", "new_columns"),
+    *("model", "labels", "min_score"),
+)
 
 
 def resuming_command(arguments: Sequence[str]) -> str:
@@ -37,6 +58,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.formats.columns import column_exists
     from nerd_onnx.machine.cpu import thread_plan
     from nerd_onnx.storage.input_stream import input_name
+    from nerd_onnx.tagging.estimate import estimated_seconds
     from nerd_onnx.tagging.pipeline import open_pair_reader, rewritten_because
     from nerd_onnx.tagging.plan import Plan
 
@@ -80,9 +102,11 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "output_format": run.output_format(job.pairs[0]),
         "files": len(job.pairs),
         "refused_files": refused,
+        "passed_over": job.passed_over,
         "copied_files": copied,
         "rewritten_because": sorted(filter(None, rewritten)),
         "rows": rows,
+        "estimated_seconds": estimated_seconds(run),
         "columns": columns,
         "text_column": tagger.options.text_column,
         "layout": job.layout,
@@ -113,30 +137,42 @@ def graph_note(bundle: Bundle) -> str:
     return f"{bundle.name}: has several ONNX files; uses {graph}, and not {', '.join(bundle.other_graphs)}"
 
 
+def plan_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a plan as lines for people, with what they look for first: how much, how long, where and what."""
+    for key in [*(key for key in _FIRST if key in facts), *(key for key in facts if key not in _FIRST)]:
+        value = facts[key]
+        if key == "estimated_seconds":
+            yield f"time: {'unknown' if value is None else f'about {duration(value)}, by the first texts'}"
+            continue
+        if key == "passed_over":
+            yield f"passed over: {passed_over(value) if value else 'none'}"
+            continue
+        # The rows of a text file are not known before it is read; None elsewhere means that an option is not set.
+        none = "unknown" if key == "rows" else "none"
+        shown = ", ".join(value) or "none" if isinstance(value, list) else none if value is None else value
+        yield f"{key.replace('_', ' ')}: {f'{shown:,}' if type(shown) is int else shown}"
+
+
+def passed_over(numbers: Mapping[str, int]) -> str:
+    """Return how many files of folders are not tagged, and their suffixes: ``3 files passed over: .pdf, .txt``."""
+    return f"{counted(sum(numbers.values()), 'file')} passed over: {', '.join(printable(name) for name in numbers)}"
+
+
 def summary_line(summary: dict[str, Any]) -> str:
     """Return the summary as one line for people."""
     counts = f" ({summary['null_rows']:,} null)" if summary["null_rows"] else ""
-    if summary["rejected"]:
-        counts += f", {summary['rejected']:,} rejected rows"
-    if summary["refused_files"]:
-        counts += f", {summary['refused_files']:,} unreadable files skipped"
-    if summary["resumed_rows"]:
-        counts += f", {summary['resumed_rows']:,} of the rows from the resumed run"
-    if summary["finished_before"]:
-        counts += f", {summary['finished_before']:,} files already finished"
-    if summary["remade_files"]:
-        counts += f", {summary['remade_files']:,} lost outputs made again"
-    if summary["damaged_lines"]:
-        counts += f", work of {summary['damaged_lines']:,} damaged journal lines done again"
-    if summary["damaged_chunks"]:
-        counts += f", work of {summary['damaged_chunks']:,} damaged chunks done again"
+    for key, noun, plural in _COUNTS:
+        if summary[key]:
+            counts += f", {counted(summary[key], noun, plural)}"
     columns = "; other columns copied" if summary["copied_files"] else ""
     if summary["rewritten_because"]:
         columns = f"; columns rewritten because {' and because '.join(summary['rewritten_because'])}"
+    if summary["passed_over"]:
+        columns += f"; {passed_over(summary['passed_over'])}"
     return (
-        f"{summary['rows']:,} rows{counts}, {summary['entities']:,} entities, {summary['tokens']:,} tokens in "
-        f"{summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, {summary['tokens_per_s']:,.0f} tokens/s, "
-        f"peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB{columns}"
+        f"{counted(summary['rows'], 'row')}{counts}, {counted(summary['entities'], 'entity', 'entities')}, "
+        f"{counted(summary['tokens'], 'token')} in {summary['seconds']:.1f} s: {_rate(summary['rows_per_s'])} rows/s, "
+        f"{summary['tokens_per_s']:,.0f} tokens/s, peak memory {summary['peak_rss_bytes'] / 1e6:,.0f} MB{columns}"
     )
 
 

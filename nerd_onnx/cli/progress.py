@@ -3,61 +3,101 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nerd_onnx.cli.streams import message
+from nerd_onnx.terminal import counted
 
 if TYPE_CHECKING:  # --help and --version must not wait for these imports
-    from nerd_onnx.formats.base import Reader
-    from nerd_onnx.tagging.job import TagReport
+    from nerd_onnx.tagging.run_meter import RunMeter
 
-EVERY_S = 30.0
-
-
-def progress_on_stderr() -> Bar | Lines:
-    """Return a bar if standard error is a terminal, else lines."""
-    return Bar() if sys.stderr.isatty() else Lines()
+BAR_EVERY_S = 0.2
+LINES_EVERY_S = 30.0
+_CLOSING_S = 0.5  # the reader of standard error may be one that does not read
+_MAXIMUM = 0.99  # a run that is not finished is never shown as 100%
+_MINUTE_S, _HOUR_S = 60, 3600
 
 
-class Bar:
-    """A progress bar with rows, rows/s and the time left."""
+class Display:
+    """
+    Shows the progress of a run until it is closed.
 
-    def __init__(self) -> None:
+    A thread of its own does it, because the thread of the run waits for the network for minutes if a text is long.
+
+    :param meter: the progress
+    """
+
+    def __init__(self, meter: RunMeter) -> None:
+        self._meter = meter
+        self._bar = _bar() if sys.stderr.isatty() else None
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="nerd-progress", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system allows no more threads: the run goes on without a display
+            self._thread = None
+
+    def close(self) -> None:
+        """Stop, and remove the bar from the terminal."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(_CLOSING_S)
+        if self._bar is not None and (self._thread is None or not self._thread.is_alive()):
+            self._bar.close()
+
+    def _run(self) -> None:
+        every_s = LINES_EVERY_S if self._bar is None else BAR_EVERY_S
+        while not self._closed.wait(every_s):
+            with suppress(OSError):
+                self._show()
+
+    def _show(self) -> None:
+        share = self._meter.share
+        if self._bar is None:
+            part = "" if share is None else f", {percentage(share)}"
+            message(f"nerd-tag: {state_of(self._meter)}{part}")
+            return
+
+        self._bar.bar_format = "{desc}" if share is None else "{percentage:3.0f}%|{bar}| {desc}"
+        self._bar.n = min(share or 0.0, _MAXIMUM)
+        self._bar.set_description_str(state_of(self._meter))
+
+
+def acknowledge_stop() -> None:
+    """Print above the bar that a signal was received, if standard error is a terminal."""
+    if sys.stderr.isatty():
         from tqdm import tqdm
 
-        self._bar: Any = tqdm(unit="row", unit_scale=True, file=sys.stderr, leave=False, dynamic_ncols=True)
-
-    def __call__(self, report: TagReport, source: Reader) -> None:
-        """Update the bar; the total is the known number of rows, or an estimate from the share of bytes read."""
-        share = source.progress()
-        done = report.rows - source.rows_read
-        self._bar.total = done + (source.num_rows or round(source.rows_read / share)) if share else None
-        self._bar.update(report.rows - self._bar.n)
-
-    def close(self) -> None:
-        """Remove the bar from the terminal."""
-        self._bar.close()
+        tqdm.write("nerd-tag: stopping and saving the work that is done; Ctrl-C again stops at once", file=sys.stderr)
 
 
-class Lines:
-    """One plain line every 30 seconds; none if the run is shorter."""
+def state_of(meter: RunMeter) -> str:
+    """Return rows, tokens per second and the time left, as far as they are known."""
+    rows, left = counted(meter.rows, "row"), meter.seconds_left
+    return ", ".join(
+        filter(None, (rows, f"{meter.tokens_per_s:,.0f} tokens/s", "" if left is None else f"{duration(left)} left"))
+    )
 
-    def __init__(self) -> None:
-        self._begin = self._last = time.monotonic()
 
-    def __call__(self, report: TagReport, source: Reader) -> None:
-        """Print rows, tokens/s and, if it is known, the finished share of the current file."""
-        now = time.monotonic()
-        if now - self._last < EVERY_S:
-            return
-        self._last = now
+def percentage(share: float) -> str:
+    """Return a share as a percentage; 100% stands for nothing that is not finished."""
+    return f"{min(share, _MAXIMUM):.0%}"
 
-        # Rows of an earlier run would make the rate look too high.
-        rate = (report.tokens - report.resumed_tokens) / max(now - self._begin, 1e-9)
-        share = source.progress()
-        part = "" if share is None else f", {share:.0%} of {source.path.name}"
-        message(f"nerd-tag: {report.rows:,} rows, {rate:,.0f} tokens/s{part}")
 
-    def close(self) -> None:
-        """Do nothing: lines need no cleaning up."""
+def duration(seconds: float) -> str:
+    """Return a time in seconds, minutes and seconds, or hours and minutes: ``42s``, ``3m05s``, ``2h07m``."""
+    whole = round(seconds)
+    if whole < _MINUTE_S:
+        return f"{whole}s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S}m{whole % _MINUTE_S:02d}s"
+    return f"{whole // _HOUR_S:,}h{whole % _HOUR_S // _MINUTE_S:02d}m"
+
+
+def _bar() -> Any:
+    from tqdm import tqdm
+
+    # Without an iterable, tqdm draws when it is told to; its own rate would count the rows of an earlier run.
+    return tqdm(total=1.0, file=sys.stderr, leave=False, dynamic_ncols=True, bar_format="{desc}")

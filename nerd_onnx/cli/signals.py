@@ -38,10 +38,12 @@ class StopSignals:
     signals only in the main thread.
 
     :param report: prints one line about the end of a process that did not react to a signal
+    :param acknowledge: prints that a run received its first signal
     """
 
-    def __init__(self, report: Callable[[int], None]) -> None:
+    def __init__(self, report: Callable[[int], None], acknowledge: Callable[[], None] | None = None) -> None:
         self._report = report
+        self._acknowledge = acknowledge
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
         self._pipe: tuple[int, int] | None = None
@@ -98,6 +100,8 @@ class StopSignals:
                 if number is not None:
                     self._end(number)
                 number, begin = received[0], time.monotonic()
+                if self._acknowledge is not None and interruption.state.runs:
+                    _start_printing(self._acknowledge)
 
             if number is not None:
                 noticed_at = noticed_at or (time.monotonic() if interruption.state.noticed else None)
@@ -120,11 +124,16 @@ class StopSignals:
         """Print one line, unless the command has printed its own, and end the process."""
         if self._left_at is None:
             restore_stderr()
-            printing = threading.Thread(target=self._report, args=(number,), daemon=True)
-            with suppress(RuntimeError):
-                printing.start()
-                printing.join(_PRINTING_S)
+            _start_printing(self._report, number, wait_s=_PRINTING_S)
         os._exit(128 + number)
+
+
+def _start_printing(function: Callable[..., None], *arguments: int, wait_s: float = 0.0) -> None:
+    """Print in a thread of its own, which may wait for the reader of standard error."""
+    printing = threading.Thread(target=function, args=arguments, daemon=True)
+    with suppress(RuntimeError):  # the system allows no more threads
+        printing.start()
+        printing.join(wait_s)
 
 
 def _exit_now(code: Any) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -12,11 +15,12 @@ import click
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import COLUMN_NAME, Failure, complete_folders, is_set, run_command, settings
 from nerd_onnx.cli.grouped_help import GroupedCommand
-from nerd_onnx.cli.messages import graph_note, plan, resuming_command, summary_line
+from nerd_onnx.cli.messages import graph_note, plan, plan_lines, resuming_command, summary_line
 from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.formats.registry import readable_formats, writable_formats
+from nerd_onnx.terminal import counted
 
 _JOB_OPTIONS = (
     *("input_format", "output_format", "limit", "overwrite", "overwrite_column"),
@@ -48,7 +52,7 @@ _TAG_OPTIONS = (
     "join",
 )
 _HEADINGS = {
-    "--text-column": "Input and output",
+    "--text": "Input and output",
     "--model": "Model and entities",
     "--on-error": "Rejected rows",
     "--resume": "Resume",
@@ -89,6 +93,11 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 
 @click.command("nerd-tag", cls=GroupedCommand, headings=_HEADINGS, context_settings=settings("NERD"))
 @click.argument("paths", metavar="INPUT... OUTPUT", nargs=-1, type=click.Path())
+@click.option(
+    "--text",
+    help="Tag this text instead of INPUT and print it: with its entities marked on a terminal or with --output-format "
+    "text, else as JSON.",
+)
 @click.option(
     "--text-column", type=COLUMN_NAME, default="text", help="Column (JSON Lines: field) with the texts to tag."
 )
@@ -243,7 +252,9 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     callback=_version,
     help="Print versions and processor features.",
 )
-def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool, **options: Any) -> None:
+def command(
+    paths: tuple[str, ...], *, text: str | None, as_json: bool, quiet: bool, dry_run: bool, **options: Any
+) -> None:
     """
     Add named entities to INPUT and write it to OUTPUT.
 
@@ -263,6 +274,7 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
 
     \b
     Examples:
+      nerd-tag --text "Angela Merkel met Emmanuel Macron in Paris."
       nerd-tag articles.parquet tagged.parquet
       nerd-tag posts.jsonl.gz tagged.parquet --text-column body --labels person,location
       nerd-tag crawl/ tagged/ --on-error skip --rejects rejects.jsonl
@@ -271,12 +283,16 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
       nerd-tag --engine ray crawl/ tagged/
     """  # noqa: D301 - the backspace tells click to keep the lines
     from nerd_onnx.engines.run import jobs_of
-    from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.checks import check_job
     from nerd_onnx.tagging.job import TagJob
     from nerd_onnx.tagging.previous_runs import done_before
 
     # Checks that need no model come first: they are fast.
+    if text is not None:
+        if paths:
+            raise click.UsageError("--text takes the place of INPUT and OUTPUT; leave these out.")
+        _tag_text(text, options)
+        return
     *sources, target = _require_paths(paths)
     job = TagJob(sources, target, **{name: options[name] for name in _JOB_OPTIONS})
     choice = EngineChoice(**{name: options[name] for name in _ENGINE_OPTIONS})
@@ -286,8 +302,7 @@ def command(paths: tuple[str, ...], *, as_json: bool, quiet: bool, dry_run: bool
     if options["threads"]:
         os.environ.setdefault("RAYON_NUM_THREADS", str(options["threads"]))  # the tokenizer's threads
     begin = time.perf_counter()
-    labels = _label_list(options["labels"])
-    tagger = Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
+    tagger = _load(options)
     load_seconds = time.perf_counter() - begin
     if tagger.bundle.other_graphs and not (quiet or as_json):
         message(graph_note(tagger.bundle))
@@ -315,6 +330,26 @@ def _require_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
     raise click.UsageError(f"Missing argument '{'OUTPUT' if paths else 'INPUT...'}'.")
 
 
+def _load(options: dict[str, Any]) -> Any:
+    from nerd_onnx.tagger import Tagger
+
+    labels = _label_list(options["labels"])
+    return Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
+
+
+def _tag_text(text: str, options: dict[str, Any]) -> None:
+    """Tag one text and print it: as a file of one row, so that all options mean what they mean for files."""
+    from nerd_onnx.storage.location import STANDARD_STREAM
+    from nerd_onnx.tagging.job import TagJob
+
+    with tempfile.TemporaryDirectory(prefix="nerd-") as folder:
+        source = Path(folder, "text.jsonl")
+        source.write_text(json.dumps({options["text_column"]: text}) + "\n", "utf-8")
+        chosen = {name: options[name] for name in _JOB_OPTIONS if name != "input_format"}
+        job = TagJob([str(source)], STANDARD_STREAM, **chosen)
+        _tag_here(_load(options), job, show_progress=False)
+
+
 def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) -> dict[str, Any]:
     """Tag the files and return the summary, with the output and the model that was used."""
     if choice.is_local:
@@ -328,28 +363,30 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
     bundle = tagger.bundle
     model = {"model": bundle.name, "model_sha256": bundle.model_sha256}
     kernels = {"kernel": tagger.kernel, "kernels": tagger.kernels}
-    return {**summary, "output": job.output_place.without_secrets, **model, **kernels}
+    paths = {"output": job.output_place.without_secrets, "passed_over": job.passed_over}
+    return {**summary, **paths, **model, **kernels}
 
 
 def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
     """Tag the files in this process and return the summary; a signal stops the run, and its work is saved."""
-    from nerd_onnx.cli.progress import progress_on_stderr
+    from nerd_onnx.cli.progress import Display
     from nerd_onnx.interruption import deferring, requested
     from nerd_onnx.tagging.run import tag_files
+    from nerd_onnx.tagging.run_meter import RunMeter
 
-    progress = progress_on_stderr() if show_progress else None
+    meter = RunMeter()
+    display = Display(meter) if show_progress else None
     try:
         with deferring():
-            return tag_files(tagger, job, progress, requested).summary()
+            return tag_files(tagger, job, stop=requested, meter=meter).summary()
     except InterruptedRunError as err:
         if err.safe_rows:
-            err.args = (
-                f"Interrupted. {err.safe_rows:,} rows are saved. Resume with: {resuming_command(sys.argv[1:])}",
-            )
+            saved = f"{counted(err.safe_rows, 'row is', 'rows are')} saved"
+            err.args = (f"Interrupted. {saved}. Resume with: {resuming_command(sys.argv[1:])}",)
         raise
     finally:
-        if progress is not None:
-            progress.close()
+        if display is not None:
+            display.close()
         tagger.close()
 
 
@@ -361,11 +398,8 @@ def _print_plan(facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         json_message(facts)
         return
-    for key, value in facts.items():
-        # The rows of a text file are not known before it is read; None elsewhere means that an option is not set.
-        none = "unknown" if key == "rows" else "none"
-        shown = ", ".join(value) or "none" if isinstance(value, list) else none if value is None else value
-        message(f"{key.replace('_', ' ')}: {shown}")
+    for line in plan_lines(facts):
+        message(line)
 
 
 def _print_failure(failure: Failure) -> None:
@@ -387,11 +421,13 @@ def _report_stuck(number: int) -> None:
 
 def main() -> NoReturn:
     """Entry point of ``nerd-tag``."""
+    from nerd_onnx.cli.progress import acknowledge_stop
     from nerd_onnx.cli.signals import StopSignals
 
+    speaks = not {"--json", "--quiet"} & {*sys.argv[1:]} and not is_set("NERD_JSON") and not is_set("NERD_QUIET")
     # Each thread of OpenBLAS takes memory, and no text needs a matrix product of numpy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with StopSignals(_report_stuck):
+    with StopSignals(_report_stuck, acknowledge_stop if speaks else None):
         run_command(command, _print_failure)
 
 

@@ -41,10 +41,7 @@ def write_pieces(path: Location, pieces: Iterable[bytes], *, overwrite: bool) ->
 
 def json_pieces(values: Iterable[dict[str, Any]], path: Location) -> Iterator[bytes]:
     """Yield objects as JSON Lines if the output's name has a suffix of JSON Lines, else as one array."""
-    stem = path.bare.lower()
-    for suffix in COMPRESSIONS:
-        stem = stem.removesuffix(suffix)
-    lines = stem.endswith(_LINES)
+    lines = _stem(path).endswith(_LINES)
     opening, between, closing = ("", "\n", "\n") if lines else ("[\n", ",\n", "\n]\n")
     # Piece by piece: a large file must not be in memory as a whole.
     lead = opening
@@ -53,6 +50,19 @@ def json_pieces(values: Iterable[dict[str, Any]], path: Location) -> Iterator[by
         lead = between
 
     yield (closing if lead != opening else "" if lines else "[]\n").encode()
+
+
+def is_page(path: Location) -> bool:
+    """Whether the output is an HTML page by its name."""
+    return _stem(path).endswith((".html", ".htm"))
+
+
+def _stem(path: Location) -> str:
+    """Return a name in lower case, without the suffix of a compression."""
+    stem = path.bare.lower()
+    for suffix in COMPRESSIONS:
+        stem = stem.removesuffix(suffix)
+    return stem
 
 
 @contextmanager

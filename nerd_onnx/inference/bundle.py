@@ -264,8 +264,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.exists():
         raise ModelError(
-            f"{tokenizer_file}: is missing; the runtime needs the file of the fast tokenizer (save_pretrained writes "
-            "it)",
+            f"{tokenizer_file}: is missing; {_about_tokenizer(folder)}",
             reason="missing-file",
             file=str(tokenizer_file),
         )
@@ -285,6 +284,14 @@ def _read_plain(name: str, folder: Path) -> Bundle:
         weight_files=weights,
         other_graphs=other_graphs,
     )
+
+
+def _about_tokenizer(folder: Path) -> str:
+    """Return what to do about a folder without ``tokenizer.json``."""
+    other = next((name for name in ("vocab.txt", "vocab.json", "spiece.model") if (folder / name).exists()), None)
+    if other is not None:
+        return f"the folder has {other} only; nerd-export takes such a folder and writes a bundle with tokenizer.json"
+    return "the runtime needs the file of the fast tokenizer (save_pretrained writes it)"
 
 
 def _labels(config: JsonObject) -> LabelSet:

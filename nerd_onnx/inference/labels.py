@@ -24,6 +24,17 @@ Scheme = Literal["IO", "IOB1", "IOB2", "BILOU"]
 
 OUTSIDE = "O"
 _PREFIXED = re.compile(r"([BILUES])-(.+)", re.DOTALL)
+# Names of one label in different data sets, in lower case.
+_SAME_LABELS = (
+    ("per", "pers", "person", "people"),
+    ("org", "organization", "organisation", "corporation"),
+    ("loc", "location", "place"),
+    ("gpe", "location-gpe"),
+    ("misc", "miscellaneous", "other"),
+    ("prod", "product"),
+    ("evt", "event"),
+    ("fac", "facility", "building"),
+)
 _STARTS = frozenset("BUS")  # an entity always starts at a word with such a tag
 _ENDS = frozenset("LEUS")  # an entity always ends at a word with such a tag
 
@@ -127,6 +138,23 @@ class LabelSet:
     def known(self) -> tuple[str, ...]:
         """All types, coarse and fine, in alphabetical order."""
         return tuple(sorted({*self.types, *self.fine_types}))
+
+    def named(self, names: Collection[str]) -> tuple[str, ...]:
+        """
+        Return labels as this model writes them: in any letter case, and by the usual short names such as PER.
+
+        A name that is not known, or may stand for several labels, stays as it is.
+        """
+        return tuple(dict.fromkeys(self._named(name) for name in names))
+
+    def _named(self, name: str) -> str:
+        if name in self.known:
+            return name
+        plain = name.casefold()
+        same = [known for known in self.known if known.casefold() == plain]
+        meaning = next((group for group in _SAME_LABELS if plain in group), ())
+        same = same or [known for known in self.known if known.casefold() in meaning]
+        return same[0] if len(same) == 1 else name
 
     def check_known(self, names: Collection[str]) -> None:
         """

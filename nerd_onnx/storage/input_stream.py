@@ -21,6 +21,7 @@ from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.interruption import waiting
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.file_info import FileInfo
+from nerd_onnx.storage.hub import is_hub_id
 from nerd_onnx.storage.location import STANDARD_STREAM, Location, Name
 from nerd_onnx.storage.signatures import is_gzip, is_zstd
 
@@ -157,7 +158,14 @@ class ByteStream(Closing):
         """Return the share of the file's (compressed) bytes that was consumed, 0 to 1; None for a stream."""
         if not self._size:
             return None
-        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
+        if self._raw.closed:
+            return 1.0
+
+        share = self._raw.tell() / self._size
+        if self._reader is not self._raw:
+            # Decompressed bytes that wait in buffers are not consumed; they may be the whole of a small file.
+            share *= self._reader.tell() / max(1, self._reader.raw.tell())
+        return min(1.0, share)
 
     def head(self, size: int) -> bytes:
         """
@@ -279,7 +287,15 @@ def _info(path: Location) -> FileInfo:
     try:
         return path.info()
     except FileNotFoundError as err:
-        raise InputError(f"{input_name(path)}: no such file", reason="missing-file", file=input_name(path)) from err
+        # The name of a data set on the hub, such as owner/name, looks like a path.
+        advice = (
+            f"; a data set of the hub is hf://datasets/{path}"
+            if is_hub_id(path.text) and path.text.count("/") == 1
+            else ""
+        )
+        raise InputError(
+            f"{input_name(path)}: no such file{advice}", reason="missing-file", file=input_name(path)
+        ) from err
     except (OSError, ValueError) as err:
         raise _unreadable(path, err) from err
 
@@ -375,9 +391,14 @@ class _ZstdReader(io.RawIOBase):
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._rest = b""
         self._ready = memoryview(b"")
+        self._read = 0
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        """Return the number of decompressed bytes that were read."""
+        return self._read
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
         while not self._ready:
@@ -387,6 +408,7 @@ class _ZstdReader(io.RawIOBase):
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
+        self._read += size
         return size
 
     def _advance(self) -> bool:

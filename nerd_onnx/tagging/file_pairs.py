@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -66,7 +67,10 @@ def is_folder_output(inputs: Sequence[Location], output: Location) -> bool:
 
 
 def file_pairs(
-    inputs: Sequence[Location], output: Location, output_suffix: Callable[[Location], str | None]
+    inputs: Sequence[Location],
+    output: Location,
+    output_suffix: Callable[[Location], str | None],
+    passed_over: Counter[str] | None = None,
 ) -> list[FilePair]:
     """
     Return the files to tag, in the order of their names, each with its output.
@@ -74,6 +78,7 @@ def file_pairs(
     :param inputs: files, globs and folders, or one ``-``
     :param output: a file, ``-``, or the folder that mirrors the inputs
     :param output_suffix: returns the output's suffix for an input, or None to keep the input's
+    :param passed_over: gets the number of files in folders that have no known format, by suffix
     :raises InputError: if there is nothing to tag
     :raises OptionError: if the inputs do not fit the output, or two inputs would get the same output
     """
@@ -85,7 +90,8 @@ def file_pairs(
             reason="stream-with-files",
         )
 
-    files = [found for path in _with_common_root(inputs) for found in path]
+    passed_over = Counter() if passed_over is None else passed_over
+    files = [found for path in _with_common_root(inputs, passed_over) for found in path]
     _check_folder(output)
 
     pairs: dict[Location, FilePair] = {}
@@ -125,7 +131,7 @@ def _check_folder(output: Location) -> None:
         )
 
 
-def _with_common_root(inputs: Sequence[Location]) -> Iterator[list[_Found]]:
+def _with_common_root(inputs: Sequence[Location], passed_over: Counter[str]) -> Iterator[list[_Found]]:
     """
     Yield the files of the inputs, each with its name.
 
@@ -148,12 +154,12 @@ def _with_common_root(inputs: Sequence[Location]) -> Iterator[list[_Found]]:
     for path in inputs:
         if path not in alone:
             if path.is_remote:
-                yield _remote_files(path)
+                yield _remote_files(path, passed_over)
             else:
-                yield _files_in(path.text) if path.is_folder() else _matches(path.text)
+                yield _files_in(path.text, passed_over) if path.is_folder() else _matches(path.text, passed_over)
 
 
-def _files_in(folder: str, root: str | None = None) -> list[_Found]:
+def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -> list[_Found]:
     """
     List the files of a folder that are of a file format by their names, at any depth.
 
@@ -177,7 +183,11 @@ def _files_in(folder: str, root: str | None = None) -> list[_Found]:
         # In place: os.walk() then does not enter the removed folders.
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
         for file in files:
-            if not file.startswith(_HIDDEN) and format_of_name(file) is not None:
+            if file.startswith(_HIDDEN):
+                continue
+            if format_of_name(file) is None:
+                passed_over[_suffix(file)] += 1
+            else:
                 path = os.path.join(here, file)
                 found.append(_Found(Location(path), os.path.relpath(path, root or folder)))
 
@@ -200,7 +210,7 @@ def _files_of_table(folder: str, kind: str, root: str) -> list[_Found]:
     return [_Found(Location(path), os.path.relpath(path, os.path.abspath(root)), files.version) for path in files.paths]
 
 
-def _matches(pattern: str) -> list[_Found]:
+def _matches(pattern: str, passed_over: Counter[str]) -> list[_Found]:
     """List the files that match a glob; names are relative to the last folder before its first wildcard."""
     parts = pattern.split(os.sep)
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
@@ -210,7 +220,7 @@ def _matches(pattern: str) -> list[_Found]:
     for path in glob.glob(pattern, recursive=True):
         if os.path.isdir(path):
             # ``**`` lists the files below this folder too.
-            found += [] if "**" in parts else _files_in(path, root)
+            found += [] if "**" in parts else _files_in(path, passed_over, root)
         elif not os.path.basename(path).startswith(_HIDDEN):
             found.append(_Found(Location(path), os.path.relpath(path, root)))
 
@@ -249,14 +259,14 @@ def _unlisted(root: str, wild: Sequence[str]) -> list[str]:
     return [str(err.filename) for err in errors]
 
 
-def _remote_files(path: Location) -> list[_Found]:
+def _remote_files(path: Location, passed_over: Counter[str]) -> list[_Found]:
     """List the files of a folder or glob in remote storage, at any depth; hidden files are ignored."""
     parts = path.bare.rstrip("/").split("/")
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     root, wild = Location("/".join(parts[:fixed]) + path.query), parts[fixed:]
 
     names = files_below(root.text)
-    found = [_Found(root.join(name), name) for name in names if _is_selected(name.split("/"), wild)]
+    found = [_Found(root.join(name), name) for name in names if _is_selected(name.split("/"), wild, passed_over)]
     for folder, kind in remote_tables(names).items():
         if any(file.name.startswith(f"{folder}/" if folder else "") for file in found):
             raise refused_table(root.join(folder) if folder else root, kind)
@@ -270,11 +280,24 @@ def _remote_files(path: Location) -> list[_Found]:
     return found
 
 
-def _is_selected(name: Sequence[str], wild: Sequence[str]) -> bool:
-    """Whether the wildcard parts of a glob select a file: they match its path, or a folder that contains it."""
+def _is_selected(name: Sequence[str], wild: Sequence[str], passed_over: Counter[str]) -> bool:
+    """
+    Whether the wildcard parts of a glob select a file: they match its path, or a folder that contains it.
+
+    A file of such a folder that has no known format is counted.
+    """
     itself = "**" in wild or len(name) == len(wild)
     hidden = any(part.startswith(_HIDDEN) for part in name)
-    return not hidden and _fits(name, wild, itself=itself) and (itself or format_of_name(name[-1]) is not None)
+    if hidden or not _fits(name, wild, itself=itself):
+        return False
+    if itself or format_of_name(name[-1]) is not None:
+        return True
+    passed_over[_suffix(name[-1])] += 1
+    return False
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "no suffix"
 
 
 def _fits(name: Sequence[str], wild: Sequence[str], *, itself: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.previous_runs import Standing, check_unchanged
 from nerd_onnx.tagging.rejected_rows import RejectionPolicy
 from nerd_onnx.tagging.rejects_file import RejectsPart
+from nerd_onnx.tagging.run_meter import RunMeter
 
 WORTH_TOKENS = 10_000  # about a second of work: a failed run does not store less
 
@@ -53,6 +55,7 @@ class RunState:
     :param look: looks at all outputs at the end
     :param on_batch: called after every batch that was written
     :param stop: called after every batch; returns the number of a signal to end the run, else None
+    :param meter: gets the progress of the run; None if nobody wants to know
     :param refusal: the error of the first file that could not be read
     """
 
@@ -63,6 +66,7 @@ class RunState:
     look: FinalLook
     on_batch: OnBatch | None = None
     stop: Stop | None = None
+    meter: RunMeter | None = None
     refusal: str = ""
 
     @property
@@ -97,6 +101,8 @@ class FileRun:
         self._before.add(state.report)
         self._report_before = replace(state.report)
         self._log: ResultLog | None = None
+        # Shares of the run of the batches that are read and not written.
+        self._shares: deque[float] = deque()
 
     def run(self) -> str | None:
         """
@@ -193,6 +199,8 @@ class FileRun:
                         row=rows.shown_number(row),
                     )
 
+                if self._state.meter is not None:
+                    self._shares.append(self._state.meter.read(self._pair.name, source))
                 yield rows.refusing(unfit) if unfit else rows
 
     def _begin(self) -> dict[str, Any]:
@@ -236,6 +244,7 @@ class FileRun:
             for rows, results in tagged_batches(self._plan, self._pair, batches, self._log, self._tag_stream):
                 in_stage("write", writer.write, *policy.settle(rows, results))
                 state.report.set_totals(self._before, policy.totals)
+                self._count_written(policy.totals.rows)
                 # After the write: a row group or line in the writer counts too.
                 self._plan.limits.check(output_name(self._pair.output))
 
@@ -249,6 +258,16 @@ class FileRun:
                 with suppress(OutputError):
                     self._log.close_chunk()
             raise
+
+    def _count_written(self, rows: int) -> None:
+        """
+        Report to the meter that a batch was written.
+
+        :param rows: rows of this file that are written by now
+        """
+        if (meter := self._state.meter) is not None:
+            earlier = 0 if self._log is None else self._log.resumed_rows
+            meter.wrote(self._state.report.rows, self._shares.popleft(), is_earlier=rows <= earlier)
 
     def _check_totals(self, source: Reader, totals: Totals, written: Written) -> None:
         """Check that no row was lost or repeated, by the counts of source, policy and finished output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,10 +125,23 @@ class TagJob:
         """Whether an unreadable one of several files is recorded in the rejects file instead of ending the run."""
         return self.many and self.rejects is not None
 
-    @cached_property
+    @property
     def pairs(self) -> list[FilePair]:
         """The files to tag, each with its output."""
-        return file_pairs(self.input_places, self.output_place, lambda path: suffix_for(path, self.output_format))
+        return self._selection[0]
+
+    @property
+    def passed_over(self) -> dict[str, int]:
+        """Number of files in the folders that have no known format, by suffix in alphabetical order."""
+        return dict(sorted(self._selection[1].items()))
+
+    @cached_property
+    def _selection(self) -> tuple[list[FilePair], Counter[str]]:
+        passed_over: Counter[str] = Counter()
+        pairs = file_pairs(
+            self.input_places, self.output_place, lambda path: suffix_for(path, self.output_format), passed_over
+        )
+        return pairs, passed_over
 
 
 @dataclass

@@ -25,10 +25,18 @@ from nerd_onnx.tagging.pipeline import TagStream
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.previous_runs import Standing, safe_rows, standing_of
 from nerd_onnx.tagging.rejects_file import gather_rejects, part_path
+from nerd_onnx.tagging.run_meter import RunMeter
 from nerd_onnx.tagging.small_files import ReadAhead
+from nerd_onnx.terminal import counted
 
 
-def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop: Stop | None = None) -> TagReport:
+def tag_files(
+    tagger: Tagger,
+    job: TagJob,
+    on_batch: OnBatch | None = None,
+    stop: Stop | None = None,
+    meter: RunMeter | None = None,
+) -> TagReport:
     """
     Tag files: the outputs have the same rows in the same order, unchanged columns, and the new column.
 
@@ -38,6 +46,7 @@ def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop
 
     :param on_batch: called after every batch that was written
     :param stop: called after every batch; if it returns the number of a signal, the run stores its work and ends
+    :param meter: gets the progress of the run, for another thread that shows it
     :raises InputError: if an input cannot be read as asked
     :raises OutputError: if an output cannot be written as asked, or another run is writing it
     :raises InterruptedRunError: if ``stop`` ended the run
@@ -52,7 +61,7 @@ def tag_files(tagger: Tagger, job: TagJob, on_batch: OnBatch | None = None, stop
             journal = work.begin(plan.facts, resume=job.resume, overwrite=job.overwrite)
         scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
         report = TagReport(damaged_lines=work.progress.damaged_lines if work else 0)
-        state = RunState(plan, scratch, journal, report, FinalLook(verify=job.verify), on_batch, stop)
+        state = RunState(plan, scratch, journal, report, FinalLook(verify=job.verify), on_batch, stop, meter)
 
         try:
             return _Run(state, work).run()
@@ -71,7 +80,7 @@ def _with_hint(err: NerdError, plan: Plan, work: WorkFolder | None) -> NerdError
     if is_lost:
         err.args = (f"{err} (nothing is saved: the work folder was removed or moved during the run)",)
     elif safe:
-        err.args = (f"{err} ({safe} rows are safe: continue with --resume)",)
+        err.args = (f"{err} ({counted(safe, 'row is', 'rows are')} safe: continue with --resume)",)
         err.fields["safe_rows"] = safe
     return err
 
@@ -98,12 +107,18 @@ class _Run:
 
     def run(self) -> TagReport:
         """Tag the files that are not finished, write the rejects file, and remove the work folder."""
-        pairs = self._ordered()
-        with closing(ReadAhead(self._plan, pairs, self._is_worth_reading_ahead)) as ahead:
+        pairs, meter = self._ordered(), self._state.meter
+        if meter is not None:
+            meter.begin(pairs, self._job.limit)
+            self._plan.tagger.measure(meter.network)
+
+        with closing(ReadAhead(self._plan, pairs, self._is_worth_reading_ahead, meter)) as ahead:
             for number, pair in enumerate(pairs):
                 standing = self._standing_of(pair)
                 if not standing.is_done:
                     self._tag_file(pair, standing, ahead.tag_stream_of(number))
+                if meter is not None:
+                    meter.end_file(pair.name, is_earlier=standing.is_done)
                 self._state.report.seconds = time.perf_counter() - self._begin
 
         self._require_one_readable()
@@ -131,7 +146,7 @@ class _Run:
                 self._work.remove()
 
             raise InputError(
-                f"none of the {report.refused_files} files can be read; the first: {self._state.refusal}",
+                f"none of {counted(report.refused_files, 'file')} can be read; the first: {self._state.refusal}",
                 reason="no-readable-file",
                 found=report.refused_files,
             )

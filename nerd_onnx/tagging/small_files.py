@@ -17,6 +17,7 @@ from nerd_onnx.storage.location import Location
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.pipeline import TagStream, open_pair_reader
 from nerd_onnx.tagging.plan import Plan
+from nerd_onnx.tagging.run_meter import RunMeter
 
 SMALL_FILE_BYTES = 1 << 19
 _NO_TEXTS = TaggedTexts((), Spans.empty(), np.empty(0, np.int64))
@@ -35,12 +36,20 @@ class ReadAhead:
 
     :param pairs: the files of the run, in order
     :param is_due: whether a file has still to be tagged; called just before the file is read
+    :param meter: gets the progress of the run
     """
 
-    def __init__(self, plan: Plan, pairs: Sequence[FilePair], is_due: Callable[[FilePair], bool]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        pairs: Sequence[FilePair],
+        is_due: Callable[[FilePair], bool],
+        meter: RunMeter | None = None,
+    ) -> None:
         self._plan = plan
         self._pairs = pairs
         self._is_due = is_due
+        self._meter = meter
 
         # Lenient, so that a text that fails does not fail other files; its own file tags it again and reports it.
         self._groups = plan.tagger.tag_items(self._read_groups(), lenient=True)
@@ -90,17 +99,23 @@ class ReadAhead:
             # files would be read to its end before the first output is written.
             if texts is None:
                 group.end = number + 1
-                yield group, list(group.texts)
+                yield self._announced(group)
                 group = _Group(end=number + 1)
                 continue
 
             if group.names and not self._fits(group.rows + len(texts), group.size + texts.nbytes):
-                yield group, list(group.texts)
+                yield self._announced(group)
                 group = _Group(end=number)
             group.add(pair.name, texts)
 
         if group.names:
-            yield group, list(group.texts)
+            yield self._announced(group)
+
+    def _announced(self, group: _Group) -> tuple[_Group, list[str | None]]:
+        """Return a group with its texts, after a report to the meter."""
+        if self._meter is not None:
+            self._meter.expect_files(group.names)
+        return group, list(group.texts)
 
     def _fits(self, rows: int, size: int) -> bool:
         """Whether this number of rows and bytes is at most a batch."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nerd_onnx.cli import progress
 from nerd_onnx.cli.tag import main
 from nerd_onnx.machine.cpu import integer_kernels
 from nerd_onnx.terminal import printable
@@ -157,20 +155,6 @@ def test_dry_run_tells_the_plan_and_writes_nothing(nerd_tag: Run, tmp_path: Path
     assert "unknown" not in said
     assert "person-actor" in facts["labels_of_the_model"]
     assert "rows: unknown\n" in nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--dry-run")[2]
-
-
-def test_a_long_run_without_a_terminal_says_how_far_it_is(
-    nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = [SAMPLE, tmp_path / "o.jsonl", "--chunk-rows", 20, "--overwrite"]
-    assert nerd_tag(*run)[2].count("\n") == 1  # shorter than half a minute: the summary alone
-    monkeypatch.setattr(progress, "EVERY_S", 0.0)
-    *lines, _summary = nerd_tag(*run)[2].splitlines()
-    assert len(lines) > 2
-    assert all(re.fullmatch(r"nerd-tag: [\d,]+ rows, [\d,]+ tokens/s, \d+% of sample\.jsonl", line) for line in lines)
-    assert lines[-1].endswith(" 100% of sample.jsonl")
-    assert nerd_tag(*run, "--quiet")[2] == ""
-    assert nerd_tag(*run, "--json")[2].count("\n") == 1
 
 
 def test_an_existing_column_is_kept_unless_told(nerd_tag: Run, tmp_path: Path) -> None:

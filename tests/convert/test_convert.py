@@ -189,11 +189,27 @@ def nerd_convert(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[s
     return runner("nerd-convert", main, monkeypatch, capfd)
 
 
+def test_displacy_as_a_page(nerd_convert: Run, tmp_path: Path) -> None:
+    source, page = tmp_path / "in.jsonl", tmp_path / "o.html"
+    text = "<b>Ann & Bo</b> met\nBo"
+    entities = [
+        {"start": 3, "end": 6, "label": "per<son", "score": 0.9},
+        {"start": 4, "end": 8, "label": "overlaps", "score": 0.9},
+    ]
+    source.write_text(json.dumps({"text": text, "entities": entities}) + "\n")
+    assert nerd_convert(source, page, "--to", "displacy")[0] == 0
+    found = page.read_text("utf-8")
+    assert "&lt;b&gt;<mark style=" in found
+    assert ">Ann<span>per&lt;son</span></mark> &amp; Bo&lt;/b&gt; met\nBo</div>" in found
+    assert "overlaps" not in found
+    assert "<script" not in found
+
+
 def test_every_format_of_a_file_says_the_same(nerd_convert: Run, tagged: Path, tmp_path: Path) -> None:
     rows = [row for row in tagged_rows(str(tagged)) if row.entities is not None]
     entities = sum(len(row.entities or ()) for row in rows)
     assert entities > 50
-    said = f"31 rows, {entities} entities; 1 rows without text or entities are left out\n"
+    said = f"31 rows, {entities} entities; left out: 1 row without text or entities\n"
     for kind, name in {
         "conll": "o.conll",
         "displacy": "o.jsonl.gz",

@@ -335,7 +335,7 @@ def train_command(
         )
     labelled = _labelled_files(train_files, validation_files, known_types)
     _check_output(output, resume=resume, overwrite=overwrite)
-    require_model(config.model, "--model")
+    require_model(config.model, "--model", may_be_default=True)
     for name in config.teachers:
         require_model(name, "--teacher")
     if not train_files or not validation_files:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nerd_export.outputs import writing
+from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import DESCRIPTION
 from nerd_onnx.storage.hub import has_file, require_place
@@ -15,15 +16,22 @@ from nerd_onnx.storage.hub import has_file, require_place
 MODEL_INSIDE = "default"
 
 
-def require_model(name: str, option: str) -> None:
+def require_model(name: str, option: str, *, may_be_default: bool = False) -> None:
     """
     Check that a name is ``default``, a folder, or a model on the hub.
 
     :param option: the option that gave the name, for the message
+    :param may_be_default: whether the message advises the default model, which needs no network
     :raises ModelError: when it is none of these
     """
-    if not is_model_inside(name):
+    if is_model_inside(name):
+        return
+    try:
         require_place(name, "model", option)
+    except ModelError as err:
+        if may_be_default and err.reason in ("not-on-hub", "hub-failed", "hub-missing"):
+            err.args = (f"{err}, or {option} default: the model of this package, which needs no network",)
+        raise
 
 
 @contextmanager
