@@ -14,6 +14,7 @@ from nerd_onnx.tagger import Tagger
 from tests.support import profiles
 from tests.support.make_models import MODELS
 from tests.support.models import FINE_LABELS, make_checkpoint
+from tests.support.order import started_first
 from tests.support.shared import made_once
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +24,11 @@ profiles.load()
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the processors, and for networks this small more threads in torch only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: started_first(item.path))  # stable: all others keep their order
 
 
 @pytest.fixture(scope="session")

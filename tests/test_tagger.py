@@ -34,6 +34,7 @@ from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.tagger import open_network
+from tests.support import profiles
 from tests.support.failures import fails
 from tests.support.models import sample_texts
 from tests.support.profiles import example_count
@@ -111,9 +112,9 @@ def test_same_entities_alone_shuffled_and_in_other_batches(
 
 
 def test_real_texts_get_equal_bits_however_they_are_batched(tagger: Tagger, odd_tagger: Tagger) -> None:
-    texts = sample_texts()
+    texts = sample_texts()[:: 1 if profiles.name() == "ci" else 2]
     together = tagger.tag(texts)
-    assert sum(map(len, filter(None, together))) > 100
+    assert sum(map(len, filter(None, together))) > 50
     assert odd_tagger.tag(texts) == together
     assert odd_tagger.tag(texts[::-1])[::-1] == together
     assert [tagger.tag([text])[0] for text in texts[:40]] == together[:40]

@@ -132,7 +132,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 )
 @click.option("--limit", type=click.IntRange(min=0), help="Tag only the first rows of each file, at most this number.")
 @click.option(
-    "--overwrite", is_flag=True, help="Replace an existing OUTPUT. An unfinished run is discarded and starts again."
+    "--overwrite", is_flag=True, help="Replace an existing OUTPUT. An interrupted run is discarded and starts again."
 )
 @click.option(
     "--model",
@@ -190,8 +190,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--resume",
     is_flag=True,
-    help="Resume an unfinished run of the same command; the output is byte-identical to an uninterrupted run. Finished "
-    "files are kept.",
+    help="Resume an interrupted run of the same command; the output is byte-identical to an uninterrupted run. "
+    "Finished files are kept.",
 )
 @click.option(
     "--verify",

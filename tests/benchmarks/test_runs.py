@@ -244,6 +244,7 @@ def test_suite_runs_without_shared_data(tmp_path: Path, tiny_bundle: Path) -> No
     assert text.startswith("# nerd-onnx benchmarks, short form")
 
 
+@pytest.mark.slow
 def test_suite_measures_another_bundle_in_the_same_rounds(tmp_path: Path, tiny_bundle: Path) -> None:
     other = tmp_path / "old-bundle"
     shutil.copytree(tiny_bundle, other)

@@ -9,8 +9,9 @@ import pytest
 
 from nerd_onnx.tagging import final_look, previous_runs
 from tests.durability.state_machine import check
+from tests.support import profiles
 
-SEQUENCES = 2000 if os.environ.get("NERD_LONG") else 50
+SEQUENCES = 2000 if os.environ.get("NERD_LONG") else 50 if profiles.name() == "ci" else 20
 TO_FIND_A_FAULT = 200
 
 
