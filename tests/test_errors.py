@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from nerd_onnx.errors import BusyError, InputError, InterruptedRunError, NerdError, UnreadableFileError
-from nerd_onnx.formats.jsonl.lines import RowError
+from nerd_onnx.formats.line_reading import RowError
 from tests.support.scripts import docs_script
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -33,7 +33,7 @@ class ReadOptions:
         of its own
     :param limit: stop after this number of rows; None reads all
     :param lenient: report rows that cannot be read as :class:`RejectedRow` instead of raising an error
-    :param line_bytes: maximum length of a line of JSON Lines, in bytes
+    :param line_bytes: maximum length of a line, in bytes, for formats of lines
     :param added_columns: names of the columns that the output adds to those of the input. If the input's format allows
         it, the output copies the input's bytes, and only the texts are read. None if all columns must be read
     """
@@ -54,7 +54,7 @@ class RejectedRow:
 
     :param row: number of the row in its file, from 0
     :param reason: what is wrong with the row; the row itself is not named
-    :param line: physical line of the row, from 1; only for JSON Lines
+    :param line: physical line of the row, from 1; only for formats of lines
     :param row_group: Parquet row group of the row
     :param raw: bytes of the row if they could not be parsed; the row is then not in the batch
     :param index: index of the row in its batch, if the batch holds the row with a null text
@@ -69,12 +69,12 @@ class RejectedRow:
 
     @property
     def place(self) -> str:
-        """Position of the row for messages: ``line 7`` (from 1) in JSON Lines, ``row 6`` (from 0) elsewhere."""
+        """Position of the row for messages: ``line 7`` (from 1) if lines are known, ``row 6`` (from 0) elsewhere."""
         return f"{'row' if self.line is None else 'line'} {self.shown_number}"
 
     @property
     def shown_number(self) -> int:
-        """Number of the row as messages show it: its line (from 1) in JSON Lines, else its row (from 0)."""
+        """Number of the row as messages show it: its line (from 1) if lines are known, else its row (from 0)."""
         return self.row if self.line is None else self.line
 
 
@@ -90,7 +90,7 @@ class RowBatch:
     :param first_row: number of the first row in its file, from 0
     :param row_group: the Parquet row group that holds the rows; a batch never spans two
     :param last_in_group: whether the batch ends with the last row of that row group that is read
-    :param line_numbers: physical line of each row, from 1, for JSON Lines
+    :param line_numbers: physical line of each row, from 1, for formats of lines
     :param row_numbers: number of each row in its file; None if the rows are consecutive from ``first_row``
     :param rejected: rejected rows, both those in the batch (with a null text) and those left out of it
     """
@@ -177,11 +177,11 @@ class RowBatch:
         )
 
     def place(self, row: int) -> str:
-        """Return the position of a row for messages: ``line 7`` (from 1) in JSON Lines, else ``row 6`` (from 0)."""
+        """Return the position of a row for messages: ``line 7`` (from 1) or, without lines, ``row 6`` (from 0)."""
         return f"{'row' if self.line_numbers is None else 'line'} {self.shown_number(row)}"
 
     def shown_number(self, row: int) -> int:
-        """Return the number of a row as messages show it: its line (from 1) in JSON Lines, else its row (from 0)."""
+        """Return the number of a row as messages show it: its line (from 1) if it is known, else its row (from 0)."""
         return self.number(row) if self.line_numbers is None else self.line_numbers[row]
 
 

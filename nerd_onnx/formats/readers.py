@@ -21,7 +21,6 @@ from nerd_onnx.storage.signatures import foreign_format
 
 __all__ = ["Format", "Reader", "RowBatch", "detect_format", "format_of_name", "open_reader"]
 
-_TABLES_OF_TEXT = (".csv", ".tsv")
 _HEAD_BYTES = 4096
 
 
@@ -59,16 +58,6 @@ def detect_format(name: Name, asked: Format | None) -> Format:
     known = format_of_name(path)
     if known is not None:
         return known
-
-    if _suffix(path) in _TABLES_OF_TEXT:
-        raise InputError(
-            f"{input_name(path)}: is a CSV file by its name, and CSV cannot be read; convert it to Parquet, for "
-            "example with DuckDB: COPY (FROM 'in.csv') TO 'in.parquet', or with pyarrow's csv.read_csv and "
-            "parquet.write_table. If the file has another format, give --format",
-            reason="is-csv",
-            file=input_name(path),
-            option="--format",
-        )
 
     head = read_head(path, _HEAD_BYTES)
     for candidate in readable_formats():

@@ -6,6 +6,7 @@ The list of all file formats. A new format needs one entry in :data:`FORMATS`; n
 
 from __future__ import annotations
 
+from nerd_onnx.formats.csv import CSV, TSV
 from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.formats.jsonl import JSONL
 from nerd_onnx.formats.parquet import PARQUET
@@ -13,7 +14,7 @@ from nerd_onnx.formats.text import TEXT
 from nerd_onnx.storage.compression import COMPRESSIONS
 
 # In the order in which the first bytes of an input are tried.
-FORMATS: tuple[FileFormat, ...] = (PARQUET, JSONL, TEXT)
+FORMATS: tuple[FileFormat, ...] = (PARQUET, JSONL, CSV, TSV, TEXT)
 # Of standard input whose first bytes no format recognizes: it may begin with white space, or be empty.
 STREAM_FORMAT = JSONL
 TERMINAL_FORMAT = TEXT  # of standard output that is a terminal

@@ -17,6 +17,7 @@ from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetU
 from nerd_onnx.formats.jsonl.lines import parse_object
 from nerd_onnx.formats.readers import Format, Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
+from nerd_onnx.formats.texts import is_text
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location, Name
@@ -153,11 +154,19 @@ def _column_of(path: Location, batch: RowBatch, column: str) -> list[Any]:
     """Return the entities of a batch as they are in the file, one value per row."""
     if batch.table is not None:
         found: list[Any] = batch.table.column(column).to_pylist()
-        return found
+        return [_parsed(value) for value in found] if is_text(batch.table.schema.field(column).type) else found
 
     file = input_name(path)
     lines = ((batch.shown_number(i), line) for i, line in enumerate(batch.lines or ()))
     return [parse_object(file, number, line, _DECODER, clean=True).get(column) for number, line in lines]
+
+
+def _parsed(value: str | None) -> Any:
+    """Return the entities in a field of CSV, which are JSON text; other text stays as it is."""
+    try:
+        return None if value is None else _DECODER.decode(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]:
@@ -241,8 +250,8 @@ def _check_column(source: Reader, path: Location, column: str, format: Format) -
         )
 
     kind = source.schema.field(column).type if source.schema is not None else pa.null()
-    if pa.types.is_null(kind):
-        return  # raw lines are checked one by one when they are read
+    if is_text(kind):
+        return  # raw lines and JSON text are checked row by row when they are read
 
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
     fields = [inner.field(i).name for i in range(inner.num_fields)] if pa.types.is_struct(inner) else []

@@ -178,12 +178,13 @@ class ByteStream(Closing):
         except _DAMAGE:
             return b""
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
+    def lines(self, *, blank: bool = False) -> Iterator[tuple[int, bytes]]:
         """
-        Yield the lines that are not blank, each with its physical number (from 1) and without its line feed.
+        Yield the lines, each with its physical number (from 1) and without its line feed.
 
         A byte order mark before the first line is removed; a carriage return stays in its line.
 
+        :param blank: yield blank lines too
         :raises InputError: if the compressed data is cut off or damaged, or a line is too long
         """
         number = 0
@@ -192,7 +193,7 @@ class ByteStream(Closing):
             if number == 1:
                 line = line.removeprefix(BYTE_ORDER_MARK)
             line = line.removesuffix(b"\n")
-            if line.strip():
+            if blank or line.strip():
                 yield number, line
 
     def close(self) -> None:
@@ -223,7 +224,7 @@ class ByteStream(Closing):
         if len(line) > self._line_bytes:
             raise InputError(
                 f"{input_name(self.path)}, line {number + 1}: is longer than {_size(self._line_bytes)}; expected one "
-                "JSON object per line. If one object is that long, raise --max-memory",
+                "row per line. If one row is that long, raise --max-memory",
                 reason="line-too-long",
                 file=input_name(self.path),
                 row=number + 1,

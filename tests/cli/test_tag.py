@@ -291,7 +291,7 @@ def test_output_mistakes(nerd_tag: Run, tmp_path: Path) -> None:
     assert source.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["o.parquet", "o.jsonl"])
+@pytest.mark.parametrize("name", ["o.parquet", "o.jsonl", "o.csv"])
 def test_a_full_disk_leaves_nothing(tiny_bundle: Path, tmp_path: Path, name: str) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

@@ -58,7 +58,7 @@ def jobs(folder: Path, share: int) -> dict[str, list[object]]:
     small: list[object] = ["--chunk-rows", 25]
     kinds: dict[str, list[object]] = {}
     for name in ROWS:
-        for suffix in (".parquet", ".jsonl", ".jsonl.gz"):
+        for suffix in (".parquet", ".jsonl", ".jsonl.gz", ".csv"):
             kinds[f"{name} to {suffix}"] = [found[name], f"out{suffix}", *limits[name], *small]
     small += ["--limit", FOLDER_ROWS // share]
     kinds["folder"] = [found["set"], "out", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
@@ -74,7 +74,7 @@ def jobs(folder: Path, share: int) -> dict[str, list[object]]:
 
 def placed(arguments: list[object], folder: Path, model: str | None) -> list[object]:
     """Put a job's outputs into a folder."""
-    names = {"out", "out.parquet", "out.jsonl", "out.jsonl.gz", "rejects.jsonl"}
+    names = {"out", "out.parquet", "out.jsonl", "out.jsonl.gz", "out.csv", "rejects.jsonl"}
     return [folder / str(a) if str(a) in names else a for a in arguments] + (["--model", model] if model else [])
 
 

@@ -30,12 +30,13 @@ from tests.support.runs import (
     steps_of,
     texts,
     tree,
+    write_csv,
     write_lines,
     write_parquet,
 )
 
 STRIDE = 1 if os.environ.get("NERD_LONG") else 5  # of the steps to die at, the long form takes all
-CASES = ["parquet", "lines", "gzip", "to parquet", "folder", "rejects", "wide", "long"]
+CASES = ["parquet", "lines", "gzip", "to parquet", "folder", "rejects", "wide", "long", "csv", "csv rejects"]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "set" / "year=2025").mkdir()
     write_parquet(folder / "set" / "year=2024" / "a.parquet", rows[:70], 30)
     write_lines(folder / "set" / "year=2025" / "b.jsonl", rows[70:])
+    # Each third text has a line feed, which CSV keeps in quotes.
+    write_csv(folder / "a.csv.gz", [f"{text}\n\n" if i % 3 == 0 else text for i, text in enumerate(rows)])
+    plain = [" ".join(text.replace('"', "").split()) for text in rows]
+    records = write_csv(folder / "bad.csv", plain).read_bytes().splitlines()
+    for i, row in ((3, b"3,a,b"), (77, b'77,"no end'), (149, b"149,\xff")):
+        records[i + 1] = row
+    (folder / "bad.csv").write_bytes(b"\n".join(records))
     bad = (folder / "a.jsonl").read_bytes().splitlines(keepends=True)
     for i in (3, 77, 149):
         bad[i] = b'{"text": \xff}\n'
@@ -72,6 +80,8 @@ def case_of(name: str, data: Path, out: Path) -> tuple[Path, Path, dict[str, Any
         "gzip": ("a.jsonl.gz", "o.jsonl.gz", {}),
         "to parquet": ("a.jsonl", "o.parquet", {}),
         "folder": ("set", "o", {}),
+        "csv": ("a.csv.gz", "o.tsv.gz", {}),
+        "csv rejects": ("bad.csv", "o.csv", {"on_error": "skip", "rejects": str(out / "rejects.jsonl")}),
         "wide": ("a.parquet", "o.parquet", {"layout": "wide"}),
         "long": ("a.jsonl", "o.parquet", {"layout": "long", "key": "id"}),
         "rejects": ("bad.jsonl", "o.jsonl", {"on_error": "skip", "rejects": str(out / "rejects.jsonl")}),
@@ -88,7 +98,7 @@ def whole(tagger: Tagger, name: str, data: Path, tmp_path: Path) -> dict[str, by
     return tree(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", slow_but(["parquet", "lines", "rejects"], CASES))
+@pytest.mark.parametrize("name", slow_but(["parquet", "lines", "rejects", "csv rejects"], CASES))
 def test_a_kill_before_any_step_changes_no_byte(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> None:
     expected = whole(tagger, name, data, tmp_path)
     (tmp_path / "count").mkdir()
@@ -142,7 +152,7 @@ def one_line() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-@pytest.mark.parametrize("name", slow_but(["folder"], ["parquet", "gzip", "folder", "rejects"]))
+@pytest.mark.parametrize("name", slow_but(["folder"], ["parquet", "gzip", "folder", "rejects", "csv"]))
 def test_a_failing_step_is_one_line_and_changes_no_byte(
     tagger: Tagger, data: Path, tmp_path: Path, name: str, code: int
 ) -> None:

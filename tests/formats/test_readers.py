@@ -84,12 +84,6 @@ def test_format_pipe_needs_to_be_told(tmp_path: Path) -> None:
     refused(tmp_path / "pipe", "unknown-format", option="--format")
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.csv.gz"])
-def test_csv_is_told_how_to_become_parquet(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("id,text\n1,Paris\n")
-    refused(tmp_path / name, "is-csv")
-
-
 def test_only_the_last_suffix_is_that_of_csv(tmp_path: Path) -> None:
     (tmp_path / "a.csv.bak").write_text('{"text": "Paris"}\n')
     (batch,) = read(tmp_path / "a.csv.bak")

@@ -281,7 +281,7 @@ def test_output_format_by_name(path: str, expected: str) -> None:
         assert found == (kind if expected == "the input's" else expected)
 
 
-@pytest.mark.parametrize("name", ["o.csv", "o.parquet.gz", "o.gz", "a.jsonl/o.txt", f"{ODD_NAME}.csv"])
+@pytest.mark.parametrize("name", ["o.odt", "o.parquet.gz", "o.gz", "a.jsonl/o.txt", f"{ODD_NAME}.odt"])
 def test_output_format_is_asked_for_where_the_name_is_of_another_kind(name: str) -> None:
     with pytest.raises(OutputError) as caught:
         output_format(name, None, lambda: "parquet")
@@ -291,7 +291,7 @@ def test_output_format_is_asked_for_where_the_name_is_of_another_kind(name: str)
 
 
 def test_output_format_asked_for_needs_no_look_at_the_input() -> None:
-    for path in ("o", "o.csv", "-", "o.jsonl"):
+    for path in ("o", "o.odt", "-", "o.jsonl"):
         assert output_format(path, "parquet", lambda: pytest.fail("the input was looked at")) == "parquet"
     assert output_format("o.jsonl", None, lambda: pytest.fail("the input was looked at")) == "jsonl"
 
@@ -303,7 +303,7 @@ def test_devices_are_written_to_not_replaced(source: Path) -> None:
     assert Path("/dev/null").stat() == before
 
 
-@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
 def test_full_disk_on_a_device(source: Path, kind: str) -> None:
     with fails(OutputError, "disk-full"):
         converted(source, Path("/dev/full"), format=kind)

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.readers import Format, open_reader
+from nerd_onnx.formats.readers import format_of_name, open_reader
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
@@ -38,7 +38,7 @@ from tests.support.damage import mutated
 
 # Targets, each with its share of the cases. A resumed run takes as long as fifty files that are read.
 SHARES = {
-    **dict.fromkeys(("plain.jsonl", "packed.jsonl.gz", "packed.jsonl.zst"), 50),
+    **dict.fromkeys(("plain.jsonl", "packed.jsonl.gz", "packed.jsonl.zst", "plain.csv"), 50),
     **dict.fromkeys(("none.parquet", "snappy.parquet", "zstd.parquet"), 50),
     **dict.fromkeys(("nerd.json", "config.json", "tokenizer.json", "model.onnx"), 50),
     "journal": 50,
@@ -62,6 +62,8 @@ def originals() -> dict[str, bytes]:
         "plain.jsonl": lines.encode(),
         "packed.jsonl.gz": gzip.compress(lines.encode()),
         "packed.jsonl.zst": zstandard.compress(lines.encode()),
+        "plain.csv": b"n,text\r\n"
+        + b"".join(b'%d,"%s, ""x""\n"\r\n' % (i, s.encode()) for i, s in enumerate(SENTENCES)),
         **parquet,
         "nerd.json": (DEFAULT_FOLDER / "nerd.json").read_bytes(),
         "config.json": (DEFAULT_FOLDER / "config.json").read_bytes(),
@@ -105,14 +107,19 @@ def read_graph(path: Path, _: random.Random) -> None:
 
 def read_table(path: Path, rng: random.Random) -> None:
     """Read an input as any run might."""
-    kind: Format = "parquet" if path.suffix == ".parquet" else "jsonl"
     options: dict[str, Any] = {
         "typed": rng.random() < 0.5,
         "lenient": rng.random() < 0.5,
         "added_columns": rng.choice([None, ("entities",)]),
     }
     with open_reader(
-        str(path), format=kind, text_column="text", batch_rows=3, batch_bytes=1 << 16, limit=None, **options
+        str(path),
+        format=format_of_name(str(path)),
+        text_column="text",
+        batch_rows=3,
+        batch_bytes=1 << 16,
+        limit=None,
+        **options,
     ) as source:
         for rows in source.batches():
             rows.texts.to_pylist()

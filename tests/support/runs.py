@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import os
 import signal
@@ -49,6 +51,15 @@ def write_lines(path: Path, rows: list[str]) -> Path:
     """Write rows as JSON Lines, compressed where the name says so."""
     content = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=False) + "\n" for i, text in enumerate(rows))
     path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
+    return path
+
+
+def write_csv(path: Path, rows: list[str]) -> Path:
+    """Write rows as the csv module of Python does, compressed where the name says so."""
+    content = io.StringIO(newline="")
+    csv.writer(content, lineterminator="\n").writerows([("id", "text"), *enumerate(rows)])
+    encoded = content.getvalue().encode()
+    path.write_bytes(gzip.compress(encoded) if path.suffix == ".gz" else encoded)
     return path
 
 

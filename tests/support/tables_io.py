@@ -21,6 +21,7 @@ from nerd_onnx.formats.base import Reader, RowBatch
 from nerd_onnx.formats.columns import entities_array, entities_type
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.readers import format_of_name, open_reader
+from nerd_onnx.formats.registry import format_named
 from nerd_onnx.formats.writers import open_writer
 from tests.support.failures import fails
 
@@ -161,7 +162,7 @@ def copy(source: Reader, output: Path | str, **options: Any) -> None:
 
 def converted(path: Path | str, output: Path, *, source: dict[str, Any] | None = None, **options: Any) -> Path:
     """Read an input and write it with entities to an output."""
-    typed = format_of_name(str(output)) == "parquet"
+    typed = format_named(options.get("format") or format_of_name(str(output)) or "jsonl").has_types
     with opened(path, **{"typed": typed, **(source or {})}) as rows:
         copy(rows, output, **options)
     return output

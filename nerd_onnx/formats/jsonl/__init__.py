@@ -15,7 +15,7 @@ def _recognizes(head: bytes) -> bool:
     from nerd_onnx.storage.input_stream import BYTE_ORDER_MARK
     from nerd_onnx.storage.signatures import foreign_format, is_gzip, is_zstd
 
-    # JSON Lines is the only format that is compressed as a whole, so the content need not be decompressed.
+    # No other format is recognized below a compression, so the content need not be decompressed.
     if is_gzip(head) or is_zstd(head):
         return True
     return foreign_format(head) is None and head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{")

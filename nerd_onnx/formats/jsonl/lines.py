@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from nerd_onnx.errors import Field, InputError, shortened
+from nerd_onnx.errors import InputError, shortened
 from nerd_onnx.formats.base import KEYS_SHOWN
-from nerd_onnx.storage.signatures import SIGNATURE_BYTES, foreign_format
+from nerd_onnx.formats.line_reading import RowError, not_utf8, other_format
+from nerd_onnx.storage.signatures import foreign_format
 
 
 class _NoDoubleError(ValueError):
@@ -30,23 +31,6 @@ def _double(digits: str) -> float:
 TYPED = json.JSONDecoder(parse_float=_double)
 # For lines whose numbers are not used: float() takes any number of digits, int() refuses very long ones.
 UNTYPED = json.JSONDecoder(parse_int=float)
-
-
-HEAD_BYTES = SIGNATURE_BYTES
-
-
-class RowError(InputError):
-    """
-    One row cannot be read.
-
-    :param file: name of the input
-    :param row: number of the line, from 1
-    :param problem: what is wrong with the row; file and line are not named
-    """
-
-    def __init__(self, file: str, row: int, problem: str, *, reason: str, **fields: Field) -> None:
-        self.problem = problem
-        super().__init__(f"{file}, line {row}: {problem}", reason=reason, **{"file": file, "row": row, **fields})
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -68,13 +52,7 @@ def parse_object(file: str, row: int, line: bytes, decoder: json.JSONDecoder, *,
         if clean and _SURROGATE_ESCAPE.search(line):
             record = replace_surrogates(record)
     except UnicodeDecodeError as err:
-        raise RowError(
-            file,
-            row,
-            f"not valid UTF-8 at byte {err.start + 1} (0x{line[err.start]:02x}); convert the file to UTF-8",
-            reason="not-utf8",
-            byte=err.start + 1,
-        ) from err
+        raise not_utf8(file, row, err) from err
     except json.JSONDecodeError as err:
         what = err.msg.removesuffix(" at")
         raise RowError(
@@ -120,17 +98,12 @@ def require_json_lines(name: str, head: bytes) -> None:
     Check that an input does not begin like a file of another format.
 
     :param name: name of the input, for messages
-    :param head: first bytes, decompressed; at least :data:`HEAD_BYTES` if the file has so many
+    :param head: first bytes, decompressed; at least ``HEAD_BYTES`` of :mod:`line_reading` if the file has so many
     :raises InputError: if it does; the message names the format
     """
     found = foreign_format(head)
     if found is not None:
-        raise InputError(
-            f"{name}: is {found.name} by its first bytes, and not JSON Lines in UTF-8; {found.advice}",
-            reason="other-format",
-            file=name,
-            found=found.name,
-        )
+        raise other_format(name, found, "JSON Lines")
 
 
 def text_of(file: str, row: int, record: dict[str, Any], text_column: str) -> str | None:

@@ -12,10 +12,8 @@ import pyarrow as pa
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.jsonl.lines import (
-    HEAD_BYTES,
     TYPED,
     UNTYPED,
-    RowError,
     parse_object,
     require_json_lines,
     require_text_column,
@@ -24,6 +22,7 @@ from nerd_onnx.formats.jsonl.lines import (
 )
 from nerd_onnx.formats.jsonl.long_lines import decoded, is_marked, long_string, shortened
 from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError, conform
+from nerd_onnx.formats.line_reading import HEAD_BYTES, RowError, grouped
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
 from nerd_onnx.storage.location import Location
@@ -58,7 +57,7 @@ class RawLinesReader(Closing):
         self._text_column = options.text_column
         self._stream = ByteStream(path, options.line_bytes)
         self._lenient = options.lenient
-        self._groups = _groups(islice(self._stream.lines(), options.limit), options)
+        self._groups = grouped(islice(self._stream.lines(), options.limit), _size_of, options)
         self.rows_read = 0
 
         try:
@@ -223,7 +222,7 @@ class TypedLinesReader(Closing):
         :raises InputError: if the file changed after the first pass
         """
         # No further than the first pass: a file that grows meanwhile is read as it was.
-        for group in _groups(islice(self._stream.lines(), self.num_rows), self._options):
+        for group in grouped(islice(self._stream.lines(), self.num_rows), _size_of, self._options):
             rows = self._batch(group, self.rows_read)
             self.rows_read += len(group)
             yield rows
@@ -321,20 +320,5 @@ class TypedLinesReader(Closing):
         return pa.array([conform(value, field.type) for value in values] if self._conform else values, field.type)
 
 
-def _groups(lines: Iterator[NumberedLine], options: ReadOptions) -> Iterator[list[NumberedLine]]:
-    """Group lines up to the rows and bytes of a batch. A full group is yielded without waiting for another line."""
-    group: list[NumberedLine] = []
-    size = 0
-    for number, line in lines:
-        if group and size + len(line) > options.batch_bytes:
-            yield group
-            group, size = [], 0
-
-        group.append((number, line))
-        size += len(line)
-        if len(group) >= options.batch_rows or size >= options.batch_bytes:
-            yield group
-            group, size = [], 0
-
-    if group:
-        yield group
+def _size_of(line: NumberedLine) -> int:
+    return len(line[1])

@@ -1,0 +1,46 @@
+"""The formats CSV and TSV: one row per record, with a header."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nerd_onnx.formats.file_format import FileFormat
+
+if TYPE_CHECKING:
+    from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
+    from nerd_onnx.storage.location import Location
+
+
+def _format(name: str, title: str, delimiter: str) -> FileFormat:
+    def open_reader(path: Location, options: ReadOptions, _typed: bool) -> Reader:  # noqa: FBT001 - as FileFormat calls it
+        from nerd_onnx.formats.csv.reader import CsvReader
+
+        return CsvReader(path, options, delimiter, title)
+
+    def open_writer(path: Location, options: WriteOptions) -> Writer:
+        from nerd_onnx.formats.csv.writer import CsvWriter
+
+        return CsvWriter(path, options, delimiter)
+
+    def check_complete(path: Location, verify: bool) -> None:  # noqa: FBT001 - as FileFormat calls it
+        from nerd_onnx.formats.csv.finished_file import check_records
+        from nerd_onnx.formats.finished_files import check_last_line
+
+        check_last_line(path, title)
+        if verify:
+            check_records(path, title, delimiter)
+
+    return FileFormat(
+        name=name,
+        title=title,
+        suffixes=(f".{name}",),
+        is_compressible=True,
+        has_types=True,
+        open_reader=open_reader,
+        open_writer=open_writer,
+        check_complete=check_complete,
+    )
+
+
+CSV = _format("csv", "CSV", ",")
+TSV = _format("tsv", "TSV", "\t")
