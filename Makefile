@@ -4,8 +4,10 @@ PEERS ?= .venv-peers
 # What fuzzing led by coverage damages, and for how long each.
 FUZZ_TARGETS ?= journal work-folder plain.jsonl packed.jsonl.gz none.parquet nerd.json config.json
 FUZZ_SECONDS ?= 600
+# Where suites of others were put.
+SUITES ?= outside-suites
 
-.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage leaks engines lint layers types native-sanitize wheel docs bench peers ci
+.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types native-sanitize wheel docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -31,6 +33,9 @@ fuzz:             ## a million damaged files, journals and work folders, then ea
 fuzz-led-by-coverage:    ## FUZZ_SECONDS for each of FUZZ_TARGETS
 	for target in $(FUZZ_TARGETS); do \
 	  $(PYTHON) -m tests.hostile.coverage_fuzz $$target fuzz-corpus/$$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+outside-suites:   ## test files of others in the folder SUITES, such as parquet-testing, JSONTestSuite and blns.json; fetches nothing
+	$(PYTHON) -m tests.hostile.outside_suites $(SUITES)
 
 leaks:            ## memory over a long run: 20 minutes
 	$(PYTHON) -m tests.durability.leaks --minutes 20 --log leaks.json

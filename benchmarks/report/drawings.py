@@ -46,7 +46,10 @@ def accuracy_against_speed(report: Mapping[str, Any], shape: str) -> Plot | None
         f"F1 {f1[name]:.4f}</li>"
         for name in ranked
     )
-    caption = "Accuracy and speed of the peers. Up and to the right is better. An arrow marks a point below the plot."
+    caption = (
+        f"Accuracy and speed of the peers, {shape} model. Up and to the right is better. An arrow marks a point below "
+        "the plot."
+    )
     return Plot(f'{chart.svg(f"{caption} {_text_alternative(rates)}")}<ol class="key">{items}</ol>', caption)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.measurements.ratios import rounds_note
+from benchmarks.report.drawings import accuracy_against_speed
 from benchmarks.report.goals import judged
 from benchmarks.report.growth_sections import growth_section, start_section
 from benchmarks.report.shape_sections import shape_sections
@@ -27,7 +28,7 @@ def sections(report: Mapping[str, Any]) -> Iterator[Section]:
         yield from part(report)
     for shape in report["shapes"]:
         yield from shape_sections(report, shape)
-    for part in (_bundle, _neighbours, start_section, growth_section, _machine, _commands):
+    for part in (_bundle, _neighbours, start_section, growth_section, _versions, _commands):
         yield from part(report)
 
 
@@ -46,7 +47,9 @@ def _head(report: Mapping[str, Any]) -> Section:
         if (other := facts["model"].get("other"))
     )
     when = f"{report['started']}, commit {report['commit'] or 'unknown'}."
-    return Section("", [f"`{report['command']}`", when, *([models] if models else [])])
+    # What most readers came for is first: on which machine, and accuracy against speed with a point per engine.
+    pictures = [plot for shape in report["shapes"] if (plot := accuracy_against_speed(report, shape)) is not None]
+    return Section("", [_machine(report), *pictures, f"`{report['command']}`", when, *([models] if models else [])])
 
 
 def _checks(report: Mapping[str, Any]) -> Iterator[Section]:
@@ -124,15 +127,19 @@ def _neighbours(report: Mapping[str, Any]) -> Iterator[Section]:
         yield Section("Results do not depend on other texts", [about, Table(("tagged", "texts changed"), rows)])
 
 
-def _machine(report: Mapping[str, Any]) -> Iterator[Section]:
+def _machine(report: Mapping[str, Any]) -> str:
+    """Return the machine in one sentence."""
     machine = report["machine"]
     memory = f", {machine['memory_bytes'] / 2**30:.1f} GiB memory" if machine["memory_bytes"] else ""
-    facts = (
-        f"{machine['cpu']} ({', '.join(machine['cpu_flags']) or 'no int8 features'}), {machine['cores']} "
+    return (
+        f"Machine: {machine['cpu']} ({', '.join(machine['cpu_flags']) or 'no int8 features'}), {machine['cores']} "
         f"cores{memory}, {machine['system']}; load average at the start {machine['load_average']}."
     )
+
+
+def _versions(report: Mapping[str, Any]) -> Iterator[Section]:
     numbers = ", ".join(f"{name} {number or 'not installed'}" for name, number in report["versions"].items())
-    yield Section("Machine and versions", [facts, f"{numbers}."])
+    yield Section("Versions", [f"{numbers}."])
 
 
 def _commands(report: Mapping[str, Any]) -> Iterator[Section]:

@@ -10,7 +10,7 @@ from benchmarks.measurements.stages import STAGES
 from benchmarks.report import drawings
 from benchmarks.report.names import rate, title_of
 from nerd_export.conversion.gate import VIEWS
-from nerd_export.reporting.parts import Plot, Section, Table
+from nerd_export.reporting.parts import Section, Table
 
 _SPEED_HEAD = ("peer", "tokens/s", "rows/s", "nerd-tag is faster", "start", "peak memory", "entities", "runs", "setup")
 _SPEED_ABOUT = (
@@ -37,12 +37,9 @@ def shape_sections(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     yield from _operators(report, shape)
 
 
-def _overview(report: Mapping[str, Any], shape: str) -> Iterator[Table | Plot]:
-    """Yield the plot of accuracy and speed, and a table with the speed on all workloads."""
+def _overview(report: Mapping[str, Any], shape: str) -> Iterator[Table]:
+    """Yield a table with the speed on all workloads."""
     facts = report["shapes"][shape]
-    plot = drawings.accuracy_against_speed(report, shape)
-    if plot:
-        yield plot
     workloads = list(facts["speed"])
     if workloads:
         rows = []

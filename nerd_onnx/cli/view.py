@@ -10,7 +10,7 @@ import click
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import reading, run_command, settings, tagged_file_options
 from nerd_onnx.cli.streams import message
-from nerd_onnx.terminal import printable
+from nerd_onnx.terminal import counted, printable
 
 
 @click.command("nerd-view", context_settings=settings("NERD_VIEW"))
@@ -51,13 +51,31 @@ def command(source: str, target: str | None, **options: Any) -> None:
     name = input_name(read) if read.is_standard_stream else read.name
     found = tagged_rows(read, **reading(options))
     wanted = options["rows"]
-    rows = sampled(found, wanted, options["seed"]) if options["sample"] else list(itertools.islice(found, wanted))
+    if options["sample"]:
+        numbered = itertools.count()
+        rows = sampled((row for row, _ in zip(found, numbered, strict=False)), wanted, options["seed"])
+        total: int | None = next(numbered)
+    else:
+        rows = list(itertools.islice(found, wanted))
+        total = None if next(found, None) else len(rows)
 
-    entities = sum(len(row.entities or ()) for row in rows)
-    how = "random sample" if options["sample"] else "first rows"
-    about = f"{len(rows):,} rows of {printable(name)} ({how}), {entities:,} entities."
+    entities = counted(sum(len(row.entities or ()) for row in rows), "entity", "entities")
+    about = f"{_which(len(rows), total)} of {printable(name)}, {entities}."
     write_whole(written, view_page(rows, name, about).encode(), overwrite=options["overwrite"])
     message(f"{output_name(written)}: {about}")
+
+
+def _which(shown: int, total: int | None) -> str:
+    """
+    Return which rows are shown.
+
+    :param total: number of rows of the file; None if there are more and nobody counted them
+    """
+    if total is None:
+        return "The first row" if shown == 1 else f"The first {shown:,} rows"
+    if shown == total:
+        return "The only row" if total == 1 else f"All {total:,} rows"
+    return f"A random sample of {counted(shown, 'row')} out of {total:,}"
 
 
 def main() -> NoReturn:

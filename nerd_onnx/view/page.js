@@ -8,6 +8,7 @@
   const STEP = 60;
   let matching = [], drawn = 0, least = 0, words = "";
 
+  const counted = (number, one, several) => number.toLocaleString("en") + " " + (number === 1 ? one : several);
   const make = (name, text, style) => {
     const node = document.createElement(name);
     if (text !== undefined) node.textContent = text;
@@ -38,19 +39,41 @@
     return { box, fill, number };
   });
 
+  // Places of the searched words; none where lower case has another length, so that places do not agree.
+  const hitsOf = (row) => {
+    const hits = [];
+    if (!words || row.search.length !== flat(row).length) return hits;
+    for (let at = row.search.indexOf(words); at >= 0; at = row.search.indexOf(words, at + words.length)) hits.push(at);
+    return hits;
+  };
+  // Append the text from a place of the row on, with the parts of it marked that belong to a hit.
+  const append = (node, text, begin, hits) => {
+    let at = 0;
+    for (const hit of hits) {
+      const from = Math.max(at, hit - begin), to = Math.min(text.length, hit + words.length - begin);
+      if (to <= from) continue;
+      node.append(text.slice(at, from), make("b", text.slice(from, to), "hit"));
+      at = to;
+    }
+    node.append(text.slice(at));
+  };
   const drawRow = (row) => {
-    const item = make("li");
+    const item = make("li"), hits = hitsOf(row);
+    let at = 0;
     item.append(make("span", "row " + row.number.toLocaleString("en"), "number"));
     for (const part of row.parts) {
-      if (typeof part === "string") { item.append(part); continue; }
-      if (!keeps(part)) { item.append(part[0]); continue; }
-      const mark = make("mark", part[0]);
+      const text = typeof part === "string" ? part : part[0], begin = at;
+      at += text.length;
+      if (typeof part === "string" || !keeps(part)) { append(item, text, begin, hits); continue; }
+      const mark = make("mark");
+      append(mark, text, begin, hits);
       mark.style.setProperty("--hue", hue(part[1]));
       const name = part[2] === null ? data.labels[part[1]] : data.fine_labels[part[2]];
       mark.append(make("small", name + shownScore(part[3])));
       item.append(mark);
     }
-    if (row.cut) item.append(make("span", " … " + row.cut.toLocaleString("en") + " more characters", "number"));
+    if (row.cut) item.append(make("span", "Cut here: " + counted(row.cut, "more character is", "more characters are") +
+      " in the file.", "cut"));
     return item;
   };
   const drawMore = () => {
@@ -85,23 +108,27 @@
     const top = [...names].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).slice(0, 15);
     byId("top").replaceChildren(...top.map(([key, times]) => {
       const [label, text] = key.split("\u0000");
-      const item = make("li");
-      const mark = make("mark", text);
+      const item = make("li"), button = make("button", undefined, "find"), mark = make("mark", text);
       mark.style.setProperty("--hue", hue(Number(label)));
-      item.append(mark, " " + times.toLocaleString("en"));
+      button.type = "button";
+      button.title = "Show the rows with this text";
+      button.addEventListener("click", () => { byId("search").value = text; search(text); });
+      button.append(mark);
+      item.append(button, " " + times.toLocaleString("en"));
       return item;
     }));
-    count.textContent = matching.length.toLocaleString("en") + " of " + data.rows.length.toLocaleString("en") + " rows, " +
-      entities.toLocaleString("en") + " entities";
+    count.textContent = matching.length.toLocaleString("en") + " of " + counted(data.rows.length, "row", "rows") + ", " +
+      counted(entities, "entity", "entities");
     drawn = 0;
     list.replaceChildren();
     drawMore();
   };
   const set = (value) => { bars.forEach((bar, i) => { bar.box.checked = shown[i] = value; }); update(); };
+  const search = (text) => { words = text.toLowerCase(); update(); };
   let waiting = 0;
   byId("search").addEventListener("input", (event) => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => { words = event.target.value.toLowerCase(); update(); }, 120);
+    waiting = setTimeout(() => search(event.target.value), 120);
   });
   byId("score").addEventListener("input", (event) => {
     least = Number(event.target.value);
@@ -112,6 +139,7 @@
   byId("all").addEventListener("click", () => set(true));
   byId("none").addEventListener("click", () => set(false));
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("fold").open = !matchMedia("(max-width: 45rem)").matches;
   byId("about").textContent = data.about;
   new IntersectionObserver((seen) => {
     if (seen.some((one) => one.isIntersecting) && drawn < matching.length) drawMore();

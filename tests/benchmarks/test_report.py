@@ -298,8 +298,8 @@ def test_parts_not_measured_are_left_out() -> None:
     for part in ("neighbours", "accuracy", "growth", "start"):
         del report[part]
     text = as_markdown(report)
-    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Machine and versions"]
-    assert "<h2>Machine and versions</h2>" in as_page(report)
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Versions"]
+    assert "<h2>Versions</h2>" in as_page(report)
 
 
 def test_steps_that_failed_leave_holes_that_render() -> None:

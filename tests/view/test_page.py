@@ -150,14 +150,17 @@ def test_the_command_writes_beside_its_input_and_never_over_a_file(
     view = runner("nerd-view", main, monkeypatch, capfd)
     code, out, err = view(path)
     assert (code, out) == (0, "")
-    assert "o.parquet.html: 5 rows of o.parquet (first rows)" in err
+    assert "o.parquet.html: All 5 rows of o.parquet, " in err
     page = (tmp_path / "o.parquet.html").read_text("utf-8")
     assert len(data_of(page)["rows"]) == 5
     code, _, err = view(path)
     assert (code, err.count("\n")) == (1, 1)
     assert "--overwrite" in err
+    assert data_of(view(path, "-", "--rows", 2)[1])["about"].startswith("The first 2 rows of o.parquet, ")
     code, out, _ = view(path, "-", "--rows", 2, "--sample")
     assert code == 0
+    assert data_of(out)["about"].startswith("A random sample of 2 rows out of 5 of o.parquet, ")
+    assert data_of(view(path, "-", "--rows", 5, "--sample")[1])["about"].startswith("All 5 rows of o.parquet, ")
     assert len(data_of(out)["rows"]) == 2
     code, _, err = view(tmp_path / "none")
     assert (code, err.count("\n")) == (1, 1)

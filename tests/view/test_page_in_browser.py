@@ -32,6 +32,12 @@ window.addEventListener("load", () => {
   at("search").value = "HOSTILE"; fire(at("search"), "input");
   setTimeout(() => {
     found.search = state();
+    found.hits = [...document.querySelectorAll("#rows .hit")].map(node => node.textContent);
+    const edges = [...document.querySelectorAll("#labels .track")].map(node => node.getBoundingClientRect().left);
+    found.edges = new Set(edges).size;
+    found.open = at("fold").open;
+    document.querySelector("#top button").click();
+    found.clicked = at("search").value;
     const controls = [...document.querySelectorAll("input, button")];
     found.named = controls.every(node => node.labels?.length || node.textContent);
     found.wide = document.documentElement.scrollWidth;
@@ -70,7 +76,11 @@ def test_filters_search_and_hostile_text(tmp_path: Path, width: int) -> None:
     assert found["less"]["count"] == "3,001 of 3,001 rows, 4,000 entities"  # without the label <i>art</i>
     assert found["sure"]["count"] == "3,001 of 3,001 rows, 3,001 entities"  # those without a score stay
     assert found["only"]["count"] == "2,001 of 3,001 rows, 4,001 entities"
-    assert found["search"] == {"count": "1 of 3,001 rows, 1 entities", "rows": 1, "marks": 1, "top": 1}
+    assert found["search"] == {"count": "1 of 3,001 rows, 1 entity", "rows": 1, "marks": 1, "top": 1}
+    assert found["hits"] == ["hostile"]
+    assert found["clicked"] == "hostile"
+    assert found["edges"] == 1
+    assert found["open"] == (width > 720)
     assert found["named"]
     assert found["wide"] <= width
 
@@ -83,4 +93,4 @@ def test_bad_scores_are_shown_whatever_the_minimum_is(tmp_path: Path) -> None:
     assert console == []
     for shown in ("person bad score nan", "person bad score inf", "person bad score -3", "person 0.25"):
         assert f"<small>{shown}</small>" in dom
-    assert "1 of 1 rows, 4 entities" in dom
+    assert "1 of 1 row, 4 entities" in dom

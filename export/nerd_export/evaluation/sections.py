@@ -8,13 +8,14 @@ from typing import Any
 from nerd_export.conversion.gate import VIEWS
 from nerd_export.evaluation.result import Result, overall
 from nerd_export.reporting.parts import Mark, Passages, Plot, Section, Table
-from nerd_export.reporting.svg import Chart, linear_axis
+from nerd_export.reporting.svg import Chart, bars, linear_axis
 from nerd_export.scoring.bootstrap import Difference
 from nerd_export.scoring.f1 import Span
 from nerd_export.scoring.measures import NOTHING
 
 _CONFUSIONS = 15
 _LABELS = 80
+_BARS = 30
 
 
 def sections(
@@ -133,15 +134,27 @@ def _by_type(view: Mapping[str, Any], title: str) -> Section:
         (name, f"{one['precision']:.3f}", f"{one['recall']:.3f}", f"{one['f1']:.3f}", f"{one['expected']:,}")
         for name, one in ranked
     ]
-    return Section(title, [Table(("", "precision", "recall", "F1", "entities"), rows)], level=3)
+    lengths = [(f"{name} ({one['expected']:,})", [(one["f1"], "own", f"{one['f1']:.2f}")]) for name, one in ranked]
+    caption = "F1 by type, the most frequent first; the number of entities is in brackets."
+    plot = [Plot(bars(lengths[:_BARS], 1.0, caption), caption)] if lengths else []
+    return Section(title, [*plot, Table(("", "precision", "recall", "F1", "entities"), rows)], level=3)
 
 
 def _confusions(view: Mapping[str, Any]) -> Section:
-    rows = [(expected, found, f"{count:,}") for expected, found, count in view["confusion"] if expected != found][
-        :_CONFUSIONS
-    ]
+    confused = [(*names, count) for *names, count in view["confusion"] if names[0] != names[1]][:_CONFUSIONS]
+    rows = [(expected, found, f"{count:,}") for expected, found, count in confused]
     about = f"What was found where something else was expected, the most frequent first; {NOTHING}: no entity overlaps."
-    return Section("Confusions, raw text", [about, Table(("expected", "found", "entities"), rows)], level=3)
+    # A missed entity, an entity that is none, and a wrong type are different mistakes.
+    lengths = [
+        (
+            f"{expected} → {found}",
+            [(count, "missed" if found == NOTHING else "wrong" if expected == NOTHING else "other", f"{count:,}")],
+        )
+        for expected, found, count in confused
+    ]
+    caption = "Confusions: expected → found, with the number of entities."
+    plot = [Plot(bars(lengths, max(row[2] for row in confused), caption), caption)] if confused else []
+    return Section("Confusions, raw text", [about, *plot, Table(("expected", "found", "entities"), rows)], level=3)
 
 
 def _calibration(result: Result) -> Section:

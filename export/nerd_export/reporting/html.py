@@ -52,7 +52,13 @@ def _section(section: Section) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     yield '<div class="wide" tabindex="0"><table>'
-    head = "".join(f'<th scope="col">{inline(cell)}</th>' for cell in table.head)
+    # Above figures, which are aligned at the right, the head is too.
+    columns = [[row[i] for row in table.rows if i < len(row) and row[i]] for i in range(len(table.head))]
+    figures = [i > 0 and bool(cells) and all(map(_is_figure, cells)) for i, cells in enumerate(columns)]
+    head = "".join(
+        f'<th scope="col"{" class=number" if is_figure else ""}>{inline(cell)}</th>'
+        for cell, is_figure in zip(table.head, figures, strict=True)
+    )
     yield f"<thead><tr>{head}</tr></thead><tbody>"
 
     for number, row in enumerate(table.rows):
@@ -65,9 +71,13 @@ def _table(table: Table) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     mark = _MARKS.get(text.strip("*"))
-    styles = [mark] if mark else ["number"] if re.match(r"[*+\-]*[\d.]", text) else []
+    styles = [mark] if mark else ["number"] if _is_figure(text) else []
     opening = f'<td class="{styles[0]}">' if styles else "<td>"
     return f"{opening}{inline(text)}</td>"
+
+
+def _is_figure(text: str) -> bool:
+    return re.match(r"[*+\-]*[\d.]", text) is not None
 
 
 def inline(text: str) -> str:
