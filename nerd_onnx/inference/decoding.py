@@ -323,11 +323,12 @@ class Decoder:
             width = len(self.labels.fine_types) if self.labels.has_fine_level else 0
             return np.empty((len(first), width), dtype=np.float32)
 
-        # Only words that may belong to an entity have a row of fine types. ``row`` stays unset for all other words,
-        # which are in no entity and in no candidate.
-        fine = np.concatenate([part.fine for part in decisions])
-        row = np.empty(len(encoded.word_token), dtype=np.int64)
-        row[np.concatenate([part.word[part.inside] for part in decisions])] = np.arange(len(fine))
+        # Only words that may belong to an entity have a row of fine types. All others share a last one of zeros: of
+        # them, only hyphens inside of a written word are in an entity.
+        none = np.zeros((1, len(self.labels.fine_types)), dtype=np.float32)
+        fine = np.concatenate([*(part.fine for part in decisions), none])
+        row = np.full(len(encoded.word_token), len(fine) - 1, dtype=np.int64)
+        row[np.concatenate([part.word[part.inside] for part in decisions])] = np.arange(len(fine) - 1)
 
         length = last - first + 1
         begin = np.cumsum(length) - length

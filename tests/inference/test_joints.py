@@ -80,6 +80,16 @@ def test_candidates_go_on_over_a_joint(file: Path) -> None:
     assert len(entities(file, "to a@b.com Bob Bob", ".EEEEEPP", joins=False, **given)) == 7
 
 
+def test_the_fine_label_of_joined_parts_is_that_of_the_parts(file: Path) -> None:
+    labels = LabelSet.hierarchical(("O", "person-actor", "person-other"))
+    encoded = TextEncoder(file, joins_touching=True).encode(["Jean-Pierre"])
+    logits = 5 * np.array([[0, 0, 1], [1, 0, 0], [0, 0, 1]], np.float32)
+    decoder = Decoder(labels)
+    spans = decoder.spans(encoded, [decoder.decide(np.arange(3), logits)])
+    assert (spans.start.tolist(), spans.end.tolist()) == ([0], [11])
+    assert [labels.fine_types[k] for k in spans.fine] == ["person-other"]
+
+
 def test_the_option_and_what_a_model_has_by_itself(tiny_bundle: Path) -> None:
     assert Tagger.load().join == "scheme"  # its word rule is treebank
     assert Tagger.load(tiny_bundle).join == "touching"
