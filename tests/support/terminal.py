@@ -41,19 +41,20 @@ class Terminal:
         )
         os.close(terminal)
 
-    def wait_for(self, found: Callable[[str], object], timeout_s: float = 120) -> str:
+    def wait_for(self, found: Callable[[str], object], timeout_s: float = 300) -> str:
         """Read until a part of what is shown is found, or the process ends; return all that was shown."""
         end = time.monotonic() + timeout_s
         while not found(self.shown):
             if time.monotonic() > end:
                 self.process.kill()
+                self.process.wait()
                 raise TimeoutError(f"not shown in {timeout_s} s: {self.shown[-2000:]!r}")
             ready, _, _ = select.select([self._controller], [], [], 0.1)
             if ready and not self._read():
                 break
         return self.shown
 
-    def finish(self, timeout_s: float = 120) -> str:
+    def finish(self, timeout_s: float = 300) -> str:
         """Wait for the end of the process and return all that it printed."""
         self.wait_for(lambda _: False, timeout_s)
         self.code = self.process.wait(timeout_s)
