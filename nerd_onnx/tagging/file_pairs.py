@@ -13,7 +13,7 @@ from typing import NamedTuple
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.readers import format_of_name
-from nerd_onnx.formats.registry import all_suffixes, format_named, titles_of_named
+from nerd_onnx.formats.registry import all_suffixes, format_named, titles_of_listed
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import output_name
@@ -177,7 +177,7 @@ def _files_in(folder: str, root: str | None = None) -> list[_Found]:
         # In place: os.walk() then does not enter the removed folders.
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
         for file in files:
-            if not file.startswith(_HIDDEN) and format_of_name(file) is not None:
+            if not file.startswith(_HIDDEN) and _is_listed(file):
                 path = os.path.join(here, file)
                 found.append(_Found(Location(path), os.path.relpath(path, root or folder)))
 
@@ -185,11 +185,17 @@ def _files_in(folder: str, root: str | None = None) -> list[_Found]:
     found += [_Found(Location(path), os.path.relpath(path, root or folder)) for path in unlisted]
     if not found and root is None:
         raise InputError(
-            f"{input_name(folder)}: contains no file that is {titles_of_named()} by its name",
+            f"{input_name(folder)}: contains no file that is {titles_of_listed()} by its name",
             reason="no-files",
             file=input_name(folder),
         )
     return found
+
+
+def _is_listed(name: str) -> bool:
+    """Whether a file in a folder is one to tag, by its name."""
+    found = format_of_name(name)
+    return found is not None and format_named(found).is_listed
 
 
 def _files_of_table(folder: str, kind: str, root: str) -> list[_Found]:
@@ -263,7 +269,7 @@ def _remote_files(path: Location) -> list[_Found]:
 
     if not found:
         raise InputError(
-            f"{input_name(path)}: contains no file that is {titles_of_named()} by its name",
+            f"{input_name(path)}: contains no file that is {titles_of_listed()} by its name",
             reason="no-files",
             file=input_name(path),
         )
@@ -274,7 +280,7 @@ def _is_selected(name: Sequence[str], wild: Sequence[str]) -> bool:
     """Whether the wildcard parts of a glob select a file: they match its path, or a folder that contains it."""
     itself = "**" in wild or len(name) == len(wild)
     hidden = any(part.startswith(_HIDDEN) for part in name)
-    return not hidden and _fits(name, wild, itself=itself) and (itself or format_of_name(name[-1]) is not None)
+    return not hidden and _fits(name, wild, itself=itself) and (itself or _is_listed(name[-1]))
 
 
 def _fits(name: Sequence[str], wild: Sequence[str], *, itself: bool) -> bool:
