@@ -57,7 +57,5 @@ def test_a_folder_is_tagged_without_its_notes(tmp_path: Path) -> None:
         (tmp_path / name).write_text("text\n")
     found = file_pairs([Location(str(tmp_path))], Location("out/"), lambda path: suffix_for(path, "jsonl"))
     assert [(pair.name, pair.output.name) for pair in found] == [("a.csv", "a.jsonl")]
-    notes = Location(str(tmp_path / "*.txt"))
-    assert [pair.output.name for pair in file_pairs([notes], Location("out/"), lambda _: ".jsonl")] == [
-        "out/readme.jsonl"
-    ]
+    (pair,) = file_pairs([Location(str(tmp_path / "*.txt"))], Location("out/"), lambda path: suffix_for(path, "jsonl"))
+    assert (pair.name, pair.output.name) == ("readme.txt", "readme.jsonl")

@@ -84,7 +84,7 @@ class CsvReader(Closing):
         if header is None:
             return pa.schema([(self._options.text_column, pa.string())])
         if header.problem is not None:
-            raise RowError(self._name, header.line, header.problem, reason="bad-quotes")
+            raise self._quotes_error(header)
         return pa.schema([(name or "", pa.string()) for name in self._fields(header)])
 
     def _batch(self, group: list[Record], first_row: int) -> RowBatch:
@@ -214,4 +214,4 @@ class CsvReader(Closing):
         )
 
     def _quotes_error(self, record: Record) -> RowError:
-        return RowError(self._name, record.line, record.problem or "", reason="bad-quotes")
+        return RowError(self._name, record.line, f"its quotes cannot be read: {record.problem}", reason="bad-quotes")
