@@ -30,6 +30,7 @@ class FileFormat:
     :param suffixes: suffixes of file names in lower case, with their dot
     :param recognizes: whether a file is in this format, by its first bytes (up to 4096)
     :param is_compressible: whether a compression suffix may follow: ``.jsonl.gz``
+    :param is_listed: whether files in this format are tagged that lie in a folder; else only files that are named
     :param has_types: whether rows in this format always have typed columns; else they may be raw lines
     :param copies_columns: whether an output copies the columns of an input in this format byte for byte, where it can
     :param open_reader: opens an input; its last argument asks for typed rows. None if the format is only written
@@ -45,6 +46,7 @@ class FileFormat:
     suffixes: tuple[str, ...] = ()
     recognizes: Callable[[bytes], bool] = _never
     is_compressible: bool = False
+    is_listed: bool = True
     has_types: bool = False
     copies_columns: bool = False
     open_reader: OpenReader | None = None

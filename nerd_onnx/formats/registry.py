@@ -10,12 +10,14 @@ from nerd_onnx.formats.csv import CSV, TSV
 from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.formats.jsonl import JSONL
 from nerd_onnx.formats.parquet import PARQUET
+from nerd_onnx.formats.plain import PLAIN
 from nerd_onnx.formats.text import TEXT
 from nerd_onnx.storage.compression import COMPRESSIONS
 
 # In the order in which the first bytes of an input are tried.
-FORMATS: tuple[FileFormat, ...] = (PARQUET, JSONL, CSV, TSV, TEXT)
-# Of standard input whose first bytes no format recognizes: it may begin with white space, or be empty.
+FORMATS: tuple[FileFormat, ...] = (PARQUET, JSONL, CSV, TSV, PLAIN, TEXT)
+# Of standard input whose first bytes no format recognizes: it may begin with white space, or be empty. Also of outputs
+# without a suffix, if the format of their input is only read.
 STREAM_FORMAT = JSONL
 TERMINAL_FORMAT = TEXT  # of standard output that is a terminal
 
@@ -42,9 +44,9 @@ def writable_formats() -> list[FileFormat]:
     return [found for found in FORMATS if found.open_writer is not None]
 
 
-def titles_of_named() -> str:
-    """Return the titles of the formats that are read and have suffixes, for messages: ``Parquet or JSON Lines``."""
-    return " or ".join(found.title for found in readable_formats() if found.suffixes)
+def titles_of_listed() -> str:
+    """Return the titles of the formats whose files are found in folders, for messages: ``Parquet or JSON Lines``."""
+    return " or ".join(found.title for found in readable_formats() if found.suffixes and found.is_listed)
 
 
 def format_of_suffix(suffix: str) -> FileFormat | None:

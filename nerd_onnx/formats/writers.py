@@ -14,7 +14,7 @@ from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.base import GROUP_BYTES, Format, Reader, WriteOptions, Writer
 from nerd_onnx.formats.layouts import Layout, LayoutName
 from nerd_onnx.formats.readers import format_of_name
-from nerd_onnx.formats.registry import TERMINAL_FORMAT, format_named, writable_formats
+from nerd_onnx.formats.registry import STREAM_FORMAT, TERMINAL_FORMAT, format_named, writable_formats
 from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import check_output, is_terminal, output_name
 
@@ -27,6 +27,8 @@ def output_format(
     """
     Return the format of an output: as asked, else by its suffix, else the format of the input.
 
+    If the format of the input is only read, it is :data:`STREAM_FORMAT` instead.
+
     :param name: a file, or ``-`` for standard output
     :param asked: the format the user named, if any
     :param source_format: returns the format of the input; called only for standard output and names without a suffix
@@ -38,7 +40,7 @@ def output_format(
 
     path = Location.of(name)
     named = format_of_name(path)
-    if named is not None:
+    if named is not None and _is_written(named):
         return named
 
     if path.suffixes:
@@ -49,7 +51,12 @@ def output_format(
             file=output_name(path),
         )
 
-    return source_format()
+    found = source_format()
+    return found if _is_written(found) else STREAM_FORMAT.name
+
+
+def _is_written(name: Format) -> bool:
+    return format_named(name).open_writer is not None
 
 
 def terminal_format(name: Name, layout: LayoutName) -> Format | None:

@@ -75,6 +75,17 @@ def is_zstd(head: bytes) -> bool:
     return head.startswith(ZSTD_MAGIC) or (head[1:4] == _SKIPPABLE_REST and head[0] in _SKIPPABLE_FIRST)
 
 
+def foreign_text(head: bytes) -> Signature | None:
+    """
+    Return the format that first bytes show, if they are no text.
+
+    Any text may begin like a file of ORC: with the name "ORCID". Only bytes that are no letters are sure.
+    """
+    found = foreign_format(head)
+    is_text = found is not None and found.magic.isascii() and found.magic.decode("ascii").isprintable()
+    return None if is_text else found
+
+
 def foreign_format(head: bytes) -> Signature | None:
     """Return the format that first bytes show; None for JSON Lines, other text, and formats that are not known."""
     return next((found for found in _SIGNATURES if head.startswith(found.magic, found.at)), None)

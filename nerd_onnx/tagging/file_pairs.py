@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.readers import format_of_name
-from nerd_onnx.formats.registry import all_suffixes, format_named, titles_of_named
+from nerd_onnx.formats.registry import all_suffixes, format_named, titles_of_listed
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import output_name
@@ -185,7 +185,7 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
         for file in files:
             if file.startswith(_HIDDEN):
                 continue
-            if format_of_name(file) is None:
+            if not _is_listed(file):
                 passed_over[_suffix(file)] += 1
             else:
                 path = os.path.join(here, file)
@@ -195,11 +195,17 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
     found += [_Found(Location(path), os.path.relpath(path, root or folder)) for path in unlisted]
     if not found and root is None:
         raise InputError(
-            f"{input_name(folder)}: contains no file that is {titles_of_named()} by its name",
+            f"{input_name(folder)}: contains no file that is {titles_of_listed()} by its name",
             reason="no-files",
             file=input_name(folder),
         )
     return found
+
+
+def _is_listed(name: str) -> bool:
+    """Whether a file in a folder is one to tag, by its name."""
+    found = format_of_name(name)
+    return found is not None and format_named(found).is_listed
 
 
 def _files_of_table(folder: str, kind: str, root: str) -> list[_Found]:
@@ -273,7 +279,7 @@ def _remote_files(path: Location, passed_over: Counter[str]) -> list[_Found]:
 
     if not found:
         raise InputError(
-            f"{input_name(path)}: contains no file that is {titles_of_named()} by its name",
+            f"{input_name(path)}: contains no file that is {titles_of_listed()} by its name",
             reason="no-files",
             file=input_name(path),
         )
@@ -290,7 +296,7 @@ def _is_selected(name: Sequence[str], wild: Sequence[str], passed_over: Counter[
     hidden = any(part.startswith(_HIDDEN) for part in name)
     if hidden or not _fits(name, wild, itself=itself):
         return False
-    if itself or format_of_name(name[-1]) is not None:
+    if itself or _is_listed(name[-1]):
         return True
     passed_over[_suffix(name[-1])] += 1
     return False

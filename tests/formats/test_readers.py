@@ -88,8 +88,8 @@ def test_only_the_last_suffix_is_that_of_csv(tmp_path: Path) -> None:
     (tmp_path / "a.csv.bak").write_text('{"text": "Paris"}\n')
     (batch,) = read(tmp_path / "a.csv.bak")
     assert batch.texts.to_pylist() == ["Paris"]
-    (tmp_path / "a.txt").touch()
-    refused(tmp_path / "a.txt", "unknown-format")
+    (tmp_path / "a.odt").touch()
+    refused(tmp_path / "a.odt", "unknown-format")
 
 
 @pytest.mark.parametrize("typed", [False, True])

@@ -16,7 +16,7 @@ from nerd_onnx.formats.texts import find_text_column
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, input_name
 from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.signatures import foreign_format
+from nerd_onnx.storage.signatures import foreign_text
 
 
 class CsvReader(Closing):
@@ -76,16 +76,15 @@ class CsvReader(Closing):
         self._stream.close()
 
     def _require_text(self, title: str) -> None:
-        found = foreign_format(self._stream.head(HEAD_BYTES))
-        # The name of a column may begin like a file of ORC: "ORCID". Only bytes that are no text are sure.
-        if found is not None and not (found.magic.isascii() and found.magic.decode("ascii").isprintable()):
+        found = foreign_text(self._stream.head(HEAD_BYTES))
+        if found is not None:
             raise other_format(self._name, found, title)
 
     def _schema_of(self, header: Record | None) -> pa.Schema:
         if header is None:
             return pa.schema([(self._options.text_column, pa.string())])
         if header.problem is not None:
-            raise RowError(self._name, header.line, header.problem, reason="bad-quotes")
+            raise self._quotes_error(header)
         return pa.schema([(name or "", pa.string()) for name in self._fields(header)])
 
     def _batch(self, group: list[Record], first_row: int) -> RowBatch:
@@ -215,4 +214,4 @@ class CsvReader(Closing):
         )
 
     def _quotes_error(self, record: Record) -> RowError:
-        return RowError(self._name, record.line, record.problem or "", reason="bad-quotes")
+        return RowError(self._name, record.line, f"its quotes cannot be read: {record.problem}", reason="bad-quotes")

@@ -1,0 +1,99 @@
+"""Read plain text: each line is a row with one column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import pyarrow as pa
+
+from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
+from nerd_onnx.formats.line_reading import HEAD_BYTES, RowError, grouped, not_utf8, other_format
+from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.input_stream import ByteStream, input_name
+from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.signatures import foreign_text
+
+NumberedLine = tuple[int, bytes]
+
+
+class PlainTextReader(Closing):
+    """
+    A file with one text per line, plain or compressed. Its only column has the name of the text column.
+
+    Every line is a row, a blank one too: so row and line belong together. A carriage return before the line feed is
+    not part of the text.
+
+    :param path: a file, or ``-``
+    :raises InputError: if it cannot be opened, or begins like a file of another format
+    """
+
+    codecs: tuple[str, ...] | None = None
+    copied = None
+    rewritten_because = None
+    num_rows: int | None = None
+
+    def __init__(self, path: Location, options: ReadOptions) -> None:
+        self.path = path
+        self.schema: pa.Schema = pa.schema([(options.text_column, pa.string())])
+        self.column_names: Sequence[str] = self.schema.names
+        self.rows_read = 0
+        self._name = input_name(path)
+        self._options = options
+        self._stream = ByteStream(path, options.line_bytes)
+
+        found = foreign_text(self._stream.head(HEAD_BYTES))
+        if found is not None:
+            self._stream.close()
+            raise other_format(self._name, found, "plain text")
+
+    def progress(self) -> float | None:
+        """Return the share of the file's bytes (compressed ones in a compressed file) consumed; None for a stream."""
+        return self._stream.progress()
+
+    def batches(self) -> Iterator[RowBatch]:
+        """
+        Yield the rows in file order.
+
+        :raises InputError: if a line is not valid UTF-8
+        """
+        lines = islice(self._stream.lines(blank=True), self._options.limit)
+        for group in grouped(lines, lambda line: len(line[1]), self._options):
+            rows = self._batch(group, self.rows_read)
+            self.rows_read += len(group)
+            yield rows
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def _batch(self, group: list[NumberedLine], first_row: int) -> RowBatch:
+        texts: list[str] = []
+        kept: list[int] = []
+        rejected: list[RejectedRow] = []
+
+        for i, (number, line) in enumerate(group):
+            try:
+                texts.append(self._text(number, line))
+                kept.append(i)
+            except RowError as err:
+                if not self._options.lenient:
+                    raise
+                rejected.append(RejectedRow(first_row + i, err.problem, number, raw=line))
+
+        table = pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], schema=self.schema)
+        return RowBatch(
+            texts=table.column(0),
+            table=table,
+            lines=None,
+            first_row=first_row,
+            line_numbers=[group[i][0] for i in kept],
+            row_numbers=[first_row + i for i in kept] if rejected else None,
+            rejected=tuple(rejected),
+        )
+
+    def _text(self, number: int, line: bytes) -> str:
+        try:
+            return line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError as err:
+            raise not_utf8(self._name, number, err) from err
