@@ -5,7 +5,7 @@ PEERS ?= .venv-peers
 FUZZ_TARGETS ?= journal work-folder plain.jsonl packed.jsonl.gz none.parquet nerd.json config.json
 FUZZ_SECONDS ?= 600
 
-.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage leaks engines lint layers types native-sanitize wheel docs bench peers ci
+.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage leaks engines lint layers types native-sanitize wheel interface docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -60,6 +60,10 @@ native-sanitize:  ## the native encoder's tests with the address and undefined-b
 wheel:            ## the wheel, and what is in it
 	$(PYTHON) -m build --wheel
 	$(dir $(PYTHON))check-wheel-contents --toplevel nerd_onnx,nerd_export dist/*.whl
+
+interface: export LINE := $(LINE)
+interface:        ## records a change of the public interface; LINE quotes its line of CHANGELOG.md
+	$(PYTHON) docs/make_interface.py "$$LINE"
 
 docs:             ## the pages, with a reference made from the commands; a dead link is an error
 	$(PYTHON) docs/make_reference.py
