@@ -32,7 +32,7 @@ def test_the_recorded_change_is_in_the_change_log() -> None:
 @pytest.fixture
 def older() -> dict[str, Any]:
     """Return the snapshot of a version that lacked an option."""
-    recorded = copy.deepcopy(RECORDED)
+    recorded: dict[str, Any] = copy.deepcopy(RECORDED)
     recorded["interface"]["commands"]["nerd-tag"]["parameters"].pop()
     return recorded
 
