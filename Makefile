@@ -6,8 +6,10 @@ FUZZ_TARGETS ?= journal work-folder plain.jsonl packed.jsonl.gz none.parquet ner
 FUZZ_SECONDS ?= 600
 # Where suites of others were put.
 SUITES ?= outside-suites
+# Where built packages go: a checkout with a wheel in it would be tried instead of the sources.
+PACKAGES ?= $(or $(TMPDIR),/tmp)/nerd-onnx-packages
 
-.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types native-sanitize wheel docs bench peers ci
+.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types native-sanitize packages lowest interface docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -62,9 +64,21 @@ native-sanitize:  ## the native encoder's tests with the address and undefined-b
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	$(PYTHON) -m pytest -q -n 0 tests/native/test_encoder.py -k "not subnormal"
 
-wheel:            ## the wheel, and what is in it
-	$(PYTHON) -m build --wheel
-	$(dir $(PYTHON))check-wheel-contents --toplevel nerd_onnx,nerd_export dist/*.whl
+packages:         ## sdist and wheel in the folder PACKAGES, outside of the checkout, with checks of metadata and content
+	@case "$$(realpath -m "$(PACKAGES)")" in "$(CURDIR)"/*) echo "PACKAGES must be outside of the checkout" >&2; exit 1;; esac
+	$(PYTHON) -m build -q --outdir "$(PACKAGES)" .
+	$(PYTHON) -m twine check --strict "$(PACKAGES)"/*
+	$(dir $(PYTHON))check-wheel-contents --toplevel nerd_onnx,nerd_export "$(PACKAGES)"/*.whl
+
+lowest:           ## the lowest versions of the runtime's dependencies that pyproject.toml allows: resolved, installed, and run
+	$(PYTHON) -m venv "$(PACKAGES)/lowest"
+	$(PYTHON) -m uv pip compile -q --resolution lowest-direct --python "$(PACKAGES)/lowest/bin/python" -o "$(PACKAGES)/lowest.txt" pyproject.toml
+	"$(PACKAGES)/lowest/bin/python" -m pip install -q -r "$(PACKAGES)/lowest.txt" "$(PACKAGES)"/*.whl
+	"$(PACKAGES)/lowest/bin/nerd-tag" nerd_onnx/sample.jsonl "$(PACKAGES)/lowest.parquet"
+
+interface: export LINE := $(LINE)
+interface:        ## records a change of the public interface; LINE quotes its line of CHANGELOG.md
+	$(PYTHON) docs/make_interface.py "$$LINE"
 
 docs:             ## the pages, with a reference made from the commands; a dead link is an error
 	$(PYTHON) docs/make_reference.py
