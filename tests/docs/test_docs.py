@@ -47,7 +47,7 @@ def test_commands(tmp_path: Path) -> None:
     """The shell blocks of formats.md run in one folder, in their order."""
     functions = "".join(f"{name}() {{ '{sys.executable}' {how} \"$@\"; }}\n" for name, how in PROGRAMS.items())
     found = blocks("formats.md", "sh")
-    assert len(found) == 3
+    assert len(found) == 5
 
     run_blocks(found, tmp_path, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, before=functions)
 
@@ -59,4 +59,13 @@ def test_commands(tmp_path: Path) -> None:
     assert answers[2][0][0]["text"] == "Ada Lovelace"
 
     made = {path.name for path in tmp_path.iterdir()}
-    assert {"long.parquet", "posts.conll", "brat", "tasks.json", "docs.jsonl", "train.spacy"} < made
+    assert {
+        "long.parquet",
+        "posts.conll",
+        "brat",
+        "tasks.json",
+        "docs.jsonl",
+        "train.spacy",
+        "people-tagged.csv",
+        "lines.jsonl",
+    } < made

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError, OutputError
@@ -69,6 +69,8 @@ def test_what_python_writes_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], delimiter: str, end: str, *, quotes_all: bool
 ) -> None:
     path = tmp_path_factory.mktemp("read") / ("a.csv" if delimiter == "," else "a.tsv")
+    # Python quotes a carriage return only if it is in the line terminator, and without quotes it ends a line.
+    assume(quotes_all or "\r" in end or not any("\r" in (field or "") for row in rows for field in row))
     quoting = csv.QUOTE_ALL if quotes_all else csv.QUOTE_MINIMAL
     content = [("id", "text", "other"), *rows]
     path.write_bytes(as_python_writes(content, delimiter=delimiter, lineterminator=end, quoting=quoting))
