@@ -67,7 +67,7 @@ native-sanitize:  ## the native encoder's tests with the address and undefined-b
 packages:         ## sdist and wheel in the folder PACKAGES, outside of the checkout, with checks of metadata and content
 	@case "$$(realpath -m "$(PACKAGES)")" in "$(CURDIR)"/*) echo "PACKAGES must be outside of the checkout" >&2; exit 1;; esac
 	$(PYTHON) -m build -q --outdir "$(PACKAGES)" .
-	$(PYTHON) -m twine check --strict "$(PACKAGES)"/*
+	$(PYTHON) -m twine check --strict "$(PACKAGES)"/*.whl "$(PACKAGES)"/*.tar.gz
 	$(dir $(PYTHON))check-wheel-contents --toplevel nerd_onnx,nerd_export "$(PACKAGES)"/*.whl
 
 lowest:           ## the lowest versions of the runtime's dependencies that pyproject.toml allows: resolved, installed, and run

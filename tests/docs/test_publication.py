@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -58,3 +59,42 @@ def test_a_bug_report_asks_for_the_version_and_a_reproducer() -> None:
     form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text("utf-8"))
     required = {field["id"] for field in form["body"] if field.get("validations", {}).get("required")}
     assert {"version", "reproducer"} <= required
+
+
+WORKFLOWS = sorted((ROOT / ".github").glob("workflows/*.yml"))
+ACTION = yaml.safe_load((ROOT / ".github" / "actions" / "gate" / "action.yml").read_text("utf-8"))
+GATE = next(step for step in ACTION["runs"]["steps"] if step.get("id") == "gate")
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_the_steps_of_a_workflow_call_targets_that_exist(workflow: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    jobs = yaml.safe_load(workflow.read_text("utf-8"))["jobs"].values()
+    steps = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    called = [words[1] for words in (step.split() for step in steps) if words[0] == "make"]
+    assert called
+    assert set(called) <= targets
+
+
+def test_the_action_gives_options_that_the_commands_have() -> None:
+    commands = json.loads((ROOT / "docs" / "interface.json").read_text("utf-8"))["interface"]["commands"]
+    calls = re.findall(r"^(nerd-\w+) (.*)$", GATE["run"].replace("\\\n", " "), re.MULTILINE)
+    assert [name for name, _ in calls] == ["nerd-export", "nerd-eval"]
+    for name, words in calls:
+        known = {option for parameter in commands[name]["parameters"] for option in parameter["names"]}
+        assert set(re.findall(r"--[\w-]+", words)) <= known
+
+
+def test_no_input_of_the_action_becomes_a_part_of_its_script() -> None:
+    scripts = [step["run"] for step in ACTION["runs"]["steps"] if "run" in step]
+    assert not [script for script in scripts if "${{" in script]
+    assert {f"inputs.{name}" for name in ACTION["inputs"]} == set(
+        re.findall(r"inputs\.[\w-]+", json.dumps(ACTION["runs"]))
+    )
+
+
+def test_the_image_runs_without_root_and_without_torch() -> None:
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    last = lines[max(number for number, line in enumerate(lines) if line.startswith("FROM ")) :]
+    assert [line for line in last if line.startswith("USER ")] == ["USER nerd"]
+    assert "[export]" not in "\n".join(lines)
