@@ -1,4 +1,4 @@
-"""Text columns of every Arrow string type: find them, convert them to plain strings, check UTF-8, split by size."""
+"""Text columns of every Arrow string or binary type: find, convert to plain strings, check UTF-8, split by size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.long_text import LONG_BYTES, LongText, release_unused
+
+# Impala, and old Spark and Hive, write texts as binary without saying that they are strings.
+_STRING_OF_BINARY = {
+    pa.binary(): pa.string(),
+    pa.large_binary(): pa.large_string(),
+    pa.binary_view(): pa.large_string(),
+}
 
 
 def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
@@ -42,7 +49,8 @@ def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
     kind = schema.field(found[0]).type
     if not is_text(kind):
         raise InputError(
-            f"{name}: column {text_column!r} has type {kind}; expected a string column",
+            f"{name}: column {text_column!r} has type {kind}; expected a string column, or a binary "
+            "column with text in UTF-8",
             reason="not-text",
             file=name,
             column=text_column,
@@ -53,18 +61,29 @@ def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column type holds text: any string type, dictionaries and extensions of one, and null."""
+    """Whether a column type may hold text: any string or binary type, dictionaries and extensions of one, and null."""
     if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
+        # The bytes of an extension are not text: they are shapes, or values of a database.
+        return not is_binary(kind.storage_type) and is_text(kind.storage_type)
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_null(kind):  # some writers choose this type for a column in which all values are null
         return True
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(is_string or kind in _STRING_OF_BINARY)
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether a column type holds bytes of any length, or is a dictionary of these."""
+    return (kind.value_type if pa.types.is_dictionary(kind) else kind) in _STRING_OF_BINARY
 
 
 def plain_texts(column: pa.Array) -> pa.Array:
-    """Return a text column of any Arrow type as ``string`` or ``large_string``. *Shape:* (rows,)"""
+    """
+    Return a text column of any Arrow type as ``string`` or ``large_string``. *Shape:* (rows,)
+
+    Its values need not be valid UTF-8: see :func:`first_invalid`.
+    """
     # Extensions first: the storage of one may be a dictionary.
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
@@ -72,6 +91,9 @@ def plain_texts(column: pa.Array) -> pa.Array:
         column = column.dictionary_decode()
     if pa.types.is_null(column.type):
         return column.cast(pa.string())
+    if column.type in _STRING_OF_BINARY:
+        # Without a check: the rows that are not UTF-8 are looked for one by one.
+        return column.cast(_STRING_OF_BINARY[column.type], safe=False)
     # Few compute functions of pyarrow support string views.
     return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 

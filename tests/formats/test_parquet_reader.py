@@ -124,10 +124,12 @@ def test_invalid_utf8_names_the_row(tmp_path: Path) -> None:
 
 def test_wrong_columns(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table([pa.array([1]), pa.array([b"x"]), pa.array(["a"]), pa.array(["a"])], list("nbtt")), path)
+    pq.write_table(
+        pa.table([pa.array([1]), pa.array([b"x"], pa.binary(1)), pa.array(["a"]), pa.array(["a"])], list("nbtt")), path
+    )
     refused(path, "column-missing", column="text", found="n, b, t, t")
     refused(path, "not-text", {"text_column": "n"}, column="n", found="int64")
-    refused(path, "not-text", {"text_column": "b"}, column="b", found="binary")
+    refused(path, "not-text", {"text_column": "b"}, column="b", found="fixed_size_binary[1]")
     refused(path, "column-ambiguous", {"text_column": "t"}, column="t", found=2)
 
 

@@ -20,7 +20,7 @@ from nerd_onnx.formats.parquet.copied_file import CopiedFile, SeekableFile
 from nerd_onnx.formats.parquet.footer import CannotCopyError
 from nerd_onnx.formats.parquet.int96 import int96_columns, int96_unit
 from nerd_onnx.formats.parquet.properties import file_properties
-from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, plain_texts
+from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, is_binary, plain_texts
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
 from nerd_onnx.storage.location import Location
@@ -68,6 +68,11 @@ class ParquetReader(Closing):
 
         self._read_schema = self.schema if self.copied is None else pa.schema([text])
         self._text_index: int = self._read_schema.names.index(text.name)
+        # In JSON a text is a string, whatever its type in Parquet is; other binary columns become base64.
+        self._text_becomes_string = as_json and is_binary(text.type)
+        if self._text_becomes_string:
+            place = self.schema.get_field_index(text.name)
+            self.schema = self.schema.set(place, text.with_type(plain_texts(pa.array([], text.type)).type))
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if options.limit is None else min(total, options.limit)
         self.codecs: tuple[str, ...] | None = None if self.copied else _codecs(self._file, self._name)
@@ -168,7 +173,7 @@ class ParquetReader(Closing):
             ]
             rows = RowBatch(
                 texts=plain.slice(start, stop - start),
-                table=None if self.copied else batch.slice(start, stop - start),
+                table=None if self.copied else self._table(batch, plain, start, stop),
                 lines=None,
                 first_row=first_row,
                 row_group=group,
@@ -176,6 +181,16 @@ class ParquetReader(Closing):
                 rejected=tuple(rejected),
             )
             yield self._left_out(rows, texts.slice(start)) if rejected and self._as_json else rows
+
+    def _table(self, batch: pa.RecordBatch, texts: pa.Array, start: int, stop: int) -> pa.RecordBatch:
+        """Return some rows of a batch with all their columns."""
+        rows = batch.slice(start, stop - start)
+        if not self._text_becomes_string:
+            return rows
+
+        columns = rows.columns
+        columns[self._text_index] = texts.slice(start, stop - start)
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     @property
     def _no_utf8(self) -> str:
