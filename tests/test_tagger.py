@@ -365,6 +365,7 @@ def test_load_passes_each_option_on(tiny_bundle: Path) -> None:
         "text_column": "body",
         "column": "names",
         "kernel": "onnxruntime",
+        "join": "scheme",
     }
     assert asdict(Tagger.load(tiny_bundle, **wanted).options) == wanted
     label, *_ = Tagger.load(tiny_bundle).labels.types

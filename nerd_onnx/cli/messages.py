@@ -167,7 +167,7 @@ def summary_line(summary: dict[str, Any]) -> str:
     columns = "; other columns copied" if summary["copied_files"] else ""
     if summary["rewritten_because"]:
         columns = f"; columns rewritten because {' and because '.join(summary['rewritten_because'])}"
-    if summary["passed_over"]:
+    if summary.get("passed_over"):
         columns += f"; {passed_over(summary['passed_over'])}"
     return (
         f"{counted(summary['rows'], 'row')}{counts}, {counted(summary['entities'], 'entity', 'entities')}, "

@@ -116,7 +116,7 @@ def test_rows_are_drawn_by_chance_but_the_same_for_a_seed() -> None:
     ("table", "reason", "fields"),
     [
         ({"text": ["a"]}, "column-missing", {"column": "entities"}),
-        ({"text": ["a"], "entities": ["x"]}, "not-entities", {"column": "entities", "found": "string"}),
+        ({"text": ["a"], "entities": ["x"]}, "not-entities", {"row": 0}),
         (
             {"text": ["a"], "entities": [[{"start": 0, "end": 9, "label": "p"}]]},
             "entity-outside-text",

@@ -21,7 +21,7 @@ from nerd_export.quantization.rounding import PAIR_LIMIT
 from nerd_onnx.errors import ModelError, OptionError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.machine import cpu
-from nerd_onnx.tagger import Tagger
+from nerd_onnx.tagger import Tagger, TagOptions
 from tests.export.quantization.test_rounding import pair_sums
 from tests.support.bundles import TEXTS, WIDE, silent
 from tests.support.failures import fails
@@ -130,7 +130,7 @@ def test_optimum_and_transformers_run_the_bundle_with_the_same_spans(
     pipeline = transformers.pipeline(
         "token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first"
     )
-    found = Tagger(Bundle.load(tmp_path / "b")).tag(texts)
+    found = Tagger(Bundle.load(tmp_path / "b"), TagOptions(join="scheme")).tag(texts)
     expected = [[(e.start, e.end, e.label) for e in row or []] for row in found]
     assert sum(map(len, expected)) > 100
     for batch_size in (1, 8):  # padded batches too

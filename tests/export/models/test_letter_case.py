@@ -90,7 +90,7 @@ def test_training_and_tagging_see_the_same_case(family: str, most: int | None, c
 
     folder = checkpoint(family)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    texts = [*sample_texts()[:60], "", "東京 Tokyo", "E\u0301lan iPhone\u200b NATO", "the McDONALDSVILLE"]
+    texts = [*sample_texts()[:60], "", "東京 Tokyo", "E\u0301lan iPhone NATO", "the McDONALDSVILLE"]
     encoded = tokenizer(texts, truncation=most is not None, max_length=most, return_offsets_mapping=True)
     ours = TextEncoder(folder / "tokenizer.json", letter_case=True).encode(texts)
     assert ours.types is not None

@@ -140,7 +140,7 @@ def test_weights_of_four_bits_run_and_no_neighbour_changes_a_text(
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     session = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     inputs = {node.name for node in session.get_inputs()}
-    tagger = Tagger.load(folder)
+    tagger = Tagger.load(folder, join="scheme")
     texts = short_texts(tokenizer)
     together, alone = tagger.tag(texts), [tagger.tag([text])[0] for text in texts]
     assert together == alone
