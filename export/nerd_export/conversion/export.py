@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -49,6 +50,7 @@ from nerd_onnx.inference.words import WordRule
 from nerd_onnx.tagger import Tagger, TagOptions
 
 _FOR_PEOPLE = frozenset({CARD})
+_FOLDERS = re.compile(r"(?<![^\s,=])/(?:[^\s,=/]+/)+(?=[^\s,=/])")  # of an absolute path, where one begins
 _VERSIONS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "tokenizers", "nerd-onnx")
 
 
@@ -350,10 +352,20 @@ def _lineage(request: ExportRequest, origin: Origin) -> dict[str, Any]:
         },
         "averaged_with": [Path(name).name for name in request.average_with],
         "base_model": Path(recipe["model"]).name if "model" in recipe else None,
-        "training": {k: training[k] for k in ("recipe", "command", "data", "best") if k in training} or None,
+        "training": without_folders({k: training[k] for k in ("recipe", "command", "data", "best") if k in training})
+        or None,
         "licence": request.licence or origin.licence,
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
     }
+
+
+def without_folders(record: Any) -> Any:
+    """Return a record in which each absolute path in a text is the name of its file."""
+    if isinstance(record, Mapping):
+        return {key: without_folders(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [without_folders(value) for value in record]
+    return _FOLDERS.sub("", record) if isinstance(record, str) else record
 
 
 def _and_splits(splits: Mapping[str, LabelledSplit]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nerd_export.conversion.export import ExportRequest, export_bundle
+from nerd_export.conversion.export import ExportRequest, export_bundle, without_folders
 from nerd_export.conversion.gate_data import labelled_splits
 from nerd_onnx.errors import OptionError
 from nerd_onnx.inference.bundle import Bundle
@@ -103,3 +103,16 @@ def test_scores_are_fitted_on_all_files_and_the_card_shows_each(
         # Not in the table of the gate, and not among the results that the hub shows.
         assert f"F1, {name}" not in card
     assert {row["split"] for row in described["verification"]["f1"]} == {"validation", "mails", "tweets"}
+
+
+def test_a_record_of_training_names_files_and_not_folders() -> None:
+    record = {
+        "command": "nerd-train --train-file /home/me/a/x.parquet=0.5 --train-file sets/y.parquet --level fine",
+        "data": {"train": "/home/me/x.parquet, sets/y.parquet", "train_sentences": 3},
+        "files": ["/tmp/z.conll"],
+    }
+    assert without_folders(record) == {
+        "command": "nerd-train --train-file x.parquet=0.5 --train-file sets/y.parquet --level fine",
+        "data": {"train": "x.parquet, sets/y.parquet", "train_sentences": 3},
+        "files": ["z.conll"],
+    }
