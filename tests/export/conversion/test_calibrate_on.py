@@ -109,7 +109,7 @@ def test_a_record_of_training_names_files_and_not_folders() -> None:
     record = {
         "command": "nerd-train --train-file /home/me/a/x.parquet=0.5 --train-file sets/y.parquet --level fine",
         "data": {"train": "/home/me/x.parquet, sets/y.parquet", "train_sentences": 3},
-        "files": ["/tmp/z.conll"],
+        "files": ["/data/z.conll"],
     }
     assert without_folders(record) == {
         "command": "nerd-train --train-file x.parquet=0.5 --train-file sets/y.parquet --level fine",
