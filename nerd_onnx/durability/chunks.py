@@ -64,8 +64,11 @@ def read_chunk(path: str, chunk: ChunkEvent, schema: pa.Schema) -> list[Results]
     # Values that fit the hash and are no results, as only a person can write them, raise one of these errors.
     with suppress(OSError, pa.ArrowException, ValueError, KeyError, TypeError):
         with open_regular(path) as file:
+            # Compared before the read: the journal may name a size that no memory has.
+            if os.fstat(file.fileno()).st_size != chunk.size:
+                return None
             # A chunk is half a minute of work and fits into memory. Read once, what is used is what was compared.
-            content = file.read(chunk.size + 1)
+            content = file.read(chunk.size)
         if len(content) != chunk.size or hashlib.sha256(content).hexdigest() != chunk.sha256:
             return None
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -15,6 +16,10 @@ from collections.abc import Callable, Mapping
 from tests.support.processes import command
 
 _COLUMNS, _LINES = 120, 30
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Terminal:
@@ -38,6 +43,8 @@ class Terminal:
             stdout=terminal,
             stderr=terminal,
             env={**os.environ, "TERM": "xterm", **(environment or {})},
+            # Tests that a shell runs in the background ignore Ctrl-C, and so would what they start.
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509
         )
         os.close(terminal)
 
