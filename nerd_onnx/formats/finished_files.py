@@ -9,8 +9,7 @@ from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.storage.input_stream import ByteStream, open_bytes
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_name
-
-_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5")  # first bytes of gzip and Zstandard
+from nerd_onnx.storage.signatures import GZIP_MAGIC, ZSTD_MAGIC
 
 
 def incomplete_output(path: Location, title: str) -> OutputError:
@@ -36,7 +35,7 @@ def check_last_line(path: Location, title: str) -> None:
     """
     try:
         with open_bytes(path) as file:
-            is_compressed = file.read(2) in _COMPRESSED
+            is_compressed = file.read(len(ZSTD_MAGIC)).startswith((GZIP_MAGIC, ZSTD_MAGIC))
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
             if not is_compressed and file.read(1) not in (b"", b"\n"):

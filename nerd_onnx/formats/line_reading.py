@@ -1,16 +1,60 @@
-"""What the readers of text formats share: the error of one row, batches of rows, and a look at the first bytes."""
+"""What the readers of text formats share: a stream of lines, errors of rows, batches, and a look at the first bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from nerd_onnx.errors import Field, InputError
-from nerd_onnx.formats.base import ReadOptions
-from nerd_onnx.storage.signatures import SIGNATURE_BYTES, Signature
+from nerd_onnx.formats.base import ReadOptions, RowBatch
+from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.input_stream import ByteStream, input_name
+from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.signatures import SIGNATURE_BYTES, Signature, foreign_text
 
 Row = TypeVar("Row")
 HEAD_BYTES = SIGNATURE_BYTES
+
+
+class LinesReader(Closing):
+    """
+    A reader of one stream of lines, plain or compressed.
+
+    :param path: a file, or ``-``
+    :raises InputError: if it cannot be opened
+    """
+
+    codecs: tuple[str, ...] | None = None
+    copied = None
+    rewritten_because = None
+
+    def __init__(self, path: Location, options: ReadOptions) -> None:
+        self.path = path
+        self.rows_read = 0
+        self._name = input_name(path)
+        self._options = options
+        self._stream = ByteStream(path, options.line_bytes)
+
+    def progress(self) -> float | None:
+        """Return the share of the file's bytes (compressed ones in a compressed file) consumed; None for a stream."""
+        return self._stream.progress()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def _counted(
+        self, groups: Iterable[list[Row]], batch_of: Callable[[list[Row], int], RowBatch]
+    ) -> Iterator[RowBatch]:
+        """
+        Yield a batch for each group, and count its rows.
+
+        :param batch_of: returns the batch of a group and of the number of rows before it
+        """
+        for group in groups:
+            rows = batch_of(group, self.rows_read)
+            self.rows_read += len(group)
+            yield rows
 
 
 class RowError(InputError):
@@ -52,6 +96,20 @@ def other_format(name: str, found: Signature, title: str) -> InputError:
         file=name,
         found=found.name,
     )
+
+
+def require_text(name: str, head: bytes, title: str) -> None:
+    """
+    Check that an input does not begin like a file of another format.
+
+    :param name: name of the input
+    :param head: its first bytes, decompressed; at least :data:`HEAD_BYTES` if it has so many
+    :param title: name of the format that is expected
+    :raises InputError: if it does
+    """
+    found = foreign_text(head)
+    if found is not None:
+        raise other_format(name, found, title)
 
 
 def grouped(rows: Iterator[Row], size_of: Callable[[Row], int], options: ReadOptions) -> Iterator[list[Row]]:

@@ -11,15 +11,12 @@ import pyarrow.csv
 
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.csv.records import Record, records
-from nerd_onnx.formats.line_reading import HEAD_BYTES, RowError, grouped, not_utf8, other_format
+from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped, not_utf8, require_text
 from nerd_onnx.formats.texts import find_text_column
-from nerd_onnx.storage.closing import Closing
-from nerd_onnx.storage.input_stream import ByteStream, input_name
 from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.signatures import foreign_text
 
 
-class CsvReader(Closing):
+class CsvReader(LinesReader):
     """
     A file with fields between delimiters, plain or compressed. Its first record has the names of the columns.
 
@@ -32,20 +29,12 @@ class CsvReader(Closing):
     :raises InputError: if it cannot be opened, its header cannot be read, or it has no text column
     """
 
-    codecs: tuple[str, ...] | None = None
-    copied = None
-    rewritten_because = None
-
     def __init__(self, path: Location, options: ReadOptions, delimiter: str, title: str) -> None:
-        self.path = path
-        self.rows_read = 0
-        self._name = input_name(path)
+        super().__init__(path, options)
         self._delimiter = delimiter
-        self._options = options
-        self._stream = ByteStream(path, options.line_bytes)
 
         try:
-            self._require_text(title)
+            require_text(self._name, self._stream.head(HEAD_BYTES), title)
             self._records = records(self._stream.lines(blank=True), delimiter.encode(), options.line_bytes)
             header = next(self._records, None)
             self.num_rows = 0 if header is None else None
@@ -56,29 +45,14 @@ class CsvReader(Closing):
             self._stream.close()
             raise
 
-    def progress(self) -> float | None:
-        """Return the share of the file's bytes (compressed ones in a compressed file) consumed; None for a stream."""
-        return self._stream.progress()
-
     def batches(self) -> Iterator[RowBatch]:
         """
         Yield the rows in file order.
 
         :raises InputError: if a row has another number of fields than the header, malformed quotes or invalid UTF-8
         """
-        for group in grouped(islice(self._records, self._options.limit), lambda record: record.size, self._options):
-            rows = self._batch(group, self.rows_read)
-            self.rows_read += len(group)
-            yield rows
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-
-    def _require_text(self, title: str) -> None:
-        found = foreign_text(self._stream.head(HEAD_BYTES))
-        if found is not None:
-            raise other_format(self._name, found, title)
+        limited = islice(self._records, self._options.limit)
+        yield from self._counted(grouped(limited, lambda record: record.size, self._options), self._batch)
 
     def _schema_of(self, header: Record | None) -> pa.Schema:
         if header is None:

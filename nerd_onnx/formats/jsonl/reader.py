@@ -22,7 +22,7 @@ from nerd_onnx.formats.jsonl.lines import (
 )
 from nerd_onnx.formats.jsonl.long_lines import decoded, is_marked, long_string, shortened
 from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError, conform
-from nerd_onnx.formats.line_reading import HEAD_BYTES, RowError, grouped
+from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
 from nerd_onnx.storage.location import Location
@@ -32,7 +32,7 @@ HEAD_ROWS = 2048  # one of these must have the text field
 MAX_MIXED_ROWS = 100_000  # each is kept in memory from the first pass to the second
 
 
-class RawLinesReader(Closing):
+class RawLinesReader(LinesReader):
     """
     JSON Lines, plain or compressed, as raw lines: all fields but the text are passed on without being interpreted.
 
@@ -46,19 +46,12 @@ class RawLinesReader(Closing):
 
     schema: pa.Schema | None = None
     num_rows: int | None = None
-    codecs: tuple[str, ...] | None = None
-    copied = None
-    rewritten_because = None
 
     def __init__(self, path: Location, options: ReadOptions) -> None:
-        self.path = path
+        super().__init__(path, options)
         self.column_names: Sequence[str] = ()
-        self._name = input_name(path)
         self._text_column = options.text_column
-        self._stream = ByteStream(path, options.line_bytes)
-        self._lenient = options.lenient
         self._groups = grouped(islice(self._stream.lines(), options.limit), _size_of, options)
-        self.rows_read = 0
 
         try:
             require_json_lines(self._name, self._stream.head(HEAD_BYTES))
@@ -66,10 +59,6 @@ class RawLinesReader(Closing):
         except BaseException:
             self._stream.close()
             raise
-
-    def progress(self) -> float | None:
-        """Return the share of the file's bytes (compressed ones in a compressed file) consumed; None for a stream."""
-        return self._stream.progress()
 
     def batches(self) -> Iterator[RowBatch]:
         """
@@ -82,14 +71,7 @@ class RawLinesReader(Closing):
             self.rows_read += head.rows_read
             yield head
 
-        for group in self._groups:
-            rows = self._batch(group, self.rows_read, {})
-            self.rows_read += len(group)
-            yield rows
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+        yield from self._counted(self._groups, lambda group, first_row: self._batch(group, first_row, {}))
 
     def _read_head(self) -> deque[RowBatch]:
         """Read until a row has the text field, or :data:`HEAD_ROWS` rows do not have it."""
@@ -170,7 +152,7 @@ class RawLinesReader(Closing):
         return RowBatch(texts=texts, table=None, lines=[line], first_row=first_row, line_numbers=[number])
 
     def _rejected_row(self, err: RowError, rejected: RejectedRow) -> RejectedRow:
-        if not self._lenient:
+        if not self._options.lenient:
             raise err
         return rejected
 

@@ -8,16 +8,13 @@ from itertools import islice
 import pyarrow as pa
 
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
-from nerd_onnx.formats.line_reading import HEAD_BYTES, RowError, grouped, not_utf8, other_format
-from nerd_onnx.storage.closing import Closing
-from nerd_onnx.storage.input_stream import ByteStream, input_name
+from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped, not_utf8, require_text
 from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.signatures import foreign_text
 
 NumberedLine = tuple[int, bytes]
 
 
-class PlainTextReader(Closing):
+class PlainTextReader(LinesReader):
     """
     A file with one text per line, plain or compressed. Its only column has the name of the text column.
 
@@ -28,28 +25,18 @@ class PlainTextReader(Closing):
     :raises InputError: if it cannot be opened, or begins like a file of another format
     """
 
-    codecs: tuple[str, ...] | None = None
-    copied = None
-    rewritten_because = None
     num_rows: int | None = None
 
     def __init__(self, path: Location, options: ReadOptions) -> None:
-        self.path = path
+        super().__init__(path, options)
         self.schema: pa.Schema = pa.schema([(options.text_column, pa.string())])
         self.column_names: Sequence[str] = self.schema.names
-        self.rows_read = 0
-        self._name = input_name(path)
-        self._options = options
-        self._stream = ByteStream(path, options.line_bytes)
 
-        found = foreign_text(self._stream.head(HEAD_BYTES))
-        if found is not None:
+        try:
+            require_text(self._name, self._stream.head(HEAD_BYTES), "plain text")
+        except BaseException:
             self._stream.close()
-            raise other_format(self._name, found, "plain text")
-
-    def progress(self) -> float | None:
-        """Return the share of the file's bytes (compressed ones in a compressed file) consumed; None for a stream."""
-        return self._stream.progress()
+            raise
 
     def batches(self) -> Iterator[RowBatch]:
         """
@@ -58,14 +45,7 @@ class PlainTextReader(Closing):
         :raises InputError: if a line is not valid UTF-8
         """
         lines = islice(self._stream.lines(blank=True), self._options.limit)
-        for group in grouped(lines, lambda line: len(line[1]), self._options):
-            rows = self._batch(group, self.rows_read)
-            self.rows_read += len(group)
-            yield rows
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+        yield from self._counted(grouped(lines, lambda line: len(line[1]), self._options), self._batch)
 
     def _batch(self, group: list[NumberedLine], first_row: int) -> RowBatch:
         texts: list[str] = []
