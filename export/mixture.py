@@ -22,6 +22,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nerd_export.scoring.f1 import spans_of
+
 COMMON_WORDS = 2  # an organization with this many common words is a description, not a name
 LISTS = Path(__file__).with_name("guidelines.json")
 
@@ -59,7 +61,7 @@ class Guidelines:
         :param tags: BIO tags; None where a tag is unknown
         :param known: the types that the sentence is labelled for
         """
-        for begin, end, label in spans_of(tags):
+        for begin, end, label in spans_of(["O" if tag is None else tag for tag in tags], "IOB2"):
             yield from self._of_entity(words[begin:end], begin, label, known)
         for i, (word, tag) in enumerate(zip(words, tags, strict=True)):
             if tag == "O":
@@ -96,17 +98,6 @@ class Guidelines:
 def _is_common(word: str) -> bool:
     """Whether a word is in lower case and not one of the short ones that names have inside (of, the, and)."""
     return word.islower() and len(word) > 3  # noqa: PLR2004
-
-
-def spans_of(tags: Sequence[str | None]) -> Iterator[tuple[int, int, str]]:
-    """Yield begin, end and label of each entity of BIO tags."""
-    begin, label = 0, ""
-    for i, tag in enumerate([*tags, "O"]):
-        if label and tag != f"I-{label}":
-            yield begin, i, label
-            label = ""
-        if tag is not None and tag.startswith("B-"):
-            begin, label = i, tag[2:]
 
 
 def follow(row: dict[str, Any], guidelines: Guidelines, counts: Counter[str]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nerd_onnx.errors import InputError
+from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.texts import cuts
 
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
@@ -235,3 +237,21 @@ _CONVERTERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], lis
     (_is_binary, _binary),
     (pa.types.is_dictionary, _dictionary),
 )
+
+
+def not_utf8_column(file: str, rows: RowBatch, column: str, why: str = "") -> InputError:
+    """
+    Return the error for a column of strings that are not valid UTF-8, which no text format can hold.
+
+    :param file: name of the input
+    :param rows: the rows that are written; the string is in one of them
+    :param why: goes on behind the fault in the message
+    """
+    return InputError(
+        f"{file}, {rows.place(0)} or later: column {column!r} is not valid UTF-8{why}; write Parquet, or repair the "
+        "column",
+        reason="not-utf8",
+        file=file,
+        row=rows.shown_number(0),
+        column=column,
+    )

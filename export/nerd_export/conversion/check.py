@@ -12,6 +12,7 @@ from nerd_export.conversion.gate import LabelledSplit
 from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
 from nerd_export.conversion.verify import EXPECTED, agreement, as_set, entity_set
 from nerd_export.data.sample import SAMPLE_FILE, sample_texts
+from nerd_export.scoring.evaluation import evaluate_labelled
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import DESCRIPTION, sha256_of
@@ -160,7 +161,7 @@ def _is_entity(row: object) -> bool:
 
 def _scored(bundle: Bundle, tagger: Tagger, name: str, split: LabelledSplit) -> Sequence[F1Again]:
     """Score a split, and look up the scores recorded for it."""
-    found = split.evaluated(tagger)
+    found = evaluate_labelled(tagger, split.labelled)
     recorded = recorded_scores(bundle, name, found.sentences)
 
     def f1_of(role: str, view: str) -> float | None:

@@ -14,7 +14,7 @@ from nerd_export.conversion.verify import Comparison, compare, first_of
 from nerd_export.data.labelled import Labelled
 from nerd_export.models.networks import Remembered
 from nerd_export.scoring.bootstrap import Difference, paired_difference
-from nerd_export.scoring.evaluation import Evaluation, evaluate
+from nerd_export.scoring.evaluation import Evaluation, evaluate_labelled
 from nerd_export.scoring.score_calibration import calibrated, calibration_of_tagger
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.bundle import Bundle
@@ -48,11 +48,6 @@ class LabelledSplit:
     def source(self) -> str:
         """Name of the file or data set."""
         return self.labelled.source
-
-    def evaluated(self, tagger: Tagger) -> Evaluation:
-        """Score a tagger on the sentences, for the labels that they have."""
-        found = self.labelled
-        return evaluate(tagger, found.sentences, scheme=found.scheme, fine=found.fine, types=found.types)
 
 
 @dataclass(frozen=True)
@@ -272,7 +267,7 @@ class Gate:
 def _evaluated(bundle: Bundle, split: LabelledSplit, network: Network, threads: int | None = None) -> Evaluation:
     tagger = Tagger(bundle, TagOptions(threads=threads), network=network)
     try:
-        return split.evaluated(tagger)
+        return evaluate_labelled(tagger, split.labelled)
     finally:
         tagger.close()
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from nerd_export.data.labelled import Labelled
 from nerd_export.scoring.bootstrap import Difference, f1_interval, paired_difference
-from nerd_export.scoring.evaluation import Evaluation, View, evaluate, text_of
+from nerd_export.scoring.evaluation import Evaluation, View, evaluate_labelled, text_of
 from nerd_export.scoring.f1 import Scores, Span, counts_by_type
 from nerd_export.scoring.measures import Calibration, FalseAlarms, calibration, confusion, partial_scores
 from nerd_onnx.inference.labels import OUTSIDE
@@ -121,7 +121,7 @@ def overall(results: Sequence[Result], view: str) -> dict[str, Scores] | None:
 
 def score(tagger: Tagger, labelled: Labelled) -> Result:
     """Tag the sentences as given words and as plain text, and return all measures."""
-    found = evaluate(tagger, labelled.sentences, scheme=labelled.scheme, fine=labelled.fine, types=labelled.types)
+    found = evaluate_labelled(tagger, labelled)
     raw = found.views["raw"]
     return Result(labelled, found, calibration(raw.gold, raw.found, raw.certainty))
 

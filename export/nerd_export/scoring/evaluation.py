@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nerd_export.data.checks import Sentence
+from nerd_export.data.labelled import Labelled
 from nerd_export.data.plain_text import plain_text
 from nerd_export.scoring.bootstrap import micro_f1
 from nerd_export.scoring.f1 import (
@@ -131,6 +132,11 @@ def evaluate(
         )
 
     return Evaluation(len(sentences), of_words | of_text)
+
+
+def evaluate_labelled(tagger: Tagger, labelled: Labelled) -> Evaluation:
+    """Tag the sentences of a file as :func:`evaluate` does, and score them for the labels that the file has."""
+    return evaluate(tagger, labelled.sentences, scheme=labelled.scheme, fine=labelled.fine, types=labelled.types)
 
 
 def text_of(sentence: Sentence) -> tuple[str, Places]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nerd_export.data.labelled import Labelled
-from nerd_export.scoring.evaluation import Judged, evaluate, joined, judged_candidates
+from nerd_export.scoring.evaluation import Judged, evaluate_labelled, joined, judged_candidates
 from nerd_export.scoring.measures import calibration, calibration_of
 from nerd_onnx.inference.arrays import Bools, Doubles, Ints
 from nerd_onnx.inference.bundle import Bundle
@@ -104,11 +104,11 @@ def calibration_of_tagger(
     :param splits: labelled sentences by split
     :param fitted_on: names of the splits to fit on
     """
-    reading: dict[str, dict[str, Any]] = {
-        name: {"scheme": found.scheme, "fine": found.fine, "types": found.types} for name, found in splits.items()
+    judged = {
+        name: judged_candidates(tagger, found.sentences, scheme=found.scheme, fine=found.fine, types=found.types)
+        for name, found in splits.items()
     }
-    judged = {name: judged_candidates(tagger, found.sentences, **reading[name]) for name, found in splits.items()}
-    views = {name: evaluate(tagger, found.sentences, **reading[name]).views["raw"] for name, found in splits.items()}
+    views = {name: evaluate_labelled(tagger, found).views["raw"] for name, found in splits.items()}
     before = {name: calibration(view.gold, view.found, view.certainty).error for name, view in views.items()}
     return fitted_calibration(judged, tagger.labels, fitted_on, before)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch, WriteOptions
-from nerd_onnx.formats.json_values import dump, json_values
+from nerd_onnx.formats.json_values import dump, json_values, not_utf8_column
 from nerd_onnx.formats.layouts import typed_rows
 from nerd_onnx.formats.texts import first_invalid, is_text, plain_texts
 from nerd_onnx.storage.atomic_file import open_target
@@ -109,27 +109,17 @@ class CsvWriter(AtomicWriter):
         if is_text(column.type):
             texts = plain_texts(column)
             if first_invalid(texts) is not None:
-                raise self._not_utf8(rows, name)
+                raise not_utf8_column(self._source_name, rows, name)
             return texts
 
         try:
             values = json_values(column)
         except UnicodeDecodeError as err:
-            raise self._not_utf8(rows, name) from err
+            raise not_utf8_column(self._source_name, rows, name) from err
         except TypeError as err:
             raise OutputError(
                 f"column {name!r} cannot be written as text: {err}; write Parquet", reason="no-text-type", column=name
             ) from err
         return pa.array(
             [value if value is None or isinstance(value, str) else dump(value) for value in values], pa.string()
-        )
-
-    def _not_utf8(self, rows: RowBatch, name: str) -> InputError:
-        return InputError(
-            f"{self._source_name}, {rows.place(0)} or later: column {name!r} is not valid UTF-8; write Parquet, or "
-            "repair the column",
-            reason="not-utf8",
-            file=self._source_name,
-            row=rows.shown_number(0),
-            column=name,
         )

@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from nerd_onnx.errors import InputError, OutputError
+from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import name_taken
-from nerd_onnx.formats.json_values import dump, dumped, dumped_lists, json_values
+from nerd_onnx.formats.json_values import dump, dumped, dumped_lists, json_values, not_utf8_column
 from nerd_onnx.formats.jsonl.lines import UNTYPED
 from nerd_onnx.formats.jsonl.long_lines import shortened
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
@@ -157,14 +157,7 @@ class JsonLinesWriter(AtomicWriter):
         try:
             return json_values(column)
         except UnicodeDecodeError as err:
-            raise InputError(
-                f"{self._source_name}, {rows.place(0)} or later: column {name!r} is not valid UTF-8, which JSON "
-                "requires; write Parquet, or repair the column",
-                reason="not-utf8",
-                file=self._source_name,
-                row=rows.shown_number(0),
-                column=name,
-            ) from err
+            raise not_utf8_column(self._source_name, rows, name, ", which JSON requires") from err
         except TypeError as err:
             raise OutputError(
                 f"column {name!r} cannot be written as JSON: {err}; write Parquet", reason="not-json-type", column=name
