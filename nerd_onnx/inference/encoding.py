@@ -35,8 +35,8 @@ _MAX_TOKENS_PER_CHARACTER = 64  # the worst of known tokenizers: 18 characters o
 _MAX_EXTRA_TOKENS = 1024  # per text
 # Their models turn a word with one unknown character into a single unknown token.
 _WHOLE_WORDS = frozenset({"WordPiece", "WordLevel"})
-# Networks saw commas in training and hardly any unknown token: F1 on sentences with a symbol behind each name is 0.79,
-# with the unknown token 0.67. With nothing instead, the names on both sides of the symbol become one.
+# Networks saw commas in training and hardly any unknown token. With nothing instead, the names on both sides of the
+# symbol become one. docs/measurements.md has F1 on sentences with a symbol behind each name.
 _UNKNOWN_SYMBOL = ","
 
 
