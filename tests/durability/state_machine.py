@@ -20,12 +20,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import ClassVar
 from unittest.mock import patch
 
-from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import HealthCheck, Phase, currently_in_test_context, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -97,7 +99,7 @@ class RunLife(RuleBasedStateMachine):
         rng=RANDOMS,
         model=st.sampled_from(["bundle", "plain"]),
         inputs=st.sampled_from(INPUTS),
-        suffix=st.sampled_from([".jsonl", ".parquet", ".jsonl.gz"]),
+        suffix=st.sampled_from([".jsonl", ".parquet", ".jsonl.gz", ".csv"]),
         options=st.sampled_from(
             [
                 *([], ["--layout", "wide"], ["--layout", "long"], ["--min-score", "0"]),
@@ -264,7 +266,7 @@ class RunLife(RuleBasedStateMachine):
     @rule(rng=RANDOMS)
     def damage_work(self, rng: Random) -> None:
         """Damage the work folder."""
-        note(damage.damage_work_folder(self.life.work, rng))
+        _note(damage.damage_work_folder(self.life.work, rng))
         self.counts["damages: work folder"] += 1
 
     def _copy_model(self) -> None:
@@ -272,9 +274,22 @@ class RunLife(RuleBasedStateMachine):
         shutil.copytree(models(self.place)[self.model], self.life.model)
 
     def _damage(self, path: Path, rng: Random, change: damage.Change, what: str) -> None:
-        note(f"{change.__name__}: {path.relative_to(self.life.folder)}")
+        _note(f"{change.__name__}: {path.relative_to(self.life.folder)}")
         change(path, rng)
         self.counts[f"damages: {what}"] += 1
+
+
+@contextmanager
+def middles_without_fingerprint() -> Iterator[None]:
+    """Let small inputs have a middle that is not in their fingerprint, as large ones have."""
+    with patch.object(fingerprints, "_END_BYTES", END_BYTES):
+        yield
+
+
+def _note(text: str) -> None:
+    """Show a damage beside the sequence that hypothesis reports; in a sequence that is written down, nothing."""
+    if currently_in_test_context():
+        note(text)
 
 
 def check(sequences: int, place: Path, *, shrink: bool = True) -> Counter[str]:
@@ -295,8 +310,7 @@ def check(sequences: int, place: Path, *, shrink: bool = True) -> Counter[str]:
         report_multiple_bugs=False,
         print_blob=True,
     )
-    # The inputs are small: so they have a middle that is not in their fingerprint, as large ones have.
-    with patch.object(fingerprints, "_END_BYTES", END_BYTES):
+    with middles_without_fingerprint():
         run_state_machine_as_test(RunLife, settings=chosen)
     return Counter(RunLife.counts)
 

@@ -20,12 +20,12 @@ from typing import Any
 
 from nerd_onnx.cli.tag import main
 from tests.support.make_models import MODELS
-from tests.support.runs import at_step, in_child, kill, tree, write_lines, write_parquet
+from tests.support.runs import at_step, in_child, kill, tree, write_csv, write_lines, write_parquet
 
 DONE_CODES = (0, 3)
 # One file, and folders: different formats in subfolders, and two small files that are tagged together.
 INPUTS = (
-    *(["a.jsonl"], ["a.parquet"], ["a.jsonl.gz"]),
+    *(["a.jsonl"], ["a.parquet"], ["a.jsonl.gz"], ["a.csv"]),
     *(["a.jsonl", "k=1/b.parquet", "k=2/c.jsonl"], ["a.jsonl", "b.jsonl"]),
 )
 _WORK = ".nerd-work"
@@ -155,6 +155,11 @@ def write_input(path: Path, rng: Random, *, broken: int = 0) -> None:
     if path.suffix == ".parquet":
         write_parquet(path, found, 5)
         return
+
+    if path.suffix == ".csv":
+        write_csv(path, found)
+        return
+
     write_lines(path, found)
     if broken and path.suffix == ".jsonl":
         lines = path.read_bytes().splitlines(keepends=True)
@@ -164,13 +169,13 @@ def write_input(path: Path, rng: Random, *, broken: int = 0) -> None:
 
 
 def change_text(path: Path, rng: Random) -> None:
-    """Change letters of one text; the file keeps its format, and JSON Lines their size."""
+    """Change letters of one text; the file keeps its format, and plain lines their size."""
     if path.suffix == ".parquet":
         write_input(path, rng)
         return
     content = bytearray(path.read_bytes())
     places = [i for i in range(len(content) - 3) if content[i : i + 3] == b"and"]
-    if places and path.suffix == ".jsonl":
+    if places and path.suffix in {".jsonl", ".csv"}:
         at = rng.choice(places)
         content[at : at + 3] = b"met"
         with path.open("r+b") as file:
