@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError, first_line
+from nerd_onnx.interruption import waiting
 from nerd_onnx.stages import stage
 from nerd_onnx.storage.input_stream import input_name, open_bytes
 from nerd_onnx.storage.location import Location
@@ -54,8 +55,9 @@ def content_sha256(path: Location) -> str:
     :param path: a file or a URI
     :raises InputError: when it cannot be read
     :raises OSError: when it cannot be read
+    :raises InterruptedRunError: if a signal arrives: a file of 100 GB takes more than a minute
     """
-    with open_bytes(path) as file:
+    with open_bytes(path) as file, waiting():
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

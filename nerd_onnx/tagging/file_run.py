@@ -11,16 +11,19 @@ from typing import Any
 from nerd_onnx.durability.events import BeginEvent, CommitEvent, DoneEvent, PartRecord, RefusedEvent
 from nerd_onnx.durability.fingerprints import content_sha256, file_fingerprint, version_of
 from nerd_onnx.durability.journal import Journal
+from nerd_onnx.durability.recorded_files import FileState, state_of
 from nerd_onnx.durability.results import ResultLog
 from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError, UnreadableFileError
 from nerd_onnx.formats.base import RowBatch, Writer, Written
 from nerd_onnx.formats.columns import OTHER_NAME
 from nerd_onnx.formats.readers import Reader
+from nerd_onnx.interruption import waiting
 from nerd_onnx.stages import in_stage, iterate
+from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.input_stream import input_name, is_stream
 from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.output_place import output_name
+from nerd_onnx.storage.output_place import check_place, output_errors, output_name
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.final_look import FinalLook
 from nerd_onnx.tagging.job import TagReport
@@ -38,6 +41,7 @@ from nerd_onnx.tagging.rejected_rows import RejectionPolicy
 from nerd_onnx.tagging.rejects_file import RejectsPart
 from nerd_onnx.tagging.run_meter import RunMeter
 
+REPLACEABLE: tuple[FileState, ...] = ("intact", "cut")  # a rejects file that is this run's own
 WORTH_TOKENS = 10_000  # about a second of work: a failed run does not store less
 
 OnBatch = Callable[[TagReport, Reader], None]
@@ -57,6 +61,7 @@ class RunState:
     :param stop: called after every batch; returns the number of a signal to end the run, else None
     :param meter: gets the progress of the run; None if nobody wants to know
     :param refusal: the error of the first file that could not be read
+    :param are_rejects_checked: whether the place of the rejects file was looked at
     """
 
     plan: Plan
@@ -68,12 +73,35 @@ class RunState:
     stop: Stop | None = None
     meter: RunMeter | None = None
     refusal: str = ""
+    are_rejects_checked: bool = False
 
     @property
     def overwrites(self) -> bool:
         """Whether outputs may be replaced: as it was decided when the run was started, or is decided now."""
         header = None if self.journal is None else self.journal.progress.header
         return self.plan.job.overwrite or (header is not None and header.overwrite)
+
+    def recorded_rejects(self) -> tuple[FileRecord | None, FileState | None]:
+        """Return the rejects file that the interrupted run renamed into place, and its state; None without one."""
+        rejects, path = None if self.journal is None else self.journal.progress.rejects, self.plan.job.rejects_place
+        if rejects is None or rejects.file is None or path is None:
+            return None, None
+        return rejects.file, state_of(path, rejects.file, None)
+
+    def check_rejects(self) -> None:
+        """
+        Check that a rejects file may be written. Called when a row is rejected: without one, no file is written.
+
+        :raises ExistsError: if another file is in its place that this run may not replace
+        """
+        path = self.plan.job.rejects_place
+        if path is None or self.overwrites or self.are_rejects_checked:
+            return
+
+        if self.recorded_rejects()[1] not in REPLACEABLE:
+            with output_errors(path):
+                check_place(path, path.info_if_any(), overwrite=False)
+        self.are_rejects_checked = True
 
 
 class FileRun:
@@ -126,7 +154,7 @@ class FileRun:
         with ExitStack() as stack:
             source = stack.enter_context(self._open_reader())
             self._log = stack.enter_context(self._open_log(self._journal)) if self._journal is not None else None
-            part = stack.enter_context(RejectsPart(self._part_path, self._pair.output))
+            part = stack.enter_context(RejectsPart(self._part_path, self._pair.output, self._state.check_rejects))
             policy = self._policy(part)
             writer = stack.enter_context(
                 open_pair_writer(
@@ -134,14 +162,16 @@ class FileRun:
                 )
             )
 
-            self._write(source, writer, policy)
-            if self._log is not None:
-                self._count_resumed(self._log)
-            written = in_stage("write", writer.finish)
-            self._check_totals(source, policy.totals, written)
-            self._note_copy(source, policy.totals)
-            rejects = part.finish()
-            self._commit(fingerprint, policy.totals, written, rejects)
+            with self._keeping_results():
+                self._write(source, writer, policy)
+                if self._log is not None:
+                    self._count_resumed(self._log)
+                with waiting():  # a large output is read once more, for its hash
+                    written = in_stage("write", writer.finish)
+                self._check_totals(source, policy.totals, written)
+                self._note_copy(source, policy.totals)
+                rejects = part.finish()
+                self._commit(fingerprint, policy.totals, written, rejects)
 
         # Leaving the block has renamed the output into place.
         version = None if written.file is None else version_of(self._pair.output)
@@ -170,7 +200,7 @@ class FileRun:
         state.refusal = state.refusal or str(err)
         # The user must not take an older output for the result of this run.
         older = "; an older output was left as it is" if self._pair.output.exists() else ""
-        with RejectsPart(self._part_path, self._pair.output) as part:
+        with RejectsPart(self._part_path, self._pair.output, self._state.check_rejects) as part:
             part.refuse(self._pair.name, f"{err}{older}")
             part.finish()
 
@@ -238,20 +268,25 @@ class FileRun:
         return RejectionPolicy(self._pair.input, self._pair.name, self._job, recorded_in, before)
 
     def _write(self, source: Reader, writer: Writer, policy: RejectionPolicy) -> None:
-        """Write all rows; if the run is stopped or fails, store the results of the tagged rows first."""
+        """Write all rows."""
         state, batches = self._state, self._rows(source, writer)
-        try:
-            for rows, results in tagged_batches(self._plan, self._pair, batches, self._log, self._tag_stream):
-                in_stage("write", writer.write, *policy.settle(rows, results))
-                state.report.set_totals(self._before, policy.totals)
-                self._count_written(policy.totals.rows)
-                # After the write: a row group or line in the writer counts too.
-                self._plan.limits.check(output_name(self._pair.output))
+        for rows, results in tagged_batches(self._plan, self._pair, batches, self._log, self._tag_stream):
+            in_stage("write", writer.write, *policy.settle(rows, results))
+            state.report.set_totals(self._before, policy.totals)
+            self._count_written(policy.totals.rows)
+            # After the write: a row group or line in the writer counts too.
+            self._plan.limits.check(output_name(self._pair.output))
 
-                if state.on_batch is not None:
-                    state.on_batch(state.report, source)
-                if state.stop is not None and (number := state.stop()) is not None:
-                    raise InterruptedRunError(number)
+            if state.on_batch is not None:
+                state.on_batch(state.report, source)
+            if state.stop is not None and (number := state.stop()) is not None:
+                raise InterruptedRunError(number)
+
+    @contextmanager
+    def _keeping_results(self) -> Iterator[None]:
+        """If the run is stopped or fails, store the results of the tagged rows first."""
+        try:
+            yield
         except NerdError as err:
             if self._log is not None and (isinstance(err, InterruptedRunError) or self._log.tokens > WORTH_TOKENS):
                 # The first error is the one to report, also if the disk is full now.

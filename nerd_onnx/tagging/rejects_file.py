@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import IO, Any
 
@@ -51,12 +51,14 @@ class RejectsPart(Closing):
 
     :param path: the file; existing content is replaced
     :param output: the run's output, for messages
+    :param before_first: called before the first row; it may raise an error if a rejects file cannot be written
     """
 
-    def __init__(self, path: str, output: Location) -> None:
+    def __init__(self, path: str, output: Location, before_first: Callable[[], None]) -> None:
         self.path = path
         self.rows = 0
         self._output = output
+        self._before_first = before_first
         self._file: IO[bytes] | None = None
 
     def write(self, file: str, row: RejectedRow) -> None:
@@ -68,6 +70,9 @@ class RejectsPart(Closing):
         self._append({"file": file, "row": None, "reason": reason})
 
     def _append(self, record: dict[str, Any]) -> None:
+        if self._file is None:
+            self._before_first()
+
         with output_errors(self._output):
             # Created at the first row: most inputs have no rejected row.
             if self._file is None:

@@ -9,7 +9,6 @@ from contextlib import ExitStack, closing
 from nerd_onnx.durability.events import DoneEvent, RejectsEvent
 from nerd_onnx.durability.fingerprints import version_of
 from nerd_onnx.durability.journal import Finished
-from nerd_onnx.durability.recorded_files import state_of
 from nerd_onnx.durability.work_folder import WorkFolder
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError
 from nerd_onnx.storage.input_stream import input_name
@@ -17,7 +16,7 @@ from nerd_onnx.storage.output_place import make_folder_for
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.checks import check_job
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.file_run import FileRun, OnBatch, RunState, Stop
+from nerd_onnx.tagging.file_run import REPLACEABLE, FileRun, OnBatch, RunState, Stop
 from nerd_onnx.tagging.final_look import FinalLook
 from nerd_onnx.tagging.finished_outputs import is_file
 from nerd_onnx.tagging.job import TagJob, TagReport
@@ -215,6 +214,7 @@ class _Run:
 
     def _keep_part(self, pair: FilePair, part: str | None) -> None:
         if part is not None:
+            self._state.check_rejects()
             self._parts[pair.name] = part
 
     def _write_rejects(self) -> None:
@@ -224,9 +224,8 @@ class _Run:
             return
 
         # The interrupted run may have renamed it into place already. A file may have been made again since then.
-        recorded = journal.progress.rejects.file if journal is not None and journal.progress.rejects else None
-        state = None if recorded is None else state_of(path, recorded, None)
-        overwrite = self._state.overwrites or state in ("intact", "cut")
+        recorded, state = self._state.recorded_rejects()
+        overwrite = self._state.overwrites or state in REPLACEABLE
 
         parts = [self._parts[name] for name in sorted(self._parts)]
         target = gather_rejects(path, parts, overwrite=overwrite, scratch=self._state.scratch)

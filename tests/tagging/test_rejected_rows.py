@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nerd_onnx.errors import InputError, NerdError, OptionError
+from nerd_onnx.errors import ExistsError, InputError, NerdError, OptionError
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Session
@@ -287,3 +287,25 @@ def test_a_run_that_failed_on_such_a_line_is_resumed_without_it(tagger: Tagger, 
     report = tag(tagger, source, tmp_path / "o.jsonl", resume=(tmp_path / ".o.jsonl.nerd-work").exists(), **options)
 
     assert (report.rows, report.written, report.rejected) == (40, 39, 1)
+
+
+def test_a_rejects_file_of_another_run_ends_a_resumed_run_at_its_first_rejected_row(
+    tagger: Tagger, tmp_path: Path
+) -> None:
+    folder, rejects = tmp_path / "in", tmp_path / "r.jsonl"
+    folder.mkdir()
+    lines_file(folder / "a.jsonl", [GOOD[0], BROKEN[0]])
+    lines_file(folder / "b.jsonl", GOOD)
+    rejects.write_bytes(b"somebody's\n")
+    options: dict[str, Any] = {"on_error": "skip", "rejects": str(rejects), "resume": True}
+
+    with fails(ExistsError, "output-exists", file=rejects):
+        tag(tagger, folder, tmp_path / "out", **options)
+    assert not list((tmp_path / "out").glob("*.jsonl"))
+    assert rejects.read_bytes() == b"somebody's\n"
+
+    rejects.unlink()
+    assert tag(tagger, folder, tmp_path / "out", **options).rejected == 1
+    # Everything is finished now, so no rejects file is written, and any may be there.
+    rejects.write_bytes(b"somebody's\n")
+    assert tag(tagger, folder, tmp_path / "out", **options).finished_before == 2
