@@ -7,7 +7,7 @@ The order of ``PEERS`` is the order of reports. A new peer is one module in this
 from __future__ import annotations
 
 from benchmarks.peers.ctranslate2_int8 import CTranslate2
-from benchmarks.peers.nerd_tag import NerdTag, NerdTagOther, NerdTagPlain
+from benchmarks.peers.nerd_tag import NerdTag, NerdTagOnnxruntime, NerdTagOther, NerdTagPlain
 from benchmarks.peers.onnxruntime_stock import StockDynamic, StockStatic
 from benchmarks.peers.openvino_int8 import OpenVino
 from benchmarks.peers.optimum_pipeline import OptimumDynamic, OptimumPipeline
@@ -20,6 +20,7 @@ PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         NerdTag(),
+        NerdTagOnnxruntime(),
         NerdTagPlain(),
         NerdTagOther(),
         TransformersPipeline(),
