@@ -24,6 +24,7 @@ class _State:
     :param waits: number of contexts of :func:`waiting` that the main thread is in
     :param runs: number of contexts of :func:`deferring` that the main thread is in
     :param noticed: whether the work has reacted to the signal
+    :param raised: whether an exception was raised in the middle of whatever the main thread did
     :param abandoned: whether a call was given up whose thread still waits, so that the process cannot end in good order
     """
 
@@ -31,6 +32,7 @@ class _State:
     waits: int = 0
     runs: int = 0
     noticed: bool = False
+    raised: bool = False
     abandoned: bool = False
 
 
@@ -39,7 +41,7 @@ state = _State()
 
 def begin() -> None:
     """Forget what earlier commands of this process left behind: a command answers only for its own waits."""
-    state.number, state.noticed, state.abandoned = None, False, False
+    state.number, state.noticed, state.raised, state.abandoned = None, False, False, False
 
 
 def requested() -> int | None:
@@ -58,10 +60,10 @@ def signalled(number: int) -> None:
     """
     state.number = number
     if state.waits:
-        state.noticed = True
+        state.noticed = state.raised = True
         raise InterruptedRunError(number)
     if not state.runs:
-        state.noticed = True
+        state.noticed = state.raised = True
         raise KeyboardInterrupt
 
 

@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem
 from nerd_onnx.cli.streams import finish_output, is_of_output, message, safe_streams
 from nerd_onnx.errors import Field, NerdError, OutputError, UnexpectedError, first_line, shortened
 from nerd_onnx.formats.registry import readable_formats
-from nerd_onnx.interruption import requested
+from nerd_onnx.interruption import requested, state
 
 _YES = ("1", "true", "t", "yes", "y", "on")
 # What to do about an exception that no part of the program expects; the first that fits.
@@ -226,8 +226,7 @@ def _exit_code(command: click.Command, show: Callable[[Failure], None], when_int
     except BrokenPipeError:  # the reader of the output wants no more
         return 1
     except BaseException as err:  # noqa: BLE001 - some libraries raise exceptions that are not an Exception
-        # click raises Abort for Ctrl-C, and for an EOFError as if it were one.
-        if isinstance(err, KeyboardInterrupt) or (_is_abort(err) and not isinstance(err.__cause__, EOFError)):
+        if _is_interruption(err):
             message(f"{name}: interrupted. {when_interrupted}")
             return 128 + (requested() or signal.SIGINT)
         if is_set("NERD_DEBUG"):
@@ -236,6 +235,15 @@ def _exit_code(command: click.Command, show: Callable[[Failure], None], when_int
         show(Failure.of(error))
         return error.exit_code
     return 0
+
+
+def _is_interruption(err: BaseException) -> bool:
+    """Whether a command ended because of a signal."""
+    # click raises Abort for Ctrl-C, and for an EOFError as if it were one.
+    if isinstance(err, KeyboardInterrupt) or (_is_abort(err) and not isinstance(err.__cause__, EOFError)):
+        return True
+    # A library that the signal met, for example while it was imported, may raise an error of its own instead.
+    return state.raised and not isinstance(err, NerdError)
 
 
 def _is_abort(err: BaseException) -> bool:

@@ -78,6 +78,7 @@ def checkout(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_a_new_peer_is_measured_and_reported(checkout: Path, tiny_bundle: Path) -> None:
     done = subprocess.run(
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 import pyarrow as pa
 import pytest
 
+from nerd_onnx import interruption
 from nerd_onnx.cli.common import run_command, settings
 from nerd_onnx.errors import InputError, NerdError, OutputError, UnexpectedError
 from nerd_onnx.storage.input_stream import check_readable
@@ -80,6 +82,25 @@ def test_the_traceback_is_printed_when_it_is_asked_for(
 def test_control_c_is_no_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = fails_with(KeyboardInterrupt(), monkeypatch, capfd)
     assert (code, err) == (130, "\nnerd-test: interrupted. No output was written.\n")
+
+
+def test_an_error_of_a_library_that_a_signal_met_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    @click.command("nerd-test", context_settings=settings("NERD_TEST"))
+    def command() -> NoReturn:
+        try:
+            interruption.signalled(signal.SIGTERM)
+        except KeyboardInterrupt:  # so do modules in C whose import it ends
+            raise ImportError("initialization failed") from None
+        raise AssertionError
+
+    interruption.begin()
+    try:
+        found = runner("nerd-test", lambda: run_command(command), monkeypatch, capfd)()
+    finally:
+        interruption.begin()
+    assert found == (143, "", "nerd-test: interrupted. No output was written.\n")
 
 
 @pytest.mark.parametrize("code", [0, 3])

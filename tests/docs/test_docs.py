@@ -43,6 +43,7 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert arrow == "['text', 'entities']\n"
 
 
+@pytest.mark.slow
 def test_commands(tmp_path: Path) -> None:
     """The shell blocks of formats.md run in one folder, in their order."""
     functions = "".join(f"{name}() {{ '{sys.executable}' {how} \"$@\"; }}\n" for name, how in PROGRAMS.items())

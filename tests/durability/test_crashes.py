@@ -18,6 +18,7 @@ from nerd_onnx.errors import NerdError, OutputError
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
+from tests.support import profiles
 from tests.support.failures import fails
 from tests.support.marks import slow_but
 from tests.support.processes import work_folder
@@ -35,7 +36,8 @@ from tests.support.runs import (
     write_parquet,
 )
 
-STRIDE = 1 if os.environ.get("NERD_LONG") else 5  # of the steps to die at, the long form takes all
+# Of the steps to die at, the long form takes all.
+STRIDE = 1 if os.environ.get("NERD_LONG") else 5 if profiles.name() == "ci" else 8
 CASES = ["parquet", "lines", "gzip", "to parquet", "folder", "rejects", "wide", "long", "csv", "csv rejects"]
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from tests.durability.soak import soak
+from tests.support import profiles
 from tests.support.marks import slow_but
 from tests.support.processes import Forked, command, run_with_kills, start, wait_for_chunks, work_folder
 from tests.support.runs import texts, tree, write_lines, write_parquet
 
-KILLS = 4  # of each job; the long form is `make soak`
+KILLS = 4 if profiles.name() == "ci" else 2  # of each job; the long form is `make soak`
 
 
 @pytest.fixture(scope="module")

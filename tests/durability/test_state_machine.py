@@ -12,7 +12,7 @@ from nerd_onnx.tagging import final_look, previous_runs
 from tests.durability.state_machine import RunLife, check, middles_without_fingerprint
 from tests.support import damage, profiles
 
-SEQUENCES = 2000 if os.environ.get("NERD_LONG") else 50 if profiles.name() == "ci" else 20
+SEQUENCES = 2000 if os.environ.get("NERD_LONG") else 50 if profiles.name() == "ci" else 10
 
 
 def test_every_output_is_that_of_an_undisturbed_run_or_the_run_is_refused(tmp_path: Path) -> None:

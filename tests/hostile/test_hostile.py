@@ -30,7 +30,6 @@ from nerd_onnx.tagging.run import tag_files
 from nerd_onnx.terminal import printable
 from tests.conftest import ROOT
 from tests.support.failures import fails, failure_of
-from tests.support.marks import slow_but
 from tests.support.models import sample_texts
 from tests.support.processes import command
 from tests.support.quick_tagger import quick_tagger
@@ -64,7 +63,8 @@ def prose(size: int) -> str:
     return "\n\n".join(sample_texts() * (size // 20_000 + 1))[:size]
 
 
-@pytest.mark.parametrize(("kind", "bytes_a_byte"), slow_but([("parquet", 11)], [("parquet", 11), ("jsonl", 6)]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "bytes_a_byte"), [("parquet", 11), ("jsonl", 6)])
 def test_memory_grows_by_little_with_a_text_and_time_in_proportion(
     tmp_path: Path, kind: str, bytes_a_byte: int
 ) -> None:
@@ -92,6 +92,7 @@ def test_memory_is_flat_over_many_rows(tmp_path: Path) -> None:
     assert max(sizes[len(sizes) // 2 :]) < max(sizes[: len(sizes) // 2]) + 25 * MB
 
 
+@pytest.mark.slow
 def test_a_large_row_group_is_read_in_parts(tmp_path: Path) -> None:
     chunk = pa.chunked_array([pa.array([os.urandom(512).hex() for _ in range(4096)])] * 60)
     pq.write_table(

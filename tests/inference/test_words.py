@@ -194,15 +194,15 @@ def test_no_text_is_one_word(treebank: TextEncoder) -> None:
 def test_a_long_run_of_letters_costs_its_length(treebank: TextEncoder) -> None:
     """Backtracking over it would take hours; the letters between two signs stay a word."""
     text = (
-        "0f" * 500_000
+        "0f" * 100_000
         + " Saint-Pierre Ab."
-        + "Ab" * 200_000
+        + "Ab" * 40_000
         + "/Ab "
-        + "ab-" * 200_000
+        + "ab-" * 40_000
         + " x-"
-        + "ing" * 200_000
-        + "-led" * 100_000
+        + "ing" * 40_000
+        + "-led" * 20_000
     )
     words = words_of(treebank, text)
-    assert words[:5] == ["0f" * 500_000, "Saint-Pierre", "Ab", ".", "Ab" * 200_000]
+    assert words[:5] == ["0f" * 100_000, "Saint-Pierre", "Ab", ".", "Ab" * 40_000]
     assert "".join(words) == text.replace(" ", "")

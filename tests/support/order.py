@@ -24,8 +24,6 @@ _LONG = (
     "cli/test_engine_choice.py",
     "storage/remote/test_bytes.py",
     "storage/remote/test_refused.py",
-    "docs/test_docs.py",
-    "benchmarks/test_new_peer.py",
 )
 _PLACES = {_TESTS / name: place for place, name in enumerate(_LONG)}
 

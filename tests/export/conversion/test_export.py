@@ -127,6 +127,7 @@ def test_tables_are_rounded_to_the_nearest_step(weight: Any) -> None:
     assert (np.abs(integers * scale - weight) <= scale * 0.501 + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_graphs_are_the_same_byte_for_byte_when_made_again(tiny_bundle: Path, tmp_path: Path) -> None:
     make("int8", tmp_path / "again")
     timed = {"README.md", "nerd.json"}  # they hold how fast it was

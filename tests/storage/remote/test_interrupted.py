@@ -194,6 +194,7 @@ def test_somebody_elses_object_is_not_overwritten(s3: S3, tagger: Tagger, data: 
     assert s3.get("o.jsonl") == b"theirs"
 
 
+@pytest.mark.slow
 def test_the_network_goes_away_while_uploading(s3: S3, run: Run, tagger: Tagger, data: Path, tmp_path: Path) -> None:
     expected = local(tagger, data / "large.jsonl", tmp_path / "o.jsonl")
     job = [data / "large.jsonl", s3.uri("o.jsonl")]
