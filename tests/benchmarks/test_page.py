@@ -22,7 +22,8 @@ window.addEventListener("load", () => {
     const ink = getComputedStyle(svg.querySelector("text")).fill;
     return {width: box.width, height: box.height, cut: texts.map(text => text.textContent), ink: ink};
   });
-  const facts = {boxes: boxes, width: document.documentElement.scrollWidth, paper: getComputedStyle(document.body).backgroundColor};
+  const scrolled = [...document.querySelectorAll(".wide")].filter(box => box.scrollWidth > box.clientWidth + 1);
+  const facts = {boxes: boxes, scrolled: scrolled.length, width: document.documentElement.scrollWidth, paper: getComputedStyle(document.body).backgroundColor};
   document.body.setAttribute("data-found", JSON.stringify(facts));
 });
 """  # noqa: E501
@@ -38,6 +39,7 @@ def test_page_in_a_browser(width: int, options: tuple[str, ...], tmp_path: Path)
     assert "the console is heard" in console[0]
     assert len(facts["boxes"]) == 6
     assert facts["width"] <= width
+    assert facts["scrolled"] == 0
 
     for box in facts["boxes"]:
         assert box["width"] > 300

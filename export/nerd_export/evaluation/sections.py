@@ -12,6 +12,7 @@ from nerd_export.reporting.svg import Chart, bars, linear_axis
 from nerd_export.scoring.bootstrap import Difference
 from nerd_export.scoring.f1 import Span
 from nerd_export.scoring.measures import NOTHING
+from nerd_onnx.terminal import counted
 
 _CONFUSIONS = 15
 _LABELS = 80
@@ -57,13 +58,14 @@ def _how() -> str:
 
 def _file(result: Result, difference: Mapping[str, Difference], other: str, errors: int) -> Iterator[Section]:
     summary = result.summary
-    about = f"{summary['sentences']:,} sentences; types scored: {', '.join(summary['types'])}."
+    about = f"{counted(summary['sentences'], 'sentence')}; types scored: {', '.join(summary['types'])}."
     if result.others:
-        about += f" {result.others:,} entities of other types, which the file does not label, were dropped (raw text)."
+        dropped = counted(result.others, "entity", "entities")
+        about += f" Dropped, because the file does not label their types: {dropped} (raw text)."
 
     if (alarms := result.false_alarms).sentences:
         about += (
-            f" Of the {alarms.sentences:,} sentences without any entity, {alarms.alarmed:,} got one or more "
+            f" Without any entity: {counted(alarms.sentences, 'sentence')}; {alarms.alarmed:,} of them got one or more "
             f"({alarms.entities:,} in all; raw text)."
         )
 

@@ -12,6 +12,7 @@ from nerd_export.reporting.parts import Code, Passages, Plot, Section, Table
 _STYLE = Path(__file__).with_name("style.css")
 _CODE = re.compile(r"`([^`]+)`")
 _STRONG = re.compile(r"\*\*([^*]+)\*\*")
+_COLUMNS_OF_A_PHONE = 4
 _MARKS = {"passed": "good", "met": "good", "failed": "bad", "missed": "bad"}
 
 
@@ -51,7 +52,9 @@ def _section(section: Section) -> Iterator[str]:
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield '<div class="wide" tabindex="0"><table>'
+    # Too wide for a phone: there each row becomes a list, and each cell begins with the head of its column.
+    has_many = len(table.head) > _COLUMNS_OF_A_PHONE
+    yield f'<div class="wide" tabindex="0"><table{" class=many" if has_many else ""}>'
     # Above figures, which are aligned at the right, the head is too.
     columns = [[row[i] for row in table.rows if i < len(row) and row[i]] for i in range(len(table.head))]
     figures = [i > 0 and bool(cells) and all(map(_is_figure, cells)) for i, cells in enumerate(columns)]
@@ -64,16 +67,19 @@ def _table(table: Table) -> Iterator[str]:
     for number, row in enumerate(table.rows):
         strong = ' class="strong"' if number in table.strong else ""
         first, *others = row
-        yield f'<tr{strong}><th scope="row">{inline(first)}</th>{"".join(map(_cell, others))}</tr>'
+        names = table.head[1:] if has_many else [""] * len(others)
+        cells = "".join(_cell(text, name) for text, name in zip(others, names, strict=False))
+        yield f'<tr{strong}><th scope="row">{inline(first)}</th>{cells}</tr>'
 
     yield "</tbody></table></div>"
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, name: str) -> str:
     mark = _MARKS.get(text.strip("*"))
     styles = [mark] if mark else ["number"] if _is_figure(text) else []
-    opening = f'<td class="{styles[0]}">' if styles else "<td>"
-    return f"{opening}{inline(text)}</td>"
+    style = f' class="{styles[0]}"' if styles else ""
+    head = f' data-head="{escape(name)}"' if name else ""
+    return f"<td{style}{head}>{inline(text)}</td>"
 
 
 def _is_figure(text: str) -> bool:

@@ -65,7 +65,7 @@ def test_the_model_inside_is_scored_both_ways_on_both_levels(real: Path, tmp_pat
     assert of_file["views"]["raw"]["expected"] == 8
     assert of_file["views"]["raw"]["f1"] > 0.6
     assert of_file["without_entities"] == {"sentences": 1, "alarmed": 0, "entities": 0}
-    assert "Of the 1 sentences without any entity, 0 got one or more (0 in all; raw text)." in text
+    assert "Without any entity: 1 sentence; 0 of them got one or more (0 in all; raw text)." in text
     with closing(Tagger.load()) as tagger:
         labelled = read_labelled(real, tagger.labels, None, silent)
         raw = score(tagger, labelled).evaluation.views["raw"]
