@@ -1,6 +1,8 @@
 """
-Build hook: compile the native encoder where a C++ compiler is, and build without it where none is.
+Build hook: compile the native encoder, with the system's C++ compiler or the one of the package ziglang.
 
+ziglang is a build requirement only where the system has no compiler. Where the encoder cannot be compiled, the package
+is built without it. ``NERD_BUILD_NATIVE=0`` asks for that; with ``NERD_BUILD_NATIVE=1`` it is an error.
 The wheel then has a library of one platform and no module of one Python, so its tag is ``py3-none-PLATFORM``.
 """
 
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +19,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _FOLDER = "nerd_onnx/native"
+_ZIG = "ziglang>=0.13"
+# ziglang has wheels for these.
+_ZIG_SYSTEMS, _ZIG_MACHINES = ("linux", "darwin", "win32"), ("x86_64", "amd64", "aarch64", "arm64")
 
 
 class NativeEncoder(BuildHookInterface):
@@ -22,12 +29,22 @@ class NativeEncoder(BuildHookInterface):
 
     PLUGIN_NAME = "custom"
 
+    def dependencies(self) -> list[str]:
+        """Return the package with a compiler, where the system has none and the package can be installed."""
+        asked = os.environ.get("NERD_BUILD_NATIVE")
+        if asked == "0" or _compiling(self.root).compilers():
+            return []
+
+        # pip fails where a build requirement is missing, so it is not asked for where it cannot be there.
+        has_wheel = sys.platform in _ZIG_SYSTEMS and platform.machine().lower() in _ZIG_MACHINES
+        return [_ZIG] if asked == "1" or (has_wheel and not os.environ.get("PIP_NO_INDEX")) else []
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's call
         """Compile the library, unless ``NERD_BUILD_NATIVE`` is 0."""
         if os.environ.get("NERD_BUILD_NATIVE") == "0":
             return
 
-        compiling = _module(Path(self.root, _FOLDER, "build.py"))
+        compiling = _compiling(self.root)
         target = Path(self.root, _FOLDER, compiling.LIBRARY)
         try:
             compiling.build(target)
@@ -42,8 +59,9 @@ class NativeEncoder(BuildHookInterface):
         build_data["tag"] = f"py3-none-{_platform()}"
 
 
-def _module(file: Path) -> ModuleType:
-    """Load a module by its file: the package itself needs libraries that a build does not have."""
+def _compiling(root: str) -> ModuleType:
+    """Load the module that compiles by its file: the package itself needs libraries that a build does not have."""
+    file = Path(root, _FOLDER, "build.py")
     spec = importlib.util.spec_from_file_location("nerd_native_build", file)
     if spec is None or spec.loader is None:
         raise ImportError(str(file))
