@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +17,6 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _FOLDER = "nerd_onnx/native"
-_ZIG = "ziglang>=0.13"
-# ziglang has wheels for these.
-_ZIG_SYSTEMS, _ZIG_MACHINES = ("linux", "darwin", "win32"), ("x86_64", "amd64", "aarch64", "arm64")
 
 
 class NativeEncoder(BuildHookInterface):
@@ -30,14 +25,9 @@ class NativeEncoder(BuildHookInterface):
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """Return the package with a compiler, where the system has none and the package can be installed."""
-        asked = os.environ.get("NERD_BUILD_NATIVE")
-        if asked == "0" or _compiling(self.root).compilers():
-            return []
-
-        # pip fails where a build requirement is missing, so it is not asked for where it cannot be there.
-        has_wheel = sys.platform in _ZIG_SYSTEMS and platform.machine().lower() in _ZIG_MACHINES
-        return [_ZIG] if asked == "1" or (has_wheel and not os.environ.get("PIP_NO_INDEX")) else []
+        """Return the packages that the build needs beside those of ``pyproject.toml``: perhaps a compiler."""
+        found: list[str] = _compiling(self.root).requirements()
+        return found
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's call
         """Compile the library, unless ``NERD_BUILD_NATIVE`` is 0."""
