@@ -1,6 +1,8 @@
 """
-Build hook: compile the native encoder where a C++ compiler is, and build without it where none is.
+Build hook: compile the native encoder, with the system's C++ compiler or the one of the package ziglang.
 
+ziglang is a build requirement only where the system has no compiler. Where the encoder cannot be compiled, the package
+is built without it. ``NERD_BUILD_NATIVE=0`` asks for that; with ``NERD_BUILD_NATIVE=1`` it is an error.
 The wheel then has a library of one platform and no module of one Python, so its tag is ``py3-none-PLATFORM``.
 """
 
@@ -22,12 +24,17 @@ class NativeEncoder(BuildHookInterface):
 
     PLUGIN_NAME = "custom"
 
+    def dependencies(self) -> list[str]:
+        """Return the packages that the build needs beside those of ``pyproject.toml``: perhaps a compiler."""
+        found: list[str] = _compiling(self.root).requirements()
+        return found
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's call
         """Compile the library, unless ``NERD_BUILD_NATIVE`` is 0."""
         if os.environ.get("NERD_BUILD_NATIVE") == "0":
             return
 
-        compiling = _module(Path(self.root, _FOLDER, "build.py"))
+        compiling = _compiling(self.root)
         target = Path(self.root, _FOLDER, compiling.LIBRARY)
         try:
             compiling.build(target)
@@ -42,8 +49,9 @@ class NativeEncoder(BuildHookInterface):
         build_data["tag"] = f"py3-none-{_platform()}"
 
 
-def _module(file: Path) -> ModuleType:
-    """Load a module by its file: the package itself needs libraries that a build does not have."""
+def _compiling(root: str) -> ModuleType:
+    """Load the module that compiles by its file: the package itself needs libraries that a build does not have."""
+    file = Path(root, _FOLDER, "build.py")
     spec = importlib.util.spec_from_file_location("nerd_native_build", file)
     if spec is None or spec.loader is None:
         raise ImportError(str(file))

@@ -62,8 +62,9 @@ class TagOptions:
     :param text_column: column to tag
     :param column: name of the new column
     :param kernel: what computes the network: ``onnxruntime``, the ``native`` encoder, or that in plain C++
-        (``portable``); ``auto`` is ``onnxruntime``. The native encoder gives the same bits on every processor; they
-        differ from those of onnxruntime, so a few entities do too
+        (``portable``); ``auto`` is ``native`` where that is installed and fast and the model has a section for it, else
+        ``onnxruntime``. The native encoder gives the same bits on every processor; they differ from those of
+        onnxruntime, so a few entities do too
     :param join: ``touching`` joins entities of one label that are parts of one written word, ``scheme`` reads the tags
         of the model as they are; None for what suits the model
     :raises OptionError: when a value is out of range or the two columns have one name

@@ -18,7 +18,7 @@ from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.encoding import TextEncoder
 from nerd_onnx.inference.joints import Join
-from nerd_onnx.inference.kernels import Kernel, instructions_of, kernels_of, open_network
+from nerd_onnx.inference.kernels import Kernel, chosen_kernel, instructions_of, kernels_of, open_network
 from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
 from nerd_onnx.meter import NetworkMeter
@@ -41,6 +41,7 @@ class Tagger:
     :param bundle: the model
     :param options: see :class:`TagOptions`
     :param network: runs instead of the bundle's graph, to compare another network with it
+    :ivar options: as given, with the kernel that was chosen in place of ``auto``
     :ivar join: how words become entities: as asked for, else as suits the model
     :ivar model_uri: URI that the model was loaded from; None for a local model
     :raises ModelError: if the model cannot be run or does not fit its labels
@@ -53,6 +54,9 @@ class Tagger:
         options = options or TagOptions()
         if options.labels is not None:
             options = replace(options, labels=bundle.labels.named(options.labels))
+        if network is None:
+            # Copies of this tagger, and the workers of an engine, must compute the same bits or fail.
+            options = replace(options, kernel=chosen_kernel(bundle, options.kernel))
         self.options = options
         self.model_uri: str | None = None
 

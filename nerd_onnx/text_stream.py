@@ -18,6 +18,7 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions, texts_of
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
+from nerd_onnx.inference.native_network import NativeNetwork
 from nerd_onnx.inference.parts import Part, Pending, gathered, part_characters
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session
@@ -86,7 +87,7 @@ class TextStream:
         # After a fork, the threads belong to the parent: waiting for them here would never end.
         if self._pool is not None and self._pool_process == os.getpid():
             self._pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(self.network, Session):
+            if isinstance(self.network, Session | NativeNetwork):
                 self.network.stop()
             self._pool.shutdown(wait=True)
         self._pool = None

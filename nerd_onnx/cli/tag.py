@@ -227,7 +227,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     type=click.Choice(["auto", "native", "portable", "onnxruntime"]),
     default="auto",
     help="What computes the network. native: the encoder in C++, with the same bits on every processor. portable: the "
-    "same without special instructions, slow. auto: onnxruntime.",
+    "same without special instructions, slow. auto: native where it is installed and fast and the model has a section "
+    "for it, else onnxruntime.",
 )
 @click.option(
     "--max-memory",

@@ -19,6 +19,7 @@ import numpy as np
 from nerd_onnx.errors import OptionError
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates
+from nerd_onnx.inference.elementary import exponential, logarithm
 from nerd_onnx.inference.json_object import JsonObject
 from nerd_onnx.inference.labels import LabelSet
 
@@ -114,7 +115,7 @@ class ScoreCalibration:
         for weight, column in zip(weights, evidence_columns(candidates), strict=True):
             logit = logit + weight * column
 
-        return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float64)
+        return np.asarray(1 / (1 + exponential(-logit)), dtype=np.float64)
 
     def least_scores(self, precision: float) -> Doubles:
         """
@@ -173,5 +174,5 @@ def evidence_columns(candidates: Candidates) -> list[Doubles]:
     :return: *Shape:* (candidates,) each
     """
     probability = candidates.evidence.T.astype(np.float64)
-    present, absent = (np.log(np.maximum(part, _EDGE)) for part in (probability, 1 - probability))
-    return [np.log(candidates.words.astype(np.float64)), *present, *absent]
+    present, absent = (logarithm(np.maximum(part, _EDGE)) for part in (probability, 1 - probability))
+    return [logarithm(candidates.words.astype(np.float64)), *present, *absent]

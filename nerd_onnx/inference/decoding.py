@@ -17,13 +17,14 @@ import numpy as np
 from nerd_onnx.inference.arrays import Bools, Doubles, Floats, Ints, ragged_arange
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.candidates import LEVELS, Candidates, WordProbabilities, choose, find_candidates
+from nerd_onnx.inference.elementary import exponential
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.text_borders import TextBorders
 
 # Part of the fingerprint of a run. Increase it with each change of the steps from texts to entities (reading, words,
 # borders, candidates, decoding) that can change the entities of a text.
-RULES_VERSION = 2
+RULES_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -366,7 +367,7 @@ def _first_of_text(encoded: EncodedTexts) -> Bools:
 def softmax(logits: Floats) -> Floats:
     """Turn each row of logits into probabilities. *Shape:* (words, labels), like ``logits``."""
     # The maximum is subtracted first so that no exponential overflows.
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shifted = exponential(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from platform import node
 from typing import Literal
 
 from nerd_onnx.errors import ModelError, OptionError
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.native_layout import NativeLayout
 from nerd_onnx.inference.native_network import NATIVE_BITS, NativeNetwork
 from nerd_onnx.inference.session import Network, Session
 from nerd_onnx.native.library import PORTABLE, installed
@@ -13,15 +15,30 @@ from nerd_onnx.native.library import PORTABLE, installed
 Kernel = Literal["auto", "native", "portable", "onnxruntime"]
 
 
+def chosen_kernel(bundle: Bundle, kernel: Kernel) -> Kernel:
+    """
+    Return the kernel that ``auto`` stands for here, and any other one unchanged.
+
+    That is the native encoder where it is installed, the processor has instructions for it and the bundle has a native
+    section; else onnxruntime. In plain C++ the encoder has the same bits, but is many times slower than onnxruntime.
+    """
+    if kernel != "auto":
+        return kernel
+    library = installed()
+    is_native = library is not None and library.is_fast and _layout_of(bundle) is not None
+    return "native" if is_native else "onnxruntime"
+
+
 def open_network(bundle: Bundle, kernel: Kernel = "auto") -> Network:
     """
     Open the bundle's network.
 
-    :param kernel: what computes it. ``auto`` is onnxruntime: calibrations and thresholds are made with its bits
+    :param kernel: what computes it, see :func:`chosen_kernel`
     :raises ModelError: if it cannot be run, or its outputs or inputs do not fit the bundle
     :raises OptionError: if the native encoder is asked for, and is not installed or cannot compute this network
     """
-    network = _native(bundle, kernel) if kernel in {"native", PORTABLE} else _session(bundle)
+    kernel = chosen_kernel(bundle, kernel)
+    network = _session(bundle) if kernel == "onnxruntime" else _native(bundle, kernel)
 
     if network.labels is not None and network.labels != len(bundle.labels.names):
         raise ModelError(
@@ -50,9 +67,11 @@ def instructions_of(network: Network) -> str:
 
 
 def native_support() -> str:
-    """Return the instruction sets of the native encoder that this processor has, or that it is not installed."""
+    """Return the instruction sets of the native encoder that this processor has, and what computes without them."""
     library = installed()
-    return "not installed" if library is None else ", ".join(library.paths)
+    if library is None:
+        return "not installed, onnxruntime computes"
+    return ", ".join(library.paths) + ("" if library.is_fast else " (slow, so onnxruntime computes)")
 
 
 def _native(bundle: Bundle, kernel: str) -> NativeNetwork:
@@ -60,13 +79,14 @@ def _native(bundle: Bundle, kernel: str) -> NativeNetwork:
     library = installed()
     if library is None:
         raise OptionError(
-            f"--kernel {kernel}: the native encoder is not installed; install the package where a C++ compiler is, or "
-            "use --kernel onnxruntime",
+            f"--kernel {kernel}: the native encoder is not installed on {node()}; install the package there with a C++ "
+            "compiler, or use --kernel onnxruntime on all machines",
             reason="no-native-library",
             option="--kernel",
+            host=node(),
         )
 
-    layout = None if bundle.description is None else bundle.description.native
+    layout = _layout_of(bundle)
     if layout is None:
         raise OptionError(
             f"--kernel {kernel}: the native encoder cannot compute the model {bundle.name}: its nerd.json has no "
@@ -77,6 +97,11 @@ def _native(bundle: Bundle, kernel: str) -> NativeNetwork:
         )
 
     return NativeNetwork(bundle.model_file, layout, library, PORTABLE if kernel == PORTABLE else "")
+
+
+def _layout_of(bundle: Bundle) -> NativeLayout | None:
+    """Return the native section of a bundle; None where it has none."""
+    return None if bundle.description is None else bundle.description.native
 
 
 def _session(bundle: Bundle) -> Session:

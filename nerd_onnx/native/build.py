@@ -37,6 +37,8 @@ _X86_PATHS = {
 }
 _ARM_PATHS = {"portable": (), "neon": ("-DNERD_NEON", "-march=armv8.2-a+dotprod")}
 _ARM_MACHINES, _X86_MACHINES = ("arm64", "aarch64"), ("x86_64", "amd64")
+_ZIG = "ziglang>=0.13"
+_ZIG_SYSTEMS, _ZIG_MACHINES = ("linux", "darwin", "win32"), (*_X86_MACHINES, *_ARM_MACHINES)  # it has wheels for these
 
 
 class BuildError(Exception):
@@ -50,6 +52,21 @@ def compilers() -> list[tuple[str, ...]]:
     if importlib.util.find_spec("ziglang") is not None:
         found.append((sys.executable, "-m", "ziglang", "cc"))  # c++ would compile a standard library first
     return found
+
+
+def requirements() -> list[str]:
+    """
+    Return the packages with a compiler that must be installed before :func:`build`; empty where a compiler is here.
+
+    pip fails where such a package is not in its index. So none is asked for with ``NERD_BUILD_NATIVE=0``, and with
+    ``PIP_NO_INDEX`` or on a system for which it has no wheel only with ``NERD_BUILD_NATIVE=1``.
+    """
+    asked = os.environ.get("NERD_BUILD_NATIVE")
+    if asked == "0" or compilers():
+        return []
+
+    has_wheel = sys.platform in _ZIG_SYSTEMS and platform.machine().lower() in _ZIG_MACHINES
+    return [_ZIG] if asked == "1" or (has_wheel and not os.environ.get("PIP_NO_INDEX")) else []
 
 
 def build(

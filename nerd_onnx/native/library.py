@@ -67,6 +67,11 @@ class Library:
     paths: tuple[str, ...]
     functions: Any
 
+    @property
+    def is_fast(self) -> bool:
+        """Whether this processor has an instruction set beside plain C++."""
+        return self.paths[0] != PORTABLE
+
     @classmethod
     def load(cls, file: Path) -> Library:
         """

@@ -54,7 +54,7 @@ def facts_of(tagger: Tagger, job: TagJob, options: Mapping[str, Any]) -> dict[st
         "word rule": bundle.word_rule,
         "letter case": bundle.letter_case,
         "rules of words and entities": RULES_VERSION,
-        "kernels of the processor": tagger.kernels,
+        "bits of --kernel": tagger.kernels,
         "version of nerd-onnx": __version__,
         "version of onnxruntime": onnxruntime.__version__,
         "version of tokenizers": tokenizers.__version__,

@@ -23,6 +23,34 @@ def test_without_a_compiler_the_build_says_so(tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("compiler", "environment", "machine", "expected"),
+    [
+        ("g++", {}, "x86_64", []),
+        ("g++", {"NERD_BUILD_NATIVE": "1"}, "x86_64", []),
+        ("", {}, "x86_64", ["ziglang>=0.13"]),
+        ("", {}, "arm64", ["ziglang>=0.13"]),
+        ("", {}, "riscv64", []),
+        ("", {"NERD_BUILD_NATIVE": "1"}, "riscv64", ["ziglang>=0.13"]),
+        ("", {"NERD_BUILD_NATIVE": "0"}, "x86_64", []),
+        ("", {"PIP_NO_INDEX": "1"}, "x86_64", []),
+        ("", {"PIP_NO_INDEX": "1", "NERD_BUILD_NATIVE": "1"}, "x86_64", ["ziglang>=0.13"]),
+    ],
+)
+def test_a_compiler_is_required_only_where_none_is_and_one_can_be_fetched(
+    monkeypatch: pytest.MonkeyPatch, compiler: str, environment: dict[str, str], machine: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(building.shutil, "which", lambda name: f"/usr/bin/{name}" if name == compiler else None)
+    monkeypatch.setattr(building.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(building.platform, "machine", lambda: machine)
+    monkeypatch.setattr(building.sys, "platform", "linux")
+    for name in ("CXX", "NERD_BUILD_NATIVE", "PIP_NO_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert building.requirements() == expected
+
+
 @pytest.mark.parametrize("compiler", [("/nowhere/c++",), ("false",)])
 def test_a_compiler_that_fails_is_named(tmp_path: Path, compiler: tuple[str, ...]) -> None:
     with pytest.raises(BuildError, match=compiler[0]):

@@ -48,6 +48,8 @@ class Family:
 _SHIFTED = {"max_position_embeddings": _LENGTH + 2, "pad_token_id": 1}  # positions count from behind the padding's id
 FAMILIES: dict[str, Family] = {
     "bert": Family("BertConfig", token_types=True),
+    # Of the sizes that the native encoder computes.
+    "bert-wide": Family("BertConfig", token_types=True, sizes={"hidden_size": 64, "intermediate_size": 128}),
     "distilbert": Family("DistilBertConfig", sizes={"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96}),
     "roberta": Family("RobertaConfig", "bytes", _ROBERTA_SPECIAL, sizes={**_SHIFTED, "type_vocab_size": 1}),
     "xlm-roberta": Family("XLMRobertaConfig", "pieces", _ROBERTA_SPECIAL, sizes={**_SHIFTED, "type_vocab_size": 1}),

@@ -250,6 +250,8 @@ def _check(
     agreed = "not recorded" if found.entity_agreement is None else f"{found.entity_agreement:.4f}"
     click.echo(f"files: {found.files}, each as it was exported\nkernels: {found.kernels}")
     click.echo(f"entity agreement with the original on the sample: {agreed}")
+    if found.entities_changed is not None:
+        click.echo(f"entities of the sample that differ from those at export: {found.entities_changed}")
     click.echo(f"texts changed by batch, order or threads: {sum(found.neighbours.values())}")
     for row in found.f1:
         recorded = "" if row.recorded is None else f"; at export {row.recorded:.4f}, original {row.original:.4f}"

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_ir as ir
 
-from nerd_export.conversion.verify import EXPECTED
-from nerd_export.data.sample import SAMPLE_FILE
 from nerd_export.outputs import require_folder, writing
 from nerd_onnx.errors import ModelError, OutputError, first_line
-from nerd_onnx.inference.description import DESCRIPTION, sha256_of
+from nerd_onnx.inference.description import DESCRIPTION
 from nerd_onnx.storage.atomic_folder import AtomicFolder
 
 CARD = "README.md"  # of the bundle, for people and the hub
@@ -86,13 +84,3 @@ def _check(model_file: Path) -> None:
         raise ModelError(
             f"the rewritten graph is not valid ONNX: {first_line(err)}; please report this", reason="invalid-graph"
         ) from err
-
-
-def write_expected(folder: Path, entities: Iterable[Sequence[int]]) -> None:
-    """
-    Write the entities that the original finds in the sample, so that any machine can compare without PyTorch.
-
-    :param entities: (text, start, end, label, fine label) each, as indices into the label set
-    """
-    content = {"texts": SAMPLE_FILE.name, "sha256": sha256_of(SAMPLE_FILE), "entities": [list(row) for row in entities]}
-    (folder / EXPECTED).write_text(json.dumps(content, separators=(",", ":")) + "\n", "utf-8")

@@ -8,19 +8,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nerd_export.config import VerifyLimits
+from nerd_export.conversion.expected import read_expected
 from nerd_export.conversion.gate import LabelledSplit
 from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
-from nerd_export.conversion.verify import EXPECTED, agreement, as_set, entity_set
-from nerd_export.data.sample import SAMPLE_FILE, sample_texts
+from nerd_export.conversion.verify import agreement, entity_set
+from nerd_export.data.sample import sample_texts
 from nerd_export.scoring.evaluation import evaluate_labelled
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.description import DESCRIPTION, sha256_of
-from nerd_onnx.inference.json_object import JsonObject, read_json
+from nerd_onnx.inference.description import DESCRIPTION
+from nerd_onnx.inference.json_object import JsonObject
 from nerd_onnx.machine.cpu import cpu_features, processor_kind
 from nerd_onnx.tagger import Tagger
-
-_ENTITY_FIELDS = 5  # text, start, end, label, fine label
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,10 @@ class CheckReport:
     What was found on this machine.
 
     :param files: number of files with a verified fingerprint; a wrong fingerprint is an error before the check
-    :param kernels: the arithmetic that the processor uses
+    :param kernels: the processor, and what computes the bundle on it
     :param entity_agreement: F1 of the entities found here against those that the original found at export
+    :param entities_changed: entities that the bundle found only here or only at export; None where their bits depend on
+        the processor
     :param neighbours: number of texts with other entities, by the way of tagging
     :param faults: the limits that are exceeded
     """
@@ -53,6 +54,7 @@ class CheckReport:
     files: int
     kernels: str
     entity_agreement: float | None
+    entities_changed: int | None
     neighbours: dict[str, int]
     f1: tuple[F1Again, ...]
     faults: tuple[str, ...]
@@ -71,11 +73,14 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
     """
     tagger = Tagger(bundle)
     # The original is not here: its entities were recorded at export, and the sample texts come with the program.
-    agreed = _agreement(tagger)
+    agreed, changed = _compared(tagger)
     neighbours = changed_by_neighbours(bundle, sample_texts())
     rows = [row for name, split in splits.items() for row in _scored(bundle, tagger, name, split)]
+    arithmetic = kernels(tagger.kernels)
     tagger.close()
     faults = []
+    if changed:
+        faults.append(f"{changed} entities of the sample differ from those at export, with the same bits")
     if agreed is not None and agreed < limits.min_entity_agreement:
         faults.append(
             f"entity agreement with the original is {agreed:.4f}, at least {limits.min_entity_agreement:.4f} is "
@@ -92,7 +97,7 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
     faults += neighbour_faults(neighbours)
     files = 0 if bundle.description is None else len(bundle.description.files)
 
-    return CheckReport(files, kernels(bundle), agreed, neighbours, tuple(rows), tuple(faults))
+    return CheckReport(files, arithmetic, agreed, changed, neighbours, tuple(rows), tuple(faults))
 
 
 def described(model: str) -> Bundle:
@@ -112,28 +117,27 @@ def described(model: str) -> Bundle:
     return bundle
 
 
-def kernels(bundle: Bundle) -> str:
-    """Describe the arithmetic that this processor uses for a bundle."""
+def kernels(name: str) -> str:
+    """Describe the processor and what computes a bundle here, see :attr:`Tagger.kernels`."""
     where = f"{processor_kind()} ({', '.join(cpu_features()) or 'features unknown'})"
-    return f"{where}: {bundle.kernels}"
+    return f"{where}: {name}"
 
 
-def _agreement(tagger: Tagger) -> float | None:
-    """Return the agreement with the entities recorded at export; None without a record for the current sample."""
-    path = tagger.bundle.model_file.parent / EXPECTED
-    description = tagger.bundle.description
-    if description is None or EXPECTED not in description.files:
-        return None
+def _compared(tagger: Tagger) -> tuple[float | None, int | None]:
+    """
+    Compare the entities of the sample with those recorded at export.
 
-    recorded = read_json(path)
-    # Another version of the program may have other sample texts, on which nothing is recorded.
-    if recorded.text("sha256") != sha256_of(SAMPLE_FILE):
-        return None
+    :return: the agreement with the original, and the number of entities that the bundle found in only one of the two
+        places. None without a record; the second one also where other bits compute here than at export
+    """
+    expected = read_expected(tagger.bundle)
+    if expected is None:
+        return None, None
 
-    entities = recorded.content.get("entities")
-    if not isinstance(entities, list) or not all(map(_is_entity, entities)):
-        raise recorded.error("entities", "is malformed; expected a list of lists of five whole numbers")
-    return agreement(as_set(entities), entity_set(tagger.tag_arrays(sample_texts()).spans))
+    found = entity_set(tagger.tag_arrays(sample_texts()).spans)
+    has_bits = expected.bundle is not None and expected.kernels == tagger.kernels
+    changed = len(found ^ expected.bundle) if has_bits and expected.bundle is not None else None
+    return agreement(expected.original, found), changed
 
 
 def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any] | None:
@@ -153,10 +157,6 @@ def recorded_scores(bundle: Bundle, split: str, sentences: int) -> dict[str, Any
 def _in_description(bundle: Bundle, content: Mapping[str, Any], place: str) -> JsonObject:
     """Return a part of the bundle's ``nerd.json`` for typed reading."""
     return JsonObject(bundle.model_file.parent / DESCRIPTION, content, place)
-
-
-def _is_entity(row: object) -> bool:
-    return isinstance(row, list) and [type(value) for value in row] == [int] * _ENTITY_FIELDS
 
 
 def _scored(bundle: Bundle, tagger: Tagger, name: str, split: LabelledSplit) -> Sequence[F1Again]:

@@ -22,14 +22,14 @@ from nerd_export.config import (
     Quantization,
     VerifyLimits,
 )
-from nerd_export.conversion.bundle_writer import CARD, new_bundle_folder, write_expected, write_model
+from nerd_export.conversion.bundle_writer import CARD, new_bundle_folder, write_model
+from nerd_export.conversion.expected import write_expected
 from nerd_export.conversion.gate import Gate, LabelledSplit, Verdict
 from nerd_export.conversion.gate_data import labelled_splits
 from nerd_export.conversion.model_card import bundle_card
 from nerd_export.conversion.native_section import native_section
 from nerd_export.conversion.repair import Repair
 from nerd_export.conversion.sensitivity import fewest_kept, layer_costs, title
-from nerd_export.conversion.verify import entity_set
 from nerd_export.data.sample import sample_texts
 from nerd_export.graph.rewrite import folded, rewritten
 from nerd_export.models.averaging import with_average_weights
@@ -45,9 +45,9 @@ from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.description import Description
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.joints import Join
+from nerd_onnx.inference.kernels import chosen_kernel
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
-from nerd_onnx.tagger import Tagger, TagOptions
 
 _FOR_PEOPLE = frozenset({CARD})
 _FOLDERS = re.compile(r"(?<![^\s,=])/(?:[^\s,=/]+/)+(?=[^\s,=/])")  # of an absolute path, where one begins
@@ -203,7 +203,8 @@ class _Job:
         original = TorchNetwork(checkpoint.model)
         plan = self._plan()
         bundle = self._write(builder, plan)
-        self._note(f"comparing with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
+        kernel = chosen_kernel(bundle, "auto")
+        self._note(f"comparing {kernel} with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
         kept = self._origin.calibration(self._labels, self._word_rule)
         gate = Gate(
             original,
@@ -258,9 +259,18 @@ class _Job:
             model, record = builder.build(plan)
             write_model(self._folder, model, self._exported)
             self._description(record).write(self._folder, _FOR_PEOPLE)
+            # Before anything is measured, because the bundle is judged with the kernel that its users get.
+            self._write_native_section()
         if plan.embeddings == "int8" and record["embeddings"] == "fp32":
             self._note("found no table of word embeddings to quantize; they stay fp32")
         return Bundle.load(self._folder)
+
+    def _write_native_section(self) -> None:
+        """Add the native section to the description, where the native encoder can compute the graph."""
+        bundle = Bundle.load(self._folder)
+        layout = native_section(bundle, segment_batches(bundle, sample_texts()))
+        if layout is not None:
+            replace(Description.read(self._folder), native=layout).write(self._folder, _FOR_PEOPLE)
 
     def _repaired(
         self,
@@ -306,23 +316,18 @@ class _Job:
             calibration=verdict.calibration,
         )
         notes = f"\n{request.notes.strip()}\n" if request.notes.strip() else ""
-        # The bundle decides and the original computes: a later check on another machine compares networks alone.
-        tagger = Tagger(calibrated(bundle, verdict.calibration), TagOptions(threads=1), network=original)
-        expected = sorted(entity_set(tagger.tag_arrays(sample_texts()).spans))
-        tagger.close()
+        described = calibrated(bundle, verdict.calibration)
 
         with writing(request.output):
-            write_expected(self._folder, expected)
+            write_expected(self._folder, described, original)
             (self._folder / CARD).write_text(card + notes, "utf-8")
             # Last, because the description has the fingerprints of the other files.
-            described = replace(
+            replace(
                 Description.read(self._folder),
                 verification=_verification(result, request),
                 calibration=verdict.calibration,
                 metrics=verdict.metrics,
-                native=native_section(bundle, segment_batches(bundle, sample_texts())),
-            )
-            described.write(self._folder, _FOR_PEOPLE)
+            ).write(self._folder, _FOR_PEOPLE)
 
     def _description(self, quantization: Mapping[str, Any]) -> Description:
         """Return the description of a bundle before anything was measured."""

@@ -18,6 +18,7 @@ from nerd_export.scoring.evaluation import Evaluation, evaluate_labelled
 from nerd_export.scoring.score_calibration import calibrated, calibration_of_tagger
 from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.kernels import kernels_of
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions, open_network
 
@@ -99,6 +100,7 @@ class Verdict:
     :param fp32: fp32 ONNX against original, on the same texts
     :param neighbours: number of texts with other entities, by the way of tagging
     :param sizes: bytes of the original's weights, the fp32 graph, and the bundle's
+    :param kernels: what computed the bundle's logits, see :func:`kernels_of`
     :param calibration: calibration of scores and weights of fine labels, as ``nerd.json`` records it; None
         if nothing was fitted
     """
@@ -109,6 +111,7 @@ class Verdict:
     neighbours: Mapping[str, int]
     sizes: Mapping[str, int]
     speed: Speed | None = None
+    kernels: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
 
@@ -138,6 +141,7 @@ class Verdict:
         """Return every figure as plain data."""
         return {
             **self.comparison.summary(),
+            "kernels": self.kernels,
             "fp32": self.fp32.summary(),
             "f1": [asdict(row) for row in self.rows],
             "changed_by_neighbours": dict(self.neighbours),
@@ -182,7 +186,8 @@ class Gate:
             "bundle": bundle.model_file.stat().st_size,
         }
         # Comparison, neighbours and F1 run the same texts, so the logits of the bundle are kept too.
-        network = Remembered(open_network(bundle))
+        opened = open_network(bundle)
+        network, kernels = Remembered(opened), kernels_of(bundle, opened)
         try:
             calibration = self._calibration(bundle, network)
             decided = calibrated(bundle, calibration)
@@ -191,7 +196,7 @@ class Gate:
             # NaN logits are a refusal like any other, with its table and report, and not a crash.
             fp32_comparison = self._compared_fp32(self._fp32)
             nothing = Comparison(len(self._texts), 0, float("inf"), 1.0, 0.0, fp32_comparison.entities)
-            return Verdict(nothing, fp32_comparison, (), {}, sizes)
+            return Verdict(nothing, fp32_comparison, (), {}, sizes, kernels=kernels)
 
         # The calibration of the bundle decides for all, so that differences come from the networks alone.
         fp32_comparison = self._compared_fp32(replace(self._fp32, calibration=decided.calibration))
@@ -213,7 +218,14 @@ class Gate:
             }
 
         return Verdict(
-            comparison, fp32_comparison, tuple(rows), neighbours, sizes, metrics=metrics, calibration=calibration
+            comparison,
+            fp32_comparison,
+            tuple(rows),
+            neighbours,
+            sizes,
+            kernels=kernels,
+            metrics=metrics,
+            calibration=calibration,
         )
 
     def _compared_fp32(self, fp32: Bundle) -> Comparison:

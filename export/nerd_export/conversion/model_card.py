@@ -9,6 +9,7 @@ from nerd_export.conversion.gate import VIEWS, F1Row, Verdict
 from nerd_export.conversion.sensitivity import title
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.native_network import NATIVE_BITS
 from nerd_onnx.machine.cpu import cpu_features, processor_kind
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ runtime{_note(verdict)}:
 
 {_source(lineage)}{_base(lineage)}{_averaged(lineage)}.
 Exported and measured on {_machine()} with {_versions(lineage)}.
+{_computed_by(verdict)}
 `nerd.json` holds the recipe, labels, all figures, the versions and a fingerprint of every file;
 `nerd-export --check {name}` measures again on your machine.
 """
@@ -248,6 +250,16 @@ def _base(lineage: Mapping[str, Any]) -> str:
 def _averaged(lineage: Mapping[str, Any]) -> str:
     names = ", ".join(f"`{name}`" for name in lineage["averaged_with"])
     return f"; its weights are the mean of its own and those of {names}" if names else ""
+
+
+def _computed_by(verdict: Verdict) -> str:
+    """Return the sentence on what computed the figures, scores and thresholds."""
+    if NATIVE_BITS in verdict.kernels:
+        return (
+            "The native encoder computed the figures, scores and thresholds: its bits are the same on every processor. "
+            "Where\nit is not installed, onnxruntime computes, and near ties may fall otherwise."
+        )
+    return f"onnxruntime computed the figures, scores and thresholds (kernels: {verdict.kernels})."
 
 
 def _machine() -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from nerd_export.graph.native import native_layout
+from nerd_onnx.errors import NotFiniteError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.native_layout import NativeLayout
@@ -36,9 +37,12 @@ def native_section(
     if library is None or layout is None:
         return None
 
-    native = NativeNetwork(bundle.model_file, layout, library)
-    reference = Session(bundle.model_file, optimized=bundle.optimized)
-    return layout if agrees(native, reference, batches) else None
+    try:
+        native = NativeNetwork(bundle.model_file, layout, library)
+        reference = Session(bundle.model_file, optimized=bundle.optimized)
+        return layout if agrees(native, reference, batches) else None
+    except NotFiniteError:  # the gate refuses such a network, and says why
+        return None
 
 
 def agrees(native: Network, reference: Network, batches: Iterable[EncodedBatch]) -> bool:

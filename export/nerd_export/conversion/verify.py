@@ -12,8 +12,6 @@ from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger, TagOptions
 
-EXPECTED = "expected.json"  # file in the bundle: the entities that the original finds in the sample
-
 T = TypeVar("T")
 Entities = set[tuple[int, ...]]  # text, start, end, label, fine label: indices into the label set
 
