@@ -9,7 +9,7 @@ SUITES ?= outside-suites
 # Where built packages go: a checkout with a wheel in it would be tried instead of the sources.
 PACKAGES ?= $(or $(TMPDIR),/tmp)/nerd-onnx-packages
 
-.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types native-sanitize packages lowest interface docs bench peers ci
+.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types platforms portable native-sanitize packages lowest interface docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -58,6 +58,13 @@ layers:           ## which package may import which: the contracts in pyproject.
 
 types:            ## mypy, strict
 	$(PYTHON) -m mypy
+
+platforms:        ## mypy with the functions that Windows and macOS have: one that they lack belongs in nerd_onnx/machine/system.py
+	for system in win32 darwin; do \
+	  $(PYTHON) -m mypy --platform $$system --cache-dir .mypy_cache/$$system -p nerd_onnx || exit 1; done
+
+portable:         ## the tests that need neither a shell nor signals
+	$(PYTHON) -m pytest -q tests/inference tests/formats tests/convert tests/tagging tests/test_tagger.py
 
 native-sanitize:  ## the native encoder's tests with the address and undefined-behaviour sanitizers of g++
 	NERD_TEST_NATIVE_FLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all" CXX=g++ \

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -46,7 +47,7 @@ class StopSignals:
         self._acknowledge = acknowledge
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
-        self._pipe: tuple[int, int] | None = None
+        self._pair: tuple[socket.socket, socket.socket] | None = None
         self._left_at: float | None = None
 
     def __enter__(self) -> Self:
@@ -57,17 +58,17 @@ class StopSignals:
         # A signal that the parent lets the process ignore stays ignored, as for the background jobs of a shell.
         heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._handle) for number in heeded}
-        self._pipe = os.pipe()
-        os.set_blocking(self._pipe[1], False)
-        self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._pair = reader, writer = socket.socketpair()  # sockets: on Windows, select() knows no pipes
+        writer.settimeout(0)  # a full buffer loses a signal that others precede
+        self._wakeup_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         with suppress(RuntimeError):  # the system allows no more threads: signals are handled by the main thread alone
-            threading.Thread(target=self._watch, args=(self._pipe[0],), name="nerd-signals", daemon=True).start()
+            threading.Thread(target=self._watch, args=(reader,), name="nerd-signals", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pipe is None:
+        if self._pair is None:
             return
         if interruption.state.abandoned:
             _exit_now(err.code if isinstance(err, SystemExit) else 1)
@@ -78,21 +79,21 @@ class StopSignals:
             signal.set_wakeup_fd(self._wakeup_before)
             for number, handler in self._before.items():
                 signal.signal(number, handler)
-            os.close(self._pipe[1])  # ends the thread, which closes the other end
+            self._pair[1].close()  # ends the thread, which closes the other end
 
     @staticmethod
     def _handle(number: int, _: FrameType | None) -> None:
         interruption.signalled(number)
 
-    def _watch(self, reader: int) -> None:
+    def _watch(self, reader: socket.socket) -> None:
         """Wait for signals; end the process when one has no effect in time, or a second one arrives."""
         number, begin, noticed_at = None, 0.0, None
         while True:
             ready, _, _ = select.select([reader], [], [], None if number is None else _TICK_S)
             if ready:
-                received = os.read(reader, 1)
+                received = reader.recv(1)
                 if not received:
-                    os.close(reader)
+                    reader.close()
                     return
                 # Other signals wake this thread too, and an engine may have its own handlers.
                 if not self._is_ours(received[0]):

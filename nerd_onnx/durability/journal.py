@@ -243,18 +243,21 @@ def _repaired(path: str) -> _Lines:
 
     The intact lines are followed by the events of the damage. Both are written at once, so a crash loses neither.
     """
-    lines = _Lines(())
+    lines, content = _Lines(()), []
     with suppress(FileNotFoundError), open_regular(path) as file:
         lines = _Lines(file)
         if not lines.damage or lines.progress.header is None:
             return lines
         file.seek(0)
-        content, previous = [file.read(lines.size)], lines.last_hash
+        content.append(file.read(lines.size))
+        previous = lines.last_hash
 
         for number, event in enumerate(lines.damage, lines.count):
             line, previous = line_of(number, event, previous)
             content.append(line)
-        write_whole(path, b"".join(content), overwrite=True)
+
+    if content:
+        write_whole(path, b"".join(content), overwrite=True)  # after the file was closed: Windows replaces no open file
     return lines
 
 

@@ -11,18 +11,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from nerd_onnx.errors import BusyError, OutputError
+from nerd_onnx.machine import system
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at one output are not detected there
-    fcntl = None  # type: ignore[assignment]
-
-_FILE = "lock"
+LOCK = "lock"  # its name in the work folder
 _OWNER_BYTES = 4096
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file systems
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file systems and systems
 
 
 class RunLock(Closing):
@@ -36,7 +32,7 @@ class RunLock(Closing):
     """
 
     def __init__(self, output: Location, folder: str) -> None:
-        self._path = os.path.join(folder, _FILE)
+        self._path = os.path.join(folder, LOCK)
         self._descriptor = -1
         with output_errors(output):
             while self._descriptor < 0:
@@ -54,13 +50,12 @@ class RunLock(Closing):
         _make_folder(output, folder)
 
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | system.NO_FOLLOW | system.BINARY, 0o600)
         except FileNotFoundError:
             return -1
 
         try:
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(descriptor, wait=False)
         except BlockingIOError as err:
             owner = _owner(descriptor)
             os.close(descriptor)
@@ -91,7 +86,7 @@ class RunLock(Closing):
         }
 
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(facts).encode(), 0)
+        os.write(self._descriptor, json.dumps(facts).encode())  # at the start: nothing was read or written before
 
 
 def _make_folder(output: Location, folder: str) -> None:
@@ -104,7 +99,7 @@ def _make_folder(output: Location, folder: str) -> None:
         found = os.lstat(folder)
     except FileNotFoundError:
         return  # another run has just removed it, so the lock cannot be opened either: the caller tries again
-    theirs = hasattr(os, "geteuid") and found.st_uid != os.geteuid()
+    theirs = system.user() not in (None, found.st_uid)
     if not stat.S_ISDIR(found.st_mode) or theirs:
         raise OutputError(
             f"{output_name(output)}: its work folder {output_name(folder)} belongs to another user, or is not a "
@@ -118,7 +113,7 @@ def _make_folder(output: Location, folder: str) -> None:
 def _owner(descriptor: int) -> str:
     """Return a description of the run that holds the lock."""
     try:
-        facts = json.loads(os.pread(descriptor, _OWNER_BYTES, 0))
+        facts = json.loads(system.read_at(descriptor, _OWNER_BYTES, 0))
         return f"process {facts['process']} on {facts['host']}, started {facts['started']} UTC"
     except (OSError, ValueError, KeyError, TypeError):
         # The other run has locked the file and not yet written who it is.

@@ -12,8 +12,9 @@ from typing import Any
 from nerd_onnx.durability.events import JOURNAL_VERSION, RunEvent
 from nerd_onnx.durability.fingerprints import difference
 from nerd_onnx.durability.journal import Journal, Progress, read_progress
-from nerd_onnx.durability.lock import RunLock
+from nerd_onnx.durability.lock import LOCK, RunLock
 from nerd_onnx.errors import OutputError
+from nerd_onnx.machine import system
 from nerd_onnx.storage.atomic_file import sync_folder
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.location import Location
@@ -189,9 +190,12 @@ class WorkFolder(Closing):
     def remove(self) -> None:
         """Delete the folder of a finished run. The journal is deleted first: without it, no other file is ever used."""
         self._clear()
-        shutil.rmtree(self.path, ignore_errors=True)
+        if system.open_files_can_be_removed():
+            shutil.rmtree(self.path, ignore_errors=True)
         self._removed = True
         self._lock.close()
+        if not system.open_files_can_be_removed():
+            self._remove_lock()
 
         if self._made_output:
             with suppress(OSError):
@@ -223,6 +227,12 @@ class WorkFolder(Closing):
             os.makedirs(self._output)
         return True
 
+    def _remove_lock(self) -> None:
+        """Delete the lock, which was released, and the empty folder; keep both if another run has just locked it."""
+        with suppress(OSError):
+            os.unlink(os.path.join(self.path, LOCK))
+            os.rmdir(self.path)
+
     def _clear(self, *, keep_rejects: bool = False) -> None:
         """
         Delete everything but the lock.
@@ -236,6 +246,6 @@ class WorkFolder(Closing):
         with suppress(FileNotFoundError):  # somebody has removed it
             for name in [_JOURNAL, *os.listdir(self.path)]:
                 # Deleting the lock would let a second run create and lock another file of this name.
-                if name != "lock" and not (keep_rejects and name.startswith("rejects")):
+                if name != LOCK and not (keep_rejects and name.startswith("rejects")):
                     with suppress(OSError):
                         os.unlink(os.path.join(self.path, name))

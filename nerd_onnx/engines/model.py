@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import DESCRIPTION
+from nerd_onnx.machine import system
 
 _PLAIN_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
@@ -101,12 +102,13 @@ def _needed(bundle: Bundle) -> Iterator[Path]:
 
 def _own_folder() -> Path:
     """Return the folder for models that were sent to this machine, created so that only this user can write to it."""
-    home = Path(tempfile.gettempdir()) / f"nerd-onnx-{os.geteuid()}"
+    user = system.user()
+    home = Path(tempfile.gettempdir()) / ("nerd-onnx" if user is None else f"nerd-onnx-{user}")
     home.mkdir(mode=0o700, exist_ok=True)
 
     # Temporary folders are shared: another user could have made this one and put a model of theirs into it.
     found = home.lstat()
-    if found.st_uid != os.geteuid() or not home.is_dir() or home.is_symlink():
+    if (user is not None and found.st_uid != user) or not home.is_dir() or home.is_symlink():
         raise ModelError(
             f"{home}: belongs to another user, or is not a folder; remove it, or set TMPDIR",
             reason="foreign-folder",
@@ -117,6 +119,5 @@ def _own_folder() -> Path:
 
 def _wait_for(descriptor: int) -> None:
     """Wait for a lock. The system releases it when the file is closed or the process dies."""
-    import fcntl
-
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with suppress(OSError):  # without locks, two workers unpack the same files
+        system.lock(descriptor, wait=True)

@@ -13,6 +13,8 @@ import os
 import platform
 from pathlib import Path
 
+from nerd_onnx.machine import system
+
 # Control groups limit the CPU time of containers; version 2 has one file, version 1 a folder of files.
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
@@ -64,13 +66,13 @@ def integer_kernels() -> str:
 
 def _allowed_cpus() -> tuple[int, str]:
     """Return the number of CPUs this process may use, and what limits it."""
-    has_affinity = hasattr(os, "sched_getaffinity")  # macOS and Windows have none
-    cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    usable = system.usable_cpus()
+    cpus = usable or os.cpu_count() or 1
 
     quota = _cgroup_quota()
     if quota and math.ceil(quota) < cpus:
         return max(1, math.ceil(quota)), f"the container's quota of {quota:g} processors"
-    return cpus, f"the processors {'this process may use' if has_affinity else 'of this machine'}"
+    return cpus, f"the processors {'this process may use' if usable else 'of this machine'}"
 
 
 def _cgroup_quota() -> float | None:

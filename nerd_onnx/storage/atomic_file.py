@@ -12,6 +12,7 @@ from typing import IO, Protocol, cast
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.interruption import waiting
+from nerd_onnx.machine import system
 from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import check_place, output_errors, output_name, standard_output
@@ -106,6 +107,8 @@ class _AtomicFile:
         with output_errors(self._path):
             # Before the file is named: after a crash, the name must not lead to missing bytes.
             self._sync()
+            if self._temporary is not None:
+                self.file.close()  # Windows renames no open file
             self._name()
             self.file.close()
             sync_folder(self._folder)
@@ -121,13 +124,13 @@ class _AtomicFile:
 
     def _open(self, mode: int | None) -> IO[bytes]:
         if _can_link_nameless(self._scratch):
-            descriptor = os.open(self._scratch, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(self._scratch, system.NAMELESS | os.O_RDWR, 0o666)
         else:
             self._temporary = self._temporary_path()
-            descriptor = os.open(self._temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(self._temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.BINARY, 0o666)
 
         if mode is not None:
-            os.fchmod(descriptor, mode)
+            system.set_permissions(descriptor, mode)
         return os.fdopen(descriptor, "wb", _BUFFER_BYTES)
 
     def _temporary_path(self) -> str:
@@ -231,13 +234,13 @@ def _link_nameless(descriptor: int, path: str) -> None:
 
 def _can_link_nameless(folder: str) -> bool:
     """Whether a file without a name can be created in a folder and named later. Tried with an empty file."""
-    if not hasattr(os, "O_TMPFILE"):
+    if not system.NAMELESS:
         return False
 
     # Some file systems can create such files but not name them, and in some containers /proc is missing.
     probe = temporary_path(folder, "probe")
     try:
-        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(folder, system.NAMELESS | os.O_RDWR, 0o600)
     except OSError:
         return False
 

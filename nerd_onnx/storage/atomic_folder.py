@@ -56,13 +56,24 @@ class AtomicFolder(Closing):
         try:
             self.path.replace(self._target)
         except OSError:
-            if not (replace and self._target.is_dir()):
+            if self._removed_empty():
+                self.path.rename(self._target)
+            elif replace and self._target.is_dir():
+                self._take_place()
+            else:
                 raise
-            self._take_place()
 
     def close(self) -> None:
         """Remove the folder if it was not committed."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _removed_empty(self) -> bool:
+        """Remove the folder that is there if it is empty: Windows replaces not even an empty one."""
+        try:
+            self._target.rmdir()
+        except OSError:
+            return False
+        return True
 
     def _take_place(self) -> None:
         """Move the folder that is there away, and this one to its name."""

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
+from nerd_onnx.machine import system
+
 HEAD_BYTES = 64
 
 
@@ -45,4 +47,4 @@ class FileRecord:
 
         found = os.fstat(descriptor)
         inode, modified_ns = (0, 0) if is_remote else (found.st_ino, found.st_mtime_ns)
-        return cls(found.st_size, digest, inode, modified_ns, os.pread(descriptor, HEAD_BYTES, 0).hex())
+        return cls(found.st_size, digest, inode, modified_ns, system.read_at(descriptor, HEAD_BYTES, 0).hex())

@@ -8,6 +8,8 @@ import os
 import stat
 from io import BufferedReader
 
+from nerd_onnx.machine import system
+
 
 class NotRegularFileError(OSError):
     """A name leads to a pipe, a device or something else that is no regular file."""
@@ -21,7 +23,7 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     :raises OSError: if it cannot be opened
     """
     # Without a wait, and the open file is looked at, not the name: that may lead elsewhere meanwhile.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    descriptor = os.open(path, os.O_RDONLY | system.NO_WAIT | system.BINARY)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegularFileError(errno.EINVAL, "is not a regular file", os.fspath(path))

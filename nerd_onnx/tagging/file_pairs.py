@@ -115,7 +115,7 @@ def _check_folder(output: Location) -> None:
     """Check that the output is a folder or can become one: it is no file, and is not named like one."""
     name, is_there = output_name(output), output.is_folder()
 
-    if not is_there and not output.is_remote and os.path.lexists(output.text.rstrip(os.sep)):
+    if not is_there and not output.is_remote and os.path.lexists(output.text.rstrip(os.sep + (os.altsep or ""))):
         raise OptionError(
             f"{name}: is a file; for several files or a folder, OUTPUT must be a folder; give another name",
             reason="output-not-folder",
@@ -218,6 +218,7 @@ def _files_of_table(folder: str, kind: str, root: str) -> list[_Found]:
 
 def _matches(pattern: str, passed_over: Counter[str]) -> list[_Found]:
     """List the files that match a glob; names are relative to the last folder before its first wildcard."""
+    pattern = pattern.replace(os.altsep or os.sep, os.sep)  # Windows has two
     parts = pattern.split(os.sep)
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     root = os.sep.join(parts[:fixed]) or (os.sep if pattern.startswith(os.sep) else ".")

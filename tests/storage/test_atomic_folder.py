@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nerd_onnx.storage.atomic_folder import AtomicFolder
+from tests.conftest import ROOT
 
 # Writes the folder given as its argument and dies by kill -9 at a step: before a rename, or before anything is removed.
 _KILLED = """
@@ -121,3 +122,20 @@ def test_any_name_that_the_file_system_takes(tmp_path: Path, name: str) -> None:
     filled(tmp_path / name, "1")
     filled(tmp_path / name, "2")
     assert content(tmp_path / name) == {"file": "2"}
+
+
+def test_an_empty_folder_is_replaced_on_a_system_that_replaces_no_folder(target: Path) -> None:
+    target.mkdir(parents=True)
+    script = """
+import sys
+from pathlib import Path
+from tests.support.other_system import become
+become("windows")
+from nerd_onnx.storage.atomic_folder import AtomicFolder
+with AtomicFolder(Path(sys.argv[1])) as made:
+    (made.path / "file").write_text("1")
+    made.commit(replace=False)
+"""
+    subprocess.run([sys.executable, "-c", script, target], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert content(target) == {"file": "1"}
+    assert list(target.parent.iterdir()) == [target]
