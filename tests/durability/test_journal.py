@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,10 @@ def damage_lines(draw: Any, lines: list[bytes]) -> None:
             at = draw(st.integers(0, len(lines[i]) - 1))
             lines[i] = lines[i][:at] + bytes([lines[i][at] ^ draw(st.integers(1, 255))]) + lines[i][at + 1 :]
         case "field":
-            event = json.loads(lines[i]) if lines[i].startswith(b'{"number"') else {"x": 1}
+            event = {"x": 1}
+            with suppress(ValueError, RecursionError):  # an earlier damage may have hit this line
+                found = json.loads(lines[i])
+                event = found if isinstance(found, dict) and found else event
             change_field(draw, event)
             lines[i] = json.dumps(event).encode() + b"\n"
         case "junk":
