@@ -28,7 +28,7 @@ PROGRAM = "from tests.inference.test_elementary import digests; print(digests())
 
 def inputs(kind: type[np.floating[Any]]) -> npt.NDArray[Any]:
     """Return numbers from -80 to 0, the same everywhere: quotients of integers."""
-    return (np.arange(20_000, dtype=kind) * kind(-1)) / kind(250)
+    return np.asarray(np.arange(20_000, dtype=kind) * kind(-1) / kind(250), dtype=kind)
 
 
 def digests() -> dict[str, str]:

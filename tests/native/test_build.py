@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import platform
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,10 +44,10 @@ def test_without_a_compiler_the_build_says_so(tmp_path: Path, monkeypatch: pytes
 def test_a_compiler_is_required_only_where_none_is_and_one_can_be_fetched(
     monkeypatch: pytest.MonkeyPatch, compiler: str, environment: dict[str, str], machine: str, expected: list[str]
 ) -> None:
-    monkeypatch.setattr(building.shutil, "which", lambda name: f"/usr/bin/{name}" if name == compiler else None)
-    monkeypatch.setattr(building.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(building.platform, "machine", lambda: machine)
-    monkeypatch.setattr(building.sys, "platform", "linux")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == compiler else None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(sys, "platform", "linux")
     for name in ("CXX", "NERD_BUILD_NATIVE", "PIP_NO_INDEX"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

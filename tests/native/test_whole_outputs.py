@@ -41,12 +41,12 @@ def digest(kernel: Kernel = "native", threads: int | None = None, batch_tokens: 
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
-@pytest.mark.parametrize("options", [{}, {"threads": 1}, {"threads": 3, "batch_tokens": 70}])
+@pytest.mark.parametrize(("threads", "batch_tokens"), [(None, 512), (1, 512), (3, 70)])
 def test_entities_are_those_that_are_committed(
-    library: Library, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+    library: Library, monkeypatch: pytest.MonkeyPatch, threads: int | None, batch_tokens: int
 ) -> None:
     monkeypatch.setattr(kernels, "installed", lambda: library)
-    assert digest(**options) == ENTITIES
+    assert digest(threads=threads, batch_tokens=batch_tokens) == ENTITIES
 
 
 def test_entities_do_not_depend_on_the_code_that_numpy_chooses(library: Library) -> None:
