@@ -41,7 +41,7 @@ def test_a_bundle_finds_what_the_program_of_its_time_found(version: int) -> None
     expected = [
         {(e["start"], e["end"], e["label"], e["fine_label"]): e["score"] for e in row["entities"]} for row in rows
     ]
-    now: list[Found] = [{(e.start, e.end, e.label, str(e.fine_label)): e.score for e in row} for row in found]
+    now: list[Found] = [{(e.start, e.end, e.label, str(e.fine_label)): e.score for e in row or []} for row in found]
     same = [(one[key], other[key]) for one, other in zip(expected, now, strict=True) for key in one.keys() & other]
     total = sum(len(one.keys() | other) for one, other in zip(expected, now, strict=True))
 
