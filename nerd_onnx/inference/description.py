@@ -23,15 +23,13 @@ from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.model_files import open_regular_file
 from nerd_onnx.inference.native_layout import NativeLayout
+from nerd_onnx.inference.older_formats import OLDEST_VERSION, upgraded
 from nerd_onnx.inference.words import WordRule
 
 DESCRIPTION = "nerd.json"
 GRAPH = "model.onnx"
 TOKENIZER = "tokenizer.json"
 FORMAT_VERSION = 5
-# Format 4 is read as well. Its 8-bit weights can saturate on x86 without VNNI. It may have a second graph with 7-bit
-# weights, which is not used.
-_SATURATING_VERSION = 4
 _MAX_SEGMENT_TOKENS = 1 << 20
 _MAX_OPSET = 10_000
 
@@ -52,7 +50,7 @@ class Description:
     :param metrics: scores by labelled split: of the original, in fp32, and of the bundle
     :param verification: differences between the bundle and the original
     :param files: SHA-256 of every other file that the runtime reads, by name
-    :param may_saturate: whether integer products can saturate on x86 without VNNI; only in bundles of format 4
+    :param may_saturate: whether integer products can saturate on x86 without VNNI; only in bundles of formats 1 to 4
     :param native: where the native encoder finds its weights in the graph; None where it cannot compute the network
     :param join: how words become entities, see :mod:`joints`; None for the usual way
     """
@@ -106,9 +104,9 @@ class Description:
         found = read_json(file, strict=True)
 
         version = found.content.get("format_version")
-        if version not in (FORMAT_VERSION, _SATURATING_VERSION):
+        if type(version) is not int or not OLDEST_VERSION <= version <= FORMAT_VERSION:
             raise ModelError(
-                f"{file}: has format version {version!r}, and this program reads versions {_SATURATING_VERSION} and "
+                f"{file}: has format version {version!r}, and this program reads versions {OLDEST_VERSION} to "
                 f"{FORMAT_VERSION}; export the model again, or install the matching nerd-onnx",
                 reason="other-format-version",
                 file=str(file),
@@ -116,9 +114,15 @@ class Description:
                 expected=FORMAT_VERSION,
             )
 
+        may_saturate = False
+        if version < FORMAT_VERSION:
+            found, may_saturate = upgraded(found, version)
+
         files = {name: facts.text("sha256") for name, facts in _files(found).sections()}
         labels = _labels(found)
-        quantization, may_saturate = _quantization(found)
+        quantization = found.section("quantization")
+        quantization.text("method")
+        quantization.flag("integer_products")
         calibration = found.optional_section("calibration")
         if calibration is not None:
             ScoreCalibration.read(calibration, labels)  # raises when the calibration does not fit the labels
@@ -131,7 +135,7 @@ class Description:
             segment_tokens=found.integer("segment_tokens", 1, _MAX_SEGMENT_TOKENS),
             word_rule=found.choice("word_rule", get_args(WordRule)),
             letter_case=found.flag("letter_case"),
-            quantization=quantization,
+            quantization=quantization.content,
             opset=found.integer("opset", 1, _MAX_OPSET),
             lineage=found.section("lineage").content,
             calibration=None if calibration is None else calibration.content,
@@ -223,36 +227,3 @@ def _labels(found: JsonObject) -> LabelSet:
         return LabelSet(names, {} if coarse is None else coarse.names(), scheme)
     except ValueError as err:
         raise found.error("labels", f"cannot be used: {err}") from err
-
-
-def _quantization(found: JsonObject) -> tuple[Mapping[str, Any], bool]:
-    """
-    Return the record of the quantization, and whether its integer products can saturate on x86 without VNNI.
-
-    :raises ModelError: when the record is incomplete or malformed
-    """
-    record = found.section("quantization")
-    record.text("method")
-
-    if found.content["format_version"] == _SATURATING_VERSION:
-        bits = _weight_bits(found)
-        return {**record.content, "integer_products": bits is not None}, bits == 8  # noqa: PLR2004 - the others have 7
-
-    record.flag("integer_products")
-    return record.content, False
-
-
-def _weight_bits(found: JsonObject) -> int | None:
-    """
-    Return the bits of the weights in a bundle of format 4; None where they are not integers.
-
-    :raises ModelError: when the record of its graphs is malformed
-    """
-    graphs = found.content.get("variants")
-    if not graphs:
-        return 8
-    if not isinstance(graphs, list) or not isinstance(graphs[0], dict):
-        raise found.error("variants", "is malformed; expected a list of objects")
-
-    first = JsonObject(found.file, graphs[0], "variants[0]")
-    return first.integer("weight_bits", 1, 8) if first.has("weight_bits") else None
