@@ -217,7 +217,8 @@ class _Widths:
         """Read the widths."""
         last = "projection.weight" if "projection.weight" in found else "words.weight"
         names = ("words.weight", last, "layer.0.up.weight", "classifier.weight")
-        return cls(*(_size(found.get(name), -1) for name in names), layout.heads)
+        embedding, hidden, wide, labels = (_size(found.get(name), -1) for name in names)
+        return cls(embedding, hidden, wide, labels, layout.heads)
 
     def expected(self, role: str, rows: Mapping[str, int]) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """
