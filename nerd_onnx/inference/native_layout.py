@@ -7,8 +7,10 @@ the section has their names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nerd_onnx.errors import ModelError
+from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.json_object import JsonObject
 from nerd_onnx.inference.onnx_tensors import initializers
 from nerd_onnx.native.library import Levels, Shape
 
-_MAX_HEADS, _MAX_BYTE = 1024, 255
+_MAX_HEADS, _MAX_BYTE, _MAX_TOKENS = 1024, 255, 1 << 16
+_DISTANCE = re.compile(r"-?(0|[1-9][0-9]{0,5})", re.ASCII)
 _LINEAR, _NORM = ("weight", "scale", "bias"), ("gain", "shift")
+_TABLES = ("words.weight", "positions", "types", "relative")
 _PARTS = {
     "query": _LINEAR,
     "key": _LINEAR,
@@ -34,9 +39,16 @@ _PARTS = {
 }
 
 
-def roles(layers: int) -> list[str]:
-    """List the weights of an encoder in the order in which the native library reads them."""
+def roles(layers: int, *, projected: bool = False, relative: bool = False) -> list[str]:
+    """
+    List the weights of an encoder in the order in which the native library reads them.
+
+    :param projected: whether a linear layer follows the embeddings
+    :param relative: whether the distance of two tokens changes their attention score
+    """
     names = ["words.weight", "words.scale", "types", "positions", *(f"embeddings.{part}" for part in _NORM)]
+    names += [f"projection.{field}" for field in _LINEAR] if projected else []
+    names += ["relative"] if relative else []
     for i in range(layers):
         names += [f"layer.{i}.{part}.{field}" for part, fields in _PARTS.items() for field in fields]
     return [*names, "classifier.weight", "classifier.bias"]
@@ -67,6 +79,9 @@ class NativeLayout:
     :param symmetric: levels of the inputs of linear layers
     :param after_gelu: levels of what the activation function returns
     :param tensors: name of the constant for each of :func:`roles`, in their order; None for a weight that is zero
+    :param padding: the id from behind which positions count, and which is its own position; -1 if they count from 0
+    :param buckets: where distances change scores, (distance, row) in order: the row of the table ``relative`` for each
+        distance from this one up to the next entry's; a distance is the place of the key minus that of the query
     """
 
     heads: int
@@ -74,11 +89,18 @@ class NativeLayout:
     symmetric: TokenLevels
     after_gelu: TokenLevels
     tensors: Mapping[str, str | None]
+    padding: int = -1
+    buckets: Sequence[tuple[int, int]] = ()
 
     @property
     def layers(self) -> int:
         """Number of encoder layers."""
-        return (len(self.tensors) - len(roles(0))) // (len(roles(1)) - len(roles(0)))
+        return sum(role.endswith(".up.weight") for role in self.tensors)
+
+    @property
+    def roles(self) -> list[str]:
+        """The weights that this encoder has; see :func:`roles`."""
+        return roles(self.layers, projected="projection.weight" in self.tensors, relative=bool(self.buckets))
 
     @classmethod
     def from_json(cls, found: JsonObject) -> NativeLayout:
@@ -94,18 +116,24 @@ class NativeLayout:
             symmetric=_levels(found.section("symmetric")),
             after_gelu=_levels(found.section("after_gelu")),
             tensors={role: tensors.text(role) if tensors.has(role) else None for role in tensors.content},
+            padding=found.integer("padding", 0, _MAX_TOKENS) if found.has("padding") else -1,
+            buckets=_buckets(found) if found.has("buckets") else (),
         )
-        if list(layout.tensors) != roles(layout.layers):
+        if list(layout.tensors) != layout.roles:
             raise found.error("tensors", "does not name the weights of the native encoder in their order")
         return layout
 
     def to_json(self) -> dict[str, Any]:
         """Return the section as ``nerd.json`` has it."""
+        positions = {} if self.padding < 0 else {"padding": self.padding}
+        distances = {"buckets": {str(distance): row for distance, row in self.buckets}} if self.buckets else {}
         return {
             "heads": self.heads,
             "epsilon": self.epsilon,
             "symmetric": vars(self.symmetric),
             "after_gelu": vars(self.after_gelu),
+            **positions,
+            **distances,
             "tensors": dict(self.tensors),
         }
 
@@ -116,6 +144,17 @@ def _levels(found: JsonObject) -> TokenLevels:
         positive=found.integer("positive", 1, _MAX_BYTE),
         smallest_peak=found.number("smallest_peak", 0),
     )
+
+
+def _buckets(found: JsonObject) -> tuple[tuple[int, int], ...]:
+    section = found.section("buckets")
+    if not section.content or not all(_DISTANCE.fullmatch(key) for key in section.content):
+        raise found.error("buckets", "does not list distances in tokens")
+
+    buckets = tuple((int(key), section.integer(key, 0, _MAX_TOKENS)) for key in section.content)
+    if any(one >= other for (one, _), (other, _) in pairwise(buckets)):
+        raise found.error("buckets", "does not list distances in increasing order")
+    return buckets
 
 
 def read_weights(layout: NativeLayout, graph: Path) -> tuple[Shape, list[npt.NDArray[Any] | None]]:
@@ -137,17 +176,14 @@ def read_weights(layout: NativeLayout, graph: Path) -> tuple[Shape, list[npt.NDA
     if missing:
         raise _not_this_graph(graph, missing[0], "nothing", "a constant")
 
-    words, types, positions, up, classifier = (
-        found[role] for role in ("words.weight", "types", "positions", "layer.0.up.weight", "classifier.weight")
-    )
-    hidden, wide, labels = (0 if t is None else t.shape[-1] for t in (words, up, classifier))
-    if types is None:
-        types = np.zeros((1, hidden), np.float32)
-    found["types"] = types = np.atleast_2d(types)  # one row where all types are 0
-    rows = [0 if table is None else len(table) for table in (words, positions, types)]
+    widths = _Widths.of(layout, found)
+    types = found["types"]
+    # One row where all types are 0.
+    found["types"] = np.atleast_2d(np.zeros(widths.embedding, np.float32) if types is None else types)
+    rows = {role: _size(found.get(role), 0) for role in _TABLES}
 
-    for role in roles(layout.layers):
-        expected = _expected(role, hidden, wide, labels, rows)
+    for role in layout.roles:
+        expected = widths.expected(role, rows)
         tensor = found[role]
         if tensor is None and role.endswith(".bias"):
             continue
@@ -157,23 +193,71 @@ def read_weights(layout: NativeLayout, graph: Path) -> tuple[Shape, list[npt.NDA
         if tensor.dtype == np.float32 and not np.isfinite(tensor).all():
             raise _not_this_graph(graph, str(layout.tensors[role]), "a number that is not finite", "finite numbers")
 
-    sizes = (layout.layers, hidden, layout.heads, wide, labels, *rows)
+    sizes = (layout.layers, widths.hidden, layout.heads, widths.wide, widths.labels)
+    tables = (rows["words.weight"], rows["positions"], rows["types"])
     levels = (Levels(*vars(each).values()) for each in (layout.symmetric, layout.after_gelu))
-    return Shape(*sizes, layout.epsilon, *levels), [found[role] for role in roles(layout.layers)]
+    shape = Shape(*sizes, *tables, widths.embedding, layout.padding, bool(layout.buckets), layout.epsilon, *levels)
+    if (table := found.get("relative")) is not None:
+        found["relative"] = table[_rows_of_distances(layout, graph, shape.longest, len(table))].T
+    return shape, [found[role] for role in layout.roles]
 
 
-def _expected(role: str, hidden: int, wide: int, labels: int, rows: list[int]) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return the type and the shape of a weight."""
-    part, field = role.split(".")[-2:] if "." in role else (role, "")
-    inputs, outputs = {"up": (hidden, wide), "down": (wide, hidden), "classifier": (hidden, labels)}.get(
-        part, (hidden, hidden)
-    )
-    tables = {"words.weight": (rows[0], hidden), "words.scale": (rows[0], 1)}
-    tables |= {"positions": (rows[1], hidden), "types": (rows[2], hidden)}
+@dataclass(frozen=True)
+class _Widths:
+    """The widths of an encoder, as some of its weights have them; 0 where a weight is missing."""
 
-    is_byte = field == "weight" and part != "classifier"
-    shape = tables.get(role) or ((inputs, outputs) if field == "weight" else (outputs,))
-    return np.dtype(np.int8 if is_byte else np.float32), shape
+    embedding: int
+    hidden: int
+    wide: int
+    labels: int
+    heads: int
+
+    @classmethod
+    def of(cls, layout: NativeLayout, found: Mapping[str, npt.NDArray[Any] | None]) -> _Widths:
+        """Read the widths."""
+        last = "projection.weight" if "projection.weight" in found else "words.weight"
+        names = ("words.weight", last, "layer.0.up.weight", "classifier.weight")
+        embedding, hidden, wide, labels = (_size(found.get(name), -1) for name in names)
+        return cls(embedding, hidden, wide, labels, layout.heads)
+
+    def expected(self, role: str, rows: Mapping[str, int]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """
+        Return the type and the shape of a weight.
+
+        :param rows: number of rows of each table
+        """
+        part, field = role.split(".")[-2:] if "." in role else (role, "")
+        inputs, outputs = {
+            "embeddings": (0, self.embedding),
+            "projection": (self.embedding, self.hidden),
+            "up": (self.hidden, self.wide),
+            "down": (self.wide, self.hidden),
+            "classifier": (self.hidden, self.labels),
+        }.get(part, (self.hidden, self.hidden))
+        tables = {role: (count, self.embedding) for role, count in rows.items()}
+        tables |= {"words.scale": (rows["words.weight"], 1), "relative": (rows["relative"], self.heads)}
+
+        is_byte = field == "weight" and part != "classifier"
+        shape = tables.get(role) or ((inputs, outputs) if field == "weight" else (outputs,))
+        return np.dtype(np.int8 if is_byte else np.float32), shape
+
+
+def _size(tensor: npt.NDArray[Any] | None, axis: int) -> int:
+    """Return the length of an axis; 0 where there is none."""
+    return 0 if tensor is None or tensor.ndim == 0 else tensor.shape[axis]
+
+
+def _rows_of_distances(layout: NativeLayout, graph: Path, longest: int, rows: int) -> Ints:
+    """
+    Return the row of the table ``relative`` for each distance from ``1 - longest`` to ``longest - 1``.
+
+    :raises ModelError: when the table has no such row, or a distance has none
+    """
+    first, row = np.array(layout.buckets, dtype=np.int64).T
+    if first[0] > 1 - longest or row.max() >= rows:
+        name = str(layout.tensors["relative"])
+        raise _not_this_graph(graph, name, f"{rows} rows", f"rows to {row.max()}, for distances from {1 - longest}")
+    return np.asarray(row[np.searchsorted(first, np.arange(1 - longest, longest), side="right") - 1])
 
 
 def _not_this_graph(graph: Path, name: str, found: str, expected: str) -> ModelError:

@@ -38,15 +38,28 @@ class Levels(ctypes.Structure):
 
 
 class Shape(ctypes.Structure):
-    """The sizes of a network, as ``src/network.h`` has them."""
+    """
+    The sizes of a network, as ``src/network.h`` has them.
+
+    :ivar positions: rows of the table of positions
+    :ivar embedding: width of the embeddings; where it is not ``hidden``, a linear layer follows them
+    :ivar padding: positions count from behind this id, and the id itself is a position; -1 if they count from 0
+    :ivar relative: 1 if the distance of two tokens changes their attention score, else 0
+    """
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("layers", "hidden", "heads", "intermediate", "labels")),
         *((name, ctypes.c_int32) for name in ("vocabulary", "positions", "token_types")),
+        *((name, ctypes.c_int32) for name in ("embedding", "padding", "relative")),
         ("epsilon", ctypes.c_float),
         ("symmetric", Levels),
         ("after_gelu", Levels),
     )
+
+    @property
+    def longest(self) -> int:
+        """Maximum number of tokens of a segment."""
+        return int(self.positions - self.padding - 1)
 
 
 class _Tensor(ctypes.Structure):
@@ -122,7 +135,7 @@ class Encoder:
     :param name: name of the network, for messages
     :ivar path: the instruction set that runs
     :ivar labels: number of labels
-    :ivar positions: maximum number of tokens of a segment
+    :ivar longest: maximum number of tokens of a segment
     :raises ModelError: when the library refuses the network
     """
 
@@ -135,7 +148,7 @@ class Encoder:
         name: str,
     ) -> None:
         self._functions, self._name = library.functions, name
-        self.labels, self.positions = int(shape.labels), int(shape.positions)
+        self.labels, self.longest = int(shape.labels), shape.longest
 
         # The library reads the word embeddings where they are, so this object keeps them.
         kept = [None if tensor is None else np.ascontiguousarray(tensor) for tensor in tensors]
@@ -164,10 +177,10 @@ class Encoder:
         :raises ModelError: when an id or a type is not in its table, or the segment is too long
         """
         ids, types = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(types, np.int64)
-        if ids.ndim != 2 or types.shape != ids.shape or not 1 <= ids.shape[1] <= self.positions:  # noqa: PLR2004
+        if ids.ndim != 2 or types.shape != ids.shape or not 1 <= ids.shape[1] <= self.longest:  # noqa: PLR2004
             raise ModelError(
                 f"{self._name}: cannot score ids of shape {ids.shape} with types of shape {types.shape}; expected "
-                f"segments of 1 to {self.positions} tokens",
+                f"segments of 1 to {self.longest} tokens",
                 reason="cannot-run",
                 file=self._name,
                 tokens=int(ids.shape[-1]) if ids.ndim else 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,11 @@ from tests.support.encoders import RandomEncoder, Sizes, gelu
 WIDE_HEADS = Sizes(layers=1, hidden=96, heads=1, intermediate=32, labels=17, positions=40)
 SMALL = Sizes()
 BASE = Sizes(layers=1, hidden=768, heads=12, intermediate=3072, labels=9, positions=70)
+# What other encoders have that BERT has not.
+ROBERTA = Sizes(padding=1, token_types=1)
+ELECTRA = Sizes(hidden=96, heads=3, embedding=32)
+MPNET = Sizes(hidden=64, heads=4, padding=1, token_types=1, relative=True)
+KINDS = [SMALL, WIDE_HEADS, ROBERTA, ELECTRA, MPNET]
 
 # SHA-256 of the logits of each encoder, 7 segments of 13 tokens. They must not depend on processor, compiler or system.
 GOLDEN = {
@@ -26,6 +32,9 @@ GOLDEN = {
     "wide-heads": (WIDE_HEADS, False, "ee8718fdff10b09f5669ab6fd0bf6735284fa86c9a614c8f63db3b46e8ef8db7"),
     "largest-weights": (SMALL, True, "abd05aa6ed904c56f784069557160cdadc6c9fd901370c14aaa8a99c3d39e0f3"),
     "base": (BASE, False, "9b3b3e777443e29613793f4c318d40f7cad51478eb74e06fe743a28c964e9001"),
+    "roberta": (ROBERTA, False, "c02e28dcfd7c741654604f29d5cac43476546775d99463bf0054a225930e5ce1"),
+    "electra": (ELECTRA, False, "78a56a78d1d47c16ed60cecdfe3bb382577f1ff91c988cada437894136374293"),
+    "mpnet": (MPNET, False, "c0ce3fdbb91cbeac2c8f2dd415506127f1dc1c6b8205382e76dd5c27d8936fea"),
 }
 
 
@@ -41,7 +50,7 @@ def test_every_instruction_set_gives_the_committed_bits(library: Library, name: 
 
 
 @pytest.mark.parametrize("path", ["", PORTABLE])
-@pytest.mark.parametrize("sizes", [SMALL, WIDE_HEADS])
+@pytest.mark.parametrize("sizes", KINDS)
 def test_logits_are_those_of_numpy(library: Library, sizes: Sizes, path: str) -> None:
     encoder = RandomEncoder.make(sizes)
     ids, types = encoder.inputs(5, 23)
@@ -65,10 +74,13 @@ def encoders(draw: st.DrawFn) -> tuple[RandomEncoder, Ints, Ints]:
         intermediate=32 * draw(st.integers(1, 5)),
         labels=draw(st.integers(1, 40)),
         token_types=draw(st.integers(1, 3)),
+        embedding=draw(st.sampled_from([None, 32, 64, 160])),
+        padding=draw(st.sampled_from([-1, 0, 1, 7])),
+        relative=draw(st.booleans()),
     )
     encoder = RandomEncoder.make(sizes, draw(st.integers(0, 9)), largest_weights=draw(st.booleans()))
     return encoder, *encoder.inputs(
-        draw(st.integers(1, 9)), draw(st.integers(1, sizes.positions)), draw(st.integers(0, 9))
+        draw(st.integers(1, 9)), draw(st.integers(1, sizes.longest)), draw(st.integers(0, 9))
     )
 
 
@@ -79,10 +91,11 @@ def test_any_sizes_give_the_same_bits(library: Library, case: tuple[RandomEncode
     assert len(digests) == 1
 
 
-def test_a_segment_does_not_depend_on_its_batch(library: Library) -> None:
-    encoder = RandomEncoder.make(SMALL)
+@pytest.mark.parametrize("sizes", [SMALL, ROBERTA, ELECTRA, MPNET])
+def test_a_segment_does_not_depend_on_its_batch(library: Library, sizes: Sizes) -> None:
+    encoder = RandomEncoder.make(sizes)
     opened = encoder.opened(library)
-    for tokens in (1, 5, 16, 33, 64, 90):
+    for tokens in (1, 5, 16, 33, 64, sizes.longest):
         ids, types = encoder.inputs(11, tokens)
         together = opened.logits(ids, types)
         order = np.random.default_rng(tokens).permutation(len(ids))
@@ -91,8 +104,26 @@ def test_a_segment_does_not_depend_on_its_batch(library: Library) -> None:
             assert (opened.logits(ids[i : i + 1], types[i : i + 1]) == together[i]).all()
 
 
-def test_threads_share_a_network(library: Library) -> None:
-    encoder = RandomEncoder.make(SMALL)
+def test_padding_has_a_position_of_its_own(library: Library) -> None:
+    encoder = RandomEncoder.make(ROBERTA)
+    ids = np.array([[5, 6, 7], [5, ROBERTA.padding, 7]])
+    table = np.array(encoder.tensors[3])
+    table[ROBERTA.padding], table[ROBERTA.padding + 2] = 0, 0
+    changed = encoder.with_tensor(3, table)
+    before, after = (each.opened(library).logits(ids, np.zeros_like(ids)) for each in (encoder, changed))
+    assert (before != after).any(axis=(1, 2)).all()
+
+    # The last token of the second segment is the second one that counts, the fourth row of the table.
+    table = np.array(encoder.tensors[3])
+    table[ROBERTA.padding + 3] = 0
+    changed = encoder.with_tensor(3, table)
+    after = changed.opened(library).logits(ids, np.zeros_like(ids))
+    assert (before != after).any(axis=(1, 2)).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("sizes", [SMALL, MPNET])
+def test_threads_share_a_network(library: Library, sizes: Sizes) -> None:
+    encoder = RandomEncoder.make(sizes)
     opened = encoder.opened(library)
     cases = [encoder.inputs(3, tokens, tokens) for tokens in range(1, 60)] * 3
     alone = [opened.logits(*case) for case in cases]
@@ -159,10 +190,11 @@ def test_an_id_outside_its_table_is_an_error(library: Library, place: int, value
     assert (caught.value.reason, caught.value.fields["tokens"]) == ("cannot-run", 5)
 
 
-def test_segments_of_a_wrong_length_or_shape_are_errors(library: Library) -> None:
-    encoder = RandomEncoder.make(SMALL)
+@pytest.mark.parametrize("sizes", [SMALL, ROBERTA, MPNET])
+def test_segments_of_a_wrong_length_or_shape_are_errors(library: Library, sizes: Sizes) -> None:
+    encoder = RandomEncoder.make(sizes)
     opened = encoder.opened(library)
-    for sequences, tokens in ((1, 0), (1, SMALL.positions + 1)):
+    for sequences, tokens in ((1, 0), (1, sizes.longest + 1)):
         _refused(opened, *encoder.inputs(sequences, tokens))
     ids, types = encoder.inputs(2, 5)
     _refused(opened, ids, types[:1])
@@ -190,6 +222,13 @@ def test_a_network_that_does_not_fit_is_refused(library: Library) -> None:
         RandomEncoder(Sizes(layers=0), encoder.tensors),
         RandomEncoder(Sizes(layers=65), encoder.tensors),
         RandomEncoder(Sizes(vocabulary=2**30), encoder.tensors),
+        RandomEncoder(Sizes(padding=1), RandomEncoder.make(MPNET).tensors),
+        RandomEncoder(Sizes(relative=True), encoder.tensors),
+        RandomEncoder(Sizes(embedding=32), encoder.tensors),
+        RandomEncoder(replace(ELECTRA, embedding=None), RandomEncoder.make(ELECTRA).tensors),
+        RandomEncoder.make(Sizes(embedding=16)),
+        RandomEncoder(Sizes(padding=-2), encoder.tensors),
+        RandomEncoder(Sizes(padding=SMALL.positions - 1), encoder.tensors),
     ]
     for case in cases:
         with pytest.raises(ModelError) as caught:

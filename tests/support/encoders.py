@@ -30,11 +30,25 @@ class Sizes:
     vocabulary: int = 50
     positions: int = 90
     token_types: int = 4
+    embedding: int | None = None
+    padding: int = -1
+    relative: bool = False
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embeddings: that of the hidden states, unless there is another."""
+        return self.hidden if self.embedding is None else self.embedding
+
+    @property
+    def longest(self) -> int:
+        """Maximum number of tokens."""
+        return self.positions - self.padding - 1
 
     def shape(self) -> Shape:
         """Return the sizes as the library takes them, with the levels of the exporter's recipe."""
         sizes = (self.layers, self.hidden, self.heads, self.intermediate, self.labels)
-        rest = (self.vocabulary, self.positions, self.token_types)
+        tables = (self.vocabulary, self.positions, self.token_types)
+        rest = (*tables, self.embedding_width, self.padding, self.relative)
         return Shape(*sizes, *rest, 1e-12, Levels(128, 127, 1.27e-7), Levels(40, 215, 0.91375))
 
 
@@ -58,7 +72,7 @@ class RandomEncoder:
         :param largest_weights: weights at the limit for the first half of the inputs: sums of 16 bits wrap around there
         """
         random = Random(seed)
-        hidden, wide = sizes.hidden, sizes.intermediate
+        hidden, wide, embedding = sizes.hidden, sizes.intermediate, sizes.embedding_width
 
         def floats(*shape: int, scale: float = 0.5) -> Floats:
             return (_integers(random, -1024, 1024, *shape) / 1024 * scale).astype(_FLOAT)
@@ -71,12 +85,14 @@ class RandomEncoder:
             scale = (np.abs(floats(outputs, scale=0.5)) + 0.5).astype(_FLOAT) / _FLOAT(40 * np.sqrt(inputs))
             return [weight, scale, floats(outputs) if bias else None]
 
-        def norm() -> list[Tensor]:
-            return [floats(hidden, scale=0.25) + _FLOAT(1), floats(hidden)]
+        def norm(width: int = hidden) -> list[Tensor]:
+            return [floats(width, scale=0.25) + _FLOAT(1), floats(width)]
 
-        words = _integers(random, -127, 127, sizes.vocabulary, hidden).astype(_BYTE)
+        words = _integers(random, -127, 127, sizes.vocabulary, embedding).astype(_BYTE)
         tensors: list[Tensor] = [words, np.abs(floats(sizes.vocabulary, 1, scale=0.02)) + _FLOAT(0.005)]
-        tensors += [floats(sizes.token_types, hidden), floats(sizes.positions, hidden), *norm()]
+        tensors += [floats(sizes.token_types, embedding), floats(sizes.positions, embedding), *norm(embedding)]
+        tensors += linear(embedding, hidden) if embedding != hidden else []
+        tensors += [floats(sizes.heads, 2 * sizes.longest - 1, scale=2)] if sizes.relative else []
         for _ in range(sizes.layers):
             tensors += [
                 *linear(hidden, hidden),
@@ -110,14 +126,23 @@ class RandomEncoder:
             tensor = next(left)
             return 0.0 if tensor is None else tensor.astype(np.float64)
 
+        sizes, tokens = self.sizes, ids.shape[1]
         words, scale, type_table, positions = take(), take(), take(), take()
-        x = words[ids] * scale[ids] + type_table[types] + positions[: ids.shape[1]]
+        is_token = ids != sizes.padding
+        x = words[ids] * scale[ids] + type_table[types] + positions[np.cumsum(is_token, 1) * is_token + sizes.padding]
         x = _normalized(x, take(), take())
+        if sizes.embedding_width != sizes.hidden:
+            integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
+            x = (integers @ take()) * take() * step + take()
 
-        for _ in range(self.sizes.layers):
+        place = np.arange(tokens)
+        # A number per distance, the key's place minus the query's. *Shape:* (heads, tokens, tokens) of keys per query.
+        relative = take()[:, place - place[:, None] + sizes.longest - 1] if sizes.relative else 0.0
+
+        for _ in range(sizes.layers):
             integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
             query, key, value = ((integers @ take()) * take() * step + take() for _ in range(3))
-            context = _attention(query, key, value, self.sizes.heads)
+            context = _attention(query, key, value, sizes.heads, relative)
 
             integers, step = _quantized(context, np.abs(context).max(-1, keepdims=True), 127, 128)
             x = _normalized((integers @ take()) * take() * step + take() + x, take(), take())
@@ -153,11 +178,11 @@ def _quantized(x: Doubles, peak: Doubles, positive: int, zero_point: int) -> tup
     return np.clip(np.rint(x / step), -zero_point, 255 - zero_point), step
 
 
-def _attention(query: Doubles, key: Doubles, value: Doubles, heads: int) -> Doubles:
+def _attention(query: Doubles, key: Doubles, value: Doubles, heads: int, relative: Doubles | float) -> Doubles:
     def split(x: Doubles) -> Doubles:
         return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
 
-    scores = split(query) @ split(key).transpose(0, 1, 3, 2)
+    scores = split(query) @ split(key).transpose(0, 1, 3, 2) + relative
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     mixed = weights / weights.sum(-1, keepdims=True) @ split(value)
     return np.asarray(mixed.transpose(0, 2, 1, 3).reshape(query.shape))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ def silent(_: str) -> None:
     """Drop a line of progress."""
 
 
-def make_cased_checkpoint(folder: Path, family: str) -> Path:
+def make_cased_checkpoint(folder: Path, family: str, sizes: Mapping[str, Any] | None = None) -> Path:
     """Make a tiny encoder that sees letter case, with random weights."""
     import torch
     import transformers
 
     from nerd_export.models.letter_case import with_letter_case
 
-    make_checkpoint(folder, family, FINE_LABELS)
+    make_checkpoint(folder, family, FINE_LABELS, sizes=sizes)
     model = transformers.AutoModelForTokenClassification.from_pretrained(folder)
     torch.manual_seed(1)
     with_letter_case(model, "tiny")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,9 +137,13 @@ def trained_tokenizer(family: Family) -> Any:
     return tokenizer
 
 
-def make_checkpoint(folder: Path, name: str, labels: tuple[str, ...] | None, seed: int = 0) -> Path:
+def make_checkpoint(
+    folder: Path, name: str, labels: tuple[str, ...] | None, seed: int = 0, sizes: Mapping[str, Any] | None = None
+) -> Path:
     """
     Make a tiny encoder with random weights; with labels it has a token-classification head.
+
+    :param sizes: sizes other than the usual ones, by their names in the configuration
 
     The weights are wide, some channels stand out and biases are not zero, as in trained ones, so that labels vary from
     word to word and int8 has something to lose.
@@ -150,7 +155,7 @@ def make_checkpoint(folder: Path, name: str, labels: tuple[str, ...] | None, see
     torch.manual_seed(seed)
     tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
-    sizes: dict[str, Any] = {
+    own: dict[str, Any] = {
         "vocab_size": len(vocabulary),
         "hidden_size": 48,
         "num_hidden_layers": 2,
@@ -160,9 +165,10 @@ def make_checkpoint(folder: Path, name: str, labels: tuple[str, ...] | None, see
         "initializer_range": 0.15,
         "pad_token_id": FAMILIES[name].special.index(FAMILIES[name].named["pad_token"]),
         **FAMILIES[name].sizes,
+        **(sizes or {}),
         **({"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}} if labels else {}),
     }
-    config = getattr(transformers, FAMILIES[name].config)(**sizes)
+    config = getattr(transformers, FAMILIES[name].config)(**own)
     kind = transformers.AutoModelForTokenClassification if labels else transformers.AutoModel
     model = kind.from_config(config).eval()
     widen(model)

@@ -175,12 +175,15 @@ bool is_usable(const Shape& s) {
          in_range(s.intermediate, 32, MOST_INPUTS) && s.intermediate % 32 == 0 && in_range(s.heads, 1, s.hidden / LANES) &&
          s.hidden % s.heads == 0 && s.hidden / s.heads % LANES == 0 && in_range(s.labels, 1, MOST_INPUTS) &&
          in_range(s.vocabulary, 1, 1 << 24) && in_range(s.positions, 1, 1 << 16) && in_range(s.token_types, 1, 1 << 16) &&
+         in_range(s.embedding, 32, MOST_INPUTS) && s.embedding % 32 == 0 && in_range(s.padding, -1, s.positions - 2) &&
+         in_range(s.relative, 0, 1) &&
          s.epsilon >= 0.0f && isfinite(s.epsilon) && is_usable(s.symmetric) && is_usable(s.after_gelu);
 }
 
+int larger_of(int a, int b) { return a > b ? a : b; }
+
 int widest(const Shape& s) {
-  int most = 3 * s.hidden > s.intermediate ? 3 * s.hidden : s.intermediate;
-  return most > padded(s.labels, LANES) ? most : padded(s.labels, LANES);
+  return larger_of(larger_of(3 * s.hidden, s.intermediate), larger_of(s.embedding, padded(s.labels, LANES)));
 }
 
 // No sum of two neighbouring products exceeds 16 bits; see export/nerd_export/quantization/rounding.py.
@@ -206,11 +209,11 @@ class Reader {
     return (next_++)->data;
   }
 
-  // A copy, as floats in a file need not be aligned. Each row is padded with zeros to a multiple of columns.
-  float* floats(int rows, int columns, int multiple = 1) {
+  // A copy, as floats in a file need not be aligned. Each row of it is padded with zeros to ``width`` columns.
+  float* floats(int rows, int columns, int width = 0) {
     const char* from = (const char*)take((size_t)rows * columns * sizeof(float));
     if (!from) return nullptr;
-    const int width = padded(columns, multiple);
+    if (!width) width = columns;
     float* copy = (float*)allocate((size_t)rows * width * sizeof(float));
     if (!copy) return (float*)fail("there is no memory for the weights");
     for (int i = 0; i < rows; i++)
@@ -261,11 +264,13 @@ void read_linear(Reader& reader, const Path& path, int inputs, int outputs, int 
 
 void read_network(Reader& reader, const Path& path, Network& n) {
   const Shape& s = n.shape;
-  n.words = (const int8_t*)reader.take((size_t)s.vocabulary * s.hidden);
+  n.words = (const int8_t*)reader.take((size_t)s.vocabulary * s.embedding);
   n.word_scale = reader.floats(1, s.vocabulary);
-  n.types = reader.floats(s.token_types, s.hidden);
-  n.positions = reader.floats(s.positions, s.hidden);
-  read_norm(reader, s.hidden, n.embedding_norm);
+  n.types = reader.floats(s.token_types, s.embedding);
+  n.positions = reader.floats(s.positions, s.embedding);
+  read_norm(reader, s.embedding, n.embedding_norm);
+  if (s.embedding != s.hidden) read_linear(reader, path, s.embedding, s.hidden, 1, s.symmetric, n.projection);
+  if (s.relative) n.relative = reader.floats(s.heads, distances(s), distance_stride(s));
 
   for (int i = 0; i < s.layers && !reader.error(); i++) {
     Layer& layer = n.layers[i];
@@ -277,8 +282,8 @@ void read_network(Reader& reader, const Path& path, Network& n) {
     read_norm(reader, s.hidden, layer.after_feed_forward);
   }
 
-  n.classifier = reader.floats(s.hidden, s.labels, LANES);
-  n.classifier_bias = reader.floats(1, s.labels, LANES);
+  n.classifier = reader.floats(s.hidden, s.labels, padded(s.labels, LANES));
+  n.classifier_bias = reader.floats(1, s.labels, padded(s.labels, LANES));
   if (!reader.error() && !reader.is_complete()) reader.fail("there are more tensors than the network has");
 }
 
@@ -320,6 +325,8 @@ NERD_PUBLIC void nerd_close(void* opened) {
   release(n.positions);
   release(n.types);
   close_norm(n.embedding_norm);
+  close_linear(n.projection);
+  release(n.relative);
   for (Layer& layer : n.layers) {
     close_linear(layer.projections);
     close_linear(layer.output);
@@ -374,7 +381,7 @@ NERD_PUBLIC void nerd_scratch_close(void* scratch) {
 // Memory for one call at a time, enough for segments of ``tokens``. Null without memory.
 NERD_PUBLIC void* nerd_scratch_open(const void* opened, int tokens) {
   const Shape& shape = ((const Opened*)opened)->network.shape;
-  if (!in_range(tokens, 1, shape.positions)) return nullptr;
+  if (!in_range(tokens, 1, longest(shape))) return nullptr;
   Scratch* s = (Scratch*)allocate(sizeof(Scratch));
   if (!s) return nullptr;
 

@@ -23,9 +23,15 @@ struct Levels {
 struct Shape {
   int32_t layers, hidden, heads, intermediate, labels;
   int32_t vocabulary, positions, token_types;
+  int32_t embedding;              // width of the embeddings; where it is not ``hidden``, a linear layer follows them
+  int32_t padding;                // positions count from behind this id, and it has its own; -1: they count from 0
+  int32_t relative;               // whether the distance of two tokens changes their score
   float epsilon;                  // of the layer norms
   Levels symmetric, after_gelu;   // of the inputs of linear layers
 };
+
+// The longest segment: the tokens that have a position.
+inline int longest(const Shape& shape) { return shape.positions - shape.padding - 1; }
 
 // A linear layer in 8 bits, packed for one instruction set.
 struct Linear {
@@ -51,6 +57,8 @@ struct Network {
   const int8_t* words;  // in the mapped file, which the caller keeps open
   float *word_scale, *positions, *types;
   Norm embedding_norm;
+  Linear projection;    // from embeddings to hidden states; empty where both have one width
+  float* relative;      // (heads, distance_stride): what the distance adds to a score; null where nothing
   Layer layers[MAX_LAYERS];
   float *classifier, *classifier_bias;  // columns padded to a multiple of LANES
 };
@@ -90,5 +98,9 @@ void* allocate(size_t bytes);   // 64-byte aligned, zeroed; null without memory
 void release(void* memory);
 
 inline int padded(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+// Distances are from 1 - longest to longest - 1. Rows of 16 scores are read, so there is room behind the last.
+inline int distances(const Shape& shape) { return 2 * longest(shape) - 1; }
+inline int distance_stride(const Shape& shape) { return padded(distances(shape), LANES) + LANES; }
 
 }  // namespace nerd

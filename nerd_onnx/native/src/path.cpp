@@ -9,29 +9,46 @@ namespace {
 
 constexpr int FLOAT_ROWS = WIDTH == 16 ? 8 : WIDTH == 1 ? 1 : 4;  // fills the registers; changes no bit
 
-// Embeddings of the tokens, their norm, and the same quantized.
-void embed(const Network& n, Scratch& s, const int64_t* ids, const int64_t* types, int rows, int tokens) {
-  const int hidden = n.shape.hidden;
+// Embeddings of the tokens of whole sequences, their norm, and the same quantized. *Shape:* (rows, embedding).
+void embed(const Network& n, Scratch& s, const int64_t* ids, const int64_t* types, int rows, int tokens, float* out) {
+  const int width = n.shape.embedding, padding = n.shape.padding;
+  int last = padding;
   for (int m = 0; m < rows; m++) {
-    const Vector scale = all16(n.word_scale[ids[m]]);
-    const int8_t* word = n.words + (size_t)ids[m] * hidden;
-    const float* type = n.types + (size_t)types[m] * hidden;
-    const float* position = n.positions + (size_t)(m % tokens) * hidden;
-    float* row = s.hidden + (size_t)m * hidden;
+    if (m % tokens == 0) last = padding;
+    const int place = ids[m] == padding ? padding : ++last;
 
-    for (int i = 0; i < hidden; i += LANES)
+    const Vector scale = all16(n.word_scale[ids[m]]);
+    const int8_t* word = n.words + (size_t)ids[m] * width;
+    const float* type = n.types + (size_t)types[m] * width;
+    const float* position = n.positions + (size_t)place * width;
+    float* row = out + (size_t)m * width;
+
+    for (int i = 0; i < width; i += LANES)
       store16(row + i, load16(word + i) * scale + load16(type + i) + load16(position + i));
-    normalize(row, hidden, n.embedding_norm, n.shape.epsilon);
-    quantize_symmetric(row, hidden, n.shape.symmetric, m, s);
+    normalize(row, width, n.embedding_norm, n.shape.epsilon);
+    quantize_symmetric(row, width, n.shape.symmetric, m, s);
   }
 }
 
-// Attention of some queries of one head.
+// The hidden states that the first layer reads, and the same quantized.
+void begin(const Network& n, Scratch& s, const int64_t* ids, const int64_t* types, int rows, int tokens) {
+  const Shape& shape = n.shape;
+  if (shape.embedding == shape.hidden) return embed(n, s, ids, types, rows, tokens, s.hidden);
+
+  embed(n, s, ids, types, rows, tokens, s.wide);
+  product(n.projection, s, shape.symmetric, rows, s.hidden);
+  for (int m = 0; m < rows; m++)
+    quantize_symmetric(s.hidden + (size_t)m * shape.hidden, shape.hidden, shape.symmetric, m, s);
+}
+
+// Attention of some queries of one head. ``bias``, which may be null, is what the distances of the keys from the first
+// query add to its scores; for the next query all distances are smaller by one.
 template <int ROWS>
-void attend(const float* query, const float* keys, const float* value, int stride, int width, int tokens, float* scores,
-            float* out, int out_stride) {
+void attend(const float* query, const float* keys, const float* value, int stride, int width, int tokens,
+            const float* bias, float* scores, float* out, int out_stride) {
   const int columns = padded(tokens, LANES);
   float_rows<ROWS>(query, stride, keys, columns, width, columns, scores, columns);
+  for (int r = 0; bias && r < ROWS; r++) add(scores + (size_t)r * columns, bias - r, columns);
 
   float sums[ROWS];
   for (int r = 0; r < ROWS; r++) sums[r] = softmax(scores + (size_t)r * columns, tokens);
@@ -59,12 +76,13 @@ void attention(const Network& n, Scratch& s, const float* projections, int token
 
     int i = 0;
     float* target = out + head * width;
+    const float* bias = n.relative ? n.relative + (size_t)head * distance_stride(n.shape) + longest(n.shape) - 1 : nullptr;
     for (; i + FLOAT_ROWS <= tokens; i += FLOAT_ROWS)
-      attend<FLOAT_ROWS>(query + (size_t)i * stride, s.keys, value, stride, width, tokens, s.scores,
-                         target + (size_t)i * hidden, hidden);
+      attend<FLOAT_ROWS>(query + (size_t)i * stride, s.keys, value, stride, width, tokens, bias ? bias - i : nullptr,
+                         s.scores, target + (size_t)i * hidden, hidden);
     for (; i < tokens; i++)
-      attend<1>(query + (size_t)i * stride, s.keys, value, stride, width, tokens, s.scores, target + (size_t)i * hidden,
-                hidden);
+      attend<1>(query + (size_t)i * stride, s.keys, value, stride, width, tokens, bias ? bias - i : nullptr, s.scores,
+                target + (size_t)i * hidden, hidden);
   }
 }
 
@@ -73,8 +91,7 @@ void finish_block(const Network& n, Scratch& s, const Norm& norm, int rows) {
   const int hidden = n.shape.hidden;
   for (int m = 0; m < rows; m++) {
     float* row = s.hidden + (size_t)m * hidden;
-    const float* result = s.narrow + (size_t)m * hidden;
-    for (int i = 0; i < hidden; i += LANES) store16(row + i, load16(result + i) + load16(row + i));
+    add(row, s.narrow + (size_t)m * hidden, hidden);
     normalize(row, hidden, norm, n.shape.epsilon);
     quantize_symmetric(row, hidden, n.shape.symmetric, m, s);
   }
@@ -120,7 +137,7 @@ void encode(const Network& n, Scratch& s, const int64_t* ids, const int64_t* typ
   for (int first = 0; first < sequences; first += at_once) {
     const int count = sequences - first < at_once ? sequences - first : at_once, rows = count * tokens;
     const size_t offset = (size_t)first * tokens;
-    embed(n, s, ids + offset, types + offset, rows, tokens);
+    begin(n, s, ids + offset, types + offset, rows, tokens);
     for (int i = 0; i < n.shape.layers; i++) encoder_layer(n, s, n.layers[i], count, tokens);
     classify(n, s, rows, logits + offset * n.shape.labels);
   }

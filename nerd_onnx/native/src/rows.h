@@ -81,6 +81,11 @@ inline float softmax(float* row, int count) {
   return sum(total);
 }
 
+// Add a row to another, in place. Both have room for a multiple of LANES.
+inline void add(float* row, const float* addend, int count) {
+  for (int i = 0; i < count; i += LANES) store16(row + i, load16(row + i) + load16(addend + i));
+}
+
 // Rows of a small product of floats, c = a @ b. Each output is summed in order over the depth.
 template <int ROWS>
 inline void float_rows(const float* a, int a_stride, const float* b, int b_stride, int depth, int columns, float* c,
