@@ -36,7 +36,20 @@ from tests.support.runs import (
 )
 
 STRIDE = 1 if os.environ.get("NERD_LONG") else 5  # of the steps to die at, the long form takes all
-CASES = ["parquet", "lines", "gzip", "to parquet", "folder", "rejects", "wide", "long", "csv", "csv rejects"]
+CASES = [
+    "parquet",
+    "lines",
+    "gzip",
+    "xz",
+    "bzip2",
+    "to parquet",
+    "folder",
+    "rejects",
+    "wide",
+    "long",
+    "csv",
+    "csv rejects",
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +66,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = texts(150)
     write_parquet(folder / "a.parquet", rows)
     write_lines(folder / "a.jsonl", rows)
-    write_lines(folder / "a.jsonl.gz", rows)
+    for suffix in (".gz", ".xz", ".bz2"):
+        write_lines(folder / f"a.jsonl{suffix}", rows)
     (folder / "set" / "year=2024").mkdir(parents=True)
     (folder / "set" / "year=2025").mkdir()
     write_parquet(folder / "set" / "year=2024" / "a.parquet", rows[:70], 30)
@@ -78,6 +92,8 @@ def case_of(name: str, data: Path, out: Path) -> tuple[Path, Path, dict[str, Any
         "parquet": ("a.parquet", "o.parquet", {}),
         "lines": ("a.jsonl", "o.jsonl", {}),
         "gzip": ("a.jsonl.gz", "o.jsonl.gz", {}),
+        "xz": ("a.jsonl.xz", "o.csv.xz", {}),
+        "bzip2": ("a.jsonl.bz2", "o.jsonl.bz2", {}),
         "to parquet": ("a.jsonl", "o.parquet", {}),
         "folder": ("set", "o", {}),
         "csv": ("a.csv.gz", "o.tsv.gz", {}),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import tempfile
 from collections.abc import Callable
@@ -46,6 +48,20 @@ def gzip_members(content: bytes) -> bytes:
     return gzip.compress(content[:middle]) + gzip.compress(content[middle:])
 
 
+def xz_streams(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return lzma.compress(content[:middle]) + bytes(8) + lzma.compress(content[middle:])
+
+
+def bzip2_streams(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return bz2.compress(content[:middle]) + bz2.compress(content[middle:])
+
+
+PACKS = [gzip.compress, zstandard.compress, lzma.compress, bz2.compress]
+SEVERAL = [gzip_members, zstd_frames, xz_streams, bzip2_streams]
+
+
 @settings(max_examples=example_count(60), deadline=None)
 @given(
     rows=JSON_ROWS,
@@ -53,7 +69,7 @@ def gzip_members(content: bytes) -> bytes:
     end=st.sampled_from(["\n", "\r\n", " \n", "\n\n", "\r\n \t\r\n"]),
     last_end=st.booleans(),
     mark=st.booleans(),
-    pack=st.sampled_from([bytes, gzip.compress, zstandard.compress, gzip_members, zstd_frames]),
+    pack=st.sampled_from([bytes, *PACKS, *SEVERAL]),
     batch_rows=st.integers(1, 4),
 )
 def test_any_rows_come_through_byte_for_byte(
@@ -188,7 +204,7 @@ def test_bad_line_number_and_reason(
     refused(path, reason, {"typed": typed, "batch_rows": batch_rows}, row=4, **fields)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, gzip_members, zstd_frames])
+@pytest.mark.parametrize("pack", [*PACKS, *SEVERAL])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.99])
 @pytest.mark.parametrize("typed", [False, True])
 def test_cut_stream(write: Writer, pack: Callable[[bytes], bytes], kept: float, *, typed: bool) -> None:
@@ -198,7 +214,7 @@ def test_cut_stream(write: Writer, pack: Callable[[bytes], bytes], kept: float, 
     assert int(err.fields["row"]) < 3000
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("pack", PACKS)
 def test_damaged_stream(write: Writer, pack: Callable[[bytes], bytes]) -> None:
     packed = bytearray(pack(b'{"text": "abc"}\n' * 1000))
     packed[len(packed) // 2 :] = b"\xaa" * (len(packed) - len(packed) // 2)

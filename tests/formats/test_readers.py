@@ -48,6 +48,8 @@ def write(tmp_path: Path) -> Writer:
         ("a.v2.ndjson", "jsonl"),
         ("a.json.gz", "jsonl"),
         ("a.jsonl.zst", "jsonl"),
+        ("a.jsonl.xz", "jsonl"),
+        ("a.CSV.BZ2", "csv"),
     ],
 )
 def test_format_by_suffix(write: Writer, name: str, expected: Format) -> None:
