@@ -131,6 +131,18 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     }
 
 
+def guess_note(job: TagJob) -> str | None:
+    """Return the line that says what standard input is taken for; None if its format is sure, or it is not read."""
+    from nerd_onnx.formats.readers import guessed_format
+    from nerd_onnx.formats.registry import format_named
+    from nerd_onnx.storage.location import STANDARD_STREAM
+
+    guess = guessed_format(job.input_format) if STANDARD_STREAM in job.inputs else None
+    if guess is None:
+        return None
+    return f"standard input is read as {format_named(guess).title}, by its first line; --format chooses another format"
+
+
 def graph_note(bundle: Bundle) -> str:
     """Return the line that says which of several ONNX files of a model folder was taken."""
     graph = bundle.model_file.relative_to(bundle.folder) if bundle.folder else bundle.model_file

@@ -15,7 +15,7 @@ import click
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import COLUMN_NAME, Failure, complete_folders, is_set, run_command, settings
 from nerd_onnx.cli.grouped_help import GroupedCommand
-from nerd_onnx.cli.messages import graph_note, plan, plan_lines, resuming_command, summary_line
+from nerd_onnx.cli.messages import graph_note, guess_note, plan, plan_lines, resuming_command, summary_line
 from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
@@ -109,7 +109,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     "--format",
     "input_format",
     type=click.Choice([known.name for known in readable_formats()]),
-    help="Format of INPUT.  [default: by its name]",
+    help="Format of INPUT.  [default: by its name; of standard input by its first line, JSON Lines if it begins with "
+    "{ or []",
 )
 @click.option(
     "--output-format",
@@ -281,6 +282,7 @@ def command(
       nerd-tag crawl/ tagged/ --on-error skip --rejects rejects.jsonl
       nerd-tag s3://bucket/crawl/ s3://bucket/tagged/ --resume
       zcat posts.jsonl.gz | nerd-tag - - --min-score 0.8 > tagged.jsonl
+      echo "Angela Merkel met Emmanuel Macron in Paris." | nerd-tag -
       nerd-tag --engine ray crawl/ tagged/
     """  # noqa: D301 - the backspace tells click to keep the lines
     from nerd_onnx.engines.run import jobs_of
@@ -299,6 +301,8 @@ def command(
     choice = EngineChoice(**{name: options[name] for name in _ENGINE_OPTIONS})
     choice.check(job)
     check_job(job)
+    if not (quiet or as_json) and (note := guess_note(job)) is not None:
+        message(note)
 
     if options["threads"]:
         os.environ.setdefault("RAYON_NUM_THREADS", str(options["threads"]))  # the tokenizer's threads
@@ -325,9 +329,11 @@ def command(
 
 
 def _require_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the paths; raise a usage error that names INPUT or OUTPUT if one is missing."""
+    """Return the paths; raise a usage error that names INPUT or OUTPUT if one is missing. - alone is both."""
     if len(paths) > 1:
         return paths
+    if paths == ("-",):
+        return ("-", "-")
     raise click.UsageError(f"Missing argument '{'OUTPUT' if paths else 'INPUT...'}'.")
 
 

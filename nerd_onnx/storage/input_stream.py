@@ -20,11 +20,12 @@ from nerd_onnx.storage.decompression import DAMAGED_COMPRESSION, decompressed
 from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.hub import is_hub_id
 from nerd_onnx.storage.location import STANDARD_STREAM, Location, Name
-from nerd_onnx.storage.signatures import bytes_to_tell
+from nerd_onnx.storage.signatures import bytes_to_tell, is_compressed
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINE_BYTES = 1 << 30
 _DAMAGE = (*DAMAGED_COMPRESSION, OSError)
+_LINE_HEAD_BYTES = 4096  # of a longer line only so much is waited for
 _BUFFER_BYTES = 1 << 20
 _REMOTE_BUFFER_BYTES = 8 << 20  # large, because each read is a request
 
@@ -82,7 +83,7 @@ def read_head(path: Location, size: int) -> bytes:
     """
     Return the first bytes of an input without consuming them.
 
-    Of standard input these are the bytes that have arrived already, but as many as show a compression.
+    Of standard input these are the bytes that have arrived already, but at least a line.
 
     :param size: maximum number of bytes
     :raises InputError: if the input cannot be read, or is a pipe or device other than standard input
@@ -327,6 +328,14 @@ def _head(path: Location, reader: io.BufferedReader) -> bytes:
         raise _unreadable(path, err) from err
 
 
+def _tells_format(head: bytes) -> bool:
+    """Whether the first bytes of a stream are enough to detect its format: a whole line, unless it is compressed."""
+    if len(head) < bytes_to_tell(head):
+        return False
+    # Compressed bytes have no lines, and waiting for more of them could delay rows that are complete.
+    return is_compressed(head) or len(head) >= _LINE_HEAD_BYTES or b"\n" in head.removeprefix(BYTE_ORDER_MARK).lstrip()
+
+
 class _WholeHead(io.RawIOBase):
     """A stream whose first read returns enough bytes to detect its format, even if the writer sends single bytes."""
 
@@ -341,7 +350,7 @@ class _WholeHead(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
         view = memoryview(buffer)
         size = piece = self._read(view)
-        while piece and not self._begun and size < bytes_to_tell(bytes(view[:size])):
+        while piece and not self._begun and not _tells_format(bytes(view[:size])):
             piece = self._read(view[size:])
             size += piece
 
