@@ -23,33 +23,13 @@ from nerd_onnx.formats.registry import readable_formats, writable_formats
 from nerd_onnx.terminal import counted
 
 _JOB_OPTIONS = (
-    *("input_format", "output_format", "limit", "overwrite", "overwrite_column"),
-    *(
-        "resume",
-        "verify",
-        "chunk_rows",
-        "on_error",
-        "rejects",
-        "max_errors",
-        "retry_rejects",
-        "max_memory",
-        "layout",
-        "key",
-    ),
-    "work_dir",
+    *("input_format", "output_format", "limit", "overwrite", "overwrite_column", "resume", "verify", "chunk_rows"),
+    *("on_error", "rejects", "max_errors", "retry_rejects", "mixed", "max_memory", "layout", "key", "work_dir"),
 )
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
 _TAG_OPTIONS = (
-    "batch_tokens",
-    "threads",
-    "min_score",
-    "precision",
-    "offset_unit",
-    "text_column",
-    "column",
-    "kernel",
-    "join",
+    *("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column", "kernel", "join"),
 )
 _HEADINGS = {
     "--text": "Input and output",
@@ -117,6 +97,13 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     type=click.Choice([known.name for known in writable_formats()]),
     help="Format of OUTPUT. text shows the texts with their entities marked.  [default: text if OUTPUT is - on a "
     "terminal; else by its name; else the format of INPUT]",
+)
+@click.option(
+    "--mixed",
+    type=click.Choice(["refuse", "json"]),
+    default="refuse",
+    help="A JSON Lines field with several types, if OUTPUT is not JSON Lines. refuse: a row with another type than "
+    "before is a rejected row. json: the column has all values of the field as JSON text.",
 )
 @click.option(
     "--layout",

@@ -36,6 +36,7 @@ class ReadOptions:
     :param line_bytes: maximum length of a line, in bytes, for formats of lines
     :param added_columns: names of the columns that the output adds to those of the input. If the input's format allows
         it, the output copies the input's bytes, and only the texts are read. None if all columns must be read
+    :param mixed_as_json: typed rows have JSON text in place of values of a field whose types differ from row to row
     """
 
     text_column: str
@@ -45,6 +46,7 @@ class ReadOptions:
     lenient: bool
     line_bytes: int
     added_columns: tuple[str, ...] | None = None
+    mixed_as_json: bool = False
 
 
 @dataclass(frozen=True)

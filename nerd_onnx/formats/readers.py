@@ -115,6 +115,7 @@ def open_reader(
     lenient: bool = False,
     line_bytes: int = MAX_LINE_BYTES,
     added_columns: tuple[str, ...] | None = None,
+    mixed_as_json: bool = False,
 ) -> Reader:
     """
     Open an input with the reader of its format.
@@ -125,7 +126,9 @@ def open_reader(
     :param text_column: this and the remaining parameters are those of :class:`ReadOptions`
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
-    options = ReadOptions(text_column, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns)
+    options = ReadOptions(
+        text_column, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns, mixed_as_json
+    )
     path = Location.of(name)
     opener = format_named(detect_format(path, format)).open_reader
     if opener is None:

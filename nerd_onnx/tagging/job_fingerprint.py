@@ -30,6 +30,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--join": tagger.join,
         "--offset-unit": options.offset_unit,
         "--limit": job.limit,
+        "--mixed": job.mixed,
         "--overwrite-column": job.overwrite_column,
         "--retry-rejects": job.retried_place and file_fingerprint(job.retried_place)["head and footer"],
     }

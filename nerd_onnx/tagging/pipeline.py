@@ -50,6 +50,7 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
         line_bytes=plan.limits.line,
         limit=job.limit,
         lenient=plan.is_lenient,
+        mixed_as_json=job.mixed == "json",
         added_columns=None if rewrites else () if texts_only else plan.added_columns,
     )
 

@@ -21,7 +21,7 @@ from nerd_onnx.formats.jsonl.lines import (
     text_of,
 )
 from nerd_onnx.formats.jsonl.long_lines import decoded, is_marked, long_string, shortened
-from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError, conform
+from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError
 from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
@@ -29,6 +29,10 @@ from nerd_onnx.storage.location import Location
 
 NumberedLine = tuple[int, bytes]
 HEAD_ROWS = 2048  # one of these must have the text field
+_MIXED_ADVICE = (
+    "Give --mixed json, which stores fields of several types as JSON text, write JSON Lines, which allows mixed types, "
+    "or make the fields uniform"
+)
 MAX_MIXED_ROWS = 100_000  # each is kept in memory from the first pass to the second
 
 
@@ -163,8 +167,9 @@ class TypedLinesReader(Closing):
 
     The first pass, on opening, checks every row and infers one schema: columns and struct fields in order of first
     appearance; int64 (uint64 if needed), double, bool, string, list, struct; null if a field is always null, missing
-    or an empty object. Strings stay strings, also dates. Lone surrogates become U+FFFD in all strings, because
-    Parquet holds valid UTF-8 only. Standard input is copied to a temporary file.
+    or an empty object. Values without a common type are an error, or JSON text if the options say so. Strings stay
+    strings, also dates. Lone surrogates become U+FFFD in all strings, because Parquet holds valid UTF-8 only. Standard
+    input is copied to a temporary file.
 
     :param path: a file, or ``-``
     :raises InputError: if a line is damaged, no row has the text field, or a field mixes types
@@ -215,7 +220,7 @@ class TypedLinesReader(Closing):
         self._file.close()
 
     def _find_schema(self, lines: Iterator[NumberedLine]) -> tuple[pa.Schema, int]:
-        shape, rows, parsed, has_text = FieldShape(""), 0, False, False
+        shape, rows, parsed, has_text = FieldShape("", mixes=self._options.mixed_as_json), 0, False, False
         for number, line in lines:
             rows += 1
             try:
@@ -230,7 +235,7 @@ class TypedLinesReader(Closing):
                 if mixed > MAX_MIXED_ROWS:
                     raise InputError(
                         f"{self._name}, line {number}: {mixed} rows fit no common Parquet schema, and the maximum is "
-                        f"{MAX_MIXED_ROWS}. Write JSON Lines, which allows mixed types, or make the fields uniform",
+                        f"{MAX_MIXED_ROWS}. {_MIXED_ADVICE}",
                         reason="too-many-mixed-rows",
                         file=self._name,
                         row=number,
@@ -240,7 +245,7 @@ class TypedLinesReader(Closing):
         # Without a single row that could be parsed, the keys are unknown, and the rejected rows say more.
         if parsed and not has_text:
             require_text_column(self._name, shape.fields, self._text_column)
-        self._conform = any(member.only_empty_objects() for member in shape.fields.values())
+        self._shapes = {name: member for name, member in shape.fields.items() if member.is_converted}
         types = {name: member.arrow_type() for name, member in shape.fields.items()}
         types[self._text_column] = pa.string()
 
@@ -255,8 +260,7 @@ class TypedLinesReader(Closing):
             raise RowError(
                 self._name,
                 number,
-                f"{err}; a Parquet column has one type. Write JSON Lines, which allows mixed types, or make the field "
-                "uniform",
+                f"{err}; a Parquet column has one type. {_MIXED_ADVICE}",
                 reason=err.reason,
                 **err.fields,
             ) from err
@@ -299,7 +303,8 @@ class TypedLinesReader(Closing):
 
     def _column(self, records: list[dict[str, Any]], field: pa.Field) -> pa.Array:
         values = [record.get(field.name) for record in records]
-        return pa.array([conform(value, field.type) for value in values] if self._conform else values, field.type)
+        shape = self._shapes.get(field.name)
+        return pa.array(values if shape is None else map(shape.converted, values), field.type)
 
 
 def _size_of(line: NumberedLine) -> int:
