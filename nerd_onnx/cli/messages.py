@@ -59,6 +59,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.machine.cpu import thread_plan
     from nerd_onnx.storage.input_stream import input_name
     from nerd_onnx.tagging.estimate import estimated_seconds
+    from nerd_onnx.tagging.job_fingerprint import plain_names
     from nerd_onnx.tagging.pipeline import open_pair_reader, rewritten_because
     from nerd_onnx.tagging.plan import Plan
 
@@ -108,7 +109,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "rows": rows,
         "estimated_seconds": estimated_seconds(run),
         "columns": columns,
-        "text_column": tagger.options.text_column,
+        "text_column": plain_names(tagger.options),
         "layout": job.layout,
         "new_columns": new_columns or [layout.key_name, *(part.name for part in layout.parts)],
         "model": tagger.bundle.name,

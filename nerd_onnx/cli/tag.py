@@ -79,9 +79,19 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     "text, else as JSON.",
 )
 @click.option(
-    "--text-column", type=COLUMN_NAME, default="text", help="Column (JSON Lines: field) with the texts to tag."
+    "--text-column",
+    type=COLUMN_NAME,
+    default=("text",),
+    multiple=True,
+    help="Column (JSON Lines: field) with the texts to tag. Several, each after its own --text-column, have a new "
+    "column each: title_entities is that of title.",
 )
-@click.option("--column", type=COLUMN_NAME, default="entities", help="Name of the new column.")
+@click.option(
+    "--column",
+    type=COLUMN_NAME,
+    default="entities",
+    help="Name of the new column; of several, the part after the name of the text column.",
+)
 @click.option(
     "--overwrite-column", is_flag=True, help="Replace an existing column that has the name of the new column."
 )
@@ -279,9 +289,7 @@ def command(
 
     # Checks that need no model come first: they are fast.
     if text is not None:
-        if paths:
-            raise click.UsageError("--text takes the place of INPUT and OUTPUT; leave these out.")
-        _tag_text(text, options)
+        _tag_text(text, paths, options)
         return
     *sources, target = _require_paths(paths)
     job = TagJob(sources, target, **{name: options[name] for name in _JOB_OPTIONS})
@@ -331,14 +339,19 @@ def _load(options: dict[str, Any]) -> Any:
     return Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
 
 
-def _tag_text(text: str, options: dict[str, Any]) -> None:
+def _tag_text(text: str, paths: tuple[str, ...], options: dict[str, Any]) -> None:
     """Tag one text and print it: as a file of one row, so that all options mean what they mean for files."""
+    if paths:
+        raise click.UsageError("--text takes the place of INPUT and OUTPUT; leave these out.")
+    if len(options["text_column"]) > 1:
+        raise click.UsageError("--text is one text; give --text-column once at most.")
+
     from nerd_onnx.storage.location import STANDARD_STREAM
     from nerd_onnx.tagging.job import TagJob
 
     with tempfile.TemporaryDirectory(prefix="nerd-") as folder:
         source = Path(folder, "text.jsonl")
-        source.write_text(json.dumps({options["text_column"]: text}) + "\n", "utf-8")
+        source.write_text(json.dumps({options["text_column"][0]: text}) + "\n", "utf-8")
         chosen = {name: options[name] for name in _JOB_OPTIONS if name != "input_format"}
         job = TagJob([str(source)], STANDARD_STREAM, **chosen)
         _tag_here(_load(options), job, show_progress=False)

@@ -6,6 +6,8 @@ This module knows no format by name. Which formats exist is in :mod:`registry`; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import Format, Reader, ReadOptions, RowBatch
 from nerd_onnx.formats.file_format import FileFormat
@@ -107,7 +109,7 @@ def open_reader(
     name: Name,
     *,
     format: Format | None,  # noqa: A002 - the option's name
-    text_column: str,
+    text_column: str | Sequence[str],
     typed: bool,
     batch_rows: int,
     batch_bytes: int,
@@ -123,11 +125,13 @@ def open_reader(
     :param name: a file, or ``-`` for standard input
     :param format: the format, or None to detect it
     :param typed: read rows as typed columns, also in a format whose rows may be raw lines
-    :param text_column: this and the remaining parameters are those of :class:`ReadOptions`
+    :param text_column: the column or field to tag, or several; this and the remaining parameters are those of
+        :class:`ReadOptions`
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
+    first, *more = (text_column,) if isinstance(text_column, str) else text_column
     options = ReadOptions(
-        text_column, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns, mixed_as_json
+        first, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns, mixed_as_json, tuple(more)
     )
     path = Location.of(name)
     opener = format_named(detect_format(path, format)).open_reader
