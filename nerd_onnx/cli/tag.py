@@ -143,8 +143,9 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Keep only entities with at least this score; 0 keeps every candidate.  [default: the model's own threshold, "
-    "which gives the best F1]",
+    help="Keep only entities with at least this score; 0 keeps every candidate: all words that the model holds "
+    "possible as an entity, at most one at a place. One value for all labels; for a share of right entities, see "
+    "--precision.  [default: the model's own threshold, which gives the best F1]",
 )
 @click.option(
     "--precision",
