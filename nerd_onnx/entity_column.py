@@ -40,13 +40,19 @@ def entity_metadata(bundle: Bundle, options: TagOptions, facts: Mapping[str, str
 
     :param facts: further facts; the layout is nested and the kernels are onnxruntime's unless they name others
     """
-    return schema_metadata(
-        options.column,
-        offset_unit=options.offset_unit,
-        model_sha256=bundle.model_sha256,
-        quantization=bundle.quantization,
-        calibration=bundle.calibration_digest,
-        word_rule=bundle.word_rule,
-        letter_case=str(bundle.letter_case).lower(),
-        **{"layout": "nested", "kernels": bundle.kernels, **facts},
-    )
+    known = {
+        "model_sha256": bundle.model_sha256,
+        "quantization": bundle.quantization,
+        "calibration": bundle.calibration_digest,
+        "word_rule": bundle.word_rule,
+        "letter_case": str(bundle.letter_case).lower(),
+        "layout": "nested",
+        "kernels": bundle.kernels,
+        **facts,
+    }
+    found: dict[str, str] = {}
+    for name, text_column in zip(options.new_columns, options.text_columns, strict=True):
+        # With one text column its name is among the options of the run, and the metadata stays as it was.
+        own = {} if isinstance(options.text_column, str) else {"text_column": text_column}
+        found |= schema_metadata(name, offset_unit=options.offset_unit, **known, **own)
+    return found

@@ -59,8 +59,9 @@ class TagOptions:
         None keeps all
     :param labels: coarse or fine labels to keep; None keeps all
     :param offset_unit: unit of ``start`` and ``end`` in columns; Python's Entity is always in code points
-    :param text_column: column to tag
-    :param column: name of the new column
+    :param text_column: column to tag, or several in a tuple
+    :param column: name of the new column; with several text columns ``title`` and so on the names are ``title_`` and
+        this name
     :param kernel: what computes the network: ``onnxruntime``, the ``native`` encoder, or that in plain C++
         (``portable``); ``auto`` is ``native`` where that is installed and fast and the model has a section for it, else
         ``onnxruntime``. The native encoder gives the same bits on every processor; they differ from those of
@@ -76,18 +77,23 @@ class TagOptions:
     precision: float | None = None
     labels: tuple[str, ...] | None = None
     offset_unit: OffsetUnit = "codepoint"
-    text_column: str = "text"
+    text_column: str | tuple[str, ...] = "text"
     column: str = "entities"
     kernel: Kernel = "auto"
     join: Join | None = None
 
     def __post_init__(self) -> None:
-        if self.column == self.text_column:
+        if not isinstance(self.text_column, str):
+            names = tuple(self.text_column)
+            _check_text_columns(names)
+            object.__setattr__(self, "text_column", names[0] if len(names) == 1 else names)
+        taken = next((name for name in self.new_columns if name in self.text_columns), None)
+        if taken is not None:
             raise OptionError(
-                f"the new column cannot have the name of the text column {self.column!r}; choose another name",
+                f"the new column cannot have the name of the text column {taken!r}; choose another name",
                 reason="column-is-text-column",
                 option="column",
-                column=self.column,
+                column=taken,
             )
         if self.offset_unit not in get_args(OffsetUnit):
             raise OptionError(
@@ -139,6 +145,52 @@ class TagOptions:
                 found=self.threads,
                 maximum=MAX_THREADS,
             )
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns to tag, at least one."""
+        return (self.text_column,) if isinstance(self.text_column, str) else self.text_column
+
+    @property
+    def new_columns(self) -> tuple[str, ...]:
+        """Names of the entities columns, one per text column."""
+        names = self.text_columns
+        return (self.column,) if len(names) == 1 else tuple(f"{name}_{self.column}" for name in names)
+
+    def only_text_column(self, where: str) -> str:
+        """
+        Return the column to tag.
+
+        :param where: what takes one text column, for the message
+        :raises OptionError: if there are several
+        """
+        if isinstance(self.text_column, str):
+            return self.text_column
+        raise OptionError(
+            f"{where} takes one text column, and not {', '.join(self.text_column)}; tag one after the other, or files "
+            "with nerd-tag",
+            reason="several-text-columns",
+            option="text_column",
+            found=", ".join(self.text_column),
+        )
+
+
+def _check_text_columns(names: tuple[str, ...]) -> None:
+    """
+    Check the names of several text columns.
+
+    :raises OptionError: if there are none, or one occurs twice
+    """
+    if not names:
+        raise OptionError("text_column has no name", reason="bad-value", option="text_column")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise OptionError(
+            f"text_column has the name {twice!r} twice; expected different columns",
+            reason="text-column-twice",
+            option="text_column",
+            column=twice,
+        )
 
 
 def _is_share(value: object) -> bool:

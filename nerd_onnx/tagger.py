@@ -83,7 +83,7 @@ class Tagger:
         precision: float | None = TagOptions.precision,
         labels: str | Iterable[str] | None = TagOptions.labels,
         offset_unit: OffsetUnit = TagOptions.offset_unit,
-        text_column: str = TagOptions.text_column,
+        text_column: str | tuple[str, ...] = TagOptions.text_column,
         column: str = TagOptions.column,
         kernel: Kernel = TagOptions.kernel,
         join: Join | None = TagOptions.join,
@@ -98,7 +98,7 @@ class Tagger:
         :param precision: minimum precision of each label, by the thresholds of the model's calibration; None keeps all
         :param labels: coarse or fine labels to keep, also as one string with commas; None keeps all
         :param offset_unit: unit of ``start`` and ``end`` in columns: ``codepoint``, or another of ``OffsetUnit``
-        :param text_column: column to tag
+        :param text_column: column to tag, or several in a tuple, for files
         :param column: name of the new column
         :param kernel: what computes the network: ``onnxruntime``, ``native`` or ``portable``, see :class:`TagOptions`
         :param join: ``touching`` or ``scheme``, see :class:`TagOptions`; None for what suits the model
@@ -190,7 +190,8 @@ class Tagger:
         if not isinstance(batch, pa.RecordBatch):
             raise TypeError(f"tag_batch() takes a RecordBatch, not {type(batch).__name__}; a table has to_batches()")
 
-        column = self.entity_column(self.tag_arrays(text_values(batch, self.options.text_column)))
+        text_column = self.options.only_text_column("tag_batch()")
+        column = self.entity_column(self.tag_arrays(text_values(batch, text_column)))
         return add_column(batch, self.entity_field(), column, self.schema_metadata(), replace=replace_column)
 
     def tag_words(self, sentences: Sequence[Sequence[str]]) -> Spans:

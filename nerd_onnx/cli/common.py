@@ -49,6 +49,8 @@ class _WholeNumber(click.IntRange):
 class _ColumnName(click.types.StringParamType):
     """Text that UTF-8 can represent. An argument may have other bytes, and a column or field may not."""
 
+    envvar_list_splitter = "\n"  # of several names in an environment variable: a name may have spaces
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         text = super().convert(value, param, ctx)
         try:

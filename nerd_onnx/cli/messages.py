@@ -59,6 +59,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     from nerd_onnx.machine.cpu import thread_plan
     from nerd_onnx.storage.input_stream import input_name
     from nerd_onnx.tagging.estimate import estimated_seconds
+    from nerd_onnx.tagging.job_fingerprint import plain_names
     from nerd_onnx.tagging.pipeline import open_pair_reader, rewritten_because
     from nerd_onnx.tagging.plan import Plan
 
@@ -108,7 +109,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "rows": rows,
         "estimated_seconds": estimated_seconds(run),
         "columns": columns,
-        "text_column": tagger.options.text_column,
+        "text_column": plain_names(tagger.options),
         "layout": job.layout,
         "new_columns": new_columns or [layout.key_name, *(part.name for part in layout.parts)],
         "model": tagger.bundle.name,
@@ -129,6 +130,18 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "threads": tagger.threads,
         "thread_plan": thread_plan(tagger.options.threads),
     }
+
+
+def guess_note(job: TagJob) -> str | None:
+    """Return the line that says what standard input is taken for; None if its format is sure, or it is not read."""
+    from nerd_onnx.formats.readers import guessed_format
+    from nerd_onnx.formats.registry import format_named
+    from nerd_onnx.storage.location import STANDARD_STREAM
+
+    guess = guessed_format(job.input_format) if STANDARD_STREAM in job.inputs else None
+    if guess is None:
+        return None
+    return f"standard input is read as {format_named(guess).title}, by its first line; --format chooses another format"
 
 
 def graph_note(bundle: Bundle) -> str:

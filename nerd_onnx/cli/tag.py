@@ -15,7 +15,7 @@ import click
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import COLUMN_NAME, Failure, complete_folders, is_set, run_command, settings
 from nerd_onnx.cli.grouped_help import GroupedCommand
-from nerd_onnx.cli.messages import graph_note, plan, plan_lines, resuming_command, summary_line
+from nerd_onnx.cli.messages import graph_note, guess_note, plan, plan_lines, resuming_command, summary_line
 from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
@@ -23,33 +23,13 @@ from nerd_onnx.formats.registry import readable_formats, writable_formats
 from nerd_onnx.terminal import counted
 
 _JOB_OPTIONS = (
-    *("input_format", "output_format", "limit", "overwrite", "overwrite_column"),
-    *(
-        "resume",
-        "verify",
-        "chunk_rows",
-        "on_error",
-        "rejects",
-        "max_errors",
-        "retry_rejects",
-        "max_memory",
-        "layout",
-        "key",
-    ),
-    "work_dir",
+    *("input_format", "output_format", "limit", "overwrite", "overwrite_column", "resume", "verify", "chunk_rows"),
+    *("on_error", "rejects", "max_errors", "retry_rejects", "mixed", "max_memory", "layout", "key", "work_dir"),
 )
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
 _TAG_OPTIONS = (
-    "batch_tokens",
-    "threads",
-    "min_score",
-    "precision",
-    "offset_unit",
-    "text_column",
-    "column",
-    "kernel",
-    "join",
+    *("batch_tokens", "threads", "min_score", "precision", "offset_unit", "text_column", "column", "kernel", "join"),
 )
 _HEADINGS = {
     "--text": "Input and output",
@@ -99,9 +79,19 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     "text, else as JSON.",
 )
 @click.option(
-    "--text-column", type=COLUMN_NAME, default="text", help="Column (JSON Lines: field) with the texts to tag."
+    "--text-column",
+    type=COLUMN_NAME,
+    default=("text",),
+    multiple=True,
+    help="Column (JSON Lines: field) with the texts to tag. Several, each after its own --text-column, have a new "
+    "column each: title_entities is that of title.",
 )
-@click.option("--column", type=COLUMN_NAME, default="entities", help="Name of the new column.")
+@click.option(
+    "--column",
+    type=COLUMN_NAME,
+    default="entities",
+    help="Name of the new column; of several, the part after the name of the text column.",
+)
 @click.option(
     "--overwrite-column", is_flag=True, help="Replace an existing column that has the name of the new column."
 )
@@ -109,13 +99,21 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     "--format",
     "input_format",
     type=click.Choice([known.name for known in readable_formats()]),
-    help="Format of INPUT.  [default: by its name]",
+    help="Format of INPUT.  [default: by its name; of standard input by its first line, JSON Lines if it begins with "
+    "{ or []",
 )
 @click.option(
     "--output-format",
     type=click.Choice([known.name for known in writable_formats()]),
     help="Format of OUTPUT. text shows the texts with their entities marked.  [default: text if OUTPUT is - on a "
     "terminal; else by its name; else the format of INPUT]",
+)
+@click.option(
+    "--mixed",
+    type=click.Choice(["refuse", "json"]),
+    default="refuse",
+    help="A JSON Lines field with several types, if OUTPUT is not JSON Lines. refuse: a row with another type than "
+    "before is a rejected row. json: the column has all values of the field as JSON text.",
 )
 @click.option(
     "--layout",
@@ -145,8 +143,9 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Keep only entities with at least this score; 0 keeps every candidate.  [default: the model's own threshold, "
-    "which gives the best F1]",
+    help="Keep only entities with at least this score; 0 keeps every candidate: all words that the model holds "
+    "possible as an entity, at most one at a place. One value for all labels; for a share of right entities, see "
+    "--precision.  [default: the model's own threshold, which gives the best F1]",
 )
 @click.option(
     "--precision",
@@ -259,11 +258,12 @@ def command(
     """
     Add named entities to INPUT and write it to OUTPUT.
 
-    INPUT and OUTPUT are Parquet, JSON Lines, CSV or TSV files (.jsonl, .csv and .tsv also with .gz and .zst), local or
-    in remote storage (s3://, gs://, hf:// and other URIs). For several INPUTs, a folder or a quoted glob, OUTPUT is a
-    folder with the same structure. - is standard input or output; a terminal shows the texts with their entities
-    marked. Rows, their order and all other columns stay unchanged, unless --on-error skip, --limit, --retry-rejects or
-    --layout long is given. The summary goes to standard error.
+    INPUT and OUTPUT are Parquet, JSON Lines, CSV or TSV files, local or in remote storage (s3://, gs://, hf:// and
+    other URIs). After .jsonl, .csv and .tsv, a name may end in .gz, .zst, .xz or .bz2. INPUT may also be plain text.
+    For several INPUTs, a folder or a quoted glob, OUTPUT is a folder with the same structure. - is standard input or
+    output; a terminal shows the texts with their entities marked. Rows, their order and all other columns stay
+    unchanged, unless --on-error skip, --limit, --retry-rejects or --layout long is given. The summary goes to standard
+    error.
 
     A file gets its name only when it is complete, so a run that fails leaves no incomplete OUTPUT. What was written to
     standard output cannot be taken back: it is complete if the exit code is 0 or 3.
@@ -281,6 +281,7 @@ def command(
       nerd-tag crawl/ tagged/ --on-error skip --rejects rejects.jsonl
       nerd-tag s3://bucket/crawl/ s3://bucket/tagged/ --resume
       zcat posts.jsonl.gz | nerd-tag - - --min-score 0.8 > tagged.jsonl
+      echo "Angela Merkel met Emmanuel Macron in Paris." | nerd-tag -
       nerd-tag --engine ray crawl/ tagged/
     """  # noqa: D301 - the backspace tells click to keep the lines
     from nerd_onnx.engines.run import jobs_of
@@ -290,15 +291,15 @@ def command(
 
     # Checks that need no model come first: they are fast.
     if text is not None:
-        if paths:
-            raise click.UsageError("--text takes the place of INPUT and OUTPUT; leave these out.")
-        _tag_text(text, options)
+        _tag_text(text, paths, options)
         return
     *sources, target = _require_paths(paths)
     job = TagJob(sources, target, **{name: options[name] for name in _JOB_OPTIONS})
     choice = EngineChoice(**{name: options[name] for name in _ENGINE_OPTIONS})
     choice.check(job)
     check_job(job)
+    if not (quiet or as_json) and (note := guess_note(job)) is not None:
+        message(note)
 
     if options["threads"]:
         os.environ.setdefault("RAYON_NUM_THREADS", str(options["threads"]))  # the tokenizer's threads
@@ -325,9 +326,11 @@ def command(
 
 
 def _require_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the paths; raise a usage error that names INPUT or OUTPUT if one is missing."""
+    """Return the paths; raise a usage error that names INPUT or OUTPUT if one is missing. - alone is both."""
     if len(paths) > 1:
         return paths
+    if paths == ("-",):
+        return ("-", "-")
     raise click.UsageError(f"Missing argument '{'OUTPUT' if paths else 'INPUT...'}'.")
 
 
@@ -338,14 +341,19 @@ def _load(options: dict[str, Any]) -> Any:
     return Tagger.load(options["model"], labels=labels, **{name: options[name] for name in _TAG_OPTIONS})
 
 
-def _tag_text(text: str, options: dict[str, Any]) -> None:
+def _tag_text(text: str, paths: tuple[str, ...], options: dict[str, Any]) -> None:
     """Tag one text and print it: as a file of one row, so that all options mean what they mean for files."""
+    if paths:
+        raise click.UsageError("--text takes the place of INPUT and OUTPUT; leave these out.")
+    if len(options["text_column"]) > 1:
+        raise click.UsageError("--text is one text; give --text-column once at most.")
+
     from nerd_onnx.storage.location import STANDARD_STREAM
     from nerd_onnx.tagging.job import TagJob
 
     with tempfile.TemporaryDirectory(prefix="nerd-") as folder:
         source = Path(folder, "text.jsonl")
-        source.write_text(json.dumps({options["text_column"]: text}) + "\n", "utf-8")
+        source.write_text(json.dumps({options["text_column"][0]: text}) + "\n", "utf-8")
         chosen = {name: options[name] for name in _JOB_OPTIONS if name != "input_format"}
         job = TagJob([str(source)], STANDARD_STREAM, **chosen)
         _tag_here(_load(options), job, show_progress=False)

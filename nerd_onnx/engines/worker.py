@@ -46,13 +46,15 @@ def check_columns(names: Sequence[str], options: TagOptions, *, replace_column: 
 
     :param names: names of the columns of the data
     :raises InputError: when the text column is missing
+    :raises OptionError: when there are several text columns
     :raises OutputError: when the new column exists and may not be replaced
     """
-    if options.text_column not in names:
+    text_column = options.only_text_column("tag() for Ray and Spark")
+    if text_column not in names:
         raise InputError(
-            f"the data has no column {options.text_column!r}; the columns are: {', '.join(names)}",
+            f"the data has no column {text_column!r}; the columns are: {', '.join(names)}",
             reason="column-missing",
-            column=options.text_column,
+            column=text_column,
             found=", ".join(names),
         )
     if options.column in names and not replace_column:

@@ -36,6 +36,8 @@ class ReadOptions:
     :param line_bytes: maximum length of a line, in bytes, for formats of lines
     :param added_columns: names of the columns that the output adds to those of the input. If the input's format allows
         it, the output copies the input's bytes, and only the texts are read. None if all columns must be read
+    :param more_text_columns: further columns to tag
+    :param mixed_as_json: typed rows have JSON text in place of values of a field whose types differ from row to row
     """
 
     text_column: str
@@ -45,6 +47,13 @@ class ReadOptions:
     lenient: bool
     line_bytes: int
     added_columns: tuple[str, ...] | None = None
+    mixed_as_json: bool = False
+    more_text_columns: tuple[str, ...] = ()
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """All columns or fields to tag."""
+        return (self.text_column, *self.more_text_columns)
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ class RowBatch:
     :param last_in_group: whether the batch ends with the last row of that row group that is read
     :param line_numbers: physical line of each row, from 1, for formats of lines
     :param row_numbers: number of each row in its file; None if the rows are consecutive from ``first_row``
+    :param more_texts: texts of further text columns, each of *Shape:* (rows,)
     :param rejected: rejected rows, both those in the batch (with a null text) and those left out of it
     """
 
@@ -104,6 +114,12 @@ class RowBatch:
     line_numbers: Sequence[int] | None = None
     row_numbers: Sequence[int] | None = None
     rejected: tuple[RejectedRow, ...] = ()
+    more_texts: tuple[pa.Array, ...] = ()
+
+    @property
+    def all_texts(self) -> tuple[pa.Array, ...]:
+        """The texts of each text column."""
+        return (self.texts, *self.more_texts)
 
     @property
     def num_rows(self) -> int:
@@ -168,7 +184,8 @@ class RowBatch:
         runs = _runs(rows)
         return replace(
             self,
-            texts=pa.concat_arrays([self.texts.slice(*run) for run in runs]),
+            texts=_joined(self.texts, runs),
+            more_texts=tuple(_joined(texts, runs) for texts in self.more_texts),
             table=None if self.table is None else pa.concat_batches([self.table.slice(*run) for run in runs]),
             lines=None if self.lines is None else [self.lines[row] for row in rows],
             line_numbers=None if self.line_numbers is None else [self.line_numbers[row] for row in rows],
@@ -262,7 +279,7 @@ class WriteOptions:
     :param reasons_field: name and type of the column that says why a row has no entities; None for no such column
     :param scratch: folder for temporary files; None for the folder of the output
     :param group_bytes: maximum size of a Parquet row group, in bytes of Arrow data
-    :param text_column: the column that was tagged
+    :param text_columns: the columns that were tagged
     """
 
     source: Reader
@@ -273,7 +290,7 @@ class WriteOptions:
     reasons_field: pa.Field | None = None
     scratch: str | None = None
     group_bytes: int = GROUP_BYTES
-    text_column: str | None = None
+    text_columns: tuple[str, ...] = ()
 
 
 class Writer(Protocol):
@@ -293,6 +310,10 @@ class Writer(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def _joined(array: pa.Array, runs: Sequence[tuple[int, int]]) -> pa.Array:
+    return pa.concat_arrays([array.slice(*run) for run in runs])
 
 
 def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:

@@ -29,6 +29,8 @@ class FileFormat:
     :param title: name of the format in messages
     :param suffixes: suffixes of file names in lower case, with their dot
     :param recognizes: whether a file is in this format, by its first bytes (up to 4096)
+    :param recognizes_stream: whether standard input, which has no name, is taken for this format, by its first bytes
+        (up to 4096), if no format recognizes it for sure
     :param is_compressible: whether a compression suffix may follow: ``.jsonl.gz``
     :param is_listed: whether files in this format are tagged that lie in a folder; else only files that are named
     :param has_types: whether rows in this format always have typed columns; else they may be raw lines
@@ -45,6 +47,7 @@ class FileFormat:
     title: str
     suffixes: tuple[str, ...] = ()
     recognizes: Callable[[bytes], bool] = _never
+    recognizes_stream: Callable[[bytes], bool] = _never
     is_compressible: bool = False
     is_listed: bool = True
     has_types: bool = False

@@ -9,7 +9,7 @@ from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.storage.input_stream import ByteStream, open_bytes
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_name
-from nerd_onnx.storage.signatures import GZIP_MAGIC, ZSTD_MAGIC
+from nerd_onnx.storage.signatures import SIGNATURE_BYTES, is_compressed
 
 
 def incomplete_output(path: Location, title: str) -> OutputError:
@@ -35,10 +35,10 @@ def check_last_line(path: Location, title: str) -> None:
     """
     try:
         with open_bytes(path) as file:
-            is_compressed = file.read(len(ZSTD_MAGIC)).startswith((GZIP_MAGIC, ZSTD_MAGIC))
+            is_packed = is_compressed(file.read(SIGNATURE_BYTES))
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
-            if not is_compressed and file.read(1) not in (b"", b"\n"):
+            if not is_packed and file.read(1) not in (b"", b"\n"):
                 raise incomplete_output(path, title)
     except (OSError, InputError) as err:
         raise incomplete_output(path, title) from err

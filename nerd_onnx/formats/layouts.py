@@ -36,6 +36,8 @@ class Layout:
     :param labels: the labels that have a column in the wide layout
     :param prefix: prefix of the names of these columns
     :param key: the column used as the key in the long layout; None for the number of the row in its file
+    :param text_columns: the text columns, if there are several: each has its own new columns, whose names begin with
+        its name
     """
 
     entities: pa.Field
@@ -43,6 +45,7 @@ class Layout:
     labels: Sequence[str] = ()
     prefix: str = ""
     key: str | None = None
+    text_columns: Sequence[str] = ()
 
     @property
     def is_long(self) -> bool:
@@ -66,39 +69,62 @@ class Layout:
         if self.is_long:
             return []
         if self.name == "nested":
-            return [self.entities]
+            return [self.entities.with_name(f"{before}{self.entities.name}") for before in self._prefixes]
 
         kind = pa.list_(pa.field("element", pa.struct([part for part in self.parts if part.name != _LABEL])))
-        return [pa.field(f"{self.prefix}{label}", kind) for label in self.labels]
+        return [pa.field(f"{before}{self.prefix}{label}", kind) for before in self._prefixes for label in self.labels]
+
+    @property
+    def results(self) -> pa.Field:
+        """Name and type of the entities of a batch: a list, or with several text columns a struct of lists."""
+        if not self.text_columns:
+            return self.entities
+        return self.entities.with_type(pa.struct([pa.field(name, self.entities.type) for name in self.text_columns]))
+
+    @property
+    def _prefixes(self) -> list[str]:
+        return [f"{name}_" for name in self.text_columns] or [""]
 
     @property
     def parts(self) -> list[pa.Field]:
         """Fields of one entity: start, end, label and so on."""
         return list(self.entities.type.value_type)
 
-    def columns(self, entities: pa.ListArray) -> list[pa.Array]:
+    def columns(self, entities: pa.ListArray | pa.StructArray) -> list[pa.Array]:
         """
         Return the columns of :attr:`fields` for a batch, each of *Shape:* (rows,)
 
-        :param entities: the nested column. *Shape:* (rows,)
+        :param entities: see :attr:`results`. *Shape:* (rows,)
         """
+        return [column for found in lists_of(entities) for column in self._columns_of(found)]
+
+    def _columns_of(self, entities: pa.ListArray) -> list[pa.Array]:
         if self.name == "nested":
             return [entities]
 
+        kinds = [field.type for field in self.fields[: len(self.labels)]]
         # Flattening drops the entities of null rows, as the bounds do, which count these rows as empty.
         flat, bounds = entities.flatten(), _bounds(entities)
         named = flat.field(_LABEL)
         return [
-            _of_label(flat, pc.equal(named, label), bounds, entities.is_null(), field.type)
-            for label, field in zip(self.labels, self.fields, strict=True)
+            _of_label(flat, pc.equal(named, label), bounds, entities.is_null(), kind)
+            for label, kind in zip(self.labels, kinds, strict=True)
         ]
 
-    def check_names(self, text_column: str) -> None:
+    def check_names(self, text_columns: Sequence[str]) -> None:
         """
-        Check the names of the new columns against each other and against the text column.
+        Check the names of the new columns against each other and against the text columns.
 
-        :raises OptionError: if two names are the same
+        :raises OptionError: if two names are the same, or the layout takes one text column and there are several
         """
+        if self.is_long and self.text_columns:
+            raise OptionError(
+                f"--layout long takes one --text-column, and not {', '.join(text_columns)}; tag one after the other, "
+                "or choose another layout",
+                reason="several-text-columns",
+                option="--layout",
+                found=", ".join(text_columns),
+            )
         if self.is_long and self.key in [part.name for part in self.parts]:
             raise OptionError(
                 f"--key {self.key}: the long layout has its own column with this name; rename the column of the input",
@@ -107,13 +133,22 @@ class Layout:
                 column=self.key or "",
             )
 
-        if text_column in [field.name for field in self.fields]:
+        names = [field.name for field in self.fields]
+        taken = next((name for name in names if name in text_columns), None)
+        if taken is not None:
             raise OptionError(
-                f"--column: the new column cannot have the name of the text column {text_column!r}; choose another "
-                "name",
+                f"--column: the new column cannot have the name of the text column {taken!r}; choose another name",
                 reason="column-is-text-column",
                 option="--column",
-                column=text_column,
+                column=taken,
+            )
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise OptionError(
+                f"--text-column: two of the new columns would have the name {twice!r}; choose another --column",
+                reason="new-column-twice",
+                option="--text-column",
+                column=twice,
             )
 
     def check_key(self, source: Reader) -> None:
@@ -136,6 +171,13 @@ class Layout:
             option="--key",
             column=self.key,
         )
+
+
+def lists_of(entities: pa.ListArray | pa.StructArray) -> list[pa.ListArray]:
+    """Return the list columns of the entities of a batch: one per text column. *Shape of each:* (rows,)"""
+    # Flattening makes the members of a null row null.
+    found: list[pa.ListArray] = entities.flatten() if pa.types.is_struct(entities.type) else [entities]
+    return found
 
 
 class NewColumns:

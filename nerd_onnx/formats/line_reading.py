@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from nerd_onnx.errors import Field, InputError
 from nerd_onnx.formats.base import ReadOptions, RowBatch
 from nerd_onnx.storage.closing import Closing
-from nerd_onnx.storage.input_stream import ByteStream, input_name
+from nerd_onnx.storage.input_stream import BYTE_ORDER_MARK, ByteStream, input_name
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.signatures import SIGNATURE_BYTES, Signature, foreign_text
 
@@ -110,6 +111,26 @@ def require_text(name: str, head: bytes, title: str) -> None:
     found = foreign_text(head)
     if found is not None:
         raise other_format(name, found, title)
+
+
+def first_line(head: bytes) -> str | None:
+    """
+    Return the first line that has more than white space, without the white space around it; it may be cut.
+
+    None if there is none, or the bytes are no text in UTF-8.
+
+    :param head: the first bytes of an input
+    """
+    begin = head.removeprefix(BYTE_ORDER_MARK).lstrip().partition(b"\n")[0].rstrip()
+    # Bytes at the end may be a part of a character.
+    text = getincrementaldecoder("utf-8")("replace").decode(begin)
+    is_text = text and "\0" not in text and "\ufffd" not in text and foreign_text(head) is None
+    return text if is_text else None
+
+
+def whole_first_line(head: bytes) -> str | None:
+    """Return :func:`first_line`; None if its end is not known yet."""
+    return first_line(head) if b"\n" in head.removeprefix(BYTE_ORDER_MARK).lstrip() else None
 
 
 def grouped(rows: Iterator[Row], size_of: Callable[[Row], int], options: ReadOptions) -> Iterator[list[Row]]:

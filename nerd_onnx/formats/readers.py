@@ -6,8 +6,11 @@ This module knows no format by name. Which formats exist is in :mod:`registry`; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import Format, Reader, ReadOptions, RowBatch
+from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.formats.registry import (
     STREAM_FORMAT,
     format_named,
@@ -16,10 +19,10 @@ from nerd_onnx.formats.registry import (
 )
 from nerd_onnx.storage.compression import COMPRESSIONS
 from nerd_onnx.storage.input_stream import MAX_LINE_BYTES, check_readable, input_name, read_head
-from nerd_onnx.storage.location import Location, Name
+from nerd_onnx.storage.location import STANDARD_STREAM, Location, Name
 from nerd_onnx.storage.signatures import foreign_format
 
-__all__ = ["Format", "Reader", "RowBatch", "detect_format", "format_of_name", "open_reader"]
+__all__ = ["Format", "Reader", "RowBatch", "detect_format", "format_of_name", "guessed_format", "open_reader"]
 
 _HEAD_BYTES = 4096
 
@@ -46,7 +49,8 @@ def detect_format(name: Name, asked: Format | None) -> Format:
     """
     Return the format of an input: as asked, else by its suffix, else by its first bytes.
 
-    Standard input has the format :data:`STREAM_FORMAT`, unless its first bytes are those of another one.
+    Standard input that no format recognizes is what its first line looks like, see :func:`guessed_format`; else
+    :data:`STREAM_FORMAT`, whose reader says what is wrong with it.
 
     :raises InputError: if the input cannot be read, or the format cannot be detected
     """
@@ -64,7 +68,7 @@ def detect_format(name: Name, asked: Format | None) -> Format:
         if candidate.recognizes(head):
             return candidate.name
     if path.is_standard_stream:
-        return STREAM_FORMAT.name
+        return (_guess(head) or STREAM_FORMAT).name
 
     if (foreign := foreign_format(head)) is not None:
         raise InputError(
@@ -84,11 +88,28 @@ def detect_format(name: Name, asked: Format | None) -> Format:
     )
 
 
+def guessed_format(asked: Format | None) -> Format | None:
+    """
+    Return the format of standard input that its first line looks like; None if its format is known for sure.
+
+    :raises InputError: if standard input is closed
+    """
+    if asked is not None:
+        return None
+    head = read_head(Location(STANDARD_STREAM), _HEAD_BYTES)
+    guess = None if any(candidate.recognizes(head) for candidate in readable_formats()) else _guess(head)
+    return None if guess is None else guess.name
+
+
+def _guess(head: bytes) -> FileFormat | None:
+    return next((candidate for candidate in readable_formats() if candidate.recognizes_stream(head)), None)
+
+
 def open_reader(
     name: Name,
     *,
     format: Format | None,  # noqa: A002 - the option's name
-    text_column: str,
+    text_column: str | Sequence[str],
     typed: bool,
     batch_rows: int,
     batch_bytes: int,
@@ -96,6 +117,7 @@ def open_reader(
     lenient: bool = False,
     line_bytes: int = MAX_LINE_BYTES,
     added_columns: tuple[str, ...] | None = None,
+    mixed_as_json: bool = False,
 ) -> Reader:
     """
     Open an input with the reader of its format.
@@ -103,10 +125,14 @@ def open_reader(
     :param name: a file, or ``-`` for standard input
     :param format: the format, or None to detect it
     :param typed: read rows as typed columns, also in a format whose rows may be raw lines
-    :param text_column: this and the remaining parameters are those of :class:`ReadOptions`
+    :param text_column: the column or field to tag, or several; this and the remaining parameters are those of
+        :class:`ReadOptions`
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
-    options = ReadOptions(text_column, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns)
+    first, *more = (text_column,) if isinstance(text_column, str) else text_column
+    options = ReadOptions(
+        first, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns, mixed_as_json, tuple(more)
+    )
     path = Location.of(name)
     opener = format_named(detect_format(path, format)).open_reader
     if opener is None:

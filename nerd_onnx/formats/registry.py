@@ -16,8 +16,8 @@ from nerd_onnx.storage.compression import COMPRESSIONS
 
 # In the order in which the first bytes of an input are tried.
 FORMATS: tuple[FileFormat, ...] = (PARQUET, JSONL, CSV, TSV, PLAIN, TEXT)
-# Of standard input whose first bytes no format recognizes: it may begin with white space, or be empty. Also of outputs
-# without a suffix, if the format of their input is only read.
+# Of standard input that no format recognizes: it may be empty, or broken. Also of outputs without a suffix, if the
+# format of their input is only read.
 STREAM_FORMAT = JSONL
 TERMINAL_FORMAT = TEXT  # of standard output that is a terminal
 

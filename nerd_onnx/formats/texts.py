@@ -132,9 +132,12 @@ def first_invalid(texts: pa.Array) -> int | None:
     return low
 
 
-def byte_cuts(texts: pa.Array, batch_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges (start, stop) of texts with at most ``batch_bytes`` bytes; a longer text is a range of its own."""
-    return cuts(pc.binary_length(texts), batch_bytes)
+def invalid_rows(texts: pa.Array) -> Iterator[int]:
+    """Yield the indices of the rows that are not valid UTF-8, in order."""
+    begin = 0
+    while (found := first_invalid(texts.slice(begin))) is not None:
+        yield begin + found
+        begin += found + 1
 
 
 def cuts(sizes: pa.Array, maximum: int) -> Iterator[tuple[int, int]]:

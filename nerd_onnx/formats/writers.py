@@ -76,7 +76,7 @@ def open_writer(
     reasons_field: pa.Field | None = None,
     scratch: str | None = None,
     group_bytes: int = GROUP_BYTES,
-    text_column: str | None = None,
+    text_columns: tuple[str, ...] = (),
 ) -> Writer:
     """
     Open an output for the rows of a source.
@@ -91,7 +91,7 @@ def open_writer(
     :param reasons_field: name and type of the column that says why a row has no entities; None for no such column
     :param scratch: folder for temporary files; None for the folder of the output
     :param group_bytes: maximum size of a Parquet row group, in bytes of Arrow data
-    :param text_column: the column that was tagged
+    :param text_columns: the columns that were tagged
     :raises OutputError: if a column or the file exists already, or the file cannot be written
     :raises ValueError: if the format needs typed rows and the source has raw lines
     """
@@ -108,6 +108,6 @@ def open_writer(
         reasons_field=reasons_field,
         scratch=scratch,
         group_bytes=group_bytes,
-        text_column=text_column,
+        text_columns=text_columns,
     )
     return opener(Location.of(name), options)

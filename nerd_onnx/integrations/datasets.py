@@ -59,5 +59,5 @@ def _with_entities(tagger: Tagger, facts: Mapping[str, str], batch: pa.Table) ->
             column=field.name,
         )
 
-    place = find_text_column("the dataset", batch.schema, tagger.options.text_column)
+    place = find_text_column("the dataset", batch.schema, tagger.options.only_text_column("map_function()"))
     return batch.append_column(field, entities_of(tagger, batch.column(place)))

@@ -11,6 +11,8 @@ from nerd_onnx.storage.location import Location
 
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
+_XZ_PRESET = 3  # takes 32 MiB of memory; 6, the default of xz, 94
+_BZIP2_LEVEL = 9
 
 
 def _gzip(file: IO[bytes]) -> IO[bytes]:
@@ -24,7 +26,19 @@ def _zstd(file: IO[bytes]) -> IO[bytes]:
     return cast("IO[bytes]", zstandard.ZstdCompressor(_ZSTD_LEVEL).stream_writer(file, closefd=False))
 
 
-_COMPRESSORS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {".gz": _gzip, ".zst": _zstd}
+def _xz(file: IO[bytes]) -> IO[bytes]:
+    import lzma
+
+    return cast("IO[bytes]", lzma.LZMAFile(file, "wb", preset=_XZ_PRESET))
+
+
+def _bzip2(file: IO[bytes]) -> IO[bytes]:
+    import bz2
+
+    return cast("IO[bytes]", bz2.BZ2File(file, "wb", compresslevel=_BZIP2_LEVEL))
+
+
+_COMPRESSORS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {".gz": _gzip, ".zst": _zstd, ".xz": _xz, ".bz2": _bzip2}
 COMPRESSIONS = tuple(_COMPRESSORS)  # the suffixes
 
 

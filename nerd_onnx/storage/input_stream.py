@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import io
 import os
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import IO, cast
 
-import zstandard
-
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.interruption import waiting
 from nerd_onnx.storage.closing import Closing
+from nerd_onnx.storage.decompression import DAMAGED_COMPRESSION, decompressed
 from nerd_onnx.storage.file_info import FileInfo
 from nerd_onnx.storage.hub import is_hub_id
 from nerd_onnx.storage.location import STANDARD_STREAM, Location, Name
-from nerd_onnx.storage.signatures import is_gzip, is_zstd
+from nerd_onnx.storage.signatures import bytes_to_tell, is_compressed
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINE_BYTES = 1 << 30
-MAX_ZSTD_WINDOW_BYTES = 1 << 31  # as `zstd --long=31` writes; only files with such a window take the memory
-_MAGIC_BYTES = 4
-_DAMAGED_COMPRESSION = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
-_DAMAGE = (*_DAMAGED_COMPRESSION, OSError)
-_READ_BYTES = 1 << 15
+_DAMAGE = (*DAMAGED_COMPRESSION, OSError)
+_LINE_HEAD_BYTES = 4096  # of a longer line only so much is waited for
 _BUFFER_BYTES = 1 << 20
 _REMOTE_BUFFER_BYTES = 8 << 20  # large, because each read is a request
 
@@ -89,7 +83,7 @@ def read_head(path: Location, size: int) -> bytes:
     """
     Return the first bytes of an input without consuming them.
 
-    Of standard input these are the bytes that have arrived already, but at least 4.
+    Of standard input these are the bytes that have arrived already, but at least a line.
 
     :param size: maximum number of bytes
     :raises InputError: if the input cannot be read, or is a pipe or device other than standard input
@@ -132,8 +126,8 @@ class ByteStream(Closing):
     """
     The decompressed bytes of a file or of standard input, as lines.
 
-    gzip (also with several members) and Zstandard (also with several frames, and with frames to skip) are detected by
-    their first bytes, whatever the file name is.
+    gzip, Zstandard (also with frames to skip), xz and bzip2, each also with several members, are detected by their
+    first bytes, whatever the file name is.
 
     :param path: a file, or ``-`` for standard input
     :param line_bytes: maximum length of a line, in bytes
@@ -149,7 +143,7 @@ class ByteStream(Closing):
         if not is_stream(path):
             self._size = _info(path).size
         try:
-            self._reader = _decompressed(path, self._raw)
+            self._reader = decompressed(_head(path, self._raw), self._raw)
         except BaseException:
             self.close()
             raise
@@ -205,7 +199,7 @@ class ByteStream(Closing):
         try:
             # One byte more than allowed, to detect a longer line without reading it completely.
             line = self._reader.readline(self._line_bytes + 1)
-        except _DAMAGED_COMPRESSION as err:
+        except DAMAGED_COMPRESSION as err:
             raise InputError(
                 f"{input_name(self.path)}, after line {number}: the compressed data is cut off or damaged "
                 f"({first_line(err).rstrip('.')}); create the file again",
@@ -329,24 +323,17 @@ def _reason(err: Exception) -> str:
 
 def _head(path: Location, reader: io.BufferedReader) -> bytes:
     try:
-        return reader.peek(_MAGIC_BYTES)
+        return reader.peek(1)
     except OSError as err:
         raise _unreadable(path, err) from err
 
 
-def _decompressed(path: Location, raw: io.BufferedReader) -> io.BufferedReader:
-    """Return the decompressed bytes of a reader; the reader itself if it is not compressed."""
-    # pyarrow.CompressedInputStream would be shorter. Tried: it reads several members or frames, and raises an error for
-    # cut streams and for other bytes after the end. But it refuses Zstandard windows over 128 MiB (`zstd --long=28` and
-    # more), and gzip files padded with zeros, which both can be read today.
-    head = _head(path, raw)[:_MAGIC_BYTES]
-    if is_gzip(head):
-        # GzipFile can be read like a raw file, but its type is that of a buffered one.
-        return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), _BUFFER_BYTES)
-
-    if is_zstd(head):
-        return io.BufferedReader(_ZstdReader(raw), _BUFFER_BYTES)
-    return raw
+def _tells_format(head: bytes) -> bool:
+    """Whether the first bytes of a stream are enough to detect its format: a whole line, unless it is compressed."""
+    if len(head) < bytes_to_tell(head):
+        return False
+    # Compressed bytes have no lines, and waiting for more of them could delay rows that are complete.
+    return is_compressed(head) or len(head) >= _LINE_HEAD_BYTES or b"\n" in head.removeprefix(BYTE_ORDER_MARK).lstrip()
 
 
 class _WholeHead(io.RawIOBase):
@@ -363,7 +350,7 @@ class _WholeHead(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
         view = memoryview(buffer)
         size = piece = self._read(view)
-        while piece and size < _MAGIC_BYTES and not self._begun:
+        while piece and not self._begun and not _tells_format(bytes(view[:size])):
             piece = self._read(view[size:])
             size += piece
 
@@ -381,51 +368,3 @@ class _WholeHead(io.RawIOBase):
         if size is None:  # no bytes available yet, which the buffered reader would take for the end of the file
             raise BlockingIOError(errno.EAGAIN, "it has no more without waiting; open it in blocking mode")
         return size
-
-
-class _ZstdReader(io.RawIOBase):
-    """Decompresses consecutive Zstandard frames; unlike in the reader of ``zstandard``, a cut frame is an error."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES)
-        self._frame: zstandard.ZstdDecompressionObj | None = None
-        self._rest = b""
-        self._ready = memoryview(b"")
-        self._read = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        """Return the number of decompressed bytes that were read."""
-        return self._read
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
-        while not self._ready:
-            if not self._advance():
-                return 0
-
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        self._read += size
-        return size
-
-    def _advance(self) -> bool:
-        """Decompress the next piece of input; False at a proper end."""
-        piece = self._rest or self._raw.read(_READ_BYTES)
-        self._rest = b""
-
-        if not piece:
-            if self._frame is not None:
-                raise EOFError("the last Zstandard frame has no end")
-            return False
-
-        self._frame = self._frame or self._decompressor.decompressobj()
-        self._ready = memoryview(self._frame.decompress(piece))
-        if self._frame.eof:
-            self._rest = self._frame.unused_data
-            self._frame = None
-
-        return True

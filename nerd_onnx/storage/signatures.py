@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -9,8 +10,15 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # A frame that decoders skip begins with one of 16 bytes and these. pzstd writes one before each frame with data.
 _SKIPPABLE_REST = b"\x2a\x4d\x18"
 _SKIPPABLE_FIRST = range(0x50, 0x60)
+XZ_MAGIC = b"\xfd7zXZ\0"
+# The first three bytes may begin a text: "BZhao wrote". After the digit follow a block, or the end of an empty stream.
+_BZIP2_MAGIC = re.compile(rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)")
+_BZIP2_START = b"BZh"
+_BZIP2_BYTES = 10
+_OTHER_BYTES = 4
 
-_DECOMPRESS = "decompress it first; gzip and Zstandard are read as they are"
+_DECOMPRESS = "decompress it first; gzip, Zstandard, xz and bzip2 are read as they are"
+_TWICE = "it is compressed twice; decompress it once"
 _UNPACK = "unpack it first"
 _CONVERT = "convert it to Parquet or JSON Lines"
 _TO_UTF8 = "convert it to UTF-8, for example with iconv -t UTF-8"
@@ -37,7 +45,7 @@ class Signature:
 _SIGNATURES = (
     Signature("Parquet", b"PAR1", "give --format parquet, or end its name in .parquet"),
     Signature("encrypted Parquet", b"PARE", "decrypt it first"),
-    Signature("Arrow", b"ARROW1", _CONVERT),
+    Signature("Arrow", b"ARROW1\0\0", _CONVERT),
     Signature("Arrow stream", b"\xff\xff\xff\xff", _CONVERT),
     Signature("Feather", b"FEA1", _CONVERT),
     Signature("ORC", b"ORC", _CONVERT),
@@ -46,10 +54,10 @@ _SIGNATURES = (
     Signature("DuckDB", b"DUCK", _CONVERT, at=8),
     Signature("HDF5", b"\x89HDF\r\n", _CONVERT),
     Signature("PDF", b"%PDF-", "extract its text into Parquet or JSON Lines"),
-    Signature("gzip", GZIP_MAGIC, "it is compressed twice; decompress it once"),
-    Signature("Zstandard", ZSTD_MAGIC, "it is compressed twice; decompress it once"),
-    Signature("bzip2", b"BZh", _DECOMPRESS),
-    Signature("xz", b"\xfd7zXZ\0", _DECOMPRESS),
+    Signature("gzip", GZIP_MAGIC, _TWICE),
+    Signature("Zstandard", ZSTD_MAGIC, _TWICE),
+    Signature("bzip2", b"1AY&SY", _TWICE, at=4),
+    Signature("xz", XZ_MAGIC, _TWICE),
     Signature("LZ4", b"\x04\x22\x4d\x18", _DECOMPRESS),
     Signature("Snappy", b"\xff\x06\0\0sNaPpY", _DECOMPRESS),
     Signature("zip", b"PK\x03\x04", _UNPACK),
@@ -75,15 +83,36 @@ def is_zstd(head: bytes) -> bool:
     return head.startswith(ZSTD_MAGIC) or (head[1:4] == _SKIPPABLE_REST and head[0] in _SKIPPABLE_FIRST)
 
 
+def is_xz(head: bytes) -> bool:
+    """Whether the first four bytes or more are those of xz."""
+    return head.startswith(XZ_MAGIC[:_OTHER_BYTES])
+
+
+def is_bzip2(head: bytes) -> bool:
+    """Whether the first ten bytes or more are those of bzip2."""
+    return _BZIP2_MAGIC.match(head) is not None
+
+
+def is_compressed(head: bytes) -> bool:
+    """Whether first bytes are those of a compression that is read; see :func:`bytes_to_tell`."""
+    return is_gzip(head) or is_zstd(head) or is_xz(head) or is_bzip2(head)
+
+
+def bytes_to_tell(head: bytes) -> int:
+    """Return how many first bytes must be known to decide whether they are compressed, from those known so far."""
+    # As few as possible: a program that writes one short line to a pipe may wait for its answer.
+    return _BZIP2_BYTES if head[:_OTHER_BYTES].startswith(_BZIP2_START) else _OTHER_BYTES
+
+
 def foreign_text(head: bytes) -> Signature | None:
     """
     Return the format that first bytes show, if they are no text.
 
-    Any text may begin like a file of ORC: with the name "ORCID". Only bytes that are no letters are sure.
+    Any text may begin like a file of ORC: with the name "ORCID". Only bytes that are no letters are sure, and bzip2.
     """
     found = foreign_format(head)
     is_text = found is not None and found.magic.isascii() and found.magic.decode("ascii").isprintable()
-    return None if is_text else found
+    return None if is_text and not is_bzip2(head) else found
 
 
 def foreign_format(head: bytes) -> Signature | None:

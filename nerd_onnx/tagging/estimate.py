@@ -33,7 +33,9 @@ def estimated_seconds(plan: Plan) -> float | None:
                 if rows is None:
                     continue
                 share = meter.read(pair.name, source)
-                done, seconds = _tagged_in_a_second(plan, [text for text in text_objects(rows.texts) if text])
+                done, seconds = _tagged_in_a_second(
+                    plan, [text for texts in rows.all_texts for text in text_objects(texts) if text]
+                )
         except NerdError:
             continue  # the run reports it
         return round(seconds / (share * done), 1) if share and done else None

@@ -249,7 +249,7 @@ class FileRun:
         return fingerprint
 
     def _open_log(self, journal: Journal) -> ResultLog:
-        state, field = self._state, self._plan.tagger.entity_field()
+        state, field = self._state, self._plan.layout.results
         log = ResultLog(self._pair.output, state.scratch, journal, field, self._job.chunk_rows)
 
         self._count_resumed(log)

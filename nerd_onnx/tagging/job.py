@@ -17,6 +17,7 @@ from nerd_onnx.storage.location import STANDARD_STREAM, Location
 from nerd_onnx.tagging.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for
 
 OnError = Literal["fail", "null", "skip"]
+Mixed = Literal["refuse", "json"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class TagJob:
     :param rejects: file that records the rejected rows
     :param max_errors: maximum number of rejected rows; the run stops at the next one
     :param retry_rejects: a rejects file: tag only the rows that it names
+    :param mixed: what happens to a row of JSON Lines whose field has another type than before, if the output has typed
+        columns: ``refuse`` makes it a rejected row, ``json`` stores all values of the field as JSON text
     :param max_memory: maximum of resident memory in bytes, kept by smaller batches; None for the usual sizes
     :param layout: where the entities are written, see :class:`Layout`
     :param key: column that identifies the rows of the long layout; None for the number of the row in its file
@@ -59,6 +62,7 @@ class TagJob:
     rejects: str | None = None
     max_errors: int | None = None
     retry_rejects: str | None = None
+    mixed: Mixed = "refuse"
     max_memory: int | None = None
     layout: LayoutName = "nested"
     key: str | None = None

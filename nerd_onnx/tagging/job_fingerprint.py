@@ -12,6 +12,7 @@ from nerd_onnx import __version__
 from nerd_onnx.durability.fingerprints import file_fingerprint
 from nerd_onnx.inference.decoding import RULES_VERSION
 from nerd_onnx.inference.description import sha256_of
+from nerd_onnx.options import TagOptions
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 
@@ -20,7 +21,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     """Return the options that decide the content of an output, as plain data."""
     options = tagger.options
     return {
-        "--text-column": options.text_column,
+        "--text-column": plain_names(options),
         "--column": options.column,
         "--layout": job.layout,
         "--key": job.key,
@@ -30,9 +31,15 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--join": tagger.join,
         "--offset-unit": options.offset_unit,
         "--limit": job.limit,
+        "--mixed": job.mixed,
         "--overwrite-column": job.overwrite_column,
         "--retry-rejects": job.retried_place and file_fingerprint(job.retried_place)["head and footer"],
     }
+
+
+def plain_names(options: TagOptions) -> str | list[str]:
+    """Return the text column, or the list of several, as JSON holds it."""
+    return options.text_column if isinstance(options.text_column, str) else list(options.text_column)
 
 
 def facts_of(tagger: Tagger, job: TagJob, options: Mapping[str, Any]) -> dict[str, Any]:

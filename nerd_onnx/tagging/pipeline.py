@@ -21,7 +21,6 @@ from nerd_onnx.formats.writers import open_writer
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.stages import stage
 from nerd_onnx.storage.input_stream import input_name
-from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.plan import Plan
 
@@ -43,13 +42,14 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
     source = open_reader(
         pair.input,
         format=job.input_format,
-        text_column=plan.tagger.options.text_column,
+        text_column=plan.tagger.options.text_columns,
         typed=format_named(written).has_types,
         batch_rows=plan.batch_rows,
         batch_bytes=plan.limits.batch,
         line_bytes=plan.limits.line,
         limit=job.limit,
         lenient=plan.is_lenient,
+        mixed_as_json=job.mixed == "json",
         added_columns=None if rewrites else () if texts_only else plan.added_columns,
     )
 
@@ -79,7 +79,7 @@ def open_pair_writer(plan: Plan, pair: FilePair, source: Reader, *, overwrite: b
         reasons_field=plan.reasons_field,
         scratch=scratch,
         group_bytes=plan.limits.group,
-        text_column=plan.tagger.options.text_column,
+        text_columns=plan.tagger.options.text_columns,
     )
 
 
@@ -125,7 +125,7 @@ def _stored_results(pair: FilePair, batches: Iterator[RowBatch], log: ResultLog)
             raise results_mismatch(log.output)
 
         # The file's own fingerprint covers its ends and its times. Only the texts show that a result is of this row.
-        if texts_fingerprint(rows.texts) != results.texts:
+        if _fingerprint(rows) != results.texts:
             raise _texts_changed(pair, rows)
 
         yield rows, results
@@ -135,20 +135,44 @@ def _new_results(
     plan: Plan, batches: Iterator[RowBatch], log: ResultLog | None, tag_stream: TagStream
 ) -> Iterator[tuple[RowBatch, Results]]:
     """Tag the batches that are left, and store their results."""
-    items = ((rows, text_objects(rows.texts)) for rows in batches)
+    items = ((rows, [text for texts in rows.all_texts for text in text_objects(texts)]) for rows in batches)
     for rows, tagged in tag_stream(items, lenient=plan.is_lenient):
-        results = _results(plan.tagger, tagged)
+        results = _results(plan, tagged)
         del tagged  # its texts, which may be long, would be kept until the next batch is tagged
 
         if log is not None:
-            results = replace(results, texts=texts_fingerprint(rows.texts))
+            results = replace(results, texts=_fingerprint(rows))
             log.append(results)
         yield rows, results
 
 
-def _results(tagger: Tagger, tagged: TaggedTexts) -> Results:
-    reasons = [tagged.reasons.get(i) for i in range(len(tagged.texts))]
-    return Results(tagger.entity_column(tagged), pa.array(reasons, pa.string()), tagged.tokens)
+def _results(plan: Plan, tagged: TaggedTexts) -> Results:
+    """
+    Return the results of a batch of rows.
+
+    With several text columns, the entities are a struct of one list column per text column. A row that failed in one
+    of them has no entities in any.
+
+    :param tagged: the texts of the first text column, then those of the second, and so on
+    """
+    entities, names = plan.tagger.entity_column(tagged), plan.tagger.options.text_columns
+    rows = len(entities) // len(names)
+    if len(names) == 1:
+        reasons = [tagged.reasons.get(i) for i in range(rows)]
+        return Results(entities, pa.array(reasons, pa.string()), tagged.tokens)
+
+    failed = {
+        i % rows: f"column {names[i // rows]!r}: {why}" for i, why in sorted(tagged.reasons.items(), reverse=True)
+    }
+    columns = [entities.slice(i * rows, rows) for i in range(len(names))]
+    mask = pa.array([i in failed for i in range(rows)], pa.bool_())
+    found = pa.StructArray.from_arrays(columns, fields=list(plan.layout.results.type), mask=mask)
+    return Results(found, pa.array([failed.get(i) for i in range(rows)], pa.string()), tagged.tokens)
+
+
+def _fingerprint(rows: RowBatch) -> str:
+    """Return the fingerprint of the texts of rows; with several text columns, one per column."""
+    return " ".join(map(texts_fingerprint, rows.all_texts))
 
 
 def _texts_changed(pair: FilePair, rows: RowBatch) -> InputError:

@@ -102,8 +102,12 @@ class Plan:
         # The default column's name would only make the names of the labels longer.
         prefix = "" if column == TagOptions.column else f"{column}_"
 
-        layout = Layout(self.tagger.entity_field(), self.job.layout, self.tagger.kept_types, prefix, self.job.key)
-        layout.check_names(self.tagger.options.text_column)
+        names = self.tagger.options.text_columns
+        several = names if len(names) > 1 else ()
+        layout = Layout(
+            self.tagger.entity_field(), self.job.layout, self.tagger.kept_types, prefix, self.job.key, several
+        )
+        layout.check_names(names)
         return layout
 
     @property

@@ -252,7 +252,7 @@ def _count(plan: Plan, counts: dict[str, int]) -> None:
             counts["safe_rows"] += standing.finished.commit.totals.rows
         elif not standing.is_done and (begun := progress.begun(pair.name)):
             check_unchanged(pair, begun.input, while_what="since the run started")
-            intact = intact_chunks(folder, progress.chunks, chunk_schema(plan.tagger.entity_field()))
+            intact = intact_chunks(folder, progress.chunks, chunk_schema(plan.layout.results))
             counts["safe_rows"] += sum(chunk.rows for chunk in progress.chunks[:intact])
             counts["damaged_chunks"] += len(progress.chunks) - intact
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nerd_onnx.durability.chunks import Results
 from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RejectedRow, RowBatch
+from nerd_onnx.formats.layouts import lists_of
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location
 from nerd_onnx.tagging.job import TagJob
@@ -64,11 +68,11 @@ class RejectionPolicy:
         return rows.without(rejected), results.entities.filter(pa.array([why is None for why in reasons])), None
 
     def _count(self, rows: RowBatch, results: Results) -> None:
-        offsets = results.entities.offsets
         self.totals.rows += rows.rows_read
         # A row that could not be read is null in the batch, but it is not a row without text.
-        self.totals.null_rows += rows.texts.null_count - sum(row.index is not None for row in rows.rejected)
-        self.totals.entities += offsets[-1].as_py() - offsets[0].as_py()
+        without = reduce(pc.and_, (texts.is_null() for texts in rows.all_texts))
+        self.totals.null_rows += without.true_count - sum(row.index is not None for row in rows.rejected)
+        self.totals.entities += sum(pc.sum(found.value_lengths()).as_py() or 0 for found in lists_of(results.entities))
         self.totals.tokens += results.tokens
 
     def _record(self, row: RejectedRow) -> None:

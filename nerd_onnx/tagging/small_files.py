@@ -131,10 +131,11 @@ class ReadAhead:
 
             with open_pair_reader(self._plan, pair, texts_only=True) as source:
                 for batch in source.batches():
-                    rows, size = rows + batch.num_rows, size + batch.texts.nbytes
+                    rows += sum(map(len, batch.all_texts))
+                    size += sum(texts.nbytes for texts in batch.all_texts)
                     if not self._fits(rows, size):
                         return None
-                    parts.append(batch.texts)
+                    parts += batch.all_texts
         except (NerdError, OSError):
             return None  # the error is reported when the file is opened for writing
         return pa.concat_arrays(parts) if parts else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -95,3 +96,18 @@ def test_what_a_library_prints_does_not_end_up_in_a_file(tmp_path: Path) -> None
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, check=True)  # noqa: S607
     assert (tmp_path / "out").read_text() == "content"
+
+
+def test_a_sentence_on_standard_input(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Without --format and OUTPUT: the note goes to standard error, the row to standard output."""
+    (tmp_path / "in").write_text("Angela Merkel met Emmanuel Macron in Paris.\n")
+    done = shell("nerd-tag", ["-", "--model", tiny_bundle, "--min-score", 0], f"< {tmp_path / 'in'}")
+    assert done.returncode == 0, done.stderr
+    (row,) = map(json.loads, done.stdout.splitlines())
+    assert row["text"] == "Angela Merkel met Emmanuel Macron in Paris."
+    assert all(row["text"][e["start"] : e["end"]] == e["text"] for e in row["entities"])
+    assert "plain text" in done.stderr.splitlines()[0]
+    assert "--format" in done.stderr.splitlines()[0]
+
+    quiet = shell("nerd-tag", ["-", "-", "--model", tiny_bundle, "--min-score", 0, "--quiet"], f"< {tmp_path / 'in'}")
+    assert (quiet.stdout, quiet.stderr) == (done.stdout, "")

@@ -13,7 +13,12 @@ import pytest
 
 from tests.support.pages import DOCS, blocks, run_blocks
 
-PROGRAMS = {"nerd-tag": "-m nerd_onnx.cli", "nerd-convert": "-m nerd_onnx.cli.convert", "python3": ""}
+PROGRAMS = {
+    "nerd-tag": "-m nerd_onnx.cli",
+    "nerd-convert": "-m nerd_onnx.cli.convert",
+    "nerd-view": "-m nerd_onnx.cli.view",
+    "python3": "",
+}
 
 
 def statements(sql: str) -> list[str]:
@@ -48,7 +53,7 @@ def test_commands(tmp_path: Path) -> None:
     """The shell blocks of formats.md run in one folder, in their order."""
     functions = "".join(f"{name}() {{ '{sys.executable}' {how} \"$@\"; }}\n" for name, how in PROGRAMS.items())
     found = blocks("formats.md", "sh")
-    assert len(found) == 5
+    assert len(found) == 8
 
     run_blocks(found, tmp_path, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, before=functions)
 

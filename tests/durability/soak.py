@@ -22,6 +22,7 @@ from tests.support.processes import Forked, Starter, run_with_kills, start
 from tests.support.runs import texts, tree, write_lines, write_parquet
 
 ROWS = {"wikipedia_sentences.parquet": 800, "novels_paragraphs.parquet": 250, "speeches_and_masc.jsonl.gz": 400}
+SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.xz", ".csv", ".csv.bz2")  # of outputs
 FOLDER_ROWS = 400  # of each file
 FORKED_SHARE = 4  # a fork starts at once, so that a quarter of the rows takes as long as they need
 KILLS_A_ROUND = 6
@@ -58,7 +59,7 @@ def jobs(folder: Path, share: int) -> dict[str, list[object]]:
     small: list[object] = ["--chunk-rows", 25]
     kinds: dict[str, list[object]] = {}
     for name in ROWS:
-        for suffix in (".parquet", ".jsonl", ".jsonl.gz", ".csv"):
+        for suffix in SUFFIXES:
             kinds[f"{name} to {suffix}"] = [found[name], f"out{suffix}", *limits[name], *small]
     small += ["--limit", FOLDER_ROWS // share]
     kinds["folder"] = [found["set"], "out", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
@@ -74,7 +75,7 @@ def jobs(folder: Path, share: int) -> dict[str, list[object]]:
 
 def placed(arguments: list[object], folder: Path, model: str | None) -> list[object]:
     """Put a job's outputs into a folder."""
-    names = {"out", "out.parquet", "out.jsonl", "out.jsonl.gz", "out.csv", "rejects.jsonl"}
+    names = {"out", *(f"out{suffix}" for suffix in SUFFIXES), "rejects.jsonl"}
     return [folder / str(a) if str(a) in names else a for a in arguments] + (["--model", model] if model else [])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -38,7 +39,21 @@ from tests.support.runs import (
 
 # Of the steps to die at, the long form takes all.
 STRIDE = 1 if os.environ.get("NERD_LONG") else 5 if profiles.name() == "ci" else 8
-CASES = ["parquet", "lines", "gzip", "to parquet", "folder", "rejects", "wide", "long", "csv", "csv rejects"]
+CASES = [
+    "parquet",
+    "lines",
+    "gzip",
+    "xz",
+    "bzip2",
+    "to parquet",
+    "mixed",
+    "folder",
+    "rejects",
+    "wide",
+    "long",
+    "csv",
+    "csv rejects",
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +70,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = texts(150)
     write_parquet(folder / "a.parquet", rows)
     write_lines(folder / "a.jsonl", rows)
-    write_lines(folder / "a.jsonl.gz", rows)
+    for suffix in (".gz", ".xz", ".bz2"):
+        write_lines(folder / f"a.jsonl{suffix}", rows)
     (folder / "set" / "year=2024").mkdir(parents=True)
     (folder / "set" / "year=2025").mkdir()
     write_parquet(folder / "set" / "year=2024" / "a.parquet", rows[:70], 30)
     write_lines(folder / "set" / "year=2025" / "b.jsonl", rows[70:])
     # Each third text has a line feed, which CSV keeps in quotes.
+    values = ["1", '"a"', "null", "[1.5]", '{"k": NaN}']  # of a field with several types
+    mixed = [f'{{"text": {json.dumps(text)}, "x": {values[i % 5]}}}\n' for i, text in enumerate(rows)]
+    (folder / "mixed.jsonl").write_text("".join(mixed))
     write_csv(folder / "a.csv.gz", [f"{text}\n\n" if i % 3 == 0 else text for i, text in enumerate(rows)])
     plain = [" ".join(text.replace('"', "").split()) for text in rows]
     records = write_csv(folder / "bad.csv", plain).read_bytes().splitlines()
@@ -80,7 +99,10 @@ def case_of(name: str, data: Path, out: Path) -> tuple[Path, Path, dict[str, Any
         "parquet": ("a.parquet", "o.parquet", {}),
         "lines": ("a.jsonl", "o.jsonl", {}),
         "gzip": ("a.jsonl.gz", "o.jsonl.gz", {}),
+        "xz": ("a.jsonl.xz", "o.csv.xz", {}),
+        "bzip2": ("a.jsonl.bz2", "o.jsonl.bz2", {}),
         "to parquet": ("a.jsonl", "o.parquet", {}),
+        "mixed": ("mixed.jsonl", "o.parquet", {"mixed": "json"}),
         "folder": ("set", "o", {}),
         "csv": ("a.csv.gz", "o.tsv.gz", {}),
         "csv rejects": ("bad.csv", "o.csv", {"on_error": "skip", "rejects": str(out / "rejects.jsonl")}),

@@ -79,7 +79,7 @@ def test_what_python_writes_is_read(
     assert [tuple(field or "" for field in row) for row in values(read(path, batch_rows=3))] == expected
 
 
-@given(rows=ROWS, name=st.sampled_from(["o.csv", "o.tsv", "o.csv.gz", "o.tsv.zst"]))
+@given(rows=ROWS, name=st.sampled_from(["o.csv", "o.tsv", "o.csv.gz", "o.tsv.zst", "o.csv.xz", "o.tsv.bz2"]))
 def test_what_is_written_is_read_by_this_program_and_by_others(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], name: str
 ) -> None:

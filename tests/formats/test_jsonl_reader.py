@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import tempfile
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from tests.support.failures import fails
 from tests.support.profiles import example_count
 from tests.support.tables_io import (
     JSON_ROWS,
+    JSON_VALUES,
     Writer,
     all_lines,
     all_texts,
@@ -46,6 +49,20 @@ def gzip_members(content: bytes) -> bytes:
     return gzip.compress(content[:middle]) + gzip.compress(content[middle:])
 
 
+def xz_streams(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return lzma.compress(content[:middle]) + bytes(8) + lzma.compress(content[middle:])
+
+
+def bzip2_streams(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return bz2.compress(content[:middle]) + bz2.compress(content[middle:])
+
+
+PACKS = [gzip.compress, zstandard.compress, lzma.compress, bz2.compress]
+SEVERAL = [gzip_members, zstd_frames, xz_streams, bzip2_streams]
+
+
 @settings(max_examples=example_count(60), deadline=None)
 @given(
     rows=JSON_ROWS,
@@ -53,7 +70,7 @@ def gzip_members(content: bytes) -> bytes:
     end=st.sampled_from(["\n", "\r\n", " \n", "\n\n", "\r\n \t\r\n"]),
     last_end=st.booleans(),
     mark=st.booleans(),
-    pack=st.sampled_from([bytes, gzip.compress, zstandard.compress, gzip_members, zstd_frames]),
+    pack=st.sampled_from([bytes, *PACKS, *SEVERAL]),
     batch_rows=st.integers(1, 4),
 )
 def test_any_rows_come_through_byte_for_byte(
@@ -188,7 +205,7 @@ def test_bad_line_number_and_reason(
     refused(path, reason, {"typed": typed, "batch_rows": batch_rows}, row=4, **fields)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, gzip_members, zstd_frames])
+@pytest.mark.parametrize("pack", [*PACKS, *SEVERAL])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.99])
 @pytest.mark.parametrize("typed", [False, True])
 def test_cut_stream(write: Writer, pack: Callable[[bytes], bytes], kept: float, *, typed: bool) -> None:
@@ -198,7 +215,7 @@ def test_cut_stream(write: Writer, pack: Callable[[bytes], bytes], kept: float, 
     assert int(err.fields["row"]) < 3000
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("pack", PACKS)
 def test_damaged_stream(write: Writer, pack: Callable[[bytes], bytes]) -> None:
     packed = bytearray(pack(b'{"text": "abc"}\n' * 1000))
     packed[len(packed) // 2 :] = b"\xaa" * (len(packed) - len(packed) // 2)
@@ -284,6 +301,65 @@ def test_typed_mixed_types(write: Writer, first: str, second: str, reason: str, 
     path = write("a.jsonl", f'{{"text": "a", "x": {first}}}\n\n{{"text": "b", "x": {second}}}\n')
     refused(path, reason, {"typed": True}, row=3, **fields)
     assert all_texts(read(path)) == ["a", "b"]
+
+
+def typed_rows(path: Path, **options: Any) -> list[dict[str, Any]]:
+    tables = [rows.table for rows in read(path, typed=True, **options) if rows.table is not None]
+    return [row for table in tables for row in table.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ('"a"', "1", ['"a"', "1"]),
+        ("true", "1.5", ["true", "1.5"]),
+        ('"1"', "null", ["1", None]),  # not mixed
+        ('"é\\n\\""', '{"k": [1, null]}', ['"é\\n\\""', '{"k": [1, null]}']),
+        ('{"y": [1]}', '{"y": [{}, null]}', [{"y": ["1"]}, {"y": ["{}", None]}]),
+        ('[1, "a", [2]]', "[]", [["1", '"a"', "[2]"], []]),
+        ('{"a": {}, "b": 1}', '{"a": {}, "b": "c"}', [{"a": None, "b": "1"}, {"a": None, "b": '"c"'}]),
+        ("{}", "1", ["{}", "1"]),
+        ("-1", str(2**64 - 1), ["-1", str(2**64 - 1)]),
+        ("1.5", str(2**60), ["1.5", str(2**60)]),
+        ("1", str(2**64), ["1", str(2**64)]),
+        ("NaN", '"a"', ["NaN", '"a"']),
+        ("-Infinity", "false", ["-Infinity", "false"]),
+    ],
+)
+def test_mixed_types_as_json_text(write: Writer, first: str, second: str, expected: list[Any]) -> None:
+    lines = [f'{{"text": "a", "x": {value}, "n": {i}}}\n' for i, value in enumerate((first, second))]
+    for rows, found in ((lines, expected), (lines[::-1], expected[::-1])):
+        for size in (1, 2):
+            table = typed_table(write, *rows, mixed_as_json=True, batch_rows=size)
+            assert table["x"].to_pylist() == found
+            assert table.schema.field("n").type == pa.int64()
+    path = write("a.jsonl", '{"text": "a", "x": 1}\n{"text": "b", "x": ' + "[" * 200 + "]" * 200 + "}\n")
+    refused(path, "too-deep", {"typed": True, "mixed_as_json": True}, row=2, maximum=100)
+
+
+@settings(max_examples=example_count(40), deadline=None)
+@given(values=st.lists(JSON_VALUES), size=st.integers(1, 4))
+def test_json_text_loses_nothing(values: list[Any], size: int) -> None:
+    values = [*values, 1, "y"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        path.write_text("\n".join(json.dumps({"text": "a", "x": value}) for value in values), encoding="utf-8")
+        found = [row["x"] for row in typed_rows(path, batch_rows=size, mixed_as_json=True)]
+    assert [text if text is None else json.loads(text) for text in found] == values
+
+
+def test_a_rejected_row_leaves_no_trace_in_the_types(write: Writer) -> None:
+    """Also where its other fields were the first ones of their name, in objects and arrays."""
+    bad = '{"text": "b", "new": {"k": "s"}, "list": ["s"], "o": {"p": "s", "q": "s"}, "x": "s"}'
+    good = '{"text": "a", "x": 2, "new": 1, "list": [1], "o": {"p": 1}}'
+    path = write("a.jsonl", '{"text": "a", "x": 1, "o": {}}\n' + bad + "\n" + good + "\n")
+    (rows,) = read(path, typed=True, lenient=True)
+    assert [(rejected.row, rejected.line) for rejected in rows.rejected] == [(1, 2)]
+    assert rows.table is not None
+    assert rows.table.to_pylist() == [
+        {"text": "a", "x": 1, "o": {"p": None}, "new": None, "list": None},
+        {"text": "a", "x": 2, "o": {"p": 1}, "new": 1, "list": [1]},
+    ]
 
 
 def test_typed_keys_that_are_data(write: Writer) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import datetime as dt
 import decimal
 import gzip
 import json
+import lzma
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -158,6 +160,8 @@ def test_compressed_outputs_are_the_same_bytes_each_time(tmp_path: Path) -> None
     plain = converted(path, tmp_path / "plain.jsonl").read_bytes()
     for suffix, unpack in (
         ("gz", gzip.decompress),
+        ("xz", lzma.decompress),
+        ("bz2", bz2.decompress),
         ("zst", lambda b: zstandard.ZstdDecompressor().stream_reader(b).read()),
     ):
         first, second = (converted(path, tmp_path / f"{i}.jsonl.{suffix}").read_bytes() for i in range(2))

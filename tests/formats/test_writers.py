@@ -43,7 +43,7 @@ from tests.support.tables_io import (
 
 ROOT = Path(__file__).parents[2]
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
-OUTPUTS = ["out.parquet", "out.jsonl", "out.jsonl.gz", "out.jsonl.zst"]
+OUTPUTS = ["out.parquet", "out.jsonl", "out.jsonl.gz", "out.jsonl.zst", "out.jsonl.xz", "out.jsonl.bz2"]
 
 
 @pytest.fixture(params=["nameless", "named"])

@@ -9,9 +9,11 @@ from them has the bytes of an undisturbed one. Anything else ends the process wi
 from __future__ import annotations
 
 import argparse
+import bz2
 import gzip
 import io
 import json
+import lzma
 import random
 import resource
 import shutil
@@ -38,7 +40,8 @@ from tests.support.damage import mutated
 
 # Targets, each with its share of the cases. A resumed run takes as long as fifty files that are read.
 SHARES = {
-    **dict.fromkeys(("plain.jsonl", "packed.jsonl.gz", "packed.jsonl.zst", "plain.csv"), 50),
+    **dict.fromkeys(("plain.jsonl", "plain.csv", "packed.jsonl.gz", "packed.jsonl.zst"), 50),
+    **dict.fromkeys(("packed.jsonl.xz", "packed.jsonl.bz2"), 50),
     **dict.fromkeys(("none.parquet", "snappy.parquet", "zstd.parquet"), 50),
     **dict.fromkeys(("nerd.json", "config.json", "tokenizer.json", "model.onnx"), 50),
     "journal": 50,
@@ -62,6 +65,8 @@ def originals() -> dict[str, bytes]:
         "plain.jsonl": lines.encode(),
         "packed.jsonl.gz": gzip.compress(lines.encode()),
         "packed.jsonl.zst": zstandard.compress(lines.encode()),
+        "packed.jsonl.xz": lzma.compress(lines.encode()),
+        "packed.jsonl.bz2": bz2.compress(lines.encode()),
         "plain.csv": b"n,text\r\n"
         + b"".join(b'%d,"%s, ""x""\n"\r\n' % (i, s.encode()) for i, s in enumerate(SENTENCES)),
         **parquet,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import signal
 import traceback
@@ -28,6 +30,7 @@ from tests.support.models import sample_texts
 # Every call by which the program changes what is on disk under a name, or makes it safe.
 STEPS = ("fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir", "ftruncate")
 FAILED = 77
+PACKERS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
 
 
 def texts(count: int) -> list[str]:
@@ -50,7 +53,7 @@ def write_parquet(path: Path, rows: list[str], row_group_size: int = 60) -> Path
 def write_lines(path: Path, rows: list[str]) -> Path:
     """Write rows as JSON Lines, compressed where the name says so."""
     content = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=False) + "\n" for i, text in enumerate(rows))
-    path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
+    path.write_bytes(PACKERS.get(path.suffix, bytes)(content.encode()))
     return path
 
 
@@ -59,7 +62,7 @@ def write_csv(path: Path, rows: list[str]) -> Path:
     content = io.StringIO(newline="")
     csv.writer(content, lineterminator="\n").writerows([("id", "text"), *enumerate(rows)])
     encoded = content.getvalue().encode()
-    path.write_bytes(gzip.compress(encoded) if path.suffix == ".gz" else encoded)
+    path.write_bytes(PACKERS.get(path.suffix, bytes)(encoded))
     return path
 
 

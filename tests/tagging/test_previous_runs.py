@@ -128,13 +128,14 @@ def test_a_finished_file_is_checked(tagger: Tagger, source: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "verify"), [("c.jsonl", False), ("c.jsonl.gz", True), ("c.jsonl.zst", True), ("a.parquet", True)]
+    ("name", "verify"),
+    [("c.jsonl", False), *((f"c.jsonl.{suffix}", True) for suffix in ("gz", "zst", "xz", "bz2")), ("a.parquet", True)],
 )
 def test_a_finished_file_of_an_earlier_run_must_be_complete(
     tagger: Tagger, source: Path, tmp_path: Path, name: str, *, verify: bool
 ) -> None:
     """No journal is left of it: its end is looked at, and --verify reads all of it."""
-    given, output = source / name.removesuffix(".gz").removesuffix(".zst"), tmp_path / name
+    given, output = source / (name if name == "a.parquet" else "c.jsonl"), tmp_path / name
     tag_files(tagger, job(given, output))
     work = job(given, output, resume=True, verify=verify)
     assert counted(tagger, work) == (0, 1)

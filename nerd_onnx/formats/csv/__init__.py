@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from nerd_onnx.formats.file_format import FileFormat
@@ -9,6 +10,22 @@ from nerd_onnx.formats.file_format import FileFormat
 if TYPE_CHECKING:
     from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
     from nerd_onnx.storage.location import Location
+
+
+_NAME = re.compile(r'"[^"]+"|[^"\s\d]([^"]*[^"\s])?')  # in a header, quoted or not
+
+
+def _looks_like_header(head: bytes, delimiter: str) -> bool:
+    """
+    Whether a first line is names between delimiters.
+
+    In a sentence, a comma stands before a space or within a number.
+    """
+    from nerd_onnx.formats.line_reading import whole_first_line
+
+    line = whole_first_line(head)
+    names = [] if line is None else line.split(delimiter)
+    return len(names) > 1 and all(map(_NAME.fullmatch, names))
 
 
 def _format(name: str, title: str, delimiter: str) -> FileFormat:
@@ -34,6 +51,7 @@ def _format(name: str, title: str, delimiter: str) -> FileFormat:
         name=name,
         title=title,
         suffixes=(f".{name}",),
+        recognizes_stream=lambda head: _looks_like_header(head, delimiter),
         is_compressible=True,
         has_types=True,
         open_reader=open_reader,

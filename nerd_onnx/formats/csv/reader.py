@@ -40,7 +40,7 @@ class CsvReader(LinesReader):
             self.num_rows = 0 if header is None else None
             self.schema = self._schema_of(header)
             self.column_names: Sequence[str] = self.schema.names
-            self._text_index = find_text_column(self._name, self.schema, options.text_column)
+            self._text_indices = [find_text_column(self._name, self.schema, name) for name in options.text_columns]
         except BaseException:
             self._stream.close()
             raise
@@ -56,7 +56,7 @@ class CsvReader(LinesReader):
 
     def _schema_of(self, header: Record | None) -> pa.Schema:
         if header is None:
-            return pa.schema([(self._options.text_column, pa.string())])
+            return pa.schema([(name, pa.string()) for name in self._options.text_columns])
         if header.problem is not None:
             raise self._quotes_error(header)
         return pa.schema([(name or "", pa.string()) for name in self._fields(header)])
@@ -70,8 +70,10 @@ class CsvReader(LinesReader):
             raise errors[min(errors)]
 
         table = pa.concat_batches(tables) if tables else pa.RecordBatch.from_pylist([], self.schema)
+        first, *more = (table.column(i) for i in self._text_indices)
         return RowBatch(
-            texts=table.column(self._text_index),
+            texts=first,
+            more_texts=tuple(more),
             table=table,
             lines=None,
             first_row=first_row,

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def _recognizes(head: bytes) -> bool:
     from nerd_onnx.storage.input_stream import BYTE_ORDER_MARK
-    from nerd_onnx.storage.signatures import foreign_format, is_gzip, is_zstd
+    from nerd_onnx.storage.signatures import foreign_format, is_compressed
 
     # No other format is recognized below a compression, so the content need not be decompressed.
-    if is_gzip(head) or is_zstd(head):
+    if is_compressed(head):
         return True
     return foreign_format(head) is None and head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{")
 

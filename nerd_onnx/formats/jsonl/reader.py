@@ -21,7 +21,7 @@ from nerd_onnx.formats.jsonl.lines import (
     text_of,
 )
 from nerd_onnx.formats.jsonl.long_lines import decoded, is_marked, long_string, shortened
-from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError, conform
+from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError
 from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
@@ -29,6 +29,10 @@ from nerd_onnx.storage.location import Location
 
 NumberedLine = tuple[int, bytes]
 HEAD_ROWS = 2048  # one of these must have the text field
+_MIXED_ADVICE = (
+    "Give --mixed json, which stores fields of several types as JSON text, write JSON Lines, which allows mixed types, "
+    "or make the fields uniform"
+)
 MAX_MIXED_ROWS = 100_000  # each is kept in memory from the first pass to the second
 
 
@@ -50,7 +54,7 @@ class RawLinesReader(LinesReader):
     def __init__(self, path: Location, options: ReadOptions) -> None:
         super().__init__(path, options)
         self.column_names: Sequence[str] = ()
-        self._text_column = options.text_column
+        self._text_columns = options.text_columns
         self._groups = grouped(islice(self._stream.lines(), options.limit), _size_of, options)
 
         try:
@@ -79,13 +83,17 @@ class RawLinesReader(LinesReader):
         keys: dict[str, None] = {}
         rows = 0
 
-        while rows < HEAD_ROWS and self._text_column not in keys and (group := next(self._groups, None)) is not None:
+        while rows < HEAD_ROWS and not keys.keys() >= set(self._text_columns):
+            group = next(self._groups, None)
+            if group is None:
+                break
             head.append(self._batch(group, rows, keys))
             rows += len(group)
 
         self.column_names = list(keys)
         if any(batch.num_rows for batch in head):
-            require_text_column(self._name, self.column_names, self._text_column)
+            for name in self._text_columns:
+                require_text_column(self._name, self.column_names, name)
         return head
 
     def _batch(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch:
@@ -98,7 +106,7 @@ class RawLinesReader(LinesReader):
         if long is not None:
             return long
 
-        texts: list[str | None] = []
+        texts: list[tuple[str | None, ...]] = []
         kept: list[tuple[int, int]] = []
         rejected: list[RejectedRow] = []
 
@@ -112,15 +120,17 @@ class RawLinesReader(LinesReader):
 
             kept.append((i, number))
             try:
-                texts.append(text_of(self._name, number, record, self._text_column))
+                texts.append(tuple(text_of(self._name, number, record, name) for name in self._text_columns))
             except RowError as err:
                 rejected.append(
                     self._rejected_row(err, RejectedRow(first_row + i, err.problem, number, index=len(texts)))
                 )
-                texts.append(None)
+                texts.append((None,) * len(self._text_columns))
 
+        first, *more = (text_array([row[i] for row in texts]) for i in range(len(self._text_columns)))
         return RowBatch(
-            texts=text_array(texts),
+            texts=first,
+            more_texts=tuple(more),
             table=None,
             lines=[group[i][1] for i, _ in kept],
             first_row=first_row,
@@ -131,14 +141,14 @@ class RawLinesReader(LinesReader):
 
     def _long_row(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch | None:
         """Return the row of one line with a long text; None for all other lines, damaged ones among them."""
-        short = shortened(group[0][1]) if len(group) == 1 else None
+        short = shortened(group[0][1]) if len(group) == 1 and len(self._text_columns) == 1 else None
         if short is None:
             return None
 
         number, line = group[0]
         try:
             record = parse_object(self._name, number, short.content, UNTYPED)
-            text = text_of(self._name, number, record, self._text_column)
+            text = text_of(self._name, number, record, self._text_columns[0])
             if is_marked(record, short):
                 return None
             for mark, place in short.strings.items():
@@ -163,8 +173,9 @@ class TypedLinesReader(Closing):
 
     The first pass, on opening, checks every row and infers one schema: columns and struct fields in order of first
     appearance; int64 (uint64 if needed), double, bool, string, list, struct; null if a field is always null, missing
-    or an empty object. Strings stay strings, also dates. Lone surrogates become U+FFFD in all strings, because
-    Parquet holds valid UTF-8 only. Standard input is copied to a temporary file.
+    or an empty object. Values without a common type are an error, or JSON text if the options say so. Strings stay
+    strings, also dates. Lone surrogates become U+FFFD in all strings, because Parquet holds valid UTF-8 only. Standard
+    input is copied to a temporary file.
 
     :param path: a file, or ``-``
     :raises InputError: if a line is damaged, no row has the text field, or a field mixes types
@@ -177,7 +188,7 @@ class TypedLinesReader(Closing):
     def __init__(self, path: Location, options: ReadOptions) -> None:
         self.path = path
         self._name = input_name(path)
-        self._text_column = options.text_column
+        self._text_columns = options.text_columns
         self._options = options
         self._mixed_rows: dict[int, str] = {}
         self.rows_read = 0
@@ -215,12 +226,18 @@ class TypedLinesReader(Closing):
         self._file.close()
 
     def _find_schema(self, lines: Iterator[NumberedLine]) -> tuple[pa.Schema, int]:
-        shape, rows, parsed, has_text = FieldShape(""), 0, False, False
+        shape, rows, parsed, missing = (
+            FieldShape("", mixes=self._options.mixed_as_json),
+            0,
+            False,
+            {*self._text_columns},
+        )
         for number, line in lines:
             rows += 1
             try:
                 record = self._parse(number, line)
-                parsed, has_text = True, has_text or self._text_column in record
+                parsed = True
+                missing -= record.keys()
                 self._fit(shape, record, number)
             except RowError as err:
                 if not self._options.lenient:
@@ -230,7 +247,7 @@ class TypedLinesReader(Closing):
                 if mixed > MAX_MIXED_ROWS:
                     raise InputError(
                         f"{self._name}, line {number}: {mixed} rows fit no common Parquet schema, and the maximum is "
-                        f"{MAX_MIXED_ROWS}. Write JSON Lines, which allows mixed types, or make the fields uniform",
+                        f"{MAX_MIXED_ROWS}. {_MIXED_ADVICE}",
                         reason="too-many-mixed-rows",
                         file=self._name,
                         row=number,
@@ -238,25 +255,26 @@ class TypedLinesReader(Closing):
                     ) from err
 
         # Without a single row that could be parsed, the keys are unknown, and the rejected rows say more.
-        if parsed and not has_text:
-            require_text_column(self._name, shape.fields, self._text_column)
-        self._conform = any(member.only_empty_objects() for member in shape.fields.values())
+        for name in self._text_columns if parsed else ():
+            if name in missing:
+                require_text_column(self._name, shape.fields, name)
+        self._shapes = {name: member for name, member in shape.fields.items() if member.is_converted}
         types = {name: member.arrow_type() for name, member in shape.fields.items()}
-        types[self._text_column] = pa.string()
+        types |= dict.fromkeys(self._text_columns, pa.string())
 
         return pa.schema(list(types.items())), rows
 
     def _fit(self, shape: FieldShape, record: dict[str, Any], number: int) -> None:
         """Extend the schema so that it fits one more row."""
-        text_of(self._name, number, record, self._text_column)
+        for name in self._text_columns:
+            text_of(self._name, number, record, name)
         try:
             shape.add(record, number)
         except MixedTypesError as err:
             raise RowError(
                 self._name,
                 number,
-                f"{err}; a Parquet column has one type. Write JSON Lines, which allows mixed types, or make the field "
-                "uniform",
+                f"{err}; a Parquet column has one type. {_MIXED_ADVICE}",
                 reason=err.reason,
                 **err.fields,
             ) from err
@@ -273,8 +291,10 @@ class TypedLinesReader(Closing):
             if number in self._mixed_rows
         ]
 
+        first, *more = (table.column(self.schema.get_field_index(name)) for name in self._text_columns)
         return RowBatch(
-            texts=table.column(self.schema.get_field_index(self._text_column)),
+            texts=first,
+            more_texts=tuple(more),
             table=table,
             lines=None,
             first_row=first_row,
@@ -299,7 +319,8 @@ class TypedLinesReader(Closing):
 
     def _column(self, records: list[dict[str, Any]], field: pa.Field) -> pa.Array:
         values = [record.get(field.name) for record in records]
-        return pa.array([conform(value, field.type) for value in values] if self._conform else values, field.type)
+        shape = self._shapes.get(field.name)
+        return pa.array(values if shape is None else map(shape.converted, values), field.type)
 
 
 def _size_of(line: NumberedLine) -> int:

@@ -33,8 +33,8 @@ class JsonLinesWriter(AtomicWriter):
     A JSON Lines file with the entities, written atomically; standard output is written line by line.
 
     A raw line keeps every byte: new fields are inserted before its last brace. Typed rows become objects as listed in
-    :mod:`nerd_onnx.formats.json_values`. The suffixes ``.gz`` and ``.zst`` compress the output; the same rows always
-    give the same bytes.
+    :mod:`nerd_onnx.formats.json_values`. The suffixes of :data:`~nerd_onnx.storage.compression.COMPRESSIONS`
+    compress the output; the same rows always give the same bytes.
 
     :param path: a file, or ``-``
     :param source_name: name of the input, for messages

@@ -40,7 +40,7 @@ def _open_writer(path: Location, options: WriteOptions) -> Writer:
         reasons_field=options.reasons_field,
         scratch=options.scratch,
         group_bytes=options.group_bytes,
-        text_column=options.text_column,
+        text_columns=options.text_columns,
     )
 
 

@@ -80,7 +80,7 @@ class CopyingWriter(AtomicWriter):
         self._pending.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         self._pending_rows += rows.num_rows
         # Of the texts, not of the entities: resumed and new ones take different sizes, and pieces must be the same.
-        self._pending_bytes += rows.texts.nbytes
+        self._pending_bytes += sum(texts.nbytes for texts in rows.all_texts)
         self._group_rows += rows.num_rows
         self._rows += rows.num_rows
 

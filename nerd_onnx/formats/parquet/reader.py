@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from nerd_onnx.formats.parquet.copied_file import CopiedFile, SeekableFile
 from nerd_onnx.formats.parquet.footer import CannotCopyError
 from nerd_onnx.formats.parquet.int96 import int96_columns, int96_unit
 from nerd_onnx.formats.parquet.properties import file_properties
-from nerd_onnx.formats.texts import byte_cuts, find_text_column, first_invalid, is_binary, plain_texts
+from nerd_onnx.formats.texts import cuts, find_text_column, invalid_rows, is_binary, plain_texts
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
 from nerd_onnx.storage.location import Location
@@ -61,18 +61,19 @@ class ParquetReader(Closing):
                 self._file = self._with_int96(self._file)
             self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
-            text = self.schema.field(find_text_column(self._name, self.schema, options.text_column))
+            places = [find_text_column(self._name, self.schema, name) for name in options.text_columns]
         except BaseException:
             self._bytes.close()
             raise
 
-        self._read_schema = self.schema if self.copied is None else pa.schema([text])
-        self._text_index: int = self._read_schema.names.index(text.name)
+        fields = [self.schema.field(place) for place in places]
+        self._read_schema = self.schema if self.copied is None else pa.schema(fields)
+        self._text_indices: list[int] = places if self.copied is None else list(range(len(fields)))
         # In JSON a text is a string, whatever its type in Parquet is; other binary columns become base64.
-        self._text_becomes_string = as_json and is_binary(text.type)
-        if self._text_becomes_string:
-            place = self.schema.get_field_index(text.name)
-            self.schema = self.schema.set(place, text.with_type(plain_texts(pa.array([], text.type)).type))
+        self._become_strings = [i for i, field in enumerate(fields) if as_json and is_binary(field.type)]
+        for i in self._become_strings:
+            kind = plain_texts(pa.array([], fields[i].type)).type
+            self.schema = self.schema.set(places[i], fields[i].with_type(kind))
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if options.limit is None else min(total, options.limit)
         self.codecs: tuple[str, ...] | None = None if self.copied else _codecs(self._file, self._name)
@@ -154,71 +155,87 @@ class ParquetReader(Closing):
     def _bytes_per_row(self, group: int) -> int:
         """Return the average size of a row in a row group: in bytes, uncompressed, and at least 1."""
         if self.copied is not None:
-            return self.copied.footer.bytes_per_row(group, self._options.text_column)
+            return sum(self.copied.footer.bytes_per_row(group, name) for name in self._options.text_columns)
 
         facts = self._file.metadata.row_group(group)
         return max(1, int(facts.total_byte_size) // max(1, int(facts.num_rows)))
 
     def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
-        texts = plain_texts(batch.column(self._text_index))
-        invalid = self._invalid(texts)
-        plain = _without(texts, invalid) if invalid else texts
-        for start, stop in byte_cuts(plain, self._options.batch_bytes):
+        given = [plain_texts(batch.column(i)) for i in self._text_indices]
+        invalid = self._invalid(given)
+        texts = [_without(column, list(invalid)) for column in given] if invalid else given
+        sizes = reduce(pc.add, (pc.binary_length(column).cast(pa.int64()).fill_null(0) for column in texts))
+        for start, stop in cuts(sizes, self._options.batch_bytes):
             first_row = self.rows_read
             self.rows_read += stop - start
             rejected = [
-                RejectedRow(first_row + row - start, self._no_utf8, row_group=group, index=row - start)
-                for row in invalid
+                RejectedRow(first_row + row - start, self._no_utf8(column), row_group=group, index=row - start)
+                for row, column in invalid.items()
                 if start <= row < stop
             ]
+            first, *more = (column.slice(start, stop - start) for column in texts)
             rows = RowBatch(
-                texts=plain.slice(start, stop - start),
-                table=None if self.copied else self._table(batch, plain, start, stop),
+                texts=first,
+                table=None if self.copied else self._table(batch, texts, start, stop),
                 lines=None,
                 first_row=first_row,
                 row_group=group,
                 last_in_group=self.rows_read == end,
                 rejected=tuple(rejected),
+                more_texts=tuple(more),
             )
-            yield self._left_out(rows, texts.slice(start)) if rejected and self._as_json else rows
+            bad = [given[column].slice(row, 1) for row, column in invalid.items() if start <= row < stop]
+            yield self._left_out(rows, bad) if rejected and self._as_json else rows
 
-    def _table(self, batch: pa.RecordBatch, texts: pa.Array, start: int, stop: int) -> pa.RecordBatch:
+    def _table(self, batch: pa.RecordBatch, texts: list[pa.Array], start: int, stop: int) -> pa.RecordBatch:
         """Return some rows of a batch with all their columns."""
         rows = batch.slice(start, stop - start)
-        if not self._text_becomes_string:
+        if not self._become_strings:
             return rows
 
         columns = rows.columns
-        columns[self._text_index] = texts.slice(start, stop - start)
+        for i in self._become_strings:
+            columns[self._text_indices[i]] = texts[i].slice(start, stop - start)
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
-    @property
-    def _no_utf8(self) -> str:
-        name = self._read_schema.names[self._text_index]
+    def _no_utf8(self, column: int) -> str:
+        """Return what is wrong with a row. ``column`` counts the text columns."""
+        name = self._options.text_columns[column]
         return f"column {name!r} is not valid UTF-8; repair the text or write the row as null"
 
-    def _invalid(self, texts: pa.Array) -> list[int]:
-        """Return the indices of the rows whose text is not valid UTF-8."""
-        rows: list[int] = []
-        while (found := first_invalid(texts.slice(rows[-1] + 1 if rows else 0))) is not None:
-            row = found + (rows[-1] + 1 if rows else 0)
-            if not self._options.lenient:
-                raise InputError(
-                    f"{self._name}, row {self.rows_read + row}: {self._no_utf8}",
-                    reason="not-utf8",
-                    file=self._name,
-                    row=self.rows_read + row,
-                    column=self._read_schema.names[self._text_index],
-                )
+    def _invalid(self, texts: list[pa.Array]) -> dict[int, int]:
+        """
+        Return the rows of a batch with a text that is not valid UTF-8, in order.
 
-            rows.append(row)
+        :param texts: of each text column
+        :return: for each row, the first of the text columns in which it is invalid
+        """
+        found: dict[int, int] = {}
+        for column, values in enumerate(texts):
+            for row in invalid_rows(values):
+                found.setdefault(row, column)
+        invalid = dict(sorted(found.items()))
+        if invalid and not self._options.lenient:
+            row, column = next(iter(invalid.items()))
+            raise InputError(
+                f"{self._name}, row {self.rows_read + row}: {self._no_utf8(column)}",
+                reason="not-utf8",
+                file=self._name,
+                row=self.rows_read + row,
+                column=self._options.text_columns[column],
+            )
+        return invalid
 
-        return rows
+    def _left_out(self, rows: RowBatch, bad: list[pa.Array]) -> RowBatch:
+        """
+        Return the batch without its rejected rows; their texts are kept in ``rejected``.
 
-    def _left_out(self, rows: RowBatch, texts: pa.Array) -> RowBatch:
-        """Return the batch without its rejected rows; their texts are kept in ``rejected``."""
-        raw = texts.cast(pa.large_binary())
-        rejected = [replace(f, index=None, raw=raw[f.index].as_py()) for f in rows.rejected if f.index is not None]
+        :param bad: the text of each of them, as an array of one
+        """
+        rejected = [
+            replace(row, index=None, raw=text.cast(pa.large_binary())[0].as_py())
+            for row, text in zip(rows.rejected, bad, strict=True)
+        ]
         return replace(rows.without({f.index for f in rows.rejected if f.index is not None}), rejected=tuple(rejected))
 
 

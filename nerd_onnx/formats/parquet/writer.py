@@ -47,7 +47,7 @@ class ParquetWriter(AtomicWriter):
     :param reasons_field: name and type of the column that says why a row has no entities; None for no such column
     :param scratch: folder for temporary files; None for the folder of the output
     :param group_bytes: maximum size of a row group, in bytes of Arrow data
-    :param text_column: column that is written without statistics: the minimum and maximum of long texts are useless,
+    :param text_columns: columns that are written without statistics: the minimum and maximum of long texts are useless,
         and computing them takes five times the memory of the longest text
     :raises OutputError: if the output cannot be written as asked
     """
@@ -65,7 +65,7 @@ class ParquetWriter(AtomicWriter):
         reasons_field: pa.Field | None = None,
         scratch: str | None = None,
         group_bytes: int = GROUP_BYTES,
-        text_column: str | None = None,
+        text_columns: tuple[str, ...] = (),
         properties: FileProperties | None = None,
     ) -> None:
         self._path = path
@@ -96,7 +96,7 @@ class ParquetWriter(AtomicWriter):
                     self._schema,
                     compression=compression,
                     compression_level={path: _ZSTD_LEVEL for path, codec in compression.items() if codec == "ZSTD"},
-                    write_statistics=[path for path in compression if path != text_column],
+                    write_statistics=[path for path in compression if path not in text_columns],
                     write_page_checksum=True,  # the reader checks it, so that a damaged output is noticed
                     metadata_collector=self._footer,
                     **options,

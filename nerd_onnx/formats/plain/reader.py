@@ -7,8 +7,10 @@ from itertools import islice
 
 import pyarrow as pa
 
+from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped, not_utf8, require_text
+from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location
 
 NumberedLine = tuple[int, bytes]
@@ -22,12 +24,21 @@ class PlainTextReader(LinesReader):
     not part of the text.
 
     :param path: a file, or ``-``
+    :raises OptionError: if there are several text columns
     :raises InputError: if it cannot be opened, or begins like a file of another format
     """
 
     num_rows: int | None = None
 
     def __init__(self, path: Location, options: ReadOptions) -> None:
+        if options.more_text_columns:
+            raise OptionError(
+                f"{input_name(path)}: plain text has one column; give one --text-column",
+                reason="several-text-columns",
+                option="--text-column",
+                file=input_name(path),
+                found=", ".join(options.text_columns),
+            )
         super().__init__(path, options)
         self.schema: pa.Schema = pa.schema([(options.text_column, pa.string())])
         self.column_names: Sequence[str] = self.schema.names

@@ -43,6 +43,14 @@ class TextWriter(AtomicWriter):
                 reason="text-needs-nested",
                 option="--output-format",
             )
+        if layout.text_columns:
+            raise OptionError(
+                "--output-format text shows one text column; give one --text-column, or another --output-format, such "
+                "as jsonl",
+                reason="several-text-columns",
+                option="--output-format",
+                found=", ".join(layout.text_columns),
+            )
         unit = options.entities_metadata.get(f"{METADATA_PREFIX}.{layout.entities.name}.offset_unit", "codepoint")
 
         self._path = path

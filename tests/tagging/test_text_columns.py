@@ -1,0 +1,207 @@
+"""Several text columns: each is tagged as it is alone, in every format and layout, also by a run that is resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from nerd_onnx.engines.worker import check_columns
+from nerd_onnx.errors import InputError, NerdError, OptionError
+from nerd_onnx.formats.tagged_file import TaggedFile
+from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.integrations.columns import entities_of
+from nerd_onnx.tagger import Tagger, TagOptions
+from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.run import tag_files
+from tests.support.failures import fails
+from tests.support.quick_tagger import QuickNetwork
+from tests.support.runs import at_step, in_child, kill, resumed, steps_of, texts
+
+TITLES = [text[:40] or None for text in texts(60)]
+BODIES = [None if i % 7 == 0 else text for i, text in enumerate(texts(120)[60:])]
+FORMATS = ["a.parquet", "a.jsonl", "a.csv"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Write the same rows in each format."""
+    table = pa.table({"title": TITLES, "n": [str(i) for i in range(60)], "body": BODIES})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=25)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    pyarrow.csv.write_csv(table, tmp_path / "a.csv")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # children are forked
+    return Bundle.load(tiny_bundle)
+
+
+def tagger_of(bundle: Bundle, *columns: str, **options: Any) -> Tagger:
+    network = QuickNetwork(len(bundle.labels.names))
+    return Tagger(bundle, TagOptions(threads=1, text_column=columns, min_score=0, **options), network)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of an output; lists that CSV has as JSON text are lists."""
+    if path.suffix == ".parquet":
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        return rows
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    found = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)).to_pylist()
+    return [{k: json.loads(v) if isinstance(v, str) and v[:1] == "[" else v for k, v in row.items()} for row in found]
+
+
+@pytest.mark.parametrize("layout", ["nested", "wide"])
+@pytest.mark.parametrize("output", FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_column_has_what_it_has_alone(bundle: Bundle, data: Path, name: str, output: str, layout: Any) -> None:
+    tagger = tagger_of(bundle, "body", "title")
+    target = data / f"o{Path(output).suffix}"
+    report = tag_files(tagger, TagJob([str(data / name)], str(target), layout=layout))
+    rows, found = rows_of(target), 0
+    for column in ("body", "title"):
+        alone = data / f"{column}{target.suffix}"
+        tag_files(tagger_of(bundle, column), TagJob([str(data / name)], str(alone), layout=layout))
+        for row, other in zip(rows, rows_of(alone), strict=True):
+            new = {key: value for key, value in other.items() if key not in ("title", "n", "body")}
+            assert new.keys() == ({"entities"} if layout == "nested" else {*tagger.kept_types})
+            assert {key: row[f"{column}_{key}"] for key in new} == new
+            found += sum(len(value or ()) for value in new.values())
+    assert report.entities == found > 50
+    assert report.null_rows == sum(title is body is None for title, body in zip(TITLES, BODIES, strict=True))
+    assert len(rows[0]) == 3 + 2 * (1 if layout == "nested" else len(tagger.kept_types))
+
+
+def test_the_metadata_is_that_of_each_column(bundle: Bundle, data: Path) -> None:
+    tagger = tagger_of(bundle, "title", "body", offset_unit="utf16", column="found")
+    tag_files(tagger, TagJob([str(data / "a.parquet")], str(data / "o.parquet")))
+    for column, texts_ in (("title", TITLES), ("body", BODIES)):
+        path = data / "o.parquet"
+        with TaggedFile(str(path), text_column=column, column=f"{column}_found") as file:
+            read = [row for _, rows in file.batches() for row in rows]
+        assert [row.text for row in read] == texts_
+        spans = [None if row.entities is None else [(e.start, e.end) for e in row.entities] for row in read]
+        found = [None if row is None else [(e.start, e.end) for e in row] for row in tagger.tag(texts_)]
+        assert spans == found  # in code points, as TaggedFile converts offsets
+    metadata = pq.read_schema(data / "o.parquet").metadata
+    assert metadata[b"nerd_onnx.title_found.text_column"] == b"title"
+    assert metadata[b"nerd_onnx.body_found.offset_unit"] == b"utf16"
+
+
+def test_a_small_file_in_a_folder_is_tagged_the_same(bundle: Bundle, data: Path, tmp_path: Path) -> None:
+    tagger = tagger_of(bundle, "title", "body")
+    (tmp_path / "in").mkdir()
+    for name in FORMATS:
+        (data / name).rename(tmp_path / "in" / name)
+        tag_files(tagger, TagJob([str(tmp_path / "in" / name)], str(tmp_path / name)))
+    tag_files(tagger, TagJob([str(tmp_path / "in")], str(tmp_path / "out")))
+    for name in FORMATS:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize(("name", "output"), [("a.jsonl", "o.jsonl"), ("a.parquet", "o.parquet"), ("a.csv", "o.csv")])
+def test_a_kill_before_any_step_changes_no_byte(bundle: Bundle, data: Path, name: str, output: str) -> None:
+    tagger = tagger_of(bundle, "title", "body")
+    (data / "whole").mkdir()
+    source = data / name
+    steps = steps_of(tagger, source, data / "whole" / output, chunk_rows=10)
+    expected = (data / "whole" / output).read_bytes()
+    for step in range(3, steps, 6):
+        target = data / str(step) / output
+        target.parent.mkdir()
+
+        def killed(step: int = step, target: Path = target) -> None:
+            at_step(step, kill)
+            tag_files(tagger, TagJob([str(source)], str(target), chunk_rows=10))
+
+        assert in_child(killed) == -signal.SIGKILL
+        report = resumed(tagger, source, target, chunk_rows=10)
+        assert target.read_bytes() == expected, step
+        assert report.finished_before or report.rows == 60
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+def test_a_row_that_fails_in_one_column_has_no_entities(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    title = " ".join(texts(9))
+    if name == "a.parquet":
+        bodies = pa.array([title.encode(), b"\xff", title.encode()]).cast(pa.string(), safe=False)
+        pq.write_table(pa.table({"title": [title] * 3, "body": bodies}), tmp_path / name)
+    else:
+        bad = json.dumps({"title": title, "body": 5})
+        good = json.dumps({"title": title, "body": title})
+        (tmp_path / name).write_text(f"{good}\n{bad}\n{good}\n")
+    tagger = tagger_of(bundle, "title", "body")
+    with fails(InputError, "not-utf8" if name == "a.parquet" else "not-text", column="body"):
+        tag_files(tagger, TagJob([str(tmp_path / name)], str(tmp_path / f"fail-{name}")))
+
+    output = tmp_path / f"o-{name}"
+    report = tag_files(tagger, TagJob([str(tmp_path / name)], str(output), on_error="null"))
+    assert (report.rejected, report.rows, report.null_rows) == (1, 3, 0)
+    if name == "a.jsonl":
+        rows = rows_of(output)
+    else:
+        rows = pq.read_table(output, columns=["title_entities", "body_entities", "entities_error"]).to_pylist()
+    assert rows[1]["title_entities"] is rows[1]["body_entities"] is None
+    assert "body" in rows[1]["entities_error"]
+    assert rows[0]["title_entities"] == rows[2]["body_entities"] != []
+
+
+def test_what_takes_one_text_column_says_so(bundle: Bundle, data: Path) -> None:
+    tagger = tagger_of(bundle, "title", "body")
+    (data / "a.txt").write_text("Anna\n")
+    refusals: list[tuple[str, TagJob]] = [
+        ("--layout", TagJob([str(data / "a.jsonl")], str(data / "o.jsonl"), layout="long")),
+        ("--output-format", TagJob([str(data / "a.jsonl")], "-", output_format="text")),
+        ("--text-column", TagJob([str(data / "a.txt")], str(data / "o.jsonl"))),
+    ]
+    for option, job in refusals:
+        with fails(OptionError, "several-text-columns", option=option):
+            tag_files(tagger, job)
+
+    table = pq.read_table(data / "a.parquet")
+    for call in (
+        lambda: tagger.tag_batch(table.to_batches()[0]),
+        lambda: entities_of(tagger, table["title"]),
+        lambda: check_columns(["title", "body"], tagger.options, replace_column=False),
+    ):
+        with fails(OptionError, "several-text-columns", option="text_column", found="title, body"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason", "option"),
+    [
+        (("title", "title"), "text-column-twice", "text_column"),
+        ((), "bad-value", "text_column"),
+        (("title", "missing"), "column-missing", None),
+        (("a", "a_entities"), "column-is-text-column", "column"),
+    ],
+)
+def test_names_that_cannot_be(
+    bundle: Bundle, data: Path, columns: tuple[str, ...], reason: str, option: str | None
+) -> None:
+    for name in FORMATS:
+        with pytest.raises(NerdError) as caught:
+            tag_files(tagger_of(bundle, *columns), TagJob([str(data / name)], str(data / f"o{name}")))
+        assert caught.value.reason == reason
+        assert caught.value.fields.get("option") == option
+
+
+def test_other_text_columns_are_another_run(bundle: Bundle, data: Path) -> None:
+    tag_files(tagger_of(bundle, "title", "body"), TagJob([str(data / "a.parquet")], str(data / "o.parquet")))
+    again = TagJob([str(data / "a.parquet")], str(data / "o.parquet"), resume=True)
+    assert tag_files(tagger_of(bundle, "title", "body"), again).finished_before == 1
+    with pytest.raises(NerdError) as caught:
+        tag_files(tagger_of(bundle, "title", "n"), again)
+    assert caught.value.reason in ("other-options", "run-changed", "other-model")
