@@ -59,10 +59,11 @@ layers:           ## which package may import which: the contracts in pyproject.
 types:            ## mypy, strict
 	$(PYTHON) -m mypy
 
-native-sanitize:  ## the native encoder's tests with the address and undefined-behaviour sanitizers of g++
+native-sanitize:  ## the native encoder's tests with the address, undefined-behaviour and thread sanitizers of g++
 	NERD_TEST_NATIVE_FLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all" CXX=g++ \
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	$(PYTHON) -m pytest -q -n 0 tests/native/test_encoder.py -k "not subnormal"
+	$(PYTHON) -m pytest -q -n 0 -m slow tests/native/test_threads.py
 
 packages:         ## sdist and wheel in the folder PACKAGES, outside of the checkout, with checks of metadata and content
 	@case "$$(realpath -m "$(PACKAGES)")" in "$(CURDIR)"/*) echo "PACKAGES must be outside of the checkout" >&2; exit 1;; esac
