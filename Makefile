@@ -66,10 +66,11 @@ platforms:        ## mypy with the functions that Windows and macOS have: one th
 portable:         ## the tests that need neither a shell nor signals
 	$(PYTHON) -m pytest -q tests/inference tests/formats tests/convert tests/tagging tests/test_tagger.py
 
-native-sanitize:  ## the native encoder's tests with the address and undefined-behaviour sanitizers of g++
+native-sanitize:  ## the native encoder's tests with the address, undefined-behaviour and thread sanitizers of g++
 	NERD_TEST_NATIVE_FLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all" CXX=g++ \
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	$(PYTHON) -m pytest -q -n 0 tests/native/test_encoder.py -k "not subnormal"
+	$(PYTHON) -m pytest -q -n 0 -m slow tests/native/test_threads.py
 
 packages:         ## sdist and wheel in the folder PACKAGES, outside of the checkout, with checks of metadata and content
 	@case "$$(realpath -m "$(PACKAGES)")" in "$(CURDIR)"/*) echo "PACKAGES must be outside of the checkout" >&2; exit 1;; esac

@@ -10,7 +10,7 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.native_layout import NativeLayout
 from nerd_onnx.inference.native_network import NATIVE_BITS, NativeNetwork
 from nerd_onnx.inference.session import Network, Session
-from nerd_onnx.native.library import PORTABLE, installed
+from nerd_onnx.native.library import PORTABLE, installed, missing_because
 
 Kernel = Literal["auto", "native", "portable", "onnxruntime"]
 
@@ -70,7 +70,7 @@ def native_support() -> str:
     """Return the instruction sets of the native encoder that this processor has, and what computes without them."""
     library = installed()
     if library is None:
-        return "not installed, onnxruntime computes"
+        return f"{missing_because()}, onnxruntime computes"
     return ", ".join(library.paths) + ("" if library.is_fast else " (slow, so onnxruntime computes)")
 
 
@@ -79,8 +79,8 @@ def _native(bundle: Bundle, kernel: str) -> NativeNetwork:
     library = installed()
     if library is None:
         raise OptionError(
-            f"--kernel {kernel}: the native encoder is not installed on {node()}; install the package there with a C++ "
-            "compiler, or use --kernel onnxruntime on all machines",
+            f"--kernel {kernel}: the native encoder is {missing_because()} (on {node()}); install the package there "
+            "with a C++ compiler, or use --kernel onnxruntime on all machines",
             reason="no-native-library",
             option="--kernel",
             host=node(),

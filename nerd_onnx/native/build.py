@@ -8,6 +8,7 @@ build of the package loads it before anything is installed.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import platform
@@ -94,6 +95,14 @@ def build(
         run([*command, "-shared", *flags, *objects, "-o", str(target)])
 
 
+def sources_digest() -> str:
+    """Return a digest of the sources: a library that was compiled from others is not used."""
+    digest = hashlib.sha256()
+    for file in sorted(SOURCES.iterdir()):
+        digest.update(f"{file.name} {file.stat().st_size} ".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def compile_sources(
     folder: Path, command: Sequence[str], *, machine: str | None = None, flags: Sequence[str] = ()
 ) -> list[str]:
@@ -107,7 +116,8 @@ def compile_sources(
     paths = _X86_PATHS if machine in _X86_MACHINES else _ARM_PATHS if machine in _ARM_MACHINES else {"portable": ()}
     shared = () if sys.platform == "win32" else ("-fPIC",)
 
-    jobs = [("library", "library.cpp", ())] + [(name, "path.cpp", own) for name, own in paths.items()]
+    own = (f'-DNERD_SOURCES="{sources_digest()}"',)
+    jobs = [("library", "library.cpp", own)] + [(name, "path.cpp", own) for name, own in paths.items()]
     objects = [str(folder / f"{name}.o") for name, _, _ in jobs]
 
     def compile_one(name: str, source: str, own: Sequence[str]) -> None:

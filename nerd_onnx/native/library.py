@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nerd_onnx.errors import ModelError
-from nerd_onnx.native.build import LIBRARY
+from nerd_onnx.native.build import LIBRARY, sources_digest
 
 PORTABLE = "portable"  # the instruction set of plain C++
 DEFAULT_FILE = Path(__file__).resolve().parent / LIBRARY
@@ -91,8 +91,12 @@ class Library:
         Load a library.
 
         :raises OSError: when it is missing or was compiled for another system
+        :raises OtherSourcesError: when it was compiled from other sources
         """
         functions: Any = ctypes.CDLL(str(file))
+        if _sources_of(functions) != sources_digest():
+            raise OtherSourcesError(f"{file} was compiled from other sources")
+
         functions.nerd_open.restype = ctypes.c_void_p
         functions.nerd_path.restype = ctypes.c_char_p
         functions.nerd_scratch_open.restype = ctypes.c_void_p
@@ -115,13 +119,37 @@ class Library:
         return result
 
 
+class OtherSourcesError(OSError):
+    """A library was compiled from other sources than those of this package."""
+
+
 @cache
 def installed() -> Library | None:
     """Return the library that was compiled when the package was installed; None where there is none that loads."""
     try:
         return Library.load(DEFAULT_FILE)
-    except (OSError, AttributeError):  # AttributeError: a library of another version lacks functions
+    except OSError:
         return None
+
+
+def missing_because() -> str:
+    """Return why :func:`installed` found no library."""
+    try:
+        Library.load(DEFAULT_FILE)
+    except OtherSourcesError:  # such as an editable installation whose sources were updated
+        return "compiled from other sources, install the package again"
+    except OSError:
+        pass
+    return "not installed"
+
+
+def _sources_of(functions: Any) -> str:
+    """Return the digest of the sources of a library; empty for one of an earlier version."""
+    try:
+        functions.nerd_sources.restype = ctypes.c_char_p
+        return str(functions.nerd_sources().decode())
+    except AttributeError:
+        return ""
 
 
 class Encoder:

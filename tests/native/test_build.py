@@ -12,7 +12,7 @@ import pytest
 
 from nerd_onnx.native import build as building
 from nerd_onnx.native.build import BuildError, build, compilers
-from nerd_onnx.native.library import Library
+from nerd_onnx.native.library import Library, OtherSourcesError
 
 
 def test_the_compiler_of_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,4 +65,12 @@ def test_a_compiler_that_fails_is_named(tmp_path: Path, compiler: tuple[str, ...
 def test_a_file_that_is_no_library_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "library.so").write_bytes(b"\x7fELF")
     with pytest.raises(OSError, match="library"):
+        Library.load(tmp_path / "library.so")
+
+
+def test_a_library_of_other_sources_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(building, "sources_digest", lambda: "0123456789abcdef")
+        build(tmp_path / "library.so")
+    with pytest.raises(OtherSourcesError):
         Library.load(tmp_path / "library.so")

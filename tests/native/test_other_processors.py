@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from nerd_onnx.native.build import FLAGS, SOURCES, compile_sources, compilers, run
@@ -33,22 +32,13 @@ def cross_compiler() -> list[str]:
     return []
 
 
-def _input(encoder: RandomEncoder, sequences: int, tokens: int) -> bytes:
-    """Return the input file of the runner."""
-    ids, types = encoder.inputs(sequences, tokens)
-    numbers = np.array([len(encoder.tensors), sequences, tokens], np.int32)
-    tensors = [b"" if tensor is None else tensor.tobytes() for tensor in encoder.tensors]
-    blocks = [bytes(encoder.sizes.shape()), numbers.tobytes(), *tensors, ids.tobytes(), types.tobytes()]
-    return b"".join(len(block).to_bytes(8, "little") + block for block in blocks)
-
-
 def _digests(program: Sequence[str], folder: Path, path: str) -> dict[str, str]:
     """Run all encoders of the golden values in a program with one instruction set."""
     found = {}
     for name, (sizes, largest, _) in GOLDEN.items():
         encoder = RandomEncoder.make(sizes, seed=4, largest_weights=largest)
-        (folder / "input").write_bytes(_input(encoder, 7, 13))
-        subprocess.run([*program, path, str(folder / "input"), str(folder / "output")], check=True)
+        file = encoder.to_file(folder / "input", 7, 13)
+        subprocess.run([*program, path, str(file), str(folder / "output")], check=True)
         found[name] = hashlib.sha256((folder / "output").read_bytes()).hexdigest()
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -113,6 +114,15 @@ class RandomEncoder:
         random, sizes = Random(seed), self.sizes
         ids = _integers(random, 0, sizes.vocabulary - 1, sequences, tokens)
         return ids, _integers(random, 0, sizes.token_types - 1, sequences, tokens)
+
+    def to_file(self, file: Path, sequences: int, tokens: int) -> Path:
+        """Write it and its inputs for the programs in C++ (``tests/native/encoder_file.h``), and return the file."""
+        ids, types = self.inputs(sequences, tokens)
+        numbers = np.array([len(self.tensors), sequences, tokens], np.int32)
+        tensors = [b"" if tensor is None else tensor.tobytes() for tensor in self.tensors]
+        blocks = [bytes(self.sizes.shape()), numbers.tobytes(), *tensors, ids.tobytes(), types.tobytes()]
+        file.write_bytes(b"".join(len(block).to_bytes(8, "little") + block for block in blocks))
+        return file
 
     def with_tensor(self, place: int, tensor: Tensor) -> RandomEncoder:
         """Return an encoder with one tensor replaced."""

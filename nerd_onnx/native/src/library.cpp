@@ -306,6 +306,12 @@ void close_norm(Norm& norm) {
 
 using namespace nerd;
 
+// Which sources this library was compiled from: Python refuses another library, whose structures may differ.
+#ifndef NERD_SOURCES
+#define NERD_SOURCES ""
+#endif
+NERD_PUBLIC const char* nerd_sources() { return NERD_SOURCES; }
+
 // The names of the instruction sets that run here, fastest first, with commas.
 NERD_PUBLIC void nerd_paths(char* names, int size) {
   const Path* found[4];
