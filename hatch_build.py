@@ -39,6 +39,7 @@ class NativeEncoder(BuildHookInterface):
         try:
             compiling.build(target)
         except compiling.BuildError as err:
+            target.unlink(missing_ok=True)  # one of earlier sources, in an editable installation
             if os.environ.get("NERD_BUILD_NATIVE") == "1":
                 raise
             self.app.display_warning(f"the native encoder was not compiled: {err}")

@@ -18,6 +18,7 @@ from nerd_export.config import VerifyLimits
 from nerd_export.conversion import native_section
 from nerd_export.conversion.check import check_bundle
 from nerd_export.conversion.export import ExportRequest, export_bundle
+from nerd_onnx.cli.tag import main
 from nerd_onnx.engines.model import WorkerModel
 from nerd_onnx.engines.worker import FileTasks
 from nerd_onnx.errors import ModelError, OptionError, OutputError
@@ -31,7 +32,9 @@ from nerd_onnx.native.library import PORTABLE, Library
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.run import tag_files
 from tests.support.bundles import TEXTS, WIDE
+from tests.support.commands import runner
 from tests.support.failures import fails
+from tests.support.models import SAMPLE
 from tests.support.runs import interrupt, job, texts, write_parquet
 
 ANY = VerifyLimits(min_entity_agreement=0, max_f1_drop=1)
@@ -70,6 +73,30 @@ def test_auto_is_native_where_it_is_there_and_fast(
     installed(None)
     assert chosen_kernel(Bundle.load(), "auto") == "onnxruntime"
     assert native_support() == "not installed, onnxruntime computes"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [("auto", "native, "), ("portable", "native, portable"), ("onnxruntime", "onnxruntime")],
+)
+@pytest.mark.usefixtures("installed")
+def test_the_environment_chooses_the_kernel_of_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    kernel: str,
+    expected: str,
+) -> None:
+    monkeypatch.setenv("NERD_KERNEL", kernel)
+    output = tmp_path / "o.parquet"
+    code, _, err = runner("nerd-tag", main, monkeypatch, capfd)(SAMPLE, output, "--limit", 2, "--json")
+    summary = json.loads(err)
+
+    assert code == 0
+    assert summary["kernel"].startswith(expected)
+    assert ("native encoder" in summary["kernels"]) == (kernel != "onnxruntime")
+    recorded = pq.read_schema(output).metadata[b"nerd_onnx.entities.kernels"]
+    assert recorded.decode() == summary["kernels"]
 
 
 def test_a_copy_of_a_tagger_computes_the_same_bits_or_fails(
@@ -128,41 +155,53 @@ def test_a_run_is_resumed_with_the_same_bits_only(
     assert sum(map(len, pq.read_table(output)["entities"].to_pylist())) > 3
 
 
+def _exported(checkpoint: Path, folder: Path, kernel: str) -> Description:
+    """Export a checkpoint, which must be compared with a kernel, and return what the bundle says of itself."""
+    said: list[str] = []
+    export_bundle(ExportRequest(str(checkpoint), folder, texts=TEXTS[:20], limits=WIDE), said.append)
+    assert any(line.startswith(f"comparing {kernel} with PyTorch") for line in said)
+    return Description.read(folder)
+
+
 def test_an_export_is_judged_with_the_bits_that_its_users_get(
     installed: Callable[[Library | None], Library],
     checkpoint: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
-    def exported(name: str) -> Description:
-        said: list[str] = []
-        request = ExportRequest(str(checkpoint("bert-wide")), tmp_path / name, texts=TEXTS, limits=WIDE)
-        export_bundle(request, said.append)
-        assert any(line.startswith("comparing onnxruntime" if name == "plain" else "comparing native") for line in said)
-        return Description.read(tmp_path / name)
-
-    native = exported("native")
-    assert native.native is not None
-    assert native.verification is not None
-    assert native.verification["kernels"] == "int8, native encoder 1"
-    assert "native encoder computed" in (tmp_path / "native" / "README.md").read_text("utf-8")
-    assert check_bundle(Bundle.load(tmp_path / "native"), {}, ANY).entities_changed == 0
+    found = _exported(checkpoint("bert-wide"), tmp_path / "b", "native")
+    assert found.native is not None
+    assert found.verification is not None
+    assert found.verification["kernels"] == "int8, native encoder 1"
+    assert "native encoder computed" in (tmp_path / "b" / "README.md").read_text("utf-8")
+    assert check_bundle(Bundle.load(tmp_path / "b"), {}, ANY).entities_changed == 0
 
     # Where the native encoder is not installed, other bits compute, and entities near a tie may differ.
     library = installed(None)
-    there = check_bundle(Bundle.load(tmp_path / "native"), {}, ANY)
+    there = check_bundle(Bundle.load(tmp_path / "b"), {}, ANY)
     assert (there.entities_changed, there.faults) == (None, ())
-    plain = exported("plain")
-    assert plain.native is None
-    assert plain.verification is not None
-    assert plain.verification["kernels"] == Bundle.load(tmp_path / "plain").kernels
-    assert "bundle" not in json.loads((tmp_path / "plain" / "expected.json").read_text("utf-8"))
-    assert (tmp_path / "plain" / "model.onnx").read_bytes() == (tmp_path / "native" / "model.onnx").read_bytes()
 
     installed(library)
-    _record_one_more_entity(tmp_path / "native")
-    found = check_bundle(Bundle.load(tmp_path / "native"), {}, ANY)
-    assert found.entities_changed == 1
-    assert len(found.faults) == 1
+    _record_one_more_entity(tmp_path / "b")
+    here = check_bundle(Bundle.load(tmp_path / "b"), {}, ANY)
+    assert here.entities_changed == 1
+    assert len(here.faults) == 1
+
+
+@pytest.mark.slow
+def test_an_export_without_the_library_has_the_same_graph_and_no_section(
+    installed: Callable[[Library | None], Library],
+    checkpoint: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    _exported(checkpoint("bert-wide"), tmp_path / "native", "native")
+    installed(None)
+    found = _exported(checkpoint("bert-wide"), tmp_path / "plain", "onnxruntime")
+
+    assert found.native is None
+    assert found.verification is not None
+    assert found.verification["kernels"] == Bundle.load(tmp_path / "plain").kernels
+    assert "bundle" not in json.loads((tmp_path / "plain" / "expected.json").read_text("utf-8"))
+    assert (tmp_path / "plain" / "model.onnx").read_bytes() == (tmp_path / "native" / "model.onnx").read_bytes()
 
 
 def _record_one_more_entity(bundle: Path) -> None:
