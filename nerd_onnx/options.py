@@ -182,7 +182,9 @@ def _check_text_columns(names: tuple[str, ...]) -> None:
     :raises OptionError: if there are none, or one occurs twice
     """
     if not names:
-        raise OptionError("text_column has no name", reason="bad-value", option="text_column")
+        raise OptionError(
+            "text_column has no name; expected at least one", reason="no-text-column", option="text_column"
+        )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise OptionError(

@@ -100,7 +100,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     "input_format",
     type=click.Choice([known.name for known in readable_formats()]),
     help="Format of INPUT.  [default: by its name; of standard input by its first line, JSON Lines if it begins with "
-    "{ or []",
+    "a brace or a bracket]",
 )
 @click.option(
     "--output-format",

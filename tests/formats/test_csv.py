@@ -166,7 +166,7 @@ def test_a_quoted_field_is_within_the_limit_of_a_line(write: Writer) -> None:
     [
         (b"id,body\n1,Paris\n", "column-missing"),
         (b"text,text\n1,Paris\n", "column-ambiguous"),
-        (b"id;text\n1;Paris\n", "column-missing"),
+        (b"id;body\n1;Paris\n", "column-missing"),
         (b"id,\xff\n", "not-utf8"),
         (b'id,"text', "bad-quotes"),
         (b"id,text\r1,Paris\r", "stray-carriage-return"),
@@ -276,3 +276,29 @@ def test_a_finished_output_is_looked_at(write: Writer, content: bytes, *, cheap:
         else:
             with fails(OutputError, "incomplete-output", file=path):
                 CSV.check_complete(Location(str(path)), verify)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_the_delimiter_is_the_one_that_gives_the_text_column(tmp_path: Path, delimiter: str, *, quoted: bool) -> None:
+    """Quoted fields may have the other delimiters."""
+    others = "".join({",", ";", "|", "\t"} - {delimiter})
+    content = io.StringIO(newline="")
+    writing = csv.writer(content, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL if quoted else 0)
+    writing.writerows([["a b", "text", f"x{others}"], ["1", f"Paris{others}{delimiter}\n", "y"], ["2", "Rome", ""]])
+    path = tmp_path / "a.csv"
+    path.write_text(content.getvalue())
+    (rows,) = read(path)
+    assert all_texts([rows]) == [f"Paris{others}{delimiter}\n", "Rome"]
+    assert rows.table is not None
+    assert rows.table.schema.names == ["a b", "text", f"x{others}"]
+
+    output = converted(path, tmp_path / "o.csv")
+    assert output.read_text().startswith("a b,text,")
+    refused(path, "column-missing", {"text_column": "body"}, column="body")
+
+
+def test_a_name_may_have_another_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text;more\nParis;Rome\n")
+    assert all_texts(read(tmp_path / "a.csv", text_column="text;more")) == ["Paris;Rome"]
+    assert all_texts(read(tmp_path / "a.csv")) == ["Paris"]

@@ -183,7 +183,7 @@ def test_what_takes_one_text_column_says_so(bundle: Bundle, data: Path) -> None:
     ("columns", "reason", "option"),
     [
         (("title", "title"), "text-column-twice", "text_column"),
-        ((), "bad-value", "text_column"),
+        ((), "no-text-column", "text_column"),
         (("title", "missing"), "column-missing", None),
         (("a", "a_entities"), "column-is-text-column", "column"),
     ],

@@ -28,16 +28,22 @@ def _looks_like_header(head: bytes, delimiter: str) -> bool:
     return len(names) > 1 and all(map(_NAME.fullmatch, names))
 
 
-def _format(name: str, title: str, delimiter: str) -> FileFormat:
+def _format(name: str, title: str, delimiters: str) -> FileFormat:
+    """
+    Return the description of a format.
+
+    :param delimiters: those that an input may have; outputs have the first one
+    """
+
     def open_reader(path: Location, options: ReadOptions, _typed: bool) -> Reader:  # noqa: FBT001 - as FileFormat calls it
         from nerd_onnx.formats.csv.reader import CsvReader
 
-        return CsvReader(path, options, delimiter, title)
+        return CsvReader(path, options, delimiters, title)
 
     def open_writer(path: Location, options: WriteOptions) -> Writer:
         from nerd_onnx.formats.csv.writer import CsvWriter
 
-        return CsvWriter(path, options, delimiter)
+        return CsvWriter(path, options, delimiters[0])
 
     def check_complete(path: Location, verify: bool) -> None:  # noqa: FBT001 - as FileFormat calls it
         from nerd_onnx.formats.csv.finished_file import check_records
@@ -45,13 +51,13 @@ def _format(name: str, title: str, delimiter: str) -> FileFormat:
 
         check_last_line(path, title)
         if verify:
-            check_records(path, title, delimiter)
+            check_records(path, title, delimiters[0])
 
     return FileFormat(
         name=name,
         title=title,
         suffixes=(f".{name}",),
-        recognizes_stream=lambda head: _looks_like_header(head, delimiter),
+        recognizes_stream=lambda head: any(_looks_like_header(head, one) for one in delimiters),
         is_compressible=True,
         has_types=True,
         open_reader=open_reader,
@@ -60,5 +66,5 @@ def _format(name: str, title: str, delimiter: str) -> FileFormat:
     )
 
 
-CSV = _format("csv", "CSV", ",")
+CSV = _format("csv", "CSV", ",;|\t")
 TSV = _format("tsv", "TSV", "\t")

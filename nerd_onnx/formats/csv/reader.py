@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -11,9 +12,19 @@ import pyarrow.csv
 
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.csv.records import Record, records
-from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped, not_utf8, require_text
+from nerd_onnx.formats.line_reading import (
+    HEAD_BYTES,
+    LinesReader,
+    RowError,
+    grouped,
+    not_utf8,
+    require_text,
+    whole_first_line,
+)
 from nerd_onnx.formats.texts import find_text_column
 from nerd_onnx.storage.location import Location
+
+_HEADER_BYTES = 1 << 16
 
 
 class CsvReader(LinesReader):
@@ -24,18 +35,18 @@ class CsvReader(LinesReader):
     empty file has no rows and only the text column. pyarrow parses the records.
 
     :param path: a file, or ``-``
-    :param delimiter: one character of ASCII
+    :param delimiters: characters of ASCII; the first one that gives a header with the text columns is taken
     :param title: name of the format in messages
     :raises InputError: if it cannot be opened, its header cannot be read, or it has no text column
     """
 
-    def __init__(self, path: Location, options: ReadOptions, delimiter: str, title: str) -> None:
+    def __init__(self, path: Location, options: ReadOptions, delimiters: str, title: str) -> None:
         super().__init__(path, options)
-        self._delimiter = delimiter
 
         try:
             require_text(self._name, self._stream.head(HEAD_BYTES), title)
-            self._records = records(self._stream.lines(blank=True), delimiter.encode(), options.line_bytes)
+            self._delimiter = self._delimiter_of(whole_first_line(self._stream.head(_HEADER_BYTES)), delimiters)
+            self._records = records(self._stream.lines(blank=True), self._delimiter.encode(), options.line_bytes)
             header = next(self._records, None)
             self.num_rows = 0 if header is None else None
             self.schema = self._schema_of(header)
@@ -53,6 +64,16 @@ class CsvReader(LinesReader):
         """
         limited = islice(self._records, self._options.limit)
         yield from self._counted(grouped(limited, lambda record: record.size, self._options), self._batch)
+
+    def _delimiter_of(self, header: str | None, delimiters: str) -> str:
+        """Return the delimiter of a header; the usual one if the header's end is not among the first bytes."""
+        if header is None or len(delimiters) == 1:
+            return delimiters[0]
+
+        names = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in delimiters}
+        fitting = (delimiter for delimiter in delimiters if {*self._options.text_columns} <= {*names[delimiter]})
+        # Without the text column an error lists the columns, so they should be what the user sees.
+        return next(fitting, max(delimiters, key=lambda delimiter: len(names[delimiter])))
 
     def _schema_of(self, header: Record | None) -> pa.Schema:
         if header is None:

@@ -29,10 +29,6 @@ from nerd_onnx.storage.location import Location
 
 NumberedLine = tuple[int, bytes]
 HEAD_ROWS = 2048  # one of these must have the text field
-_MIXED_ADVICE = (
-    "Give --mixed json, which stores fields of several types as JSON text, write JSON Lines, which allows mixed types, "
-    "or make the fields uniform"
-)
 MAX_MIXED_ROWS = 100_000  # each is kept in memory from the first pass to the second
 
 
@@ -247,7 +243,8 @@ class TypedLinesReader(Closing):
                 if mixed > MAX_MIXED_ROWS:
                     raise InputError(
                         f"{self._name}, line {number}: {mixed} rows fit no common Parquet schema, and the maximum is "
-                        f"{MAX_MIXED_ROWS}. {_MIXED_ADVICE}",
+                        f"{MAX_MIXED_ROWS}. Give --mixed json, which stores such fields as JSON text, write JSON "
+                        "Lines, or make the fields uniform",
                         reason="too-many-mixed-rows",
                         file=self._name,
                         row=number,
@@ -274,7 +271,8 @@ class TypedLinesReader(Closing):
             raise RowError(
                 self._name,
                 number,
-                f"{err}; a Parquet column has one type. {_MIXED_ADVICE}",
+                f"{err}; a Parquet column has one type. Give --mixed json, which stores the field as JSON text, write "
+                "JSON Lines, which allows mixed types, or make the field uniform",
                 reason=err.reason,
                 **err.fields,
             ) from err
