@@ -9,7 +9,13 @@ SUITES ?= outside-suites
 # Where built packages go: a checkout with a wheel in it would be tried instead of the sources.
 PACKAGES ?= $(or $(TMPDIR),/tmp)/nerd-onnx-packages
 
-.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types platforms portable native-sanitize packages lowest interface docs bench peers ci
+# What `make wheels` makes, and the interpreter that has its compiler.
+WHEELS ?= manylinux_2_17_x86_64 manylinux_2_17_aarch64 macosx_11_0_arm64 win_amd64
+ZIG ?= $(PYTHON)
+# Where `make interpreters` installs the wheel.
+INTERPRETERS ?= $(shell command -v python3.11 python3.12 python3.13 python3.14)
+
+.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types platforms portable native-sanitize packages wheels interpreters lowest interface docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -77,6 +83,18 @@ packages:         ## sdist and wheel in the folder PACKAGES, outside of the chec
 	$(PYTHON) -m build -q --outdir "$(PACKAGES)" .
 	$(PYTHON) -m twine check --strict "$(PACKAGES)"/*.whl "$(PACKAGES)"/*.tar.gz
 	$(dir $(PYTHON))check-wheel-contents --toplevel nerd_onnx,nerd_export "$(PACKAGES)"/*.whl
+
+wheels:           ## wheels for the systems in WHEELS, cross compiled; ZIG is an interpreter that has the packages ziglang and auditwheel
+	@case "$$(realpath -m "$(PACKAGES)")" in "$(CURDIR)"/*) echo "PACKAGES must be outside of the checkout" >&2; exit 1;; esac
+	for platform in $(WHEELS); do \
+	  library=$$(ZIG="$(ZIG)" $(PYTHON) -m nerd_onnx.native.cross $$platform "$(PACKAGES)/native/$$platform") && \
+	  NERD_BUILD_LIBRARY="$$library" NERD_BUILD_PLATFORM=$$platform $(PYTHON) -m build -q --wheel --outdir "$(PACKAGES)" . || exit 1; \
+	  case $$platform in manylinux*) $(ZIG) -m auditwheel show "$(PACKAGES)"/nerd_onnx-*-$$platform.whl || exit 1;; esac; done
+	$(dir $(PYTHON))check-wheel-contents --toplevel nerd_onnx,nerd_export "$(PACKAGES)"/*.whl
+
+interpreters:     ## the wheel of `make packages` on each of INTERPRETERS, with the lowest and the highest versions of its dependencies
+	for python in $(INTERPRETERS); do for how in lowest-direct highest; do \
+	  .ci/try-wheel $$python $$how "$(PACKAGES)" "$(dir $(PYTHON))uv" || exit 1; done; done
 
 lowest:           ## the lowest versions of the runtime's dependencies that pyproject.toml allows: resolved, installed, and run
 	$(PYTHON) -m venv "$(PACKAGES)/lowest"

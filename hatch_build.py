@@ -26,12 +26,25 @@ class NativeEncoder(BuildHookInterface):
 
     def dependencies(self) -> list[str]:
         """Return the packages that the build needs beside those of ``pyproject.toml``: perhaps a compiler."""
+        if os.environ.get("NERD_BUILD_LIBRARY"):
+            return []
         found: list[str] = _compiling(self.root).requirements()
         return found
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's call
-        """Compile the library, unless ``NERD_BUILD_NATIVE`` is 0."""
+        """
+        Compile the library, unless ``NERD_BUILD_NATIVE`` is 0.
+
+        ``make wheels`` names one that was compiled for another system in ``NERD_BUILD_LIBRARY``, and the platform tag
+        of its wheel in ``NERD_BUILD_PLATFORM``.
+        """
         if os.environ.get("NERD_BUILD_NATIVE") == "0":
+            return
+
+        if library := os.environ.get("NERD_BUILD_LIBRARY"):
+            build_data["force_include"][library] = f"{_FOLDER}/{Path(library).name}"
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{os.environ['NERD_BUILD_PLATFORM']}"
             return
 
         compiling = _compiling(self.root)
