@@ -18,7 +18,7 @@ from nerd_onnx import Tagger
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-SPEED = RESULTS / "2026-11-28-small-avx2-2-cores.json"
+SPEED = RESULTS / "2026-11-29-native-avx2-2-cores.json"
 ACCURACY = RESULTS / "2026-11-28-accuracy-avx2-2-cores.json"
 TEXT = "Angela Merkel met Barack Obama at the Adlon hotel in Berlin, and Reuters wrote about it."
 
