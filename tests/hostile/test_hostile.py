@@ -309,7 +309,7 @@ def test_a_disk_that_cannot_be_read_further(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "in.jsonl").write_text('{"text": "Anna Bell is in Berlin."}\n' * 1000)
     job = TagJob([str(tmp_path / "in.jsonl")], str(tmp_path / "o.jsonl"), chunk_rows=100)
     with monkeypatch.context() as patch:
-        patch.setattr(input_stream, "_decompressed", lambda _, raw: FailingRead(io.BytesIO(raw.read())))
+        patch.setattr(input_stream, "decompressed", lambda _, raw: FailingRead(io.BytesIO(raw.read())))
         with fails(InputError, "cannot-read", file=tmp_path / "in.jsonl"):
             tag_files(quick_tagger(), job)
     assert not (tmp_path / "o.jsonl").exists()

@@ -124,7 +124,9 @@ def test_a_worker_of_an_engine_without_the_library_fails_by_name(
     installed: Callable[[Library | None], Library], tmp_path: Path
 ) -> None:
     source, output = write_parquet(tmp_path / "in.parquet", texts(3)), tmp_path / "out.parquet"
-    tasks = FileTasks(WorkerModel(), replace(Tagger.load().options, threads=1), [job(source, output)])
+    # Options of no other test: a process keeps its tagger, and other tests are workers in this process too.
+    options = replace(Tagger.load().options, threads=1, batch_tokens=777)
+    tasks = FileTasks(WorkerModel(), options, [job(source, output)])
 
     installed(None)
     error = tasks.run(0, bytes).error

@@ -65,12 +65,17 @@ def labelled(path: Path, model: Path) -> Path:
 
 
 def edited(bundle: Path, folder: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
-    """Copy a bundle and change its graph, fingerprints and all, as a broken exporter would have written it."""
+    """
+    Copy a bundle and change its graph, fingerprints and all, as a broken exporter would have written it.
+
+    The copy has no native section, because that describes the graph as it was.
+    """
     shutil.copytree(bundle, folder)
     model = onnx.load(folder / "model.onnx")
     change(model)
     onnx.save(model, folder / "model.onnx")
     description = json.loads((folder / "nerd.json").read_text("utf-8"))
+    description.pop("native", None)
     description["files"]["model.onnx"]["sha256"] = sha256_of(folder / "model.onnx")
     (folder / "nerd.json").write_text(json.dumps(description), "utf-8")
     return folder
