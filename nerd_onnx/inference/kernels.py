@@ -90,8 +90,8 @@ def _native(bundle: Bundle, kernel: str) -> NativeNetwork:
     if layout is None:
         raise OptionError(
             f"--kernel {kernel}: the native encoder cannot compute the model {bundle.name}: its nerd.json has no "
-            "native section, which nerd-export writes for int8 encoders of BERT, DistilBERT, RoBERTa, ELECTRA and MPNet; "
-            "use --kernel onnxruntime",
+            "native section, which nerd-export writes for int8 encoders of BERT, DistilBERT, RoBERTa, ELECTRA and "
+            "MPNet; use --kernel onnxruntime",
             reason="no-native-model",
             option="--kernel",
             file=str(bundle.model_file),
