@@ -251,7 +251,7 @@ class Undisturbed:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._known: dict[str, tuple[Ended, dict[str, bytes]]] = {}
         self.runs = 0
 
@@ -268,11 +268,11 @@ class Undisturbed:
         return self._known[key]
 
     def _run(self, life: Life, options: list[str], only: str | None) -> tuple[Ended, dict[str, bytes]]:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         again = Life(
-            self._folder,
-            self._folder / life.source.relative_to(life.folder),
-            self._folder / life.target.relative_to(life.folder),
+            self.folder,
+            self.folder / life.source.relative_to(life.folder),
+            self.folder / life.target.relative_to(life.folder),
             options,
         )
         again.outputs.mkdir(parents=True)
