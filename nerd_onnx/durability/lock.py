@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
@@ -18,7 +17,6 @@ from nerd_onnx.storage.output_place import output_errors, output_name
 
 LOCK = "lock"  # its name in the work folder
 _OWNER_BYTES = 4096
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file systems and systems
 
 
 class RunLock(Closing):
@@ -55,6 +53,7 @@ class RunLock(Closing):
             return -1
 
         try:
+            # Without locks a run is still safe against crashes, only not against a second run.
             system.lock(descriptor, wait=False)
         except BlockingIOError as err:
             owner = _owner(descriptor)
@@ -64,11 +63,9 @@ class RunLock(Closing):
                 reason="busy",
                 file=output_name(output),
             ) from err
-        except OSError as err:
-            # Without locks a run is still safe against crashes, only not against a second run.
-            if err.errno not in _NO_LOCKS:
-                os.close(descriptor)
-                raise
+        except OSError:
+            os.close(descriptor)
+            raise
 
         # Another run may have removed its folder between open and lock: the lock must be on the file that is there now.
         with suppress(OSError):

@@ -7,7 +7,6 @@ import io
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +43,12 @@ class WorkerModel:
         if self.digest is None:
             return self.place
 
-        # Workers of one machine start at the same time: the first one unpacks, the others wait.
+        # Workers of one machine start at the same time: the first one unpacks, the others wait. Without locks, each
+        # unpacks the same files.
         home = _own_folder()
         folder = home / self.digest
         with (home / "lock").open("w") as lock:
-            _wait_for(lock.fileno())
+            system.lock(lock.fileno(), wait=True)
             if not self._is_complete(folder):
                 with tarfile.open(fileobj=io.BytesIO(fetch())) as archive:
                     # The filter refuses paths outside of the folder: the archive came over the network.
@@ -115,9 +115,3 @@ def _own_folder() -> Path:
             file=str(home),
         )
     return home
-
-
-def _wait_for(descriptor: int) -> None:
-    """Wait for a lock. The system releases it when the file is closed or the process dies."""
-    with suppress(OSError):  # without locks, two workers unpack the same files
-        system.lock(descriptor, wait=True)

@@ -15,6 +15,7 @@ from typing import Any
 _KIB = 1024
 _posix: Any = os  # with the functions that this system may lack
 _HIGH_BYTE = 1 << 30  # Windows refuses to read locked bytes, so the locked one is behind all content
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file systems and systems
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 # 0 where the system has no such flag. O_BINARY: without it, Windows changes the ends of lines.
@@ -61,10 +62,20 @@ def lock(descriptor: int, *, wait: bool) -> None:
     """
     Lock an open file, until it is closed or the process dies.
 
+    Does nothing where this system or the file system has no locks.
+
     :param wait: wait while another process has the lock
     :raises BlockingIOError: if another process has the lock and ``wait`` is false
-    :raises OSError: ENOSYS if this system has no locks, another number if the file system has none
+    :raises OSError: if the file cannot be locked for another reason
     """
+    try:
+        _lock(descriptor, wait=wait)
+    except OSError as err:
+        if err.errno not in _NO_LOCKS:
+            raise
+
+
+def _lock(descriptor: int, *, wait: bool) -> None:
     try:
         import fcntl
     except ImportError:
