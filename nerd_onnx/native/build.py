@@ -23,7 +23,6 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent / "src"
 _SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
-LIBRARY = f"libnerd_encoder{_SUFFIXES.get(sys.platform, '.so')}"
 
 # Contraction would join products and sums where the source does not ask for it, and change the last bit.
 FLAGS = ("-xc++", "-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-exceptions")
@@ -40,6 +39,14 @@ _ARM_PATHS = {"portable": (), "neon": ("-DNERD_NEON", "-march=armv8.2-a+dotprod"
 _ARM_MACHINES, _X86_MACHINES = ("arm64", "aarch64"), ("x86_64", "amd64")
 _ZIG = "ziglang>=0.13"
 _ZIG_SYSTEMS, _ZIG_MACHINES = ("linux", "darwin", "win32"), (*_X86_MACHINES, *_ARM_MACHINES)  # it has wheels for these
+
+
+def library_name(system: str) -> str:
+    """Return the file name of the library on a system, which is named as in ``sys.platform``."""
+    return f"libnerd_encoder{_SUFFIXES.get(system, '.so')}"
+
+
+LIBRARY = library_name(sys.platform)
 
 
 class BuildError(Exception):
@@ -116,8 +123,8 @@ def compile_sources(
     paths = _X86_PATHS if machine in _X86_MACHINES else _ARM_PATHS if machine in _ARM_MACHINES else {"portable": ()}
     shared = () if sys.platform == "win32" else ("-fPIC",)
 
-    own = (f'-DNERD_SOURCES="{sources_digest()}"',)
-    jobs = [("library", "library.cpp", own)] + [(name, "path.cpp", own) for name, own in paths.items()]
+    digest = (f'-DNERD_SOURCES="{sources_digest()}"',)
+    jobs = [("library", "library.cpp", digest)] + [(name, "path.cpp", own) for name, own in paths.items()]
     objects = [str(folder / f"{name}.o") for name, _, _ in jobs]
 
     def compile_one(name: str, source: str, own: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from nerd_onnx.native.build import BuildError, build
+from nerd_onnx.native.build import BuildError, build, library_name
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,20 @@ class Target:
 
     :param zig: its name for zig, with the lowest version of glibc or macOS that the library needs
     :param machine: processor, as ``platform.machine()`` names it
-    :param library: file name of the library there
+    :param system: as ``sys.platform`` names it
     """
 
     zig: str
     machine: str
-    library: str
+    system: str
 
 
 # By the platform tag of the wheel.
 TARGETS = {
-    "manylinux_2_17_x86_64": Target("x86_64-linux-gnu.2.17", "x86_64", "libnerd_encoder.so"),
-    "manylinux_2_17_aarch64": Target("aarch64-linux-gnu.2.17", "aarch64", "libnerd_encoder.so"),
-    "macosx_11_0_arm64": Target("aarch64-macos.11.0", "arm64", "libnerd_encoder.dylib"),
-    "win_amd64": Target("x86_64-windows-gnu", "x86_64", "libnerd_encoder.dll"),
+    "manylinux_2_17_x86_64": Target("x86_64-linux-gnu.2.17", "x86_64", "linux"),
+    "manylinux_2_17_aarch64": Target("aarch64-linux-gnu.2.17", "aarch64", "linux"),
+    "macosx_11_0_arm64": Target("aarch64-macos.11.0", "arm64", "darwin"),
+    "win_amd64": Target("x86_64-windows-gnu", "x86_64", "win32"),
 }
 
 
@@ -49,7 +49,7 @@ def cross_build(platform: str, folder: Path, zig: str = sys.executable) -> Path:
     """
     target = TARGETS[platform]
     folder.mkdir(parents=True, exist_ok=True)
-    library = folder / target.library
+    library = folder / library_name(target.system)
     build(library, (zig, "-m", "ziglang", "cc"), machine=target.machine, flags=("-target", target.zig, "-s"))
     return library
 

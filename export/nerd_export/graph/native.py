@@ -20,6 +20,7 @@ from nerd_export.graph.matching import (
     is_computed_by,
     name_of,
     node_of,
+    number,
     permutation_of,
     require,
     vector_and_value,
@@ -233,8 +234,8 @@ def _linear(value: ir.Value) -> _Linear:
     scaled = node_of(value, "Mul")
     product, row_scale = node_of(input_of(scaled, 0), "MatMulIntegerToFloat"), input_of(scaled, 1)
     inputs = product.inputs
-    zero_point, one = constant(inputs[4]) if len(inputs) == 5 else None, constant(inputs[2])  # noqa: PLR2004
-    if zero_point is None or zero_point.ndim != 0 or one is None or one != 1:
+    zero_point = constant(inputs[4]) if len(inputs) == 5 else None  # noqa: PLR2004
+    if zero_point is None or zero_point.ndim != 0 or number(inputs[2]) != 1:
         raise OtherGraphError
 
     source, levels = _quantized(input_of(product, 0), row_scale, int(zero_point))
@@ -253,9 +254,8 @@ def _quantized(integers: ir.Value, row_scale: ir.Value, zero_point: int) -> tupl
     require(input_of(node_of(input_of(rounded, 1), "Reshape"), 0) is row_scale)
 
     division = node_of(row_scale, "Div")
-    size, positive = node_of(input_of(division, 0), "Max"), constant(division.inputs[1])
-    smallest = constant(size.inputs[-1])
-    require(positive is not None and positive.size == 1 and smallest is not None and smallest.size == 1)
+    size = node_of(input_of(division, 0), "Max")
+    positive, smallest = number(division.inputs[1]), number(size.inputs[-1])
 
     require(input_of(node_of(input_of(size, 0), "ReduceMax"), 0) is source)
     is_symmetric = len(size.inputs) == 3  # noqa: PLR2004
