@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from nerd_onnx.errors import OptionError
-from nerd_onnx.formats.columns import OffsetUnit
+from nerd_onnx.formats.columns import OffsetUnit, column_prefixes
+from nerd_onnx.formats.texts import several_text_columns
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.joints import Join
@@ -154,8 +155,7 @@ class TagOptions:
     @property
     def new_columns(self) -> tuple[str, ...]:
         """Names of the entities columns, one per text column."""
-        names = self.text_columns
-        return (self.column,) if len(names) == 1 else tuple(f"{name}_{self.column}" for name in names)
+        return tuple(f"{before}{self.column}" for before in column_prefixes(self.text_columns))
 
     def only_text_column(self, where: str) -> str:
         """
@@ -166,12 +166,8 @@ class TagOptions:
         """
         if isinstance(self.text_column, str):
             return self.text_column
-        raise OptionError(
-            f"{where} takes one text column, and not {', '.join(self.text_column)}; tag one after the other, or files "
-            "with nerd-tag",
-            reason="several-text-columns",
-            option="text_column",
-            found=", ".join(self.text_column),
+        raise several_text_columns(
+            where, self.text_column, "tag one after the other, or files with nerd-tag", option="text_column"
         )
 
 

@@ -36,7 +36,7 @@ def write_long(
     """
     layout = Layout(pa.field(file.column, _TYPE), "long", key=key)
     # Checked before the first row is read, because conversions of large files take long.
-    layout.check_names([])
+    layout.check_names()
     layout.check_key(file.source)
     metadata = schema_metadata(file.column, offset_unit="codepoint", **layout.facts)
 

@@ -27,7 +27,7 @@ class ReadOptions:
     """
     How an input is read, whatever its format.
 
-    :param text_column: the column or field to tag
+    :param text_columns: the columns or fields to tag, at least one
     :param batch_rows: maximum number of rows in a batch
     :param batch_bytes: approximate maximum size of the texts (or lines) of a batch, in bytes; a larger row is a batch
         of its own
@@ -36,11 +36,10 @@ class ReadOptions:
     :param line_bytes: maximum length of a line, in bytes, for formats of lines
     :param added_columns: names of the columns that the output adds to those of the input. If the input's format allows
         it, the output copies the input's bytes, and only the texts are read. None if all columns must be read
-    :param more_text_columns: further columns to tag
     :param mixed_as_json: typed rows have JSON text in place of values of a field whose types differ from row to row
     """
 
-    text_column: str
+    text_columns: tuple[str, ...]
     batch_rows: int
     batch_bytes: int
     limit: int | None
@@ -48,12 +47,6 @@ class ReadOptions:
     line_bytes: int
     added_columns: tuple[str, ...] | None = None
     mixed_as_json: bool = False
-    more_text_columns: tuple[str, ...] = ()
-
-    @property
-    def text_columns(self) -> tuple[str, ...]:
-        """All columns or fields to tag."""
-        return (self.text_column, *self.more_text_columns)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,11 @@ def entities_array(
     return pa.ListArray.from_arrays(pa.array(bounds.astype(np.int32)), entities, type=kind, mask=pa.array(no_text))
 
 
+def column_prefixes(text_columns: Sequence[str]) -> list[str]:
+    """Return what the names of the new columns of each text column begin with: its name, if there are several."""
+    return [f"{name}_" for name in text_columns] if len(text_columns) > 1 else [""]
+
+
 def text_values(batch: pa.RecordBatch, text_column: str) -> list[str | None]:
     """
     Return the texts of a batch. *Shape:* (rows,)

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import KEYS_SHOWN, Reader, RowBatch
-from nerd_onnx.formats.columns import extended_schema, place_column
+from nerd_onnx.formats.columns import column_prefixes, extended_schema, place_column
+from nerd_onnx.formats.texts import several_text_columns
 from nerd_onnx.storage.input_stream import input_name
 
 LayoutName = Literal["nested", "wide", "long"]
@@ -36,8 +37,8 @@ class Layout:
     :param labels: the labels that have a column in the wide layout
     :param prefix: prefix of the names of these columns
     :param key: the column used as the key in the long layout; None for the number of the row in its file
-    :param text_columns: the text columns, if there are several: each has its own new columns, whose names begin with
-        its name
+    :param text_columns: the columns that are tagged; of several, each has its own new columns, see
+        :func:`column_prefixes`
     """
 
     entities: pa.Field
@@ -68,22 +69,20 @@ class Layout:
         """Fields of the columns that are added to those of the input; none in the long layout."""
         if self.is_long:
             return []
+
+        prefixes = column_prefixes(self.text_columns)
         if self.name == "nested":
-            return [self.entities.with_name(f"{before}{self.entities.name}") for before in self._prefixes]
+            return [self.entities.with_name(f"{before}{self.entities.name}") for before in prefixes]
 
         kind = pa.list_(pa.field("element", pa.struct([part for part in self.parts if part.name != _LABEL])))
-        return [pa.field(f"{before}{self.prefix}{label}", kind) for before in self._prefixes for label in self.labels]
+        return [pa.field(f"{before}{self.prefix}{label}", kind) for before in prefixes for label in self.labels]
 
     @property
     def results(self) -> pa.Field:
         """Name and type of the entities of a batch: a list, or with several text columns a struct of lists."""
-        if not self.text_columns:
+        if len(self.text_columns) <= 1:
             return self.entities
         return self.entities.with_type(pa.struct([pa.field(name, self.entities.type) for name in self.text_columns]))
-
-    @property
-    def _prefixes(self) -> list[str]:
-        return [f"{name}_" for name in self.text_columns] or [""]
 
     @property
     def parts(self) -> list[pa.Field]:
@@ -111,19 +110,18 @@ class Layout:
             for label, kind in zip(self.labels, kinds, strict=True)
         ]
 
-    def check_names(self, text_columns: Sequence[str]) -> None:
+    def check_names(self) -> None:
         """
         Check the names of the new columns against each other and against the text columns.
 
         :raises OptionError: if two names are the same, or the layout takes one text column and there are several
         """
-        if self.is_long and self.text_columns:
-            raise OptionError(
-                f"--layout long takes one --text-column, and not {', '.join(text_columns)}; tag one after the other, "
-                "or choose another layout",
-                reason="several-text-columns",
+        if self.is_long and len(self.text_columns) > 1:
+            raise several_text_columns(
+                "--layout long",
+                self.text_columns,
+                "tag one after the other, or choose another layout",
                 option="--layout",
-                found=", ".join(text_columns),
             )
         if self.is_long and self.key in [part.name for part in self.parts]:
             raise OptionError(
@@ -134,7 +132,7 @@ class Layout:
             )
 
         names = [field.name for field in self.fields]
-        taken = next((name for name in names if name in text_columns), None)
+        taken = next((name for name in names if name in self.text_columns), None)
         if taken is not None:
             raise OptionError(
                 f"--column: the new column cannot have the name of the text column {taken!r}; choose another name",

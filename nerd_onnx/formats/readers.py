@@ -64,9 +64,8 @@ def detect_format(name: Name, asked: Format | None) -> Format:
         return known
 
     head = read_head(path, _HEAD_BYTES)
-    for candidate in readable_formats():
-        if candidate.recognizes(head):
-            return candidate.name
+    if (recognized := _recognized(head)) is not None:
+        return recognized.name
     if path.is_standard_stream:
         return (_guess(head) or STREAM_FORMAT).name
 
@@ -97,8 +96,12 @@ def guessed_format(asked: Format | None) -> Format | None:
     if asked is not None:
         return None
     head = read_head(Location(STANDARD_STREAM), _HEAD_BYTES)
-    guess = None if any(candidate.recognizes(head) for candidate in readable_formats()) else _guess(head)
+    guess = None if _recognized(head) is not None else _guess(head)
     return None if guess is None else guess.name
+
+
+def _recognized(head: bytes) -> FileFormat | None:
+    return next((candidate for candidate in readable_formats() if candidate.recognizes(head)), None)
 
 
 def _guess(head: bytes) -> FileFormat | None:
@@ -129,10 +132,8 @@ def open_reader(
         :class:`ReadOptions`
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
-    first, *more = (text_column,) if isinstance(text_column, str) else text_column
-    options = ReadOptions(
-        first, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns, mixed_as_json, tuple(more)
-    )
+    names = (text_column,) if isinstance(text_column, str) else tuple(text_column)
+    options = ReadOptions(names, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns, mixed_as_json)
     path = Location.of(name)
     opener = format_named(detect_format(path, format)).open_reader
     if opener is None:

@@ -102,12 +102,11 @@ class Plan:
         # The default column's name would only make the names of the labels longer.
         prefix = "" if column == TagOptions.column else f"{column}_"
 
-        names = self.tagger.options.text_columns
-        several = names if len(names) > 1 else ()
+        tagger, job = self.tagger, self.job
         layout = Layout(
-            self.tagger.entity_field(), self.job.layout, self.tagger.kept_types, prefix, self.job.key, several
+            tagger.entity_field(), job.layout, tagger.kept_types, prefix, job.key, tagger.options.text_columns
         )
-        layout.check_names(names)
+        layout.check_names()
         return layout
 
     @property

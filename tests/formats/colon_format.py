@@ -30,7 +30,7 @@ class ColonReader(Closing):
 
     def __init__(self, path: Location, options: ReadOptions, _typed: bool) -> None:  # noqa: FBT001
         self.path = path
-        self.schema: pa.Schema = pa.schema([(options.text_column, pa.string())])
+        self.schema: pa.Schema = pa.schema([(options.text_columns[0], pa.string())])
         self.column_names: Sequence[str] = self.schema.names
         self.rows_read = 0
         self._stream = ByteStream(path, options.line_bytes)

@@ -222,12 +222,8 @@ class TypedLinesReader(Closing):
         self._file.close()
 
     def _find_schema(self, lines: Iterator[NumberedLine]) -> tuple[pa.Schema, int]:
-        shape, rows, parsed, missing = (
-            FieldShape("", mixes=self._options.mixed_as_json),
-            0,
-            False,
-            {*self._text_columns},
-        )
+        shape = FieldShape("", mixes=self._options.mixed_as_json)
+        rows, parsed, missing = 0, False, {*self._text_columns}
         for number, line in lines:
             rows += 1
             try:

@@ -31,7 +31,8 @@ class PlainTextReader(LinesReader):
     num_rows: int | None = None
 
     def __init__(self, path: Location, options: ReadOptions) -> None:
-        if options.more_text_columns:
+        name, *more = options.text_columns
+        if more:
             raise OptionError(
                 f"{input_name(path)}: plain text has one column; give one --text-column",
                 reason="several-text-columns",
@@ -40,7 +41,7 @@ class PlainTextReader(LinesReader):
                 found=", ".join(options.text_columns),
             )
         super().__init__(path, options)
-        self.schema: pa.Schema = pa.schema([(options.text_column, pa.string())])
+        self.schema: pa.Schema = pa.schema([(name, pa.string())])
         self.column_names: Sequence[str] = self.schema.names
 
         try:

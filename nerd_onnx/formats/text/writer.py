@@ -12,6 +12,7 @@ from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
+from nerd_onnx.formats.texts import several_text_columns
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import is_terminal, output_errors
@@ -43,13 +44,12 @@ class TextWriter(AtomicWriter):
                 reason="text-needs-nested",
                 option="--output-format",
             )
-        if layout.text_columns:
-            raise OptionError(
-                "--output-format text shows one text column; give one --text-column, or another --output-format, such "
-                "as jsonl",
-                reason="several-text-columns",
+        if len(layout.text_columns) > 1:
+            raise several_text_columns(
+                "--output-format text",
+                layout.text_columns,
+                "give one --text-column, or another --output-format, such as jsonl",
                 option="--output-format",
-                found=", ".join(layout.text_columns),
             )
         unit = options.entities_metadata.get(f"{METADATA_PREFIX}.{layout.entities.name}.offset_unit", "codepoint")
 
