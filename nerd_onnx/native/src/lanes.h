@@ -8,7 +8,11 @@
 
 #include "network.h"
 
-#if defined(NERD_AVX512VNNI) || defined(NERD_AVXVNNI) || defined(NERD_AVX2)
+#if defined(NERD_AMX) || defined(NERD_AVX512VNNI)
+#define NERD_AVX512
+#endif
+
+#if defined(NERD_AVX512) || defined(NERD_AVXVNNI) || defined(NERD_AVX2)
 #ifdef NERD_EMULATED  // tests: AVX-512 and VNNI on processors without them
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
@@ -23,7 +27,7 @@
 namespace nerd {
 namespace {
 
-#if defined(NERD_AVX512VNNI)
+#if defined(NERD_AVX512)
 
 constexpr int WIDTH = 16;
 struct Floats { __m512 v; };

@@ -12,6 +12,10 @@
 #define NERD_X86
 #include <cpuid.h>
 #include <xmmintrin.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -27,6 +31,9 @@ namespace nerd {
 extern const Path portable_path;
 #ifdef NERD_X86
 extern const Path avx2_path, avxvnni_path, avx512vnni_path;
+#ifdef __linux__
+extern const Path amx_path;
+#endif
 #elif defined(__aarch64__)
 extern const Path neon_path;
 #endif
@@ -50,6 +57,7 @@ void release(void* memory) {
 
 namespace {
 
+constexpr int MOST_PATHS = 5;
 constexpr int MOST_INPUTS = 1 << 15;  // sums of products of 8 bits then fit 32 bits
 
 struct Tensor {
@@ -66,7 +74,7 @@ struct Opened {
 
 bool has_bit(uint32_t word, int bit) { return word >> bit & 1; }
 
-// Whether the system saves these registers: bits 1 and 2 for AVX, 5 to 7 for AVX-512.
+// Whether the system saves these registers: bits 1 and 2 for AVX, 5 to 7 for AVX-512, 17 and 18 for AMX.
 bool system_saves(uint32_t bits) {
   uint32_t a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !has_bit(c, 27)) return false;
@@ -74,6 +82,16 @@ bool system_saves(uint32_t bits) {
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (low & bits) == bits;
 }
+
+#ifdef __linux__
+
+// Ask the system for the tile registers of AMX, which it gives to processes that ask.
+bool may_use_tiles() {
+  constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;  // of asm/prctl.h, which older systems lack
+  return system_saves(0x60000) && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
+#endif
 
 #ifdef NERD_EMULATED  // tests: one path, compiled with the flag for it
 
@@ -89,15 +107,18 @@ int paths_here(const Path** found) {
 #else
 
 int paths_here(const Path** found) {
-  uint32_t a, b, c, d, features = 0, extended = 0, words = 0, late = 0;
+  uint32_t a, b, c, d, features = 0, extended = 0, words = 0, tiles = 0, late = 0;
   if (__get_cpuid(1, &a, &b, &c, &d)) features = c;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) extended = b, words = c;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) extended = b, words = c, tiles = d;
   if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) late = a;
 
   int count = 0;
   const bool avx2 = has_bit(features, 12) && has_bit(extended, 5) && system_saves(0x6);  // with FMA
   const bool avx512 = has_bit(extended, 16) && has_bit(extended, 17) && has_bit(extended, 30) && has_bit(extended, 31) &&
                       system_saves(0xe6);  // F, DQ, BW, VL
+#ifdef __linux__
+  if (avx2 && avx512 && has_bit(tiles, 24) && has_bit(tiles, 25) && may_use_tiles()) found[count++] = &amx_path;
+#endif
   if (avx2 && avx512 && has_bit(words, 11)) found[count++] = &avx512vnni_path;
   if (avx2 && has_bit(late, 4)) found[count++] = &avxvnni_path;
   if (avx2) found[count++] = &avx2_path;
@@ -155,7 +176,7 @@ class FloatControl {};
 #endif
 
 const Path* path_named(const char* name) {
-  const Path* found[4];
+  const Path* found[MOST_PATHS];
   const int count = paths_here(found);
   if (!name[0]) return found[0];
   for (int i = 0; i < count; i++)
@@ -314,7 +335,7 @@ NERD_PUBLIC const char* nerd_sources() { return NERD_SOURCES; }
 
 // The names of the instruction sets that run here, fastest first, with commas.
 NERD_PUBLIC void nerd_paths(char* names, int size) {
-  const Path* found[4];
+  const Path* found[MOST_PATHS];
   const int count = paths_here(found);
   names[0] = 0;
   for (int i = 0; i < count; i++) {
@@ -396,7 +417,7 @@ NERD_PUBLIC void* nerd_scratch_open(const void* opened, int tokens) {
   s->hidden = (float*)allocate(rows * shape.hidden * sizeof(float));
   s->wide = (float*)allocate(rows * width * sizeof(float));
   s->narrow = (float*)allocate(rows * shape.hidden * sizeof(float));
-  s->integers = (uint8_t*)allocate(rows * width);
+  s->integers = (uint8_t*)allocate(rows * width + SLACK);
   s->row_scale = (float*)allocate(rows * sizeof(float));
   s->norms = (int32_t*)allocate(rows * width / GROUP * sizeof(int32_t));
   s->narrow_sums = (uint8_t*)allocate(rows * width / GROUP);

@@ -11,7 +11,10 @@
 namespace nerd {
 
 constexpr int MAX_LAYERS = 64;
-constexpr int GROUP_ROWS = 64;  // rows that go through all layers together: their activations stay in the caches
+#ifndef GR
+#define GR 64
+#endif
+constexpr int GROUP_ROWS = GR;  // rows that go through all layers together: their activations stay in the caches
 
 // How the 256 integers of a token are divided: an integer stands for (integer - zero_point) * peak / positive.
 struct Levels {
@@ -92,7 +95,8 @@ struct Path {
 
 constexpr int LANES = 16;       // floats that are computed side by side, whatever the width of a register
 constexpr int GROUP = 16;       // inputs whose products AVX2 adds in 16 bits
-constexpr int MOST_TILE_ROWS = 16;
+constexpr int MOST_TILE_ROWS = 32;
+constexpr int SLACK = 64;         // bytes behind the activations that AMX may read
 
 void* allocate(size_t bytes);   // 64-byte aligned, zeroed; null without memory
 void release(void* memory);

@@ -153,7 +153,10 @@ void exponential_of(float* values, int count) {
 
 }  // namespace
 
-#if defined(NERD_AVX512VNNI)
+#if defined(NERD_AMX)
+extern const Path amx_path;
+const Path amx_path = {"amx", pack, encode, gelu_of, exponential_of};
+#elif defined(NERD_AVX512VNNI)
 extern const Path avx512vnni_path;
 const Path avx512vnni_path = {"avx512vnni", pack, encode, gelu_of, exponential_of};
 #elif defined(NERD_AVXVNNI)

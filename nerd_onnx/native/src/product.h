@@ -15,23 +15,33 @@
 #ifdef NERD_EMULATED
 #define NERD_KEEP_ORDER(x)
 #else
+#ifdef NERD_AVX512
+#define NERD_KEEP_ORDER(x) asm volatile("" : "+v"(x))
+#elif defined(NERD_NEON)
+#define NERD_KEEP_ORDER(x) asm volatile("" : "+w"(x))
+#else
 #define NERD_KEEP_ORDER(x) asm volatile("" : "+x"(x))
+#endif
 #endif
 #endif
 
 namespace nerd {
 namespace {
 
-#if defined(NERD_AVX512VNNI)
-constexpr int PANEL = 32, STEP = 4, TILE_ROWS = 12, STORED_ZERO = 0;
+// PANEL outputs and TILE_ROWS rows are multiplied at once, STEP inputs by one instruction. Panels are padded with zeros
+// to a multiple of DEPTH inputs.
+#if defined(NERD_AMX)
+constexpr int PANEL = 32, STEP = 4, DEPTH = 64, TILE_ROWS = 32, STORED_ZERO = 0;
+#elif defined(NERD_AVX512VNNI)
+constexpr int PANEL = 32, STEP = 4, DEPTH = 4, TILE_ROWS = 12, STORED_ZERO = 0;
 #elif defined(NERD_AVXVNNI)
-constexpr int PANEL = 16, STEP = 4, TILE_ROWS = 6, STORED_ZERO = 0;
+constexpr int PANEL = 16, STEP = 4, DEPTH = 4, TILE_ROWS = 6, STORED_ZERO = 0;
 #elif defined(NERD_AVX2)
-constexpr int PANEL = 16, STEP = 4, TILE_ROWS = 4, STORED_ZERO = 0;
+constexpr int PANEL = 16, STEP = 4, DEPTH = 4, TILE_ROWS = 4, STORED_ZERO = 0;
 #elif defined(NERD_NEON)
-constexpr int PANEL = 16, STEP = 4, TILE_ROWS = 4, STORED_ZERO = 128;  // vdotq_s32 takes signed activations
+constexpr int PANEL = 16, STEP = 4, DEPTH = 4, TILE_ROWS = 4, STORED_ZERO = 128;  // vdotq_s32 takes signed activations
 #else
-constexpr int PANEL = 16, STEP = 1, TILE_ROWS = 1, STORED_ZERO = 0;
+constexpr int PANEL = 16, STEP = 1, DEPTH = 1, TILE_ROWS = 1, STORED_ZERO = 0;
 #endif
 
 // A panel of a linear layer.
@@ -229,7 +239,10 @@ inline void tile(const uint8_t* rows, const float* row_scale, int inputs, const 
       int32_t word;
       memcpy(&word, rows + (size_t)r * inputs + k, sizeof word);
       const Register a = broadcast(word);
-      NERD_UNROLL for (int j = 0; j < REGISTERS; j++) sum[r][j] = multiply_add(sum[r][j], a, weights_at(w + j * BYTES));
+      NERD_UNROLL for (int j = 0; j < REGISTERS; j++) {
+        sum[r][j] = multiply_add(sum[r][j], a, weights_at(w + j * BYTES));
+        NERD_KEEP_ORDER(sum[r][j]);
+      }
     }
   }
 
@@ -240,7 +253,7 @@ inline void tile(const uint8_t* rows, const float* row_scale, int inputs, const 
   }
 }
 
-#else  // plain C++
+#elif !defined(NERD_AMX)  // plain C++
 
 template <int ROWS>
 inline void tile(const uint8_t* rows, const float* row_scale, int inputs, const Panel& panel, const uint8_t*, uint8_t,
@@ -260,16 +273,90 @@ inline void tile(const uint8_t* rows, const float* row_scale, int inputs, const 
 #endif
 #endif
 
-// The last rows, fewer than a tile.
-template <int ROWS, class... Arguments>
-inline void last_tile(int count, Arguments... arguments) {
+#if defined(NERD_AMX)
+
+// AMX multiplies in tile registers of 16 rows of 64 bytes: 0 to 3 are 2 by 2 blocks of sums, 4 and 5 activations of 16
+// rows each, 6 and 7 weights of 16 outputs each. The activations of rows behind the last one are multiplied too, and
+// dropped; so are those behind the last input, with weights that are zero.
+constexpr int BLOCK = 16;
+
+struct alignas(64) TileSizes {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// The tile registers belong to whoever has one of these.
+class TileRegisters {
+ public:
+  TileRegisters() {
+    const TileSizes sizes;
+    _tile_loadconfig(&sizes);
+  }
+  ~TileRegisters() { _tile_release(); }
+};
+
+// The sums of one block of rows and outputs, as floats.
+inline void store_block(const int32_t* sums, const float* row_scale, int count, const Panel& panel, int column,
+                        float* out, int stride) {
+  const Integers offset = load(panel.offset + column);
+  for (int r = 0; r < count; r++) {
+    const Integers exact = load(sums + r * BLOCK) - offset;
+    store(out + (size_t)r * stride + column, output(exact, all(row_scale[r]), panel, column));
+  }
+}
+
+inline void multiply(int count, const uint8_t* rows, const float* row_scale, int inputs, const Panel& panel,
+                     const uint8_t*, uint8_t, float* out, int stride) {
+  const bool second = count > BLOCK;
+  const int8_t* w = panel.weights;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int k = 0; k < inputs; k += DEPTH, w += DEPTH * PANEL) {
+    _tile_loadd(4, rows + k, inputs);
+    _tile_loadd(6, w, STEP * PANEL);
+    _tile_loadd(7, w + STEP * BLOCK, STEP * PANEL);
+    _tile_dpbusd(0, 4, 6);
+    _tile_dpbusd(1, 4, 7);
+    if (!second) continue;
+    _tile_loadd(5, rows + (size_t)BLOCK * inputs + k, inputs);
+    _tile_dpbusd(2, 5, 6);
+    _tile_dpbusd(3, 5, 7);
+  }
+
+  alignas(64) int32_t sums[4][BLOCK * BLOCK];
+  _tile_stored(0, sums[0], BLOCK * sizeof(int32_t));
+  _tile_stored(1, sums[1], BLOCK * sizeof(int32_t));
+  for (int j = 0; j < 2; j++)
+    store_block(sums[j], row_scale, second ? BLOCK : count, panel, j * BLOCK, out, stride);
+  if (!second) return;
+
+  _tile_stored(2, sums[2], BLOCK * sizeof(int32_t));
+  _tile_stored(3, sums[3], BLOCK * sizeof(int32_t));
+  for (int j = 0; j < 2; j++)
+    store_block(sums[2 + j], row_scale + BLOCK, count - BLOCK, panel, j * BLOCK, out + (size_t)BLOCK * stride, stride);
+}
+
+#else
+
+struct TileRegisters {
+  TileRegisters() {}
+};
+
+// Multiply up to ROWS rows. Each number of rows has its own code, because its sums stay in registers.
+template <int ROWS = TILE_ROWS, class... Arguments>
+inline void multiply(int count, Arguments... arguments) {
   if constexpr (ROWS > 0) {
     if (count == ROWS)
       tile<ROWS>(arguments...);
     else
-      last_tile<ROWS - 1>(count, arguments...);
+      multiply<ROWS - 1>(count, arguments...);
   }
 }
+
+#endif
 
 // out = activations @ weights + bias, for the quantized rows in the scratch. *Shape:* (rows, outputs).
 inline void product(const Linear& layer, const Scratch& scratch, const Levels& levels, int rows, float* out) {
@@ -279,32 +366,29 @@ inline void product(const Linear& layer, const Scratch& scratch, const Levels& l
     find_fitting(layer, scratch.norms + (size_t)m * groups, count, scratch.narrow_sums + (size_t)m / TILE_ROWS * groups);
   }
 
+  const TileRegisters registers;
   for (int n = 0; n < layer.outputs; n += PANEL) {
-    const Panel panel = {layer.panels + (size_t)n * layer.inputs, layer.scale + n, layer.bias + n, layer.offset + n,
+    const Panel panel = {layer.panels + (size_t)n * padded(layer.inputs, DEPTH), layer.scale + n, layer.bias + n, layer.offset + n,
                          lanes_of(layer, n)};
     for (int m = 0; m < rows; m += TILE_ROWS) {
       const uint8_t* first = scratch.integers + (size_t)m * layer.inputs;
       const uint8_t* fits = scratch.narrow_sums + (size_t)m / TILE_ROWS * groups;
       float* target = out + (size_t)m * layer.outputs + n;
-      const uint8_t zero_point = (uint8_t)levels.zero_point;
-      if (m + TILE_ROWS <= rows)
-        tile<TILE_ROWS>(first, scratch.row_scale + m, layer.inputs, panel, fits, zero_point, target, layer.outputs);
-      else
-        last_tile<TILE_ROWS - 1>(rows - m, first, scratch.row_scale + m, layer.inputs, panel, fits, zero_point, target,
-                                 layer.outputs);
+      multiply(rows - m < TILE_ROWS ? rows - m : TILE_ROWS, first, scratch.row_scale + m, layer.inputs, panel, fits,
+               (uint8_t)levels.zero_point, target, layer.outputs);
     }
   }
 }
 
 // Pack layers that read one activation as one layer, side by side. Return false without memory.
 inline bool pack(const PlainLinear* parts, int count, const Levels& levels, Linear& packed) {
-  const int inputs = parts[0].inputs;
+  const int inputs = parts[0].inputs, depth = padded(inputs, DEPTH);
   int outputs = 0;
   for (int i = 0; i < count; i++) outputs += parts[i].outputs;
   packed.inputs = inputs;
   packed.outputs = outputs;
 
-  packed.panels = (int8_t*)allocate((size_t)inputs * outputs);
+  packed.panels = (int8_t*)allocate((size_t)depth * outputs);
   packed.scale = (float*)allocate(outputs * sizeof(float));
   packed.bias = (float*)allocate(outputs * sizeof(float));
   packed.offset = (int32_t*)allocate(outputs * sizeof(int32_t));
@@ -315,7 +399,7 @@ inline bool pack(const PlainLinear* parts, int count, const Levels& levels, Line
     const PlainLinear& part = parts[i];
     for (int n = 0; n < part.outputs; n++) {
       const int column = place + n;
-      int8_t* panel = packed.panels + (size_t)(column / PANEL) * PANEL * inputs;
+      int8_t* panel = packed.panels + (size_t)(column / PANEL) * PANEL * depth;
       int32_t sum = 0;
       for (int k = 0; k < inputs; k++) {
         const int8_t weight = part.weight[(size_t)k * part.outputs + n];
