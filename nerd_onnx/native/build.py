@@ -35,6 +35,7 @@ _X86_PATHS = {
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"),
     ),
 }
+_AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 _ARM_PATHS = {"portable": (), "neon": ("-DNERD_NEON", "-march=armv8.2-a+dotprod")}
 _ARM_MACHINES, _X86_MACHINES = ("arm64", "aarch64"), ("x86_64", "amd64")
 _ZIG = "ziglang>=0.13"

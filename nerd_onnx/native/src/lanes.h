@@ -24,6 +24,26 @@
 #include <arm_neon.h>
 #endif
 
+// Registers of the tile must stay registers: loops over them are unrolled, and the scheduler must not reorder the
+// steps, because it then holds more values than there are registers.
+#ifdef __clang__
+#define NERD_UNROLL _Pragma("unroll")
+#define NERD_KEEP_ORDER(x)
+#else
+#define NERD_UNROLL _Pragma("GCC unroll 16")
+#ifdef NERD_EMULATED
+#define NERD_KEEP_ORDER(x)
+#else
+#ifdef NERD_AVX512
+#define NERD_KEEP_ORDER(x) asm volatile("" : "+v"(x))
+#elif defined(NERD_NEON)
+#define NERD_KEEP_ORDER(x) asm volatile("" : "+w"(x))
+#else
+#define NERD_KEEP_ORDER(x) asm volatile("" : "+x"(x))
+#endif
+#endif
+#endif
+
 namespace nerd {
 namespace {
 
@@ -53,6 +73,13 @@ inline Floats load_bytes(const int8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
 }
 inline void store_bytes(uint8_t* p, const Integers* a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a->v)); }
+inline float first(Floats a) { return _mm512_cvtss_f32(a.v); }
+template <int COUNT>
+inline Floats moved_down(Floats a) {
+  if constexpr (COUNT == 8) return {_mm512_shuffle_f32x4(a.v, a.v, 0x0e)};
+  if constexpr (COUNT == 4) return {_mm512_shuffle_f32x4(a.v, a.v, 0x01)};
+  return {_mm512_permute_ps(a.v, COUNT == 2 ? 0x0e : 0x01)};
+}
 inline Integers load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 inline Integers operator+(Integers a, Integers b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline Integers operator-(Integers a, Integers b) { return {_mm512_sub_epi32(a.v, b.v)}; }
@@ -87,6 +114,12 @@ inline void store_bytes(uint8_t* p, const Integers* a) {
   __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a[0].v, a[1].v), 0xd8);  // packs works in halves
   __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
   _mm_storeu_si128((__m128i*)p, bytes);
+}
+inline float first(Floats a) { return _mm256_cvtss_f32(a.v); }
+template <int COUNT>
+inline Floats moved_down(Floats a) {
+  if constexpr (COUNT == 4) return {_mm256_permute2f128_ps(a.v, a.v, 0x01)};
+  return {_mm256_permute_ps(a.v, COUNT == 2 ? 0x0e : 0x01)};
 }
 inline Integers load(const int32_t* p) { return {_mm256_loadu_si256((const __m256i*)p)}; }
 inline Integers operator+(Integers a, Integers b) { return {_mm256_add_epi32(a.v, b.v)}; }
@@ -125,6 +158,11 @@ inline void store_bytes(uint8_t* p, const Integers* a) {
   int16x8_t high = vcombine_s16(vmovn_s32(a[2].v), vmovn_s32(a[3].v));
   vst1q_s8((int8_t*)p, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));  // signed: see STORED_ZERO in product.h
 }
+inline float first(Floats a) { return vgetq_lane_f32(a.v, 0); }
+template <int COUNT>
+inline Floats moved_down(Floats a) {
+  return {vextq_f32(a.v, a.v, COUNT)};
+}
 inline Integers load(const int32_t* p) { return {vld1q_s32(p)}; }
 inline Integers operator+(Integers a, Integers b) { return {vaddq_s32(a.v, b.v)}; }
 inline Integers operator-(Integers a, Integers b) { return {vsubq_s32(a.v, b.v)}; }
@@ -158,6 +196,11 @@ inline Floats power_of_two(Integers n) {
 inline Floats load_bytes(const int8_t* p) { return {(float)*p}; }
 inline void store_bytes(uint8_t* p, const Integers* a) {
   for (int i = 0; i < LANES; i++) p[i] = (uint8_t)a[i].v;
+}
+inline float first(Floats a) { return a.v; }
+template <int COUNT>
+inline Floats moved_down(Floats a) {
+  return a;  // there is one lane
 }
 inline Integers load(const int32_t* p) { return {*p}; }
 inline Integers operator+(Integers a, Integers b) { return {a.v + b.v}; }
@@ -214,22 +257,37 @@ inline Vector magnitude(const Vector& a) {
   return b;
 }
 
-// The sum of all lanes: halves are added, then halves of the result, and so on.
+// All lanes joined by an operation: lane i with lane i + 8, then i with i + 4 of the result, and so on.
+template <class Operation>
+inline float folded(Vector a, Operation operation) {
+  NERD_UNROLL for (int half = PARTS / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) a.part[i] = operation(a.part[i], a.part[i + half]);
+
+  Floats lanes = a.part[0];
+  if constexpr (WIDTH > 8) lanes = operation(lanes, moved_down<8>(lanes));
+  if constexpr (WIDTH > 4) lanes = operation(lanes, moved_down<4>(lanes));
+  if constexpr (WIDTH > 2) lanes = operation(lanes, moved_down<2>(lanes));
+  if constexpr (WIDTH > 1) lanes = operation(lanes, moved_down<1>(lanes));
+  return first(lanes);
+}
+
 inline float sum(const Vector& a) {
-  float lane[LANES];
-  store16(lane, a);
-  for (int half = LANES / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lane[i] = lane[i] + lane[i + half];
-  return lane[0];
+  return folded(a, [](Floats x, Floats y) { return x + y; });
 }
 
 // The largest lane. The order does not matter for numbers; for NaN it is fixed.
 inline float largest(const Vector& a) {
-  float lane[LANES];
-  store16(lane, a);
-  for (int half = LANES / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-  return lane[0];
+  return folded(a, [](Floats x, Floats y) { return larger(x, y); });
+}
+
+// a / b, rounded as a division rounds it, without the time of one. ``minus_b`` is -b, and ``inverse`` is 1 / b, rounded.
+//
+// The remainder of a quotient is exact with fma. The first correction leaves an error below the last bit, and from there
+// the second one rounds correctly (Markstein, Computation of elementary functions on the IBM RISC System/6000, 1990).
+inline Floats quotient(Floats a, Floats minus_b, Floats inverse) {
+  Floats q = a * inverse;
+  q = fma(fma(minus_b, q, a), inverse, q);
+  return fma(fma(minus_b, q, a), inverse, q);
 }
 
 }  // namespace

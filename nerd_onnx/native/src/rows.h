@@ -10,14 +10,15 @@ namespace {
 // scratch gets the integers and the scale.
 inline void quantize(const float* row, int count, float peak, const Levels& levels, int m, Scratch& scratch) {
   const float scale = (peak > levels.smallest_peak ? peak : levels.smallest_peak) / (float)levels.positive;
-  const Floats step = all(scale), low = all((float)-levels.zero_point), high = all((float)(255 - levels.zero_point));
+  const Floats minus_scale = all(-scale), inverse = all(1.0f / scale);
+  const Floats low = all((float)-levels.zero_point), high = all((float)(255 - levels.zero_point));
   const Integers zero_point = all((int32_t)(levels.zero_point - STORED_ZERO));
   uint8_t* integers = scratch.integers + (size_t)m * count;
 
   for (int i = 0; i < count; i += LANES) {
     Integers stored[PARTS];
     for (int j = 0; j < PARTS; j++)
-      stored[j] = nearest(smaller(larger(load(row + i + j * WIDTH) / step, low), high)) + zero_point;
+      stored[j] = nearest(smaller(larger(quotient(load(row + i + j * WIDTH), minus_scale, inverse), low), high)) + zero_point;
     store_bytes(integers + i, stored);
   }
 
