@@ -26,17 +26,16 @@ _SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 
 # Contraction would join products and sums where the source does not ask for it, and change the last bit.
 FLAGS = ("-xc++", "-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-exceptions")
+_AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 _X86_PATHS = {
     "portable": (),
-    "avx2": ("-DNERD_AVX2", "-mavx2", "-mfma"),
-    "avxvnni": ("-DNERD_AVXVNNI", "-mavx2", "-mfma", "-mavxvnni"),
-    "avx512vnni": (
-        *("-DNERD_AVX512VNNI", "-mavx2", "-mfma"),
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"),
-    ),
+    "avx2": ("-mavx2", "-mfma"),
+    "avxvnni": ("-mavx2", "-mfma", "-mavxvnni"),
+    "avx512vnni": (*_AVX512, "-mavx512vnni"),
+    "amx": (*_AVX512, "-mamx-tile", "-mamx-int8"),
 }
-_AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
-_ARM_PATHS = {"portable": (), "neon": ("-DNERD_NEON", "-march=armv8.2-a+dotprod")}
+_ARM_PATHS = {"portable": (), "neon": ("-march=armv8.2-a+dotprod",)}
+_YOUNG = ("avxvnni", "avx512vnni", "amx")  # left out where the compiler does not know them, such as g++ before 11
 _ARM_MACHINES, _X86_MACHINES = ("arm64", "aarch64"), ("x86_64", "amd64")
 _ZIG = "ziglang>=0.13"
 _ZIG_SYSTEMS, _ZIG_MACHINES = ("linux", "darwin", "win32"), (*_X86_MACHINES, *_ARM_MACHINES)  # it has wheels for these
@@ -124,8 +123,10 @@ def compile_sources(
     paths = _X86_PATHS if machine in _X86_MACHINES else _ARM_PATHS if machine in _ARM_MACHINES else {"portable": ()}
     shared = () if sys.platform == "win32" else ("-fPIC",)
 
-    digest = (f'-DNERD_SOURCES="{sources_digest()}"',)
-    jobs = [("library", "library.cpp", digest)] + [(name, "path.cpp", own) for name, own in paths.items()]
+    known = {name: own for name, own in paths.items() if name not in _YOUNG or _knows(command, (*flags, *own), folder)}
+    here = (f'-DNERD_SOURCES="{sources_digest()}"', *(f"-DNERD_WITH_{name.upper()}" for name in known))
+    jobs = [("library", "library.cpp", here)]
+    jobs += [(name, "path.cpp", (f"-DNERD_{name.upper()}", *own)) for name, own in known.items()]
     objects = [str(folder / f"{name}.o") for name, _, _ in jobs]
 
     def compile_one(name: str, source: str, own: Sequence[str]) -> None:
@@ -137,6 +138,17 @@ def compile_sources(
     with ThreadPoolExecutor() as pool:
         list(pool.map(compile_one, *zip(*jobs, strict=True)))
     return objects
+
+
+def _knows(command: Sequence[str], flags: Sequence[str], folder: Path) -> bool:
+    """Return whether a compiler knows flags: it compiles an empty file with them."""
+    source = folder / "empty.cpp"
+    source.touch()
+    try:
+        run([*command, "-xc++", *flags, "-c", str(source), "-o", str(folder / "empty.o")])
+    except BuildError:
+        return False
+    return True
 
 
 def run(command: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The same bits on processors that are not here: NEON under qemu, AVX-512 and VNNI through SIMDe."""
+"""The same bits on processors that are not here: NEON under qemu; AVX-512, VNNI and AMX through SIMDe."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_arm_gives_the_committed_bits(tmp_path: Path, path: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (SIMDE / "simde").is_dir() or not shutil.which("g++"), reason="SIMDe or g++ is not here")
-@pytest.mark.parametrize("path", ["avx512vnni", "avxvnni"])
-def test_the_code_for_vnni_gives_the_committed_bits(library: Library, tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize("path", ["amx", "avx512vnni", "avxvnni"])
+def test_emulated_instructions_give_the_committed_bits(library: Library, tmp_path: Path, path: str) -> None:
     if "avx2" not in library.paths:
         pytest.skip("the emulation itself needs AVX2")
     flags = [

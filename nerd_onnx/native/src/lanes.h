@@ -73,7 +73,7 @@ inline Floats load_bytes(const int8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
 }
 inline void store_bytes(uint8_t* p, const Integers* a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a->v)); }
-inline float first(Floats a) { return _mm512_cvtss_f32(a.v); }
+inline float first(Floats a) { return _mm_cvtss_f32(_mm512_castps512_ps128(a.v)); }
 template <int COUNT>
 inline Floats moved_down(Floats a) {
   if constexpr (COUNT == 8) return {_mm512_shuffle_f32x4(a.v, a.v, 0x0e)};

@@ -30,10 +30,7 @@ namespace nerd {
 
 extern const Path portable_path;
 #ifdef NERD_X86
-extern const Path avx2_path, avxvnni_path, avx512vnni_path;
-#ifdef __linux__
-extern const Path amx_path;
-#endif
+extern const Path avx2_path, avxvnni_path, avx512vnni_path, amx_path;
 #elif defined(__aarch64__)
 extern const Path neon_path;
 #endif
@@ -83,20 +80,22 @@ bool system_saves(uint32_t bits) {
   return (low & bits) == bits;
 }
 
-#ifdef __linux__
-
-// Ask the system for the tile registers of AMX, which it gives to processes that ask.
+// Ask the system for the tile registers of AMX, which Linux gives to processes that ask.
 bool may_use_tiles() {
+#ifdef __linux__
   constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;  // of asm/prctl.h, which older systems lack
   return system_saves(0x60000) && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-}
-
+#else
+  return false;
 #endif
+}
 
 #ifdef NERD_EMULATED  // tests: one path, compiled with the flag for it
 
 int paths_here(const Path** found) {
-#ifdef NERD_AVX512VNNI
+#if defined(NERD_AMX)
+  found[0] = &amx_path;
+#elif defined(NERD_AVX512VNNI)
   found[0] = &avx512vnni_path;
 #else
   found[0] = &avxvnni_path;
@@ -106,21 +105,28 @@ int paths_here(const Path** found) {
 
 #else
 
+// NERD_WITH_...: a compiler may be too old for an instruction set.
 int paths_here(const Path** found) {
   uint32_t a, b, c, d, features = 0, extended = 0, words = 0, tiles = 0, late = 0;
   if (__get_cpuid(1, &a, &b, &c, &d)) features = c;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) extended = b, words = c, tiles = d;
   if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) late = a;
 
-  int count = 0;
   const bool avx2 = has_bit(features, 12) && has_bit(extended, 5) && system_saves(0x6);  // with FMA
-  const bool avx512 = has_bit(extended, 16) && has_bit(extended, 17) && has_bit(extended, 30) && has_bit(extended, 31) &&
-                      system_saves(0xe6);  // F, DQ, BW, VL
-#ifdef __linux__
-  if (avx2 && avx512 && has_bit(tiles, 24) && has_bit(tiles, 25) && may_use_tiles()) found[count++] = &amx_path;
+  const bool avx512 = avx2 && has_bit(extended, 16) && has_bit(extended, 17) && has_bit(extended, 30) &&
+                      has_bit(extended, 31) && system_saves(0xe6);  // F, DQ, BW, VL
+  const bool amx = avx512 && has_bit(tiles, 24) && has_bit(tiles, 25);
+
+  int count = 0;
+#ifdef NERD_WITH_AMX
+  if (amx && may_use_tiles()) found[count++] = &amx_path;
 #endif
-  if (avx2 && avx512 && has_bit(words, 11)) found[count++] = &avx512vnni_path;
+#ifdef NERD_WITH_AVX512VNNI
+  if (avx512 && has_bit(words, 11)) found[count++] = &avx512vnni_path;
+#endif
+#ifdef NERD_WITH_AVXVNNI
   if (avx2 && has_bit(late, 4)) found[count++] = &avxvnni_path;
+#endif
   if (avx2) found[count++] = &avx2_path;
   found[count++] = &portable_path;
   return count;

@@ -11,10 +11,7 @@
 namespace nerd {
 
 constexpr int MAX_LAYERS = 64;
-#ifndef GR
-#define GR 64
-#endif
-constexpr int GROUP_ROWS = GR;  // rows that go through all layers together: their activations stay in the caches
+constexpr int GROUP_ROWS = 64;  // rows that go through all layers together: their activations stay in the caches
 
 // How the 256 integers of a token are divided: an integer stands for (integer - zero_point) * peak / positive.
 struct Levels {
