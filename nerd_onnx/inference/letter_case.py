@@ -9,6 +9,7 @@ token is the letter case of its word.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from nerd_onnx.inference.arrays import Bools, Ints
 
 NO_CAPITAL, TITLE, UPPER, MIXED = range(4)
 LETTER_CASES = 4
+
+_LONGEST_KEPT = 32  # characters of a word whose letter case is kept: no long text stays in memory
 
 
 def letter_case(word: str) -> int:
@@ -36,6 +39,16 @@ def letter_case(word: str) -> int:
     return UPPER if word.isupper() else MIXED
 
 
+@lru_cache(maxsize=1 << 15)
+def _case_of_short(word: str) -> int:
+    return letter_case(word)
+
+
+def _kept_case(word: str) -> int:
+    """Return the letter case of a word; that of a short one is computed once, because words repeat."""
+    return _case_of_short(word) if len(word) <= _LONGEST_KEPT else letter_case(word)
+
+
 def token_cases(texts: Sequence[str], words: Ints, offsets: Ints, text_tokens: Ints) -> Ints:
     """
     Return the letter case of each token's word; a token without characters has no capital.
@@ -51,7 +64,7 @@ def token_cases(texts: Sequence[str], words: Ints, offsets: Ints, text_tokens: I
     text = np.searchsorted(text_tokens, first, side="right") - 1
 
     ranges = zip(text.tolist(), offsets[first, 0].tolist(), offsets[after - 1, 1].tolist(), strict=True)
-    cases = (letter_case(texts[i][start:end]) for i, start, end in ranges)
+    cases = (_kept_case(texts[i][start:end]) for i, start, end in ranges)
     return np.repeat(np.fromiter(cases, dtype=np.int64, count=len(first)), after - first)
 
 
