@@ -258,8 +258,8 @@ def command(
     """
     Add named entities to INPUT and write it to OUTPUT.
 
-    INPUT and OUTPUT are Parquet, JSON Lines, CSV or TSV files, local or in remote storage (s3://, gs://, hf:// and
-    other URIs). After .jsonl, .csv and .tsv, a name may end in .gz, .zst, .xz or .bz2. INPUT may also be plain text.
+    INPUT and OUTPUT are Parquet, Arrow, JSON Lines, CSV or TSV files, local or in remote storage (s3://, gs://, hf://
+    and other URIs). After .jsonl, .csv and .tsv, a name may end in .gz, .zst, .xz or .bz2. INPUT may also be plain text.
     For several INPUTs, a folder or a quoted glob, OUTPUT is a folder with the same structure. - is standard input or
     output; a terminal shows the texts with their entities marked. Rows, their order and all other columns stay
     unchanged, unless --on-error skip, --limit, --retry-rejects or --layout long is given. The summary goes to standard

@@ -91,7 +91,8 @@ class RowBatch:
     :param lines: raw JSON lines without their line feed (a carriage return stays), or None
     :param first_row: number of the first row in its file, from 0
     :param row_group: the Parquet row group that holds the rows; a batch never spans two
-    :param last_in_group: whether the batch ends with the last row of that row group that is read
+    :param last_in_group: whether the batch ends with the last row that is read of its row group, or without one, of its
+        record batch of Arrow; a batch never spans two of these either
     :param line_numbers: physical line of each row, from 1, for formats of lines
     :param row_numbers: number of each row in its file; None if the rows are consecutive from ``first_row``
     :param more_texts: texts of further text columns, each of *Shape:* (rows,)

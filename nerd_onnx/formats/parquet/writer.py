@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import GROUP_BYTES, RowBatch
+from nerd_onnx.formats.foreign_metadata import updated_metadata
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
-from nerd_onnx.formats.parquet.foreign_metadata import updated_metadata
 from nerd_onnx.formats.parquet.properties import FileProperties, Leaf, file_leaves
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
@@ -72,10 +72,11 @@ class ParquetWriter(AtomicWriter):
         self._columns = typed_rows(layout, source_schema, reasons_field, entities_metadata, replace=replace)
         self._keeps_groups = not layout.is_long
         self._schema, metadata = self._columns.schema, {}
-        if self._keeps_groups and properties is not None:
+        if self._keeps_groups:
             new = [*layout.fields, *([] if reasons_field is None else [reasons_field])]
             self._schema = self._schema.with_metadata(updated_metadata(self._schema.metadata or {}, new))
-            metadata = _missing(updated_metadata(properties.metadata, new), self._schema)
+            if properties is not None:
+                metadata = _missing(updated_metadata(properties.metadata, new), self._schema)
         self._group_bytes = group_bytes
 
         self._pending: list[pa.RecordBatch] = []
@@ -86,6 +87,7 @@ class ParquetWriter(AtomicWriter):
 
         try:
             with output_errors(path):
+                _check_types(path, self._schema)
                 paths = [leaf.path for leaf in _written_leaves(self._schema, {})]
                 origins = _origins(source_schema, self._columns)
                 compression = _compression(codecs if self._keeps_groups else None, origins, paths)
@@ -121,7 +123,7 @@ class ParquetWriter(AtomicWriter):
         self._pending_rows += batch.num_rows
         # Without the entities: resumed and new ones take different sizes in memory, and row groups must be the same.
         self._pending_bytes += rows.table.nbytes
-        ends = rows.last_in_group and self._keeps_groups
+        ends = rows.row_group is not None and rows.last_in_group and self._keeps_groups
         if ends or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
             self._write_group()
 
@@ -195,6 +197,26 @@ def _options(
             found=kind,
         )
     return options
+
+
+def _check_types(output: Location, schema: pa.Schema) -> None:
+    """
+    Check that Parquet has a type for each column.
+
+    :raises OutputError: if a column has a type of Arrow alone
+    """
+    for field in schema:
+        try:
+            pq.ParquetWriter(io.BytesIO(), pa.schema([field])).close()
+        except pa.ArrowNotImplementedError as err:
+            raise OutputError(
+                f"{output_name(output)}: column {field.name!r} has the type {field.type}, which Parquet does not have; "
+                "write Arrow, or remove the column",
+                reason="no-parquet-type",
+                file=output_name(output),
+                column=field.name,
+                found=str(field.type),
+            ) from err
 
 
 def _written_leaves(schema: pa.Schema, options: Mapping[str, Any]) -> list[Leaf]:
