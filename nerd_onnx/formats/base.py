@@ -27,7 +27,7 @@ class ReadOptions:
     """
     How an input is read, whatever its format.
 
-    :param text_columns: the columns or fields to tag, at least one
+    :param text_columns: the columns or fields to tag, at least one; ``NAME[]`` for each element of a list
     :param batch_rows: maximum number of rows in a batch
     :param batch_bytes: approximate maximum size of the texts (or lines) of a batch, in bytes; a larger row is a batch
         of its own
@@ -86,7 +86,8 @@ class RowBatch:
     Rows in file order with their texts. Either ``table`` or ``lines`` holds the complete rows; neither does if the
     output copies the input's columns.
 
-    :param texts: ``string`` or ``large_string``, one per row, null where there is no text. *Shape:* (rows,)
+    :param texts: ``string`` or ``large_string``, one per row, null where there is no text; for a text column such as
+        ``sentences[]``, a ``large_list`` of these. *Shape:* (rows,)
     :param table: the typed columns as read, or None
     :param lines: raw JSON lines without their line feed (a carriage return stays), or None
     :param first_row: number of the first row in its file, from 0

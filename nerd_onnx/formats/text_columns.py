@@ -12,7 +12,18 @@ import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
-from nerd_onnx.formats.texts import cuts, find_text_column, invalid_rows, is_binary, plain_texts
+from nerd_onnx.formats.texts import (
+    column_of,
+    cuts,
+    each_text,
+    find_text_column,
+    has_elements,
+    invalid_rows,
+    is_binary,
+    text_bounds,
+    text_sizes,
+    texts_of,
+)
 
 
 class TextColumns:
@@ -40,7 +51,7 @@ class TextColumns:
         self._become_strings = [i for i in self._places if as_json and is_binary(schema.field(i).type)]
         self.schema = schema
         for i in self._become_strings:
-            kind = plain_texts(pa.array([], schema.field(i).type)).type
+            kind = texts_of(pa.array([], schema.field(i).type), self._column_at(i)).type
             self.schema = self.schema.set(i, schema.field(i).with_type(kind))
 
     def batches(
@@ -55,12 +66,14 @@ class TextColumns:
         :param is_last: whether the last of the rows is the last of its group
         :raises InputError: if a text is not valid UTF-8 and the options are not lenient
         """
-        given = [plain_texts(read.column(i)) for i in self._places]
+        given = [
+            texts_of(read.column(i), name) for i, name in zip(self._places, self._options.text_columns, strict=True)
+        ]
         invalid = self._invalid(given, first_row)
         texts = [_without(column, list(invalid)) for column in given] if invalid else given
-        sizes = reduce(pc.add, (pc.binary_length(column).cast(pa.int64()).fill_null(0) for column in texts))
+        sizes = reduce(pc.add, map(text_sizes, texts))
         for start, stop in cuts(sizes, self._options.batch_bytes):
-            here = {row: column for row, column in invalid.items() if start <= row < stop}
+            here = {row: place for row, place in invalid.items() if start <= row < stop}
             first, *more = (column.slice(start, stop - start) for column in texts)
             rows = RowBatch(
                 texts=first,
@@ -70,12 +83,12 @@ class TextColumns:
                 row_group=row_group,
                 last_in_group=is_last and stop == len(sizes),
                 rejected=tuple(
-                    RejectedRow(first_row + row, self._no_utf8(column), row_group=row_group, index=row - start)
-                    for row, column in here.items()
+                    RejectedRow(first_row + row, self._no_utf8(*place), row_group=row_group, index=row - start)
+                    for row, place in here.items()
                 ),
                 more_texts=tuple(more),
             )
-            bad = [given[column].slice(row, 1) for row, column in here.items()]
+            bad = [each_text(given[column].slice(row, 1)).slice(element, 1) for row, (column, element) in here.items()]
             yield _left_out(rows, bad) if bad and self._as_json else rows
 
     def _table(self, read: pa.RecordBatch, texts: list[pa.Array], start: int, stop: int) -> pa.RecordBatch:
@@ -90,32 +103,38 @@ class TextColumns:
                 columns[i] = values.slice(start, stop - start)
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
-    def _no_utf8(self, column: int) -> str:
-        """Return what is wrong with a row. ``column`` counts the text columns."""
-        name = self._options.text_columns[column]
-        return f"column {name!r} is not valid UTF-8; repair the text or write the row as null"
+    def _column_at(self, place: int) -> str:
+        return self._options.text_columns[self._places.index(place)]
 
-    def _invalid(self, texts: list[pa.Array], first_row: int) -> dict[int, int]:
+    def _no_utf8(self, column: int, element: int) -> str:
+        """Return what is wrong with a row. ``column`` counts the text columns, ``element`` the texts of the row."""
+        name = self._options.text_columns[column]
+        where = f"element {element} of column" if has_elements(name) else "column"
+        return f"{where} {column_of(name)!r} is not valid UTF-8; repair the text or write the row as null"
+
+    def _invalid(self, texts: list[pa.Array], first_row: int) -> dict[int, tuple[int, int]]:
         """
         Return the rows with a text that is not valid UTF-8, in order.
 
         :param texts: of each text column
-        :return: for each row, the first of the text columns in which it is invalid
+        :return: for each row, the first of the text columns in which it is invalid, and which of its texts there
         """
-        found: dict[int, int] = {}
+        found: dict[int, tuple[int, int]] = {}
         for column, values in enumerate(texts):
-            for row in invalid_rows(values):
-                found.setdefault(row, column)
+            bounds = text_bounds(values)
+            for text in invalid_rows(each_text(values)):
+                row = int(np.searchsorted(bounds, text, side="right")) - 1
+                found.setdefault(row, (column, text - int(bounds[row])))
 
         invalid = dict(sorted(found.items()))
         if invalid and not self._options.lenient:
-            row, column = next(iter(invalid.items()))
+            row, (column, element) = next(iter(invalid.items()))
             raise InputError(
-                f"{self._name}, row {first_row + row}: {self._no_utf8(column)}",
+                f"{self._name}, row {first_row + row}: {self._no_utf8(column, element)}",
                 reason="not-utf8",
                 file=self._name,
                 row=first_row + row,
-                column=self._options.text_columns[column],
+                column=column_of(self._options.text_columns[column]),
             )
         return invalid
 

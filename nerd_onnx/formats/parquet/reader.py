@@ -18,7 +18,7 @@ from nerd_onnx.formats.parquet.footer import CannotCopyError
 from nerd_onnx.formats.parquet.int96 import int96_columns, int96_unit
 from nerd_onnx.formats.parquet.properties import file_properties
 from nerd_onnx.formats.text_columns import TextColumns
-from nerd_onnx.formats.texts import find_text_column
+from nerd_onnx.formats.texts import column_of, find_text_column
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
 from nerd_onnx.storage.location import Location
@@ -157,7 +157,7 @@ class ParquetReader(Closing):
     def _bytes_per_row(self, group: int) -> int:
         """Return the average size of a row in a row group: in bytes, uncompressed, and at least 1."""
         if self.copied is not None:
-            return sum(self.copied.footer.bytes_per_row(group, name) for name in self._options.text_columns)
+            return sum(self.copied.footer.bytes_per_row(group, column_of(name)) for name in self._options.text_columns)
 
         facts = self._file.metadata.row_group(group)
         return max(1, int(facts.total_byte_size) // max(1, int(facts.num_rows)))

@@ -17,6 +17,7 @@ from nerd_onnx.formats.base import GROUP_BYTES, RowBatch
 from nerd_onnx.formats.foreign_metadata import updated_metadata
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.formats.parquet.properties import FileProperties, Leaf, file_leaves
+from nerd_onnx.formats.texts import column_of, has_elements
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
@@ -98,7 +99,7 @@ class ParquetWriter(AtomicWriter):
                     self._schema,
                     compression=compression,
                     compression_level={path: _ZSTD_LEVEL for path, codec in compression.items() if codec == "ZSTD"},
-                    write_statistics=[path for path in compression if path not in text_columns],
+                    write_statistics=[path for path in compression if not _is_text(path, text_columns)],
                     write_page_checksum=True,  # the reader checks it, so that a damaged output is noticed
                     metadata_collector=self._footer,
                     **options,
@@ -197,6 +198,11 @@ def _options(
             found=kind,
         )
     return options
+
+
+def _is_text(leaf: str, text_columns: Sequence[str]) -> bool:
+    """Whether a leaf column has texts that are tagged, in a text column or in the lists of one."""
+    return any(leaf == name or (has_elements(name) and leaf.startswith(f"{column_of(name)}.")) for name in text_columns)
 
 
 def _check_types(output: Location, schema: pa.Schema) -> None:
