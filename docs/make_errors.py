@@ -22,9 +22,9 @@ with `"status": "failed"`, the category as `error`, the `reason`, the `message`,
 `file`, `row`, `column` and `option`. In Python, an error has `code`, `reason` and `fields`.
 
 Category, exit code, reason and fields are stable. The message is for people and may change. `row` is the number that
-the message shows: the line, from 1, in formats of lines, and the row, from 0, in Parquet. A value that a command line
-refuses before the program starts has the category `usage`, exit code 2, and a reason such as `no-such-option`,
-`missing-parameter` or `bad-parameter`.
+the message shows: the line, from 1, in formats of lines, and the row, from 0, in Parquet and Arrow. A value that a
+command line refuses before the program starts has the category `usage`, exit code 2, and a reason such as
+`no-such-option`, `missing-parameter` or `bad-parameter`.
 
 An exception that no part of the program expects, such as one for missing memory, is one line too. Its category and
 reason are `unexpected`, and the field `exception` has its type. With the environment variable `NERD_DEBUG=1`, every

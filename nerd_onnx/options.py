@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.columns import OffsetUnit, column_prefixes
-from nerd_onnx.formats.texts import several_text_columns
+from nerd_onnx.formats.texts import column_of, has_elements, several_text_columns
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.joints import Join
@@ -60,7 +60,8 @@ class TagOptions:
         None keeps all
     :param labels: coarse or fine labels to keep; None keeps all
     :param offset_unit: unit of ``start`` and ``end`` in columns; Python's Entity is always in code points
-    :param text_column: column to tag, or several in a tuple
+    :param text_column: column to tag, or several in a tuple; ``NAME[]`` tags each element of a column with lists of
+        texts, and then each entity says in which ``element`` it is
     :param column: name of the new column; with several text columns ``title`` and so on the names are ``title_`` and
         this name
     :param kernel: what computes the network: ``onnxruntime``, the ``native`` encoder, or that in plain C++
@@ -88,7 +89,7 @@ class TagOptions:
             names = tuple(self.text_column)
             _check_text_columns(names)
             object.__setattr__(self, "text_column", names[0] if len(names) == 1 else names)
-        taken = next((name for name in self.new_columns if name in self.text_columns), None)
+        taken = next((name for name in self.new_columns if name in map(column_of, self.text_columns)), None)
         if taken is not None:
             raise OptionError(
                 f"the new column cannot have the name of the text column {taken!r}; choose another name",
@@ -162,8 +163,16 @@ class TagOptions:
         Return the column to tag.
 
         :param where: what takes one text column, for the message
-        :raises OptionError: if there are several
+        :raises OptionError: if there are several, or it has lists of texts
         """
+        if isinstance(self.text_column, str) and has_elements(self.text_column):
+            raise OptionError(
+                f"{where} takes a column of texts, and not one of lists, {self.text_column}; tag files with nerd-tag, "
+                "or give one text per row",
+                reason="lists-of-texts",
+                option="text_column",
+                found=self.text_column,
+            )
         if isinstance(self.text_column, str):
             return self.text_column
         raise several_text_columns(

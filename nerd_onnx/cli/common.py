@@ -86,7 +86,12 @@ class FilePath(click.Path):
 COLUMN_NAME = _ColumnName()
 FILE_PATH = FilePath()
 _TAGGED_FILE_OPTIONS = (
-    click.option("--text-column", type=COLUMN_NAME, default="text", help="Column with the texts of INPUT."),
+    click.option(
+        "--text-column",
+        type=COLUMN_NAME,
+        default="text",
+        help="Column with the texts of INPUT. NAME[] if it has lists of texts.",
+    ),
     click.option("--column", type=COLUMN_NAME, default="entities", help="Column with the entities of INPUT."),
     click.option(
         "--format",

@@ -47,9 +47,9 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
 
     conll: one token and its BIO tag per line. brat: a folder with one .txt and one .ann file per row. label-studio:
     tasks with predictions. displacy: input of displacy.render with manual=True, or a page if OUTPUT ends in .html.
-    spacy: a DocBin; needs spaCy. long: one row per entity, as Parquet, JSON Lines, CSV or TSV, by the name of OUTPUT.
-    INPUT may have each of these formats. Rows that were not tagged are left out and counted. OUTPUT is written
-    atomically.
+    spacy: a DocBin; needs spaCy. long: one row per entity, as Parquet, Arrow, JSON Lines, CSV or TSV, by the name of
+    OUTPUT. INPUT may have each of these formats. Rows that were not tagged are left out and counted. OUTPUT is
+    written atomically.
 
     Every option can also be set by an environment variable: NERD_CONVERT_ and the option's name, such as
     NERD_CONVERT_TO.

@@ -84,7 +84,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     default=("text",),
     multiple=True,
     help="Column (JSON Lines: field) with the texts to tag. Several, each after its own --text-column, have a new "
-    "column each: title_entities is that of title.",
+    "column each: title_entities is that of title. NAME[] tags each element of a column with lists of texts.",
 )
 @click.option(
     "--column",
@@ -258,8 +258,8 @@ def command(
     """
     Add named entities to INPUT and write it to OUTPUT.
 
-    INPUT and OUTPUT are Parquet, JSON Lines, CSV or TSV files, local or in remote storage (s3://, gs://, hf:// and
-    other URIs). After .jsonl, .csv and .tsv, a name may end in .gz, .zst, .xz or .bz2. INPUT may also be plain text.
+    INPUT and OUTPUT are Parquet, Arrow, JSON Lines, CSV or TSV files, local or in remote storage (s3://, gs://, hf://
+    and other URIs). After .jsonl, .csv and .tsv, a name may end in .gz, .zst, .xz or .bz2. INPUT may be plain text.
     For several INPUTs, a folder or a quoted glob, OUTPUT is a folder with the same structure. - is standard input or
     output; a terminal shows the texts with their entities marked. Rows, their order and all other columns stay
     unchanged, unless --on-error skip, --limit, --retry-rejects or --layout long is given. The summary goes to standard
@@ -348,12 +348,15 @@ def _tag_text(text: str, paths: tuple[str, ...], options: dict[str, Any]) -> Non
     if len(options["text_column"]) > 1:
         raise click.UsageError("--text is one text; give --text-column once at most.")
 
+    from nerd_onnx.formats.texts import column_of, has_elements
     from nerd_onnx.storage.location import STANDARD_STREAM
     from nerd_onnx.tagging.job import TagJob
 
     with tempfile.TemporaryDirectory(prefix="nerd-") as folder:
         source = Path(folder, "text.jsonl")
-        source.write_text(json.dumps({options["text_column"][0]: text}) + "\n", "utf-8")
+        name = options["text_column"][0]
+        row = {column_of(name): [text] if has_elements(name) else text}
+        source.write_text(json.dumps(row) + "\n", "utf-8")
         chosen = {name: options[name] for name in _JOB_OPTIONS if name != "input_format"}
         job = TagJob([str(source)], STANDARD_STREAM, **chosen)
         _tag_here(_load(options), job, show_progress=False)

@@ -26,8 +26,8 @@ def command(source: str, target: str | None, **options: Any) -> None:
     """
     Write INPUT, a file that nerd-tag wrote, as one HTML page. OUTPUT is by default the name of INPUT with .html added.
 
-    INPUT is Parquet, JSON Lines, CSV or TSV. The page is self-contained and loads nothing from the network. It has
-    filters by label, score and text, counts, and the most frequent entities.
+    INPUT is Parquet, Arrow, JSON Lines, CSV or TSV. The page is self-contained and loads nothing from the network. It
+    has filters by label, score and text, counts, and the most frequent entities.
 
     Every option can also be set by an environment variable: NERD_VIEW_ and the option's name, such as NERD_VIEW_ROWS.
 

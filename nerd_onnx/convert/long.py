@@ -34,7 +34,8 @@ def write_long(
     :param on_row: called for each row that was read
     :raises NerdError: if there is no such key column, or the output cannot be written
     """
-    layout = Layout(pa.field(file.column, _TYPE), "long", key=key)
+    layout = Layout(pa.field(file.column, _TYPE), "long", key=key, text_columns=(file.text_column,))
+    kind = layout.results.type
     # Checked before the first row is read, because conversions of large files take long.
     layout.check_names()
     layout.check_key(file.source)
@@ -51,7 +52,10 @@ def write_long(
     ) as writer:
         for batch, found in file.batches():
             rows = list(found)
-            writer.write(batch, pa.array([list(_values(row)) for row in rows], _TYPE))
+            entities: dict[int, list[dict[str, Any]]] = {batch.number(i): [] for i in range(batch.num_rows)}
+            for row in rows:
+                entities[row.number] += _values(row)
+            writer.write(batch, pa.array(list(entities.values()), kind))
             for row in rows:
                 on_row(row)
 
@@ -60,6 +64,7 @@ def _values(row: TaggedRow) -> Iterator[dict[str, Any]]:
     for entity in row.entities or ():
         text = (row.text or "")[entity.start : entity.end]
         yield {
+            "element": row.element,
             "start": entity.start,
             "end": entity.end,
             "label": entity.label,

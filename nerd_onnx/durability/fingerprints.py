@@ -83,8 +83,15 @@ def texts_fingerprint(texts: pa.Array) -> str:
     """
     Return the SHA-256 of texts: of their lengths and of their bytes. It does not depend on how Arrow stores them.
 
-    :param texts: ``string`` or ``large_string``, null where there is no text. *Shape:* (rows,)
+    :param texts: ``string`` or ``large_string``, null where there is no text; or a ``large_list`` of these.
+        *Shape:* (rows,)
     """
+    if pa.types.is_large_list(texts.type):
+        counts = pc.fill_null(texts.value_lengths(), -1)
+        digest = hashlib.sha256(np.asarray(counts, dtype="<i8").tobytes())
+        digest.update(texts_fingerprint(texts.flatten()).encode())
+        return digest.hexdigest()
+
     lengths = pc.fill_null(pc.cast(pc.binary_length(texts), pa.int64()), -1)
     digest = hashlib.sha256(np.asarray(lengths, dtype="<i8").tobytes())
 

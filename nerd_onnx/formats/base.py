@@ -27,7 +27,7 @@ class ReadOptions:
     """
     How an input is read, whatever its format.
 
-    :param text_columns: the columns or fields to tag, at least one
+    :param text_columns: the columns or fields to tag, at least one; ``NAME[]`` for each element of a list
     :param batch_rows: maximum number of rows in a batch
     :param batch_bytes: approximate maximum size of the texts (or lines) of a batch, in bytes; a larger row is a batch
         of its own
@@ -86,12 +86,14 @@ class RowBatch:
     Rows in file order with their texts. Either ``table`` or ``lines`` holds the complete rows; neither does if the
     output copies the input's columns.
 
-    :param texts: ``string`` or ``large_string``, one per row, null where there is no text. *Shape:* (rows,)
+    :param texts: ``string`` or ``large_string``, one per row, null where there is no text; for a text column such as
+        ``sentences[]``, a ``large_list`` of these. *Shape:* (rows,)
     :param table: the typed columns as read, or None
     :param lines: raw JSON lines without their line feed (a carriage return stays), or None
     :param first_row: number of the first row in its file, from 0
     :param row_group: the Parquet row group that holds the rows; a batch never spans two
-    :param last_in_group: whether the batch ends with the last row of that row group that is read
+    :param last_in_group: whether the batch ends with the last row that is read of its row group, or without one, of its
+        record batch of Arrow; a batch never spans two of these either
     :param line_numbers: physical line of each row, from 1, for formats of lines
     :param row_numbers: number of each row in its file; None if the rows are consecutive from ``first_row``
     :param more_texts: texts of further text columns, each of *Shape:* (rows,)

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.formats.texts import find_text_column, first_invalid, plain_texts
+from nerd_onnx.formats.texts import column_of, find_text_column, first_invalid, plain_texts, text_bounds
 
 OffsetUnit = Literal["codepoint", "utf8", "utf16"]
 
 OTHER_NAME = "choose another name (--column), or replace it (--overwrite-column)"
 OTHER_ARGUMENT = "choose another name, Tagger.load(column=...), or replace it with replace_column=True"
 METADATA_PREFIX = "nerd_onnx"
+_ELEMENT = "element"  # of a list of texts, from 0
 _INT32_MAX = 2**31 - 1
 _WINDOW_CHARACTERS = 1 << 20
 _SLICES_AT_ONCE = 1 << 12
@@ -37,6 +38,33 @@ def entities_type(with_fine: bool) -> pa.DataType:  # noqa: FBT001 - the name ex
     labels = [(name, pa.string()) for name in (("label", "fine_label") if with_fine else ("label",))]
     entity = pa.struct([*places, *labels, ("score", pa.float32()), ("text", pa.string())])
     return pa.list_(pa.field("element", entity))  # the name of list items in Parquet
+
+
+def with_element(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the entities column of a text column with lists: each entity says in which element it is."""
+    entity = pa.struct([(_ELEMENT, pa.int32()), *kind.value_type])
+    return pa.list_(pa.field(kind.value_field.name, entity))
+
+
+def joined_elements(found: pa.ListArray, texts: pa.LargeListArray) -> pa.ListArray:
+    """
+    Return the entities of rows whose text is a list: those of its elements, in their order. Null for a null list.
+
+    :param found: the entities of each element of all lists. *Shape:* (elements,)
+    :param texts: the lists. *Shape:* (rows,)
+    :return: its type is that of :func:`with_element`. *Shape:* (rows,)
+    """
+    bounds = text_bounds(texts)
+    counts = found.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    element = np.arange(len(found)) - np.repeat(bounds[:-1], np.diff(bounds))
+
+    kind = with_element(found.type)
+    parts = [pa.array(np.repeat(element, counts).astype(np.int32)), *found.flatten().flatten()]
+    entities = pa.StructArray.from_arrays(parts, fields=list(kind.value_type))
+    before = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    offsets = pa.array(before[bounds].astype(np.int32))
+
+    return pa.ListArray.from_arrays(offsets, entities, type=kind, mask=texts.is_null())
 
 
 def schema_metadata(column: str, *, offset_unit: OffsetUnit, **facts: str) -> dict[str, str]:
@@ -98,7 +126,7 @@ def entities_array(
 
 def column_prefixes(text_columns: Sequence[str]) -> list[str]:
     """Return what the names of the new columns of each text column begin with: its name, if there are several."""
-    return [f"{name}_" for name in text_columns] if len(text_columns) > 1 else [""]
+    return [f"{column_of(name)}_" for name in text_columns] if len(text_columns) > 1 else [""]
 
 
 def text_values(batch: pa.RecordBatch, text_column: str) -> list[str | None]:

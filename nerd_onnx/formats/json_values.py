@@ -16,7 +16,8 @@ uuid                             string with hyphens
 list, of any kind                array
 struct                           object
 map                              object where keys are strings, else array of ``[key, value]``
-dictionary, other extensions     as their underlying values
+dictionary, run-end encoded      as their underlying values
+extensions other than uuid       as their underlying values
 ===============================  ====================================================================
 """
 
@@ -87,7 +88,7 @@ def json_values(column: pa.Array) -> list[Any]:
     """
     Return the values of a column as objects that ``json`` can write. *Shape:* (rows,)
 
-    :param column: a column of any type that Parquet can hold
+    :param column: a column
     :raises UnicodeDecodeError: if a string is not valid UTF-8
     :raises TypeError: for a type not in the table above
     """
@@ -176,6 +177,10 @@ def _dictionary(column: pa.Array) -> list[Any]:
     return json_values(column.dictionary_decode())
 
 
+def _run_ends(column: pa.Array) -> list[Any]:
+    return json_values(pc.run_end_decode(column))
+
+
 def _list(column: pa.Array) -> list[Any]:
     lengths = pc.list_value_length(column).to_pylist()
     items = json_values(pc.list_flatten(column))
@@ -236,6 +241,7 @@ _CONVERTERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], lis
     (pa.types.is_decimal, _decimal),
     (_is_binary, _binary),
     (pa.types.is_dictionary, _dictionary),
+    (pa.types.is_run_end_encoded, _run_ends),
 )
 
 
@@ -248,8 +254,8 @@ def not_utf8_column(file: str, rows: RowBatch, column: str, why: str = "") -> In
     :param why: goes on behind the fault in the message
     """
     return InputError(
-        f"{file}, {rows.place(0)} or later: column {column!r} is not valid UTF-8{why}; write Parquet, or repair the "
-        "column",
+        f"{file}, {rows.place(0)} or later: column {column!r} is not valid UTF-8{why}; write Parquet or Arrow, or "
+        "repair the column",
         reason="not-utf8",
         file=file,
         row=rows.shown_number(0),

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import KEYS_SHOWN, Reader, RowBatch
-from nerd_onnx.formats.columns import column_prefixes, extended_schema, place_column
-from nerd_onnx.formats.texts import several_text_columns
+from nerd_onnx.formats.columns import column_prefixes, extended_schema, place_column, with_element
+from nerd_onnx.formats.texts import column_of, has_elements, several_text_columns
 from nerd_onnx.storage.input_stream import input_name
 
 LayoutName = Literal["nested", "wide", "long"]
@@ -31,7 +31,8 @@ class Layout:
     """
     How the entities are arranged in an output.
 
-    :param entities: name and type of the nested column, which has one list of entities per row
+    :param entities: name and type of the nested column, which has one list of entities per row. For a text column with
+        lists, the entities get an ``element``
     :param name: ``nested`` for one column of entities, ``wide`` for one list column per label, ``long`` for one row per
         entity, whose first column is the key of the row that the entity was found in
     :param labels: the labels that have a column in the wide layout
@@ -70,24 +71,28 @@ class Layout:
         if self.is_long:
             return []
 
-        prefixes = column_prefixes(self.text_columns)
+        new = list(zip(column_prefixes(self.text_columns), self._types, strict=True))
         if self.name == "nested":
-            return [self.entities.with_name(f"{before}{self.entities.name}") for before in prefixes]
-
-        kind = pa.list_(pa.field("element", pa.struct([part for part in self.parts if part.name != _LABEL])))
-        return [pa.field(f"{before}{self.prefix}{label}", kind) for before in prefixes for label in self.labels]
+            return [pa.field(f"{before}{self.entities.name}", kind) for before, kind in new]
+        return [pa.field(f"{before}{self.prefix}{label}", _wide(kind)) for before, kind in new for label in self.labels]
 
     @property
     def results(self) -> pa.Field:
         """Name and type of the entities of a batch: a list, or with several text columns a struct of lists."""
         if len(self.text_columns) <= 1:
-            return self.entities
-        return self.entities.with_type(pa.struct([pa.field(name, self.entities.type) for name in self.text_columns]))
+            return self.entities.with_type(self._types[0])
+        return self.entities.with_type(pa.struct([*zip(self.text_columns, self._types, strict=True)]))
 
     @property
     def parts(self) -> list[pa.Field]:
-        """Fields of one entity: start, end, label and so on."""
-        return list(self.entities.type.value_type)
+        """Fields of one entity of the first text column: start, end, label and so on."""
+        return list(self._types[0].value_type)
+
+    @property
+    def _types(self) -> list[pa.DataType]:
+        """Types of the entities of each text column."""
+        kind = self.entities.type
+        return [with_element(kind) if has_elements(name) else kind for name in self.text_columns] or [kind]
 
     def columns(self, entities: pa.ListArray | pa.StructArray) -> list[pa.Array]:
         """
@@ -101,14 +106,11 @@ class Layout:
         if self.name == "nested":
             return [entities]
 
-        kinds = [field.type for field in self.fields[: len(self.labels)]]
+        kind = _wide(entities.type)
         # Flattening drops the entities of null rows, as the bounds do, which count these rows as empty.
         flat, bounds = entities.flatten(), _bounds(entities)
         named = flat.field(_LABEL)
-        return [
-            _of_label(flat, pc.equal(named, label), bounds, entities.is_null(), kind)
-            for label, kind in zip(self.labels, kinds, strict=True)
-        ]
+        return [_of_label(flat, pc.equal(named, label), bounds, entities.is_null(), kind) for label in self.labels]
 
     def check_names(self) -> None:
         """
@@ -132,7 +134,7 @@ class Layout:
             )
 
         names = [field.name for field in self.fields]
-        taken = next((name for name in names if name in self.text_columns), None)
+        taken = next((name for name in names if name in map(column_of, self.text_columns)), None)
         if taken is not None:
             raise OptionError(
                 f"--column: the new column cannot have the name of the text column {taken!r}; choose another name",
@@ -267,6 +269,11 @@ def typed_rows(
     if layout.is_long:
         return EntityRows(source, layout, metadata)
     return NewColumns(source, layout, reasons, metadata, replace=replace)
+
+
+def _wide(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column of the wide layout from that of the nested one."""
+    return pa.list_(pa.field("element", pa.struct([part for part in kind.value_type if part.name != _LABEL])))
 
 
 def _taken(array: pa.Array, rows: pa.Array) -> pa.Array:

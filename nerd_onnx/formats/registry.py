@@ -6,6 +6,7 @@ The list of all file formats. A new format needs one entry in :data:`FORMATS`; n
 
 from __future__ import annotations
 
+from nerd_onnx.formats.arrow import ARROW
 from nerd_onnx.formats.csv import CSV, TSV
 from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.formats.jsonl import JSONL
@@ -15,7 +16,7 @@ from nerd_onnx.formats.text import TEXT
 from nerd_onnx.storage.compression import COMPRESSIONS
 
 # In the order in which the first bytes of an input are tried.
-FORMATS: tuple[FileFormat, ...] = (PARQUET, JSONL, CSV, TSV, PLAIN, TEXT)
+FORMATS: tuple[FileFormat, ...] = (PARQUET, ARROW, JSONL, CSV, TSV, PLAIN, TEXT)
 # Of standard input that no format recognizes: it may be empty, or broken. Also of outputs without a suffix, if the
 # format of their input is only read.
 STREAM_FORMAT = JSONL

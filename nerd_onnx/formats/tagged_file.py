@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, repeat
+from itertools import chain, count, repeat
 from typing import Any, cast, get_args
 
 import pyarrow as pa
@@ -52,13 +52,14 @@ class TaggedEntity:
 @dataclass(frozen=True)
 class TaggedRow:
     """
-    A row of a tagged file.
+    A row of a tagged file, or one element of a row with a list of texts.
 
     :param number: number of the row in the file, from 0
     :param entities: ordered by their start; None if the row was not tagged
     :param place: file and row, for messages
     :param file: name of the file, for messages
     :param shown_number: number of the row as messages show it
+    :param element: which element of the list of texts this is; None for a row with one text
     """
 
     number: int
@@ -67,6 +68,7 @@ class TaggedRow:
     place: str = ""
     file: str = ""
     shown_number: int = 0
+    element: int | None = None
 
     @property
     def where(self) -> dict[str, Field]:
@@ -78,6 +80,7 @@ class TaggedFile(Closing):
     """
     A file that nerd-tag wrote, as batches with their texts and entities.
 
+    :param text_column: the column with the texts; ``NAME[]`` if it has lists of them
     :param column: the column with the entities
     :param unit: unit of the offsets; None for the unit that the file names, or code points if it names none
     :param limit: stop after this number of rows
@@ -99,6 +102,7 @@ class TaggedFile(Closing):
     ) -> None:
         self.path = path = Location.of(path)
         self.column = column
+        self.text_column = text_column
         self.format = detect_format(path, format)
         self.source = open_reader(
             path,
@@ -119,22 +123,32 @@ class TaggedFile(Closing):
 
     def batches(self) -> Iterator[tuple[RowBatch, Iterator[TaggedRow]]]:
         """
-        Yield each batch with its rows.
+        Yield each batch with its rows, or with the elements of its rows.
 
         :raises InputError: if the file is damaged, or offsets are outside of their text
         """
         for batch in self.source.batches():
-            texts: list[str | None] = batch.texts.to_pylist()
-            yield batch, map(self._row, repeat(batch), count(), texts, _column_of(self.path, batch, self.column))
+            found = _column_of(self.path, batch, self.column)
+            yield batch, chain.from_iterable(map(self._rows, repeat(batch), count(), batch.texts.to_pylist(), found))
 
     def close(self) -> None:
         """Close the file."""
         self.source.close()
 
-    def _row(self, batch: RowBatch, i: int, text: str | None, entities: Any) -> TaggedRow:
+    def _rows(self, batch: RowBatch, i: int, text: str | list[str | None] | None, found: Any) -> Iterator[TaggedRow]:
         file = input_name(self.path)
-        row = TaggedRow(batch.number(i), text, None, f"{file}, {batch.place(i)}", file, batch.shown_number(i))
-        return replace(row, entities=_entities(row, entities, self._unit))
+        row = TaggedRow(batch.number(i), None, None, f"{file}, {batch.place(i)}", file, batch.shown_number(i))
+        if not isinstance(text, list):
+            yield self._tagged(replace(row, text=text), found)
+            return
+
+        parts = _by_element(row, found, len(text))
+        for element, one in enumerate(text):
+            part = replace(row, text=one, element=element, place=f"{row.place}, element {element}")
+            yield self._tagged(part, None if parts is None else parts[element])
+
+    def _tagged(self, row: TaggedRow, found: Any) -> TaggedRow:
+        return replace(row, entities=_entities(row, found, self._unit))
 
 
 def tagged_rows(path: Name, **options: Any) -> Iterator[TaggedRow]:
@@ -307,6 +321,25 @@ def _entities(row: TaggedRow, found: Any, unit: OffsetUnit) -> list[TaggedEntity
         result.append(TaggedEntity(start, end, one["label"], one.get("fine_label"), one.get("score")))
 
     return sorted(result, key=lambda entity: (entity.start, entity.end))
+
+
+def _by_element(row: TaggedRow, found: Any, elements: int) -> list[list[Any]] | None:
+    """Return the entities of each element of a row with a list of texts; None if the row was not tagged."""
+    if found is None:
+        return None
+
+    parts: list[list[Any]] = [[] for _ in range(elements)]
+    for one in found if isinstance(found, list) else [found]:
+        element = one.get("element") if isinstance(one, dict) else None
+        if not isinstance(element, int) or isinstance(element, bool) or not 0 <= element < elements:
+            raise InputError(
+                f"{row.place}: an entity does not say in which of the {elements} texts of the row it is; expected the "
+                "field element, as nerd-tag writes it for --text-column NAME[]",
+                reason="not-entities",
+                **row.where,
+            )
+        parts[element].append(one)
+    return parts
 
 
 def _is_entity(one: object) -> bool:

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.long_text import LONG_BYTES, LongText, release_unused
+
+Int64s = npt.NDArray[np.int64]
 
 # Impala, and old Spark and Hive, write texts as binary without saying that they are strings.
 _STRING_OF_BINARY = {
@@ -18,6 +21,19 @@ _STRING_OF_BINARY = {
     pa.large_binary(): pa.large_string(),
     pa.binary_view(): pa.large_string(),
 }
+
+
+_ELEMENTS = "[]"
+
+
+def column_of(text_column: str) -> str:
+    """Return the name of the column that a text column is: ``sentences`` of ``sentences[]``."""
+    return text_column.removesuffix(_ELEMENTS)
+
+
+def has_elements(text_column: str) -> bool:
+    """Whether a text column has lists, of which each element is a text: ``sentences[]``."""
+    return text_column.endswith(_ELEMENTS)
 
 
 def several_text_columns(what: str, names: Sequence[str], remedy: str, *, option: str) -> OptionError:
@@ -43,8 +59,10 @@ def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
     Return the index of the column to tag.
 
     :param name: name of the input, for messages
+    :param text_column: name of the column; with ``[]`` after it for a column with lists of texts
     :raises InputError: if the column is missing, occurs twice or has another type; the message lists the columns
     """
+    of_elements, text_column = has_elements(text_column), column_of(text_column)
     found: list[int] = schema.get_all_field_indices(text_column)
     if not found:
         raise InputError(
@@ -65,10 +83,14 @@ def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
         )
 
     kind = schema.field(found[0]).type
-    if not is_text(kind):
+    element = _element_type(kind)
+    fits = element is not None and is_text(element) if of_elements else is_text(kind)
+    if not fits:
+        is_list = element is not None and is_text(element)
+        remedy = f". To tag each element of its lists, give {text_column + _ELEMENTS!r}" if is_list else ""
+        expected = "lists of strings" if of_elements else "a string column, or a binary column with text in UTF-8"
         raise InputError(
-            f"{name}: column {text_column!r} has type {kind}; expected a string column, or a binary "
-            "column with text in UTF-8",
+            f"{name}: column {text_column!r} has type {kind}; expected {expected}{remedy}",
             reason="not-text",
             file=name,
             column=text_column,
@@ -91,8 +113,16 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(is_string or kind in _STRING_OF_BINARY)
 
 
+def _element_type(kind: pa.DataType) -> pa.DataType | None:
+    """Return the type of the elements of lists; None for other types."""
+    types = pa.types
+    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
+    return kind.value_type if any(is_kind(kind) for is_kind in kinds) else None
+
+
 def is_binary(kind: pa.DataType) -> bool:
-    """Whether a column type holds bytes of any length, or is a dictionary of these."""
+    """Whether a column type holds bytes of any length, or is a dictionary or list of these."""
+    kind = _element_type(kind) or kind
     return (kind.value_type if pa.types.is_dictionary(kind) else kind) in _STRING_OF_BINARY
 
 
@@ -114,6 +144,44 @@ def plain_texts(column: pa.Array) -> pa.Array:
         return column.cast(_STRING_OF_BINARY[column.type], safe=False)
     # Few compute functions of pyarrow support string views.
     return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
+
+
+def texts_of(column: pa.Array, text_column: str) -> pa.Array:
+    """
+    Return the texts of the rows of a column. *Shape:* (rows,)
+
+    :return: as :func:`plain_texts`; for lists of texts, a ``large_list`` of these
+    """
+    if not has_elements(text_column):
+        return plain_texts(column)
+
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    bounds = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    # Flattened without the lists of null rows.
+    elements = plain_texts(pc.list_flatten(column))
+    return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), elements, mask=column.is_null())
+
+
+def each_text(texts: pa.Array) -> pa.Array:
+    """Return all texts of rows, which may have one each or a list. *Shape:* (texts,)"""
+    return texts.flatten() if pa.types.is_large_list(texts.type) else texts
+
+
+def text_bounds(texts: pa.Array) -> Int64s:
+    """Return where each row begins and ends among all texts: row ``i`` has ``[i]:[i + 1]``. *Shape:* (rows + 1,)"""
+    if not pa.types.is_large_list(texts.type):
+        return np.arange(len(texts) + 1)
+    lengths = pc.fill_null(texts.value_lengths(), 0).to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def text_sizes(texts: pa.Array) -> pa.Array:
+    """Return the size of the texts of each row, in bytes; of lists, one more for each element. *Shape:* (rows,)"""
+    sizes = pc.binary_length(each_text(texts)).cast(pa.int64()).fill_null(0)
+    if not pa.types.is_large_list(texts.type):
+        return sizes
+    before = np.concatenate([[0], np.cumsum(sizes.to_numpy(zero_copy_only=False) + 1, dtype=np.int64)])
+    return pa.array(np.diff(before[text_bounds(texts)]))
 
 
 def text_objects(texts: pa.Array) -> list[str | None]:

@@ -115,6 +115,16 @@ def is_terminal(path: Location) -> bool:
     return path.is_standard_stream and stream is not None and not stream.closed and stream.isatty()
 
 
+def is_pipe(path: Location) -> bool:
+    """Whether an output is standard output, a pipe or another device: what is written to it cannot be changed later."""
+    if path.is_standard_stream or path.is_remote:
+        return path.is_standard_stream
+    with suppress(OSError):
+        found = path.info_if_any()
+        return found is not None and found.is_device
+    return False
+
+
 def _stream_info(stream: TextIO | None) -> FileInfo | None:
     """Return what a standard stream is connected to; None if it is closed or not a file of the system."""
     if stream is None or stream.closed:

@@ -16,9 +16,16 @@ _BZIP2_MAGIC = re.compile(rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)")
 _BZIP2_START = b"BZh"
 _BZIP2_BYTES = 10
 _OTHER_BYTES = 4
+ARROW_MAGIC = b"ARROW1\0\0"
+ARROW_STREAM_MAGIC = b"\xff\xff\xff\xff"
+FEATHER_1_MAGIC = b"FEA1\0"
 
 _DECOMPRESS = "decompress it first; gzip, Zstandard, xz and bzip2 are read as they are"
+FEATHER_1_ADVICE = (
+    "write it again as version 2, for example with pyarrow: feather.write_feather(feather.read_table(OLD), NEW)"
+)
 _TWICE = "it is compressed twice; decompress it once"
+_AS_ARROW = "give --format arrow, or end its name in .arrow"
 _UNPACK = "unpack it first"
 _CONVERT = "convert it to Parquet or JSON Lines"
 _TO_UTF8 = "convert it to UTF-8, for example with iconv -t UTF-8"
@@ -45,9 +52,9 @@ class Signature:
 _SIGNATURES = (
     Signature("Parquet", b"PAR1", "give --format parquet, or end its name in .parquet"),
     Signature("encrypted Parquet", b"PARE", "decrypt it first"),
-    Signature("Arrow", b"ARROW1\0\0", _CONVERT),
-    Signature("Arrow stream", b"\xff\xff\xff\xff", _CONVERT),
-    Signature("Feather", b"FEA1", _CONVERT),
+    Signature("Arrow", ARROW_MAGIC, _AS_ARROW),
+    Signature("Arrow stream", ARROW_STREAM_MAGIC, _AS_ARROW),
+    Signature("Feather version 1", FEATHER_1_MAGIC, FEATHER_1_ADVICE),
     Signature("ORC", b"ORC", _CONVERT),
     Signature("Avro", b"Obj\x01", _CONVERT),
     Signature("SQLite", b"SQLite format 3\0", _CONVERT),
@@ -96,6 +103,16 @@ def is_bzip2(head: bytes) -> bool:
 def is_compressed(head: bytes) -> bool:
     """Whether first bytes are those of a compression that is read; see :func:`bytes_to_tell`."""
     return is_gzip(head) or is_zstd(head) or is_xz(head) or is_bzip2(head)
+
+
+def is_arrow(head: bytes) -> bool:
+    """Whether first bytes are those of Arrow IPC, as a file or a stream, or of its forerunner, Feather version 1."""
+    return head.startswith((ARROW_MAGIC, ARROW_STREAM_MAGIC, FEATHER_1_MAGIC))
+
+
+def is_feather_1(head: bytes) -> bool:
+    """Whether first bytes are those of Feather version 1."""
+    return head.startswith(FEATHER_1_MAGIC)
 
 
 def bytes_to_tell(head: bytes) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.texts import text_objects
-from nerd_onnx.tagging.pipeline import open_pair_reader
+from nerd_onnx.tagging.pipeline import open_pair_reader, text_objects_of
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.run_meter import RunMeter
 
@@ -33,9 +32,7 @@ def estimated_seconds(plan: Plan) -> float | None:
                 if rows is None:
                     continue
                 share = meter.read(pair.name, source)
-                done, seconds = _tagged_in_a_second(
-                    plan, [text for texts in rows.all_texts for text in text_objects(texts) if text]
-                )
+                done, seconds = _tagged_in_a_second(plan, [text for text in text_objects_of(rows) if text])
         except NerdError:
             continue  # the run reports it
         return round(seconds / (share * done), 1) if share and done else None

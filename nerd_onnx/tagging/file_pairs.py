@@ -182,10 +182,11 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
 
         # In place: os.walk() then does not enter the removed folders.
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
+        described = _notes_of_datasets(files)
         for file in files:
             if file.startswith(_HIDDEN):
                 continue
-            if not _is_listed(file):
+            if file in described or not _is_listed(file):
                 passed_over[_suffix(file)] += 1
             else:
                 path = os.path.join(here, file)
@@ -200,6 +201,12 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
             file=input_name(folder),
         )
     return found
+
+
+def _notes_of_datasets(files: Sequence[str]) -> set[str]:
+    """Return the files of a folder in which datasets of Hugging Face describes a data set; they are no data."""
+    saved = {"state.json", "dataset_info.json"}
+    return {"dataset_dict.json", *(saved if saved <= {*files} else ())}
 
 
 def _is_listed(name: str) -> bool:

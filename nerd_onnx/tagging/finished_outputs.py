@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 
 from nerd_onnx.durability.fingerprints import difference
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.output_place import output_errors, output_name
+from nerd_onnx.storage.output_place import is_pipe, output_errors, output_name
 from nerd_onnx.tagging.file_pairs import FilePair
 
 OPTIONS_FACT = "options"  # key in the schema's metadata: the options that decide the content of the file, as JSON
@@ -20,12 +19,7 @@ _SECOND = 10**9  # in nanoseconds
 
 def is_file(path: Location) -> bool:
     """Whether an output is a file, or will be one: not a stream, pipe or device."""
-    if path.is_standard_stream or path.is_remote:
-        return path.is_remote
-    with suppress(OSError):
-        found = path.info_if_any()
-        return found is None or not found.is_device
-    return True
+    return not is_pipe(path)
 
 
 def check_finished(

@@ -7,16 +7,19 @@ from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nerd_onnx.durability.chunks import Results
 from nerd_onnx.durability.fingerprints import texts_fingerprint
 from nerd_onnx.durability.results import ResultLog, results_mismatch
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RowBatch, Writer
+from nerd_onnx.formats.columns import joined_elements
 from nerd_onnx.formats.readers import Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
-from nerd_onnx.formats.texts import text_objects
+from nerd_onnx.formats.texts import column_of, each_text, has_elements, text_bounds, text_objects
 from nerd_onnx.formats.writers import open_writer
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.stages import stage
@@ -135,9 +138,9 @@ def _new_results(
     plan: Plan, batches: Iterator[RowBatch], log: ResultLog | None, tag_stream: TagStream
 ) -> Iterator[tuple[RowBatch, Results]]:
     """Tag the batches that are left, and store their results."""
-    items = ((rows, [text for texts in rows.all_texts for text in text_objects(texts)]) for rows in batches)
+    items = ((rows, text_objects_of(rows)) for rows in batches)
     for rows, tagged in tag_stream(items, lenient=plan.is_lenient):
-        results = _results(plan, tagged)
+        results = _results(plan, rows, tagged)
         del tagged  # its texts, which may be long, would be kept until the next batch is tagged
 
         if log is not None:
@@ -146,28 +149,44 @@ def _new_results(
         yield rows, results
 
 
-def _results(plan: Plan, tagged: TaggedTexts) -> Results:
+def text_objects_of(rows: RowBatch) -> list[str | None]:
+    """Return the texts of rows: all those of the first text column, then those of the second, and so on."""
+    return [text for texts in rows.all_texts for text in text_objects(each_text(texts))]
+
+
+def _results(plan: Plan, rows: RowBatch, tagged: TaggedTexts) -> Results:
     """
     Return the results of a batch of rows.
 
     With several text columns, the entities are a struct of one list column per text column. A row that failed in one
-    of them has no entities in any.
+    of them, or in one element of a list, has no entities in any.
 
     :param tagged: the texts of the first text column, then those of the second, and so on
     """
-    entities, names = plan.tagger.entity_column(tagged), plan.tagger.options.text_columns
-    rows = len(entities) // len(names)
-    if len(names) == 1:
-        reasons = [tagged.reasons.get(i) for i in range(rows)]
-        return Results(entities, pa.array(reasons, pa.string()), tagged.tokens)
+    entities, names, first = plan.tagger.entity_column(tagged), plan.tagger.options.text_columns, 0
+    columns: list[pa.Array] = []
+    failed: dict[int, str] = {}
+    for name, texts in zip(names, rows.all_texts, strict=True):
+        bounds = text_bounds(texts)
+        found = entities.slice(first, int(bounds[-1]))
+        columns.append(joined_elements(found, texts) if has_elements(name) else found)
 
-    failed = {
-        i % rows: f"column {names[i // rows]!r}: {why}" for i, why in sorted(tagged.reasons.items(), reverse=True)
-    }
-    columns = [entities.slice(i * rows, rows) for i in range(len(names))]
-    mask = pa.array([i in failed for i in range(rows)], pa.bool_())
-    found = pa.StructArray.from_arrays(columns, fields=list(plan.layout.results.type), mask=mask)
-    return Results(found, pa.array([failed.get(i) for i in range(rows)], pa.string()), tagged.tokens)
+        for i, why in sorted(tagged.reasons.items()):
+            if first <= i < first + bounds[-1]:
+                row = int(np.searchsorted(bounds, i - first, side="right")) - 1
+                element = f"element {i - first - bounds[row]}: " if has_elements(name) else ""
+                failed.setdefault(
+                    row, f"column {column_of(name)!r}: {element}{why}" if len(names) > 1 else element + why
+                )
+        first += int(bounds[-1])
+
+    mask = pa.array([row in failed for row in range(rows.num_rows)], pa.bool_())
+    joined = columns[0]
+    if len(names) > 1:
+        joined = pa.StructArray.from_arrays(columns, fields=list(plan.layout.results.type), mask=mask)
+    elif has_elements(names[0]) and failed:
+        joined = pc.if_else(mask, pa.scalar(None, joined.type), joined)
+    return Results(joined, pa.array([failed.get(row) for row in range(rows.num_rows)], pa.string()), tagged.tokens)
 
 
 def _fingerprint(rows: RowBatch) -> str:

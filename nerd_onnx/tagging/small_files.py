@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from nerd_onnx.errors import NerdError
 from nerd_onnx.formats.base import RowBatch
+from nerd_onnx.formats.texts import each_text
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.storage.location import Location
@@ -131,11 +132,12 @@ class ReadAhead:
 
             with open_pair_reader(self._plan, pair, texts_only=True) as source:
                 for batch in source.batches():
-                    rows += sum(map(len, batch.all_texts))
-                    size += sum(texts.nbytes for texts in batch.all_texts)
+                    found = [each_text(texts) for texts in batch.all_texts]
+                    rows += sum(map(len, found))
+                    size += sum(texts.nbytes for texts in found)
                     if not self._fits(rows, size):
                         return None
-                    parts += batch.all_texts
+                    parts += found
         except (NerdError, OSError):
             return None  # the error is reported when the file is opened for writing
         return pa.concat_arrays(parts) if parts else None

@@ -22,7 +22,7 @@ from tests.support.processes import Forked, Starter, run_with_kills, start
 from tests.support.runs import texts, tree, write_lines, write_parquet
 
 ROWS = {"wikipedia_sentences.parquet": 800, "novels_paragraphs.parquet": 250, "speeches_and_masc.jsonl.gz": 400}
-SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.xz", ".csv", ".csv.bz2")  # of outputs
+SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.xz", ".csv", ".csv.bz2", ".arrow")  # of outputs
 FOLDER_ROWS = 400  # of each file
 FORKED_SHARE = 4  # a fork starts at once, so that a quarter of the rows takes as long as they need
 KILLS_A_ROUND = 6

@@ -100,7 +100,7 @@ class RunLife(RuleBasedStateMachine):
         rng=RANDOMS,
         model=st.sampled_from(["bundle", "plain"]),
         inputs=st.sampled_from(INPUTS),
-        suffix=st.sampled_from([".jsonl", ".parquet", ".jsonl.gz", ".csv"]),
+        suffix=st.sampled_from([".jsonl", ".parquet", ".jsonl.gz", ".csv", ".arrow"]),
         options=st.sampled_from(
             [
                 *([], ["--layout", "wide"], ["--layout", "long"], ["--min-score", "0"]),

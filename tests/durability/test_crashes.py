@@ -32,6 +32,7 @@ from tests.support.runs import (
     steps_of,
     texts,
     tree,
+    write_arrow,
     write_csv,
     write_lines,
     write_parquet,
@@ -53,6 +54,8 @@ CASES = [
     "long",
     "csv",
     "csv rejects",
+    "arrow",
+    "to arrow",
 ]
 
 
@@ -70,6 +73,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = texts(150)
     write_parquet(folder / "a.parquet", rows)
     write_lines(folder / "a.jsonl", rows)
+    write_arrow(folder / "a.arrow", rows)
     for suffix in (".gz", ".xz", ".bz2"):
         write_lines(folder / f"a.jsonl{suffix}", rows)
     (folder / "set" / "year=2024").mkdir(parents=True)
@@ -104,6 +108,8 @@ def case_of(name: str, data: Path, out: Path) -> tuple[Path, Path, dict[str, Any
         "to parquet": ("a.jsonl", "o.parquet", {}),
         "mixed": ("mixed.jsonl", "o.parquet", {"mixed": "json"}),
         "folder": ("set", "o", {}),
+        "arrow": ("a.arrow", "o.arrow", {}),
+        "to arrow": ("a.jsonl", "o.feather", {}),
         "csv": ("a.csv.gz", "o.tsv.gz", {}),
         "csv rejects": ("bad.csv", "o.csv", {"on_error": "skip", "rejects": str(out / "rejects.jsonl")}),
         "wide": ("a.parquet", "o.parquet", {"layout": "wide"}),

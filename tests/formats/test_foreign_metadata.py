@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerd_onnx.formats.columns import entities_type
-from nerd_onnx.formats.parquet.foreign_metadata import AVRO_KEYS, PANDAS_KEY, SPARK_KEY, updated_metadata
+from nerd_onnx.formats.foreign_metadata import AVRO_KEYS, PANDAS_KEY, SPARK_KEY, updated_metadata
 from tests.support.tables_io import JSON_VALUES
 
 ENTITIES = pa.field("entities", entities_type(with_fine=True))

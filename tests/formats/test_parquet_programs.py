@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nerd_onnx.formats.parquet.foreign_metadata import SPARK_KEY
+from nerd_onnx.formats.foreign_metadata import SPARK_KEY
 from tests.formats.test_parquet_copy import check_copied
 from tests.support.make_parquet_files import FOLDER, MOMENTS, PRICES, TEXTS, WRITERS
 from tests.support.tables_io import query, with_entities

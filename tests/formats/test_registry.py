@@ -40,10 +40,10 @@ def test_messages_list_it(tmp_path: Path) -> None:
     unknown = tmp_path / "unknown"
     unknown.write_bytes(b"?")
     with pytest.raises(
-        InputError, match="whether it is Parquet or JSON Lines or CSV or TSV or plain text or colon text"
+        InputError, match="whether it is Parquet or Arrow or JSON Lines or CSV or TSV or plain text or colon text"
     ):
         detect_format(str(unknown), None)
-    with pytest.raises(OutputError, match="neither Parquet nor JSON Lines nor CSV nor TSV nor colon text"):
+    with pytest.raises(OutputError, match="neither Parquet nor Arrow nor JSON Lines nor CSV nor TSV nor colon text"):
         output_format("o.odt", None, lambda: "jsonl")
 
 
@@ -78,4 +78,4 @@ def test_a_finished_output_is_looked_at(tmp_path: Path) -> None:
 def test_names_of_formats_need_no_pyarrow() -> None:
     code = "import sys; from nerd_onnx.formats import registry; print(len(registry.FORMATS), 'pyarrow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["6", "False"]
+    assert done.stdout.split() == ["7", "False"]

@@ -303,7 +303,7 @@ def test_devices_are_written_to_not_replaced(source: Path) -> None:
     assert Path("/dev/null").stat() == before
 
 
-@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl", "csv"])
 def test_full_disk_on_a_device(source: Path, kind: str) -> None:
     with fails(OutputError, "disk-full"):
         converted(source, Path("/dev/full"), format=kind)

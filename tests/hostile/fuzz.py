@@ -43,6 +43,7 @@ SHARES = {
     **dict.fromkeys(("plain.jsonl", "plain.csv", "packed.jsonl.gz", "packed.jsonl.zst"), 50),
     **dict.fromkeys(("packed.jsonl.xz", "packed.jsonl.bz2"), 50),
     **dict.fromkeys(("none.parquet", "snappy.parquet", "zstd.parquet"), 50),
+    **dict.fromkeys(("file.arrow", "lz4.arrow", "stream.arrow"), 50),
     **dict.fromkeys(("nerd.json", "config.json", "tokenizer.json", "model.onnx"), 50),
     "journal": 50,
     "work-folder": 5,
@@ -61,6 +62,17 @@ def originals() -> dict[str, bytes]:
         buffer = io.BytesIO()
         pq.write_table(table, buffer, row_group_size=2, compression=codec)
         parquet[f"{codec}.parquet"] = buffer.getvalue()
+    arrow = {}
+    for name, opener, options in (
+        ("file", pa.ipc.new_file, pa.ipc.IpcWriteOptions()),
+        ("lz4", pa.ipc.new_file, pa.ipc.IpcWriteOptions(compression="lz4")),
+        ("stream", pa.ipc.new_stream, pa.ipc.IpcWriteOptions()),
+    ):
+        sink = io.BytesIO()
+        words = table.append_column("word", table["text"].dictionary_encode())
+        with opener(sink, words.schema, options=options) as writer:
+            writer.write_table(words, max_chunksize=2)
+        arrow[f"{name}.arrow"] = sink.getvalue()
     return {
         "plain.jsonl": lines.encode(),
         "packed.jsonl.gz": gzip.compress(lines.encode()),
@@ -70,6 +82,7 @@ def originals() -> dict[str, bytes]:
         "plain.csv": b"n,text\r\n"
         + b"".join(b'%d,"%s, ""x""\n"\r\n' % (i, s.encode()) for i, s in enumerate(SENTENCES)),
         **parquet,
+        **arrow,
         "nerd.json": (DEFAULT_FOLDER / "nerd.json").read_bytes(),
         "config.json": (DEFAULT_FOLDER / "config.json").read_bytes(),
         "tokenizer.json": small_tokenizer(),

@@ -21,13 +21,14 @@ from nerd_onnx.machine import system as this_system
 from tests.conftest import ROOT
 from tests.support.marks import slow_but
 from tests.support.processes import JOURNAL, command, wait_for_chunks, work_folder
-from tests.support.runs import texts, write_csv, write_lines, write_parquet
+from tests.support.runs import texts, write_arrow, write_csv, write_lines, write_parquet
 
 SYSTEMS = ("macos", "windows", "bare")
 WRITERS: dict[str, Callable[[Path, list[str]], Path]] = {
     ".parquet": write_parquet,
     ".jsonl.gz": write_lines,
     ".csv": write_csv,
+    ".arrow": write_arrow,
 }
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
 

@@ -20,12 +20,12 @@ from typing import Any
 
 from nerd_onnx.cli.tag import main
 from tests.support.make_models import MODELS
-from tests.support.runs import at_step, in_child, kill, tree, write_csv, write_lines, write_parquet
+from tests.support.runs import at_step, in_child, kill, tree, write_arrow, write_csv, write_lines, write_parquet
 
 DONE_CODES = (0, 3)
 # One file, and folders: different formats in subfolders, and two small files that are tagged together.
 INPUTS = (
-    *(["a.jsonl"], ["a.parquet"], ["a.jsonl.gz"], ["a.csv"]),
+    *(["a.jsonl"], ["a.parquet"], ["a.jsonl.gz"], ["a.csv"], ["a.arrow"]),
     *(["a.jsonl", "k=1/b.parquet", "k=2/c.jsonl"], ["a.jsonl", "b.jsonl"]),
 )
 _WORK = ".nerd-work"
@@ -156,6 +156,10 @@ def write_input(path: Path, rng: Random, *, broken: int = 0) -> None:
         write_parquet(path, found, 5)
         return
 
+    if path.suffix == ".arrow":
+        write_arrow(path, found, 5)
+        return
+
     if path.suffix == ".csv":
         write_csv(path, found)
         return
@@ -170,7 +174,7 @@ def write_input(path: Path, rng: Random, *, broken: int = 0) -> None:
 
 def change_text(path: Path, rng: Random) -> None:
     """Change letters of one text; the file keeps its format, and plain lines their size."""
-    if path.suffix == ".parquet":
+    if path.suffix in {".parquet", ".arrow"}:
         write_input(path, rng)
         return
     content = bytearray(path.read_bytes())
@@ -183,7 +187,7 @@ def change_text(path: Path, rng: Random) -> None:
 
 
 def swap_rows(path: Path, rng: Random) -> None:
-    """Exchange two lines of an input; a Parquet file is written again with other rows."""
+    """Exchange two lines of an input; a file in another format is written again with other rows."""
     if path.suffix != ".jsonl":
         write_input(path, rng)
         return

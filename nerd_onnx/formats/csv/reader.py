@@ -21,7 +21,7 @@ from nerd_onnx.formats.line_reading import (
     require_text,
     whole_first_line,
 )
-from nerd_onnx.formats.texts import find_text_column
+from nerd_onnx.formats.texts import column_of, find_text_column
 from nerd_onnx.storage.location import Location
 
 _HEADER_BYTES = 1 << 16
@@ -71,13 +71,17 @@ class CsvReader(LinesReader):
             return delimiters[0]
 
         names = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in delimiters}
-        fitting = (delimiter for delimiter in delimiters if {*self._options.text_columns} <= {*names[delimiter]})
+        fitting = (
+            delimiter
+            for delimiter in delimiters
+            if {*map(column_of, self._options.text_columns)} <= {*names[delimiter]}
+        )
         # Without the text column an error lists the columns, so they should be what the user sees.
         return next(fitting, max(delimiters, key=lambda delimiter: len(names[delimiter])))
 
     def _schema_of(self, header: Record | None) -> pa.Schema:
         if header is None:
-            return pa.schema([(name, pa.string()) for name in self._options.text_columns])
+            return pa.schema([(column_of(name), pa.string()) for name in self._options.text_columns])
         if header.problem is not None:
             raise self._quotes_error(header)
         return pa.schema([(name or "", pa.string()) for name in self._fields(header)])

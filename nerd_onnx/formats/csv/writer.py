@@ -118,7 +118,9 @@ class CsvWriter(AtomicWriter):
             raise not_utf8_column(self._source_name, rows, name) from err
         except TypeError as err:
             raise OutputError(
-                f"column {name!r} cannot be written as text: {err}; write Parquet", reason="no-text-type", column=name
+                f"column {name!r} cannot be written as text: {err}; write Parquet or Arrow",
+                reason="no-text-type",
+                column=name,
             ) from err
         return pa.array(
             [value if value is None or isinstance(value, str) else dump(value) for value in values], pa.string()

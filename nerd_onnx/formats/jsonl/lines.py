@@ -13,6 +13,7 @@ import pyarrow as pa
 from nerd_onnx.errors import InputError, shortened
 from nerd_onnx.formats.base import KEYS_SHOWN
 from nerd_onnx.formats.line_reading import RowError, not_utf8, other_format
+from nerd_onnx.formats.texts import column_of, has_elements
 from nerd_onnx.storage.signatures import foreign_format
 
 
@@ -106,38 +107,54 @@ def require_json_lines(name: str, head: bytes) -> None:
         raise other_format(name, found, "JSON Lines")
 
 
-def text_of(file: str, row: int, record: dict[str, Any], text_column: str) -> str | None:
+Text = str | list[str | None] | None
+
+
+def text_of(file: str, row: int, record: dict[str, Any], text_column: str) -> Text:
     """
-    Return the text of a row; None if the row does not have the field.
+    Return the text of a row, or its list of texts; None if the row does not have the field.
 
     :param file: name of the input, for messages
     :param row: number of the line, for messages
-    :raises RowError: if the value is neither a string nor null
+    :param text_column: name of the field; with ``[]`` after it for a field with lists of texts
+    :raises RowError: if the value is neither that nor null
     """
-    text = record.get(text_column)
-    if text is None or isinstance(text, str):
-        return text
+    name = column_of(text_column)
+    value = record.get(name)
+    if value is None or (isinstance(value, str) and not has_elements(text_column)):
+        return value
+    if has_elements(text_column) and isinstance(value, list):
+        other = next((i for i, text in enumerate(value) if not (text is None or isinstance(text, str))), None)
+        if other is None:
+            return value
+        place, found, expected = f"element {other} of field {name!r}", value[other], "a string or null"
+    elif has_elements(text_column):
+        place, found, expected = f"field {name!r}", value, "an array of strings, or null"
+    else:
+        remedy = f". To tag each element of an array, give --text-column {name}[]" if isinstance(value, list) else ""
+        place, found, expected = f"field {name!r}", value, f"a string or null{remedy}"
 
     raise RowError(
         file,
         row,
-        f"field {text_column!r} is {_type_name(text)}; expected a string or null",
+        f"{place} is {_type_name(found)}; expected {expected}",
         reason="not-text",
-        column=text_column,
-        found=_type_name(text),
+        column=name,
+        found=_type_name(found),
     )
 
 
-def text_array(texts: Sequence[str | None]) -> pa.Array:
+def text_array(texts: Sequence[Text], text_column: str) -> pa.Array:
     """
-    Return texts as an Arrow array. *Shape:* (rows,)
+    Return texts as an Arrow array, or as lists if the text column has lists. *Shape:* (rows,)
 
     Each lone surrogate becomes one U+FFFD, so the offsets of all other code points stay the same.
     """
+    kind = pa.large_list(pa.string()) if has_elements(text_column) else pa.string()
     try:
-        return pa.array(texts, pa.string())
+        return pa.array(texts, kind)
     except UnicodeEncodeError:
-        return pa.array([replace_surrogates(text) for text in texts], pa.string())
+        return pa.array([replace_surrogates(text) for text in texts], kind)
 
 
 def replace_surrogates(value: Any) -> Any:

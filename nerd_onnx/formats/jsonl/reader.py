@@ -14,6 +14,7 @@ from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.jsonl.lines import (
     TYPED,
     UNTYPED,
+    Text,
     parse_object,
     require_json_lines,
     require_text_column,
@@ -23,6 +24,7 @@ from nerd_onnx.formats.jsonl.lines import (
 from nerd_onnx.formats.jsonl.long_lines import decoded, is_marked, long_string, shortened
 from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError
 from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped
+from nerd_onnx.formats.texts import column_of, has_elements, texts_of
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
 from nerd_onnx.storage.location import Location
@@ -79,7 +81,7 @@ class RawLinesReader(LinesReader):
         keys: dict[str, None] = {}
         rows = 0
 
-        while rows < HEAD_ROWS and not keys.keys() >= set(self._text_columns):
+        while rows < HEAD_ROWS and not keys.keys() >= set(map(column_of, self._text_columns)):
             group = next(self._groups, None)
             if group is None:
                 break
@@ -89,7 +91,7 @@ class RawLinesReader(LinesReader):
         self.column_names = list(keys)
         if any(batch.num_rows for batch in head):
             for name in self._text_columns:
-                require_text_column(self._name, self.column_names, name)
+                require_text_column(self._name, self.column_names, column_of(name))
         return head
 
     def _batch(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch:
@@ -102,7 +104,7 @@ class RawLinesReader(LinesReader):
         if long is not None:
             return long
 
-        texts: list[tuple[str | None, ...]] = []
+        texts: list[tuple[Text, ...]] = []
         kept: list[tuple[int, int]] = []
         rejected: list[RejectedRow] = []
 
@@ -123,7 +125,7 @@ class RawLinesReader(LinesReader):
                 )
                 texts.append((None,) * len(self._text_columns))
 
-        first, *more = (text_array([row[i] for row in texts]) for i in range(len(self._text_columns)))
+        first, *more = (text_array([row[i] for row in texts], name) for i, name in enumerate(self._text_columns))
         return RowBatch(
             texts=first,
             more_texts=tuple(more),
@@ -137,20 +139,22 @@ class RawLinesReader(LinesReader):
 
     def _long_row(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch | None:
         """Return the row of one line with a long text; None for all other lines, damaged ones among them."""
-        short = shortened(group[0][1]) if len(group) == 1 and len(self._text_columns) == 1 else None
+        name = self._text_columns[0]
+        is_plain = len(self._text_columns) == 1 and not has_elements(name)
+        short = shortened(group[0][1]) if len(group) == 1 and is_plain else None
         if short is None:
             return None
 
         number, line = group[0]
         try:
             record = parse_object(self._name, number, short.content, UNTYPED)
-            text = text_of(self._name, number, record, self._text_columns[0])
+            text = text_of(self._name, number, record, name)
             if is_marked(record, short):
                 return None
             for mark, place in short.strings.items():
                 if mark != text:
                     deque(decoded(line, *place), maxlen=0)  # raises an error if it is damaged
-            texts = long_string(line, *short.strings[text]) if text in short.strings else text_array([text])
+            texts = long_string(line, *short.strings[text]) if text in short.strings else text_array([text], name)
         except (RowError, ValueError):
             return None
 
@@ -223,7 +227,7 @@ class TypedLinesReader(Closing):
 
     def _find_schema(self, lines: Iterator[NumberedLine]) -> tuple[pa.Schema, int]:
         shape = FieldShape("", mixes=self._options.mixed_as_json)
-        rows, parsed, missing = 0, False, {*self._text_columns}
+        rows, parsed, missing = 0, False, {*map(column_of, self._text_columns)}
         for number, line in lines:
             rows += 1
             try:
@@ -249,11 +253,12 @@ class TypedLinesReader(Closing):
 
         # Without a single row that could be parsed, the keys are unknown, and the rejected rows say more.
         for name in self._text_columns if parsed else ():
-            if name in missing:
-                require_text_column(self._name, shape.fields, name)
+            if column_of(name) in missing:
+                require_text_column(self._name, shape.fields, column_of(name))
         self._shapes = {name: member for name, member in shape.fields.items() if member.is_converted}
         types = {name: member.arrow_type() for name, member in shape.fields.items()}
-        types |= dict.fromkeys(self._text_columns, pa.string())
+        for name in self._text_columns:
+            types[column_of(name)] = pa.list_(pa.string()) if has_elements(name) else pa.string()
 
         return pa.schema(list(types.items())), rows
 
@@ -285,7 +290,9 @@ class TypedLinesReader(Closing):
             if number in self._mixed_rows
         ]
 
-        first, *more = (table.column(self.schema.get_field_index(name)) for name in self._text_columns)
+        first, *more = (
+            texts_of(table.column(self.schema.get_field_index(column_of(name))), name) for name in self._text_columns
+        )
         return RowBatch(
             texts=first,
             more_texts=tuple(more),

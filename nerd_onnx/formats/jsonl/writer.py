@@ -160,7 +160,9 @@ class JsonLinesWriter(AtomicWriter):
             raise not_utf8_column(self._source_name, rows, name, ", which JSON requires") from err
         except TypeError as err:
             raise OutputError(
-                f"column {name!r} cannot be written as JSON: {err}; write Parquet", reason="not-json-type", column=name
+                f"column {name!r} cannot be written as JSON: {err}; write Parquet or Arrow",
+                reason="not-json-type",
+                column=name,
             ) from err
 
 

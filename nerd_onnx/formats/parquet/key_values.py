@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from nerd_onnx.formats.foreign_metadata import updated_metadata
 from nerd_onnx.formats.parquet.footer import CannotCopyError
-from nerd_onnx.formats.parquet.foreign_metadata import updated_metadata
 
 _ARROW_SCHEMA = b"ARROW:schema"
 

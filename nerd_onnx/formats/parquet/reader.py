@@ -6,21 +6,19 @@ import io
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
-from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
+from nerd_onnx.formats.base import ReadOptions, RowBatch
 from nerd_onnx.formats.parquet.copied_file import CopiedFile, SeekableFile
 from nerd_onnx.formats.parquet.footer import CannotCopyError
 from nerd_onnx.formats.parquet.int96 import int96_columns, int96_unit
 from nerd_onnx.formats.parquet.properties import file_properties
-from nerd_onnx.formats.texts import cuts, find_text_column, invalid_rows, is_binary, plain_texts
+from nerd_onnx.formats.text_columns import TextColumns
+from nerd_onnx.formats.texts import column_of, find_text_column
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
 from nerd_onnx.storage.location import Location
@@ -49,7 +47,6 @@ class ParquetReader(Closing):
         self.path = path
         self._name = input_name(path)
         self._options = options
-        self._as_json = as_json
         self.rows_read = 0
         self._bytes = ReadableFile(path)
 
@@ -61,19 +58,16 @@ class ParquetReader(Closing):
                 self._file = self._with_int96(self._file)
             self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
-            places = [find_text_column(self._name, self.schema, name) for name in options.text_columns]
+            self._read_schema = self.schema if self.copied is None else self._text_schema()
+            self._texts = TextColumns(
+                self._name, self._read_schema, options, as_json=as_json, has_table=self.copied is None
+            )
         except BaseException:
             self._bytes.close()
             raise
 
-        fields = [self.schema.field(place) for place in places]
-        self._read_schema = self.schema if self.copied is None else pa.schema(fields)
-        self._text_indices: list[int] = places if self.copied is None else list(range(len(fields)))
-        # In JSON a text is a string, whatever its type in Parquet is; other binary columns become base64.
-        self._become_strings = [i for i, field in enumerate(fields) if as_json and is_binary(field.type)]
-        for i in self._become_strings:
-            kind = plain_texts(pa.array([], fields[i].type)).type
-            self.schema = self.schema.set(places[i], fields[i].with_type(kind))
+        if self.copied is None:
+            self.schema = self._texts.schema
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if options.limit is None else min(total, options.limit)
         self.codecs: tuple[str, ...] | None = None if self.copied else _codecs(self._file, self._name)
@@ -93,7 +87,10 @@ class ParquetReader(Closing):
             rows_in_group = self._file.metadata.row_group(group).num_rows
             end = min(self.num_rows, self.rows_read + rows_in_group)
             for batch in self._group_batches(group, end):
-                yield from self._cut(batch, group, end)
+                is_last = self.rows_read + batch.num_rows == end
+                for rows in self._texts.batches(batch, self.rows_read, row_group=group, is_last=is_last):
+                    self.rows_read += rows.rows_read
+                    yield rows
             if self.rows_read < end:  # pyarrow raises no error for missing rows
                 raise InputError(
                     f"{self._name}, row group {group}: ends {end - self.rows_read} rows too early; the file is "
@@ -107,6 +104,11 @@ class ParquetReader(Closing):
         """Close the file and delete the temporary copy."""
         self._file.close(force=True)
         self._bytes.close()
+
+    def _text_schema(self) -> pa.Schema:
+        """Return the schema of the text columns alone."""
+        places = [find_text_column(self._name, self.schema, name) for name in self._options.text_columns]
+        return pa.schema([self.schema.field(place) for place in places])
 
     def _with_int96(self, file: pq.ParquetFile) -> pq.ParquetFile:
         """Return the file opened anew, with the unit in which its INT96 timestamps are read without loss."""
@@ -155,95 +157,10 @@ class ParquetReader(Closing):
     def _bytes_per_row(self, group: int) -> int:
         """Return the average size of a row in a row group: in bytes, uncompressed, and at least 1."""
         if self.copied is not None:
-            return sum(self.copied.footer.bytes_per_row(group, name) for name in self._options.text_columns)
+            return sum(self.copied.footer.bytes_per_row(group, column_of(name)) for name in self._options.text_columns)
 
         facts = self._file.metadata.row_group(group)
         return max(1, int(facts.total_byte_size) // max(1, int(facts.num_rows)))
-
-    def _cut(self, batch: pa.RecordBatch, group: int, end: int) -> Iterator[RowBatch]:
-        given = [plain_texts(batch.column(i)) for i in self._text_indices]
-        invalid = self._invalid(given)
-        texts = [_without(column, list(invalid)) for column in given] if invalid else given
-        sizes = reduce(pc.add, (pc.binary_length(column).cast(pa.int64()).fill_null(0) for column in texts))
-        for start, stop in cuts(sizes, self._options.batch_bytes):
-            first_row = self.rows_read
-            self.rows_read += stop - start
-            rejected = [
-                RejectedRow(first_row + row - start, self._no_utf8(column), row_group=group, index=row - start)
-                for row, column in invalid.items()
-                if start <= row < stop
-            ]
-            first, *more = (column.slice(start, stop - start) for column in texts)
-            rows = RowBatch(
-                texts=first,
-                table=None if self.copied else self._table(batch, texts, start, stop),
-                lines=None,
-                first_row=first_row,
-                row_group=group,
-                last_in_group=self.rows_read == end,
-                rejected=tuple(rejected),
-                more_texts=tuple(more),
-            )
-            bad = [given[column].slice(row, 1) for row, column in invalid.items() if start <= row < stop]
-            yield self._left_out(rows, bad) if rejected and self._as_json else rows
-
-    def _table(self, batch: pa.RecordBatch, texts: list[pa.Array], start: int, stop: int) -> pa.RecordBatch:
-        """Return some rows of a batch with all their columns."""
-        rows = batch.slice(start, stop - start)
-        if not self._become_strings:
-            return rows
-
-        columns = rows.columns
-        for i in self._become_strings:
-            columns[self._text_indices[i]] = texts[i].slice(start, stop - start)
-        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
-
-    def _no_utf8(self, column: int) -> str:
-        """Return what is wrong with a row. ``column`` counts the text columns."""
-        name = self._options.text_columns[column]
-        return f"column {name!r} is not valid UTF-8; repair the text or write the row as null"
-
-    def _invalid(self, texts: list[pa.Array]) -> dict[int, int]:
-        """
-        Return the rows of a batch with a text that is not valid UTF-8, in order.
-
-        :param texts: of each text column
-        :return: for each row, the first of the text columns in which it is invalid
-        """
-        found: dict[int, int] = {}
-        for column, values in enumerate(texts):
-            for row in invalid_rows(values):
-                found.setdefault(row, column)
-        invalid = dict(sorted(found.items()))
-        if invalid and not self._options.lenient:
-            row, column = next(iter(invalid.items()))
-            raise InputError(
-                f"{self._name}, row {self.rows_read + row}: {self._no_utf8(column)}",
-                reason="not-utf8",
-                file=self._name,
-                row=self.rows_read + row,
-                column=self._options.text_columns[column],
-            )
-        return invalid
-
-    def _left_out(self, rows: RowBatch, bad: list[pa.Array]) -> RowBatch:
-        """
-        Return the batch without its rejected rows; their texts are kept in ``rejected``.
-
-        :param bad: the text of each of them, as an array of one
-        """
-        rejected = [
-            replace(row, index=None, raw=text.cast(pa.large_binary())[0].as_py())
-            for row, text in zip(rows.rejected, bad, strict=True)
-        ]
-        return replace(rows.without({f.index for f in rows.rejected if f.index is not None}), rejected=tuple(rejected))
-
-
-def _without(texts: pa.Array, rows: list[int]) -> pa.Array:
-    """Return the texts with null for some rows. *Shape:* (rows,)"""
-    mask = np.zeros(len(texts), np.bool_)
-    mask[rows] = True
-    return pc.if_else(pa.array(mask), pa.scalar(None, texts.type), texts)
 
 
 def _open(

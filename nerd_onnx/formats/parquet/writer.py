@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import GROUP_BYTES, RowBatch
+from nerd_onnx.formats.foreign_metadata import updated_metadata
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
-from nerd_onnx.formats.parquet.foreign_metadata import updated_metadata
 from nerd_onnx.formats.parquet.properties import FileProperties, Leaf, file_leaves
+from nerd_onnx.formats.texts import column_of, has_elements
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
@@ -72,10 +73,11 @@ class ParquetWriter(AtomicWriter):
         self._columns = typed_rows(layout, source_schema, reasons_field, entities_metadata, replace=replace)
         self._keeps_groups = not layout.is_long
         self._schema, metadata = self._columns.schema, {}
-        if self._keeps_groups and properties is not None:
+        if self._keeps_groups:
             new = [*layout.fields, *([] if reasons_field is None else [reasons_field])]
             self._schema = self._schema.with_metadata(updated_metadata(self._schema.metadata or {}, new))
-            metadata = _missing(updated_metadata(properties.metadata, new), self._schema)
+            if properties is not None:
+                metadata = _missing(updated_metadata(properties.metadata, new), self._schema)
         self._group_bytes = group_bytes
 
         self._pending: list[pa.RecordBatch] = []
@@ -86,6 +88,7 @@ class ParquetWriter(AtomicWriter):
 
         try:
             with output_errors(path):
+                _check_types(path, self._schema)
                 paths = [leaf.path for leaf in _written_leaves(self._schema, {})]
                 origins = _origins(source_schema, self._columns)
                 compression = _compression(codecs if self._keeps_groups else None, origins, paths)
@@ -96,7 +99,7 @@ class ParquetWriter(AtomicWriter):
                     self._schema,
                     compression=compression,
                     compression_level={path: _ZSTD_LEVEL for path, codec in compression.items() if codec == "ZSTD"},
-                    write_statistics=[path for path in compression if path not in text_columns],
+                    write_statistics=[path for path in compression if not _is_text(path, text_columns)],
                     write_page_checksum=True,  # the reader checks it, so that a damaged output is noticed
                     metadata_collector=self._footer,
                     **options,
@@ -121,7 +124,7 @@ class ParquetWriter(AtomicWriter):
         self._pending_rows += batch.num_rows
         # Without the entities: resumed and new ones take different sizes in memory, and row groups must be the same.
         self._pending_bytes += rows.table.nbytes
-        ends = rows.last_in_group and self._keeps_groups
+        ends = rows.row_group is not None and rows.last_in_group and self._keeps_groups
         if ends or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
             self._write_group()
 
@@ -195,6 +198,31 @@ def _options(
             found=kind,
         )
     return options
+
+
+def _is_text(leaf: str, text_columns: Sequence[str]) -> bool:
+    """Whether a leaf column has texts that are tagged, in a text column or in the lists of one."""
+    return any(leaf == name or (has_elements(name) and leaf.startswith(f"{column_of(name)}.")) for name in text_columns)
+
+
+def _check_types(output: Location, schema: pa.Schema) -> None:
+    """
+    Check that Parquet has a type for each column.
+
+    :raises OutputError: if a column has a type of Arrow alone
+    """
+    for field in schema:
+        try:
+            pq.ParquetWriter(io.BytesIO(), pa.schema([field])).close()
+        except pa.ArrowNotImplementedError as err:
+            raise OutputError(
+                f"{output_name(output)}: column {field.name!r} has the type {field.type}, which Parquet does not have; "
+                "write Arrow, or remove the column",
+                reason="no-parquet-type",
+                file=output_name(output),
+                column=field.name,
+                found=str(field.type),
+            ) from err
 
 
 def _written_leaves(schema: pa.Schema, options: Mapping[str, Any]) -> list[Leaf]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped, not_utf8, require_text
+from nerd_onnx.formats.texts import column_of, has_elements
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location
 
@@ -24,7 +25,7 @@ class PlainTextReader(LinesReader):
     not part of the text.
 
     :param path: a file, or ``-``
-    :raises OptionError: if there are several text columns
+    :raises OptionError: if there are several text columns, or one with lists
     :raises InputError: if it cannot be opened, or begins like a file of another format
     """
 
@@ -39,6 +40,15 @@ class PlainTextReader(LinesReader):
                 option="--text-column",
                 file=input_name(path),
                 found=", ".join(options.text_columns),
+            )
+        if has_elements(name):
+            raise OptionError(
+                f"{input_name(path)}: plain text has one text per line, and no lists; give --text-column "
+                f"{column_of(name)}",
+                reason="lists-of-texts",
+                option="--text-column",
+                file=input_name(path),
+                found=name,
             )
         super().__init__(path, options)
         self.schema: pa.Schema = pa.schema([(name, pa.string())])

@@ -70,7 +70,7 @@ class TextWriter(AtomicWriter):
         """
         with output_errors(self._path):
             for text, found in zip(rows.texts.to_pylist(), entities.to_pylist(), strict=True):
-                self._target.file.write(f"{self._paragraph(text, found or [])}\n\n".encode())
+                self._target.file.write(f"{self._row(text, found or [])}\n\n".encode())
             if self._is_terminal:  # somebody is waiting for it
                 self._target.file.flush()
 
@@ -78,6 +78,14 @@ class TextWriter(AtomicWriter):
 
     def _complete(self) -> int:
         return self._rows
+
+    def _row(self, text: str | list[str | None] | None, entities: list[dict[str, Any]]) -> str:
+        """Return a row as text; of a list, each element on a line of its own."""
+        if not isinstance(text, list):
+            return self._paragraph(text, entities)
+        return "\n".join(
+            self._paragraph(element, [one for one in entities if one["element"] == i]) for i, element in enumerate(text)
+        )
 
     def _paragraph(self, text: str | None, entities: list[dict[str, Any]]) -> str:
         return "(null)" if text is None else "".join(self._pieces(text, entities))

@@ -1,4 +1,8 @@
-"""Metadata in which other programs describe the columns of a file: Spark, pandas and Avro learn of new columns."""
+"""
+Metadata in which other programs describe the columns of a file.
+
+Spark, pandas, Avro and datasets of Hugging Face learn of new columns.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import pyarrow as pa
 
 SPARK_KEY = b"org.apache.spark.sql.parquet.row.metadata"
 PANDAS_KEY = b"pandas"
+HUGGING_FACE_KEY = b"huggingface"
 AVRO_KEYS = (b"parquet.avro.schema", b"avro.schema")
 
 Json = Any
@@ -47,6 +52,14 @@ _AVRO_TYPES: tuple[tuple[_Check, str], ...] = (
     (_is_string, "string"),
     (_is_binary, "bytes"),
 )
+_HUGGING_FACE_TYPES: tuple[tuple[_Check, str], ...] = (
+    (pa.types.is_boolean, "bool"),
+    (pa.types.is_integer, ""),  # as Arrow names them
+    (pa.types.is_float32, "float32"),
+    (pa.types.is_float64, "float64"),
+    (pa.types.is_string, "string"),
+    (pa.types.is_large_string, "large_string"),
+)
 _NUMBERS = ("int", "uint", "float", "bool")
 _TEXT_LABELS = ("unicode", "string", "mixed", "empty")
 
@@ -57,6 +70,8 @@ def updated_metadata(metadata: Mapping[bytes, bytes], new_fields: Sequence[pa.Fi
 
     Spark and Avro read only the columns that their own schema in the metadata names, and pandas restores types by
     names. Each of these schemas gets the new columns; a column that it has already is described anew, in its place.
+    datasets of Hugging Face also keeps a fingerprint, by which it finds results of earlier calls. It is taken out,
+    because the rows are others now, and datasets makes a new one.
     A value that is not as its program writes it stays as it is, and so do all other keys.
 
     :param metadata: metadata of the file, of the schema, or both
@@ -65,6 +80,7 @@ def updated_metadata(metadata: Mapping[bytes, bytes], new_fields: Sequence[pa.Fi
     updates: dict[bytes, Callable[[Json, pa.Field], None]] = {
         SPARK_KEY: _add_to_spark,
         PANDAS_KEY: _add_to_pandas,
+        HUGGING_FACE_KEY: _add_to_hugging_face,
         **dict.fromkeys(AVRO_KEYS, _add_to_avro),
     }
 
@@ -141,6 +157,21 @@ def _pandas_type(kind: pa.DataType) -> str:
     if pa.types.is_floating(kind):
         return f"float{kind.bit_width}"
     return "object"
+
+
+def _add_to_hugging_face(schema: Json, field: pa.Field) -> None:
+    schema["info"]["features"][field.name] = _feature(field.type)
+    schema.pop("fingerprint", None)
+
+
+def _feature(kind: pa.DataType) -> Json:
+    """Return an Arrow type as all versions of datasets read it."""
+    if pa.types.is_list(kind):
+        # A list of one: what "Sequence" and "List" mean differs between versions.
+        return [_feature(kind.value_type)]
+    if pa.types.is_struct(kind):
+        return {part.name: _feature(part.type) for part in kind}
+    return {"dtype": _named(_HUGGING_FACE_TYPES, kind) or str(kind), "_type": "Value"}
 
 
 def _add_to_avro(schema: Json, field: pa.Field) -> None:
