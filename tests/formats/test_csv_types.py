@@ -1,4 +1,4 @@
-"""Types of CSV columns: found by all values or named, the same however the file is read, as other programs read them."""
+"""Types of CSV columns: found by all values or named, the same however a file is read, and as others read them."""
 
 from __future__ import annotations
 
