@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.columns import OffsetUnit, column_prefixes
-from nerd_onnx.formats.texts import several_text_columns
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.joints import Join
@@ -157,18 +156,15 @@ class TagOptions:
         """Names of the entities columns, one per text column."""
         return tuple(f"{before}{self.column}" for before in column_prefixes(self.text_columns))
 
-    def only_text_column(self, where: str) -> str:
+    def new_column_of(self, name: object) -> str:
         """
-        Return the column to tag.
+        Return the name of the entities column of a column of texts.
 
-        :param where: what takes one text column, for the message
-        :raises OptionError: if there are several
+        :param name: of the column of texts; with one text column, and for a column that is none of several, the name is
+            :attr:`column`
         """
-        if isinstance(self.text_column, str):
-            return self.text_column
-        raise several_text_columns(
-            where, self.text_column, "tag one after the other, or files with nerd-tag", option="text_column"
-        )
+        names = dict(zip(self.text_columns, self.new_columns, strict=True))
+        return names.get(name, self.column) if isinstance(name, str) and len(names) > 1 else self.column
 
 
 def _check_text_columns(names: tuple[str, ...]) -> None:

@@ -111,7 +111,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "columns": columns,
         "text_column": plain_names(tagger.options),
         "layout": job.layout,
-        "new_columns": new_columns or [layout.key_name, *(part.name for part in layout.parts)],
+        "new_columns": new_columns or [layout.key_name, *(field.name for field in layout.row_fields)],
         "model": tagger.bundle.name,
         "graph": tagger.bundle.model_file.name,
         "other_graphs": list(tagger.bundle.other_graphs),

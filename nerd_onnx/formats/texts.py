@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nerd_onnx.errors import InputError, OptionError
+from nerd_onnx.errors import InputError
 from nerd_onnx.long_text import LONG_BYTES, LongText, release_unused
 
 # Impala, and old Spark and Hive, write texts as binary without saying that they are strings.
@@ -18,24 +18,6 @@ _STRING_OF_BINARY = {
     pa.large_binary(): pa.large_string(),
     pa.binary_view(): pa.large_string(),
 }
-
-
-def several_text_columns(what: str, names: Sequence[str], remedy: str, *, option: str) -> OptionError:
-    """
-    Return the error for several text columns where one is taken.
-
-    :param what: what takes one, for the message
-    :param names: the text columns that were given
-    :param remedy: what the user can do
-    :param option: the option that is in the way
-    """
-    listed = ", ".join(names)
-    return OptionError(
-        f"{what} takes one text column, and not {listed}; {remedy}",
-        reason="several-text-columns",
-        option=option,
-        found=listed,
-    )
 
 
 def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
