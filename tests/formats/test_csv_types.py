@@ -29,36 +29,9 @@ from tests.support.tables_io import Writer, opened, query, read, refused, writer
 from tests.support.tables_io import converted as converted_file
 
 AUTO = ColumnTypes(is_auto=True)
-VALUES = st.sampled_from(
-    [
-        *(
-            "",
-            "0",
-            "7",
-            "-12",
-            "007",
-            "+5",
-            "1.5",
-            "-.5",
-            "1.",
-            "2e3",
-            "1e400",
-            "9007199254740993",
-            "99999999999999999999",
-        ),
-        *(
-            "true",
-            "False",
-            "2020-02-29",
-            "2021-02-29",
-            "2020-01-01 10:00",
-            "2020-01-01T10:00:00.5Z",
-            "nan",
-            "Anna",
-            " 7 ",
-        ),
-    ]
-)
+NUMBERS = ("0", "7", "-12", "007", "+5", "1.5", "-.5", "1.", "2e3", "1e400", "9007199254740993", "9" * 20, " 7 ")
+TIMES = ("2020-02-29", "2021-02-29", "2020-01-01 10:00", "2020-01-01T10:00:00", "2020-01-01T10:00:00.5Z")
+VALUES = st.sampled_from([*NUMBERS, *TIMES, "", '""', "nan", "true", "False", "Anna"])
 
 
 @pytest.fixture
@@ -234,6 +207,31 @@ def test_batches_change_neither_types_nor_values(
     assert tables[0].num_rows == len(rows)
 
 
+HOSTILE = st.lists(
+    st.sampled_from([b'"', b'""', b",", b"\n", b"\r\n", b"\r", b"7", b"\xff", b"1,x,2\n", b"x,y,2.5\n"]), max_size=40
+)
+
+
+@given(content=HOSTILE, sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)))
+@settings(max_examples=example_count(100), deadline=None)
+def test_any_bytes_give_the_same_rows_in_batches_of_any_size(
+    tmp_path_factory: pytest.TempPathFactory, content: list[bytes], sizes: tuple[int, int]
+) -> None:
+    path = tmp_path_factory.mktemp("hostile") / "a.csv"
+    path.write_bytes(b"id,text,n\n" + b"".join(content))
+    types = ColumnTypes(is_auto=True, named=(("id", "int64"),))
+    seen = []
+    for size in sizes:
+        with opened(path, batch_rows=size, lenient=True, column_types=types) as source:
+            batches = list(source.batches())
+            schema, count = source.schema, source.num_rows
+        rejected = [(row.row, row.line, row.reason, row.raw) for rows in batches for row in rows.rejected]
+        numbers = [rows.number(i) for rows in batches for i in range(rows.num_rows)]
+        assert sorted([*numbers, *(row for row, *_ in rejected)]) == list(range(count or 0))
+        seen.append((schema, [row for rows in batches if rows.table for row in rows.table.to_pylist()], rejected))
+    assert seen[0] == seen[1]
+
+
 def test_named_types_are_kept_and_others_found(write: Writer) -> None:
     path = write("a.csv", "id,zip,text,n\n1,00123,Anna,5\n")
     for text, expected in [
@@ -379,3 +377,6 @@ def test_the_command(tag: Run, tmp_path: Path, tiny_bundle: Path) -> None:
 
     code, _, err = tag(source, tmp_path / "p.parquet", *common, "id=number")
     assert (code, json.loads(err)["reason"]) == (2, "bad-csv-types")
+
+    code, _, err = tag(source, tmp_path / "p.parquet", *common, "auto", "--dry-run")
+    assert (code, json.loads(err)["types"]) == (0, ["string", *TYPES[1:]])
