@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.columns import OffsetUnit, column_prefixes
-from nerd_onnx.formats.texts import column_of, has_elements, several_text_columns
+from nerd_onnx.formats.texts import column_of, has_elements
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.joints import Join
@@ -158,26 +158,33 @@ class TagOptions:
         """Names of the entities columns, one per text column."""
         return tuple(f"{before}{self.column}" for before in column_prefixes(self.text_columns))
 
-    def only_text_column(self, where: str) -> str:
+    def columns_of_texts(self, where: str) -> tuple[str, ...]:
         """
-        Return the column to tag.
+        Return the columns to tag.
 
-        :param where: what takes one text column, for the message
-        :raises OptionError: if there are several, or it has lists of texts
+        :param where: what takes columns with one text per row, for the message
+        :raises OptionError: if one has lists of texts
         """
-        if isinstance(self.text_column, str) and has_elements(self.text_column):
-            raise OptionError(
-                f"{where} takes a column of texts, and not one of lists, {self.text_column}; tag files with nerd-tag, "
-                "or give one text per row",
-                reason="lists-of-texts",
-                option="text_column",
-                found=self.text_column,
-            )
-        if isinstance(self.text_column, str):
-            return self.text_column
-        raise several_text_columns(
-            where, self.text_column, "tag one after the other, or files with nerd-tag", option="text_column"
-        )
+        for name in self.text_columns:
+            if has_elements(name):
+                raise OptionError(
+                    f"{where} takes columns of texts, and not one of lists, {name}; tag files with nerd-tag, or give "
+                    "one text per row",
+                    reason="lists-of-texts",
+                    option="text_column",
+                    found=name,
+                )
+        return self.text_columns
+
+    def new_column_of(self, name: object) -> str:
+        """
+        Return the name of the entities column of a column of texts.
+
+        :param name: of the column of texts; with one text column, and for a column that is none of several, the name is
+            :attr:`column`
+        """
+        names = dict(zip(self.text_columns, self.new_columns, strict=True))
+        return names.get(name, self.column) if isinstance(name, str) and len(names) > 1 else self.column
 
 
 def _check_text_columns(names: tuple[str, ...]) -> None:

@@ -98,7 +98,7 @@ class Tagger:
         :param precision: minimum precision of each label, by the thresholds of the model's calibration; None keeps all
         :param labels: coarse or fine labels to keep, also as one string with commas; None keeps all
         :param offset_unit: unit of ``start`` and ``end`` in columns: ``codepoint``, or another of ``OffsetUnit``
-        :param text_column: column to tag, or several in a tuple, for files
+        :param text_column: column to tag, or several in a tuple
         :param column: name of the new column
         :param kernel: what computes the network: ``onnxruntime``, ``native`` or ``portable``, see :class:`TagOptions`
         :param join: ``touching`` or ``scheme``, see :class:`TagOptions`; None for what suits the model
@@ -180,19 +180,23 @@ class Tagger:
 
     def tag_batch(self, batch: pa.RecordBatch, *, replace_column: bool = False) -> pa.RecordBatch:
         """
-        Return the same rows and columns with the entities column added.
+        Return the same rows and columns with the entities column added; of several text columns, one column each.
 
-        :param batch: has the text column, of any string type
-        :param replace_column: an existing column of the new name is replaced
-        :raises InputError: if the text column is missing or has another type
-        :raises OutputError: if the new column exists already
+        :param batch: has the text columns, of any string type
+        :param replace_column: an existing column of a new name is replaced
+        :raises InputError: if a text column is missing or has another type
+        :raises OptionError: if a text column has lists of texts
+        :raises OutputError: if a new column exists already
         """
         if not isinstance(batch, pa.RecordBatch):
             raise TypeError(f"tag_batch() takes a RecordBatch, not {type(batch).__name__}; a table has to_batches()")
 
-        text_column = self.options.only_text_column("tag_batch()")
-        column = self.entity_column(self.tag_arrays(text_values(batch, text_column)))
-        return add_column(batch, self.entity_field(), column, self.schema_metadata(), replace=replace_column)
+        texts = [text for name in self.options.columns_of_texts("tag_batch()") for text in text_values(batch, name)]
+        found, rows, facts = self.entity_column(self.tag_arrays(texts)), batch.num_rows, self.schema_metadata()
+        for i, field in enumerate(self.entity_fields()):
+            column = found.slice(i * rows, rows)
+            batch = add_column(batch, field, column, facts, replace=replace_column)
+        return batch
 
     def tag_words(self, sentences: Sequence[Sequence[str]]) -> Spans:
         """Tag sentences of words without white space; the offsets count words, see :meth:`TextStream.tag_words`."""
@@ -205,6 +209,10 @@ class Tagger:
     def entity_field(self) -> pa.Field:
         """Return name and type of the entities column."""
         return entity_column.entity_field(self.labels, self.options)
+
+    def entity_fields(self) -> list[pa.Field]:
+        """Return name and type of each entities column: one per text column."""
+        return [self.entity_field().with_name(name) for name in self.options.new_columns]
 
     @stage("write")
     def entity_column(self, tagged: TaggedTexts) -> pa.ListArray:

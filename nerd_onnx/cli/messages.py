@@ -11,6 +11,7 @@ from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.terminal import counted, printable
 
 if TYPE_CHECKING:  # --help and --version must not wait for these imports
+    from nerd_onnx.formats.base import Reader
     from nerd_onnx.inference.bundle import Bundle
     from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.job import TagJob
@@ -71,11 +72,13 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
     refused = copied = 0
     rewritten: set[str] = set()
     columns: list[str] = []
+    types: list[str] = []
 
     for pair in job.pairs:
         try:
             with open_pair_reader(run, pair) as opened:
                 columns = columns or list(opened.column_names)
+                types = types or _types_of(opened)
                 known = opened.num_rows
                 copied += opened.copied is not None
                 rewritten |= {rewritten_because(run, pair, opened)}
@@ -109,9 +112,10 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "rows": rows,
         "estimated_seconds": estimated_seconds(run),
         "columns": columns,
+        "types": types,
         "text_column": plain_names(tagger.options),
         "layout": job.layout,
-        "new_columns": new_columns or [layout.key_name, *(part.name for part in layout.parts)],
+        "new_columns": new_columns or [layout.key_name, *(field.name for field in layout.row_fields)],
         "model": tagger.bundle.name,
         "graph": tagger.bundle.model_file.name,
         "other_graphs": list(tagger.bundle.other_graphs),
@@ -130,6 +134,11 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "threads": tagger.threads,
         "thread_plan": thread_plan(tagger.options.threads),
     }
+
+
+def _types_of(source: Reader) -> list[str]:
+    """Return the types of the columns; none for raw lines."""
+    return [] if source.schema is None else [str(kind) for kind in source.schema.types]
 
 
 def guess_note(job: TagJob) -> str | None:
@@ -155,7 +164,7 @@ def plan_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     for key in [*(key for key in _FIRST if key in facts), *(key for key in facts if key not in _FIRST)]:
         value = facts[key]
         if key == "estimated_seconds":
-            yield f"time: {'unknown' if value is None else f'about {duration(value)}, by the first texts'}"
+            yield f"time: {_time(value)}"
             continue
         if key == "passed_over":
             yield f"passed over: {passed_over(value) if value else 'none'}"
@@ -164,6 +173,13 @@ def plan_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         none = "unknown" if key == "rows" else "none"
         shown = ", ".join(value) or "none" if isinstance(value, list) else none if value is None else value
         yield f"{key.replace('_', ' ')}: {f'{shown:,}' if type(shown) is int else shown}"
+
+
+def _time(seconds: float | None) -> str:
+    """Return the estimate of a run's time."""
+    if seconds is None:
+        return "unknown"
+    return f"{'less than a second' if seconds < 1 else f'about {duration(seconds)}'}, by the first texts"
 
 
 def passed_over(numbers: Mapping[str, int]) -> str:

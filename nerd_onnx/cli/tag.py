@@ -24,7 +24,8 @@ from nerd_onnx.terminal import counted
 
 _JOB_OPTIONS = (
     *("input_format", "output_format", "limit", "overwrite", "overwrite_column", "resume", "verify", "chunk_rows"),
-    *("on_error", "rejects", "max_errors", "retry_rejects", "mixed", "max_memory", "layout", "key", "work_dir"),
+    *("on_error", "rejects", "max_errors", "retry_rejects", "mixed", "csv_types", "max_memory", "layout", "key"),
+    "work_dir",
 )
 _ENGINE_OPTIONS = ("engine", "workers", "engine_address", "ship_model")
 _REJECTS_CODE = 3
@@ -71,6 +72,13 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
         raise click.BadParameter(f"{text} is too large") from err
 
 
+def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) -> Any:
+    """Return the types of columns that ``--csv-types`` names."""
+    from nerd_onnx.formats.column_types import ColumnTypes
+
+    return ColumnTypes.parse(text)
+
+
 @click.command("nerd-tag", cls=GroupedCommand, headings=_HEADINGS, context_settings=settings("NERD"))
 @click.argument("paths", metavar="INPUT... OUTPUT", nargs=-1, type=click.Path())
 @click.option(
@@ -114,6 +122,14 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     default="refuse",
     help="A JSON Lines field with several types, if OUTPUT is not JSON Lines. refuse: a row with another type than "
     "before is a rejected row. json: the column has all values of the field as JSON text.",
+)
+@click.option(
+    "--csv-types",
+    callback=_csv_types,
+    default="text",
+    help="Types of the columns of CSV and TSV, if OUTPUT is another format. auto: the type that all values of a column "
+    "have. NAME=TYPE, also several with commas, and FILE.json: the types of these columns; after auto, the others are "
+    "found. A value that does not fit is a rejected row.",
 )
 @click.option(
     "--layout",

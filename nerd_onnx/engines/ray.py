@@ -37,7 +37,8 @@ def tag(
     **options: Any,
 ) -> Any:
     """
-    Return a Ray data set with the entities column added. Rows and their order are identical to a local run.
+    Return a Ray data set with the entities column added. Rows and their order are identical to a local run. Of several
+    text columns, each has its own entities column.
 
     :param dataset: a ``ray.data.Dataset`` with the text column; all columns are kept
     :param model: folder, URI or hub id, see :meth:`Tagger.load`; None for the default model

@@ -42,7 +42,8 @@ def tag(
     **options: Any,
 ) -> Any:
     """
-    Return a Spark data frame with the entities column added. The rows are identical to those of a local run.
+    Return a Spark data frame with the entities column added. The rows are identical to those of a local run. Of several
+    text columns, each has its own entities column.
 
     :param frame: a ``pyspark.sql.DataFrame`` with the text column; all columns are kept
     :param model: folder, URI or hub id, see :meth:`Tagger.load`; None for the default model
@@ -52,8 +53,8 @@ def tag(
     :param options: ``text_column``, ``column``, ``labels``, ``min_score`` and others of :class:`TagOptions`
     :return: a lazy frame; Spark retries a task whose worker dies (in local mode only with ``local[N,4]``)
     :raises MissingExtraError: when PySpark is not installed
-    :raises InputError: when the text column is missing
-    :raises OutputError: when the new column exists and may not be replaced
+    :raises InputError: when a text column is missing
+    :raises OutputError: when a new column exists and may not be replaced
     :raises NerdError: when the model or the options are wrong
     """
     _pyspark()
@@ -149,15 +150,14 @@ def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any
 
 
 def _extended(frame: Any, tagger: Tagger, *, replace_column: bool) -> Any:
-    """Return the schema with the new column, at the end or in place of the column with that name."""
+    """Return the schema with the new columns, at the end or in place of the column with that name."""
     from pyspark.sql.pandas.types import from_arrow_type
     from pyspark.sql.types import StructField, StructType
 
-    name, names = tagger.options.column, frame.columns
-    check_columns(names, tagger.options, replace_column=replace_column)
-    added = StructField(name, from_arrow_type(tagger.entity_field().type))
-    fields = [added if field.name == name else field for field in frame.schema.fields]
-    return StructType(fields if name in names else [*fields, added])
+    check_columns(frame.columns, tagger.options, replace_column=replace_column)
+    added = {field.name: StructField(field.name, from_arrow_type(field.type)) for field in tagger.entity_fields()}
+    fields = [added.pop(field.name, field) for field in frame.schema.fields]
+    return StructType([*fields, *added.values()])
 
 
 def _context(spark: Any) -> Any:

@@ -45,28 +45,28 @@ def check_columns(names: Sequence[str], options: TagOptions, *, replace_column: 
     Check the names of columns before any worker starts.
 
     :param names: names of the columns of the data
-    :raises InputError: when the text column is missing
-    :raises OptionError: when there are several text columns
-    :raises OutputError: when the new column exists and may not be replaced
+    :raises InputError: when a text column is missing
+    :raises OptionError: when a text column has lists of texts
+    :raises OutputError: when a new column exists and may not be replaced
     """
-    text_column = options.only_text_column("tag() for Ray and Spark")
-    if text_column not in names:
+    text_columns = options.columns_of_texts("tag() for Ray and Spark")
+    missing = next((name for name in text_columns if name not in names), None)
+    if missing is not None:
         raise InputError(
-            f"the data has no column {text_column!r}; the columns are: {', '.join(names)}",
+            f"the data has no column {missing!r}; the columns are: {', '.join(names)}",
             reason="column-missing",
-            column=text_column,
+            column=missing,
             found=", ".join(names),
         )
-    if options.column in names and not replace_column:
+    taken = next((name for name in options.new_columns if name in names), None)
+    if taken is not None and not replace_column:
         remedy = "choose another name, or pass replace_column=True"
-        raise OutputError(
-            column_exists("the data", options.column, remedy), reason="column-exists", column=options.column
-        )
+        raise OutputError(column_exists("the data", taken, remedy), reason="column-exists", column=taken)
 
 
 def tag_table(tagger: Tagger, table: pa.Table, *, replace_column: bool) -> pa.Table:
     """
-    Return a table with the entities column added.
+    Return a table with the entities columns added.
 
     :raises NerdError: as :meth:`Tagger.tag_batch` does
     """

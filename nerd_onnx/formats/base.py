@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import pyarrow as pa
 
+from nerd_onnx.formats.column_types import ALL_TEXT, ColumnTypes
 from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.location import Location
 
@@ -37,6 +38,7 @@ class ReadOptions:
     :param added_columns: names of the columns that the output adds to those of the input. If the input's format allows
         it, the output copies the input's bytes, and only the texts are read. None if all columns must be read
     :param mixed_as_json: typed rows have JSON text in place of values of a field whose types differ from row to row
+    :param column_types: types of columns that a file has as text, such as those of CSV
     """
 
     text_columns: tuple[str, ...]
@@ -47,6 +49,7 @@ class ReadOptions:
     line_bytes: int
     added_columns: tuple[str, ...] | None = None
     mixed_as_json: bool = False
+    column_types: ColumnTypes = ALL_TEXT
 
 
 @dataclass(frozen=True)

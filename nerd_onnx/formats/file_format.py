@@ -34,6 +34,7 @@ class FileFormat:
     :param is_compressible: whether a compression suffix may follow: ``.jsonl.gz``
     :param is_listed: whether files in this format are tagged that lie in a folder; else only files that are named
     :param has_types: whether rows in this format always have typed columns; else they may be raw lines
+    :param holds_types: whether a file in this format says which type a value has; else all its values are text
     :param copies_columns: whether an output copies the columns of an input in this format byte for byte, where it can
     :param open_reader: opens an input; its last argument asks for typed rows. None if the format is only written
     :param open_writer: opens an output. None if the format is only read
@@ -51,6 +52,7 @@ class FileFormat:
     is_compressible: bool = False
     is_listed: bool = True
     has_types: bool = False
+    holds_types: bool = True
     copies_columns: bool = False
     open_reader: OpenReader | None = None
     open_writer: OpenWriter | None = None

@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import KEYS_SHOWN, Reader, RowBatch
 from nerd_onnx.formats.columns import column_prefixes, extended_schema, place_column, with_element
-from nerd_onnx.formats.texts import column_of, has_elements, several_text_columns
+from nerd_onnx.formats.texts import column_of, has_elements
 from nerd_onnx.storage.input_stream import input_name
 
 LayoutName = Literal["nested", "wide", "long"]
 
 ROW_COLUMN = "row"
+TEXT_COLUMN = "text_column"  # of the long layout, if there are several text columns
 _LABEL = "label"
 _PLAIN_TYPES = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}  # for pyarrow's take()
 
@@ -34,7 +35,8 @@ class Layout:
     :param entities: name and type of the nested column, which has one list of entities per row. For a text column with
         lists, the entities get an ``element``
     :param name: ``nested`` for one column of entities, ``wide`` for one list column per label, ``long`` for one row per
-        entity, whose first column is the key of the row that the entity was found in
+        entity, whose first column is the key of the row that the entity was found in; with several text columns, the
+        second one says which of them it was found in
     :param labels: the labels that have a column in the wide layout
     :param prefix: prefix of the names of these columns
     :param key: the column used as the key in the long layout; None for the number of the row in its file
@@ -85,14 +87,19 @@ class Layout:
 
     @property
     def parts(self) -> list[pa.Field]:
-        """Fields of one entity of the first text column: start, end, label and so on."""
-        return list(self._types[0].value_type)
+        """Fields of one entity: start, end, label and so on; with an ``element`` where a text column has lists."""
+        return list(next((kind for kind in self._types if kind != self.entities.type), self.entities.type).value_type)
 
     @property
     def _types(self) -> list[pa.DataType]:
         """Types of the entities of each text column."""
         kind = self.entities.type
         return [with_element(kind) if has_elements(name) else kind for name in self.text_columns] or [kind]
+
+    @property
+    def row_fields(self) -> list[pa.Field]:
+        """Fields of the long layout after the key."""
+        return [*([pa.field(TEXT_COLUMN, pa.string())] if len(self.text_columns) > 1 else []), *self.parts]
 
     def columns(self, entities: pa.ListArray | pa.StructArray) -> list[pa.Array]:
         """
@@ -116,16 +123,9 @@ class Layout:
         """
         Check the names of the new columns against each other and against the text columns.
 
-        :raises OptionError: if two names are the same, or the layout takes one text column and there are several
+        :raises OptionError: if two names are the same
         """
-        if self.is_long and len(self.text_columns) > 1:
-            raise several_text_columns(
-                "--layout long",
-                self.text_columns,
-                "tag one after the other, or choose another layout",
-                option="--layout",
-            )
-        if self.is_long and self.key in [part.name for part in self.parts]:
+        if self.is_long and self.key in [field.name for field in self.row_fields]:
             raise OptionError(
                 f"--key {self.key}: the long layout has its own column with this name; rename the column of the input",
                 reason="key-name-taken",
@@ -180,6 +180,24 @@ def lists_of(entities: pa.ListArray | pa.StructArray) -> list[pa.ListArray]:
     return found
 
 
+def unified_lists(entities: pa.ListArray | pa.StructArray, parts: Sequence[pa.Field]) -> list[pa.ListArray]:
+    """
+    Return the list columns of :func:`lists_of`, all with the same type.
+
+    :param parts: fields of an entity; those that a column does not have are null in it
+    """
+    return [
+        found if list(found.type.value_type) == [*parts] else _with_parts(found, parts) for found in lists_of(entities)
+    ]
+
+
+def _with_parts(entities: pa.ListArray, parts: Sequence[pa.Field]) -> pa.ListArray:
+    flat, own = entities.flatten(), {field.name for field in entities.type.value_type}
+    columns = [flat.field(part.name) if part.name in own else pa.nulls(len(flat), part.type) for part in parts]
+    unified = pa.StructArray.from_arrays(columns, fields=list(parts))
+    return pa.ListArray.from_arrays(pa.array(_bounds(entities).astype(np.int32)), unified, mask=entities.is_null())
+
+
 class NewColumns:
     """
     The input's columns with the entities added or replaced (nested or wide), and optionally a column of reasons.
@@ -230,7 +248,7 @@ class NewColumns:
 
 class EntityRows:
     """
-    The columns of the long layout: the key, and one column per field of an entity.
+    The columns of the long layout: the key, and those of :attr:`Layout.row_fields`.
 
     :param source: the schema of the input's rows
     :param layout: the long layout
@@ -241,16 +259,32 @@ class EntityRows:
 
     def __init__(self, source: pa.Schema, layout: Layout, metadata: Mapping[str, str]) -> None:
         self._key = layout.key
+        self._text_columns, self._parts = list(map(column_of, layout.text_columns)), layout.parts
         place = -1 if layout.key is None else source.get_field_index(layout.key)
         kind = source.field(place).type if place >= 0 else pa.int64() if layout.key is None else pa.null()
-        self.schema = pa.schema([pa.field(layout.key_name, kind), *layout.parts], metadata=dict(metadata))
+        self.schema = pa.schema([pa.field(layout.key_name, kind), *layout.row_fields], metadata=dict(metadata))
         self.kept = {0: place} if place >= 0 else {}
 
-    def placed(self, rows: RowBatch, entities: pa.ListArray, _reasons: pa.Array | None) -> pa.RecordBatch:
-        """Return one row per entity: the key of its row, and its fields. *Shape:* (entities,)"""
-        row = np.repeat(np.arange(len(entities)), np.diff(_bounds(entities)))
+    def placed(
+        self, rows: RowBatch, entities: pa.ListArray | pa.StructArray, _reasons: pa.Array | None
+    ) -> pa.RecordBatch:
+        """
+        Return one row per entity: the key of its row, and its fields. *Shape:* (entities,)
+
+        They are in the order of the rows, and within a row in that of the text columns.
+        """
+        lists = unified_lists(entities, self._parts)
+        row = np.concatenate([np.repeat(np.arange(len(found)), np.diff(_bounds(found))) for found in lists])
+        flat, names = lists[0].flatten(), []
+        if len(lists) > 1:
+            order = np.argsort(row, kind="stable")
+            counts = [len(found.flatten()) for found in lists]
+            column = pa.array(np.repeat(np.arange(len(lists)), counts)[order])
+            flat = pa.concat_arrays([found.flatten() for found in lists]).take(pa.array(order))
+            row, names = row[order], [pa.array(self._text_columns, pa.string()).take(column)]
+
         keys = _taken(self._keys(rows), pa.array(row))
-        return pa.RecordBatch.from_arrays([keys, *entities.flatten().flatten()], schema=self.schema)
+        return pa.RecordBatch.from_arrays([keys, *names, *flat.flatten()], schema=self.schema)
 
     def _keys(self, rows: RowBatch) -> pa.Array:
         if rows.table is not None and self._key is not None:

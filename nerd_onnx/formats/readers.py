@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import Format, Reader, ReadOptions, RowBatch
+from nerd_onnx.formats.column_types import ALL_TEXT, ColumnTypes
 from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.formats.registry import (
     STREAM_FORMAT,
@@ -121,6 +122,7 @@ def open_reader(
     line_bytes: int = MAX_LINE_BYTES,
     added_columns: tuple[str, ...] | None = None,
     mixed_as_json: bool = False,
+    column_types: ColumnTypes = ALL_TEXT,
 ) -> Reader:
     """
     Open an input with the reader of its format.
@@ -133,7 +135,9 @@ def open_reader(
     :raises InputError: if the input is missing, damaged, in another format, or has no text column
     """
     names = (text_column,) if isinstance(text_column, str) else tuple(text_column)
-    options = ReadOptions(names, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns, mixed_as_json)
+    options = ReadOptions(
+        names, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns, mixed_as_json, column_types
+    )
     path = Location.of(name)
     opener = format_named(detect_format(path, format)).open_reader
     if opener is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nerd_onnx.errors import InputError, OptionError
+from nerd_onnx.errors import InputError
 from nerd_onnx.long_text import LONG_BYTES, LongText, release_unused
 
 Int64s = npt.NDArray[np.int64]
@@ -34,24 +34,6 @@ def column_of(text_column: str) -> str:
 def has_elements(text_column: str) -> bool:
     """Whether a text column has lists, of which each element is a text: ``sentences[]``."""
     return text_column.endswith(_ELEMENTS)
-
-
-def several_text_columns(what: str, names: Sequence[str], remedy: str, *, option: str) -> OptionError:
-    """
-    Return the error for several text columns where one is taken.
-
-    :param what: what takes one, for the message
-    :param names: the text columns that were given
-    :param remedy: what the user can do
-    :param option: the option that is in the way
-    """
-    listed = ", ".join(names)
-    return OptionError(
-        f"{what} takes one text column, and not {listed}; {remedy}",
-        reason="several-text-columns",
-        option=option,
-        found=listed,
-    )
 
 
 def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:

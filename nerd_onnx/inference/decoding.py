@@ -24,7 +24,10 @@ from nerd_onnx.inference.text_borders import TextBorders
 
 # Part of the fingerprint of a run. Increase it with each change of the steps from texts to entities (reading, words,
 # borders, candidates, decoding) that can change the entities of a text.
-RULES_VERSION = 3
+RULES_VERSION = 4
+# Without a calibration nothing says how long entities are. No name is this long, and lists that a network reads as one
+# entity are.
+LONGEST_WITHOUT_CALIBRATION = 256
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,11 @@ class Decoder:
     (:mod:`candidates`). Without one, each word is decided by itself, and entities are read from the tags as conlleval
     and transformers' pipeline do. An entity opens at a word whose tag begins one (``B-``, ``U-``), where the type
     changes, and after a word that is outside. It closes at ``L-`` and ``U-``. Every sequence of tags has a meaning, so
-    one rule reads IOB1, IOB2, BILOU and plain IO. Where tags mark no beginnings, entities also open where the text
-    shows a border (:mod:`text_borders`), as candidates do. Parts of one written word may be joined (:mod:`joints`).
+    one rule reads IOB1, IOB2, BILOU and plain IO. Parts of one written word may be joined (:mod:`joints`).
+
+    In both ways, the borders that the text shows (:mod:`text_borders`) separate entities, whatever the tags say. So an
+    entity crosses at most one line break and no tab. It has at most as many words as the calibration says, or
+    :data:`LONGEST_WITHOUT_CALIBRATION`; what is longer is no entity.
 
     :param labels: the labels of the network
     :param calibration: computes the scores of candidates; None where nothing was fitted
@@ -243,8 +249,8 @@ class Decoder:
             cls[part.word], probability[part.word] = part.cls, part.probability
 
         inside, opens = self._borders(cls, _first_of_text(encoded)[:words])
-        if encoded.borders is not None and not self.labels.marks_starts:
-            opens |= inside & self._opened_by_text(cls, inside, encoded.borders)
+        if encoded.borders is not None:
+            opens |= inside & self._opened_by_text(cls, inside, opens, encoded.borders)
         types = self.labels.type_of_class[cls]
         if encoded.joints is not None:
             types, opens = encoded.joints.join(types, opens)
@@ -262,23 +268,27 @@ class Decoder:
         label = types[first]
         if encoded.borders is not None:
             first, last = encoded.borders.without_symbols(first, last)
-            kept = first <= last
-            first, last, label = first[kept], last[kept], label[kept]
+        # Without symbols at its ends, nothing may be left of an entity.
+        kept = (first <= last) & (last - first < LONGEST_WITHOUT_CALIBRATION)
+        first, last, label = first[kept], last[kept], label[kept]
 
         # Sums from each first word up to the one after the last; every second one is of words between two entities.
         bounds = np.stack([first, last + 1], axis=1).ravel()
         sums = np.add.reduceat(np.append(probability.astype(np.float64), 0.0), bounds)[::2] if len(first) else first
         return first, last, label, np.minimum(sums / (last - first + 1), 1.0).astype(np.float32)
 
-    def _opened_by_text(self, cls: Ints, inside: Bools, borders: TextBorders) -> Bools:
+    def _opened_by_text(self, cls: Ints, inside: Bools, opens: Bools, borders: TextBorders) -> Bools:
         """
-        Find the words before which the text shows a border. Tags that mark no beginnings cannot show it.
+        Find the words before which the text shows a border.
 
         :param cls: class of each word. *Shape:* (words,)
         :param inside: whether each word is inside of an entity. *Shape:* (words,)
+        :param opens: whether each word opens an entity by its tag. *Shape:* (words,)
         :return: *Shape:* (words,)
         """
         opened = borders.separated.copy()
+        # A part of an entity in a line begins where the tags say so, too.
+        borders = replace(borders, separated=borders.separated | opens)
         word = np.flatnonzero(inside)
         label = self.labels.type_of_class[cls[word]]
         by_label = np.argsort(label, kind="stable")

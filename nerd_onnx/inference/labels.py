@@ -221,11 +221,6 @@ class LabelSet:
         """Whether a word of the class always opens an entity. *Shape:* (classes,)."""
         return np.array([prefix in _STARTS for prefix, _ in self._classes], dtype=np.bool_)
 
-    @property
-    def marks_starts(self) -> bool:
-        """Whether there are tags that open an entity: two entities of one type may then be side by side."""
-        return bool(self.class_starts.any())
-
     @cached_property
     def class_ends(self) -> npt.NDArray[np.bool_]:
         """Whether a word of the class always ends its entity. *Shape:* (classes,)."""

@@ -19,10 +19,9 @@ def entities_of(tagger: Tagger, texts: pa.Array | pa.ChunkedArray) -> pa.Chunked
     :param texts: an array of any string type. *Shape:* (rows,)
     :return: one list of entities per row, null for null. *Shape:* (rows,)
     :raises InputError: when the column does not contain strings
-    :raises OptionError: when the tagger has several text columns
     """
     # As a stream, so that one batch is tokenized while the network runs another.
-    tagged = tagger.tag_stream(_batches(tagger.options.only_text_column("a column of texts"), texts))
+    tagged = tagger.tag_stream(_batches(tagger.options.columns_of_texts("a column of texts")[0], texts))
     return pa.chunked_array([tagger.entity_column(batch) for batch in tagged], tagger.entity_field().type)
 
 

@@ -22,20 +22,20 @@ def map_function(tagger: Tagger) -> Callable[[pa.Table], pa.Table]:
     that datasets finds cached results. Arrow format fixes the type of the new column; from Python lists the library
     would have to guess it.
 
-    :param tagger: its options name the text column and the new column
+    :param tagger: its options name the text columns and the new columns
     """
     return partial(_with_entities, tagger, tagger.schema_metadata())
 
 
 def _with_entities(tagger: Tagger, facts: Mapping[str, str], batch: pa.Table) -> pa.Table:
     """
-    Return a batch with the entities column added.
+    Return a batch with the entities columns added.
 
     :param facts: metadata of the tagger when the function was made; they are part of the fingerprint
     :raises TypeError: when the batch is not an Arrow table
     :raises ModelError: when the model changed since then
-    :raises OutputError: when the new column exists
-    :raises InputError: when the text column is missing or has no strings
+    :raises OutputError: when a new column exists
+    :raises InputError: when a text column is missing or has no strings
     """
     if not isinstance(batch, pa.Table):
         raise TypeError(
@@ -51,13 +51,17 @@ def _with_entities(tagger: Tagger, facts: Mapping[str, str], batch: pa.Table) ->
             file=tagger.bundle.name,
         )
 
-    field = tagger.entity_field()
-    if field.name in batch.column_names:
+    taken = next((name for name in tagger.options.new_columns if name in batch.column_names), None)
+    if taken is not None:
         raise OutputError(
-            column_exists("the dataset", field.name, "choose another name, Tagger.load(column=...)"),
+            column_exists("the dataset", taken, "choose another name, Tagger.load(column=...)"),
             reason="column-exists",
-            column=field.name,
+            column=taken,
         )
 
-    place = find_text_column("the dataset", batch.schema, tagger.options.only_text_column("map_function()"))
-    return batch.append_column(field, entities_of(tagger, batch.column(place)))
+    for text_column, field in zip(
+        tagger.options.columns_of_texts("map_function()"), tagger.entity_fields(), strict=True
+    ):
+        place = find_text_column("the dataset", batch.schema, text_column)
+        batch = batch.append_column(field, entities_of(tagger, batch.column(place)))
+    return batch

@@ -17,10 +17,12 @@ def entities(texts: pd.Series, tagger: Tagger) -> pd.Series:
     """
     Return the entities of a column: one list of dicts per row, None for missing values, with the same index.
 
+    Its name is that of the new column: of a tagger with several text columns, the one that belongs to this column.
+
     :raises InputError: when the column does not contain strings
     """
     import pandas as pd
 
     # pandas writes missing values as NaN; from_pandas makes them null.
     found = entities_of(tagger, pa.array(texts, from_pandas=True))
-    return pd.Series(found.to_pylist(), index=texts.index, name=tagger.options.column, dtype=object)
+    return pd.Series(found.to_pylist(), index=texts.index, name=tagger.options.new_column_of(texts.name), dtype=object)

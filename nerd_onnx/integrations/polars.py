@@ -18,6 +18,8 @@ def entities(texts: str | pl.Expr, tagger: Tagger) -> pl.Expr:
     """
     Return an expression for the entities of a column, named by the tagger's options. It works in lazy frames too.
 
+    With several text columns, the name is that of the new column that belongs to this one.
+
     :param texts: the text column, by name or as an expression
     """
     import polars as pl
@@ -27,7 +29,9 @@ def entities(texts: str | pl.Expr, tagger: Tagger) -> pl.Expr:
     column = pl.col(texts) if isinstance(texts, str) else texts
     # Elementwise: a text has the same entities in any batch, so Polars may stream.
     tagged = column.map_batches(partial(_entities, tagger), return_dtype=dtype, is_elementwise=True)
-    return tagged.alias(tagger.options.column)
+    # An expression may have no name of its own, such as that of a function.
+    name = column.meta.output_name(raise_if_undetermined=False)
+    return tagged.alias(tagger.options.new_column_of(name))
 
 
 def _entities(tagger: Tagger, texts: pl.Series) -> pl.Series:

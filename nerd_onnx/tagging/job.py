@@ -11,6 +11,7 @@ from typing import Any, Literal
 from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.base import Format
+from nerd_onnx.formats.column_types import ALL_TEXT, ColumnTypes
 from nerd_onnx.formats.layouts import LayoutName
 from nerd_onnx.machine.memory import peak_rss_bytes
 from nerd_onnx.storage.location import STANDARD_STREAM, Location
@@ -42,6 +43,7 @@ class TagJob:
     :param retry_rejects: a rejects file: tag only the rows that it names
     :param mixed: what happens to a row of JSON Lines whose field has another type than before, if the output has typed
         columns: ``refuse`` makes it a rejected row, ``json`` stores all values of the field as JSON text
+    :param csv_types: types of the columns of CSV and TSV in outputs that can hold types
     :param max_memory: maximum of resident memory in bytes, kept by smaller batches; None for the usual sizes
     :param layout: where the entities are written, see :class:`Layout`
     :param key: column that identifies the rows of the long layout; None for the number of the row in its file
@@ -63,6 +65,7 @@ class TagJob:
     max_errors: int | None = None
     retry_rejects: str | None = None
     mixed: Mixed = "refuse"
+    csv_types: ColumnTypes = ALL_TEXT
     max_memory: int | None = None
     layout: LayoutName = "nested"
     key: str | None = None

@@ -32,6 +32,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--offset-unit": options.offset_unit,
         "--limit": job.limit,
         "--mixed": job.mixed,
+        "--csv-types": job.csv_types.plain,
         "--overwrite-column": job.overwrite_column,
         "--retry-rejects": job.retried_place and file_fingerprint(job.retried_place)["head and footer"],
     }

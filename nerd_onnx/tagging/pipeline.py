@@ -16,6 +16,7 @@ from nerd_onnx.durability.fingerprints import texts_fingerprint
 from nerd_onnx.durability.results import ResultLog, results_mismatch
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RowBatch, Writer
+from nerd_onnx.formats.column_types import ALL_TEXT
 from nerd_onnx.formats.columns import joined_elements
 from nerd_onnx.formats.readers import Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
@@ -39,6 +40,7 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
     job = plan.job
     written = detect_format(pair.input, job.input_format) if texts_only else plan.output_format(pair)
     rewrites = not texts_only and plan.rewritten_because(pair)
+    has_types = not texts_only and format_named(written).holds_types
 
     # Without names of new columns the reader decodes all columns, because they are written again. With names, or an
     # empty list of them, it decodes the texts alone.
@@ -53,6 +55,7 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
         limit=job.limit,
         lenient=plan.is_lenient,
         mixed_as_json=job.mixed == "json",
+        column_types=job.csv_types if has_types else ALL_TEXT,
         added_columns=None if rewrites else () if texts_only else plan.added_columns,
     )
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -58,7 +58,8 @@ SEEN_WHILE_READING = ("input/", "model/", "output/results-mismatch", "output/row
 OTHER_OPTIONS = (
     *(["--limit", "7"], ["--min-score", "0.3"], ["--layout", "wide"], ["--layout", "long"], ["--offset-unit", "utf8"]),
     *(["--chunk-rows", "5"], ["--labels", "person"], ["--output-format", "jsonl"], ["--on-error", "null"]),
-    ["--on-error", "skip", "--rejects", "REJECTS"],
+    *(["--on-error", "skip", "--rejects", "REJECTS"], ["--mixed", "json"], ["--text-column", "body"]),
+    *(["--csv-types", "auto"], ["--csv-types", "id=int32"]),
 )
 ROW_DAMAGES = (change_text, swap_rows, *map(damage.keep_time, (change_text, swap_rows)))
 INPUT_DAMAGES = (*damage.FILE_DAMAGES, *ROW_DAMAGES)
@@ -100,7 +101,7 @@ class RunLife(RuleBasedStateMachine):
         rng=RANDOMS,
         model=st.sampled_from(["bundle", "plain"]),
         inputs=st.sampled_from(INPUTS),
-        suffix=st.sampled_from([".jsonl", ".parquet", ".jsonl.gz", ".csv", ".arrow"]),
+        suffix=st.sampled_from([".jsonl", ".parquet", ".arrow", ".jsonl.gz", ".jsonl.xz", ".csv", ".csv.bz2"]),
         options=st.sampled_from(
             [
                 *([], ["--layout", "wide"], ["--layout", "long"], ["--min-score", "0"]),
@@ -108,10 +109,22 @@ class RunLife(RuleBasedStateMachine):
                 ["--on-error", "null", "--rejects", "REJECTS"],
             ]
         ),
+        columns=st.sampled_from([[], [], ["--text-column", "text", "--text-column", "body"]]),
+        types=st.sampled_from([[], ["--csv-types", "auto"], ["--csv-types", "auto,x=int64"]]),
+        mixed=st.sampled_from([["--mixed", "json"], ["--mixed", "json"], []]),
         chunk_rows=st.integers(1, 6),
     )
     def begin(
-        self, rng: Random, model: str, inputs: list[str], suffix: str, options: list[str], chunk_rows: int
+        self,
+        rng: Random,
+        model: str,
+        inputs: list[str],
+        suffix: str,
+        options: list[str],
+        columns: Sequence[str] = (),
+        types: Sequence[str] = (),
+        mixed: Sequence[str] = (),
+        chunk_rows: int = 3,
     ) -> None:
         """Write inputs and model."""
         folder = self.place / "life"
@@ -124,7 +137,8 @@ class RunLife(RuleBasedStateMachine):
         many = len(inputs) > 1
         source = folder / "in" if many else folder / "in" / inputs[0]
         target = folder / "out" / ("tagged" if many else f"o{suffix}")
-        self.life = Life(folder, source, target, [*options, "--chunk-rows", str(chunk_rows)])
+        options = [*options, *columns, *types, *mixed, "--chunk-rows", str(chunk_rows)]
+        self.life = Life(folder, source, target, options)
         self._copy_model()
         self.counts["sequences"] += 1
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from nerd_onnx.errors import NerdError, OutputError
+from nerd_onnx.formats.column_types import ColumnTypes
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
@@ -56,6 +57,7 @@ CASES = [
     "csv rejects",
     "arrow",
     "to arrow",
+    "csv types",
 ]
 
 
@@ -112,6 +114,11 @@ def case_of(name: str, data: Path, out: Path) -> tuple[Path, Path, dict[str, Any
         "to arrow": ("a.jsonl", "o.feather", {}),
         "csv": ("a.csv.gz", "o.tsv.gz", {}),
         "csv rejects": ("bad.csv", "o.csv", {"on_error": "skip", "rejects": str(out / "rejects.jsonl")}),
+        "csv types": (
+            "bad.csv",
+            "o.parquet",
+            {"on_error": "skip", "rejects": str(out / "rejects.jsonl"), "csv_types": ColumnTypes(is_auto=True)},
+        ),
         "wide": ("a.parquet", "o.parquet", {"layout": "wide"}),
         "long": ("a.jsonl", "o.parquet", {"layout": "long", "key": "id"}),
         "rejects": ("bad.jsonl", "o.jsonl", {"on_error": "skip", "rejects": str(out / "rejects.jsonl")}),

@@ -28,7 +28,7 @@ def _resume_over_a_replaced_output(place: Path) -> None:
     RunLife.prepare(place)
     machine = RunLife()
     with middles_without_fingerprint():
-        machine.begin(Random(0), "bundle", ["a.jsonl", "k=1/b.parquet", "k=2/c.jsonl"], ".jsonl", [], 3)
+        machine.begin(Random(0), "bundle", ["a.jsonl", "k=1/b.parquet", "k=2/c.jsonl"], ".jsonl", [], chunk_rows=3)
         for step in range(15, 90):  # each kill comes later in the run than the one before
             machine.kill(step=step, again=False)
             if machine.life.visible():

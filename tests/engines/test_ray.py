@@ -79,3 +79,13 @@ def test_mistakes_are_found_before_any_worker_starts(ray: Any) -> None:
         tag(rows, column="key")
     with fails(OptionError, "unknown-label", found="planet"):
         tag(rows, labels=["planet"])
+
+
+def test_several_text_columns(ray: Any, tmp_path: Path) -> None:
+    rows = table(60)
+    rows = rows.append_column("title", rows["text"].combine_chunks().take(pa.array(range(59, -1, -1))))
+    columns = ("title", "text")
+    found = tag(parts(ray, rows), text_column=columns)
+    expected = local_rows(rows, tmp_path, text_column=columns)
+    assert found.take_all() == expected
+    assert sum(len(row["title_entities"] or ()) for row in expected) > 20

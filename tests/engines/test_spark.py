@@ -147,3 +147,13 @@ def test_mistakes_are_found_before_any_task_runs(spark: Any, tmp_path: Path) -> 
         tag(rows, column="key")
     with fails(OptionError, "unknown-label", found="planet"):
         tag(rows, labels=["planet"])
+
+
+def test_several_text_columns(spark: Any, tmp_path: Path) -> None:
+    rows = table(60)
+    rows = rows.append_column("title", rows["text"].combine_chunks().take(pa.array(range(59, -1, -1))))
+    columns = ("title", "text")
+    found = tag(frame(spark, rows, tmp_path / "in"), text_column=columns)
+    expected = local_rows(rows, tmp_path, text_column=columns)
+    assert taken(found) == expected
+    assert sum(len(row["title_entities"] or ()) for row in expected) > 20

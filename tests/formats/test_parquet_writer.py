@@ -191,7 +191,7 @@ def test_type_that_parquet_cannot_hold(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"text": ["a"]}), path)
     wrong = pa.field("entities", pa.struct([]))
-    with fails(OutputError, "cannot-write"):
+    with fails(OutputError, "no-parquet-type"):
         converted(path, tmp_path / "out.parquet", layout=Layout(wrong))
     assert list(tmp_path.iterdir()) == [path]
 

@@ -95,7 +95,7 @@ def interrupted(tagger: Tagger, folder: Path, rng: Random) -> Interrupted:
         folder,
         folder / "in" if many else folder / "in" / names[0],
         folder / "out" / ("tagged" if many else rng.choice(("o.jsonl", "o.parquet"))),
-        {"chunk_rows": rng.randint(1, 4), **({"on_error": "skip"} if is_lenient else {})},
+        {"chunk_rows": rng.randint(1, 4), "mixed": "json", **({"on_error": "skip"} if is_lenient else {})},
     )
     (folder / "whole").mkdir()
     tag_files(tagger, run.job(folder / "whole"))

@@ -284,11 +284,12 @@ def test_what_the_text_shows_separates_entities(calibrated: bool) -> None:  # no
         assert shown(IO, spans) == expected
 
 
-def test_tags_that_mark_beginnings_are_read_as_they_are_without_a_calibration() -> None:
+def test_the_borders_of_a_text_end_entities_whatever_the_tags_say() -> None:
     text = bordered(4, separated=[0, 1], broken=[2], begins_line=[0, 1, 2], ends_line=[0, 1])
     decoder = Decoder(BIO)
     logits = tags(BIO, "B-PER", "I-PER", "I-PER", "B-PER")
-    assert shown(BIO, decoder.spans(text, [decoder.decide(np.arange(4), logits)])) == [(0, 3, "PER"), (3, 4, "PER")]
+    spans = decoder.spans(text, [decoder.decide(np.arange(4), logits)])
+    assert shown(BIO, spans) == [(i, i + 1, "PER") for i in range(4)]
 
 
 @pytest.mark.parametrize("calibrated", [False, True])

@@ -185,3 +185,30 @@ def test_pandas(tagger: Tagger, expected: list[Any], kind: Any) -> None:
     assert found.name == "entities"
     with fails(InputError, "not-text"):
         in_pandas(pd.Series([1.5]), tagger)
+
+
+def test_several_text_columns(tiny_bundle: Path) -> None:
+    tagger = Tagger.load(tiny_bundle, text_column=("title", "body"))
+    table = pa.table({"title": TEXTS[1500:1520], "body": TEXTS[1510:1530]})
+    (batch,) = table.to_batches()
+    expected = tagger.tag_batch(batch)
+    titles, bodies = (expected.column(f"{name}_entities").to_pylist() for name in ("title", "body"))
+    assert sum(len(row or ()) for row in titles) > 20
+
+    mapped = datasets.Dataset(table).with_format("arrow").map(map_function(tagger), batched=True).with_format(None)
+    assert [mapped["title_entities"][:], mapped["body_entities"][:]] == [titles, bodies]
+
+    shown = pl.DataFrame(pl.from_arrow(table)).with_columns(
+        in_polars("title", tagger), in_polars(pl.col("body"), tagger), in_polars(pl.col("body").alias("x"), tagger)
+    )
+    assert shown.columns == ["title", "body", "title_entities", "body_entities", "entities"]
+    assert [shown["title_entities"].to_list(), shown["entities"].to_list()] == [titles, bodies]
+
+    found = in_pandas(table["body"].to_pandas().rename("body"), tagger)
+    assert (found.name, found.tolist()) == ("body_entities", bodies)
+
+    with duckdb.connect() as connection:
+        register(connection, tagger)
+        connection.register("articles", table)
+        rows = connection.sql("SELECT entities(title), entities(body) FROM articles").fetchall()
+    assert rows == list(zip(titles, bodies, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import io
@@ -10,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,16 +19,21 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from nerd_onnx.cli.tag import main
 from tests.support.make_models import MODELS
-from tests.support.runs import at_step, in_child, kill, tree, write_arrow, write_csv, write_lines, write_parquet
+from tests.support.runs import PACKERS, at_step, in_child, kill, tree, write_arrow_table
 
 DONE_CODES = (0, 3)
 # One file, and folders: different formats in subfolders, and two small files that are tagged together.
 INPUTS = (
-    *(["a.jsonl"], ["a.parquet"], ["a.jsonl.gz"], ["a.csv"], ["a.arrow"]),
-    *(["a.jsonl", "k=1/b.parquet", "k=2/c.jsonl"], ["a.jsonl", "b.jsonl"]),
+    *(["a.jsonl"], ["a.parquet"], ["a.arrow"], ["a.jsonl.gz"], ["a.jsonl.xz"], ["a.csv"], ["a.csv.bz2"]),
+    *(["a.jsonl", "k=1/b.parquet", "k=2/c.jsonl"], ["a.jsonl", "b.jsonl"], ["a.csv", "b.jsonl.bz2"]),
 )
+# A field with values of several types, and of types that a first look at some of them would not find.
+_VALUES = ("1", "2", "", "007", "-3.5", "Oslo", "true", "2020-01-31")
 _WORK = ".nerd-work"
 _NAMES = ("Anna Bell", "Rome", "the Berlin office", "Lena", "Paris", "Mount Logan", "Karl", "Oslo", "a small town", "")
 _ENDS = ("met them.", "is near the sea.", "wrote to Anna.", "left in May.", "stayed.")
@@ -146,40 +152,56 @@ def rows(rng: Random, count: int) -> list[str]:
 
 def write_input(path: Path, rng: Random, *, broken: int = 0) -> None:
     """
-    Write an input file of a few short rows.
+    Write an input file of a few short rows, with two columns of text and one of several types.
 
-    :param broken: number of lines, of JSON Lines, that are not JSON
+    :param broken: number of lines, of plain JSON Lines and CSV, that cannot be read
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = rows(rng, rng.randint(4, 14))
-    if path.suffix == ".parquet":
-        write_parquet(path, found, 5)
+    count = rng.randint(4, 14)
+    bodies = [None if rng.random() < 0.2 else text for text in rows(rng, count)]
+    kinds = rng.sample(_VALUES, rng.randint(1, 3))
+    values = [rng.choice(kinds) for _ in range(count)]
+    columns = {"id": range(count), "text": rows(rng, count), "body": bodies, "x": values}
+    if path.suffix in {".parquet", ".arrow"}:
+        table = pa.table({name: list(column) for name, column in columns.items()})
+        if path.suffix == ".parquet":
+            pq.write_table(table, path, row_group_size=5)
+        else:
+            write_arrow_table(path, table, 5)
         return
 
-    if path.suffix == ".arrow":
-        write_arrow(path, found, 5)
-        return
+    is_csv = ".csv" in path.suffixes
+    records = list(zip(*columns.values(), strict=True))
+    lines = _csv_lines([tuple(columns), *records]) if is_csv else _json_lines(tuple(columns), records)
+    for _ in range(broken if path.suffix in (".jsonl", ".csv") else 0):
+        lines.insert(rng.randint(1, len(lines)), b'1,2,"3\n' if is_csv else b'{"text": \xff}\n')
+    path.write_bytes(PACKERS.get(path.suffix, bytes)(b"".join(lines)))
 
-    if path.suffix == ".csv":
-        write_csv(path, found)
-        return
 
-    write_lines(path, found)
-    if broken and path.suffix == ".jsonl":
-        lines = path.read_bytes().splitlines(keepends=True)
-        for _ in range(broken):
-            lines.insert(rng.randint(0, len(lines)), b'{"text": \xff}\n')
-        path.write_bytes(b"".join(lines))
+def _csv_lines(records: Sequence[tuple[object, ...]]) -> list[bytes]:
+    content = io.StringIO(newline="")
+    csv.writer(content, lineterminator="\n").writerows(records)
+    return content.getvalue().encode().splitlines(keepends=True)
+
+
+def _json_lines(names: tuple[str, ...], records: Sequence[tuple[object, ...]]) -> list[bytes]:
+    """Return rows as JSON objects, in which the last column has values of several types."""
+    plain = {"": None, "true": True, "-3.5": -3.5, "1": 1, "2": [2]}
+    found = []
+    for *others, value in records:
+        row = dict(zip(names, [*others, plain.get(str(value), value)], strict=True))
+        found.append(json.dumps(row).encode() + b"\n")
+    return found
 
 
 def change_text(path: Path, rng: Random) -> None:
     """Change letters of one text; the file keeps its format, and plain lines their size."""
-    if path.suffix in {".parquet", ".arrow"}:
+    if path.suffix not in {".jsonl", ".csv"}:
         write_input(path, rng)
         return
     content = bytearray(path.read_bytes())
     places = [i for i in range(len(content) - 3) if content[i : i + 3] == b"and"]
-    if places and path.suffix in {".jsonl", ".csv"}:
+    if places:
         at = rng.choice(places)
         content[at : at + 3] = b"met"
         with path.open("r+b") as file:

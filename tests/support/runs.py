@@ -52,7 +52,11 @@ def write_parquet(path: Path, rows: list[str], row_group_size: int = 60) -> Path
 
 def write_arrow(path: Path, rows: list[str], batch_rows: int = 60) -> Path:
     """Write rows as an Arrow stream, as datasets does, with several record batches."""
-    table = pa.table({"id": pa.array(range(len(rows)), pa.int32()), "text": rows})
+    return write_arrow_table(path, pa.table({"id": pa.array(range(len(rows)), pa.int32()), "text": rows}), batch_rows)
+
+
+def write_arrow_table(path: Path, table: pa.Table, batch_rows: int) -> Path:
+    """Write a table as an Arrow stream with several record batches."""
     with pa.ipc.new_stream(str(path), table.schema) as writer:
         writer.write_table(table, max_chunksize=batch_rows)
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from nerd_onnx.engines.worker import check_columns
-from nerd_onnx.errors import InputError, NerdError, OptionError
+from nerd_onnx.engines.worker import check_columns, tag_table
+from nerd_onnx.errors import InputError, NerdError, OptionError, OutputError
 from nerd_onnx.formats.tagged_file import TaggedFile
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.integrations.columns import entities_of
 from nerd_onnx.tagger import Tagger, TagOptions
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
@@ -27,7 +27,7 @@ from tests.support.runs import at_step, in_child, kill, resumed, steps_of, texts
 
 TITLES = [text[:40] or None for text in texts(60)]
 BODIES = [None if i % 7 == 0 else text for i, text in enumerate(texts(120)[60:])]
-FORMATS = ["a.parquet", "a.jsonl", "a.csv"]
+FORMATS = ["a.parquet", "a.arrow", "a.jsonl", "a.csv"]
 
 
 @pytest.fixture
@@ -35,6 +35,8 @@ def data(tmp_path: Path) -> Path:
     """Write the same rows in each format."""
     table = pa.table({"title": TITLES, "n": [str(i) for i in range(60)], "body": BODIES})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=25)
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=25)
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
     pyarrow.csv.write_csv(table, tmp_path / "a.csv")
     return tmp_path
@@ -56,10 +58,54 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
         return rows
+    if path.suffix == ".arrow":
+        with pa.ipc.open_file(str(path)) as file:
+            found: list[dict[str, Any]] = file.read_all().to_pylist()
+            return found
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text().splitlines()]
     found = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)).to_pylist()
     return [{k: json.loads(v) if isinstance(v, str) and v[:1] == "[" else v for k, v in row.items()} for row in found]
+
+
+@pytest.mark.parametrize("output", FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("key", [None, "n"])
+def test_rows_of_the_long_layout_say_which_column_they_are_from(
+    bundle: Bundle, data: Path, name: str, output: str, key: str | None
+) -> None:
+    tagger = tagger_of(bundle, "body", "title")
+    target = data / f"o{Path(output).suffix}"
+    options: dict[str, Any] = {"layout": "long", "key": key}
+    report = tag_files(tagger, TagJob([str(data / name)], str(target), **options))
+    expected: list[dict[str, Any]] = []
+    for column in ("body", "title"):
+        alone = data / f"{column}{target.suffix}"
+        tag_files(tagger_of(bundle, column), TagJob([str(data / name)], str(alone), **options))
+        for row in rows_of(alone):
+            first, *others = row.items()
+            expected.append(dict([first, ("text_column", column), *others]))
+    expected.sort(key=lambda row: int(row[key or "row"]))  # stable: in a row, body comes first
+    found = rows_of(target)
+    assert found == expected
+    assert list(found[0]) == list(expected[0])
+    assert report.entities == len(found) > 50
+
+
+def test_a_key_with_the_name_of_a_new_column(bundle: Bundle, data: Path) -> None:
+    job = TagJob([str(data / "a.jsonl")], str(data / "o.jsonl"), layout="long", key="text_column")
+    with fails(OptionError, "key-name-taken", option="--key", column="text_column"):
+        tag_files(tagger_of(bundle, "title", "body"), job)
+    with fails(InputError, "key-missing", column="text_column"):
+        tag_files(tagger_of(bundle, "title"), job)
+
+
+def test_the_text_output_has_a_line_for_each_column(bundle: Bundle, data: Path) -> None:
+    (data / "b.jsonl").write_text('{"title": "Anna", "body": null}\n{"title": "", "body": "a\\nb"}\n')
+    tagger = tagger_of(bundle, "title", "body")
+    tag_files(tagger, TagJob([str(data / "b.jsonl")], str(data / "o.txt"), output_format="text"))
+    shown = re.sub(r" \[\w+\]", "", (data / "o.txt").read_text())
+    assert shown == "title: Anna\nbody: (null)\n\ntitle: \nbody: a\\nb\n\n"
 
 
 @pytest.mark.parametrize("layout", ["nested", "wide"])
@@ -157,26 +203,39 @@ def test_a_row_that_fails_in_one_column_has_no_entities(bundle: Bundle, tmp_path
     assert rows[0]["title_entities"] == rows[2]["body_entities"] != []
 
 
-def test_what_takes_one_text_column_says_so(bundle: Bundle, data: Path) -> None:
-    tagger = tagger_of(bundle, "title", "body")
+def test_plain_text_has_one_column(bundle: Bundle, data: Path) -> None:
     (data / "a.txt").write_text("Anna\n")
-    refusals: list[tuple[str, TagJob]] = [
-        ("--layout", TagJob([str(data / "a.jsonl")], str(data / "o.jsonl"), layout="long")),
-        ("--output-format", TagJob([str(data / "a.jsonl")], "-", output_format="text")),
-        ("--text-column", TagJob([str(data / "a.txt")], str(data / "o.jsonl"))),
-    ]
-    for option, job in refusals:
-        with fails(OptionError, "several-text-columns", option=option):
-            tag_files(tagger, job)
+    job = TagJob([str(data / "a.txt")], str(data / "o.jsonl"))
+    with fails(OptionError, "several-text-columns", option="--text-column", found="title, body"):
+        tag_files(tagger_of(bundle, "title", "body"), job)
 
-    table = pq.read_table(data / "a.parquet")
-    for call in (
-        lambda: tagger.tag_batch(table.to_batches()[0]),
-        lambda: entities_of(tagger, table["title"]),
-        lambda: check_columns(["title", "body"], tagger.options, replace_column=False),
-    ):
-        with fails(OptionError, "several-text-columns", option="text_column", found="title, body"):
-            call()
+
+def test_a_batch_gets_a_column_for_each(bundle: Bundle, data: Path) -> None:
+    tagger = tagger_of(bundle, "title", "body")
+    tag_files(tagger, TagJob([str(data / "a.parquet")], str(data / "o.parquet")))
+    expected = pq.read_table(data / "o.parquet")
+    batches = pq.read_table(data / "a.parquet").to_batches(max_chunksize=17)
+    tagged = pa.Table.from_batches([tagger.tag_batch(batch) for batch in batches])
+    assert tagged.equals(expected.cast(tagged.schema))
+    assert tagged.schema.metadata[b"nerd_onnx.body_entities.text_column"] == b"body"
+
+    table = tag_table(tagger, pq.read_table(data / "a.parquet"), replace_column=False)
+    assert table.equals(tagged)
+    assert tag_table(tagger, table.slice(0, 0), replace_column=True).schema == tagged.schema
+    with fails(OutputError, "column-exists", column="title_entities"):
+        tagger.tag_batch(table.to_batches()[0])
+    with fails(InputError, "column-missing", column="body"):
+        tagger.tag_batch(batches[0].drop_columns(["body"]))
+
+
+def test_an_engine_looks_at_the_names_of_all_columns(bundle: Bundle) -> None:
+    options = tagger_of(bundle, "title", "body").options
+    check_columns(["body", "title"], options, replace_column=False)
+    check_columns(["body", "title", "body_entities"], options, replace_column=True)
+    with fails(InputError, "column-missing", column="body"):
+        check_columns(["title"], options, replace_column=False)
+    with fails(OutputError, "column-exists", column="body_entities"):
+        check_columns(["title", "body", "body_entities"], options, replace_column=False)
 
 
 @pytest.mark.parametrize(

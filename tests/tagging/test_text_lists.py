@@ -163,6 +163,20 @@ def test_lists_beside_a_plain_text_column(bundle: Bundle, data: Path) -> None:
         assert "element" not in next(row["title_entities"][0] for row in rows if row["title_entities"])
 
 
+@pytest.mark.parametrize("output", ["o.parquet", "o.arrow", "o.jsonl"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_long_rows_of_lists_beside_a_plain_text_column(bundle: Bundle, data: Path, name: str, output: str) -> None:
+    tagger = tagger_of(bundle, "title", "sentences[]")
+    tag_files(tagger, TagJob([str(data / name)], str(data / output), layout="long", key="id"))
+    found = rows_of(data / output)
+    assert [*found[0]][:4] == ["id", "text_column", "element", "start"]
+    titles, lists = tagger.tag(SENTENCES[:60]), expected(tagger)
+    for i in range(60):
+        here = [(one["text_column"], *tuples([one])[0]) for one in found if one["id"] == i]  # type: ignore[index]
+        of_title = [("title", None, one.start, one.end, one.label, one.text) for one in titles[i] or ()]
+        assert here == [*of_title, *(("sentences", *one) for one in lists[i] or ())]
+
+
 @pytest.mark.parametrize(("name", "output"), [("a.parquet", "o.parquet"), ("a.jsonl", "o.arrow")])
 def test_a_kill_before_any_step_changes_no_byte(bundle: Bundle, data: Path, name: str, output: str) -> None:
     tagger = tagger_of(bundle, "sentences[]")

@@ -60,6 +60,7 @@ def _format(name: str, title: str, delimiters: str) -> FileFormat:
         recognizes_stream=lambda head: any(_looks_like_header(head, one) for one in delimiters),
         is_compressible=True,
         has_types=True,
+        holds_types=False,
         open_reader=open_reader,
         open_writer=open_writer,
         check_complete=check_complete,

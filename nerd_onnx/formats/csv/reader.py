@@ -1,16 +1,19 @@
-"""Read CSV and TSV as typed rows in which every column is text."""
+"""Read CSV and TSV as rows in which every column is text, or has the type that is asked for."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import pyarrow as pa
 import pyarrow.csv
 
+from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
+from nerd_onnx.formats.column_types import OPTION
 from nerd_onnx.formats.csv.records import Record, records
 from nerd_onnx.formats.line_reading import (
     HEAD_BYTES,
@@ -22,23 +25,33 @@ from nerd_onnx.formats.line_reading import (
     whole_first_line,
 )
 from nerd_onnx.formats.texts import column_of, find_text_column
+from nerd_onnx.formats.typed_text import Kind, KindSearch, converted, first_misfits, kind_named
+from nerd_onnx.storage.input_stream import is_stream
 from nerd_onnx.storage.location import Location
 
 _HEADER_BYTES = 1 << 16
+_SHOWN_CHARACTERS = 60
 
 
 class CsvReader(LinesReader):
     """
     A file with fields between delimiters, plain or compressed. Its first record has the names of the columns.
 
-    Every column is text. A field without characters is null, and ``""`` is an empty text. Blank lines are not rows. An
-    empty file has no rows and only the text column. pyarrow parses the records.
+    Every column is text unless the options give it a type. A field without characters is null, and ``""`` is an empty
+    text, or null in a column of another type. Blank lines are not rows. An empty file has no rows and only the text
+    column. pyarrow parses the records.
+
+    If the types of columns are to be found, a first pass on opening looks at all rows.
 
     :param path: a file, or ``-``
     :param delimiters: characters of ASCII; the first one that gives a header with the text columns is taken
     :param title: name of the format in messages
-    :raises InputError: if it cannot be opened, its header cannot be read, or it has no text column
+    :raises InputError: if it cannot be opened, its header cannot be read, it has no text column, or lacks a column that
+        gets a type
+    :raises OptionError: if the text column gets a type, or types are to be found in what can be read only once
     """
+
+    num_rows: int | None = None
 
     def __init__(self, path: Location, options: ReadOptions, delimiters: str, title: str) -> None:
         super().__init__(path, options)
@@ -48,10 +61,20 @@ class CsvReader(LinesReader):
             self._delimiter = self._delimiter_of(whole_first_line(self._stream.head(_HEADER_BYTES)), delimiters)
             self._records = records(self._stream.lines(blank=True), self._delimiter.encode(), options.line_bytes)
             header = next(self._records, None)
-            self.num_rows = 0 if header is None else None
-            self.schema = self._schema_of(header)
-            self.column_names: Sequence[str] = self.schema.names
-            self._text_indices = [find_text_column(self._name, self.schema, name) for name in options.text_columns]
+            self._texts_schema = self._schema_of(header)
+            self.column_names: Sequence[str] = self._texts_schema.names
+            self._text_indices = [
+                find_text_column(self._name, self._texts_schema, name) for name in options.text_columns
+            ]
+
+            self._named = {} if header is None else self._named_kinds()
+            self._kinds = dict(self._named)
+            if header is None:
+                self.num_rows = 0
+            elif options.column_types.is_auto:
+                found, self.num_rows = self._found_kinds(delimiters, title)
+                self._kinds |= found
+            self.schema = self._typed_schema()
         except BaseException:
             self._stream.close()
             raise
@@ -62,7 +85,8 @@ class CsvReader(LinesReader):
 
         :raises InputError: if a row has another number of fields than the header, malformed quotes or invalid UTF-8
         """
-        limited = islice(self._records, self._options.limit)
+        # No further than the first pass: a file that grows meanwhile is read as it was.
+        limited = islice(self._records, self._options.limit if self.num_rows is None else self.num_rows)
         yield from self._counted(grouped(limited, lambda record: record.size, self._options), self._batch)
 
     def _delimiter_of(self, header: str | None, delimiters: str) -> str:
@@ -86,15 +110,79 @@ class CsvReader(LinesReader):
             raise self._quotes_error(header)
         return pa.schema([(name or "", pa.string()) for name in self._fields(header)])
 
+    def _named_kinds(self) -> dict[int, Kind]:
+        """Return the types that the user named, by the index of their columns."""
+        kinds = {}
+        for name, kind_name in self._options.column_types.named:
+            places = [i for i, column in enumerate(self.column_names) if column == name]
+            if len(places) != 1:
+                has = f"has {len(places)} columns" if places else "has no column"
+                raise InputError(
+                    f"{self._name}: {has} named {name!r} for {OPTION}; the columns are: {', '.join(self.column_names)}",
+                    reason="column-ambiguous" if places else "column-missing",
+                    file=self._name,
+                    option=OPTION,
+                    column=name,
+                    found=len(places),
+                )
+
+            kind = kind_named(kind_name)
+            if kind is not None and name in self._options.text_columns:
+                raise OptionError(
+                    f"{OPTION}: {name!r} is the text column, which is text and not {kind.name}; leave it out",
+                    reason="typed-text-column",
+                    option=OPTION,
+                    column=name,
+                )
+            if kind is not None:
+                kinds[places[0]] = kind
+        return kinds
+
+    def _found_kinds(self, delimiters: str, title: str) -> tuple[dict[int, Kind], int]:
+        """
+        Read all rows, and find the types of the columns that the user did not name.
+
+        :return: the types by the index of their columns, and the number of rows
+        """
+        if is_stream(self.path):
+            raise OptionError(
+                f"{OPTION} auto reads {self._name} twice, and it can be read only once; give a file, or name the "
+                "types, such as id=int64",
+                reason="csv-types-need-file",
+                option=OPTION,
+                file=self._name,
+            )
+
+        chosen = self._options.column_types
+        known = {*self._options.text_columns, *(name for name, _ in chosen.named)}
+        searches = {i: KindSearch() for i, name in enumerate(self.column_names) if name not in known}
+        options = replace(self._options, column_types=chosen.without_search)
+        with CsvReader(self.path, options, delimiters, title) as first:
+            for rows in first.batches():
+                if rows.table is not None:
+                    for i, search in searches.items():
+                        search.add(rows.table.column(i))
+
+        found = {i: search.found for i, search in searches.items()}
+        return {i: kind for i, kind in found.items() if kind is not None}, first.rows_read
+
+    def _typed_schema(self) -> pa.Schema:
+        schema = self._texts_schema
+        for i, kind in self._kinds.items():
+            schema = schema.set(i, schema.field(i).with_type(kind.type))
+        return schema
+
     def _batch(self, group: list[Record], first_row: int) -> RowBatch:
         errors = {i: self._quotes_error(record) for i, record in enumerate(group) if record.problem is not None}
         kept = [i for i in range(len(group)) if i not in errors]
         tables = list(self._tables(group, kept, errors))
-        good = [i for i in range(len(group)) if i not in errors]
+        kept = [i for i in kept if i not in errors]
+        texts = pa.concat_batches(tables) if tables else pa.RecordBatch.from_pylist([], self._texts_schema)
+        table = self._typed(texts, group, kept, errors)
+        good = [i for i in kept if i not in errors]
         if errors and not self._options.lenient:
             raise errors[min(errors)]
 
-        table = pa.concat_batches(tables) if tables else pa.RecordBatch.from_pylist([], self.schema)
         first, *more = (table.column(i) for i in self._text_indices)
         return RowBatch(
             texts=first,
@@ -108,6 +196,55 @@ class CsvReader(LinesReader):
                 RejectedRow(first_row + i, errors[i].problem, group[i].line, raw=group[i].content)
                 for i in sorted(errors)
             ),
+        )
+
+    def _typed(
+        self, texts: pa.RecordBatch, group: list[Record], places: list[int], errors: dict[int, RowError]
+    ) -> pa.RecordBatch:
+        """
+        Convert columns, and leave out the rows with a value that does not fit the type of its column.
+
+        :param texts: the rows as text
+        :param places: the place of each row in the group
+        :param errors: the errors of the rows that are left out are added to it, by place
+        """
+        columns, misfits = list(texts.columns), []
+        for i, kind in sorted(self._kinds.items()):
+            columns[i], unfit = converted(columns[i], kind)
+            misfits.append((i, unfit))
+
+        wrong = first_misfits(misfits)
+        for row, i in wrong.items():
+            errors[places[row]] = self._misfit_error(group[places[row]], i, texts.column(i)[row].as_py())
+
+        table = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        return table.filter(pa.array([row not in wrong for row in range(len(places))], pa.bool_())) if wrong else table
+
+    def _misfit_error(self, record: Record, column: int, value: str) -> RowError:
+        """
+        Return the error of a row with a value that does not fit.
+
+        :raises InputError: if its type was found, and not named by the user
+        """
+        name, kind = self.column_names[column], self._kinds[column]
+        if column not in self._named:
+            raise InputError(
+                f"{self._name}, line {record.line}: the lines changed while the file was read",
+                reason="changed-while-read",
+                file=self._name,
+                row=record.line,
+            )
+
+        shown = value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}..."
+        return RowError(
+            self._name,
+            record.line,
+            f"column {name!r} is {shown!r}, which is no {kind.name}; correct it, or choose another type with {OPTION}, "
+            "such as text",
+            reason="csv-type",
+            column=name,
+            found=shown,
+            expected=kind.name,
         )
 
     def _tables(self, group: list[Record], places: list[int], errors: dict[int, RowError]) -> Iterator[pa.RecordBatch]:
@@ -134,7 +271,7 @@ class CsvReader(LinesReader):
     def _parsed(self, group: list[Record]) -> pa.RecordBatch | None:
         """Return the rows of records; None if one of them is no row of the table."""
         # Numbers as names, because two columns may have the same name.
-        names = [str(i) for i in range(len(self.schema))]
+        names = [str(i) for i in range(len(self._texts_schema))]
         try:
             table = self._parse(b"".join(record.content + b"\n" for record in group), names)
         except pa.ArrowInvalid:
@@ -143,7 +280,7 @@ class CsvReader(LinesReader):
         if table.num_rows != len(group):  # pyarrow ends a line at a carriage return too
             return None
         columns = [column.combine_chunks() for column in table.columns]
-        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        return pa.RecordBatch.from_arrays(columns, schema=self._texts_schema)
 
     def _parse(self, content: bytes, names: list[str], *, counts: bool = False) -> pa.Table:
         """
@@ -202,7 +339,7 @@ class CsvReader(LinesReader):
     def _error_of(self, record: Record) -> RowError:
         """Return the error of a record that is no row of the table."""
         try:
-            found, expected = len(self._fields(record)), len(self.schema)
+            found, expected = len(self._fields(record)), len(self._texts_schema)
         except RowError as err:
             return err
         return RowError(

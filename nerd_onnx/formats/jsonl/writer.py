@@ -15,7 +15,8 @@ from nerd_onnx.formats.columns import name_taken
 from nerd_onnx.formats.json_values import dump, dumped, dumped_lists, json_values, not_utf8_column
 from nerd_onnx.formats.jsonl.lines import UNTYPED
 from nerd_onnx.formats.jsonl.long_lines import shortened
-from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
+from nerd_onnx.formats.layouts import TEXT_COLUMN, EntityRows, Layout, NewColumns, lists_of, typed_rows, unified_lists
+from nerd_onnx.formats.texts import column_of
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.compression import CompressedTarget
 from nerd_onnx.storage.location import Location
@@ -96,7 +97,8 @@ class JsonLinesWriter(AtomicWriter):
             with output_errors(self._path):
                 self._compressed.file.write(piece)
 
-        self._rows += len(entities.flatten()) if self._layout.is_long else rows.num_rows
+        found = sum(len(column.flatten()) for column in lists_of(entities))
+        self._rows += found if self._layout.is_long else rows.num_rows
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:
         """Return the lines that already have a field with the name of a new one, unless it may be replaced."""
@@ -130,10 +132,13 @@ class JsonLinesWriter(AtomicWriter):
         """Yield one line per entity. The key has the same bytes as in the line of its row."""
         key = None if self._layout.key is None else Key(self._layout.key)
         name, lines = dump(self._layout.key_name), rows.lines or []
-        for i, found in enumerate(json_values(entities)):
-            if found:
+        texts = [column_of(name) for name in self._layout.text_columns]
+        sources = [f"{dump(TEXT_COLUMN)}: {dump(column)}, " for column in texts] if len(texts) > 1 else [""]
+        for i, row in enumerate(zip(*map(json_values, unified_lists(entities, self._layout.parts)), strict=True)):
+            if any(row):
                 value = str(rows.number(i)) if key is None else key.value_in(lines[i])
-                yield from (f"{{{name}: {value}, {dump(entity)[1:]}\n".encode() for entity in found)
+                for source, found in zip(sources, row, strict=True):
+                    yield from (f"{{{name}: {value}, {source}{dump(entity)[1:]}\n".encode() for entity in found or ())
 
     def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
         if rows.table is None or self._typed is None:

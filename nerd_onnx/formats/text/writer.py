@@ -12,7 +12,7 @@ from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
-from nerd_onnx.formats.texts import several_text_columns
+from nerd_onnx.formats.layouts import lists_of
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import is_terminal, output_errors
@@ -25,7 +25,8 @@ _RESET = "\x1b[0m"
 
 class TextWriter(AtomicWriter):
     """
-    Rows as text with marked entities, one paragraph per row. Scores and fine labels are not shown.
+    Rows as text with marked entities, one paragraph per row. Scores and fine labels are not shown. Several text columns
+    have a line each, after their name.
 
     Control characters in texts and labels are escaped. On a terminal each label has its own colour, unless the
     environment variable NO_COLOR is set.
@@ -44,14 +45,9 @@ class TextWriter(AtomicWriter):
                 reason="text-needs-nested",
                 option="--output-format",
             )
-        if len(layout.text_columns) > 1:
-            raise several_text_columns(
-                "--output-format text",
-                layout.text_columns,
-                "give one --text-column, or another --output-format, such as jsonl",
-                option="--output-format",
-            )
-        unit = options.entities_metadata.get(f"{METADATA_PREFIX}.{layout.entities.name}.offset_unit", "codepoint")
+        unit = options.entities_metadata.get(f"{METADATA_PREFIX}.{layout.fields[0].name}.offset_unit", "codepoint")
+        names = layout.text_columns
+        self._begins = [f"{printable(name)}: " for name in names] if len(names) > 1 else [""]
 
         self._path = path
         self._unit = cast("OffsetUnit", unit)
@@ -69,8 +65,11 @@ class TextWriter(AtomicWriter):
         :raises BrokenPipeError: if the reader of standard output closed the pipe
         """
         with output_errors(self._path):
-            for text, found in zip(rows.texts.to_pylist(), entities.to_pylist(), strict=True):
-                self._target.file.write(f"{self._row(text, found or [])}\n\n".encode())
+            texts = zip(*(column.to_pylist() for column in rows.all_texts), strict=True)
+            lists = zip(*(column.to_pylist() for column in lists_of(entities)), strict=True)
+            for row, found in zip(texts, lists, strict=True):
+                lines = map(self._line, self._begins, row, found)
+                self._target.file.write("".join([*lines, "\n"]).encode())
             if self._is_terminal:  # somebody is waiting for it
                 self._target.file.flush()
 
@@ -79,13 +78,16 @@ class TextWriter(AtomicWriter):
     def _complete(self) -> int:
         return self._rows
 
-    def _row(self, text: str | list[str | None] | None, entities: list[dict[str, Any]]) -> str:
-        """Return a row as text; of a list, each element on a line of its own."""
+    def _line(self, begin: str, text: str | list[str | None] | None, entities: list[dict[str, Any]] | None) -> str:
+        """Return what is shown of one text column of a row; of a list, each element on a line of its own."""
+        found = entities or []
         if not isinstance(text, list):
-            return self._paragraph(text, entities)
-        return "\n".join(
-            self._paragraph(element, [one for one in entities if one["element"] == i]) for i, element in enumerate(text)
+            return f"{begin}{self._paragraph(text, found)}\n"
+
+        elements = (
+            self._paragraph(element, [one for one in found if one["element"] == i]) for i, element in enumerate(text)
         )
+        return "".join(f"{begin}{shown}\n" for shown in elements)
 
     def _paragraph(self, text: str | None, entities: list[dict[str, Any]]) -> str:
         return "(null)" if text is None else "".join(self._pieces(text, entities))
