@@ -133,8 +133,9 @@ interface: export LINE := $(LINE)
 interface:        ## records a change of the public interface; LINE quotes its line of CHANGELOG.md
 	$(PYTHON) docs/make_interface.py "$$LINE"
 
-docs:             ## the pages, with a reference made from the commands; a dead link is an error
+docs:             ## the pages, with what is made from the commands and from the reports; a dead link is an error
 	$(PYTHON) docs/make_reference.py
+	$(PYTHON) docs/make_engines.py
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict -q
 
 bench:            ## the short benchmark, with its checks
