@@ -17,7 +17,7 @@ LINT ?= .venv-lint
 # Where `make interpreters` installs the wheel.
 INTERPRETERS ?= $(shell command -v python3.11 python3.12 python3.13 python3.14)
 
-.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types platforms portable native-sanitize lint-tools lint-ci packages shipped audit sbom wheels-tools wheels interpreters lowest interface docs bench peers ci
+.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types platforms portable native-sanitize transformers-js lint-tools lint-ci packages shipped audit sbom wheels-tools wheels interpreters lowest interface docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -79,6 +79,10 @@ native-sanitize:  ## the native encoder's tests with the address, undefined-beha
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	$(PYTHON) -m pytest -q -n 0 tests/native/test_encoder.py -k "not subnormal"
 	$(PYTHON) -m pytest -q -n 0 -m slow tests/native/test_threads.py
+
+transformers-js:  ## bundles in transformers.js; needs Node and npm, and puts the package into PACKAGES/js
+	npm install --prefix "$(PACKAGES)/js" --ignore-scripts --no-audit --no-fund @huggingface/transformers@4.3.2
+	NERD_TRANSFORMERS_JS="$(PACKAGES)/js" $(PYTHON) -m pytest -q -n 0 tests/export/conversion/test_hub.py
 
 lint-tools:       ## an environment for lint-ci, audit and licences, in the folder LINT
 	python3 -m venv "$(LINT)"
