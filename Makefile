@@ -12,10 +12,12 @@ PACKAGES ?= $(or $(TMPDIR),/tmp)/nerd-onnx-packages
 # What `make wheels` makes, and the interpreter that has its compiler.
 WHEELS ?= manylinux_2_17_x86_64 manylinux_2_17_aarch64 macosx_11_0_arm64 win_amd64
 ZIG ?= $(PYTHON)
+# Programs of .ci/requirements-lint.txt: `make lint-tools` installs them there.
+LINT ?= .venv-lint
 # Where `make interpreters` installs the wheel.
 INTERPRETERS ?= $(shell command -v python3.11 python3.12 python3.13 python3.14)
 
-.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types platforms portable native-sanitize packages wheels interpreters lowest interface docs bench peers ci
+.PHONY: setup test test-slow soak soak-short state-machine fuzz fuzz-led-by-coverage outside-suites leaks engines lint layers types platforms portable native-sanitize transformers-js lint-tools lint-ci packages shipped audit sbom wheels-tools wheels interpreters lowest interface docs bench peers ci
 
 setup:            ## an environment for work on the project
 	python3 -m venv .venv-dev
@@ -78,11 +80,40 @@ native-sanitize:  ## the native encoder's tests with the address, undefined-beha
 	$(PYTHON) -m pytest -q -n 0 tests/native/test_encoder.py -k "not subnormal"
 	$(PYTHON) -m pytest -q -n 0 -m slow tests/native/test_threads.py
 
+transformers-js:  ## bundles in transformers.js; needs Node and npm, and puts the package into PACKAGES/js
+	npm install --prefix "$(PACKAGES)/js" --ignore-scripts --no-audit --no-fund @huggingface/transformers@4.3.2
+	NERD_TRANSFORMERS_JS="$(PACKAGES)/js" $(PYTHON) -m pytest -q -n 0 tests/export/conversion/test_hub.py
+
+lint-tools:       ## an environment for lint-ci, audit and licences, in the folder LINT
+	python3 -m venv "$(LINT)"
+	"$(LINT)/bin/python" -m pip install -q -r .ci/requirements-lint.txt
+
+lint-ci:          ## workflows, the action, the Dockerfile, scripts and the Kubernetes example
+	.ci/lint "$(LINT)/bin"
+
 packages:         ## sdist and wheel in the folder PACKAGES, outside of the checkout, with checks of metadata and content
 	@case "$$(realpath -m "$(PACKAGES)")" in "$(CURDIR)"/*) echo "PACKAGES must be outside of the checkout" >&2; exit 1;; esac
 	$(PYTHON) -m build -q --outdir "$(PACKAGES)" .
 	$(PYTHON) -m twine check --strict "$(PACKAGES)"/*.whl "$(PACKAGES)"/*.tar.gz
 	$(dir $(PYTHON))check-wheel-contents --toplevel nerd_onnx,nerd_export "$(PACKAGES)"/*.whl
+
+shipped:          ## the wheel of `make packages` and what it needs, installed in PACKAGES/shipped
+	$(PYTHON) -m venv --clear --without-pip "$(PACKAGES)/shipped"
+	$(PYTHON) -m pip --python "$(PACKAGES)/shipped/bin/python" install -q -c constraints.txt "$(PACKAGES)"/*.whl
+
+audit: shipped    ## known vulnerabilities of what it needs; asks pypi.org, and fails if that does not know a version
+	$(PYTHON) -m pip --python "$(PACKAGES)/shipped/bin/python" freeze --exclude nerd-onnx > "$(PACKAGES)/audit.txt"
+	"$(LINT)/bin/pip-audit" --strict --progress-spinner off --disable-pip --no-deps -r "$(PACKAGES)/audit.txt"
+
+sbom: shipped     ## licences.md, and a bill of materials of what it needs and of what is inside the wheel: PACKAGES/sbom.cdx.json
+	$(PYTHON) docs/make_licences.py
+	"$(LINT)/bin/cyclonedx-py" environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+	  -o "$(PACKAGES)/sbom.cdx.json" "$(PACKAGES)/shipped/bin/python"
+	$(PYTHON) docs/make_licences.py "$(PACKAGES)/sbom.cdx.json"
+	"$(LINT)/bin/python" .ci/check-sbom "$(PACKAGES)/sbom.cdx.json"
+
+wheels-tools:     ## what `make wheels` needs beside PYTHON: a cross compiler, and the check of Linux wheels
+	$(PYTHON) -m pip install -q ziglang auditwheel
 
 wheels:           ## wheels for the systems in WHEELS, cross compiled; ZIG is an interpreter that has the packages ziglang and auditwheel
 	@case "$$(realpath -m "$(PACKAGES)")" in "$(CURDIR)"/*) echo "PACKAGES must be outside of the checkout" >&2; exit 1;; esac
@@ -106,8 +137,9 @@ interface: export LINE := $(LINE)
 interface:        ## records a change of the public interface; LINE quotes its line of CHANGELOG.md
 	$(PYTHON) docs/make_interface.py "$$LINE"
 
-docs:             ## the pages, with a reference made from the commands; a dead link is an error
+docs:             ## the pages, with what is made from the commands and from the reports; a dead link is an error
 	$(PYTHON) docs/make_reference.py
+	$(PYTHON) docs/make_engines.py
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict -q
 
 bench:            ## the short benchmark, with its checks

@@ -59,12 +59,17 @@ def decompressed(head: bytes, raw: io.BufferedReader) -> io.BufferedReader:
 
 
 class _MembersReader(io.RawIOBase):
-    """A reader of decompressed bytes; a subclass decompresses the next piece."""
+    """
+    A reader of decompressed bytes; a subclass decompresses the next piece.
+
+    After damage, every read raises the same error: decompressors say different things when they are used again.
+    """
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
         self._ready = memoryview(b"")
         self._read = 0
+        self._damage: Exception | None = None
 
     def readable(self) -> bool:
         return True
@@ -74,9 +79,15 @@ class _MembersReader(io.RawIOBase):
         return self._read
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
-        while not self._ready:
-            if not self._advance():
-                return 0
+        if self._damage is not None:
+            raise self._damage
+        try:
+            while not self._ready:
+                if not self._advance():
+                    return 0
+        except DAMAGED_COMPRESSION as err:
+            self._damage = err
+            raise
 
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]

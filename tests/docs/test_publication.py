@@ -96,5 +96,35 @@ def test_no_input_of_the_action_becomes_a_part_of_its_script() -> None:
 def test_the_image_runs_without_root_and_without_torch() -> None:
     lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
     last = lines[max(number for number, line in enumerate(lines) if line.startswith("FROM ")) :]
-    assert [line for line in last if line.startswith("USER ")] == ["USER nerd"]
+    assert [line for line in last if line.startswith("USER ")] == ["USER 1000:1000"]
     assert "[export]" not in "\n".join(lines)
+
+
+def test_the_kubernetes_job_is_one_for_this_image_and_program() -> None:
+    pod = yaml.safe_load((ROOT / "docs" / "kubernetes-job.yaml").read_text("utf-8"))["spec"]["template"]["spec"]
+    user = pod["securityContext"]
+    assert f"USER {user['runAsUser']}:{user['runAsGroup']}\n" in (ROOT / "Dockerfile").read_text("utf-8")
+
+    (container,) = pod["containers"]
+    assert container["image"] == f"nerd-onnx:{nerd_onnx.__version__}"
+    command = json.loads((ROOT / "docs" / "interface.json").read_text("utf-8"))["interface"]["commands"]["nerd-tag"]
+    known = {option for parameter in command["parameters"] for option in parameter["names"]}
+    given = {word for word in container["args"] if word.startswith("-")}
+    assert "--resume" in given
+    assert given <= known
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_what_ci_runs_are_targets_of_the_makefile() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    called = [words.split() for words in re.findall(r"^\s*target ([^|\n]+)", script, re.MULTILINE)]
+    names = {word for words in called for word in words if "=" not in word}
+    assert {"lint", "types", "lint-ci", "docs", "packages", "bench"} <= names <= targets
+
+
+def test_every_linter_of_ci_is_installed_by_its_requirements() -> None:
+    packages = (ROOT / ".ci" / "requirements-lint.txt").read_text("utf-8")
+    programs = re.findall(r"^check ([\w-]+)", (ROOT / ".ci" / "lint").read_text("utf-8"), re.MULTILINE)
+    assert programs
+    assert [program for program in programs if not re.search(rf"^{program}(-\w+)?==", packages, re.MULTILINE)] == []

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.storage.decompression import decompressed
+from nerd_onnx.storage.decompression import DAMAGED_COMPRESSION, decompressed
 from nerd_onnx.storage.input_stream import ByteStream
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.signatures import bytes_to_tell, is_compressed
@@ -124,3 +124,14 @@ def test_single_bytes_through_a_pipe(pack: Callable[[bytes], bytes], tmp_path: P
     writing.start()
     assert lines_of(tmp_path / "pipe") == [b"Anna", b"Rome"]
     writing.join()
+
+
+def test_a_damaged_stream_says_so_each_time_it_is_read(pack: Callable[[bytes], bytes]) -> None:
+    """Python 3.14 raises another error when a decompressor of bzip2 is used again."""
+    packed = bytearray(pack(os.urandom(100_000).hex().encode()))
+    packed[len(packed) // 2 :] = b"\xaa" * (len(packed) - len(packed) // 2)
+    reader = decompressed(bytes(packed[:16]), io.BufferedReader(io.BytesIO(packed)))
+
+    for _ in range(3):
+        with pytest.raises(DAMAGED_COMPRESSION):
+            reader.read(1 << 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerd_export.conversion.gate import VIEWS, F1Row, Verdict
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from nerd_export.conversion.repair import Repair
 
 _SHOWN_COSTS = 10
+_EXAMPLES = (  # in the window on the hub where visitors try a model
+    "Angela Merkel met Barack Obama at the Adlon hotel in Berlin, and Reuters wrote about it.",
+    "Ada Lovelace wrote about the Analytical Engine of Charles Babbage in London.",
+)
+_DEFAULT = "default"
+_BASE_OF_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"  # where the weights of the default model began
 
 
 def bundle_card(
@@ -49,6 +56,13 @@ nerd-tag --model {name} input.parquet output.parquet
 
 transformers runs it as well, through optimum: `ORTModelForTokenClassification.from_pretrained("{name}")` in a
 `token-classification` pipeline.{_case_note(bundle)}
+
+So does transformers.js, which looks for the graph elsewhere unless it is told:
+
+```js
+const options = {{ subfolder: "", model_file_name: "{bundle.model_file.stem}", dtype: "fp32" }};
+const tag = await pipeline("token-classification", "{name}", options);
+```
 
 ## Against its PyTorch original
 
@@ -155,10 +169,24 @@ def _front_matter(name: str, bundle: Bundle, lineage: Mapping[str, Any], verdict
         library_name="nerd-onnx",
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "onnx", bundle.quantization.replace(" ", "-")],
-        base_model=lineage.get("base_model"),
+        base_model=_on_the_hub(lineage.get("base_model")),
         license=lineage.get("licence"),
+        widget=[{"text": text} for text in _EXAMPLES],
     )
     return str(data.to_yaml())
+
+
+def _on_the_hub(model: str | None) -> str | None:
+    """Return the hub's name of a base model; None for a folder, because the hub refuses a card with a path."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    if model is None or model == _DEFAULT:
+        return model and _BASE_OF_DEFAULT
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return None
+    return None if Path(model).exists() else model
 
 
 def _levels(labels: LabelSet) -> str:
