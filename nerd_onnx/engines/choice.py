@@ -55,12 +55,14 @@ class EngineChoice:
         """
         if self.is_local:
             return
+
         if "-" in (*job.inputs, job.output):
             raise OptionError(
                 f"--engine {self.engine} needs files: its workers have no standard input and output",
                 reason="engine-needs-files",
                 option="--engine",
             )
+
         asked = {"--rejects": job.rejects, "--max-errors": job.max_errors, "--retry-rejects": job.retry_rejects}
         for name, value in asked.items():
             if value is not None:

@@ -123,6 +123,7 @@ class Layout:
                 "tag one after the other, or choose another layout",
                 option="--layout",
             )
+
         if self.is_long and self.key in [part.name for part in self.parts]:
             raise OptionError(
                 f"--key {self.key}: the long layout has its own column with this name; rename the column of the input",
@@ -140,6 +141,7 @@ class Layout:
                 option="--column",
                 column=taken,
             )
+
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise OptionError(

@@ -216,6 +216,7 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
             file=str(folder / DESCRIPTION),
             found=file,
         )
+
     if not path.exists():
         raise ModelError(
             f"{path}: is missing from the model folder; copy the whole folder again",
@@ -307,6 +308,7 @@ def _labels(config: JsonObject) -> LabelSet:
             reason="no-labels",
             file=config.file,
         )
+
     expected = [str(i) for i in range(len(names))]
     if names.keys() != set(expected):
         raise ModelError(
@@ -326,6 +328,7 @@ def _labels(config: JsonObject) -> LabelSet:
             found=", ".join(list(by_number.values())[:3]),
             expected=OUTSIDE,
         )
+
     try:
         return LabelSet(tuple(by_number[number] for number in expected))
     except ValueError as err:
@@ -375,6 +378,7 @@ def _find_onnx(folder: Path) -> tuple[Path, tuple[str, ...]]:
         for path in found:
             if path.name == usual:
                 return path, tuple(str(other.relative_to(folder)) for other in found if other != path)
+
     if len(found) == 1:
         return found[0], ()
 

@@ -40,6 +40,7 @@ class PlainTextReader(LinesReader):
                 file=input_name(path),
                 found=", ".join(options.text_columns),
             )
+
         super().__init__(path, options)
         self.schema: pa.Schema = pa.schema([(name, pa.string())])
         self.column_names: Sequence[str] = self.schema.names

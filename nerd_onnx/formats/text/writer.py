@@ -44,6 +44,7 @@ class TextWriter(AtomicWriter):
                 reason="text-needs-nested",
                 option="--output-format",
             )
+
         if len(layout.text_columns) > 1:
             raise several_text_columns(
                 "--output-format text",
@@ -51,6 +52,7 @@ class TextWriter(AtomicWriter):
                 "give one --text-column, or another --output-format, such as jsonl",
                 option="--output-format",
             )
+
         unit = options.entities_metadata.get(f"{METADATA_PREFIX}.{layout.entities.name}.offset_unit", "codepoint")
 
         self._path = path
