@@ -85,6 +85,7 @@ class TagOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text_column, str):
+            # A list with one name means the same as the name, and the two must be equal.
             names = tuple(self.text_column)
             _check_text_columns(names)
             object.__setattr__(self, "text_column", names[0] if len(names) == 1 else names)

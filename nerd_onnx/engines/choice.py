@@ -117,6 +117,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "model from the same path or from the Hugging Face Hub.",
         ),
     )
+    # click lists the option first that was added last.
     for option in reversed(options):
         command = option(command)
     return command

@@ -251,6 +251,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
 
     :raises ModelError: when a file is missing or not usable
     """
+    # No fingerprints protect this folder, and it may come from the net: a link could show any file of this machine.
     for path in (*folder.glob("*"), *folder.glob("onnx/*")):
         if path.is_symlink() and not _stays_inside(path, folder):
             raise ModelError(

@@ -162,6 +162,7 @@ def _results(plan: Plan, tagged: TaggedTexts) -> Results:
         reasons = [tagged.reasons.get(i) for i in range(rows)]
         return Results(entities, pa.array(reasons, pa.string()), tagged.tokens)
 
+    # In reverse, because a later entry replaces an earlier one: the first column that failed is the one to be named.
     failed = {
         i % rows: f"column {names[i // rows]!r}: {why}" for i, why in sorted(tagged.reasons.items(), reverse=True)
     }
