@@ -55,4 +55,5 @@ def entity_metadata(bundle: Bundle, options: TagOptions, facts: Mapping[str, str
         # With one text column its name is among the options of the run, and the metadata stays as it was.
         own = {} if isinstance(options.text_column, str) else {"text_column": text_column}
         found |= schema_metadata(name, offset_unit=options.offset_unit, **known, **own)
+
     return found

@@ -86,9 +86,11 @@ class TagOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text_column, str):
+            # A list with one name means the same as the name, and the two must be equal.
             names = tuple(self.text_column)
             _check_text_columns(names)
             object.__setattr__(self, "text_column", names[0] if len(names) == 1 else names)
+
         taken = next((name for name in self.new_columns if name in map(column_of, self.text_columns)), None)
         if taken is not None:
             raise OptionError(
@@ -97,6 +99,7 @@ class TagOptions:
                 option="column",
                 column=taken,
             )
+
         if self.offset_unit not in get_args(OffsetUnit):
             raise OptionError(
                 f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}",
@@ -104,6 +107,7 @@ class TagOptions:
                 option="offset_unit",
                 found=str(self.offset_unit),
             )
+
         if self.kernel not in get_args(Kernel):
             raise OptionError(
                 f"kernel is {self.kernel!r}; expected one of {', '.join(get_args(Kernel))}",
@@ -111,6 +115,7 @@ class TagOptions:
                 option="kernel",
                 found=str(self.kernel),
             )
+
         if self.join is not None and self.join not in get_args(Join):
             raise OptionError(
                 f"join is {self.join!r}; expected one of {', '.join(get_args(Join))}",
@@ -118,6 +123,7 @@ class TagOptions:
                 option="join",
                 found=str(self.join),
             )
+
         if self.min_score is not None and not _is_share(self.min_score):
             raise OptionError(
                 f"min_score is {self.min_score!r}; expected a number from 0 to 1",
@@ -125,6 +131,7 @@ class TagOptions:
                 option="min_score",
                 found=str(self.min_score),
             )
+
         if self.precision is not None and not 0 < self.precision <= 1:
             raise OptionError(
                 f"precision is {self.precision!r}; expected a number greater than 0 and at most 1",
@@ -132,6 +139,7 @@ class TagOptions:
                 option="precision",
                 found=str(self.precision),
             )
+
         if self.batch_tokens < 1 or (self.threads is not None and self.threads < 1):
             raise OptionError(
                 f"batch_tokens is {self.batch_tokens} and threads is {self.threads}; expected at least 1",
@@ -139,6 +147,7 @@ class TagOptions:
                 option="batch_tokens" if self.batch_tokens < 1 else "threads",
                 minimum=1,
             )
+
         if self.threads is not None and self.threads > MAX_THREADS:
             raise OptionError(
                 f"threads is {self.threads}; expected at most {MAX_THREADS}. More than one per processor saves no time",

@@ -40,6 +40,7 @@ class SpanFilter:
 
         if self._thresholds is not None:
             spans = spans.select(spans.score >= self._thresholds[spans.label])
+        # Scores have 32 bits. A minimum with 64 bits would drop an entity whose score is printed as exactly this value.
         if self.min_score > 0:
             spans = spans.select(spans.score >= np.float32(self.min_score))
         return spans

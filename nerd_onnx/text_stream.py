@@ -198,6 +198,7 @@ class TextStream:
 
     def _start_part(self, texts: Sequence[str | None], ranges: Sequence[tuple[int, int, int]]) -> Part:
         """Tokenize paragraphs, each different one once, and hand their batches to the worker threads."""
+        # A paragraph that occurred before gets the place of its first occurrence.
         different: dict[str, int] = {}
         rows = [
             (i, begin, different.setdefault((texts[i] or "")[begin:end], len(different))) for i, begin, end in ranges
@@ -263,6 +264,7 @@ class TextStream:
         lengths = segments.token_end - segments.token_begin
         batches = equal_length_batches(lengths, self._batch_tokens)
 
+        # A batch mixes segments of several texts, so progress is counted in shares of all characters.
         workers, per_token = self._workers(), characters / max(1, int(lengths.sum()))
         return [workers.submit(self._decide_counted, encoded, segments, batch, decoder, per_token) for batch in batches]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,9 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 profiles.load()
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # The workers share the processors, and for networks this small more threads in torch only wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Hundreds of tests start processes. Each would compile the package anew, for a third of a second, where the environment
+# (that of a container image, for example) asks for no stored bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# For networks this small, more threads in torch only wait for each other, and the workers share the processors.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -182,6 +182,7 @@ class _Scored:
             }
             if level in reference.raw:
                 result["labels_changed"] = labels_changed(self.raw[level], reference.raw[level], self._labelled.places)
+
         return result
 
 

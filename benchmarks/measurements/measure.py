@@ -173,6 +173,7 @@ def one_run(member: Member, workload: Workload, number: int) -> PeerRun:
             int(answer["peak_rss_bytes"]),
             int(answer["entities"]),
         )
+
     # Checked in each round: a peer that skips rows would look fast.
     check_output(workload, member.name)
     return run

@@ -60,6 +60,7 @@ def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
             "seconds": sum(seconds[kind] for kind in rest),
             "nodes": sum(len(nodes[kind]) for kind in rest),
         }
+
     return {"operators": shown, "tokens": _RUNS * sum(batch.ids.size for batch in batches)}
 
 

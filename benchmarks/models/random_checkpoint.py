@@ -57,6 +57,7 @@ def make_random_checkpoint(bundle: Bundle, folder: Path, seed: int, config: Mapp
         wanted = transformers.AutoConfig.for_model(**config)
         # JSON has only strings as keys.
         wanted.id2label = {int(i): name for i, name in config["id2label"].items()}
+
     model = transformers.AutoModelForTokenClassification.from_config(wanted)
     if OUTSIDE in bundle.labels.names:
         with torch.no_grad():

@@ -111,6 +111,7 @@ class ShapeMaker:
             # The architecture and the seed decide the weights, so they are the name under which later runs find them.
             name = f"random-{self.seed}-{sha256_of(folder / 'config.json')[:12]}"
             checkpoint = made(self._models, name, lambda target: make_random_checkpoint(bundle, target, self.seed))
+
         shape = self._shape("small", folder, checkpoint, random=random, notes=notes)
         if other is None:
             return shape
@@ -138,6 +139,7 @@ class ShapeMaker:
                 f"base-{self.seed}-{key}",
                 lambda target: make_random_checkpoint(like, target, self.seed, config),
             )
+
         if model is None:
             model = exported_bundle(checkpoint, self._models, "int8", like=like)
         return self._shape("base", model, checkpoint, random=random, notes=notes)
@@ -165,6 +167,7 @@ class ShapeMaker:
                 notes.append(
                     f"{name}: the checkpoint could not be exported, so peers that need the export did not run: {err}"
                 )
+
         sources = Sources(
             shape=name,
             folder=(self._models / f"{key}-peers").absolute(),

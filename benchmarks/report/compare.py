@@ -51,6 +51,7 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, float, int | None
         for peer, scores in ((facts.get("accuracy") or {}).get("peers") or {}).items():
             yield f"{shape}: F1 on raw text of {peer}", scores["f1"]["raw"], None
         yield f"{shape}: size of the model, MB", facts["model"]["size_bytes"] / 1e6, None
+
     for what, title in (("help_s", "nerd-tag --help, s"), ("first_entity_s", "first entity, s")):
         if report.get("start"):
             yield title, report["start"][what]["median"], None

@@ -76,12 +76,14 @@ def _goals() -> Iterator[Goal]:
     ):
         for (shape, workload), limit in zip(places, limits, strict=True):
             yield Goal(f"{shape}, {workload}: file to file against the {title}", _ratio(shape, workload, peer), limit)
+
     for shape, workload in places:
         yield Goal(f"{shape}, {workload}: network alone against OpenVINO int8", _alone(shape, workload), 1.0)
     for (shape, workload), limit in zip(places, (65, 55, 75), strict=True):
         yield Goal(
             f"{shape}, {workload}: share of the int8 peak, network alone", _peak(shape, workload), limit, form="{:.0f}%"
         )
+
     for (shape, workload), limit in zip(places, (10, 10, 5), strict=True):
         name = f"{shape}, {workload}: share of processor time outside the model"
         yield Goal(name, _outside_model(shape, workload), limit, at_most=True, form="{:.1f}%")

@@ -31,17 +31,20 @@ def growth_section(report: Mapping[str, Any]) -> Iterator[Section]:
             *_plot(drawings.growth_with_rows(report)),
             _points(growth["rows"], "rows", "short rows in one file"),
         ]
+
     if growth.get("length"):
         blocks += [
             *_plot(drawings.growth_with_length(report)),
             _points(growth["length"], "characters", "characters in one text"),
         ]
+
     if growth.get("threads"):
         rows = [
             (str(p["threads"]), rate(p["tokens_per_s"]), f"{p['peak_rss_bytes'] / 1e6:,.0f} MB")
             for p in growth["threads"]
         ]
         blocks += [*_plot(drawings.growth_with_threads(report)), Table(("threads", "tokens/s", "peak memory"), rows)]
+
     if blocks:
         yield Section("Growth", blocks)
 

@@ -45,6 +45,7 @@ def require_folder(folder: Path) -> None:
             file=str(folder),
             folder=str(place),
         )
+
     if not os.access(place, os.W_OK | os.X_OK):
         raise OutputError(
             f"{folder}: no permission to write into {place}",

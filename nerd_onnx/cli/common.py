@@ -241,6 +241,7 @@ def _exit_code(command: click.Command, show: Callable[[Failure], None], when_int
         error = _expected(err)
         show(Failure.of(error))
         return error.exit_code
+
     return 0
 
 
@@ -261,6 +262,7 @@ def _expected(err: BaseException) -> NerdError:
     """Return an exception that ended a command as an error with one line."""
     if isinstance(err, NerdError):
         return err
+
     if is_of_output(err):
         return OutputError(
             f"standard output: cannot be written: {getattr(err, 'strerror', None) or first_line(err)}",

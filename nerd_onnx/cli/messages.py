@@ -97,6 +97,7 @@ def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
                 raise
             refused, known = refused + 1, 0
 
+        # One input of unknown length makes the sum unknown.
         rows = None if rows is None or known is None else rows + known
 
     return {

@@ -91,14 +91,14 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     type=COLUMN_NAME,
     default=("text",),
     multiple=True,
-    help="Column (JSON Lines: field) with the texts to tag. Several, each after its own --text-column, have a new "
-    "column each: title_entities is that of title. NAME[] tags each element of a column with lists of texts.",
+    help="Column (JSON Lines: field) with the texts to tag. May be repeated: each text column then has its own new "
+    "column, such as title_entities for title. NAME[] tags each element of a column with lists of texts.",
 )
 @click.option(
     "--column",
     type=COLUMN_NAME,
     default="entities",
-    help="Name of the new column; of several, the part after the name of the text column.",
+    help="Name of the new column. With several text columns, the new columns are named TEXT-COLUMN_NAME.",
 )
 @click.option(
     "--overwrite-column", is_flag=True, help="Replace an existing column that has the name of the new column."
@@ -107,8 +107,7 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     "--format",
     "input_format",
     type=click.Choice([known.name for known in readable_formats()]),
-    help="Format of INPUT.  [default: by its name; of standard input by its first line, JSON Lines if it begins with "
-    "a brace or a bracket]",
+    help="Format of INPUT.  [default: that of its name or its first bytes; for standard input, that of its first line]",
 )
 @click.option(
     "--output-format",
@@ -120,8 +119,9 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     "--mixed",
     type=click.Choice(["refuse", "json"]),
     default="refuse",
-    help="A JSON Lines field with several types, if OUTPUT is not JSON Lines. refuse: a row with another type than "
-    "before is a rejected row. json: the column has all values of the field as JSON text.",
+    help="What happens to a JSON Lines field whose values have several types, if OUTPUT is not JSON Lines. refuse: a "
+    "row whose type differs from the rows before is a rejected row. json: the column has all values of the field as "
+    "JSON text.",
 )
 @click.option(
     "--csv-types",
@@ -159,9 +159,9 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Keep only entities with at least this score; 0 keeps every candidate: all words that the model holds "
-    "possible as an entity, at most one at a place. One value for all labels; for a share of right entities, see "
-    "--precision.  [default: the model's own threshold, which gives the best F1]",
+    help="Keep only entities with at least this score, whatever their label. 0 keeps all candidates, also those that "
+    "are probably wrong. To choose the share of right entities instead, use --precision.  [default: the model's own "
+    "threshold, which gives the best F1]",
 )
 @click.option(
     "--precision",
@@ -172,9 +172,9 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option(
     "--join",
     type=click.Choice(["touching", "scheme"]),
-    help="touching: entities of one label that are parts of one written word, such as an e-mail address, are one. "
-    "scheme: the tags of the model are read as they are.  [default: as the bundle states; else scheme for the "
-    "word rule treebank, such as models of nerd-train, and touching for other models]",
+    help="touching: entities with the same label inside one written word, such as an e-mail address, are joined. "
+    "scheme: only the tags of the model decide where an entity ends.  [default: what the bundle states; else scheme "
+    "for models with the word rule treebank, such as those of nerd-train, and touching for other models]",
 )
 @click.option(
     "--offset-unit",
@@ -211,8 +211,8 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option(
     "--verify",
     is_flag=True,
-    help="Read finished outputs again, and inputs of files that were finished earlier, and compare their content. "
-    "Without it, their size, identity and time are compared.",
+    help="Read each finished output, and the input of each file that was finished earlier, and compare their content "
+    "with what was recorded. Without this option, only size, identity and time are compared.",
 )
 @click.option(
     "--chunk-rows",
@@ -242,8 +242,8 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     type=click.Choice(["auto", "native", "portable", "onnxruntime"]),
     default="auto",
     help="What computes the network. native: the encoder in C++, with the same bits on every processor. portable: the "
-    "same without special instructions, slow. auto: native where it is installed and fast and the model has a section "
-    "for it, else onnxruntime.",
+    "same without special instructions, slow. auto: native, if it is installed and fast on this processor "
+    "and the model has a section for it; else onnxruntime.",
 )
 @click.option(
     "--max-memory",

@@ -79,6 +79,7 @@ def read_chunk(path: str, chunk: ChunkEvent, schema: pa.Schema) -> list[Results]
 
         counts = sum(map(len, found)), sum(results.tokens for results in found)
         return found if counts == (chunk.rows, chunk.tokens) else None
+
     return None
 
 

@@ -96,6 +96,7 @@ def _make_folder(output: Location, folder: str) -> None:
         found = os.lstat(folder)
     except FileNotFoundError:
         return  # another run has just removed it, so the lock cannot be opened either: the caller tries again
+
     theirs = system.user() not in (None, found.st_uid)
     if not stat.S_ISDIR(found.st_mode) or theirs:
         raise OutputError(

@@ -185,6 +185,7 @@ class WorkFolder(Closing):
                 for event in damage:
                     self._journal.append(event)
                 sync_folder(self.path)  # the name of the journal, whose lines are on disk already
+
         return self._journal
 
     def remove(self) -> None:

@@ -55,12 +55,14 @@ class EngineChoice:
         """
         if self.is_local:
             return
+
         if "-" in (*job.inputs, job.output):
             raise OptionError(
                 f"--engine {self.engine} needs files: its workers have no standard input and output",
                 reason="engine-needs-files",
                 option="--engine",
             )
+
         asked = {"--rejects": job.rejects, "--max-errors": job.max_errors, "--retry-rejects": job.retry_rejects}
         for name, value in asked.items():
             if value is not None:
@@ -115,6 +117,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "model from the same path or from the Hugging Face Hub.",
         ),
     )
+    # click lists the option first that was added last.
     for option in reversed(options):
         command = option(command)
     return command

@@ -133,6 +133,7 @@ def _binary(column: pa.Array) -> list[Any]:
 
 def _whole_numbers(column: pa.Array) -> Any:
     """Return the underlying integers of a temporal column, 0 for null. *Shape:* (rows,)"""
+    # pyarrow casts types of 32 bits only to integers of 32 bits.
     if pa.types.is_date32(column.type) or pa.types.is_time32(column.type):
         column = column.cast(pa.int32())
     return column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
@@ -184,6 +185,7 @@ def _run_ends(column: pa.Array) -> list[Any]:
 def _list(column: pa.Array) -> list[Any]:
     lengths = pc.list_value_length(column).to_pylist()
     items = json_values(pc.list_flatten(column))
+    # By lengths, because list views have no offsets that rise, and slices have some that do not begin at 0.
     ends = list(accumulate(length or 0 for length in lengths))
     return [None if length is None else items[end - length : end] for length, end in zip(lengths, ends, strict=True)]
 
@@ -197,6 +199,7 @@ def _struct(column: pa.Array) -> list[Any]:
 def _map(column: pa.Array) -> list[Any]:
     entries = _list(column.cast(pa.list_(pa.struct([("key", column.type.key_type), ("value", column.type.item_type)]))))
     pairs = [None if row is None else [(entry["key"], entry["value"]) for entry in row] for row in entries]
+    # A JSON object has only strings as keys; other maps become lists of pairs.
     if pa.types.is_string(column.type.key_type) or pa.types.is_large_string(column.type.key_type):
         return [None if row is None else dict(row) for row in pairs]
     return pairs
@@ -227,6 +230,7 @@ def _is_plain(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
+# The first that fits is taken, so 64-bit floats come before all floats.
 _CONVERTERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], list[Any]]], ...] = (
     (_is_plain, _plain),
     (pa.types.is_float64, _double),

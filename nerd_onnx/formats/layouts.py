@@ -142,6 +142,7 @@ class Layout:
                 option="--column",
                 column=taken,
             )
+
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise OptionError(

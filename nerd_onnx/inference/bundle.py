@@ -216,6 +216,7 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
             file=str(folder / DESCRIPTION),
             found=file,
         )
+
     if not path.exists():
         raise ModelError(
             f"{path}: is missing from the model folder; copy the whole folder again",
@@ -250,6 +251,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
 
     :raises ModelError: when a file is missing or not usable
     """
+    # No fingerprints protect this folder, and it may come from the net: a link could show any file of this machine.
     for path in (*folder.glob("*"), *folder.glob("onnx/*")):
         if path.is_symlink() and not _stays_inside(path, folder):
             raise ModelError(
@@ -307,6 +309,7 @@ def _labels(config: JsonObject) -> LabelSet:
             reason="no-labels",
             file=config.file,
         )
+
     expected = [str(i) for i in range(len(names))]
     if names.keys() != set(expected):
         raise ModelError(
@@ -326,6 +329,7 @@ def _labels(config: JsonObject) -> LabelSet:
             found=", ".join(list(by_number.values())[:3]),
             expected=OUTSIDE,
         )
+
     try:
         return LabelSet(tuple(by_number[number] for number in expected))
     except ValueError as err:
@@ -375,6 +379,7 @@ def _find_onnx(folder: Path) -> tuple[Path, tuple[str, ...]]:
         for path in found:
             if path.name == usual:
                 return path, tuple(str(other.relative_to(folder)) for other in found if other != path)
+
     if len(found) == 1:
         return found[0], ()
 

@@ -187,6 +187,7 @@ class TextEncoder:
                 reason="unusable-vocabulary",
                 file=str(tokenizer_file),
             )
+
         if special[plain[0] : plain[-1] + 1].any():
             raise ModelError(
                 f"{tokenizer_file}: it puts special tokens inside the text; only special tokens before and after the "

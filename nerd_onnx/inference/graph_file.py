@@ -75,6 +75,7 @@ def read_graph(model_file: Path) -> GraphFile:
             reason="has-loop",
             file=str(model_file),
         )
+
     return found
 
 

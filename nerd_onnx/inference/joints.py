@@ -56,6 +56,7 @@ class Joints:
         :return: the new types and openings. *Shape:* (words,) each
         """
         types = types.copy()
+        # A sign has a word of the same text on both sides, so both indices exist.
         sign = np.flatnonzero(self.signs & (types < 0))
         between = sign[(types[sign - 1] >= 0) & (types[sign - 1] == types[sign + 1])]
         types[between] = types[between - 1]
@@ -76,7 +77,7 @@ def joints_of(readings: Sequence[Reading], start: Ints, end: Ints, text_words: I
     """
     touches = np.zeros(len(start) + 1, dtype=np.bool_)
     touches[1:-1] = start[1:] == end[:-1]
-    touches[text_words] = False
+    touches[text_words] = False  # offsets begin at 0 in each text, so equal ones mean nothing across texts
 
     lengths = np.fromiter((len(reading.text) for reading in readings), dtype=np.int64, count=len(readings))
     base = np.repeat(np.cumsum(lengths) - lengths, np.diff(text_words))  # (words,): where the text of each word begins

@@ -66,6 +66,7 @@ class JsonObject:
         :raises ModelError: when it is missing or something else
         """
         found = self._value(key)
+        # Not ``in``: a list or an object cannot be looked up in a set.
         for value in values:
             if found == value:
                 return value
@@ -233,6 +234,7 @@ def _check_values(content: JsonObject, *, strict: bool) -> None:
 
     :raises ModelError: when objects and lists are nested too deeply, or (if strict) a number is not finite
     """
+    # A list of what is left, not recursion: Python's own limit on depth would depend on the caller.
     waiting: list[tuple[str, Any, int]] = [("", content.content, 0)]
     while waiting:
         place, value, depth = waiting.pop()
@@ -246,11 +248,13 @@ def _check_values(content: JsonObject, *, strict: bool) -> None:
             inner = [(f"{place}.{key}" if place else key, member) for key, member in value.items()]
         elif isinstance(value, list):
             inner = [(f"{place}[{i}]", member) for i, member in enumerate(value)]
+        # Taken from the end, so reversed: the first fault in the file is the one that is reported.
         waiting += [(name, member, depth + 1) for name, member in reversed(inner)]
 
 
 def _double(value: object) -> float | None:
     """Return a JSON number as a finite double; None if it is none."""
+    # In Python, true is an integer, and integers have no largest value.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -40,6 +40,7 @@ def open_network(bundle: Bundle, kernel: Kernel = "auto") -> Network:
     kernel = chosen_kernel(bundle, kernel)
     network = _session(bundle) if kernel == "onnxruntime" else _native(bundle, kernel)
 
+    # With another number of tags, every word would get a wrong label and nothing would fail.
     if network.labels is not None and network.labels != len(bundle.labels.names):
         raise ModelError(
             f"{bundle.model_file}: the network has {network.labels} outputs per token, but the folder names "

@@ -119,6 +119,7 @@ class NativeLayout:
             padding=found.integer("padding", 0, _MAX_TOKENS) if found.has("padding") else -1,
             buckets=_buckets(found) if found.has("buckets") else (),
         )
+        # The encoder finds its weights by their place in the list.
         if list(layout.tensors) != layout.roles:
             raise found.error("tensors", "does not name the weights of the native encoder in their order")
         return layout

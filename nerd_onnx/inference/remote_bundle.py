@@ -72,6 +72,7 @@ def _fetched(remote: Location) -> Path:
         raise ModelError(
             f"{name}: cannot be fetched: {err.strerror or first_line(err)}", reason="cannot-fetch", file=name
         ) from err
+
     return folder
 
 

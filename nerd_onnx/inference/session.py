@@ -176,6 +176,7 @@ def checked_logits(logits: Floats, batch: EncodedBatch, labels: int | None, name
         raise NotFiniteError(
             f"{name}: computes logits that are not finite; the model is damaged", reason="not-finite", file=name
         )
+
     return logits
 
 

@@ -232,6 +232,7 @@ class Encoder:
                 file=self._name,
                 tokens=int(ids.shape[1]),
             )
+
         return result
 
     def _scratch_of(self, tokens: int) -> ctypes.c_void_p:

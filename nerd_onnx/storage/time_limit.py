@@ -73,6 +73,7 @@ def within_limit(uri: str, call: Callable[[], Result], *, factor: int = 1) -> Re
             seconds=limit,
             option=VARIABLE,
         )
+
     if task.error is not None:
         raise task.error
     return cast("Result", task.result)

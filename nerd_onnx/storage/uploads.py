@@ -93,6 +93,7 @@ def _send(file: IO[bytes], place: Place, uri: str) -> None:
     part = f"{folder}{slash}.{name}.nerd-part"
     if filesystem.type_name not in _WITHOUT_FOLDERS:
         within_limit(uri, lambda: filesystem.create_dir(folder, recursive=True))
+
     try:
         _copy(file, filesystem, part, uri)
         # The storage copies the whole file, if it cannot rename it.

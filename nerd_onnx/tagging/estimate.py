@@ -36,6 +36,7 @@ def estimated_seconds(plan: Plan) -> float | None:
         except NerdError:
             continue  # the run reports it
         return round(seconds / (share * done), 1) if share and done else None
+
     return 0.0
 
 

@@ -84,6 +84,7 @@ def file_pairs(
     """
     if not is_folder_output(inputs, output):
         return [FilePair(inputs[0].name, inputs[0], output)]
+
     if any(path.is_standard_stream for path in (*inputs, output)):
         raise OptionError(
             "- is standard input or output; it cannot be combined with several files or a folder",
@@ -108,6 +109,7 @@ def file_pairs(
                 other=input_name(pairs[target].input),
             )
         pairs[target] = FilePair(name, path, target, table)
+
     return list(pairs.values())
 
 
@@ -200,6 +202,7 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
             reason="no-files",
             file=input_name(folder),
         )
+
     return found
 
 
@@ -254,6 +257,7 @@ def _matches(pattern: str, passed_over: Counter[str]) -> list[_Found]:
             reason="no-match",
             file=input_name(pattern),
         )
+
     return found
 
 
@@ -291,6 +295,7 @@ def _remote_files(path: Location, passed_over: Counter[str]) -> list[_Found]:
             reason="no-files",
             file=input_name(path),
         )
+
     return found
 
 

@@ -209,6 +209,7 @@ class FileRun:
             state.report.resumed_rows = self._report_before.resumed_rows
             state.report.resumed_tokens = self._report_before.resumed_tokens
             self._log.remove()
+
         return part.path
 
     def _open_reader(self) -> Reader:

@@ -78,6 +78,7 @@ class TagJob:
                 reason="skip-needs-rejects",
                 option="--on-error",
             )
+
         if self.on_error == "fail" and (self.rejects is not None or self.max_errors is not None):
             raise OptionError(
                 "--rejects and --max-errors need --on-error null or --on-error skip",
@@ -87,6 +88,7 @@ class TagJob:
 
         if self.key is not None and self.layout != "long":
             raise OptionError("--key needs --layout long", reason="key-needs-long", option="--key")
+
         if self.layout == "long" and self.on_error == "null":
             raise OptionError(
                 "--on-error null cannot be combined with --layout long: it writes a row for a rejected row, and the "

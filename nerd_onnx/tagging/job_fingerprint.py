@@ -25,6 +25,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--column": options.column,
         "--layout": job.layout,
         "--key": job.key,
+        # Neither their order nor repeats change the output.
         "--labels": sorted(set(options.labels)) if options.labels is not None else None,
         "--min-score": tagger.min_score,
         "--precision": options.precision,

@@ -64,6 +64,7 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
     except BaseException:
         source.close()
         raise
+
     return source
 
 

@@ -140,6 +140,7 @@ class ReadAhead:
                     parts += found
         except (NerdError, OSError):
             return None  # the error is reported when the file is opened for writing
+
         return pa.concat_arrays(parts) if parts else None
 
 

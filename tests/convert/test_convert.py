@@ -12,12 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seqeval.metrics.sequence_labeling import get_entities
-from spacy import displacy as spacy_displacy
-from spacy.tokens import DocBin
 
 from nerd_onnx.cli.convert import main
 from nerd_onnx.convert.brat import write_brat
@@ -85,6 +81,8 @@ def test_tokens(text: str, expected: list[str]) -> None:
 
 @given(st.lists(ROW, max_size=4))
 def test_conll_is_read_back_by_seqeval(rows: list[TaggedRow]) -> None:
+    from seqeval.metrics.sequence_labeling import get_entities
+
     rows = [row for row in rows if (row.text or "").strip()]
     sentences = [
         [line.split("\t") for line in block.split("\n")]
@@ -139,6 +137,9 @@ def test_brat_is_read_back(tmp_path_factory: pytest.TempPathFactory, row: Tagged
 @settings(deadline=None)
 @given(st.lists(ROW, max_size=3))
 def test_spacy_reads_its_docbin_back(rows: list[TaggedRow]) -> None:
+    import spacy
+    from spacy.tokens import DocBin
+
     (content,) = doc_bin(rows)
     docs = list(DocBin().from_bytes(content).get_docs(spacy.blank("en").vocab))
     assert [doc.text for doc in docs] == [row.text for row in rows]
@@ -158,6 +159,8 @@ def test_displacy_and_label_studio_slice_as_python_does(rows: list[TaggedRow]) -
 
 
 def test_displacy_draws_it() -> None:
+    from spacy import displacy as spacy_displacy
+
     entities = [TaggedEntity(0, 3, "person", None, 0.5), TaggedEntity(8, 11, "person", None, 1.0)]
     documents = list(displacy([TaggedRow(7, "Ana met\nBob", entities)]))
     html = spacy_displacy.render(documents, style="ent", manual=True, page=False, jupyter=False)
@@ -206,6 +209,9 @@ def test_displacy_as_a_page(nerd_convert: Run, tmp_path: Path) -> None:
 
 
 def test_every_format_of_a_file_says_the_same(nerd_convert: Run, tagged: Path, tmp_path: Path) -> None:
+    import spacy
+    from spacy.tokens import DocBin
+
     rows = [row for row in tagged_rows(str(tagged)) if row.entities is not None]
     entities = sum(len(row.entities or ()) for row in rows)
     assert entities > 50

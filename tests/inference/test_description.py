@@ -18,6 +18,7 @@ from nerd_onnx.inference.description import GRAPH, TOKENIZER, Description, sha25
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.words import WordRule
 from tests.support.failures import fails
+from tests.support.profiles import example_count
 
 NUMBERS = st.floats(-100, 100)
 VALUES = st.recursive(
@@ -89,7 +90,7 @@ def refusal(folder: Path) -> ModelError | None:
     return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 @given(written=descriptions())
 def test_a_description_is_read_as_it_was_written(written: Description) -> None:
     with TemporaryDirectory() as name:
@@ -105,7 +106,7 @@ def test_a_description_is_read_as_it_was_written(written: Description) -> None:
     assert found.calibration_digest == written.calibration_digest
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=example_count(100), deadline=None)
 @given(written=descriptions(), value=VALUES, data=st.data())
 def test_any_value_in_any_field_is_read_or_is_a_model_error(
     written: Description, value: object, data: st.DataObject

@@ -20,6 +20,7 @@ from nerd_onnx.inference.description import DESCRIPTION, Description
 from nerd_onnx.inference.json_object import read_json
 from tests.conftest import ROOT
 from tests.support.failures import fails
+from tests.support.profiles import example_count
 from tests.support.quick_tagger import quick_tagger
 
 MODELS = ROOT / "tests/data/models"
@@ -93,7 +94,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(text=changes(DEFAULT, DESCRIPTION))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 def test_any_value_of_a_description_is_read_or_named(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     (folder / DESCRIPTION).write_text(text, "utf-8")
@@ -112,7 +113,7 @@ def tag_or_fail(model: Path) -> None:
 
 
 @given(text=changes(DESCRIBED, DESCRIPTION))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=example_count(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_model_with_any_value_in_its_description_tags_or_is_refused(text: str, scratch: Path) -> None:
     (scratch / "int8" / DESCRIPTION).write_text(text, "utf-8")
     tag_or_fail(scratch / "int8")
@@ -123,7 +124,7 @@ def test_a_model_with_any_value_in_its_description_tags_or_is_refused(text: str,
     tokenizer_config=changes(PLAIN, "tokenizer_config.json"),
     special=changes(PLAIN, "special_tokens_map.json"),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 def test_a_plain_model_with_any_value_tags_or_is_refused(
     config: str, tokenizer_config: str, special: str, scratch: Path
 ) -> None:

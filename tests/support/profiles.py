@@ -6,7 +6,7 @@ import os
 
 from hypothesis import settings
 
-_MINIMUM = 10
+_MINIMUM = 5
 
 
 def name() -> str:
@@ -16,11 +16,11 @@ def name() -> str:
 
 def load() -> None:
     """Register the profiles and choose one. Shared machines are slow at times, so no example has a deadline."""
-    settings.register_profile("fast", max_examples=20, deadline=None)
+    settings.register_profile("fast", max_examples=10, deadline=None)
     settings.register_profile("ci", max_examples=100, deadline=None)
     settings.load_profile(name())
 
 
 def example_count(in_ci: int) -> int:
-    """Return how many examples a test takes that needs another number of them than most: a fifth of it outside CI."""
-    return in_ci if name() == "ci" else max(in_ci // 5, _MINIMUM)
+    """Return how many examples a test takes that needs another number of them than most: a tenth of it outside CI."""
+    return in_ci if name() == "ci" else max(in_ci // 10, _MINIMUM)

@@ -113,12 +113,14 @@ def eval_command(
 
     if output is not None:
         _check_output(output, overwrite=overwrite)
+
     if uncalibrated and calibrate_on is not None:
         raise OptionError(
             "--uncalibrated and --calibrate-on exclude each other; give one of them",
             reason="two-calibrations",
             option="--calibrate-on",
         )
+
     wanted = None if types is None else [name.strip() for name in types.split(",") if name.strip()]
     if wanted == []:
         raise OptionError("--types: no label is named", reason="no-label", option="--types")
@@ -145,6 +147,7 @@ def eval_command(
                 "calibrated": judged,
                 "calibrated_on": None if calibrate_on is None else calibrate_on.name,
             }
+
     others = results["against"]
     differences = [one.against(others[i]) if others else {} for i, one in enumerate(results["model"])]
     parts = sections(facts, results["model"], differences, errors)

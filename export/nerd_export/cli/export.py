@@ -46,8 +46,8 @@ _HEADINGS = {
     shell_complete=complete_folders,
     multiple=True,
     metavar="MODEL",
-    help="Another checkpoint or bundle with the same labels that was fine-tuned from the same start as --model, for "
-    "example with another seed; may be repeated. The mean of the weights of all of them is exported.",
+    help="Export the mean of the weights of --model and of this checkpoint or bundle; may be repeated. All must have "
+    "the same labels and be fine-tuned from the same start, for example with different seeds.",
 )
 @click.option("--output", type=FILE_PATH, help="Folder for the bundle.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
@@ -62,8 +62,9 @@ _HEADINGS = {
     "--quantize",
     type=click.Choice(recipe_names()),
     default="int8",
-    help="int8: one scale per token. int8-static: one scale per tensor, measured on --texts. int8-weights: fp32 "
-    "activations.",
+    help="Data type of weights and activations. int8: 8 bits, activations with one scale per token. int8-static: 8 "
+    "bits, activations with one scale per tensor, measured on --texts. int8-weights: weights in 8 bits, activations in "
+    "fp32. none: all in fp32.",
 )
 @click.option(
     "--embeddings",
@@ -75,8 +76,8 @@ _HEADINGS = {
     "--keep-fp32",
     multiple=True,
     metavar="NAME",
-    help="Linear layer to keep in fp32, because 8 bits cost it too much; may be repeated. The error for a wrong name "
-    "lists all names.",
+    help="Linear layer to keep in fp32, because it loses too much in 8 bits; may be repeated. The error for an unknown "
+    "name lists all names.",
 )
 @click.option(
     "--level",
@@ -98,9 +99,9 @@ _HEADINGS = {
 @click.option(
     "--join",
     type=click.Choice(get_args(Join)),
-    help="touching: entities of one label that are parts of one written word, such as an e-mail address, are one. "
-    "scheme: the tags of the model are read as they are.  [default: the bundle's; scheme for the word rule treebank; "
-    "else touching]",
+    help="touching: entities with the same label inside one written word, such as an e-mail address, are joined. "
+    "scheme: only the tags of the model decide where an entity ends.  [default: the bundle's; scheme for the word rule "
+    "treebank; else touching]",
 )
 @click.option(
     "--dataset",
@@ -113,9 +114,9 @@ _HEADINGS = {
     multiple=True,
     type=FILE_PATH,
     metavar="FILE|FOLDER",
-    help="Calibrate scores on this labelled file, or on all in this folder, together with --dataset; may be repeated. "
-    "Files may be labelled for some types only, in a column known_types. Of a file with a column split, the rows of "
-    "validation are used.",
+    help="Calibrate scores on this labelled file, or on all files in this folder, besides --dataset; may be repeated. "
+    "If a file was labelled for some labels only, its column known_types lists them. If it has a column split, only "
+    "its validation rows are used.",
 )
 @click.option(
     "--evaluate",
@@ -141,7 +142,7 @@ _HEADINGS = {
     "--max-labels-changed",
     type=click.FloatRange(0, 1),
     default=_LIMITS.max_labels_changed,
-    help="Maximum share of tokens with another label than the original gives them, on --texts.",
+    help="Maximum share of tokens whose label differs from the original's, on --texts.",
 )
 @click.option(
     "--max-f1-drop",
@@ -180,6 +181,7 @@ def export_command(
         require_file(report)
     if dataset is not None:
         require_place(dataset, "dataset", "--dataset")
+
     if check is not None:
         if model is not None or output is not None:
             raise OptionError(
@@ -189,12 +191,14 @@ def export_command(
             )
         _check(check, dataset, files, limits, report)
         return
+
     if model is None or output is None:
         raise OptionError(
             f"{'--output' if model else '--model'} is missing: nerd-export --model FOLDER --output FOLDER",
             reason="missing-option",
             option="--output" if model else "--model",
         )
+
     _export(model, output, report, {**options, "dataset": dataset, "evaluations": files, "limits": limits})
 
 
@@ -223,6 +227,7 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
         about_output(verdict_table(refusal.result.verdict))
         _write_report(report, {"refused": str(refusal), **refusal.result.summary()})
         raise
+
     about_output(verdict_table(result.verdict))
     _write_report(report, result.summary())
     if result.repair and result.verdict.speed:
@@ -231,6 +236,7 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
             f"{result.verdict.speed.ratio:.2f} times the speed of PyTorch; everything in 8 bits, which was refused, "
             f"had {result.repair.speed_before.ratio:.2f} times"
         )
+
     about_output(f"bundle: {output} ({result.size_bytes / 1e6:.1f} MB)")
 
 
@@ -256,6 +262,7 @@ def _check(
     for row in found.f1:
         recorded = "" if row.recorded is None else f"; at export {row.recorded:.4f}, original {row.original:.4f}"
         click.echo(f"F1, {row.split}, {row.view}: {row.here:.4f}{recorded}")
+
     if found.faults:
         raise VerificationError(
             f"{bundle}: {'; '.join(found.faults)}. Do not use it on this machine; export it here",
@@ -263,6 +270,7 @@ def _check(
             file=bundle,
             found=len(found.faults),
         )
+
     click.echo("passed")
 
 

@@ -104,8 +104,8 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     type=_FileWithShare(),
     multiple=True,
     metavar="FILE[=SHARE]",
-    help="Labelled file to train on, instead of the data set's; may be repeated. With a share, such as "
-    "tweets.jsonl=0.5 or news.parquet=2, an epoch has that many times its sentences.",
+    help="Labelled file to train on, instead of the data set's; may be repeated. tweets.jsonl=0.5 "
+    "takes about half of its sentences in each epoch, news.parquet=2 takes each of them twice.",
 )
 @click.option(
     "--validation-file",
@@ -120,9 +120,9 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "known_types",
     multiple=True,
     metavar="FILE=TYPES",
-    help="Coarse labels that a training or validation file has been searched for, separated by commas: "
-    "tweets.jsonl=person,location. In this file a word with the tag O may still have one of the other labels. A column "
-    "known_types states it for each row.",
+    help="Coarse labels that were annotated in a training or validation file, separated by commas: "
+    "tweets.jsonl=person,location. A word with the tag O may still be part of an entity with another label. A "
+    "column known_types in the file states the same for each row.",
 )
 @click.option("--words-column", default=_DEFAULTS.words_column, help="Column of the words of each sentence.")
 @click.option(
@@ -203,8 +203,8 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "tier_weights",
     multiple=True,
     metavar="TIER=WEIGHT",
-    help="Weight in the loss of the sentences whose column tier has the value TIER, for data of mixed quality: "
-    "gold=1, then guessed=0.3. May be repeated; other sentences have the weight 1.",
+    help="Weight in the loss of the sentences that have TIER in their column tier, for data of mixed quality: "
+    "--tier-weight gold=1 --tier-weight guessed=0.3. May be repeated; all other sentences have the weight 1.",
 )
 @click.option(
     "--coarse-share",
@@ -250,7 +250,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "--nameless-share",
     type=_SHARE,
     default=_DEFAULTS.nameless_share,
-    help="Number of text pieces without an entity that are added, as a share of the number of sentences.",
+    help="Number of pieces of text without an entity to add, as a share of the number of sentences.",
 )
 @click.option(
     "--teacher",
@@ -275,7 +275,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "--temperature",
     type=_ABOVE_ZERO,
     default=_DEFAULTS.temperature,
-    help="Above 1, differences between the teachers' probabilities become smaller before they are learned.",
+    help="Temperature of the teachers' probabilities. A value above 1 makes them more even before they are learned.",
 )
 @click.version_option(__version__, package_name="nerd-onnx")
 def train_command(
@@ -298,7 +298,7 @@ def train_command(
     Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD.
 
     Words of this help: an encoder is a pretrained network such as BERT. A tag is the label of one word; O means that
-    the word belongs to no entity. The loss is the error that training makes small. A share is a number from 0 to 1,
+    the word belongs to no entity. The loss is the error that training reduces. A share is a number from 0 to 1,
     where no other range is named.
     """
     require_extra("nerd-train")
@@ -315,24 +315,28 @@ def train_command(
             reason="shares-over-one",
             option="--upper-share",
         )
+
     if config.forms > 1 and not config.draws_forms:
         raise OptionError(
             "--forms repeats the same text unless a share, such as --plain-share, changes it",
             reason="forms-need-share",
             option="--forms",
         )
+
     if config.coarse_share and config.level != "fine":
         raise OptionError(
             "--coarse-share needs --level fine, which has coarse labels besides the fine ones",
             reason="needs-fine-level",
             option="--coarse-share",
         )
+
     if unlabelled is not None and not config.teachers:
         raise OptionError(
             "--unlabelled needs a teacher that labels the text; name one with --teacher",
             reason="needs-teacher",
             option="--unlabelled",
         )
+
     labelled = _labelled_files(train_files, validation_files, known_types)
     _check_output(output, resume=resume, overwrite=overwrite)
     require_model(config.model, "--model", may_be_default=True)
@@ -381,6 +385,7 @@ def _labelled_files(
             option="--known-types",
             found=unused[0],
         )
+
     return train, validation
 
 

@@ -30,6 +30,7 @@ def new_bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         raise OutputError(
             f"{target}: already exists; replace it with --overwrite", reason="output-exists", file=str(target)
         )
+
     if target.exists() and not (target / DESCRIPTION).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(
             f"{target}: is not a bundle, so it is not replaced; choose another --output",

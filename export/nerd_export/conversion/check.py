@@ -81,6 +81,7 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
     faults = []
     if changed:
         faults.append(f"{changed} entities of the sample differ from those at export, with the same bits")
+
     if agreed is not None and agreed < limits.min_entity_agreement:
         faults.append(
             f"entity agreement with the original is {agreed:.4f}, at least {limits.min_entity_agreement:.4f} is "

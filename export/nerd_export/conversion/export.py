@@ -225,6 +225,7 @@ class _Job:
         result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
         if still := verdict.faults(self._request.limits):
             raise GateRefusalError(_refusal(still, verdict, plan, repair), result)
+
         if kept is not None and verdict.calibration is kept:
             reason = (
                 "--dataset has too few entities to fit new ones"

@@ -222,6 +222,7 @@ def misspelled(names: Iterable[str]) -> tuple[str, str] | None:
         twice = any(_with_prefix(tag) in tags for tag in found)
         if found and (len(found) == len(tags) or twice or pattern is _LOWER_O):
             return "misspelled-tag", f"the tag {found[0]!r} is probably not a type: {cause}"
+
     return None
 
 

@@ -208,6 +208,7 @@ def _first_record(path: Path) -> Mapping[str, Any] | None:
             return record if isinstance(record, dict) else None
     except (OSError, ValueError, pa.ArrowException):
         pass  # the reader of the format says what is wrong
+
     return None
 
 
@@ -336,6 +337,7 @@ def _check_columns(path: Path, number: int, fields: Sequence[str], columns: int)
             file=str(path),
             row=number,
         )
+
     if len(fields) != columns:
         raise TrainingDataError(
             f"{path}, line {number}: {len(fields)} columns; expected {columns}, as in the first line with a word. The "

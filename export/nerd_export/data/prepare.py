@@ -111,6 +111,7 @@ def _file_of(dataset: Path, split: str) -> Path | None:
             reason="not-folder",
             file=str(dataset),
         )
+
     return None
 
 

@@ -135,6 +135,7 @@ def labels_of(model: str, level: Level) -> LabelSet:
             option="--keep-labels",
             file=model,
         )
+
     return found
 
 

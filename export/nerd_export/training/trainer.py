@@ -337,6 +337,7 @@ def _require_no_run(work: Path, *, resume: bool) -> None:
             file=str(folder),
             found=held[0],
         )
+
     if held:
         raise OutputError(
             f"{folder}: the folder is not empty; continue its run with --resume, or start again with --overwrite",

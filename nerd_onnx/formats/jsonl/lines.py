@@ -52,6 +52,7 @@ def parse_object(file: str, row: int, line: bytes, decoder: json.JSONDecoder, *,
         record = decoder.decode(line.decode())
         if clean and _SURROGATE_ESCAPE.search(line):
             record = replace_surrogates(record)
+    # The order matters: all of these but RecursionError are ValueErrors.
     except UnicodeDecodeError as err:
         raise not_utf8(file, row, err) from err
     except json.JSONDecodeError as err:
@@ -74,7 +75,7 @@ def parse_object(file: str, row: int, line: bytes, decoder: json.JSONDecoder, *,
             reason="number-too-large",
             found=str(err),
         ) from err
-    except ValueError as err:
+    except ValueError as err:  # Python's limit on the digits of an integer
         raise RowError(
             file,
             row,

@@ -50,6 +50,7 @@ class PlainTextReader(LinesReader):
                 file=input_name(path),
                 found=name,
             )
+
         super().__init__(path, options)
         self.schema: pa.Schema = pa.schema([(name, pa.string())])
         self.column_names: Sequence[str] = self.schema.names

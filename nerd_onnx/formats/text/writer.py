@@ -45,6 +45,7 @@ class TextWriter(AtomicWriter):
                 reason="text-needs-nested",
                 option="--output-format",
             )
+
         unit = options.entities_metadata.get(f"{METADATA_PREFIX}.{layout.fields[0].name}.offset_unit", "codepoint")
         names = layout.text_columns
         self._begins = [f"{printable(name)}: " for name in names] if len(names) > 1 else [""]

@@ -122,7 +122,7 @@ def test_optimum_and_transformers_run_the_bundle_with_the_same_spans(
     import transformers
     from optimum.onnxruntime import ORTModelForTokenClassification
 
-    request = ExportRequest(str(checkpoint("bert", BIO_LABELS)), tmp_path / "b", texts=TEXTS, limits=WIDE)
+    request = ExportRequest(str(checkpoint("bert", BIO_LABELS)), tmp_path / "b", texts=TEXTS[:10], limits=WIDE)
     export_bundle(request, silent)
     model = ORTModelForTokenClassification.from_pretrained(tmp_path / "b", file_name="model.onnx")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from nerd_onnx.cli.tag import main
 from nerd_onnx.storage import remote
 from nerd_onnx.tagging.job import TagJob
 from tests.storage.remote.helpers import ROWS, write_large
-from tests.support.processes import command
+from tests.support.commands import runner
 from tests.support.runs import texts, write_lines, write_parquet
 from tests.support.s3_server import KEYS, S3, serving
+from tests.support.shared import made_once
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +40,11 @@ def s3(server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make the inputs: small ones, and some of over 10 MB, most of it in a column that nobody looks at."""
-    folder = tmp_path_factory.mktemp("data")
+    return made_once(tmp_path_factory, "storage/data", _write_inputs)
+
+
+def _write_inputs(folder: Path) -> None:
+    folder.mkdir()
     rows = texts(ROWS)
     write_parquet(folder / "a.parquet", rows, 50)
     write_lines(folder / "a.jsonl.gz", rows)
@@ -47,16 +54,26 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         write = write_lines if name.endswith("jsonl") else write_parquet
         write(folder / "set" / name, rows[part * 30 :][:30])
-    return folder
 
 
 @pytest.fixture
-def run(tiny_bundle: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs the program to its end."""
+def run(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the program to its end, in this process, and returns what a process would."""
+    nerd_tag = runner("nerd-tag", main, monkeypatch, capfd)
 
     def runs(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        asked = command(*arguments, "--model", tiny_bundle, "--work-dir", tmp_path / "work")
-        return subprocess.run(asked, capture_output=True, text=True, check=False, env=environment, timeout=120)
+        asked = (*arguments, "--model", tiny_bundle, "--work-dir", tmp_path / "work")
+        before = dict(os.environ)
+        try:
+            os.environ.update(environment or {})
+            remote._arrow_filesystem.cache_clear()  # clients keep the address and the keys that they were made with
+            return subprocess.CompletedProcess([*map(str, asked)], *nerd_tag(*asked))
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            remote._arrow_filesystem.cache_clear()
 
     return runs
 
