@@ -165,7 +165,7 @@ def read_file(path: Path, content: bytes, rng: random.Random, which: str) -> str
     path.write_bytes(content)
     readers: dict[str, Callable[[Path, random.Random], None]] = {".json": read_model, ".onnx": read_graph}
     read = read_tagged if path.stem == "tagged" else readers.get(path.suffix, read_table)
-    begin = time.monotonic()
+    begin = time.process_time()  # other programs may stop this one
     try:
         read(path, rng)
         ended = "read"
@@ -175,8 +175,8 @@ def read_file(path: Path, content: bytes, rng: random.Random, which: str) -> str
         ended = "refused"
     except BaseException as err:
         raise RuntimeError(f"{which}, {path.name}: {type(err).__name__}: {err}") from err
-    if time.monotonic() - begin > LONGEST_S:
-        raise RuntimeError(f"{which}, {path.name}: took over {LONGEST_S} s")
+    if time.process_time() - begin > LONGEST_S:
+        raise RuntimeError(f"{which}, {path.name}: took over {LONGEST_S} s of processor time")
     return ended
 
 
