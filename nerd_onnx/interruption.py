@@ -67,6 +67,16 @@ def signalled(number: int) -> None:
         raise KeyboardInterrupt
 
 
+def stop_if_asked() -> None:
+    """
+    Look for a signal between two steps of something that may take long and whose result the run does not need.
+
+    :raises InterruptedRunError: if one has arrived
+    """
+    with waiting():
+        pass
+
+
 @contextmanager
 def deferring() -> Iterator[None]:
     """Record signals while the context is active: the run asks for them with :func:`requested` between two steps."""

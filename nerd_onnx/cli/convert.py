@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import COLUMN_NAME, reading, run_command, settings, tagged_file_options
+from nerd_onnx.cli.common import COLUMN_NAME, reading, settings, tagged_file_options
+from nerd_onnx.cli.signals import run_stoppable
 from nerd_onnx.cli.streams import message
 from nerd_onnx.errors import OptionError
 from nerd_onnx.terminal import counted
@@ -157,7 +158,7 @@ def _long_format(source: Location, target: Location, asked: Format | None) -> Fo
 
 def main() -> NoReturn:
     """Entry point of ``nerd-convert``."""
-    run_command(command)
+    run_stoppable(command)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
+
+import click
 
 from nerd_onnx import interruption
+from nerd_onnx.cli.common import run_command
+from nerd_onnx.cli.streams import message
 from nerd_onnx.terminal import restore_stderr
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -127,6 +131,16 @@ class StopSignals:
             restore_stderr()
             _start_printing(self._report, number, wait_s=_PRINTING_S)
         os._exit(128 + number)
+
+
+def run_stoppable(command: click.Command, when_interrupted: str = "No output was written.") -> NoReturn:
+    """
+    Run a command that has no work to store, and exit the process; a signal ends it within two seconds.
+
+    :param when_interrupted: end of the message after a signal
+    """
+    with StopSignals(lambda _: message(f"{command.name}: interrupted. {when_interrupted}")):
+        run_command(command, when_interrupted=when_interrupted)
 
 
 def _start_printing(function: Callable[..., None], *arguments: int, wait_s: float = 0.0) -> None:

@@ -439,9 +439,9 @@ def _print_failure(failure: Failure) -> None:
 
 
 def _report_stuck(number: int) -> None:
-    """Print that the process ends in the middle of a wait, and how the run is resumed."""
+    """Print that the process ends in the middle of a step, and how the run is resumed."""
     err = InterruptedRunError(number)
-    message = "Interrupted while waiting for something that did not come"
+    message = "Interrupted in the middle of a step that did not end"
     if "-" not in sys.argv[1:]:
         message += f". What was saved before is safe; resume with: {resuming_command(sys.argv[1:])}"
     _print_failure(Failure(err.code, message, err.reason, err.fields))

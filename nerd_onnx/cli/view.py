@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 import click
 
 from nerd_onnx import __version__
-from nerd_onnx.cli.common import reading, run_command, settings, tagged_file_options
+from nerd_onnx.cli.common import reading, settings, tagged_file_options
+from nerd_onnx.cli.signals import run_stoppable
 from nerd_onnx.cli.streams import message
 from nerd_onnx.terminal import counted, printable
 
@@ -80,4 +81,4 @@ def _which(shown: int, total: int | None) -> str:
 
 def main() -> NoReturn:
     """Entry point of ``nerd-view``."""
-    run_command(command)
+    run_stoppable(command)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from nerd_onnx.errors import Field, InputError, OptionError
 from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
-from nerd_onnx.formats.jsonl.lines import parse_object
+from nerd_onnx.formats.jsonl.lines import parse_object, replace_surrogates
 from nerd_onnx.formats.readers import Format, Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
 from nerd_onnx.formats.texts import is_text
@@ -167,18 +167,37 @@ def tagged_rows(path: Name, **options: Any) -> Iterator[TaggedRow]:
 def _column_of(path: Location, batch: RowBatch, column: str) -> list[Any]:
     """Return the entities of a batch as they are in the file, one value per row."""
     if batch.table is not None:
-        found: list[Any] = batch.table.column(column).to_pylist()
-        return [_parsed(value) for value in found] if is_text(batch.table.schema.field(column).type) else found
+        values = _values(path, batch.table, batch, column)
+        return [_parsed(value) for value in values] if is_text(batch.table.schema.field(column).type) else values
 
     file = input_name(path)
     lines = ((batch.shown_number(i), line) for i, line in enumerate(batch.lines or ()))
     return [parse_object(file, number, line, _DECODER, clean=True).get(column) for number, line in lines]
 
 
+def _values(path: Location, table: pa.RecordBatch, batch: RowBatch, column: str) -> list[Any]:
+    """
+    Return the values of a column of a batch's table, one per row.
+
+    :raises InputError: if a string in it is not valid UTF-8: Parquet can hold such strings
+    """
+    try:
+        values: list[Any] = table.column(column).to_pylist()
+    except UnicodeDecodeError as err:
+        raise InputError(
+            f"{input_name(path)}, {batch.place(0)} or later: column {column!r} is not valid UTF-8; tag the file again",
+            reason="not-utf8",
+            file=input_name(path),
+            row=batch.shown_number(0),
+            column=column,
+        ) from err
+    return values
+
+
 def _parsed(value: str | None) -> Any:
     """Return the entities in a field of CSV, which are JSON text; other text stays as it is."""
     try:
-        return None if value is None else _DECODER.decode(value)
+        return None if value is None else replace_surrogates(_DECODER.decode(value))
     except (ValueError, RecursionError):
         return value
 

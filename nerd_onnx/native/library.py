@@ -7,6 +7,8 @@ ctypes releases the interpreter's lock during a call, so several threads compute
 from __future__ import annotations
 
 import ctypes
+import os
+import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,11 @@ from nerd_onnx.native.build import LIBRARY, sources_digest
 PORTABLE = "portable"  # the instruction set of plain C++
 DEFAULT_FILE = Path(__file__).resolve().parent / LIBRARY
 _FUNCTIONS = ("gelu", "exponential")
+# Fields of ELF, 64 bits and little-endian: the place of the table of segments, the size of an entry, their number; and
+# in an entry the place and the size of the segment in the file.
+_ELF64 = b"\x7fELF\x02\x01"
+_ELF_HEAD = struct.Struct("<32xQ14xHH6x")
+_ELF_SEGMENT = struct.Struct("<8xQ16xQ")
 
 
 class Levels(ctypes.Structure):
@@ -90,9 +97,10 @@ class Library:
         """
         Load a library.
 
-        :raises OSError: when it is missing or was compiled for another system
+        :raises OSError: when it is missing, cut off, or was compiled for another system
         :raises OtherSourcesError: when it was compiled from other sources
         """
+        _check_whole(file)
         functions: Any = ctypes.CDLL(str(file))
         if _sources_of(functions) != sources_digest():
             raise OtherSourcesError(f"{file} was compiled from other sources")
@@ -138,9 +146,35 @@ def missing_because() -> str:
         Library.load(DEFAULT_FILE)
     except OtherSourcesError:  # such as an editable installation whose sources were updated
         return "compiled from other sources, install the package again"
-    except OSError:
+    except FileNotFoundError:
         pass
+    except OSError:
+        return "damaged or compiled for another system, install the package again"
     return "not installed"
+
+
+def _check_whole(file: Path) -> None:
+    """
+    Check that an ELF file is as long as its segments say: the system maps one that was cut, and the process dies later.
+
+    :raises OSError: if it is shorter, or missing
+    """
+    with file.open("rb") as opened:
+        head = opened.read(_ELF_HEAD.size)
+        if not head.startswith(_ELF64) or len(head) < _ELF_HEAD.size:
+            return  # of another system; the loader of that system looks at it
+
+        segments_at, segment_bytes, segments = _ELF_HEAD.unpack(head)
+        opened.seek(segments_at)
+        table = opened.read(segment_bytes * segments)
+        size = opened.seek(0, os.SEEK_END)
+
+    is_whole = len(table) == segment_bytes * segments >= _ELF_SEGMENT.size
+    for at in range(0, len(table) - _ELF_SEGMENT.size + 1, max(1, segment_bytes)):
+        begin, length = _ELF_SEGMENT.unpack_from(table, at)
+        is_whole = is_whole and begin + length <= size
+    if not is_whole:
+        raise OSError(f"{file} is cut off")
 
 
 def _sources_of(functions: Any) -> str:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import IO, cast
 
 from nerd_onnx.errors import InputError, first_line
-from nerd_onnx.interruption import waiting
+from nerd_onnx.interruption import stop_if_asked, waiting
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.decompression import DAMAGED_COMPRESSION, decompressed
 from nerd_onnx.storage.file_info import FileInfo
@@ -27,6 +27,7 @@ MAX_LINE_BYTES = 1 << 30
 _DAMAGE = (*DAMAGED_COMPRESSION, OSError)
 _LINE_HEAD_BYTES = 4096  # of a longer line only so much is waited for
 _BUFFER_BYTES = 1 << 20
+_LINES_PER_LOOK = 1 << 16  # for a signal
 _REMOTE_BUFFER_BYTES = 8 << 20  # large, because each read is a request
 
 
@@ -186,6 +187,8 @@ class ByteStream(Closing):
             number += 1
             if number == 1:
                 line = line.removeprefix(BYTE_ORDER_MARK)
+            if number % _LINES_PER_LOOK == 0:
+                stop_if_asked()  # lines without rows may go on for ever
             line = line.removesuffix(b"\n")
             if blank or line.strip():
                 yield number, line

@@ -21,7 +21,9 @@ from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.storage.remote import files_below
 from nerd_onnx.tagging.table_folders import (
     check_not_inside,
+    check_not_inside_remote,
     delta_files,
+    is_readable_table,
     refused_table,
     remote_tables,
     table_format_of,
@@ -178,7 +180,8 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
     for here, folders, files in os.walk(folder, onerror=errors.append):
         kind = table_format_of(here)
         if kind is not None:
-            found += _files_of_table(here, kind, root or folder)
+            name = os.path.relpath(here, root or folder)
+            found += _files_of_table(Location(here), kind, "" if name == os.curdir else name)
             folders.clear()
             continue
 
@@ -218,12 +221,20 @@ def _is_listed(name: str) -> bool:
     return found is not None and format_named(found).is_listed
 
 
-def _files_of_table(folder: str, kind: str, root: str) -> list[_Found]:
-    if kind != "Delta":
+def _files_of_table(folder: Location, kind: str, name: str) -> list[_Found]:
+    """
+    List the current files of a table.
+
+    :param kind: its table format
+    :param name: name of the folder, relative to the folder that is tagged; empty if it is that folder
+    :raises InputError: if the table cannot be read
+    """
+    if not is_readable_table(folder, kind):
         raise refused_table(folder, kind)
 
     files = delta_files(folder)
-    return [_Found(Location(path), os.path.relpath(path, os.path.abspath(root)), files.version) for path in files.paths]
+    before = f"{name}/" if name else ""
+    return [_Found(folder.join(file), f"{before}{file}", files.version) for file in files.names]
 
 
 def _matches(pattern: str, passed_over: Counter[str]) -> list[_Found]:
@@ -283,11 +294,14 @@ def _remote_files(path: Location, passed_over: Counter[str]) -> list[_Found]:
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     root, wild = Location("/".join(parts[:fixed]) + path.query), parts[fixed:]
 
+    check_not_inside_remote(root)
     names = files_below(root.text)
     found = [_Found(root.join(name), name) for name in names if _is_selected(name.split("/"), wild, passed_over)]
     for folder, kind in remote_tables(names).items():
-        if any(file.name.startswith(f"{folder}/" if folder else "") for file in found):
-            raise refused_table(root.join(folder) if folder else root, kind)
+        before = f"{folder}/" if folder else ""
+        others = [file for file in found if not file.name.startswith(before)]
+        if len(others) < len(found):
+            found = others + _remote_table(root, folder, kind, wild)
 
     if not found:
         raise InputError(
@@ -297,6 +311,22 @@ def _remote_files(path: Location, passed_over: Counter[str]) -> list[_Found]:
         )
 
     return found
+
+
+def _remote_table(root: Location, folder: str, kind: str, wild: Sequence[str]) -> list[_Found]:
+    """
+    List the current files of a table in remote storage.
+
+    :param folder: its name below ``root``; may be empty
+    :param wild: the wildcard parts of a glob below ``root``
+    :raises InputError: if the table cannot be read, or the glob names single files of it
+    """
+    where = root.join(folder) if folder else root
+    parts = folder.split("/") if folder else []
+    # A glob names the table as a whole, or a folder that has it; or else single files of it.
+    if "**" in wild or not _fits(parts, wild, itself=False):
+        raise refused_table(where, kind)
+    return _files_of_table(where, kind, folder)
 
 
 def _is_selected(name: Sequence[str], wild: Sequence[str], passed_over: Counter[str]) -> bool:

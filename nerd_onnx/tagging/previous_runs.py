@@ -28,6 +28,7 @@ from nerd_onnx.tagging.finished_outputs import check_finished, is_file
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.rejects_file import is_part, part_path
+from nerd_onnx.tagging.same_rows import check_same_rows
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ def _earlier(plan: Plan, pair: FilePair, progress: Progress, folder: str) -> Fil
         )
 
     check_finished(pair, format_named(plan.output_format(pair)), plan.metadata, verify=plan.job.verify)
+    if plan.job.verify:
+        check_same_rows(plan, pair)
     return found
 
 

@@ -8,14 +8,21 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
-from nerd_onnx.errors import InputError, MissingExtraError, first_line
+from nerd_onnx.errors import InputError, MissingExtraError, StoreError, first_line
 from nerd_onnx.storage.input_stream import input_name
-from nerd_onnx.storage.location import Name
+from nerd_onnx.storage.location import Location, Name
+from nerd_onnx.storage.remote import files_below
+from nerd_onnx.storage.time_limit import within_limit
 
 _DELTA_LOG = "_delta_log"
 _HUDI = ".hoodie"
 _METADATA = "metadata"
+_DELTA_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")  # that deltalake and pyarrow both open
+_ENDPOINT, _ALLOW_HTTP = "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"
+# What the query of a URI says to pyarrow, and how deltalake calls it.
+_OPTIONS = {"endpoint_override": _ENDPOINT, "region": "AWS_REGION"}
 _ICEBERG = re.compile(r"(v\d+|\d+-.+)(\.gz)?\.metadata\.json(\.gz)?")  # in the folder metadata
 
 
@@ -24,11 +31,11 @@ class DeltaFiles:
     """
     The files of a Delta table in its current version.
 
-    :param paths: local paths
+    :param names: their paths below the folder of the table
     :param version: name and number of the version
     """
 
-    paths: list[str]
+    names: list[str]
     version: str
 
 
@@ -70,13 +77,48 @@ def check_not_inside(folder: str) -> None:
         here = parent
         kind = table_format_of(here)
         if kind is not None:
-            raise InputError(
-                f"{input_name(folder)}: is inside of the {kind} table {input_name(here)}, whose log says which files "
-                "belong to the table; give the folder of the table, or single files by their names",
-                reason="inside-table",
-                file=input_name(folder),
-                table=input_name(here),
-            )
+            raise _inside_table(folder, here, kind)
+
+
+def check_not_inside_remote(folder: Location) -> None:
+    """
+    Check that a folder in remote storage is not below the folder of a table.
+
+    :raises InputError: if it is: the log says of the whole table which files belong to it
+    :raises StoreError: if remote storage does not answer
+    """
+    scheme, _, path = folder.bare.rstrip("/").partition("://")
+    parts = path.split("/")
+    for count in range(len(parts) - 1, 0, -1):
+        here = Location(f"{scheme}://{'/'.join(parts[:count])}{folder.query}")
+        try:
+            names = [name for name in (_DELTA_LOG, _HUDI) if here.join(name).is_folder()]
+            kind = _table_format(names, files_below(here.join(_METADATA).text, deep=False))
+        except StoreError as err:
+            if err.reason == "no-answer":
+                raise
+            continue  # who may read a folder need not have access to those above it
+        if kind is not None:
+            raise _inside_table(folder, here, kind)
+
+
+def _inside_table(folder: Name, table: Name, kind: str) -> InputError:
+    return InputError(
+        f"{input_name(folder)}: is inside of the {kind} table {input_name(table)}, whose log says which files belong "
+        "to the table; give the folder of the table, or single files by their names",
+        reason="inside-table",
+        file=input_name(folder),
+        table=input_name(table),
+    )
+
+
+def is_readable_table(folder: Location, kind: str) -> bool:
+    """
+    Whether the current files of a table can be found.
+
+    :param kind: table format, as :func:`table_format_of` returns it
+    """
+    return kind == "Delta" and (not folder.is_remote or folder.text.partition("://")[0].lower() in _DELTA_SCHEMES)
 
 
 def _table_format(names: Collection[str], metadata: Iterable[str]) -> str | None:
@@ -92,7 +134,7 @@ def refused_table(folder: Name, kind: str) -> InputError:
     ways = {
         "Delta": "give its current files by their names, as DeltaTable(...).file_uris() of deltalake lists them",
         "Iceberg": "write its current rows to a folder of Parquet files first, for example with "
-        "pyiceberg: pyarrow.dataset.write_dataset(table.scan().to_arrow(), ...)",
+        "pyiceberg: pyarrow.dataset.write_dataset(table.scan().to_arrow_batch_reader(), ..., format='parquet')",
         "Hudi": "write its current rows to a folder of Parquet files first, for example with Spark",
     }
     return InputError(
@@ -104,12 +146,13 @@ def refused_table(folder: Name, kind: str) -> InputError:
     )
 
 
-def delta_files(folder: str) -> DeltaFiles:
+def delta_files(folder: Location) -> DeltaFiles:
     """
-    Return the current files of a local Delta table.
+    Return the current files of a Delta table.
 
     :raises MissingExtraError: if the package ``deltalake`` is missing
     :raises InputError: if the table cannot be read, or its files are not all there is to its rows
+    :raises StoreError: if remote storage does not answer
     """
     try:
         from deltalake import DeltaTable
@@ -122,11 +165,13 @@ def delta_files(folder: str) -> DeltaFiles:
             extra="delta",
         ) from err
 
-    try:
-        table = DeltaTable(folder)
+    def read() -> DeltaFiles:
+        table = DeltaTable(folder.bare, storage_options=_storage_options(folder) if folder.is_remote else None)
         _check_plain(table, folder)
-        paths = sorted(table.file_uris())
-        version = f"{input_name(folder)}@{table.version()}"
+        return DeltaFiles(_names(table.file_uris(), folder), f"{input_name(folder)}@{table.version()}")
+
+    try:
+        return within_limit(folder.text, read) if folder.is_remote else read()
     except (DeltaError, OSError, ValueError) as err:
         raise InputError(
             f"{input_name(folder)}: its Delta log cannot be read: {first_line(err)}",
@@ -134,15 +179,38 @@ def delta_files(folder: str) -> DeltaFiles:
             file=input_name(folder),
         ) from err
 
-    # A shallow clone names files of another table: their names below this folder cannot be mirrored.
-    root = os.path.join(os.path.abspath(folder), "")
-    outside = [path for path in paths if not os.path.abspath(path).startswith(root)]
+
+def _names(uris: Iterable[str], folder: Location) -> list[str]:
+    """
+    Return the names of files below the folder of their table.
+
+    :raises InputError: if a file is elsewhere: a shallow clone has files of another table
+    """
+    root = f"{folder.bare.rstrip('/')}/" if folder.is_remote else os.path.join(os.path.abspath(folder), "")
+    paths = [uri if folder.is_remote else os.path.abspath(uri) for uri in uris]
+    outside = [path for path in paths if not path.startswith(root)]
     if outside:
         raise _beyond_files(folder, f"has files in another folder, such as {input_name(outside[0])}")
-    return DeltaFiles(paths, version)
+    return sorted(path.removeprefix(root) for path in paths)
 
 
-def _check_plain(table: Any, folder: str) -> None:
+def _storage_options(folder: Location) -> dict[str, str]:
+    """
+    Return what deltalake does not take from the environment by itself.
+
+    pyarrow takes an endpoint with ``http://`` as it is; deltalake asks for a permission.
+    """
+    given = dict(parse_qsl(folder.query.removeprefix("?")))
+    options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS}
+    endpoint = options.get(_ENDPOINT)
+    if endpoint is not None and "://" not in endpoint:
+        options[_ENDPOINT] = f"{given.get('scheme', 'https')}://{endpoint}"
+    if options.get(_ENDPOINT, os.environ.get(_ENDPOINT, "")).startswith("http://"):
+        options[_ALLOW_HTTP] = "true"
+    return options
+
+
+def _check_plain(table: Any, folder: Location) -> None:
     """Check that the rows of a table are the rows of its files, under the names of its columns."""
     if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
         raise _beyond_files(folder, "maps the names of its columns to others in its files")
@@ -151,7 +219,7 @@ def _check_plain(table: Any, folder: str) -> None:
         raise _beyond_files(folder, "has deletion vectors: rows in its files that no longer belong to the table")
 
 
-def _beyond_files(folder: str, what: str) -> InputError:
+def _beyond_files(folder: Location, what: str) -> InputError:
     return InputError(
         f"{input_name(folder)}: is a Delta table that {what}; write its current rows to a folder of Parquet files "
         "first, for example with deltalake: pyarrow.dataset.write_dataset(DeltaTable(...).to_pyarrow_table(), ...)",

@@ -316,6 +316,20 @@ def test_what_no_encoding_has_and_numbers_of_any_length(nerd_convert: Run, tmp_p
     assert (tmp_path / "o.conll").read_text("utf-8") == "a\tB-x\ufffd\n\ufffd\tO\nb\tO\n\n"
 
 
+def test_labels_that_are_not_valid_unicode(nerd_convert: Run, tmp_path: Path) -> None:
+    entity = json.dumps([{"start": 0, "end": 1, "label": "x\ud800"}]).replace('"', '""')
+    (tmp_path / "in.csv").write_text(f'text,entities\na,"{entity}"\n')
+    assert nerd_convert(tmp_path / "in.csv", tmp_path / "o.conll", "--to", "conll")[0] == 0
+    assert (tmp_path / "o.conll").read_text("utf-8") == "a\tB-x\ufffd\n\n"
+
+    label = pa.array([b"\xff"]).view(pa.string())
+    entities = pa.StructArray.from_arrays([pa.array([0]), pa.array([1]), label], ["start", "end", "label"])
+    table = pa.table({"text": ["a"], "entities": pa.ListArray.from_arrays([0, 1], entities)})
+    pq.write_table(table, tmp_path / "in.parquet")
+    with fails(InputError, "not-utf8", row=0, column="entities"):
+        list(tagged_rows(str(tmp_path / "in.parquet")))
+
+
 def test_spacy_that_is_not_there_is_named(tagged: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules['spacy'] = None; from nerd_onnx.cli.convert import main; main()"
     command = [sys.executable, "-c", code, str(tagged), str(tmp_path / "o.spacy"), "--to", "spacy"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.remote import _arrow_filesystem
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import file_pairs
 from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
 from tests.support.runs import interrupt, texts
+from tests.support.s3_server import KEYS, S3, serving
 
 
 def delta_table(path: Path) -> Any:
@@ -84,6 +87,49 @@ def test_the_rows_of_the_table_are_tagged(table: Path, tmp_path: Path, where: st
     kind = ds.partitioning(pa.schema([("city", pa.string())]), flavor="hive")
     found = ds.dataset(tmp_path / "out" / ("users" if where else ""), partitioning=kind).to_table()
     assert by_id(found) == expected
+
+
+@pytest.fixture
+def s3(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    """Run a server that has the table in ``lake/users``."""
+    with serving(tmp_path / "log") as server:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
+            monkeypatch.setenv(name, value)
+        _arrow_filesystem.cache_clear()
+        for path in table.rglob("*"):
+            if path.is_file():
+                server.put(f"lake/users/{path.relative_to(table)}", path.read_bytes())
+        yield server
+
+
+@pytest.mark.parametrize("where", ["lake/users", "lake/", "lake/us*", "lake"])
+def test_a_table_in_remote_storage(s3: S3, table: Path, tmp_path: Path, where: str) -> None:
+    expected = by_id(delta_table(table).to_pyarrow_table())
+    report = tag(s3.uri(where), tmp_path / "out")
+    assert report.rows == len(expected)
+    kind = ds.partitioning(pa.schema([("city", pa.string())]), flavor="hive")
+    found = ds.dataset(tmp_path / "out" / ("" if where == "lake/users" else "users"), partitioning=kind).to_table()
+    assert by_id(found) == expected
+
+
+def test_the_endpoint_of_a_remote_table_may_be_in_its_name(
+    s3: S3, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    found = pairs(f"{s3.uri('lake/users')}?endpoint_override={s3.address}&scheme=http&region=us-east-1")
+    assert found == pairs(table)
+
+
+def test_what_is_refused_of_a_remote_table(s3: S3) -> None:
+    for path in ("lake/users/city=a%2Fb", "lake/users/city=a%2Fb/*.parquet"):
+        with fails(InputError, "inside-table", table=s3.uri("lake/users")):
+            pairs(s3.uri(path))
+    for path in ("lake/users/*", "lake/**/*.parquet"):
+        with fails(InputError, "table-folder", found="Delta"):
+            pairs(s3.uri(path))
+    s3.put(f"lake/users/_delta_log/{0:020}.json", b"{")
+    with fails(InputError, "damaged-table", file=s3.uri("lake/users")):
+        pairs(s3.uri("lake/users"))
 
 
 def test_a_changed_table_is_not_resumed(table: Path, tmp_path: Path) -> None:

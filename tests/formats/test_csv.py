@@ -170,6 +170,8 @@ def test_a_quoted_field_is_within_the_limit_of_a_line(write: Writer) -> None:
         (b"id,\xff\n", "not-utf8"),
         (b'id,"text', "bad-quotes"),
         (b"id,text\r1,Paris\r", "stray-carriage-return"),
+        (b'id,"\rtext"x\n1,Paris\n', "bad-quotes"),
+        (b"id,te\rxt\n1,Paris\n", "stray-carriage-return"),
         ("id,text\n1,Paris\n".encode("utf-16"), "other-format"),
         (b"id,text\n1,Paris\n" * 2 + b"PK\x03\x04", "field-count"),
         (gzip.compress(b"id,text\n1,Paris\n" * 99, mtime=0)[:-9], "damaged-compression"),

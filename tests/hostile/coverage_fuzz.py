@@ -17,7 +17,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["nerd_onnx"]):
-    from tests.hostile.fuzz import SHARES, originals, read_file
+    from tests.hostile.fuzz import SHARES, read_file
+    from tests.hostile.originals import originals
     from tests.hostile.work_folders import CASES_PER_RUN, WorkFolders
 
 RUNS = 8  # different interrupted runs; the first byte chooses one

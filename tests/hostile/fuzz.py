@@ -1,19 +1,17 @@
 """
 Damaged inputs, model files, journals and work folders: ``python -m tests.hostile.fuzz --seconds 600``.
 
-Valid files are mutated byte by byte; whatever comes of it, the program reads the file or says in one line why not.
+Valid files are damaged by their bytes or by their structure (:mod:`structures`); whatever comes of it, the program
+reads the file or says in one line why not.
 Journals and work folders are damaged by lines, fields and files too, see :mod:`work_folders`; a run that is resumed
-from them has the bytes of an undisturbed one. Anything else ends the process with the seed that shows it again.
+from them has the bytes of an undisturbed one. Anything else is a fault: its message names the seed that shows it again.
 """
 
 from __future__ import annotations
 
 import argparse
-import bz2
-import gzip
-import io
 import json
-import lzma
+import os
 import random
 import resource
 import shutil
@@ -21,101 +19,46 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import zstandard
 
+from nerd_onnx.convert.conll import conll
+from nerd_onnx.convert.displacy import displacy, displacy_html
+from nerd_onnx.convert.label_studio import label_studio
+from nerd_onnx.convert.output import json_pieces
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.readers import format_of_name, open_reader
-from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
+from nerd_onnx.formats.readers import detect_format, format_of_name, open_reader
+from nerd_onnx.formats.registry import format_named
+from nerd_onnx.formats.tagged_file import TaggedRow, tagged_rows
+from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
 from nerd_onnx.machine.memory import peak_rss_bytes
+from nerd_onnx.storage.location import Location
+from nerd_onnx.view.page import view_page
+from tests.hostile.originals import SENTENCES, originals
+from tests.hostile.structures import damaged
 from tests.hostile.work_folders import WorkFolders
-from tests.support.damage import mutated
 
 # Targets, each with its share of the cases. A resumed run takes as long as fifty files that are read.
 SHARES = {
-    **dict.fromkeys(("plain.jsonl", "plain.csv", "packed.jsonl.gz", "packed.jsonl.zst"), 50),
+    **dict.fromkeys(("plain.jsonl", "plain.txt", "packed.jsonl.gz", "packed.jsonl.zst"), 50),
     **dict.fromkeys(("packed.jsonl.xz", "packed.jsonl.bz2"), 50),
     **dict.fromkeys(("none.parquet", "snappy.parquet", "zstd.parquet"), 50),
     **dict.fromkeys(("file.arrow", "lz4.arrow", "stream.arrow"), 50),
+    **dict.fromkeys(("tagged.jsonl", "tagged.parquet"), 50),
+    **dict.fromkeys(("plain.csv", "tagged.csv"), 25),  # pyarrow reads CSV in threads, for which each case waits
     **dict.fromkeys(("nerd.json", "config.json", "tokenizer.json", "model.onnx"), 50),
     "journal": 50,
     "work-folder": 5,
 }
 LONGEST_S = 20.0
 _MOST_BYTES = 8 << 30
-SENTENCES = ["Angela Merkel met Barack Obama in Berlin.", "東京 🙂 São Paulo", "", "x" * 300]
-
-
-def originals() -> dict[str, bytes]:
-    """Make a small valid file of each kind."""
-    lines = "".join(json.dumps({"text": text, "n": i, "d": {"k": [1]}}) + "\n" for i, text in enumerate(SENTENCES))
-    table = pa.table({"text": SENTENCES, "n": range(4), "tags": [["a"], [], None, ["b"]]})
-    parquet = {}
-    for codec in ("none", "snappy", "zstd"):
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, row_group_size=2, compression=codec)
-        parquet[f"{codec}.parquet"] = buffer.getvalue()
-    arrow = {}
-    for name, opener, options in (
-        ("file", pa.ipc.new_file, pa.ipc.IpcWriteOptions()),
-        ("lz4", pa.ipc.new_file, pa.ipc.IpcWriteOptions(compression="lz4")),
-        ("stream", pa.ipc.new_stream, pa.ipc.IpcWriteOptions()),
-    ):
-        sink = io.BytesIO()
-        words = table.append_column("word", table["text"].dictionary_encode())
-        with opener(sink, words.schema, options=options) as writer:
-            writer.write_table(words, max_chunksize=2)
-        arrow[f"{name}.arrow"] = sink.getvalue()
-    return {
-        "plain.jsonl": lines.encode(),
-        "packed.jsonl.gz": gzip.compress(lines.encode()),
-        "packed.jsonl.zst": zstandard.compress(lines.encode()),
-        "packed.jsonl.xz": lzma.compress(lines.encode()),
-        "packed.jsonl.bz2": bz2.compress(lines.encode()),
-        "plain.csv": b"n,text\r\n"
-        + b"".join(b'%d,"%s, ""x""\n"\r\n' % (i, s.encode()) for i, s in enumerate(SENTENCES)),
-        **parquet,
-        **arrow,
-        "nerd.json": (DEFAULT_FOLDER / "nerd.json").read_bytes(),
-        "config.json": (DEFAULT_FOLDER / "config.json").read_bytes(),
-        "tokenizer.json": small_tokenizer(),
-        "model.onnx": small_graph(),
-    }
-
-
-def small_tokenizer() -> bytes:
-    """Cut the default model's vocabulary down, so that a case takes little time."""
-    facts = json.loads((DEFAULT_FOLDER / "tokenizer.json").read_text("utf-8"))
-    facts["model"]["vocab"] = dict(list(facts["model"]["vocab"].items())[:300])
-    return json.dumps(facts).encode()
-
-
-def small_graph() -> bytes:
-    """Make a network of four operators that scores three labels."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    rng = np.random.default_rng(0)
-    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "tokens", 3])
-    weights = {"words": (20, 4), "matrix": (4, 3), "bias": (3,)}
-    nodes = [
-        helper.make_node("Gather", ["words", "input_ids"], ["e"]),
-        helper.make_node("MatMul", ["e", "matrix"], ["x"]),
-        helper.make_node("Gelu", ["x"], ["y"]),
-        helper.make_node("Add", ["y", "bias"], ["logits"]),
-    ]
-    constants = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in weights.items()]
-    graph = helper.make_graph(nodes, "graph", [ids], [logits], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    content: bytes = model.SerializeToString()
-    return content
+_CASES_PER_LOG = 1000
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a new folder in it; the file of a case need not reach a disk
 
 
 def read_graph(path: Path, _: random.Random) -> None:
@@ -126,21 +69,41 @@ def read_graph(path: Path, _: random.Random) -> None:
 def read_table(path: Path, rng: random.Random) -> None:
     """Read an input as any run might."""
     options: dict[str, Any] = {
+        "text_column": rng.choice(["text", ["text", "title"]]) if path.suffix != ".txt" else "text",
         "typed": rng.random() < 0.5,
         "lenient": rng.random() < 0.5,
+        "mixed_as_json": rng.random() < 0.5,
         "added_columns": rng.choice([None, ("entities",)]),
+        "limit": rng.choice([None, 2]),
+        "format": format_of_name(str(path)),
     }
-    with open_reader(
-        str(path),
-        format=format_of_name(str(path)),
-        text_column="text",
-        batch_rows=3,
-        batch_bytes=1 << 16,
-        limit=None,
-        **options,
-    ) as source:
+    if path.suffix not in (".csv", ".txt") and rng.random() < 0.2:
+        options["format"] = None  # the first bytes say what the file is
+        path = path.rename(path.with_name("unnamed"))
+    with open_reader(str(path), batch_rows=3, batch_bytes=1 << 16, **options) as source:
         for rows in source.batches():
-            rows.texts.to_pylist()
+            for texts in rows.all_texts:
+                texts.to_pylist()
+            if rows.table is not None:
+                rows.table.validate()
+
+
+def read_tagged(path: Path, rng: random.Random) -> None:
+    """Read a tagged file as ``nerd-view`` and ``nerd-convert`` do, and as a run that is asked to verify it."""
+    # So that both sides of a refusal are seen: only one of them needs the rows in order, or scores.
+    uses: list[Callable[[list[TaggedRow]], object]] = [
+        lambda rows: json.loads(view_page(rows, path.name, "").split('id="data">')[1].split("<")[0]),
+        lambda rows: [piece.decode() for piece in conll(rows)],
+        lambda rows: json.loads(b"".join(json_pieces(label_studio(rows), Location("o.json")))),
+        lambda rows: json.loads(b"".join(json_pieces(displacy(rows), Location("o.json")))),
+        lambda rows: [piece.decode() for piece in displacy_html(rows)],
+    ]
+    if rng.random() < 0.3:
+        place = Location.of(str(path))
+        check = format_named(detect_format(place, None)).check_complete
+        assert check is not None
+        check(place, True)  # noqa: FBT003 - as FileFormat calls it
+    rng.choice(uses)(list(tagged_rows(str(path))))
 
 
 def read_model(path: Path, _: random.Random) -> None:
@@ -182,11 +145,12 @@ class Fuzzer:
         rng = random.Random(seed)
         name = only or rng.choices(*zip(*SHARES.items(), strict=True))[0]
         if name in self._files:
-            return f"{name} {read_file(self._folder / name, mutated(self._files[name], rng), rng, f'seed {seed}')}"
+            content = damaged(name, self._files[name], rng)
+            return f"{name} {read_file(self._folder / name, content, rng, f'seed {seed}')}"
 
-        damaged = self._work_folders.journal if name == "journal" else self._work_folders.work_folder
+        damage = self._work_folders.journal if name == "journal" else self._work_folders.work_folder
         try:
-            return f"{name} {damaged(self._work_folders.run_of(seed), rng)}"
+            return f"{name} {damage(self._work_folders.run_of(seed), rng)}"
         except BaseException as err:
             raise RuntimeError(f"seed {seed}, {name}: {type(err).__name__}: {err}") from err
 
@@ -201,8 +165,8 @@ def read_file(path: Path, content: bytes, rng: random.Random, which: str) -> str
     """
     path.write_bytes(content)
     readers: dict[str, Callable[[Path, random.Random], None]] = {".json": read_model, ".onnx": read_graph}
-    read = readers.get(path.suffix, read_table)
-    begin = time.monotonic()
+    read = read_tagged if path.stem == "tagged" else readers.get(path.suffix, read_table)
+    begin = time.process_time()  # other programs may stop this one
     try:
         read(path, rng)
         ended = "read"
@@ -212,30 +176,68 @@ def read_file(path: Path, content: bytes, rng: random.Random, which: str) -> str
         ended = "refused"
     except BaseException as err:
         raise RuntimeError(f"{which}, {path.name}: {type(err).__name__}: {err}") from err
-    if time.monotonic() - begin > LONGEST_S:
-        raise RuntimeError(f"{which}, {path.name}: took over {LONGEST_S} s")
+    if time.process_time() - begin > LONGEST_S:
+        raise RuntimeError(f"{which}, {path.name}: took over {LONGEST_S} s of processor time")
     return ended
 
 
+@dataclass
+class Tally:
+    """
+    What came of the cases so far.
+
+    :param seed: of the next case
+    :param counts: cases by target and end
+    :param faults: messages of the cases that broke the promise
+    """
+
+    seed: int
+    cases: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        facts = {"cases": self.cases, "next_seed": self.seed, "peak_rss_bytes": peak_rss_bytes(), "faults": self.faults}
+        return json.dumps({**facts, **dict(sorted(self.counts.items()))})
+
+
+def fuzz(fuzzer: Fuzzer, asked: argparse.Namespace, folder: Path) -> Tally:
+    """Do cases until there were enough, or the time is over, or one of them breaks the promise."""
+    tally, begin = Tally(asked.seed), time.monotonic()
+    while tally.cases < asked.cases and time.monotonic() - begin < asked.seconds:
+        (folder / "seed").write_text(str(tally.seed))  # where it crashes, this is left
+        try:
+            ended = fuzzer.case(tally.seed, asked.only)
+            tally.counts[ended] = tally.counts.get(ended, 0) + 1
+        except RuntimeError as err:
+            tally.faults.append(str(err))
+        tally.seed += 1
+        tally.cases += 1
+
+        if asked.log and (tally.faults or tally.cases % _CASES_PER_LOG == 0):
+            asked.log.write_text(tally.to_json() + "\n")
+        if len(tally.faults) > asked.faults:
+            break
+    return tally
+
+
 def main() -> None:
-    """Run from the command line."""
+    """Run from the command line; exit code 1 when a case broke the promise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=0, help="of the first case")
     parser.add_argument("--only", choices=SHARES)
+    parser.add_argument("--faults", type=int, default=0, help="go on after so many")
+    parser.add_argument("--log", type=Path, help="file that is written again and again")
     asked = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))  # a network may ask for any size
-    counts, begin, seed = dict[str, int](), time.monotonic(), asked.seed
-    with tempfile.TemporaryDirectory(prefix="nerd-fuzz-") as folder:
-        fuzzer = Fuzzer(Path(folder))
-        while seed < asked.seed + asked.cases and time.monotonic() - begin < asked.seconds:
-            Path(folder, "seed").write_text(str(seed))  # where it crashes, this is left
-            ended = fuzzer.case(seed, asked.only)
-            counts[ended] = counts.get(ended, 0) + 1
-            seed += 1
-    summary = {"cases": seed - asked.seed, "peak_rss_bytes": peak_rss_bytes(), **dict(sorted(counts.items()))}
-    sys.stdout.write(json.dumps(summary) + "\n")
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="nerd-fuzz-", dir=place) as folder:
+        tally = fuzz(Fuzzer(Path(folder)), asked, Path(folder))
+    sys.stdout.write(tally.to_json() + "\n")
+    sys.exit(1 if tally.faults else 0)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from tests.hostile.test_hostile import external_model
 from tests.hostile.waits import (
     PLAIN,
     SIGNALS,
+    SLOW_TEXT,
     WAITS,
     Wait,
     ending,
@@ -35,11 +36,12 @@ from tests.hostile.waits import (
     replacing,
     rows,
     silent_server,
+    slow_tokenizer,
     split_at,
     with_tokenizer,
 )
 from tests.support.failures import fails, failure_of
-from tests.support.processes import command, work_folder
+from tests.support.processes import command, wait_for_chunks, work_folder
 
 LIMIT_S = 20.0  # two seconds on a machine that has time for the test
 
@@ -60,6 +62,32 @@ def test_a_signal_ends_the_wait(wait: Wait, number: int, tmp_path: Path) -> None
     assert found.seconds < LIMIT_S
     assert "Traceback" not in found.message
     assert len(found.message.strip().splitlines()) == 1
+
+
+def test_what_was_stored_before_a_step_that_does_not_end_is_safe(tmp_path: Path) -> None:
+    """The process ends in the middle of a call of the tokenizer, as if it were killed."""
+    lines = [{"text": f"Anna Bell number {i}"} for i in range(40)] + [{"text": SLOW_TEXT}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = [tmp_path / "in.jsonl", tmp_path / "o.jsonl", "--model", slow_tokenizer(tmp_path), "--chunk-rows", 10]
+    with subprocess.Popen(command(*arguments), stderr=subprocess.PIPE) as process:
+        wait_for_chunks(tmp_path / "o.jsonl", 3)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "o.jsonl").exists()
+
+    done = subprocess.run(command(*arguments, "--resume", "--dry-run", "--json"), capture_output=True, check=True)
+    assert json.loads(done.stderr)["safe_rows"] >= 30
+
+
+def test_a_signal_leaves_nothing_of_a_converted_folder(tmp_path: Path) -> None:
+    arguments = ["-", tmp_path / "o", "--format", "jsonl", "--to", "brat"]
+    wait = Wait("", lambda _: [*arguments], feed=b'{"text": "a", "entities": []}\n' * 3000, command="convert")
+    found = ending(wait, signal.SIGTERM, tmp_path)
+    assert found.code == 128 + signal.SIGTERM
+    assert len(found.message.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ What may let ``nerd-tag`` wait for ever, and how long it lives after a signal.
 
 from __future__ import annotations
 
+import bz2
 import json
+import lzma
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
-from tests.support.processes import command
 from tests.support.s3_server import KEYS
 
 PLAIN = ROOT / "tests" / "data" / "models" / "plain"
@@ -31,6 +33,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _STUCK_S = 2.0  # from the moment at which the process handles signals until it waits
 _READY_S = 60.0
 _END_S = 60.0
+SLOW_TEXT = "a" * 4000
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,15 @@ class Wait:
     :param what: what it waits for
     :param arguments: makes the files in an empty folder and returns the arguments of ``nerd-tag``
     :param is_slow: whether only the long tests run it
+    :param feed: what its standard input has before it waits
+    :param command: ``tag``, ``view`` or ``convert``
     """
 
     what: str
     arguments: Callable[[Path], list[object]]
     is_slow: bool = False
+    feed: bytes = b""
+    command: str = "tag"
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,13 @@ def bad_rows(folder: Path) -> Path:
     """Write a file with a row that is rejected: without one, there is no rejects file."""
     path = folder / "bad.jsonl"
     path.write_text('{"text": "Angela Merkel met Barack Obama in Berlin."}\nnot JSON\n')
+    return path
+
+
+def bomb(path: Path) -> Path:
+    """Write a small compressed file of many gigabytes, all of them blank lines: rows never come."""
+    pack = lzma.compress if path.suffix == ".xz" else bz2.compress
+    path.write_bytes(pack(b"\n" * (64 << 20)) * 500)
     return path
 
 
@@ -167,8 +181,12 @@ def _slow_network(folder: Path) -> list[object]:
 
 
 def _slow_tokenizer(folder: Path) -> list[object]:
-    model = with_tokenizer(folder, normalizer=None, pre_tokenizer=split_at("a*a*b"))
-    return [rows(folder, "a" * 4000), folder / "o.jsonl", "--model", model]
+    return [rows(folder, SLOW_TEXT), folder / "o.jsonl", "--model", slow_tokenizer(folder)]
+
+
+def slow_tokenizer(folder: Path) -> Path:
+    """Return a plain model folder whose tokenizer takes minutes for :data:`SLOW_TEXT`, and no time for most texts."""
+    return with_tokenizer(folder, normalizer=None, pre_tokenizer=split_at("a*a*b"))
 
 
 SERVER = "SERVER"  # stands for the address of a silent server
@@ -180,6 +198,30 @@ WAITS = [
         is_slow=True,
     ),
     Wait("input: standard input that does not end", lambda folder: ["-", folder / "o.jsonl", "--format", "jsonl"]),
+    Wait(
+        "input: standard input that never ends a line",
+        lambda folder: ["-", folder / "o.jsonl", "--format", "jsonl"],
+        is_slow=True,
+        feed=b'{"text": "' + b"x" * (1 << 20),
+    ),
+    Wait("input: xz, blank lines without end", lambda folder: [bomb(folder / "in.jsonl.xz"), folder / "o.jsonl"]),
+    Wait(
+        "input: bzip2, blank lines without end, before the types of columns are known",
+        lambda folder: [bomb(folder / "in.jsonl.bz2"), folder / "o.parquet"],
+        is_slow=True,
+    ),
+    Wait(
+        "nerd-view: a pipe without writer",
+        lambda folder: [pipe(folder / "in"), folder / "o.html", "--format", "jsonl"],
+        is_slow=True,
+        command="view",
+    ),
+    Wait(
+        "nerd-convert: a pipe without writer",
+        lambda folder: [pipe(folder / "in"), folder / "o.conll", "--format", "jsonl", "--to", "conll"],
+        is_slow=True,
+        command="convert",
+    ),
     Wait(
         "output: a pipe without reader", lambda folder: [rows(folder), pipe(folder / "o"), "--output-format", "jsonl"]
     ),
@@ -208,13 +250,15 @@ def ending(wait: Wait, number: int, folder: Path) -> Ending:
         environment = {**os.environ, **KEYS, "AWS_ENDPOINT_URL": f"http://{address}", "AWS_DEFAULT_REGION": "us-east-1"}
         environment["XDG_CACHE_HOME"] = str(folder / "cache")
         with subprocess.Popen(
-            command(*arguments),
+            [sys.executable, "-c", f"from nerd_onnx.cli.{wait.command} import main; main()", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # what waits in a buffer fails when the file is closed
             env=environment,
         ) as process:
             try:
+                _feed(process, wait.feed)
                 _wait_until_ready(process)
                 time.sleep(_STUCK_S)
                 if process.poll() is not None:
@@ -225,6 +269,18 @@ def ending(wait: Wait, number: int, folder: Path) -> Ending:
                 return Ending(time.monotonic() - begin, process.returncode, _said(process))
             finally:
                 process.kill()
+
+
+def _feed(process: subprocess.Popen[bytes], content: bytes) -> None:
+    """Write to standard input, which stays open, in a thread: the process reads it when it has started."""
+    if process.stdin is not None and content:
+        write = process.stdin.write
+
+        def feed() -> None:
+            with suppress(OSError):  # the process ends before it has read all
+                write(content)
+
+        threading.Thread(target=feed, daemon=True).start()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:

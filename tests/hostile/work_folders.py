@@ -29,7 +29,7 @@ from tests.support.processes import JOURNAL, work_folder
 from tests.support.quick_tagger import quick_tagger
 from tests.support.runs import at_step, in_child, kill, tree
 
-CASES_PER_RUN = 500  # so many damages of one interrupted run
+CASES_PER_RUN = 1000  # so many damages of one interrupted run
 REJECTS = "rejects.jsonl"
 _WORK = ".nerd-work"
 

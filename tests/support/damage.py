@@ -155,7 +155,7 @@ def change_field(lines: list[bytes], rng: Random) -> None:
     except (ValueError, RecursionError):  # damaged before
         return
     if isinstance(event, dict) and event:
-        _change(event, rng)
+        change_value(event, rng)
         lines[i] = json.dumps(event).encode() + b"\n"
 
 
@@ -178,17 +178,18 @@ def nest_line(lines: list[bytes], rng: Random) -> None:
     lines.insert(rng.randint(0, len(lines)), rng.choice((b"[" * 5000 + b"\n", b"{}\n", b"[]\n", b"1\n", b"\n")))
 
 
-def _change(event: dict[str, Any], rng: Random) -> None:
-    name = rng.choice(sorted(event))
-    value = event[name]
-    if isinstance(value, dict) and value and rng.random() < 0.7:
-        _change(value, rng)
+def change_value(value: dict[str, Any] | list[Any], rng: Random) -> None:
+    """Replace one value of an object or list that is not empty, at any depth, or take it out."""
+    place: Any = rng.choice(sorted(value)) if isinstance(value, dict) else rng.randrange(len(value))
+    found: Any = value[place]
+    if isinstance(found, dict | list) and found and rng.random() < 0.7:
+        change_value(found, rng)
     elif rng.random() < 0.15:
-        del event[name]
-    elif isinstance(value, int) and not isinstance(value, bool) and rng.random() < 0.5:
-        event[name] = value + rng.choice((-1, 1, 7))
+        del value[place]
+    elif isinstance(found, int) and not isinstance(found, bool) and rng.random() < 0.5:
+        value[place] = found + rng.choice((-1, 1, 7))
     else:
-        event[name] = rng.choice(VALUES)
+        value[place] = rng.choice(VALUES)
 
 
 LINE_DAMAGES = (swap_lines, double_line, drop_line, drop_last_lines, change_field, copy_field, nest_line)

@@ -150,6 +150,52 @@ def test_a_finished_file_of_an_earlier_run_must_be_complete(
             look()
 
 
+def lose_lines(path: Path) -> int:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:7]))
+    return 7
+
+
+def gain_a_line(path: Path) -> int:
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[-1]]))
+    return len(lines) - (path.suffix == ".csv")
+
+
+def other_text(path: Path) -> int:
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[2], lines[1], *lines[3:]]))
+    return 0 if path.suffix == ".csv" else 1
+
+
+@pytest.mark.parametrize("change", [lose_lines, gain_a_line, other_text])
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv"])
+@pytest.mark.parametrize("layout", ["nested", "wide"])
+def test_verify_compares_the_texts_of_a_finished_file(
+    tagger: Tagger, source: Path, tmp_path: Path, change: Callable[[Path], int], name: str, layout: Any
+) -> None:
+    """Its lines are whole, and nothing else would show that they are not those of the input."""
+    given, output = source / "c.jsonl", tmp_path / name
+    tag_files(tagger, job(given, output, layout=layout))
+    work = job(given, output, resume=True, verify=True, layout=layout)
+    assert tag_files(tagger, work).finished_before == 1
+
+    row = change(output)
+    with fails(
+        OutputError, "other-rows", file=output, input=given, row=row - (change is lose_lines and name == "o.csv")
+    ):
+        tag_files(tagger, work)
+    assert tag_files(tagger, job(given, output, resume=True, layout=layout)).finished_before == 1
+
+
+def test_verify_knows_the_limit_of_rows(tagger: Tagger, source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "o.jsonl"
+    tag_files(tagger, job(source / "c.jsonl", output, limit=5))
+    work = job(source / "c.jsonl", output, limit=5, resume=True, verify=True)
+    assert tag_files(tagger, work).finished_before == 1
+    with fails(OutputError, "other-rows", row=5):
+        tag_files(tagger, job(source / "c.jsonl", output, resume=True, verify=True))
+
+
 def test_the_command_reports_it_while_another_run_holds_the_lock(
     tagger: Tagger, tiny_bundle: Path, source: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
 ) -> None:

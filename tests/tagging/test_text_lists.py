@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.cli import convert, tag, view
-from nerd_onnx.errors import InputError, NerdError, OptionError
+from nerd_onnx.errors import InputError, NerdError, OptionError, OutputError
 from nerd_onnx.formats.columns import joined_elements, with_element
 from nerd_onnx.formats.tagged_file import tagged_rows
 from nerd_onnx.formats.texts import each_text, text_bounds, text_sizes, texts_of
@@ -355,3 +355,16 @@ def test_entities_of_elements_are_joined() -> None:
         [],
         [1],
     ]
+
+
+def test_verify_compares_the_elements_of_a_finished_output(bundle: Bundle, data: Path) -> None:
+    tagger = tagger_of(bundle, "sentences[]")
+    output = data / "o.jsonl"
+    tag_files(tagger, TagJob([str(data / "a.arrow")], str(output)))
+    job = TagJob([str(data / "a.arrow")], str(output), resume=True, verify=True)
+    assert tag_files(tagger, job).finished_before == 1
+
+    lines = output.read_text().splitlines(keepends=True)
+    output.write_text("".join([*lines[:7], *lines[8:]]))
+    with fails(OutputError, "other-rows", file=output, row=7):
+        tag_files(tagger, job)

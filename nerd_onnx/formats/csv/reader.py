@@ -94,12 +94,9 @@ class CsvReader(LinesReader):
         if header is None or len(delimiters) == 1:
             return delimiters[0]
 
-        names = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in delimiters}
-        fitting = (
-            delimiter
-            for delimiter in delimiters
-            if {*map(column_of, self._options.text_columns)} <= {*names[delimiter]}
-        )
+        names = {delimiter: _names(header, delimiter) for delimiter in delimiters}
+        wanted = {*map(column_of, self._options.text_columns)}
+        fitting = (delimiter for delimiter in delimiters if wanted <= {*names[delimiter]})
         # Without the text column an error lists the columns, so they should be what the user sees.
         return next(fitting, max(delimiters, key=lambda delimiter: len(names[delimiter])))
 
@@ -353,3 +350,11 @@ class CsvReader(LinesReader):
 
     def _quotes_error(self, record: Record) -> RowError:
         return RowError(self._name, record.line, f"its quotes cannot be read: {record.problem}", reason="bad-quotes")
+
+
+def _names(header: str, delimiter: str) -> list[str]:
+    """Return the names in a header; none if it cannot be read with this delimiter."""
+    try:
+        return next(csv.reader([header], delimiter=delimiter), [])
+    except csv.Error:  # such as a carriage return between two characters; pyarrow's error names it
+        return []
