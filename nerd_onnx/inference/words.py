@@ -34,9 +34,12 @@ _SUFFIX = r"-(?:based|born|bred|built|held|language|led|like|style|[a-z]{2,20}(?
 # Letters and digits with a sign between them, or single letters that each have a full stop behind them. The number of
 # repeats is limited, so that a whole text cannot become one word. Quantifiers are possessive and a match starts only
 # where letters start, so that the time grows linearly with the text.
-_JOINED = re.compile(
+JOINED = re.compile(
     rf"(?:[^\W\d_]\.){{2,20}}|(?<![^\W_])[^\W_]++(?:(?!{_SUFFIX})[-._/&][^\W_]++){{1,20}}|(?<=[^\W_]|\.){_SUFFIX}"
 )
+# Each match of JOINED has such a sign, and no white space. Most words have none, and looking for it is quick.
+_SIGN = re.compile(r"[-._/&](?=[^\W_])")
+_WHITE_SPACE = re.compile(r"\s")
 
 _LETTERS = re.compile(r"[^\W_]++")
 _LONGEST_ABBREVIATION = 3  # letters in capitals: in ASP.Net and NO.A a full stop ends no sentence, in NATO.The it does
@@ -153,7 +156,7 @@ def joined_words(texts: Sequence[str], start: Ints, end: Ints, text_words: Ints)
     for i, text in enumerate(texts):
         first, last = int(text_words[i]), int(text_words[i + 1])
 
-        for match in _JOINED.finditer(text) if last - first > 1 else ():
+        for match in joined_matches(text) if last - first > 1 else ():
             for span in _without_glue(text, *match.span()):
                 begin, stop = first + np.searchsorted(start[first:last], span)
                 # Only whole words are joined; a match may begin or end inside a word of the tokenizer.
@@ -164,8 +167,21 @@ def joined_words(texts: Sequence[str], start: Ints, end: Ints, text_words: Ints)
     return opens, ends[opens]
 
 
+def joined_matches(text: str) -> Iterator[re.Match[str]]:
+    """Yield the matches of :data:`JOINED`, found in the parts of a text between spaces that have a sign."""
+    done = 0
+    for sign in _SIGN.finditer(text):
+        if sign.start() < done:
+            continue
+
+        begin = max(done, text.rfind(" ", done, sign.start()) + 1)
+        behind = _WHITE_SPACE.search(text, sign.start())
+        done = len(text) if behind is None else behind.start()
+        yield from JOINED.finditer(text, begin, done)
+
+
 def _without_glue(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of a match of :data:`_JOINED` between the signs that join no words."""
+    """Yield the parts of a match of :data:`JOINED` between the signs that join no words."""
     for before, behind in pairwise(_LETTERS.finditer(text, begin, end)):
         sign = text[before.end() : behind.start()]
         if (sign == "." and _is_sentence_end(before[0], behind[0])) or (sign == "/" and _is_list(before[0], behind[0])):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from nerd_onnx.inference.encoding import TextEncoder
-from nerd_onnx.inference.words import joined_words, split_at_borders
+from nerd_onnx.inference.words import JOINED as PATTERN
+from nerd_onnx.inference.words import joined_matches, joined_words, split_at_borders
 from tests.support.models import sample_texts, train_tokenizer
 from tests.support.profiles import example_count
 
@@ -171,6 +172,12 @@ def test_joined_words_are_decided_by_the_first_of_them_whatever_stands_beside(
 
 
 @settings(max_examples=example_count(300))
+@given(st.lists(st.sampled_from([*"ab1東 .-_/&'\t\n\u2028", "-led", "U.S.", "-based"]), max_size=60).map("".join))
+def test_matches_in_the_parts_with_signs_are_those_in_the_whole_text(text: str) -> None:
+    found = [match.span() for match in joined_matches(text)]
+    assert found == [match.span() for match in PATTERN.finditer(text)]
+
+
 @given(st.lists(st.sampled_from([*"ab1東 .-_/&'é🙂\u0301", "-led", "ing"]), max_size=60).map("".join))
 def test_joining_only_drops_borders_inside_words_without_white_space(
     treebank: TextEncoder, pretokens: TextEncoder, text: str
