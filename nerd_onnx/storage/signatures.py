@@ -25,7 +25,7 @@ FEATHER_1_ADVICE = (
     "write it again as version 2, for example with pyarrow: feather.write_feather(feather.read_table(OLD), NEW)"
 )
 _TWICE = "it is compressed twice; decompress it once"
-_AS_ARROW = "give --format arrow, or end its name in .arrow"
+_AS_ARROW = "give --format arrow, or end its name in .arrow; if it is compressed as a whole, decompress it first"
 _UNPACK = "unpack it first"
 _CONVERT = "convert it to Parquet or JSON Lines"
 _TO_UTF8 = "convert it to UTF-8, for example with iconv -t UTF-8"

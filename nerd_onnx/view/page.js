@@ -60,7 +60,8 @@
   const drawRow = (row) => {
     const item = make("li"), hits = hitsOf(row);
     let at = 0;
-    item.append(make("span", "row " + row.number.toLocaleString("en"), "number"));
+    const element = row.element === undefined ? "" : ", element " + row.element.toLocaleString("en");
+    item.append(make("span", "row " + row.number.toLocaleString("en") + element, "number"));
     for (const part of row.parts) {
       const text = typeof part === "string" ? part : part[0], begin = at;
       at += text.length;

@@ -70,7 +70,9 @@ def _row(row: TaggedRow, labels: dict[str, int], fine: dict[str, int]) -> dict[s
 
     if at < limit:
         parts.append(text[at:limit])
-    return {"number": row.number, "parts": parts, **({"cut": len(text) - limit} if len(text) > limit else {})}
+    element = {} if row.element is None else {"element": row.element}
+    cut = {"cut": len(text) - limit} if len(text) > limit else {}
+    return {"number": row.number, **element, "parts": parts, **cut}
 
 
 def _score(score: float | None) -> float | str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import gzip
 import io
 import json
 import os
@@ -338,6 +339,14 @@ def test_other_files_are_named(tmp_path: Path) -> None:
     refused(path, "other-format", found="Feather version 1")
     path.rename(tmp_path / "unnamed")
     refused(tmp_path / "unnamed", "other-format", found="Feather version 1")
+
+
+def test_a_file_that_is_compressed_as_a_whole_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "in.arrow", table())
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert "decompress it first" in str(refused(path, "other-format", found="gzip"))
+    path.rename(tmp_path / "in.arrow.gz")
+    assert "decompress it first" in str(refused(tmp_path / "in.arrow.gz", "other-format", found="Arrow"))
 
 
 def test_two_streams_in_one_file_are_refused(tmp_path: Path) -> None:

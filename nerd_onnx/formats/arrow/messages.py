@@ -61,12 +61,15 @@ def contents_of(file: IO[bytes], size: int, *, all_batches: bool) -> Contents:
 
     :param file: a file or stream of Arrow IPC that can seek
     :param size: its size, in bytes
-    :param all_batches: whether to look at all record batches; else only at the first one, which takes few requests
+    :param all_batches: whether to look at all record batches; else only at the first one and the end, which takes few
+        requests
     :raises DamagedError: if the file is cut off or damaged; its text says how
     """
     try:
         head = _read(file, 0, min(size, _FILE_START))
         is_file = head.startswith(FILE_MAGIC)
+        if not (is_file or all_batches):
+            _check_end(file, size)
         found = Contents(is_stream=not is_file)
         for message, length in _file_messages(file, size) if is_file else _stream_messages(file, size):
             batch = message.table(2)
@@ -114,6 +117,13 @@ def _stream_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int]]
 
     if begin != size:
         raise DamagedError(f"{size - begin} bytes follow its end; several streams in one file are not read")
+
+
+def _check_end(file: IO[bytes], size: int) -> None:
+    """Check that a stream has the mark of its end: a message without metadata, with a prefix like that of the first."""
+    prefix = _prefix(file, 0)[0]
+    if size < prefix or _prefix(file, size - prefix) != (size, 0):
+        raise DamagedError("it is cut off: the mark of its end is missing")
 
 
 def _prefix(file: IO[bytes], at: int) -> tuple[int, int]:

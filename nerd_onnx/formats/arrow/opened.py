@@ -70,6 +70,9 @@ class OpenedBatches:
                 self.release()
             yield batch
 
+        if isinstance(self._reader, pa.RecordBatchStreamReader) and self._source.tell() != self._source.size():
+            raise pa.ArrowInvalid("more bytes follow its end; several streams in one file are not read")
+
     def release(self) -> None:
         """Let go of mapped pages that were read. They are read again when they are needed."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):

@@ -14,7 +14,7 @@ from nerd_onnx.formats.text_columns import TextColumns
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name, open_bytes
 from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.signatures import SIGNATURE_BYTES, foreign_format, is_arrow, is_feather_1
+from nerd_onnx.storage.signatures import SIGNATURE_BYTES, foreign_format, is_arrow, is_compressed, is_feather_1
 
 _SMALL_BUFFER = 4096  # bytes: between the descriptions of record batches lie these, which are not read
 
@@ -118,8 +118,10 @@ class ArrowReader(Closing):
             )
         foreign = foreign_format(head)
         if foreign is not None and (is_feather_1(head) or not is_arrow(head)):
+            # Only its buffers may be compressed.
+            advice = "decompress it first" if is_compressed(head) else foreign.advice
             raise InputError(
-                f"{self._name}: is {foreign.name} by its first bytes, and not Arrow; {foreign.advice}",
+                f"{self._name}: is {foreign.name} by its first bytes, and not Arrow; {advice}",
                 reason="other-format",
                 file=self._name,
                 found=foreign.name,

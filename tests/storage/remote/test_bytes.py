@@ -7,6 +7,7 @@ import os
 import random
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,6 +49,25 @@ def test_a_store_gets_the_bytes_of_a_local_run(
     assert (s3.parts(f"out/{target}") > 1) == (len(expected) > 10 << 20)
     assert s3.unfinished_uploads() == []
     assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize("opener", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_arrow_in_a_store(s3: S3, tagger: Tagger, tmp_path: Path, opener: Any) -> None:
+    rows = pa.table({"text": texts(50)})
+    source, target = tmp_path / "a.arrow", tmp_path / "o.arrow"
+    with opener(str(source), rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(rows, max_chunksize=20)
+    expected = local(tagger, source, target)
+    s3.put("a.arrow", source.read_bytes())
+    tag_files(tagger, TagJob([s3.uri("a.arrow")], s3.uri("o.arrow"), work_dir=str(tmp_path / "work")))
+    assert s3.get("o.arrow") == expected
+
+    for damaged in (source.read_bytes()[:-9], source.read_bytes() * 2):
+        s3.put("a.arrow", damaged)
+        job = TagJob([s3.uri("a.arrow")], s3.uri("p.arrow"), work_dir=str(tmp_path / "work"), overwrite=True)
+        if opener is pa.ipc.new_stream or len(damaged) < source.stat().st_size:
+            with fails(InputError, "damaged-arrow"):
+                tag_files(tagger, job)
 
 
 def test_a_store_at_one_end_only(s3: S3, run: Run, tagger: Tagger, data: Path, tmp_path: Path) -> None:
