@@ -53,7 +53,7 @@ def test_commands(tmp_path: Path) -> None:
     """The shell blocks of formats.md run in one folder, in their order."""
     functions = "".join(f"{name}() {{ '{sys.executable}' {how} \"$@\"; }}\n" for name, how in PROGRAMS.items())
     found = blocks("formats.md", "sh")
-    assert len(found) == 10
+    assert len(found) == 11
 
     run_blocks(found, tmp_path, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, before=functions)
 
