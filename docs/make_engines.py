@@ -56,9 +56,9 @@ How to read the tables:
 - Compare within a table only: the reports are from different machines, days and default models.
 """
 
-_WIDTH = 880
+_WIDTH = 640
 _BAR, _GAP = 18, 8
-_NAMES, _BARS = 300, 460  # widths in the picture
+_NAMES, _BARS = 310, 260  # widths in the picture
 _OURS, _VARIANT, _THEIRS = "#1c7ed6", "#a5d8ff", "#ced4da"
 
 
@@ -140,8 +140,8 @@ def page(found: Sequence[Report]) -> str:
 def _speed(kind: str, report: Report, model: str) -> Iterator[str]:
     """Yield the lines about one kind of processor."""
     shape = report.shape
-    yield f"## {kind[0].upper()}{kind[1:]}: {report.place}\n"
-    yield f"{_model_of(report, model)} Report: `benchmarks/results/{report.file}`.\n"
+    yield f"## {kind[0].upper()}{kind[1:]}\n"
+    yield f"{report.place}. {_model_of(report, model)} Report: `benchmarks/results/{report.file}`.\n"
 
     workloads = [name for name in WORKLOADS if name in shape["speed"]]
     yield from _table(
@@ -232,10 +232,10 @@ def _accuracy(report: Report, model: str) -> Iterator[str]:
     """Yield the section about F1."""
     facts = report.shape["accuracy"]
     which = "default model" if report.shape["model"]["sha256"] == model else "default model of that day"
-    yield f"## F1: {report.place}\n"
+    yield "## F1\n"
     yield (
         f"{facts['sentences']:,} sentences with {facts['entities']:,} entities of Few-NERD's dev split, written as "
-        f"normal text; the {which}. Report: `benchmarks/results/{report.file}`.\n"
+        f"normal text; the {which}. {report.place}. Report: `benchmarks/results/{report.file}`.\n"
     )
     yield from _table(
         ["program", "8 coarse labels", "66 fine labels", "texts that changed with the order"],
@@ -280,8 +280,7 @@ def _bars(kind: str, report: Report, top: int) -> Iterator[str]:
     """Yield a heading, and name, bar and speed of each program, fastest first."""
     speed = report.shape["speed"]["short"]
     rates = {peer: figures["tokens_per_s"]["median"] for peer, figures in speed.items() if peer != "nerd_tag_other"}
-    machine = report.content["machine"]
-    heading = f"Tokens per second, short rows, {kind} ({machine['cores']} cores of {machine['cpu']})"
+    heading = f"Tokens per second, short rows, {kind} ({report.content['machine']['cores']} cores)"
     yield f'<text x="20" y="{top + 16}" font-size="14" font-weight="bold" fill="#212529">{escape(heading)}</text>'
 
     for number, (peer, rate) in enumerate(sorted(rates.items(), key=lambda item: -item[1])):
