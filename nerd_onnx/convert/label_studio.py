@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -51,7 +50,7 @@ def _region(text: str, number: int, entity: TaggedEntity) -> dict[str, Any]:
 
 def _check_scores(row: TaggedRow) -> None:
     for entity in row.entities or ():
-        if entity.score is not None and not math.isfinite(entity.score):
+        if entity.score is not None and not 0 <= entity.score <= 1:  # NaN compares as false
             raise InputError(
                 f"{row.place}: entity {entity.start}:{entity.end} has the score {entity.score}; expected a number from "
                 "0 to 1",

@@ -371,5 +371,5 @@ def _is_entity(one: object) -> bool:
         all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
         and isinstance(one.get("label"), str)
         and (fine is None or isinstance(fine, str))
-        and (score is None or isinstance(score, int | float))
+        and (score is None or (isinstance(score, int | float) and not isinstance(score, bool)))
     )

@@ -355,6 +355,14 @@ def test_brat_has_no_form_for_a_line_end(tmp_path: Path) -> None:
         write_brat([row], tmp_path)
 
 
+@pytest.mark.parametrize("score", ["-0.1", "1.5", "99999999999999999999999"])
+def test_a_score_that_is_none(tmp_path: Path, score: str) -> None:
+    entity = f'{{"start": 0, "end": 4, "label": "person", "score": {score}}}'
+    (tmp_path / "in.jsonl").write_text(f'{{"text": "Anna", "entities": [{entity}]}}\n', "utf-8")
+    with fails(InputError, "bad-score", row=1):
+        list(label_studio(tagged_rows(str(tmp_path / "in.jsonl"))))
+
+
 @pytest.mark.parametrize("score", ["NaN", "Infinity", "1e400"])
 def test_a_score_that_json_does_not_have_is_an_error(nerd_convert: Run, tmp_path: Path, score: str) -> None:
     entity = f'{{"start": 0, "end": 4, "label": "person", "score": {score}}}'
