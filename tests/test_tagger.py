@@ -228,9 +228,9 @@ def test_invalid_options_are_refused_at_once(option: dict[str, object]) -> None:
 
 
 def test_what_is_no_text_is_named(tagger: Tagger) -> None:
-    with pytest.raises(TypeError, match="text 1 is nan of type float; expected str or None"):
+    with pytest.raises(TypeError, match="text 1 is nan"):
         tagger.tag(["Paris", float("nan")])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="a table has to_batches"):
+    with pytest.raises(TypeError, match="to_batches"):
         tagger.tag_batch(pa.table({"text": ["Paris"]}))
     assert list(tagger.tag(text for text in ["Paris"])) == tagger.tag(["Paris"])
 

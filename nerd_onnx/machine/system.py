@@ -45,7 +45,7 @@ def read_at(descriptor: int, count: int, offset: int) -> bytes:
 
 def set_permissions(descriptor: int, mode: int) -> None:
     """
-    Give an open file permission bits. Does nothing on systems where files have none.
+    Set the permission bits of an open file. Does nothing on systems where files have none.
 
     :raises OSError: if the user may not change them
     """

@@ -89,7 +89,7 @@ def test_accents_behind_the_last_letter_belong_to_candidates_too(calibrated: Pat
 def test_a_tagger_without_the_calibration_of_its_folder_does_not_travel(tiny_bundle: Path, calibrated: Path) -> None:
     bundle = Bundle.load(calibrated).uncalibrated()
     assert bundle.calibration_digest == Bundle.load(tiny_bundle).calibration_digest == "none"
-    with pytest.raises(TypeError, match="cannot travel: its folder has the calibration"):
+    with pytest.raises(TypeError, match="calibration"):
         pickle.dumps(Tagger(bundle))
 
 

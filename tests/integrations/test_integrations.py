@@ -73,7 +73,7 @@ def test_a_generator_and_a_list_give_the_same_in_their_order(tagger: Tagger) -> 
     assert list(tagger.tag(iter([]))) == tagger.tag([]) == []
     assert isinstance(tagger.tag(tuple(TEXTS[:1])), list)
     found = tagger.tag(iter(["Anna", 3]))  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="text 1 is 3 of type int; expected str or None"):
+    with pytest.raises(TypeError, match="text 1 is 3"):
         next(found)
     other: list[Entity] | None = next(tagger.tag(iter(["Anna"])))
     assert other is not None
@@ -122,7 +122,7 @@ def test_datasets_cache_knows_another_model_in_the_same_folder(tiny_bundle: Path
 
 def test_datasets_mistakes(tagger: Tagger) -> None:
     rows = datasets.Dataset.from_dict({"text": ["Anna"]})
-    with pytest.raises(TypeError, match=r'use dataset.with_format\("arrow"\)'):
+    with pytest.raises(TypeError, match=r'with_format\("arrow"\)'):
         rows.map(map_function(tagger), batched=True)
     taken = datasets.Dataset.from_dict({"text": ["Anna"], "entities": [1]}).with_format("arrow")
     with fails(OutputError, "column-exists", column="entities"):

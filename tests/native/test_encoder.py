@@ -16,6 +16,7 @@ from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.arrays import Floats, Ints
 from nerd_onnx.native.library import PORTABLE, Encoder, Library
 from tests.support.encoders import RandomEncoder, Sizes, gelu
+from tests.support.failures import fails
 
 WIDE_HEADS = Sizes(layers=1, hidden=96, heads=1, intermediate=32, labels=17, positions=40)
 SMALL = Sizes()
@@ -185,9 +186,8 @@ def test_an_id_outside_its_table_is_an_error(library: Library, place: int, value
     encoder = RandomEncoder.make(SMALL)
     inputs = encoder.inputs(2, 5)
     inputs[place][1, 4] = value
-    with pytest.raises(ModelError, match="table") as caught:
+    with fails(ModelError, "cannot-run", tokens=5):
         encoder.opened(library).logits(*inputs)
-    assert (caught.value.reason, caught.value.fields["tokens"]) == ("cannot-run", 5)
 
 
 @pytest.mark.parametrize("sizes", [SMALL, ROBERTA, MPNET])
@@ -237,7 +237,7 @@ def test_a_network_that_does_not_fit_is_refused(library: Library) -> None:
 
 
 def test_an_instruction_set_that_is_not_here_is_refused(library: Library) -> None:
-    with pytest.raises(ModelError, match="instructions"):
+    with fails(ModelError, "cannot-load"):
         RandomEncoder.make(SMALL).opened(library, "sse9")
 
 

@@ -18,6 +18,7 @@ from nerd_export.quantization.layers import quantize_products
 from nerd_export.quantization.recipes.base import Context
 from nerd_onnx.inference.bundle import Bundle
 from tests.support.bundles import TEXTS, WIDE, silent
+from tests.support.failures import fails
 
 
 class FirstLayerOnly:
@@ -60,8 +61,9 @@ def test_a_refused_export_names_the_safer_recipe(
     request = ExportRequest(
         str(checkpoint("bert")), tmp_path / "b", quantize="int8-first", level="fine", texts=TEXTS[:10], limits=WIDE
     )
-    with pytest.raises(GateRefusalError, match="Export with --quantize none, or allow more"):
+    with fails(GateRefusalError, "gate-refused") as refusal:
         export_bundle(request, silent)
+    assert "--quantize none" in str(refusal.value)
 
 
 def test_each_safer_recipe_is_registered_and_the_chain_ends() -> None:
@@ -75,5 +77,5 @@ def test_each_safer_recipe_is_registered_and_the_chain_ends() -> None:
 
 def test_an_unknown_recipe_is_refused() -> None:
     builder = GraphBuilder(ir.Model(ir.Graph([], [], nodes=[]), ir_version=10), lambda _: pytest.fail("unused"), [])
-    with pytest.raises(ValueError, match="unknown quantization recipe 'int3'; expected one of int8, int8-static"):
+    with pytest.raises(ValueError, match=r"'int3'.*int8, int8-static"):
         builder.build(Plan("int3"))
