@@ -24,6 +24,7 @@ from nerd_onnx.inference.graph_file import GraphFile, read_graph
 from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet
+from nerd_onnx.inference.model_files import require_regular_file
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.machine.cpu import integer_kernels, processor_kind
 from nerd_onnx.storage.hub import is_elsewhere, readable_place, require_place
@@ -226,6 +227,7 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
 
     found = sha256_of(path)
     if found != expected:
+        require_regular_file(path)
         raise ModelError(
             f"{path}: changed since export (SHA-256 {found[:12]}..., expected {expected[:12]}...); copy the folder "
             "again",

@@ -7,23 +7,33 @@ from pathlib import Path
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.storage.regular_file import NotRegularFileError, open_regular
+from nerd_onnx.storage.signatures import LFS_ADVICE, LFS_POINTER
 
 
 def open_regular_file(path: Path) -> BufferedReader:
     """
     Open a file to read. A pipe or a device, which may let the reader wait for ever, is refused without a wait.
 
-    :raises ModelError: when it is not a regular file
+    :raises ModelError: when it is not a regular file, or only a pointer of Git LFS
     :raises OSError: when it cannot be opened
     """
     try:
-        return open_regular(path)
+        file = open_regular(path)
     except NotRegularFileError as err:
         raise ModelError(
             f"{path}: is not a regular file; a model folder has regular files only",
             reason="not-regular-file",
             file=str(path),
         ) from err
+
+    if file.peek(len(LFS_POINTER)).startswith(LFS_POINTER):
+        file.close()
+        raise ModelError(
+            f"{path}: is a pointer of Git LFS, and not the file itself; {LFS_ADVICE}",
+            reason="lfs-pointer",
+            file=str(path),
+        )
+    return file
 
 
 def require_regular_file(path: Path) -> None:

@@ -28,6 +28,9 @@ _TWICE = "it is compressed twice; decompress it once"
 _AS_ARROW = "give --format arrow, or end its name in .arrow; if it is compressed as a whole, decompress it first"
 _UNPACK = "unpack it first"
 _CONVERT = "convert it to Parquet or JSON Lines"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_ADVICE = "fetch the file itself with git lfs pull"
+_SURE_BYTES = 16  # no text begins with a signature of so many letters
 _TO_UTF8 = "convert it to UTF-8, for example with iconv -t UTF-8"
 
 
@@ -70,6 +73,7 @@ _SIGNATURES = (
     Signature("zip", b"PK\x03\x04", _UNPACK),
     Signature("7z", b"7z\xbc\xaf\x27\x1c", _UNPACK),
     Signature("tar", b"ustar", _UNPACK, at=257),
+    Signature("a pointer of Git LFS", LFS_POINTER, LFS_ADVICE),
     Signature("UTF-32", b"\xff\xfe\0\0", _TO_UTF8),
     Signature("UTF-32", b"\0\0\xfe\xff", _TO_UTF8),
     Signature("UTF-16", b"\xff\xfe", _TO_UTF8),
@@ -125,10 +129,12 @@ def foreign_text(head: bytes) -> Signature | None:
     """
     Return the format that first bytes show, if they are no text.
 
-    Any text may begin like a file of ORC: with the name "ORCID". Only bytes that are no letters are sure, and bzip2.
+    Any text may begin like a file of ORC: with the name "ORCID". Only bytes that are no letters are sure, many letters,
+    and bzip2.
     """
     found = foreign_format(head)
     is_text = found is not None and found.magic.isascii() and found.magic.decode("ascii").isprintable()
+    is_text = is_text and found is not None and len(found.magic) < _SURE_BYTES
     return None if is_text and not is_bzip2(head) else found
 
 

@@ -37,6 +37,7 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
 from nerd_onnx.machine.memory import peak_rss_bytes
+from nerd_onnx.storage.atomic_file import write_whole
 from nerd_onnx.storage.location import Location
 from nerd_onnx.view.page import view_page
 from tests.hostile.originals import SENTENCES, originals
@@ -207,16 +208,18 @@ def fuzz(fuzzer: Fuzzer, asked: argparse.Namespace, folder: Path) -> Tally:
     tally, begin = Tally(asked.seed), time.monotonic()
     while tally.cases < asked.cases and time.monotonic() - begin < asked.seconds:
         (folder / "seed").write_text(str(tally.seed))  # where it crashes, this is left
+        is_fault = False
         try:
             ended = fuzzer.case(tally.seed, asked.only)
             tally.counts[ended] = tally.counts.get(ended, 0) + 1
         except RuntimeError as err:
+            is_fault = True
             tally.faults.append(str(err))
         tally.seed += 1
         tally.cases += 1
 
-        if asked.log and (tally.faults or tally.cases % _CASES_PER_LOG == 0):
-            asked.log.write_text(tally.to_json() + "\n")
+        if asked.log and (is_fault or tally.cases % _CASES_PER_LOG == 0):
+            write_whole(Location(str(asked.log)), f"{tally.to_json()}\n".encode(), overwrite=True)
         if len(tally.faults) > asked.faults:
             break
     return tally

@@ -24,6 +24,7 @@ from nerd_onnx.errors import InputError, ModelError, NerdError, OptionError, Out
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.session import Session
 from nerd_onnx.machine.memory import resident_bytes
+from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.memory_limits import Limits, size_of
 from nerd_onnx.tagging.run import tag_files
@@ -279,6 +280,30 @@ def test_offline_is_kept_and_nothing_is_fetched_unasked(tmp_path: Path) -> None:
     assert done.stderr.count(b"\n") == 1
     assert b"(OfflineModeIsEnabled)" in done.stderr or b"nerd-onnx[hub]" in done.stderr
     subprocess.run(arguments, env=environment, check=True, capture_output=True)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab29\nsize 12345\n"
+
+
+@pytest.mark.parametrize("kind", ["int8", "plain"])
+def test_a_pointer_in_place_of_a_model_file_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    """As a clone has without ``git lfs pull``."""
+    whole = ROOT / "tests" / "data" / "models" / kind
+    for path in whole.iterdir():
+        if path.name not in ("model.onnx", "tokenizer.json", "nerd.json", "config.json"):
+            continue
+        model = shutil.copytree(whole, tmp_path / path.name)
+        (model / path.name).write_bytes(POINTER)
+        with fails(ModelError, "lfs-pointer", file=model / path.name):
+            Tagger.load(model)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.csv", "a.txt"])
+def test_a_pointer_in_place_of_an_input_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(POINTER)
+    with pytest.raises(InputError) as caught:
+        tag_files(quick_tagger(), TagJob([str(tmp_path / name)], str(tmp_path / "o.jsonl")))
+    assert "Git LFS" in str(caught.value)
 
 
 @pytest.mark.slow

@@ -20,9 +20,10 @@ from nerd_onnx.formats.parquet.properties import file_properties
 from nerd_onnx.formats.text_columns import TextColumns
 from nerd_onnx.formats.texts import column_of, find_text_column
 from nerd_onnx.storage.closing import Closing
-from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name
+from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name, read_head
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.remote import open_object
+from nerd_onnx.storage.signatures import SIGNATURE_BYTES, foreign_format
 
 MAX_COLUMNS = 20_000
 MAX_FOOTER_BYTES = 64 << 20  # pyarrow needs sixteen times as much memory to read it
@@ -179,6 +180,14 @@ def _open(
             page_checksum_verification=True,
         )
     except _DAMAGE as err:
+        found = foreign_format(read_head(path, SIGNATURE_BYTES))
+        if found is not None and found.name != "Parquet":
+            raise InputError(
+                f"{name}: is {found.name} by its first bytes, and not Parquet; {found.advice}",
+                reason="other-format",
+                file=name,
+                found=found.name,
+            ) from err
         raise InputError(
             f"{name}: is not a Parquet file, or is cut off: {_reason(err)}", reason="not-parquet", file=name
         ) from err
