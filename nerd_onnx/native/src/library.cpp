@@ -418,7 +418,7 @@ NERD_PUBLIC void* nerd_scratch_open(const void* opened, int tokens) {
   Scratch* s = (Scratch*)allocate(sizeof(Scratch));
   if (!s) return nullptr;
 
-  const size_t rows = padded(tokens > GROUP_ROWS ? tokens : GROUP_ROWS, MOST_TILE_ROWS), width = widest(shape);
+  const size_t rows = padded(larger_of(tokens, group_rows(shape)), MOST_TILE_ROWS), width = widest(shape);
   const size_t columns = padded(tokens, LANES);
   s->hidden = (float*)allocate(rows * shape.hidden * sizeof(float));
   s->wide = (float*)allocate(rows * width * sizeof(float));

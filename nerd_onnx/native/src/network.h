@@ -11,7 +11,6 @@
 namespace nerd {
 
 constexpr int MAX_LAYERS = 64;
-constexpr int GROUP_ROWS = 64;  // rows that go through all layers together: their activations stay in the caches
 
 // How the 256 integers of a token are divided: an integer stands for (integer - zero_point) * peak / positive.
 struct Levels {
@@ -32,6 +31,10 @@ struct Shape {
 
 // The longest segment: the tokens that have a position.
 inline int longest(const Shape& shape) { return shape.positions - shape.padding - 1; }
+
+// Rows that go through all layers together. Their activations stay in the second-level cache. The weights of a large
+// network do not, and are read again for each group, so its groups are larger.
+inline int group_rows(const Shape& shape) { return shape.hidden > 512 ? 128 : 64; }
 
 // A linear layer in 8 bits, packed for one instruction set.
 struct Linear {

@@ -1,6 +1,6 @@
 // The encoder for one instruction set. Compiled once for each, with NERD_AVX2 and the like defined, or none.
 //
-// A group of whole sequences, about GROUP_ROWS tokens, goes through all layers before the next one begins. Its
+// A group of whole sequences, 64 or 128 tokens, goes through all layers before the next one begins. Its
 // activations, some hundred KB, stay in the second-level cache, and no tensor of the whole batch is ever written.
 #include "rows.h"
 
@@ -133,7 +133,7 @@ void classify(const Network& n, Scratch& s, int rows, float* logits) {
 
 void encode(const Network& n, Scratch& s, const int64_t* ids, const int64_t* types, int sequences, int tokens,
             float* logits) {
-  const int at_once = GROUP_ROWS > tokens ? GROUP_ROWS / tokens : 1;
+  const int group = group_rows(n.shape), at_once = group > tokens ? group / tokens : 1;
   for (int first = 0; first < sequences; first += at_once) {
     const int count = sequences - first < at_once ? sequences - first : at_once, rows = count * tokens;
     const size_t offset = (size_t)first * tokens;
