@@ -94,8 +94,8 @@ def check_not_inside_remote(folder: Location) -> None:
         try:
             names = [name for name in (_DELTA_LOG, _HUDI) if here.join(name).is_folder()]
             kind = _table_format(names, files_below(here.join(_METADATA).text, deep=False))
-        except StoreError as err:
-            if err.reason == "no-answer":
+        except (StoreError, FileNotFoundError) as err:
+            if isinstance(err, StoreError) and err.reason == "no-answer":
                 raise
             continue  # who may read a folder need not have access to those above it
         if kind is not None:
