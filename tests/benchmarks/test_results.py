@@ -21,6 +21,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 DATA = {path: json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))}
 REPORTS = [path for path, data in DATA.items() if "shapes" in data]
 SCALING = [path for path, data in DATA.items() if "lines" in data]
+INSTRUCTION_SETS = [path for path, data in DATA.items() if "by_tokens" in data]
 WITH_RATIOS = {
     path.with_suffix(".md") for path in REPORTS if any(DATA[path]["shapes"][s]["speed"] for s in DATA[path]["shapes"])
 }
@@ -38,7 +39,7 @@ def name_of(path: Path) -> str:
 
 def test_every_file_of_data_is_known() -> None:
     assert REPORTS
-    assert set(REPORTS) | set(SCALING) == set(DATA)
+    assert {*REPORTS, *SCALING, *INSTRUCTION_SETS} == set(DATA)
 
 
 @pytest.mark.parametrize("path", REPORTS, ids=name_of)
@@ -79,6 +80,16 @@ def test_ratios_of_a_page_are_possible_and_marked(path: Path) -> None:
 @pytest.mark.parametrize("path", SCALING, ids=name_of)
 def test_the_table_of_scaling_is_what_its_data_gives(path: Path) -> None:
     assert table(DATA[path]["lines"]) in (ROOT / "docs" / "scaling.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", INSTRUCTION_SETS, ids=name_of)
+def test_the_table_of_instruction_sets_is_what_its_data_gives(path: Path) -> None:
+    text = (ROOT / "docs" / "measurements.md").read_text("utf-8")
+    for tokens, found in DATA[path]["by_tokens"].items():
+        ratios_of = [found[name]["faster"] for name in ("amx", "avx512vnni", "avxvnni", "avx2")]
+        cells = [f"{one['median']:.2f}# ({one['min']:.2f} to {one['max']:.2f})" for one in ratios_of]
+        row = f"| {tokens} | {' | '.join(cells)} |"
+        assert row.replace("#", " times", 1).replace("#", "") in text
 
 
 def bounds(lines: list[dict[str, Any]], engine: str) -> tuple[float, float]:
