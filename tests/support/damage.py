@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -189,7 +190,7 @@ def change_value(value: dict[str, Any] | list[Any], rng: Random) -> None:
     elif isinstance(found, int) and not isinstance(found, bool) and rng.random() < 0.5:
         value[place] = found + rng.choice((-1, 1, 7))
     else:
-        value[place] = rng.choice(VALUES)
+        value[place] = deepcopy(rng.choice(VALUES))  # a later change must not reach the list of values
 
 
 LINE_DAMAGES = (swap_lines, double_line, drop_line, drop_last_lines, change_field, copy_field, nest_line)
