@@ -189,7 +189,7 @@ class WorkFolder(Closing):
         return self._journal
 
     def remove(self) -> None:
-        """Delete the folder of a finished run. The journal is deleted first: without it, no other file is ever used."""
+        """Delete the folder of a finished run, in the order of :meth:`_clear`."""
         self._clear()
         if system.open_files_can_be_removed():
             shutil.rmtree(self.path, ignore_errors=True)
@@ -236,17 +236,23 @@ class WorkFolder(Closing):
 
     def _clear(self, *, keep_rejects: bool = False) -> None:
         """
-        Delete everything but the lock.
+        Delete everything but the lock: first the rejected rows of files, then the journal, then the rest.
 
-        :param keep_rejects: keep the rejected rows of files: if the journal lost lines, they show which files it had
+        Without the journal, no other file is ever used. But rejected rows without the journal show that it was lost,
+        and then a run is refused; so a kill between two steps must not leave them alone. A file whose rejected rows are
+        gone is made again.
+
+        :param keep_rejects: keep the rejected rows: if the journal lost lines, they show which files it had
         """
         if self._journal is not None:
             self._journal.close()
             self._journal = None
 
         with suppress(FileNotFoundError):  # somebody has removed it
-            for name in [_JOURNAL, *os.listdir(self.path)]:
+            names = os.listdir(self.path)
+            rejects = [name for name in names if name.startswith("rejects")]
+            for name in [*rejects, _JOURNAL, *(name for name in names if name not in rejects)]:
                 # Deleting the lock would let a second run create and lock another file of this name.
-                if name != LOCK and not (keep_rejects and name.startswith("rejects")):
+                if name != LOCK and not (keep_rejects and name in rejects):
                     with suppress(OSError):
                         os.unlink(os.path.join(self.path, name))
