@@ -8,6 +8,7 @@ that these systems have. Each function is looked up when it is needed, so that a
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import sys
 from typing import Any
@@ -115,6 +116,14 @@ def _lock_byte(descriptor: int, *, wait: bool) -> None:
 def open_files_can_be_removed() -> bool:
     """Whether a file that is open can be removed and renamed: on Windows it cannot."""
     return os.name != "nt"
+
+
+def release_pages(mapped: mmap.mmap) -> None:
+    """Let the system take back the memory of a mapped file, where it can be told to; pages are read again."""
+    options: Any = mmap
+    if hasattr(mmap, "MADV_DONTNEED"):
+        release: Any = getattr(mapped, "madvise")  # noqa: B009 - Windows has none
+        release(options.MADV_DONTNEED)
 
 
 def usable_cpus() -> int | None:

@@ -27,6 +27,7 @@ import pytest
 from nerd_onnx.errors import InputError, NerdError, OutputError
 from nerd_onnx.formats.arrow import ARROW
 from nerd_onnx.formats.arrow import opened as opened_batches
+from nerd_onnx.formats.arrow.joined import joined
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.tagged_file import TaggedRow, tagged_rows
 from nerd_onnx.storage.location import Location
@@ -135,6 +136,23 @@ def test_a_column_of_any_type_stays_as_it_is(tmp_path: Path, container: str, kin
     found = content(converted(source, tmp_path / "o.arrow", source={"batch_rows": 3}))
     assert found.schema.field("odd").equals(rows.schema.field("odd"))
     assert found.column("odd").combine_chunks().equals(pa.chunked_array([ODD[kind]] * 2).combine_chunks())
+
+
+@pytest.mark.parametrize("kind", ["text", *ODD])
+def test_where_chunks_end_changes_no_byte_of_a_column(kind: str) -> None:
+    column = pa.concat_arrays([pa.array(WORDS) if kind == "text" else ODD[kind]] * 4)
+    if "dictionar" not in kind:  # as a file gives it: with padding behind the values
+        batch = pa.record_batch([column], ["x"])
+        column = pa.ipc.read_record_batch(batch.serialize(), batch.schema).column(0)
+
+    found = set()
+    for size in (3, 5, len(column)):
+        chunks = pa.chunked_array([column.slice(i, size) for i in range(0, len(column), size)], column.type)
+        one = joined(chunks)
+        assert one.equals(column)
+        one.validate(full=True)
+        found.add(pa.record_batch([one], ["x"]).serialize().to_pybytes())
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("kind", ["dense union", "interval"])

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from nerd_onnx.formats.arrow.messages import Contents
+from nerd_onnx.machine import system
 from nerd_onnx.storage.input_stream import open_bytes
 from nerd_onnx.storage.location import Location
 
@@ -75,8 +76,8 @@ class OpenedBatches:
 
     def release(self) -> None:
         """Let go of mapped pages that were read. They are read again when they are needed."""
-        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
+        if self._map is not None:
+            system.release_pages(self._map)
 
     def close(self) -> None:
         """Close the file. A map is closed when the last batch that lies in it is gone."""

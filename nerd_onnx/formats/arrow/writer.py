@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from nerd_onnx.errors import OutputError, first_line
 from nerd_onnx.formats.arrow.dictionaries import OneDictionary
+from nerd_onnx.formats.arrow.joined import joined
 from nerd_onnx.formats.arrow.messages import Contents
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch, WriteOptions
@@ -107,8 +108,7 @@ class ArrowWriter(AtomicWriter):
         table = pa.Table.from_batches(self._pending, self._schema).unify_dictionaries()
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         try:
-            # One chunk of each column, because a record batch has no more.
-            batches = table.combine_chunks().to_batches()
+            batches = [pa.RecordBatch.from_arrays([joined(column) for column in table.columns], schema=self._schema)]
             unified = batches if self._dictionaries is None else map(self._dictionaries.unified, batches)
             for batch in unified:
                 with output_errors(self._path):

@@ -1,0 +1,34 @@
+"""Join the chunks of a column so that the buffers depend on the values alone, and not on where the chunks end."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+
+
+def joined(column: pa.ChunkedArray) -> pa.Array:
+    """
+    Return the values of a column as one array. *Shape:* (rows,)
+
+    An output is the same whatever the batches were in which it was tagged. So nothing of the buffers of a chunk may
+    reach it, such as bytes behind its values. Types of which pyarrow keeps the parts of each chunk are written anew:
+    views, dense unions and runs. Inside of other types these are left as they are.
+    """
+    kind, chunks = column.type, column.chunks
+    if isinstance(kind, pa.BaseExtensionType):
+        storage = pa.chunked_array([chunk.storage for chunk in chunks], kind.storage_type)
+        return pa.ExtensionArray.from_storage(kind, joined(storage))
+
+    if kind in _VIEWS:
+        return joined(pa.chunked_array([chunk.cast(_VIEWS[kind]) for chunk in chunks])).cast(kind)
+    if pa.types.is_run_end_encoded(kind):
+        values = pa.chunked_array([pc.run_end_decode(chunk) for chunk in chunks])
+        return pc.run_end_encode(joined(values), run_end_type=kind.run_end_type)
+
+    # With nothing behind it, so that a single chunk is copied too.
+    whole = pa.concat_arrays([*chunks, chunks[0].slice(0, 0)])
+    if pa.types.is_union(kind) and kind.mode == "dense":
+        return whole.take(pa.array(range(len(whole))))
+    return whole
