@@ -12,6 +12,7 @@ from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.foreign_metadata import updated_metadata
 from nerd_onnx.formats.layouts import typed_rows
+from nerd_onnx.formats.pending_rows import PendingRows
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import is_pipe, output_errors, output_name
@@ -41,7 +42,6 @@ class ArrowWriter(AtomicWriter):
 
         self._path = path
         self._keeps_batches = not options.layout.is_long
-        self._group_bytes = options.group_bytes
         self._columns = typed_rows(
             options.layout,
             options.source.schema,
@@ -54,9 +54,7 @@ class ArrowWriter(AtomicWriter):
             new = [*options.layout.fields, *([] if options.reasons_field is None else [options.reasons_field])]
             self._schema = self._schema.with_metadata(updated_metadata(self._schema.metadata or {}, new))
 
-        self._pending: list[pa.RecordBatch] = []
-        self._pending_rows = 0
-        self._pending_bytes = 0
+        self._pending = PendingRows(self._schema, options.group_bytes, BATCH_ROWS)
         self._rows = 0
 
         is_stream = is_pipe(path) or (source.is_stream and path.suffixes[-1:] != [_FILE_SUFFIX])
@@ -86,13 +84,9 @@ class ArrowWriter(AtomicWriter):
         if rows.table is None:
             raise ValueError("Arrow takes typed rows; open the source with typed=True")
 
-        batch = self._columns.placed(rows, entities, reasons)
-        self._pending.append(batch)
-        self._pending_rows += batch.num_rows
-        # Without the entities: resumed and new ones take different sizes in memory, and batches must be the same.
-        self._pending_bytes += rows.table.nbytes
+        self._pending.add(self._columns.placed(rows, entities, reasons), rows.table)
         ends = rows.row_group is None and rows.last_in_group and self._keeps_batches
-        if ends or self._pending_bytes >= self._group_bytes or self._pending_rows >= BATCH_ROWS:
+        if ends or self._pending.is_enough:
             self._write_batch()
 
     def _complete(self) -> int:
@@ -102,11 +96,10 @@ class ArrowWriter(AtomicWriter):
         return self._rows
 
     def _write_batch(self) -> None:
-        if self._pending_rows == 0:
+        if not self._pending:
             return
 
-        table = pa.Table.from_batches(self._pending, self._schema).unify_dictionaries()
-        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        table = self._pending.take()
         try:
             batches = [pa.RecordBatch.from_arrays([joined(column) for column in table.columns], schema=self._schema)]
             unified = batches if self._dictionaries is None else map(self._dictionaries.unified, batches)

@@ -17,6 +17,7 @@ from nerd_onnx.formats.base import GROUP_BYTES, RowBatch
 from nerd_onnx.formats.foreign_metadata import updated_metadata
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.formats.parquet.properties import FileProperties, Leaf, file_leaves
+from nerd_onnx.formats.pending_rows import PendingRows
 from nerd_onnx.formats.texts import column_of, has_elements
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
@@ -78,11 +79,7 @@ class ParquetWriter(AtomicWriter):
             self._schema = self._schema.with_metadata(updated_metadata(self._schema.metadata or {}, new))
             if properties is not None:
                 metadata = _missing(updated_metadata(properties.metadata, new), self._schema)
-        self._group_bytes = group_bytes
-
-        self._pending: list[pa.RecordBatch] = []
-        self._pending_rows = 0
-        self._pending_bytes = 0
+        self._pending = PendingRows(self._schema, group_bytes, GROUP_ROWS)
 
         self._target = open_target(path, overwrite=overwrite, spooled=True, scratch=scratch)
 
@@ -119,13 +116,9 @@ class ParquetWriter(AtomicWriter):
         if rows.table is None:
             raise ValueError("Parquet takes typed rows; open the source with typed=True")
 
-        batch = self._columns.placed(rows, entities, reasons)
-        self._pending.append(batch)
-        self._pending_rows += batch.num_rows
-        # Without the entities: resumed and new ones take different sizes in memory, and row groups must be the same.
-        self._pending_bytes += rows.table.nbytes
+        self._pending.add(self._columns.placed(rows, entities, reasons), rows.table)
         ends = rows.row_group is not None and rows.last_in_group and self._keeps_groups
-        if ends or self._pending_bytes >= self._group_bytes or self._pending_rows >= GROUP_ROWS:
+        if ends or self._pending.is_enough:
             self._write_group()
 
     def _complete(self) -> int:
@@ -135,12 +128,11 @@ class ParquetWriter(AtomicWriter):
         return int(self._footer[0].num_rows)
 
     def _write_group(self) -> None:
-        if self._pending_rows == 0:
+        if not self._pending:
             return
 
         # Without one dictionary for the whole row group the writer would stop using dictionary encoding.
-        table = pa.Table.from_batches(self._pending, self._schema).unify_dictionaries()
-        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        table = self._pending.take()
         with output_errors(self._path):
             # By default pyarrow would begin another row group after about a million rows.
             self._writer.write_table(table, row_group_size=table.num_rows)
