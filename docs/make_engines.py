@@ -157,7 +157,7 @@ def _speed(kind: str, report: Report, model: str) -> Iterator[str]:
 
 
 def _model_of(report: Report, model: str) -> str:
-    """Say which model the report is about. :param model: SHA-256 of today's graph"""
+    """Return which model the report is about. :param model: SHA-256 of today's graph"""
     measured = report.shape["model"]
     which = "The default model" if measured["sha256"] == model else "An earlier default model"
     weights = "with random weights of its shape for the other programs" if measured["random_weights"] else ""

@@ -276,12 +276,12 @@ class EntityRows:
         """
         lists = unified_lists(entities, self._parts)
         row = np.concatenate([np.repeat(np.arange(len(found)), np.diff(_bounds(found))) for found in lists])
-        flat, names = lists[0].flatten(), []
+        flats = [found.flatten() for found in lists]
+        flat, names = flats[0], []
         if len(lists) > 1:
             order = np.argsort(row, kind="stable")
-            counts = [len(found.flatten()) for found in lists]
-            column = pa.array(np.repeat(np.arange(len(lists)), counts)[order])
-            flat = pa.concat_arrays([found.flatten() for found in lists]).take(pa.array(order))
+            column = pa.array(np.repeat(np.arange(len(lists)), list(map(len, flats)))[order])
+            flat = pa.concat_arrays(flats).take(pa.array(order))
             row, names = row[order], [pa.array(self._text_columns, pa.string()).take(column)]
 
         keys = _taken(self._keys(rows), pa.array(row))

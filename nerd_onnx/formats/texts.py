@@ -146,12 +146,17 @@ def texts_of(column: pa.Array, text_column: str) -> pa.Array:
 
 def each_text(texts: pa.Array) -> pa.Array:
     """Return all texts of rows, which may have one each or a list. *Shape:* (texts,)"""
-    return texts.flatten() if pa.types.is_large_list(texts.type) else texts
+    return texts.flatten() if has_lists(texts) else texts
+
+
+def has_lists(texts: pa.Array) -> bool:
+    """Whether rows have a list of texts each, and not one text."""
+    return bool(pa.types.is_large_list(texts.type))
 
 
 def text_bounds(texts: pa.Array) -> Int64s:
     """Return where each row begins and ends among all texts: row ``i`` has ``[i]:[i + 1]``. *Shape:* (rows + 1,)"""
-    if not pa.types.is_large_list(texts.type):
+    if not has_lists(texts):
         return np.arange(len(texts) + 1)
     lengths = pc.fill_null(texts.value_lengths(), 0).to_numpy(zero_copy_only=False)
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -160,7 +165,7 @@ def text_bounds(texts: pa.Array) -> Int64s:
 def text_sizes(texts: pa.Array) -> pa.Array:
     """Return the size of the texts of each row, in bytes; of lists, one more for each element. *Shape:* (rows,)"""
     sizes = pc.binary_length(each_text(texts)).cast(pa.int64()).fill_null(0)
-    if not pa.types.is_large_list(texts.type):
+    if not has_lists(texts):
         return sizes
     before = np.concatenate([[0], np.cumsum(sizes.to_numpy(zero_copy_only=False) + 1, dtype=np.int64)])
     return pa.array(np.diff(before[text_bounds(texts)]))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import zip_longest
 
-import pyarrow as pa
-
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.formats.readers import Reader, open_reader
-from nerd_onnx.formats.texts import text_objects
+from nerd_onnx.formats.texts import has_lists, text_objects
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.tagging.file_pairs import FilePair
@@ -41,10 +39,7 @@ def check_same_rows(plan: Plan, pair: FilePair) -> None:
 def _rows(source: Reader) -> Iterator[_Row]:
     """Yield the texts of each row."""
     for batch in source.batches():
-        columns = (
-            texts.to_pylist() if pa.types.is_large_list(texts.type) else text_objects(texts)
-            for texts in batch.all_texts
-        )
+        columns = (texts.to_pylist() if has_lists(texts) else text_objects(texts) for texts in batch.all_texts)
         yield from zip(*columns, strict=True)
 
 
