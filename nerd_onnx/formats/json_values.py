@@ -37,7 +37,7 @@ import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RowBatch
-from nerd_onnx.formats.texts import cuts
+from nerd_onnx.formats.texts import cuts, is_list
 
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _PIECE_ITEMS = 1 << 12
@@ -205,12 +205,6 @@ def _map(column: pa.Array) -> list[Any]:
     return pairs
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    tests = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
-    return any(test(kind) for test in tests)
-
-
 def _is_binary(kind: pa.DataType) -> bool:
     types = pa.types
     tests = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
@@ -235,7 +229,7 @@ _CONVERTERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], lis
     (_is_plain, _plain),
     (pa.types.is_float64, _double),
     (pa.types.is_floating, _narrow_float),
-    (_is_list, _list),
+    (is_list, _list),
     (pa.types.is_struct, _struct),
     (pa.types.is_map, _map),
     (pa.types.is_timestamp, _timestamp),

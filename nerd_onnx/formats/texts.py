@@ -97,9 +97,14 @@ def is_text(kind: pa.DataType) -> bool:
 
 def _element_type(kind: pa.DataType) -> pa.DataType | None:
     """Return the type of the elements of lists; None for other types."""
+    return kind.value_type if is_list(kind) else None
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column type is one of Arrow's lists, which are five: maps are none."""
     types = pa.types
-    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
-    return kind.value_type if any(is_kind(kind) for is_kind in kinds) else None
+    tests = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
+    return any(test(kind) for test in tests)
 
 
 def is_binary(kind: pa.DataType) -> bool:
