@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,3 +34,9 @@ def quick_tagger(model: Path | None = None) -> Tagger:
     """Load a model, all but its network."""
     bundle = Bundle.load(model)
     return Tagger(bundle, TagOptions(threads=1), QuickNetwork(len(bundle.labels.names)))
+
+
+def tagger_of(bundle: Bundle, *text_columns: str, **options: Any) -> Tagger:
+    """Make such a tagger for some text columns; it keeps all entities."""
+    chosen = TagOptions(threads=1, text_column=text_columns, **{"min_score": 0, **options})
+    return Tagger(bundle, chosen, QuickNetwork(len(bundle.labels.names)))

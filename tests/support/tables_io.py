@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
@@ -166,6 +167,22 @@ def converted(path: Path | str, output: Path, *, source: dict[str, Any] | None =
     with opened(path, **{"typed": typed, **(source or {})}) as rows:
         copy(rows, output, **options)
     return output
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of an output; lists that CSV has as JSON text are lists."""
+    if path.suffix == ".parquet":
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        return rows
+    if path.suffix == ".arrow":
+        with pa.ipc.open_file(str(path)) as file:
+            found: list[dict[str, Any]] = file.read_all().to_pylist()
+            return found
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    parsed = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)).to_pylist()
+    return [{k: json.loads(v) if isinstance(v, str) and v[:1] == "[" else v for k, v in row.items()} for row in parsed]
 
 
 def query(sql: str) -> duckdb.DuckDBPyRelation:

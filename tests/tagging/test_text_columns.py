@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 from pathlib import Path
@@ -18,12 +17,12 @@ from nerd_onnx.engines.worker import check_columns, tag_table
 from nerd_onnx.errors import InputError, NerdError, OptionError, OutputError
 from nerd_onnx.formats.tagged_file import TaggedFile
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.tagger import Tagger, TagOptions
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
-from tests.support.quick_tagger import QuickNetwork
+from tests.support.quick_tagger import tagger_of
 from tests.support.runs import at_step, in_child, kill, resumed, steps_of, texts
+from tests.support.tables_io import rows_of
 
 TITLES = [text[:40] or None for text in texts(60)]
 BODIES = [None if i % 7 == 0 else text for i, text in enumerate(texts(120)[60:])]
@@ -40,32 +39,6 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
     pyarrow.csv.write_csv(table, tmp_path / "a.csv")
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path) -> Bundle:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # children are forked
-    return Bundle.load(tiny_bundle)
-
-
-def tagger_of(bundle: Bundle, *columns: str, **options: Any) -> Tagger:
-    network = QuickNetwork(len(bundle.labels.names))
-    return Tagger(bundle, TagOptions(threads=1, text_column=columns, min_score=0, **options), network)
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of an output; lists that CSV has as JSON text are lists."""
-    if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        return rows
-    if path.suffix == ".arrow":
-        with pa.ipc.open_file(str(path)) as file:
-            found: list[dict[str, Any]] = file.read_all().to_pylist()
-            return found
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    found = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)).to_pylist()
-    return [{k: json.loads(v) if isinstance(v, str) and v[:1] == "[" else v for k, v in row.items()} for row in found]
 
 
 @pytest.mark.parametrize("output", FORMATS)

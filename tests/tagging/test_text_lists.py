@@ -20,14 +20,14 @@ from nerd_onnx.formats.tagged_file import tagged_rows
 from nerd_onnx.formats.texts import each_text, text_bounds, text_sizes, texts_of
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.integrations.columns import entities_of
-from nerd_onnx.tagger import Tagger, TagOptions
+from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.support.commands import runner
 from tests.support.failures import fails
-from tests.support.quick_tagger import QuickNetwork
+from tests.support.quick_tagger import tagger_of
 from tests.support.runs import at_step, in_child, interrupt, kill, resumed, steps_of, texts
-from tests.support.tables_io import ENTITIES
+from tests.support.tables_io import ENTITIES, rows_of
 
 SENTENCES = texts(200)
 ROWS: list[list[str | None] | None] = [
@@ -58,29 +58,6 @@ def data(tmp_path: Path) -> Path:
         writer.write_table(table(), max_chunksize=25)
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table().to_pylist()))
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path) -> Bundle:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # children are forked
-    return Bundle.load(tiny_bundle)
-
-
-def tagger_of(bundle: Bundle, *columns: str, **options: Any) -> Tagger:
-    network = QuickNetwork(len(bundle.labels.names))
-    return Tagger(bundle, TagOptions(threads=1, text_column=columns, **{"min_score": 0, **options}), network)
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of an output."""
-    if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        return rows
-    if path.suffix == ".arrow":
-        with pa.ipc.open_file(str(path)) as file:
-            found: list[dict[str, Any]] = file.read_all().to_pylist()
-            return found
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def expected(tagger: Tagger) -> list[list[tuple[Any, ...]] | None]:
