@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.formats.texts import column_of, find_text_column, first_invalid, plain_texts, text_bounds
+from nerd_onnx.formats.texts import column_of, find_text_column, first_invalid, list_bounds, plain_texts, text_bounds
 
 OffsetUnit = Literal["codepoint", "utf8", "utf16"]
 
@@ -54,14 +54,12 @@ def joined_elements(found: pa.ListArray, texts: pa.LargeListArray) -> pa.ListArr
     :param texts: the lists. *Shape:* (rows,)
     :return: its type is that of :func:`with_element`. *Shape:* (rows,)
     """
-    bounds = text_bounds(texts)
-    counts = found.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    bounds, before = text_bounds(texts), list_bounds(found)
     element = np.arange(len(found)) - np.repeat(bounds[:-1], np.diff(bounds))
 
     kind = with_element(found.type)
-    parts = [pa.array(np.repeat(element, counts).astype(np.int32)), *found.flatten().flatten()]
+    parts = [pa.array(np.repeat(element, np.diff(before)).astype(np.int32)), *found.flatten().flatten()]
     entities = pa.StructArray.from_arrays(parts, fields=list(kind.value_type))
-    before = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     offsets = pa.array(before[bounds].astype(np.int32))
 
     return pa.ListArray.from_arrays(offsets, entities, type=kind, mask=texts.is_null())

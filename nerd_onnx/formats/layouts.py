@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError, OptionError
 from nerd_onnx.formats.base import KEYS_SHOWN, Reader, RowBatch
 from nerd_onnx.formats.columns import column_prefixes, extended_schema, place_column, with_element
-from nerd_onnx.formats.texts import column_of, has_elements
+from nerd_onnx.formats.texts import PLAIN_OF_VIEW, Int64s, column_of, has_elements, list_bounds
 from nerd_onnx.storage.input_stream import input_name
 
 LayoutName = Literal["nested", "wide", "long"]
@@ -22,9 +21,6 @@ LayoutName = Literal["nested", "wide", "long"]
 ROW_COLUMN = "row"
 TEXT_COLUMN = "text_column"  # of the long layout, if there are several text columns
 _LABEL = "label"
-_PLAIN_TYPES = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}  # for pyarrow's take()
-
-Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class Layout:
 
         kind = _wide(entities.type)
         # Flattening drops the entities of null rows, as the bounds do, which count these rows as empty.
-        flat, bounds = entities.flatten(), _bounds(entities)
+        flat, bounds = entities.flatten(), list_bounds(entities)
         named = flat.field(_LABEL)
         return [_of_label(flat, pc.equal(named, label), bounds, entities.is_null(), kind) for label in self.labels]
 
@@ -181,6 +177,11 @@ def lists_of(entities: pa.ListArray | pa.StructArray) -> list[pa.ListArray]:
     return found
 
 
+def count_entities(entities: pa.ListArray | pa.StructArray) -> int:
+    """Return the number of entities of a batch, in all text columns."""
+    return sum(pc.sum(found.value_lengths()).as_py() or 0 for found in lists_of(entities))
+
+
 def unified_lists(entities: pa.ListArray | pa.StructArray, parts: Sequence[pa.Field]) -> list[pa.ListArray]:
     """
     Return the list columns of :func:`lists_of`, all with the same type.
@@ -196,7 +197,7 @@ def _with_parts(entities: pa.ListArray, parts: Sequence[pa.Field]) -> pa.ListArr
     flat, own = entities.flatten(), {field.name for field in entities.type.value_type}
     columns = [flat.field(part.name) if part.name in own else pa.nulls(len(flat), part.type) for part in parts]
     unified = pa.StructArray.from_arrays(columns, fields=list(parts))
-    return pa.ListArray.from_arrays(pa.array(_bounds(entities).astype(np.int32)), unified, mask=entities.is_null())
+    return pa.ListArray.from_arrays(pa.array(list_bounds(entities).astype(np.int32)), unified, mask=entities.is_null())
 
 
 class NewColumns:
@@ -275,7 +276,7 @@ class EntityRows:
         They are in the order of the rows, and within a row in that of the text columns.
         """
         lists = unified_lists(entities, self._parts)
-        row = np.concatenate([np.repeat(np.arange(len(found)), np.diff(_bounds(found))) for found in lists])
+        row = np.concatenate([np.repeat(np.arange(len(found)), np.diff(list_bounds(found))) for found in lists])
         flats = [found.flatten() for found in lists]
         flat, names = flats[0], []
         if len(lists) > 1:
@@ -313,14 +314,8 @@ def _wide(kind: pa.DataType) -> pa.DataType:
 
 def _taken(array: pa.Array, rows: pa.Array) -> pa.Array:
     """Return some rows of an array. *Shape:* that of ``rows``"""
-    plain = _PLAIN_TYPES.get(array.type)
+    plain = PLAIN_OF_VIEW.get(array.type)  # for pyarrow's take()
     return array.take(rows) if plain is None else array.cast(plain).take(rows).cast(array.type)
-
-
-def _bounds(entities: pa.ListArray) -> Int64s:
-    """Return the bounds of each row in the flat entities: row ``i`` has ``[i]:[i + 1]``. *Shape:* (rows + 1,)"""
-    lengths = entities.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def _of_label(

@@ -21,8 +21,8 @@ _STRING_OF_BINARY = {
     pa.large_binary(): pa.large_string(),
     pa.binary_view(): pa.large_string(),
 }
-
-
+# The types that pyarrow can do more with, for those whose values lie in several buffers.
+PLAIN_OF_VIEW = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 _ELEMENTS = "[]"
 
 
@@ -142,11 +142,9 @@ def texts_of(column: pa.Array, text_column: str) -> pa.Array:
     if not has_elements(text_column):
         return plain_texts(column)
 
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    bounds = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     # Flattened without the lists of null rows.
     elements = plain_texts(pc.list_flatten(column))
-    return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), elements, mask=column.is_null())
+    return pa.LargeListArray.from_arrays(pa.array(list_bounds(column), pa.int64()), elements, mask=column.is_null())
 
 
 def each_text(texts: pa.Array) -> pa.Array:
@@ -161,9 +159,17 @@ def has_lists(texts: pa.Array) -> bool:
 
 def text_bounds(texts: pa.Array) -> Int64s:
     """Return where each row begins and ends among all texts: row ``i`` has ``[i]:[i + 1]``. *Shape:* (rows + 1,)"""
-    if not has_lists(texts):
-        return np.arange(len(texts) + 1)
-    lengths = pc.fill_null(texts.value_lengths(), 0).to_numpy(zero_copy_only=False)
+    return list_bounds(texts) if has_lists(texts) else np.arange(len(texts) + 1)
+
+
+def list_bounds(lists: pa.Array) -> Int64s:
+    """
+    Return where each list begins and ends among the flattened values: list ``i`` has ``[i]:[i + 1]``.
+
+    :param lists: an array of any type of lists; null is empty
+    :return: *Shape:* (rows + 1,)
+    """
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 

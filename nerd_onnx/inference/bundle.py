@@ -227,7 +227,7 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
 
     found = sha256_of(path)
     if found != expected:
-        require_regular_file(path)
+        require_regular_file(path)  # names a pointer of Git LFS
         raise ModelError(
             f"{path}: changed since export (SHA-256 {found[:12]}..., expected {expected[:12]}...); copy the folder "
             "again",

@@ -39,9 +39,7 @@ def letter_case(word: str) -> int:
     return UPPER if word.isupper() else MIXED
 
 
-@lru_cache(maxsize=1 << 15)
-def _case_of_short(word: str) -> int:
-    return letter_case(word)
+_case_of_short = lru_cache(maxsize=1 << 15)(letter_case)
 
 
 def _kept_case(word: str) -> int:

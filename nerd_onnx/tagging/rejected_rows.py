@@ -11,7 +11,7 @@ from nerd_onnx.durability.chunks import Results
 from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import RejectedRow, RowBatch
-from nerd_onnx.formats.layouts import lists_of
+from nerd_onnx.formats.layouts import count_entities
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location
 from nerd_onnx.tagging.job import TagJob
@@ -72,7 +72,7 @@ class RejectionPolicy:
         # A row that could not be read is null in the batch, but it is not a row without text.
         without = reduce(pc.and_, (texts.is_null() for texts in rows.all_texts))
         self.totals.null_rows += without.true_count - sum(row.index is not None for row in rows.rejected)
-        self.totals.entities += sum(pc.sum(found.value_lengths()).as_py() or 0 for found in lists_of(results.entities))
+        self.totals.entities += count_entities(results.entities)
         self.totals.tokens += results.tokens
 
     def _record(self, row: RejectedRow) -> None:

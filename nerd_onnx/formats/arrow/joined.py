@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+from nerd_onnx.formats.texts import PLAIN_OF_VIEW
 
 
 def joined(column: pa.ChunkedArray) -> pa.Array:
@@ -21,8 +21,8 @@ def joined(column: pa.ChunkedArray) -> pa.Array:
         storage = pa.chunked_array([chunk.storage for chunk in chunks], kind.storage_type)
         return pa.ExtensionArray.from_storage(kind, joined(storage))
 
-    if kind in _VIEWS:
-        return joined(pa.chunked_array([chunk.cast(_VIEWS[kind]) for chunk in chunks])).cast(kind)
+    if kind in PLAIN_OF_VIEW:
+        return joined(pa.chunked_array([chunk.cast(PLAIN_OF_VIEW[kind]) for chunk in chunks])).cast(kind)
     if pa.types.is_run_end_encoded(kind):
         values = pa.chunked_array([pc.run_end_decode(chunk) for chunk in chunks])
         return pc.run_end_encode(joined(values), run_end_type=kind.run_end_type)

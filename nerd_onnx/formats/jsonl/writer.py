@@ -15,7 +15,15 @@ from nerd_onnx.formats.columns import name_taken
 from nerd_onnx.formats.json_values import dump, dumped, dumped_lists, json_values, not_utf8_column
 from nerd_onnx.formats.jsonl.lines import UNTYPED
 from nerd_onnx.formats.jsonl.long_lines import shortened
-from nerd_onnx.formats.layouts import TEXT_COLUMN, EntityRows, Layout, NewColumns, lists_of, typed_rows, unified_lists
+from nerd_onnx.formats.layouts import (
+    TEXT_COLUMN,
+    EntityRows,
+    Layout,
+    NewColumns,
+    count_entities,
+    typed_rows,
+    unified_lists,
+)
 from nerd_onnx.formats.texts import column_of
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.compression import CompressedTarget
@@ -97,8 +105,7 @@ class JsonLinesWriter(AtomicWriter):
             with output_errors(self._path):
                 self._compressed.file.write(piece)
 
-        found = sum(len(column.flatten()) for column in lists_of(entities))
-        self._rows += found if self._layout.is_long else rows.num_rows
+        self._rows += count_entities(entities) if self._layout.is_long else rows.num_rows
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:
         """Return the lines that already have a field with the name of a new one, unless it may be replaced."""
