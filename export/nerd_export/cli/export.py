@@ -88,26 +88,29 @@ _HEADINGS = {
 @click.option(
     "--segment-tokens",
     type=click.IntRange(min=16),
-    help=f"Maximum number of tokens in a segment.  [default: {SEGMENT_TOKENS}, or the value of the bundle]",
+    help="Maximum number of tokens in a segment, the part of a text that the network reads at once.  "
+    f"[default: {SEGMENT_TOKENS}, or the value of the bundle]",
 )
 @click.option(
     "--word-rule",
     type=click.Choice(get_args(WordRule)),
     help="What a word is. treebank: Saint-Pierre, No.1 and U.S. are one word each. pretokens: the pieces that the "
-    "tokenizer splits text into first.  [default: the bundle's; treebank for models of nerd-train; else pretokens]",
+    "tokenizer splits text into first.  [default: as recorded in --model; else treebank for models of nerd-train, and "
+    "pretokens for others]",
 )
 @click.option(
     "--join",
     type=click.Choice(get_args(Join)),
     help="touching: entities with the same label inside one written word, such as an e-mail address, are joined. "
-    "scheme: only the tags of the model decide where an entity ends.  [default: the bundle's; scheme for the word rule "
-    "treebank; else touching]",
+    "scheme: only the tags of the model decide where an entity ends.  [default: as recorded in --model; else scheme "
+    "for the word rule treebank, and touching for pretokens]",
 )
 @click.option(
     "--dataset",
     shell_complete=complete_folders,
     help="Labelled data, on which scores are calibrated and F1 is compared: a file, a folder with a "
-    "validation file, or the name of a data set on the Hugging Face Hub.",
+    "validation file, or the name of a data set on the Hugging Face Hub. Calibrated scores agree with the share of "
+    "right entities.",
 )
 @click.option(
     "--calibrate-on",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,10 +55,10 @@ Named-entity tagger for [nerd-onnx](https://pypi.org/project/nerd-onnx/): {_leve
 nerd-tag --model {name} input.parquet output.parquet
 ```
 
-transformers runs it as well, through optimum: `ORTModelForTokenClassification.from_pretrained("{name}")` in a
+transformers can run the model too, with optimum: `ORTModelForTokenClassification.from_pretrained("{name}")` in a
 `token-classification` pipeline.{_case_note(bundle)}
 
-So does transformers.js, which looks for the graph elsewhere unless it is told:
+In transformers.js, give the place of the graph:
 
 ```js
 const options = {{ subfolder: "", model_file_name: "{bundle.model_file.stem}", dtype: "fp32" }};
@@ -66,8 +67,9 @@ const tag = await pipeline("token-classification", "{name}", options);
 
 ## Against its PyTorch original
 
-On {texts:,} texts ({verdict.comparison.tokens:,} tokens, {verdict.comparison.entities:,} entities) through the same
-runtime{_note(verdict)}:
+The bundle was compared with its PyTorch original on {texts:,} texts ({verdict.comparison.tokens:,} tokens,
+{verdict.comparison.entities:,} entities), with the same tokenization, batching and decoding{_note(verdict)}. "Given
+words" means that the words of the data set are tagged, and "raw text" that the tool finds the words.
 
 {verdict_table(verdict)}
 {"".join(_kinds_of_text(verdict))}{"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}{"".join(_scores(calibration))}
@@ -76,8 +78,8 @@ runtime{_note(verdict)}:
 {_source(lineage)}{_base(lineage)}{_averaged(lineage)}.
 Exported and measured on {_machine()} with {_versions(lineage)}.
 {_computed_by(verdict)}
-`nerd.json` holds the recipe, labels, all figures, the versions and a fingerprint of every file;
-`nerd-export --check {name}` measures again on your machine.
+`nerd.json` has the recipe, labels, all figures, the versions and a fingerprint of every file.
+`nerd-export --check {name}` compares again on your machine.
 """
 
 
@@ -86,9 +88,9 @@ def _case_note(bundle: Bundle) -> str:
     if not bundle.letter_case:
         return ""
     return (
-        " They do not pass letter case, so that fewer\nentities are found: `nerd-tag` passes the case of each word as "
-        "`token_type_ids` (0 no capital, 1 a capital in\nfront, 2 capitals only, 3 other), and other programs leave "
-        "them 0."
+        " It then finds fewer entities, because it does not\nget the letter case. `nerd-tag` passes the case of each "
+        "word as `token_type_ids` (0 no capital, 1 a capital in\nfront, 2 capitals only, 3 other); other programs "
+        "leave them 0."
     )
 
 
@@ -129,9 +131,9 @@ def _kinds_of_text(verdict: Verdict) -> Iterator[str]:
         return
 
     yield (
-        "\n## By kind of text\n\nRaw text, coarse labels, and only the labels that each file has. Scores and threshold "
-        "were fitted on\nthese files and on validation together.\n\n| file | sentences | precision | recall | F1 | F1, "
-        "PyTorch |\n|---|---|---|---|---|---|\n"
+        "\n## By kind of text\n\nThe table is for raw text, coarse labels, and only the labels that each file has. "
+        "Scores and threshold were\nfitted on these files and on validation together.\n\n| file | sentences | "
+        "precision | recall | F1 | F1, PyTorch |\n|---|---|---|---|---|---|\n"
     )
     for row in rows:
         found = verdict.metrics[row.split]["bundle"]
@@ -191,8 +193,8 @@ def _on_the_hub(model: str | None) -> str | None:
 
 def _levels(labels: LabelSet) -> str:
     if labels.has_fine_level:
-        return f"{len(labels.fine_types)} fine types in {len(labels.types)} coarse ones"
-    return f"{len(labels.types)} types"
+        return f"{len(labels.fine_types)} fine labels in {len(labels.types)} coarse labels"
+    return f"{len(labels.types)} labels"
 
 
 def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
@@ -200,27 +202,37 @@ def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
     if calibration is None:
         return
 
-    errors = ", ".join(f"{name} {error:.4f}" for name, error in calibration["expected_calibration_error"].items())
-    before = ", ".join(f"{name} {error:.4f}" for name, error in calibration["before"].items())
     fitted_on = calibration["fitted_on"]
-    yield (
-        "\n## Scores\n\nA score is the probability that borders and coarse type of an entity are right: "
-        f"{calibration['method']}, fitted on {fitted_on['candidates']:,} candidates in the plain text of "
-        f"{', '.join(fitted_on['splits'])}. Of candidates that overlap, the most probable is taken. Expected "
-        f"calibration error: {errors}; of the mean probability of the words: {before}. Entities with a score below "
-        f"{calibration['f1_threshold']:.3f} are left out (change this with `--min-score`): with this threshold, F1 was "
-        "about best on the same text, in five-fold cross-validation.\n"
-    )
+    yield f"""
+## Scores
+
+A score is the estimated probability that borders and coarse label of an entity are right. A logistic regression (beta
+calibration) computes it. It was fitted on {fitted_on["candidates"]:,} candidates in the plain text of
+{", ".join(fitted_on["splits"])}. Of overlapping candidates, the most probable is kept.
+
+Entities with a score below {calibration["f1_threshold"]:.3f} are left out (change this with `--min-score`). This
+threshold has about the best F1 on the same text, in five-fold cross-validation.
+
+The expected calibration error is the mean difference between the score and the share of right entities; "5-fold" marks
+cross-validation on text that the scores were fitted on. The last column is the error of a simpler score: the mean
+probability of the words.
+
+| text | expected calibration error | of the mean probability |
+|---|---|---|
+"""
+    for name, error in calibration["expected_calibration_error"].items():
+        before = calibration["before"].get(re.sub(r", \d+-fold$", "", name))
+        yield f"| {name} | {error:.4f} | {'' if before is None else f'{before:.4f}'} |\n"
 
     right = calibration.get("fine_types_right", {})
     # Weights that are all 1 have no effect, and a section on them would puzzle.
     if any(share["with"] != share["without"] for share in right.values()):
         shares = ", ".join(f"{name} {share['with']:.1%} ({share['without']:.1%})" for name, share in right.items())
         yield (
-            "\nThe fine type of an entity is the one with the largest probability times a weight (`fine_weights` in "
-            "`nerd.json`), fitted on the same text: some types are more frequent there than in the training data. "
-            "Share of entities with the right fine type, where borders and coarse type are right (without weights): "
-            f"{shares}.\n"
+            "\nThe fine label of an entity is the one with the largest probability times a weight (`fine_weights` in "
+            "`nerd.json`). The weights were fitted on the same text, because some labels are more frequent there than "
+            "in the training data. If borders and coarse label are right, the fine label is right in this share of "
+            f"entities (in brackets: without weights): {shares}.\n"
         )
 
 
@@ -232,9 +244,9 @@ def _repaired(repair: Repair | None) -> Iterator[str]:
     """Yield the section on the layers that the sensitivity pass kept in fp32."""
     if repair is None:
         return
-    yield f"\n## Kept in fp32\n\nWith everything in 8 bits the gate refused it ({'; '.join(repair.faults)}); its "
-    yield f"speed was {repair.speed_before.bundle:,.1f} texts per second. The cost of each layer alone (mean "
-    yield "square difference of the logits, in units of their variance), the highest first:\n\n"
+    yield f"\n## Kept in fp32\n\nWith all layers in 8 bits, the gate refused the bundle ({'; '.join(repair.faults)}); "
+    yield f"its speed was {repair.speed_before.bundle:,.1f} texts per second. The table shows the cost of each layer "
+    yield "alone (mean square difference of the logits, in units of their variance), the highest first:\n\n"
     yield "| layer | cost | now |\n|---|---|---|\n"
     # Two layers more than were kept show where the cost falls off.
     for cost in repair.costs[: max(_SHOWN_COSTS, len(repair.kept) + 2)]:
@@ -248,7 +260,7 @@ def _by_label(rows: Sequence[F1Row]) -> Iterator[str]:
         return
     # The finest level is the last view.
     row = views[-1]
-    yield f"\n## F1 by type ({row.split}, {VIEWS[row.view]})\n\n| type | PyTorch | bundle |\n|---|---|---|\n"
+    yield f"\n## F1 by label ({row.split}, {VIEWS[row.view]})\n\n| label | PyTorch | bundle |\n|---|---|---|\n"
     for label, (before, after) in row.labels.items():
         yield f"| {label} | {before:.4f} | {after:.4f} |\n"
 
@@ -271,7 +283,8 @@ def _base(lineage: Mapping[str, Any]) -> str:
     data = training.get("data") or {}
     text = f", fine-tuned from `{lineage['base_model']}`" if lineage.get("base_model") else ""
     if data:
-        text += f" on {data['train_sentences']:,} sentences (`{data['train'].rsplit('/', 1)[-1]}`)"
+        files = ", ".join(f"`{file.rsplit('/', 1)[-1]}`" for file in data["train"].split(", "))
+        text += f" on {data['train_sentences']:,} sentences ({files})"
     return text
 
 
@@ -284,8 +297,8 @@ def _computed_by(verdict: Verdict) -> str:
     """Return the sentence on what computed the figures, scores and thresholds."""
     if NATIVE_BITS in verdict.kernels:
         return (
-            "The native encoder computed the figures, scores and thresholds: its bits are the same on every processor. "
-            "Where\nit is not installed, onnxruntime computes, and near ties may fall otherwise."
+            "The native encoder computed the figures, scores and thresholds. Its results are the same on every "
+            "processor. If it\nis not installed, onnxruntime computes, and near ties may be decided differently."
         )
     return f"onnxruntime computed the figures, scores and thresholds (kernels: {verdict.kernels})."
 

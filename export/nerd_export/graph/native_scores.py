@@ -42,7 +42,7 @@ class Distances:
 
 def unmasked(value: ir.Value) -> ir.Value:
     """
-    Return the scores behind the mask, which changes none of them where no token is masked.
+    Return the scores before the mask is added. The mask changes no score, because no token is masked.
 
     :raises OtherGraphError: when the mask is another
     """

@@ -67,8 +67,8 @@ def fitted_calibration(
     errors |= {name: _Chosen.of(other, fitted.apply(other.candidates)).error for name, other in others.items()}
 
     return {
-        "method": "beta calibration of several probabilities: of the words for the type, its fine types, others and "
-        "none, of the words beside, and the number of words, with an offset a type",
+        "method": "beta calibration; its inputs are the number of words, and probabilities of the label, its fine "
+        "labels, other labels and no entity, for the words inside and beside the candidate; one offset per label",
         "fitted_on": {
             "splits": list(fitted_on),
             "candidates": len(found.right),

@@ -77,7 +77,7 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
 
 
 def _card(config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], best: EpochRow, command: str) -> str:
-    level = f"{config.level} level, {len(data.labels.fine_types)} entity types"
+    level = f"{config.level} level, {len(data.labels.fine_types)} labels"
     inside = is_model_inside(config.model)
     base = f"the default model of nerd-onnx {version('nerd-onnx')}" if inside else f"`{config.model}`"
     front = "" if inside else f"base_model: {json.dumps(config.model)}\n"
@@ -92,7 +92,7 @@ tags: [named-entity-recognition]
 
 Fine-tuned with `nerd-train` from {base} on {len(data.train):,} sentences ({data.train_source}).
 Best epoch by validation F1: **{best.f1:.4f}** at epoch {best.epoch:.2f}, on {len(data.validation):,} sentences
-({data.validation_source}). Scores are seqeval's, strict, on BIO made from the data's tags, on given words.
+({data.validation_source}). The scores are those of seqeval (strict), on the words of the data, with tags in BIO.
 
 {markdown_table(table)}
 

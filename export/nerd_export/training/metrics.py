@@ -99,7 +99,7 @@ class Metrics:
         return metrics
 
     def _level(self, rows: Sequence[tuple[Sequence[Any], npt.NDArray[np.int64]]], *, coarse: bool) -> Scores:
-        """Score one level: words by their likeliest label, or by the class with the largest sum of probabilities."""
+        """Score one level: words by their most probable label, or by the class with the largest probability."""
         scheme = self._labels.scheme or "IO"
         expected, found = [], []
 
