@@ -169,7 +169,7 @@ def restored(kind: type[NerdError], args: tuple[Any, ...], state: dict[str, Any]
 
 
 def shortened(text: str) -> str:
-    """Return a text of at most about 2,000 characters: of a longer one the begin, what is left out, and the end."""
+    """Return a text; of one over 2,000 characters, its begin and end, with the number of those left out between."""
     left_out = len(text) - _MAX_CHARACTERS
     if left_out <= 0:
         return text

@@ -24,7 +24,7 @@ class _State:
     :param waits: number of contexts of :func:`waiting` that the main thread is in
     :param runs: number of contexts of :func:`deferring` that the main thread is in
     :param noticed: whether the work has reacted to the signal
-    :param raised: whether an exception was raised in the middle of whatever the main thread did
+    :param raised: whether the handler of the signal raised an exception in the main thread
     :param abandoned: whether a call was given up whose thread still waits, so that the process cannot end in good order
     """
 

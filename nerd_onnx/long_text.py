@@ -1,4 +1,4 @@
-"""A very long text as its UTF-8 bytes, of which a window is decoded: a Python string takes up to four times as much."""
+"""A very long text as UTF-8 bytes. Only a window is decoded: a Python string takes up to four times the memory."""
 
 from __future__ import annotations
 

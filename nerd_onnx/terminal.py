@@ -1,4 +1,4 @@
-"""Text that is safe to print on a terminal, and what libraries print there without being asked."""
+"""Make text safe to print on a terminal, and suppress what libraries print there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
-# Unicode categories: control and format characters (bidi overrides too), line and paragraph ends, lone surrogates.
 _STDERR = 2
+# Unicode categories: control and format characters (bidi overrides too), line and paragraph ends, lone surrogates.
 _CONTROL = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
 
@@ -54,16 +54,16 @@ _QUIET = _Quiet()
 
 
 def restore_stderr() -> None:
-    """Restore standard error, for the last words of a process that ends while it is replaced."""
+    """Restore standard error, for the last message of a process that ends while it is replaced."""
     _QUIET.restore()
 
 
 @contextmanager
 def quiet_panics() -> Iterator[None]:
     """
-    Keep what Rust libraries print about an error that they raise as well: up to 180 lines about one.
+    Suppress what Rust libraries print about an error, up to 180 lines: they raise the same error as an exception.
 
-    Everything that was printed without an error, also by other threads, is printed afterwards.
+    Without an exception, everything that was printed meanwhile, also by other threads, is printed afterwards.
     """
     with _QUIET.lock, ExitStack() as stack:
         try:

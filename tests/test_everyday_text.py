@@ -1,4 +1,4 @@
-"""The default model on text as people have it: missing spaces, lists, emoji, pages, ligatures."""
+"""The default model on everyday text: missing spaces, lists, emoji, pages, ligatures."""
 
 from __future__ import annotations
 

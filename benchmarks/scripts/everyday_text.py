@@ -1,5 +1,5 @@
 """
-Measure F1 on text as people have it: ``python -m benchmarks.scripts.everyday_text``.
+Measure F1 on everyday text: ``python -m benchmarks.scripts.everyday_text``.
 
 Sets are made by program from labelled sentences, so their entities are known: lists with one name per line, sentences
 without a space between them, names with a symbol behind them, and text as programs extract it from PDF files. Each set

@@ -391,7 +391,7 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
     else:
         from nerd_onnx.engines.run import tag_on_engine
 
-        sys.stdout = sys.stderr  # where Ray tells of workers that died, also at its own end
+        sys.stdout = sys.stderr  # Ray prints messages about workers to standard output, also when it ends
         summary = tag_on_engine(choice, tagger, job)
 
     bundle = tagger.bundle

@@ -1,7 +1,7 @@
 """
 Metadata in which other programs describe the columns of a file.
 
-Spark, pandas, Avro and datasets of Hugging Face learn of new columns.
+The new columns are added to the descriptions of Spark, pandas, Avro and datasets of Hugging Face.
 """
 
 from __future__ import annotations

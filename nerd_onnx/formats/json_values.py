@@ -249,7 +249,7 @@ def not_utf8_column(file: str, rows: RowBatch, column: str, why: str = "") -> In
 
     :param file: name of the input
     :param rows: the rows that are written; the string is in one of them
-    :param why: goes on behind the fault in the message
+    :param why: the part of the message after the description of the problem
     """
     return InputError(
         f"{file}, {rows.place(0)} or later: column {column!r} is not valid UTF-8{why}; write Parquet or Arrow, or "

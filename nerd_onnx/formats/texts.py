@@ -48,7 +48,8 @@ def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
     found: list[int] = schema.get_all_field_indices(text_column)
     if not found:
         raise InputError(
-            f"{name}: no column {text_column!r}; the columns are: {', '.join(schema.names) or 'none'}",
+            f"{name}: no column {text_column!r}; the columns are: {', '.join(schema.names) or 'none'}. Give the column "
+            "with the texts as --text-column (in Python text_column)",
             reason="column-missing",
             file=name,
             column=text_column,

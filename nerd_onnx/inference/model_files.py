@@ -1,4 +1,4 @@
-"""Open the files of a model folder, which anybody may have made: regular files, and nothing that lets a reader wait."""
+"""Open the files of a model folder, which anybody may have made: regular files only, no pipes or devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerd_onnx.storage.signatures import LFS_ADVICE, LFS_POINTER
 
 def open_regular_file(path: Path) -> BufferedReader:
     """
-    Open a file to read. A pipe or a device, which may let the reader wait for ever, is refused without a wait.
+    Open a file to read. A pipe or a device is refused at once, because reading from it may never end.
 
     :raises ModelError: when it is not a regular file, or only a pointer of Git LFS
     :raises OSError: when it cannot be opened
@@ -38,7 +38,7 @@ def open_regular_file(path: Path) -> BufferedReader:
 
 def require_regular_file(path: Path) -> None:
     """
-    Check that a library can open a file without waiting for ever. A missing file is its business.
+    Check that a file is a regular one, before a library opens it. A missing file passes: the library reports it.
 
     :raises ModelError: when it is something else than a regular file
     """

@@ -76,7 +76,7 @@ class AtomicFolder(Closing):
         return True
 
     def _take_place(self) -> None:
-        """Move the folder that is there away, and this one to its name."""
+        """Rename the existing folder, and give its name to this folder."""
         old = self.path.with_name(f"{self.path.name}.old")
         self._target.rename(old)
         try:

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its name says: compressions that are read, and formats that are not."""
+"""Recognize a file by its first bytes, not by its name: compressions that are read, and formats that are not."""
 
 from __future__ import annotations
 

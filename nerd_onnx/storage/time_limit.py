@@ -1,4 +1,4 @@
-"""A time limit for calls of remote storage, by whatever library: a server may accept a request and be silent."""
+"""A time limit for calls of remote storage by any library: a server may accept a request and never answer."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class FileRun:
 
     :param state: the run it belongs to
     :param pair: the file
-    :param standing: what earlier work is worth for it
+    :param standing: what of an earlier run can be used for it
     :param part: path for its rejected rows, in the scratch folder
     :param tag_stream: finds the entities of its texts
     """

@@ -1,4 +1,4 @@
-"""The last look at all outputs of a run, before it removes its work folder and ends with exit code 0."""
+"""The last check of all outputs of a run, before it removes its work folder and ends with exit code 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs that an earlier run finished, and of which no journal is left."""
+"""Outputs that an earlier run finished and whose journal was removed."""
 
 from __future__ import annotations
 

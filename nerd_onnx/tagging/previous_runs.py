@@ -34,7 +34,7 @@ from nerd_onnx.tagging.same_rows import check_same_rows
 @dataclass(frozen=True)
 class Standing:
     """
-    What earlier work is worth for one file.
+    What an earlier run did for one file, and whether it can be used.
 
     :param finished: the file was finished by the interrupted run, and its output is intact; None for other files
     :param is_recorded: the journal records that the output has its name
@@ -57,7 +57,7 @@ class Standing:
 
 def standing_of(plan: Plan, pair: FilePair, progress: Progress, folder: str, *, overwrites: bool) -> Standing:
     """
-    Look at the output of a file, and return what earlier work is worth for it.
+    Check the output of a file, and return what of an earlier run can be used for the file.
 
     :param progress: what the journal records
     :param folder: the work folder

@@ -176,7 +176,7 @@ class _Run:
         return not finished and (state.overwrites or not pair.output.exists())
 
     def _standing_of(self, pair: FilePair) -> Standing:
-        """Return what earlier work is worth for a file; finished files are counted."""
+        """Return what of an earlier run can be used for a file; finished files are counted."""
         state = self._state
         standing = self._standings.pop(pair.name, None) or self._look_at(pair)
         if standing.finished is not None:

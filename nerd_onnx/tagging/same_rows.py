@@ -1,4 +1,4 @@
-"""Compare the rows of a finished output with those of its input, where no journal says what the output was made of."""
+"""Compare the rows of a finished output with those of its input, if there is no journal with its fingerprint."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ def joined(column: pa.ChunkedArray) -> pa.Array:
     """
     Return the values of a column as one array. *Shape:* (rows,)
 
-    An output is the same whatever the batches were in which it was tagged. So nothing of the buffers of a chunk may
-    reach it, such as bytes behind its values. Types of which pyarrow keeps the parts of each chunk are written anew:
-    views, dense unions and runs. Inside of other types these are left as they are.
+    An output must not depend on the batches in which it was tagged. So it must not contain other bytes of a chunk's
+    buffers, such as those after its values. pyarrow keeps the parts of each chunk for views, dense unions and runs, so
+    these types are written anew. Inside of other types they are left as they are.
     """
     kind, chunks = column.type, column.chunks
     if isinstance(kind, pa.BaseExtensionType):

@@ -183,7 +183,8 @@ def require_text_column(name: str, keys: Iterable[str], text_column: str) -> Non
 
     listed = ", ".join(seen[:KEYS_SHOWN]) + (f" and {len(seen) - KEYS_SHOWN} more" if len(seen) > KEYS_SHOWN else "")
     raise InputError(
-        f"{name}: no field {text_column!r}; the fields are: {listed or 'none'}",
+        f"{name}: no field {text_column!r}; the fields are: {listed or 'none'}. Give the field with the texts as "
+        "--text-column (in Python text_column)",
         reason="column-missing",
         file=name,
         column=text_column,

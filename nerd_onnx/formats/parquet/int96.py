@@ -1,4 +1,4 @@
-"""Timestamps of the type INT96, which reach further than any one Arrow type: read without loss, or refused."""
+"""Timestamps of type INT96, whose range is larger than that of any Arrow type: read without loss, or refused."""
 
 from __future__ import annotations
 

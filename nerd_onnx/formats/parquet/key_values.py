@@ -1,4 +1,4 @@
-"""The key-value metadata of a copied file: what describes its columns learns of the new ones, all else stays."""
+"""The key-value metadata of a copied file: new columns are added where it describes columns; all else stays."""
 
 from __future__ import annotations
 
