@@ -15,6 +15,7 @@ from tests.cli.test_progress import one_long_text
 from tests.hostile.test_waits import LIMIT_S
 from tests.support.commands import Run, runner
 from tests.support.failures import failure_of
+from tests.support.marks import slow_but
 from tests.support.models import SAMPLE
 from tests.support.terminal import Terminal
 
@@ -46,6 +47,7 @@ def test_one_text(nerd_tag: Run) -> None:
     assert (code, failure_of(err)["reason"]) == (2, "usage-error")
 
 
+@pytest.mark.slow
 def test_one_text_on_a_terminal_is_coloured() -> None:
     run = Terminal("--text", TEXT)
     assert re.search(r"\x1b\[\d\dmAngela Merkel \[person\]\x1b\[0m met ", run.finish())
@@ -53,6 +55,7 @@ def test_one_text_on_a_terminal_is_coloured() -> None:
     assert json.loads(run.finish())["text"] == TEXT
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_first_what_people_ask_first(nerd_tag: Run, tmp_path: Path) -> None:
     code, _, err = nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--dry-run")
     first = [line.split(":")[0] for line in err.splitlines()[:6]]
@@ -87,7 +90,7 @@ def test_a_data_set_of_the_hub_gets_the_hint(nerd_tag: Run, tmp_path: Path) -> N
     assert "hf://datasets/DFKI-SLT/few-nerd" in str(said["message"])
 
 
-@pytest.mark.parametrize("rows", [1, 200])
+@pytest.mark.parametrize("rows", slow_but([200], [1, 200]))
 def test_ctrl_c_is_acknowledged_and_acts(tmp_path: Path, rows: int) -> None:
     source = one_long_text(tmp_path / "in.jsonl", 30_000 // rows)
     source.write_bytes(source.read_bytes() * rows)

@@ -177,6 +177,7 @@ def test_other_weights_beside_the_graph_are_refused(source: Path, output: Path, 
     assert str(caught.value.fields["changed"]).startswith("model")
 
 
+@pytest.mark.slow
 def test_on_error_may_become_milder_but_not_stricter(tagger: Tagger, tmp_path: Path) -> None:
     source = write_lines(tmp_path / "a.jsonl", texts(300))
     lines = source.read_bytes().splitlines(keepends=True)
@@ -247,6 +248,7 @@ def test_a_finished_output_of_other_options_is_refused(
     assert tag_files(other, job(source, output, resume=True, **options)).finished_before == 1
 
 
+@pytest.mark.slow
 def test_a_file_finished_under_fail_is_finished_under_skip(tagger: Tagger, source: Path, output: Path) -> None:
     tag_files(tagger, job(source, output))
     milder = {"on_error": "skip", "rejects": str(output.with_name("r.jsonl"))}
@@ -265,6 +267,7 @@ def test_an_input_that_changes_while_it_is_read(tagger: Tagger, source: Path, ou
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_chunk_is_tagged_again(tagger: Tagger, source: Path, output: Path, tmp_path: Path) -> None:
     expected = whole(tagger, source, tmp_path)
     for damage in ("flip", "cut", "remove"):
@@ -281,6 +284,7 @@ def test_a_damaged_chunk_is_tagged_again(tagger: Tagger, source: Path, output: P
         output.unlink()
 
 
+@pytest.mark.slow
 @settings(max_examples=example_count(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_damaged_journal_gives_the_same_bytes_or_an_error(

@@ -460,6 +460,7 @@ class Holes(io.FileIO):
         return super().write(view)
 
 
+@pytest.mark.slow
 def test_a_record_batch_larger_than_the_memory_that_is_used(tmp_path: Path) -> None:
     rows, width = 10_000, 40_000
     images = pa.FixedSizeBinaryArray.from_buffers(
@@ -475,6 +476,7 @@ def test_a_record_batch_larger_than_the_memory_that_is_used(tmp_path: Path) -> N
     assert int(done.stdout) < 150 << 20
 
 
+@pytest.mark.slow
 def test_standard_input_and_output(tmp_path: Path, tiny_bundle: Path) -> None:
     for container in CONTAINERS:
         source = write(tmp_path / "in.arrow", table(), container)
