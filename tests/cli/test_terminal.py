@@ -1,4 +1,4 @@
-"""``nerd-tag`` in the hands of a person: one text, a plan, Ctrl-C, and files that are passed over."""
+"""What ``nerd-tag`` prints for people: one text, a plan, Ctrl-C, and files in folders that are not tagged."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_dry_run_says_first_what_people_ask_first(nerd_tag: Run, tmp_path: Pat
     code, _, err = nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--dry-run")
     first = [line.split(":")[0] for line in err.splitlines()[:6]]
     assert (code, first) == (0, ["files", "rows", "time", "input", "output", "output format"])
-    assert re.search(r"^time: (about \d+s|less than a second), by the first texts$", err, re.MULTILINE)
+    assert re.search(r"^time: (about \d+s|less than a second), estimated from the first texts$", err, re.MULTILINE)
 
     times = [
         json.loads(nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--dry-run", "--json", "--limit", rows)[2])[
@@ -79,7 +79,7 @@ def test_files_of_a_folder_that_are_passed_over_are_named(nerd_tag: Run, tmp_pat
         (folder / name).write_text("x")
     code, _, err = nerd_tag(tmp_path / "in", tmp_path / "out")
     assert (code, err.count("\n")) == (0, 1)
-    assert err.endswith("; 4 files passed over: .docx, .pdf, no suffix\n")
+    assert err.endswith("; 4 files not tagged: .docx, .pdf, no suffix\n")
     facts = json.loads(nerd_tag(tmp_path / "in", tmp_path / "new", "--dry-run", "--json")[2])
     assert facts["passed_over"] == {".docx": 1, ".pdf": 2, "no suffix": 1}
 

@@ -207,7 +207,7 @@ def test_of_several_graphs_the_one_taken_and_the_others_are_named(copy: Path) ->
     bundle = Bundle.load(copy)
     assert bundle.model_file == copy / "model.onnx"
     assert bundle.other_graphs == (str(Path("onnx", "model_fp16.onnx")),)
-    assert graph_note(bundle).endswith(f"uses model.onnx, and not {bundle.other_graphs[0]}")
+    assert graph_note(bundle).endswith(f"model.onnx is used, and not {bundle.other_graphs[0]}")
 
 
 def test_tags_without_names_are_refused(copy: Path) -> None:
