@@ -27,6 +27,7 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegularFileError(errno.EINVAL, "is not a regular file", os.fspath(path))
+
     return os.fdopen(descriptor, "rb")
 
 
