@@ -63,6 +63,7 @@ class Guidelines:
         """
         for begin, end, label in spans_of(["O" if tag is None else tag for tag in tags], "IOB2"):
             yield from self._of_entity(words[begin:end], begin, label, known)
+
         for i, (word, tag) in enumerate(zip(words, tags, strict=True)):
             if tag == "O":
                 yield from self._of_other_word(word, i, known)
@@ -126,7 +127,9 @@ def main() -> None:
         table = pq.read_table(path)
         counts: Counter[str] = Counter()
         rows = [follow(row, guidelines, counts) for row in table.to_pylist()]
+        # With the table's own schema: a type that is guessed from values is another one where all of them are null.
         pq.write_table(pa.Table.from_pylist(rows, table.schema), given.output / path.name)
+
         changed = ", ".join(f"{rule} {count}" for rule, count in sorted(counts.items())) or "nothing"
         sys.stdout.write(f"{path.name}: {changed}\n")
 

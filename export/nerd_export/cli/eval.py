@@ -124,8 +124,10 @@ def eval_command(
     wanted = None if types is None else [name.strip() for name in types.split(",") if name.strip()]
     if wanted == []:
         raise OptionError("--types: no label is named", reason="no-label", option="--types")
+
     paths = labelled_files(files, note)
     columns = Columns(words_column, tags_column)
+
     facts: dict[str, Any] = {}
     results: dict[str, list[Any]] = {"model": [], "against": []}
     for role, name in (("model", model), ("against", against)):
@@ -134,10 +136,12 @@ def eval_command(
         with open_subject(
             name, level, min_score, note, calibrate=not uncalibrated, calibrate_on=calibrate_on
         ) as tagger:
+            # Read once per model, because the labels of a model decide which entities are scored.
             labelled = [
                 read_labelled(path, tagger.labels, wanted, note, columns=columns, split=split) for path in paths
             ]
             results[role] = [score(tagger, one) for one in labelled]
+
             quantization, least = tagger.bundle.quantization, tagger.min_score
             judged = tagger.bundle.calibration is not None
             facts[role] = {
@@ -160,6 +164,7 @@ def eval_command(
         }
         if others:
             data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]
+
         figures = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         _write(output, dict(zip(_REPORT, (figures, text, page("Evaluation", parts)), strict=True)))
         about_output(text)

@@ -43,7 +43,9 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
         whole: Path = FILE_PATH.convert(value, param, ctx)
+        # From the right, because a path may contain an equals sign, too.
         name, separator, text = str(value).rpartition("=")
+
         # A file may have a name that ends like a share.
         if not separator or whole.is_file():
             return whole, 1.0
@@ -344,6 +346,7 @@ def train_command(
         require_model(name, "--teacher")
     if not train_files or not validation_files:
         require_place(config.dataset, "dataset", "--dataset")
+
     data = prepare(
         config,
         *labelled,
@@ -354,6 +357,7 @@ def train_command(
         drop_shared=drop_shared,
         note=note,
     )
+
     table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
     with writing(output):
         write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
@@ -397,7 +401,9 @@ def _weights(values: Sequence[str]) -> dict[str, float]:
         try:
             weights[tier] = float(weight)
         except ValueError:
+            # Refused below, like a negative weight.
             weights[tier] = -1.0
+
         if not tier or not 0 <= weights[tier] < float("inf"):
             raise click.BadParameter(f"{value!r}: expected TIER=WEIGHT, such as B0=0.8", param_hint="--tier-weight")
     return weights
@@ -411,6 +417,7 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
             reason="resume-and-overwrite",
             option="--resume",
         )
+
     require_folder(output)
     if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
         raise OutputError(

@@ -152,12 +152,15 @@ def prepare(
     reading = Reading(config.null_tags == "unknown", config.tier_weights)
     loaded = [_Loaded.of(config, "train", file, tag_names) for file in train_files or (None,)]
     splits = _in_one_scheme([one.split for one in loaded], labels)
+
     # A mistyped tier would silently leave all weights at 1.
     check_tiers(splits, config.tier_weights)
     used, unused = _parted(splits, config.max_train_samples)
+
     # Labels come from all rows, so that --max-train-samples does not change the label set.
     given = labels
     labels = given or _labels([*used, *unused], config, reading)
+
     train = [
         sentence
         for split, source in zip(used, loaded, strict=True)
@@ -171,6 +174,7 @@ def prepare(
         split = in_scheme(one.split, labels.scheme or "IO")
         # A set that is labelled for some types may have unknown tags, whatever the training data has.
         lenient = Reading(null_is_unknown=reading.null_is_unknown or one.is_partial)
+
         # A tag that training never saw cannot be predicted, so it is an error and not a lower score.
         sets.append((one.split.source, one.sentences(split, _allowed_names(split, labels, labels), findings, lenient)))
 
@@ -338,6 +342,7 @@ def _without_shared(
     shared = shared_sentences(train, validation)
     if not shared:
         return train
+
     example = " ".join(min(shared)[:_SHOWN_WORDS])
     remedy = "left out of training" if drop else "leave them out of training with --drop-shared"
     findings.notes.append(f"{len(shared)} sentence(s) are in train and validation, such as {example!r}: {remedy}")

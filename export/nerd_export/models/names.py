@@ -68,6 +68,7 @@ def bundle_named(name: str) -> Bundle | None:
     """
     if is_model_inside(name):
         return Bundle.load(None)
+
     # nerd.json is what makes a folder a bundle: an ONNX file alone may be from any program.
     return Bundle.load(name) if has_file(name, DESCRIPTION) else None
 

@@ -61,6 +61,7 @@ def linear_axis(title: str, low: float, high: float, show: Callable[[float], str
     span = (high - low) or abs(high) or 1.0
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)  # noqa: PLR2004
+
     first, last = math.floor(low / step), math.ceil(high / step)
     ticks = [i * step for i in range(first, last + 1)]
     return Axis(title, ticks[0], ticks[-1], ticks, show)
@@ -90,6 +91,7 @@ class Chart:
         for point, (text_x, text_y, anchor) in zip(points, self._label_places(points), strict=True):
             x, y = self._at(point.x, point.y)
             self._parts.append(f'<circle class="{point.style}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
+
             if abs(text_y - y) > _LINE / 2:
                 self._parts.append(
                     f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{text_x:.1f}" y2="{text_y:.1f}"/>'
@@ -148,6 +150,7 @@ class Chart:
 
         for i in sorted(range(len(points)), key=lambda i: self._at(points[i].x, points[i].y)[1]):
             x, y = self._at(points[i].x, points[i].y)
+
             width = _LETTER * len(points[i].label)
             right = x + 9 + width <= WIDTH - 2
             begin = x + 9 if right else x - 9 - width
@@ -184,6 +187,7 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: flo
         height = 15 if len(of_row) == 1 else 9
         middle = y + height * len(of_row) / 2 + 4
         parts.append(f'<text x="{left - 6}" y="{middle:.1f}" text-anchor="end">{escape(name)}</text>')
+
         for length, style, label in of_row:
             size = max(0.0, width * length / most) if most else 0.0
             parts.append(
@@ -193,6 +197,7 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: flo
                 f'<text class="small" x="{left + size + 4:.1f}" y="{y + height - 2:.1f}">{escape(label)}</text>'
             )
             y += height
+
         y += 6
 
     return drawing(parts, round(y), description)

@@ -103,11 +103,13 @@ def evaluate(
     """
     scheme = scheme or tagger.labels.scheme or "IO"
     has_fine = tagger.labels.has_fine_level if fine is None else fine
+
     words = [s.tokens for s in sentences]
     given = tagger.tag_words(words)
     texts = [text_of(sentence) for sentence in sentences]
     # Once per way of tagging: both levels are read from the same entities.
     raw = tagger.tag_arrays([text for text, _ in texts]).spans
+
     lengths = [len(tokens) for tokens in words]
     of_words: dict[str, View] = {}
     of_text: dict[str, View] = {}
@@ -115,10 +117,12 @@ def evaluate(
     for level in (False, True) if has_fine else (False,):
         prefix = "fine_" if level else ""
         scored = [_Scored.of(sentence, types) for sentence in sentences]
+
         gold = [
             one.kept(tag_spans(s.tags, scheme, coarse=has_fine and not level))
             for one, s in zip(scored, sentences, strict=True)
         ]
+
         found, certainty = _by_row(given, tagger.labels, scored, fine=level)
         # Through seqeval, although spans could be compared: published scores are from it.
         scores = word_scores(_bio(gold, lengths), _bio(found, lengths))

@@ -72,6 +72,7 @@ def to_bio(tags: Sequence[str], scheme: Scheme | None = None, *, coarse: bool = 
     scheme = scheme or scheme_of(tags)
     if coarse:
         tags = [coarse_tag(tag, scheme) for tag in tags]
+
     bio = [OUTSIDE] * len(tags)
     for begin, end, entity_type in spans_of(tags, scheme):
         bio[begin:end] = [f"B-{entity_type}", *[f"I-{entity_type}"] * (end - begin - 1)]
@@ -96,6 +97,8 @@ def word_scores(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[
     :param predicted: the same shape
     """
     from seqeval.metrics import accuracy_score
+
+    # v1 holds seqeval's strict mode.
     from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2
 

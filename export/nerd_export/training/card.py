@@ -54,6 +54,7 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
     best = max(table, key=lambda row: row.f1)
     found = json.loads((output / "config.json").read_text("utf-8"))
     config = replace(config, letter_case=sees_case(found))  # from the option, or from the base model
+
     record = {
         "recipe": asdict(config),
         "command": command,
@@ -71,6 +72,7 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
         "best": asdict(best),
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
     }
+
     facts = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     write_whole(str(output / STATE_FILE), facts.encode(), overwrite=True)
     write_whole(str(output / "README.md"), _card(config, data, table, best, command).encode(), overwrite=True)

@@ -114,6 +114,7 @@ def train(
         preprocess_logits_for_metrics=Decisions(data.labels),
         callbacks=[_keep_best(work / BEST)],
     )
+
     trainer.train(resume_from_checkpoint=newest_checkpoint(work) if resume else None)
     table = epoch_table(trainer.state.log_history)
 
@@ -177,10 +178,12 @@ def _features(
     encoded = partial(
         encode, tokenizer=tokenizer, ids=data.targets.ids, max_tokens=config.max_tokens, letter_case=letter_case
     )
+
     # Training decides every pre-token, as the runtime does; validation only given words, as published scores do.
     train = encoded(examples, every_pretoken=True)
     validation = encoded(known, every_pretoken=False)
     beyond = f"are after the first {config.max_tokens} tokens or have no piece"
+
     if train.lost:
         note(f"{train.lost} training word(s) {beyond}; left out")
 
@@ -258,6 +261,7 @@ def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: lis
         adam_beta1=config.adam_beta1,
         adam_beta2=config.adam_beta2,
         adam_epsilon=config.adam_epsilon,
+        # Named here, because the default of transformers depends on the version of torch.
         optim="adamw_torch_fused",
         lr_scheduler_type="linear",
         warmup_ratio=config.warmup_ratio,
@@ -276,10 +280,12 @@ def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: lis
         # Two: if the run is killed while it writes the newest, the one before is complete.
         save_total_limit=2,
         logging_strategy="steps",
+        # The table of epochs shows the last loss that was logged, so that it is at most 100 steps old.
         logging_steps=min(config.save_steps, 100),
         report_to="none",
         # Pinned memory speeds up copies to a GPU, and warns where there is none.
         dataloader_pin_memory=False,
+        # In a file, the lines of a progress bar would be one long line.
         disable_tqdm=not os.isatty(2),
     )
 
@@ -289,6 +295,7 @@ def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, over
     # Through JSON, because the recorded recipe was: tuples are lists there.
     wanted = json.loads(json.dumps(recipe))
     defaults = json.loads(json.dumps(asdict(TrainConfig())))  # of options that an older version did not record
+
     if overwrite:
         with writing(work):
             if work.exists():
