@@ -99,6 +99,7 @@ def work_folder(output: Path) -> Path:
 def wait_for_chunks(output: Path, chunks: int, timeout_s: float = 60) -> None:
     """Wait until so many chunks of a run are in its journal."""
     journal = work_folder(output) / JOURNAL
+
     end = time.monotonic() + timeout_s
     while not journal.is_file() or journal.read_bytes().count(b'"event": "chunk"') < chunks:
         if time.monotonic() > end:
@@ -139,14 +140,17 @@ def run_with_kills(
     survival = Survival()
     while True:
         process = starter(*arguments, "--resume", "--quiet")
+
         survival.starts += 1
         if survival.kills < most_kills:
             try:
                 process.wait(rng.uniform(first_s, longest_s))
             except subprocess.TimeoutExpired:
                 process.kill()
+
         _, err = process.communicate()
         code = process.wait()
+
         if code == KILLED:
             survival.kills += 1
         elif code in (0, 3):
