@@ -330,8 +330,10 @@ def _is_comment(fields: Sequence[str], line: str, columns: int) -> bool:
     """
     if not line.startswith("#"):
         return False
+    if columns:
+        return len(fields) != columns
     # Before the first word a comment may have as many columns as the words will have, so its form decides.
-    return len(fields) != columns if columns else len(fields) != _SHORTEST or _COMMENT.match(line) is not None
+    return len(fields) != _SHORTEST or _COMMENT.match(line) is not None
 
 
 def _check_columns(path: Path, number: int, fields: Sequence[str], columns: int) -> None:

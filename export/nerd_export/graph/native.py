@@ -93,7 +93,11 @@ class _Reading:
         require(weight is not None and weight.ndim == 2)  # noqa: PLR2004
 
         value, projection = input_of(classifier, 0), None
-        while not _is_linear(value) and _ends_layer(norm := self._norm(value)):
+        # Layer by layer from the last to the first, until only the embeddings and their norm are left.
+        while not _is_linear(value):
+            norm = self._norm(value)
+            if not _ends_layer(norm):
+                break
             value = self._layer(norm)
 
         if _is_linear(value):

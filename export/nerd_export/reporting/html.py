@@ -78,9 +78,8 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _cell(text: str, name: str) -> str:
-    mark = _MARKS.get(text.strip("*"))
-    styles = [mark] if mark else ["number"] if _is_figure(text) else []
-    style = f' class="{styles[0]}"' if styles else ""
+    kind = _MARKS.get(text.strip("*")) or ("number" if _is_figure(text) else None)
+    style = f' class="{kind}"' if kind else ""
     head = f' data-head="{escape(name)}"' if name else ""
     return f"<td{style}{head}>{inline(text)}</td>"
 

@@ -84,7 +84,7 @@ def fitted_calibration(
         "before": {name: round(error, _ERROR_DIGITS) for name, error in before.items()},
         # Labelled text shows how long entities are; some that it does not have are longer.
         "maximum_words": max(_FEWEST_WORDS, 2 * int(found.candidates.words[found.right].max())),
-        "f1_threshold": _f1_threshold(apart.probability, apart.right, expected=found.expected),
+        "f1_threshold": f1_threshold(apart.probability, apart.right, expected=found.expected),
         "thresholds": {
             f"{wish:g}": {
                 name: _least_score(chosen.probability[chosen.label == i], chosen.right[chosen.label == i], wish)
@@ -250,7 +250,7 @@ def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
     return np.asarray(np.maximum(np.exp(offsets).round(_DIGITS), 10.0**-_DIGITS), dtype=np.float64)
 
 
-def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:
+def f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:
     """
     Return a threshold with about the best F1, rounded down to three digits if that adds no entity.
 

@@ -89,7 +89,7 @@ def train(
         with_letter_case(model, config.model)
 
     # After the base model was loaded, so that a mistyped name leaves no folder behind and deletes none.
-    _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
+    claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     train_set, validation_set, soft = _features(
         config, data, tokenizer, work, note, letter_case=sees_case(model.config.to_dict())
     )
@@ -112,7 +112,7 @@ def train(
         processing_class=tokenizer,
         compute_metrics=Metrics(data.labels, data.targets, [name for name, _ in data.validation_sets]),
         preprocess_logits_for_metrics=Decisions(data.labels),
-        callbacks=[_keep_best(work / BEST)],
+        callbacks=[keep_best(work / BEST)],
     )
 
     trainer.train(resume_from_checkpoint=newest_checkpoint(work) if resume else None)
@@ -290,8 +290,12 @@ def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: lis
     )
 
 
-def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Record recipe and data beside the checkpoints, and refuse to resume another run. Only ``overwrite`` deletes."""
+def claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """
+    Record recipe and data beside the checkpoints. Only ``overwrite`` deletes anything.
+
+    :raises OutputError: when the folder holds another run
+    """
     # Through JSON, because the recorded recipe was: tuples are lists there.
     wanted = json.loads(json.dumps(recipe))
     defaults = json.loads(json.dumps(asdict(TrainConfig())))  # of options that an older version did not record
@@ -359,7 +363,7 @@ def _publish(best: Path, output: Path) -> None:
         shutil.copy2(path, output / path.name)
 
 
-def _keep_best(folder: Path) -> Any:
+def keep_best(folder: Path) -> Any:
     """Return the callback that saves the model at a new highest validation F1; of equal epochs the first is kept."""
     import transformers
 
