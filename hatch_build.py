@@ -69,6 +69,7 @@ def _compiling(root: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location("nerd_native_build", file)
     if spec is None or spec.loader is None:
         raise ImportError(str(file))
+
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

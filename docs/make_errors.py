@@ -92,6 +92,7 @@ def _is_error(value: object) -> bool:
 def _sources() -> Iterator[tuple[str, ast.Module]]:
     for package in PACKAGES:
         root = _folder(import_module(package))
+
         for path in sorted(root.rglob("*.py")):
             parts = path.relative_to(root.parent).with_suffix("").parts
             yield ".".join(parts).removesuffix(".__init__"), ast.parse(path.read_text("utf-8"))
@@ -112,6 +113,7 @@ def _sites_in(module: str, tree: ast.Module, classes: dict[str, Any]) -> Iterato
                 call = node.exc if isinstance(node, ast.Raise) else None
                 if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.islower():
                     yield from (_site(name, module, call) for name in given if _keyword(call, "reason") is not None)
+
     for call in _calls(tree):
         name = call.func.id if isinstance(call.func, ast.Name) else ""
         if name in classes and "reason" in inspect.signature(classes[name].__init__).parameters:
@@ -130,9 +132,11 @@ def _site(kind: str, module: str, call: ast.Call) -> RaiseSite:
     reason = _keyword(call, "reason")
     options = (reason.body, reason.orelse) if isinstance(reason, ast.IfExp) else (reason,)
     reasons = tuple(str(option.value) for option in options if isinstance(option, ast.Constant))
+
     passes_on = isinstance(reason, ast.Attribute) and reason.attr == _PASSED_ON
     texts = [text for text in map(_text, call.args) if text]
     fields = [name for word in call.keywords for name in _field_names(word)]
+
     return RaiseSite(kind, module, call.lineno, reasons, passes_on, " ".join(texts), tuple(fields))
 
 
@@ -159,14 +163,18 @@ def _section(kind: type[errors.NerdError], sites: list[RaiseSite]) -> str:
     if not sites:
         return ""
     lines = [f"## {kind.__name__}", "", " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split()), ""]
+
     code = "128 and the number of the signal" if kind is errors.InterruptedRunError else str(kind.exit_code)
     lines += [f"Category `{kind.code}`, exit code {code}.", "", "| Reason | Message | Fields | Raised in |"]
     lines += ["|---|---|---|---|"]
+
     for reason in sorted({reason for site in sites for reason in site.reasons}):
         here = [site for site in sites if reason in site.reasons]
+
         message = next((site.message for site in here if site.message), "").replace("|", "\\|")
         fields = ", ".join(f"`{name}`" for name in dict.fromkeys(name for site in here for name in site.fields))
         modules = ", ".join(f"`{name}`" for name in sorted({site.module for site in here}))
+
         lines.append(f"| `{reason}` | {message} | {fields} | {modules} |")
     return "\n".join(lines) + "\n"
 

@@ -32,8 +32,10 @@ def _section(name: str, target: str) -> str:
     command = next(
         value for value in vars(module).values() if isinstance(value, click.Command) and value.name in (name, "command")
     )
+
     settings = {**command.context_settings, "terminal_width": _WIDTH, "max_content_width": _WIDTH}
     text = command.get_help(click.Context(command, info_name=name, **settings))
+
     prefix = command.context_settings.get("auto_envvar_prefix", "none")
     return f"## {name}\n\nEnvironment: `{prefix}_...`\n\n```\n{text}\n```\n"
 

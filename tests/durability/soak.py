@@ -42,9 +42,11 @@ def inputs(folder: Path) -> dict[str, Path]:
     for year in range(4):
         (parts / f"year={year}").mkdir(parents=True)
         write_parquet(parts / f"year={year}" / "a.parquet", texts(150 + year * 50), 128)
+
     lines = write_lines(parts / "more.jsonl", texts(400)).read_bytes().splitlines(keepends=True)
     (parts / "more.jsonl").write_bytes(b"".join([*lines[:77], b"broken \xff\n", *lines[77:]]))
     (folder / "bad.jsonl").write_bytes(b"".join([*lines[:100], *BROKEN_LINES, *lines[100:], *BROKEN_LINES]))
+
     return {**found, "set": parts, "rejects": folder / "bad.jsonl"}
 
 
@@ -61,15 +63,18 @@ def jobs(folder: Path, share: int) -> dict[str, list[object]]:
     for name in ROWS:
         for suffix in SUFFIXES:
             kinds[f"{name} to {suffix}"] = [found[name], f"out{suffix}", *limits[name], *small]
+
     small += ["--limit", FOLDER_ROWS // share]
     kinds["folder"] = [found["set"], "out", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
     kinds["folder to lines"] = [
         *(found["set"], "out", "--output-format", "jsonl", "--on-error", "null", "--rejects", "rejects.jsonl", *small)
     ]
     kinds["rejects"] = [found["rejects"], "out.jsonl", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
+
     sentences = next(iter(ROWS))
     for layout in ("wide", "long"):
         kinds[layout] = [found[sentences], "out.parquet", *small, *limits[sentences], "--layout", layout]
+
     return kinds
 
 
@@ -128,6 +133,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path)
     asked = parser.parse_args()
     summary = soak(asked.kills, asked.seconds, asked.seed, asked.model, Forked if asked.forked else start)
+
     text = json.dumps(summary, indent=1)
     print(text)
     if asked.log:

@@ -81,6 +81,8 @@ class RandomEncoder:
         def linear(inputs: int, outputs: int, *, bias: bool = True) -> list[Tensor]:
             weight = _integers(random, -64, 64, inputs, outputs).astype(_BYTE)
             if largest_weights:
+                # Neighbours of different signs may both have the largest size; those of one sign are limited together
+                # (quantization/rounding.py).
                 weight[0 : inputs // 2 : 2] = np.where(weight[0 : inputs // 2 : 2] < 0, -127, 127)
                 weight[1 : inputs // 2 : 2] = -weight[0 : inputs // 2 : 2]
             scale = (np.abs(floats(outputs, scale=0.5)) + 0.5).astype(_FLOAT) / _FLOAT(40 * np.sqrt(inputs))
@@ -94,6 +96,7 @@ class RandomEncoder:
         tensors += [floats(sizes.token_types, embedding), floats(sizes.positions, embedding), *norm(embedding)]
         tensors += linear(embedding, hidden) if embedding != hidden else []
         tensors += [floats(sizes.heads, 2 * sizes.longest - 1, scale=2)] if sizes.relative else []
+
         for _ in range(sizes.layers):
             tensors += [
                 *linear(hidden, hidden),
@@ -101,6 +104,7 @@ class RandomEncoder:
                 *linear(hidden, hidden, bias=False),
             ]
             tensors += [*linear(hidden, hidden), *norm(), *linear(hidden, wide), *linear(wide, hidden), *norm()]
+
         tensors += [floats(hidden, sizes.labels), floats(sizes.labels)]
 
         return cls(sizes, tensors)
@@ -118,6 +122,7 @@ class RandomEncoder:
     def to_file(self, file: Path, sequences: int, tokens: int) -> Path:
         """Write it and its inputs for the programs in C++ (``tests/native/encoder_file.h``), and return the file."""
         ids, types = self.inputs(sequences, tokens)
+
         numbers = np.array([len(self.tensors), sequences, tokens], np.int32)
         tensors = [b"" if tensor is None else tensor.tobytes() for tensor in self.tensors]
         blocks = [bytes(self.sizes.shape()), numbers.tobytes(), *tensors, ids.tobytes(), types.tobytes()]
@@ -139,7 +144,10 @@ class RandomEncoder:
         sizes, tokens = self.sizes, ids.shape[1]
         words, scale, type_table, positions = take(), take(), take(), take()
         is_token = ids != sizes.padding
+        # Positions of RoBERTa's kind: the padding's id plus the number of tokens up to this one; with an id of -1 they
+        # count from 0.
         x = words[ids] * scale[ids] + type_table[types] + positions[np.cumsum(is_token, 1) * is_token + sizes.padding]
+
         x = _normalized(x, take(), take())
         if sizes.embedding_width != sizes.hidden:
             integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)

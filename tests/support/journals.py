@@ -31,10 +31,12 @@ def forge(journal: Path, change: Callable[[Events], object]) -> None:
     """Change the events of a journal in place, and make all numbers and hashes fit."""
     events = events_of(journal)
     change(events)
+
     lines, previous = [], NO_HASH
     for number, event in enumerate(events):
         line, previous = sealed_line({"number": number, **event}, previous)
         lines.append(line)
+
     journal.write_bytes(b"".join(lines))
 
 
@@ -45,6 +47,7 @@ def sealed_line(event: dict[str, Any], previous: str) -> tuple[bytes, str]:
     :param event: any object, also one that is no event
     :param previous: hash of the line before
     """
+    # Without the closing brace: the hash is of the line up to its own field, and of the hash before.
     body = json.dumps(event).encode()[:-1]
     digest = hashlib.sha256(previous.encode() + body).hexdigest()
     return body + f', "hash": "{digest}"'.encode() + b"}\n", digest

@@ -168,14 +168,17 @@ def run_with_kills(
     survival = Survival()
     while True:
         process = starter(*arguments, "--resume", "--quiet")
+
         survival.starts += 1
         if survival.kills < most_kills:
             try:
                 process.wait(rng.uniform(first_s, longest_s))
             except subprocess.TimeoutExpired:
                 process.kill()
+
         _, err = process.communicate()
         code = process.wait()
+
         if code == KILLED:
             survival.kills += 1
         elif code in (0, 3):

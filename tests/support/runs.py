@@ -39,6 +39,7 @@ def texts(count: int) -> list[str]:
     if path.is_file():
         found: list[str] = pq.ParquetFile(path).read_row_group(0)["text"].slice(0, count).to_pylist()
         return found
+
     samples = sample_texts()
     return [samples[i % len(samples)][:150] for i in range(count)]
 
@@ -86,6 +87,7 @@ def in_child(work: Callable[[], Any]) -> int:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads; the child uses none of them
+
         child = os.fork()
     if child == 0:
         code = FAILED
@@ -97,7 +99,9 @@ def in_child(work: Callable[[], Any]) -> int:
         except BaseException:  # noqa: BLE001 - it must not return into the test
             traceback.print_exc()
         finally:
+            # An ordinary exit would run the handlers and flush the buffers of pytest in this copy of its process.
             os._exit(code)
+
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -155,6 +159,7 @@ def interrupt(tagger: Tagger, work: TagJob, batches: int, number: int = signal.S
 
     with pytest.raises(InterruptedRunError) as caught:
         tag_files(tagger, work, stop=stop)
+
     assert caught.value.exit_code == 128 + number
     return caught.value
 
@@ -165,11 +170,13 @@ def steps_of(tagger: Tagger, inputs: Path | list[Path], output: Path, **options:
 
     def counted() -> None:
         count = [0]
+        # A step that never comes: the calls are only counted.
         at_step(-2, kill, count)
         tag_files(tagger, job(inputs, output, **options))
         os.write(writer, str(count[0]).encode())
 
     assert in_child(counted) == 0
+
     steps = int(os.read(reader, 100))
     os.close(reader)
     os.close(writer)
