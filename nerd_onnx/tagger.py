@@ -68,6 +68,7 @@ class Tagger:
             joins_touching=self.join == "touching",
         )
         self.network: Network = network or open_network(bundle, options.kernel)
+        bundle.check_files()
         self._filter = SpanFilter(bundle, options)
         self._stream = TextStream(bundle, options, encoder, self.network, self._filter)
         self.threads = self._stream.threads

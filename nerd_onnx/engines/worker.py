@@ -33,10 +33,13 @@ def process_tagger(model: WorkerModel, options: TagOptions, fetch: Callable[[], 
 
     :param options: ``threads`` is the number of processors that the engine gives to this process
     :param fetch: returns the archive of the model that was sent
+    :raises ModelError: when the model here is another one than where the run was started
     """
     if (model, options) not in _taggers:
         os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads or 1))  # the tokenizer's threads
-        _taggers[model, options] = Tagger(load_bundle(model.folder(fetch)), options)
+        bundle = load_bundle(model.folder(fetch))
+        model.check(bundle)
+        _taggers[model, options] = Tagger(bundle, options)
     return _taggers[model, options]
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from nerd_onnx.durability.work_folder import WorkFolder
 from nerd_onnx.engines import worker
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
-from nerd_onnx.errors import BusyError, InterruptedRunError, NerdError, OptionError
+from nerd_onnx.errors import BusyError, InterruptedRunError, ModelError, NerdError, OptionError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import TagOptions
 from nerd_onnx.tagging.job import TagJob, TagReport
 from tests.support.commands import Run, runner
-from tests.support.failures import assert_failure, failure_of
+from tests.support.failures import assert_failure, fails, failure_of
 from tests.support.models import SAMPLE
 from tests.support.processes import work_folder
 from tests.support.runs import texts, write_lines
@@ -124,9 +125,17 @@ def test_plain_folders_travel_with_their_outside_weights(tmp_path: Path, monkeyp
 
 
 def test_the_model_inside_and_one_on_shared_storage_stay_where_they_are(tmp_path: Path) -> None:
-    assert for_workers(Bundle.load(), ship=True) == (WorkerModel(), b"")
-    shutil.copytree(DEFAULT_FOLDER, tmp_path / "model")
-    assert for_workers(Bundle.load(tmp_path / "model"), ship=False) == (WorkerModel(str(tmp_path / "model")), b"")
+    own = Bundle.load()
+    assert for_workers(own, ship=True) == (WorkerModel(fingerprint=own.fingerprint), b"")
+    place = str(shutil.copytree(DEFAULT_FOLDER, tmp_path / "model"))
+    copy = Bundle.load(place)
+    assert for_workers(copy, ship=False) == (WorkerModel(place, fingerprint=own.fingerprint), b"")
+
+
+def test_a_worker_with_another_model_refuses_to_tag(tiny_bundle: Path) -> None:
+    model, _ = for_workers(Bundle.load(), ship=False)
+    with fails(ModelError, "other-model-on-worker", expected=model.fingerprint):
+        worker.process_tagger(replace(model, place=str(tiny_bundle)), TagOptions(threads=1), pytest.fail)
 
 
 def test_a_process_loads_a_model_once() -> None:
