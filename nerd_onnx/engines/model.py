@@ -63,16 +63,18 @@ class WorkerModel:
         if self.digest is None:
             return self.place
 
-        # Workers of one machine start at the same time: the first one unpacks, the others wait. Without locks, each
-        # unpacks the same files.
         home = _own_folder()
         folder = home / self.digest
+
+        # Workers of one machine start at the same time: the first one unpacks, the others wait. Without locks, each
+        # unpacks the same files.
         with (home / "lock").open("w") as lock:
             system.lock(lock.fileno(), wait=True)
             if not self._is_complete(folder):
                 with tarfile.open(fileobj=io.BytesIO(fetch())) as archive:
                     # The filter refuses paths outside of the folder: the archive came over the network.
                     archive.extractall(folder, filter="data")
+
         return str(folder)
 
     def _is_complete(self, folder: Path) -> bool:
@@ -103,6 +105,7 @@ def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[
             entry = tarfile.TarInfo(path.relative_to(bundle.folder).as_posix())
             entry.size = path.stat().st_size
             files.append((entry.name, entry.size))
+
             with path.open("rb") as file:
                 archive.addfile(entry, file)
 

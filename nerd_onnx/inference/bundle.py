@@ -31,7 +31,8 @@ from nerd_onnx.machine.cpu import integer_kernels, processor_kind
 from nerd_onnx.storage.hub import is_elsewhere, readable_place, require_place
 
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
-SEGMENT_TOKENS = 128  # of plain folders: enough context, and attention costs the square of the length
+# Of plain folders: enough context, and attention costs the square of the length.
+SEGMENT_TOKENS = 128
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 _MAX_COUNT = 1 << 40
 _NO_NAME = re.compile(r"LABEL_[0-9]+")  # what transformers writes for a model without names of labels
@@ -148,8 +149,10 @@ class Bundle:
 
 def _read(name: str, folder: Path) -> Bundle:
     """Read a folder of either kind."""
-    if os.path.lexists(folder / DESCRIPTION):  # also something else than a file, which is refused by name
+    # Also where it is something else than a file, which is then refused by its name.
+    if os.path.lexists(folder / DESCRIPTION):
         return _read_described(name, folder)
+
     if not folder.is_dir():
         raise ModelError(
             f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id",
@@ -179,6 +182,7 @@ def _read_described(name: str, folder: Path) -> Bundle:
     """Read a folder that ``nerd-export`` wrote, and compare every file with its fingerprint."""
     description = Description.read(folder)
     seen = tuple(_checked_file(folder, file, sha256) for file, sha256 in description.files.items())
+
     graph = read_graph(folder / GRAPH)
     weights = _listed_weights(folder, graph, description)
 
@@ -191,6 +195,7 @@ def _read_described(name: str, folder: Path) -> Bundle:
         segment_tokens=description.segment_tokens,
         model_sha256=_joined(description.files[GRAPH], [description.files[path.name] for path in weights]),
         tokenizer_sha256=description.files[TOKENIZER],
+        # Otherwise onnxruntime must replace products that can saturate here, see session_options().
         optimized=not (description.may_saturate and processor_kind() == "x86"),
         quantization=description.method,
         word_rule=description.word_rule,
@@ -265,6 +270,7 @@ def _stays_inside(path: Path, folder: Path) -> bool:
     home = folder.resolve()
     # The hub's cache has the files of a model in a folder ``blobs``, and links to them.
     blobs = home.parent.parent / "blobs"
+
     target = path.resolve()
     return target.is_relative_to(home) or (home.parent.name == "snapshots" and target.is_relative_to(blobs))
 
@@ -287,6 +293,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
     config = read_json(folder / "config.json")
     labels = _labels(config)
     model_file, other_graphs = _find_onnx(folder)
+
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.exists():
         raise ModelError(
@@ -373,6 +380,7 @@ def _plain_weights(model_file: Path, graph: GraphFile) -> tuple[Path, ...]:
     folder = model_file.parent
     named = {folder / name for name in graph.locations if "\0" not in name}
     inside = {path for path in named if path.resolve().is_relative_to(folder.resolve())}
+
     found = {*inside, *folder.glob(f"{model_file.name}?*")}
     return tuple(sorted(path for path in found if os.path.isfile(path)))  # noqa: PTH113 - no error for a long name
 
