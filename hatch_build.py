@@ -59,6 +59,7 @@ class NativeEncoder(BuildHookInterface):
             return
 
         build_data["artifacts"].append(f"{_FOLDER}/{compiling.LIBRARY}")
+        # Without a tag of its own, hatchling would call a wheel with a library one for every platform.
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_platform()}"
 

@@ -105,19 +105,26 @@ def _folder(package: ModuleType) -> Path:
 def _sites_in(module: str, tree: ast.Module, classes: dict[str, Any]) -> Iterator[RaiseSite]:
     for owner in ast.walk(tree):
         if isinstance(owner, ast.ClassDef) and owner.name in classes:
+            # A class with a reason of its own gives it to its base.
             yield from (_site(owner.name, module, call) for call in _calls(owner) if _is_constructor_of_base(call))
         elif isinstance(owner, ast.FunctionDef):
-            # A function that raises a class it was given names the classes in its docstring.
-            given = [name for name in classes if f":raises {name}:" in (ast.get_docstring(owner) or "")]
-            for node in ast.walk(owner):
-                call = node.exc if isinstance(node, ast.Raise) else None
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.islower():
-                    yield from (_site(name, module, call) for name in given if _keyword(call, "reason") is not None)
+            yield from _sites_of_given_classes(owner, module, classes)
 
     for call in _calls(tree):
         name = call.func.id if isinstance(call.func, ast.Name) else ""
         if name in classes and "reason" in inspect.signature(classes[name].__init__).parameters:
             yield _site(name, module, call)
+
+
+def _sites_of_given_classes(owner: ast.FunctionDef, module: str, classes: dict[str, Any]) -> Iterator[RaiseSite]:
+    """Yield the places of a function that raises a class that it was given: its docstring names the classes."""
+    given = [name for name in classes if f":raises {name}:" in (ast.get_docstring(owner) or "")]
+
+    for node in ast.walk(owner):
+        call = node.exc if isinstance(node, ast.Raise) else None
+        # The name of a parameter is in lower case, that of a class is not.
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.islower():
+            yield from (_site(name, module, call) for name in given if _keyword(call, "reason") is not None)
 
 
 def _calls(node: ast.AST) -> Iterator[ast.Call]:
@@ -141,6 +148,7 @@ def _site(kind: str, module: str, call: ast.Call) -> RaiseSite:
 
 
 def _field_names(word: ast.keyword) -> tuple[str, ...]:
+    # ``**row.where`` stands for the file and the row.
     if word.arg is None:
         return ("file", "row") if ast.unparse(word.value).endswith(".where") else ()
     return () if word.arg == "reason" else (word.arg,)
@@ -168,15 +176,17 @@ def _section(kind: type[errors.NerdError], sites: list[RaiseSite]) -> str:
     lines += [f"Category `{kind.code}`, exit code {code}.", "", "| Reason | Message | Fields | Raised in |"]
     lines += ["|---|---|---|---|"]
 
-    for reason in sorted({reason for site in sites for reason in site.reasons}):
-        here = [site for site in sites if reason in site.reasons]
-
-        message = next((site.message for site in here if site.message), "").replace("|", "\\|")
-        fields = ", ".join(f"`{name}`" for name in dict.fromkeys(name for site in here for name in site.fields))
-        modules = ", ".join(f"`{name}`" for name in sorted({site.module for site in here}))
-
-        lines.append(f"| `{reason}` | {message} | {fields} | {modules} |")
+    reasons = {reason for site in sites for reason in site.reasons}
+    lines += [_row(reason, [site for site in sites if reason in site.reasons]) for reason in sorted(reasons)]
     return "\n".join(lines) + "\n"
+
+
+def _row(reason: str, sites: list[RaiseSite]) -> str:
+    """Return a reason with the first message, and with the fields and modules of all places that have it."""
+    message = next((site.message for site in sites if site.message), "").replace("|", "\\|")
+    fields = ", ".join(f"`{name}`" for name in dict.fromkeys(name for site in sites for name in site.fields))
+    modules = ", ".join(f"`{name}`" for name in sorted({site.module for site in sites}))
+    return f"| `{reason}` | {message} | {fields} | {modules} |"
 
 
 if __name__ == "__main__":

@@ -85,9 +85,7 @@ def _commands() -> dict[str, Any]:
 def _command(name: str, target: str) -> dict[str, Any]:
     module = import_module(target.partition(":")[0])
 
-    command = next(
-        value for value in vars(module).values() if isinstance(value, click.Command) and value.name in (name, "command")
-    )
+    command = next(value for value in vars(module).values() if isinstance(value, click.Command) and value.name == name)
 
     context = click.Context(command, info_name=name, **command.context_settings)
     parameters = [_parameter(parameter, context) for parameter in command.get_params(context)]
@@ -133,6 +131,15 @@ def _exit_codes() -> dict[str, int]:
     }
 
 
+def _errors() -> dict[str, type[errors.NerdError]]:
+    """Return the classes of errors by name."""
+    return {
+        name: kind
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, errors.NerdError)
+    }
+
+
 def _schema() -> dict[str, Any]:
     return {
         "nested": str(entities_type(with_fine=False)),
@@ -154,11 +161,7 @@ def _bundle() -> dict[str, Any]:
 
 def _python() -> dict[str, Any]:
     exported = {f"nerd_onnx.{name}": getattr(nerd_onnx, name) for name in nerd_onnx.__all__ if name != "__version__"}
-    raised = {
-        f"nerd_onnx.errors.{name}": kind
-        for name, kind in vars(errors).items()
-        if inspect.isclass(kind) and issubclass(kind, errors.NerdError)
-    }
+    raised = {f"nerd_onnx.errors.{name}": kind for name, kind in _errors().items()}
 
     functions = {f"{function.__module__}.{function.__name__}": function for function in _INTEGRATIONS}
     return {
@@ -170,6 +173,7 @@ def _python() -> dict[str, Any]:
 
 def _members(kind: type) -> dict[str, str]:
     """Return the public methods and fields of a class, each with its signature or type."""
+    # Under no name: the call of the class itself.
     found = {"": str(inspect.signature(kind))}
     if is_dataclass(kind):
         found |= {field.name: str(field.type) for field in fields(kind)}

@@ -227,6 +227,7 @@ def components() -> list[dict[str, Any]]:
             pedigree={"ancestors": [base], "notes": "Learned from the probabilities of a model made from the teacher."},
             modelCard={"modelParameters": {"task": "token-classification", "datasets": sets}},
         ),
+        # In CycloneDX, what was needed to make the product and is not delivered.
         teacher | {"scope": "excluded"},
         {
             "type": "data",

@@ -79,9 +79,23 @@ def jobs(folder: Path, share: int) -> dict[str, list[object]]:
 
 
 def placed(arguments: list[object], folder: Path, model: str | None) -> list[object]:
-    """Put a job's outputs into a folder."""
+    """Put a job's outputs into a new folder."""
+    folder.mkdir()
     names = {"out", *(f"out{suffix}" for suffix in SUFFIXES), "rejects.jsonl"}
     return [folder / str(a) if str(a) in names else a for a in arguments] + (["--model", model] if model else [])
+
+
+def undisturbed(arguments: list[object], out: Path, starter: Starter) -> tuple[dict[str, bytes], float]:
+    """
+    Run a job without a kill.
+
+    :param out: folder of its outputs
+    :return: its outputs, and the seconds that it took
+    """
+    begin = time.monotonic()
+    starter(*arguments, "--quiet").communicate()
+    seconds = time.monotonic() - begin
+    return tree(out), seconds
 
 
 def soak(kills: int, seconds: float, seed: int, model: str | None, starter: Starter) -> dict[str, Any]:
@@ -96,25 +110,25 @@ def soak(kills: int, seconds: float, seed: int, model: str | None, starter: Star
             kind = rng.choice(list(kinds))
             if kind not in whole:
                 out = folder / f"whole{len(whole)}"
-                out.mkdir()
-                started = time.monotonic()
-                starter(*placed(kinds[kind], out, model), "--quiet").communicate()
-                whole[kind] = tree(out), time.monotonic() - started
+                whole[kind] = undisturbed(placed(kinds[kind], out, model), out, starter)
+            expected, whole_s = whole[kind]
+
             out = folder / "killed"
-            out.mkdir()
             survival = run_with_kills(
                 placed(kinds[kind], out, model),
                 rng,
-                longest_s=whole[kind][1] * 1.05,
+                # A little behind the end, so that the last steps can be hit, too.
+                longest_s=whole_s * 1.05,
                 most_kills=KILLS_A_ROUND,
                 first_s=0.02 if starter is Forked else 0.2,
                 starter=starter,
             )
+
             facts = done.setdefault(kind, {"rounds": 0, "starts": 0, "kills": 0, "different": 0})
             facts["rounds"] += 1
             facts["starts"] += survival.starts
             facts["kills"] += survival.kills
-            facts["different"] += tree(out) != whole[kind][0]
+            facts["different"] += tree(out) != expected
             shutil.rmtree(out)
             print(json.dumps({"kind": kind, **facts}), file=sys.stderr, flush=True)
 

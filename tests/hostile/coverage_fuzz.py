@@ -37,6 +37,7 @@ class BytesAsRandom(random.Random):
         self._content = content
         self._at = 0
 
+    # random.Random makes all its choices from this method and random().
     def getrandbits(self, k: int, /) -> int:
         """Return a number of k bits, from which the other methods make theirs."""
         size = (k + 7) // 8

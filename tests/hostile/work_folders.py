@@ -25,13 +25,12 @@ from nerd_onnx.tagging.run import tag_files
 from tests.support.damage import LINE_DAMAGES, damage_work_folder, mutated
 from tests.support.journals import sealed_line
 from tests.support.lives import write_input
-from tests.support.processes import JOURNAL, work_folder
+from tests.support.processes import JOURNAL, WORK, work_folder
 from tests.support.quick_tagger import quick_tagger
-from tests.support.runs import at_step, in_child, kill, tree
+from tests.support.runs import at_step, in_child, kill, visible
 
 CASES_PER_RUN = 1000  # so many damages of one interrupted run
 REJECTS = "rejects.jsonl"
-_WORK = ".nerd-work"
 
 Facts = tuple[object, ...]
 
@@ -69,11 +68,6 @@ class Interrupted:
     def work(self) -> Path:
         """Its work folder."""
         return work_folder(self.target)
-
-
-def visible(out: Path) -> dict[str, bytes]:
-    """Return the outputs in a folder."""
-    return {name: content for name, content in tree(out).items() if _WORK not in name}
 
 
 def interrupted(tagger: Tagger, folder: Path, rng: Random) -> Interrupted:
@@ -137,7 +131,7 @@ def copied(run: Interrupted, scratch: Path) -> Path:
         if path.is_file():
             # Links, because a journal knows a finished output by its inode; copies of the work folder, because a damage
             # writes into files.
-            shutil.copy2(path, copy) if _WORK in str(path) else os.link(path, copy)
+            shutil.copy2(path, copy) if WORK in str(path) else os.link(path, copy)
     return out
 
 

@@ -222,9 +222,9 @@ def damage_lines(path: Path, rng: Random) -> str:
 
 def exchange_files(folder: Path, rng: Random) -> None:
     """Exchange two files of a folder, as far as it has two."""
-    names = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "lock")
-    if len(names) > 1:
-        one, other = rng.sample(names, 2)
+    files = _files_but_lock(folder)
+    if len(files) > 1:
+        one, other = rng.sample(files, 2)
 
         between = folder / "between"
         one.rename(between)
@@ -234,10 +234,14 @@ def exchange_files(folder: Path, rng: Random) -> None:
 
 def copy_file(folder: Path, rng: Random) -> None:
     """Copy a file of a folder over another one."""
-    names = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "lock")
-    if len(names) > 1:
-        one, other = rng.sample(names, 2)
+    files = _files_but_lock(folder)
+    if len(files) > 1:
+        one, other = rng.sample(files, 2)
         shutil.copyfile(one, other)
+
+
+def _files_but_lock(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name != "lock")
 
 
 def damage_work_folder(folder: Path, rng: Random) -> str:

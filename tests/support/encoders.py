@@ -137,9 +137,15 @@ class RandomEncoder:
         """Return the logits, computed with numpy in double precision. *Shape:* (sequences, tokens, labels)."""
         left = iter(self.tensors)
 
+        # Each call reads the next weight, so the order of these lines is that of the library.
         def take() -> Any:
             tensor = next(left)
             return 0.0 if tensor is None else tensor.astype(np.float64)
+
+        def linear(x: Doubles, peak: Doubles | None = None, positive: int = 127, zero_point: int = 128) -> Doubles:
+            largest = np.abs(x).max(-1, keepdims=True) if peak is None else peak
+            integers, step = _quantized(x, largest, positive, zero_point)
+            return np.asarray((integers @ take()) * take() * step + take())
 
         sizes, tokens = self.sizes, ids.shape[1]
         words, scale, type_table, positions = take(), take(), take(), take()
@@ -147,28 +153,23 @@ class RandomEncoder:
         # Positions of RoBERTa's kind: the padding's id plus the number of tokens up to this one; with an id of -1 they
         # count from 0.
         x = words[ids] * scale[ids] + type_table[types] + positions[np.cumsum(is_token, 1) * is_token + sizes.padding]
-
         x = _normalized(x, take(), take())
         if sizes.embedding_width != sizes.hidden:
-            integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
-            x = (integers @ take()) * take() * step + take()
+            x = linear(x)
 
         place = np.arange(tokens)
         # A number per distance, the key's place minus the query's. *Shape:* (heads, tokens, tokens) of keys per query.
         relative = take()[:, place - place[:, None] + sizes.longest - 1] if sizes.relative else 0.0
 
         for _ in range(sizes.layers):
-            integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
-            query, key, value = ((integers @ take()) * take() * step + take() for _ in range(3))
+            query, key, value = (linear(x) for _ in range(3))
             context = _attention(query, key, value, sizes.heads, relative)
+            x = _normalized(linear(context) + x, take(), take())
 
-            integers, step = _quantized(context, np.abs(context).max(-1, keepdims=True), 127, 128)
-            x = _normalized((integers @ take()) * take() * step + take() + x, take(), take())
-
-            integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
-            wide = gelu((integers @ take()) * take() * step + take())
-            integers, step = _quantized(wide, np.maximum(wide.max(-1, keepdims=True), 0.91375), 215, 40)
-            x = _normalized((integers @ take()) * take() * step + take() + x, take(), take())
+            wide = gelu(linear(x))
+            # After gelu most levels are above zero; the smallest peak leaves room for its minimum.
+            narrow = linear(wide, np.maximum(wide.max(-1, keepdims=True), 0.91375), positive=215, zero_point=40)
+            x = _normalized(narrow + x, take(), take())
 
         return np.asarray(x @ take() + take())
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from nerd_onnx.durability.events import NO_HASH
-from tests.support.processes import work_folder
+from tests.support.processes import JOURNAL, work_folder
 
 Events = list[dict[str, Any]]
 
 
 def journal_of(output: Path) -> Path:
     """Return the path of the journal of an output."""
-    return work_folder(output) / "journal.jsonl"
+    return work_folder(output) / JOURNAL
 
 
 def events_of(journal: Path) -> Events:

@@ -23,8 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nerd_onnx.cli.tag import main
+from tests.support.damage import swap_lines
 from tests.support.make_models import MODELS
-from tests.support.runs import PACKERS, at_step, in_child, kill, tree, write_arrow_table
+from tests.support.processes import WORK
+from tests.support.runs import PACKERS, at_step, in_child, kill, tree, visible, write_arrow_table
 
 DONE_CODES = (0, 3)
 # One file, and folders: different formats in subfolders, and two small files that are tagged together.
@@ -34,7 +36,6 @@ INPUTS = (
 )
 # A field with values of several types, and of types that a first look at some of them would not find.
 _VALUES = ("1", "2", "", "007", "-3.5", "Oslo", "true", "2020-01-31")
-_WORK = ".nerd-work"
 _NAMES = ("Anna Bell", "Rome", "the Berlin office", "Lena", "Paris", "Mount Logan", "Karl", "Oslo", "a small town", "")
 _ENDS = ("met them.", "is near the sea.", "wrote to Anna.", "left in May.", "stayed.")
 
@@ -227,8 +228,7 @@ def swap_rows(path: Path, rng: Random) -> None:
         return
 
     lines = path.read_bytes().splitlines(keepends=True)
-    i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
-    lines[i], lines[j] = lines[j], lines[i]
+    swap_lines(lines, rng)
     path.write_bytes(b"".join(lines))
 
 
@@ -261,7 +261,7 @@ class Life:
     @property
     def work(self) -> Path:
         """The work folder."""
-        return self.target / _WORK if self.many else self.outputs / f".{self.target.name}{_WORK}"
+        return self.target / WORK if self.many else self.outputs / f".{self.target.name}{WORK}"
 
     @property
     def many(self) -> bool:
@@ -275,7 +275,7 @@ class Life:
 
     def visible(self) -> dict[str, bytes]:
         """Return the outputs with their bytes."""
-        return {name: content for name, content in tree(self.outputs).items() if _WORK not in name}
+        return visible(self.outputs)
 
     def whole(self) -> dict[str, bytes]:
         """Return everything, inputs and model too."""
@@ -300,6 +300,7 @@ class Undisturbed:
 
         :param only: name of the one file of an input folder to tag; None for all
         """
+        # By content: a run on inputs that came back to what they were is not made again.
         key = _digest(life.source, life.model, options, life.target.name, only)
         if key not in self._known:
             self._known[key] = self._run(life, options, only)
@@ -320,9 +321,7 @@ class Undisturbed:
         again.model.symlink_to(life.model)
 
         if life.source.is_dir():
-            shutil.copytree(
-                life.source, again.source, ignore=lambda _, names: [] if only is None else _others(names, only)
-            )
+            shutil.copytree(life.source, again.source, ignore=lambda _, names: _others(names, only))
         elif life.source.exists():
             again.source.parent.mkdir(exist_ok=True)
             shutil.copyfile(life.source, again.source)
@@ -339,7 +338,12 @@ def _digest(*parts: object) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            files = tree(part) if part.is_dir() else {part.name: part.read_bytes()} if part.exists() else {}
+            if part.is_dir():
+                files = tree(part)
+            elif part.exists():
+                files = {part.name: part.read_bytes()}
+            else:
+                files = {}
             for name, content in files.items():
                 digest.update(f"{name} {len(content)} ".encode() + content)
         else:

@@ -42,6 +42,7 @@ class Family:
     def named(self) -> dict[str, str]:
         """Special tokens under transformers' names."""
         keys = ("pad", "unk", "cls", "sep", "mask")
+        # RoBERTa's vocabularies begin with <s>, <pad>, </s> and <unk>.
         order = self.special if self.special[0] != "<s>" else [self.special[i] for i in (1, 3, 0, 2, 4)]
         return {f"{key}_token": token for key, token in zip(keys, order, strict=True)}
 
@@ -105,6 +106,7 @@ def train_tokenizer(folder: Path, name: str) -> None:
     types = ["token_type_ids"] if family.token_types else []
     config = {
         "tokenizer_class": kind,
+        # transformers' number for no limit.
         "model_max_length": int(1e30),
         "do_lower_case": True,
         "model_input_names": ["input_ids", *types, "attention_mask"],

@@ -18,6 +18,7 @@ from typing import IO, Protocol
 
 KILLED = -signal.SIGKILL
 ROOT = Path(__file__).resolve().parents[2]
+WORK = ".nerd-work"  # name of the work folder of a folder, and end of that of a file
 JOURNAL = "journal.jsonl"  # in the work folder
 
 
@@ -70,6 +71,7 @@ class Forked:
     def _run(self, *arguments: object) -> None:
         from nerd_onnx.cli.tag import main
 
+        # sys.stderr may be one of pytest; the descriptor is that of the process.
         os.dup2(self._said.fileno(), sys.__stderr__.fileno() if sys.__stderr__ else 2)
         sys.argv = ["nerd-tag", *map(str, arguments)]
         main()
@@ -95,7 +97,7 @@ class Forked:
 
 def work_folder(output: Path) -> Path:
     """Name the work folder of an output."""
-    return output / ".nerd-work" if output.is_dir() else output.parent / f".{output.name}.nerd-work"
+    return output / WORK if output.is_dir() else output.parent / f".{output.name}{WORK}"
 
 
 def start_and_stop(
@@ -167,6 +169,7 @@ def run_with_kills(
     """
     survival = Survival()
     while True:
+        # Also at the first start, where there is nothing to resume.
         process = starter(*arguments, "--resume", "--quiet")
 
         survival.starts += 1

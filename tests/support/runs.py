@@ -26,6 +26,7 @@ from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 from tests.conftest import SHARED
 from tests.support.models import sample_texts
+from tests.support.processes import WORK
 
 # Every call by which the program changes what is on disk under a name, or makes it safe.
 STEPS = ("fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir", "ftruncate")
@@ -125,6 +126,7 @@ def at_step(number: int, act: Callable[[], None], count: list[int] | None = None
 
         return stepping
 
+    # Never undone: this runs in a child process, which ends with the run.
     for name in STEPS:
         setattr(os, name, wrapped(getattr(os, name)))
 
@@ -137,6 +139,11 @@ def kill() -> None:
 def tree(folder: Path) -> dict[str, bytes]:
     """Return all files below a folder with their bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """Return the outputs in a folder with their bytes: all files but those of work folders."""
+    return {name: content for name, content in tree(folder).items() if WORK not in name}
 
 
 def job(inputs: Path | list[Path], output: Path, **options: Any) -> TagJob:

@@ -79,7 +79,11 @@ class S3:
     def clear(self) -> None:
         """Delete all objects and unfinished uploads."""
         with urlopen(Request(f"{self.url}/moto-api/reset", b"", method="POST")):  # noqa: S310
-            self._ask("?", "PUT")
+            self.make_bucket()
+
+    def make_bucket(self) -> None:
+        """Make the bucket, which must not be there."""
+        self._ask("?", "PUT")
 
     def unfinished_uploads(self) -> list[str]:
         """List the keys of uploads in several parts that were begun and not completed."""
@@ -108,18 +112,19 @@ def serving(log: Path, **environment: str) -> Iterator[S3]:
 
     try:
         server = S3(address)
-        _make_bucket(server, process)
+        _make_bucket_when_up(server, process)
         yield server
     finally:
         process.kill()
         process.wait()
 
 
-def _make_bucket(server: S3, process: subprocess.Popen[bytes]) -> None:
+def _make_bucket_when_up(server: S3, process: subprocess.Popen[bytes]) -> None:
+    """Make the bucket as soon as the server answers; fail where it has ended, or does not answer in time."""
     end = time.monotonic() + _START_S
     while True:
         try:
-            server._ask("?", "PUT")
+            server.make_bucket()
         except URLError as err:
             if process.poll() is not None or time.monotonic() > end or isinstance(err, HTTPError):
                 raise

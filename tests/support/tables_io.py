@@ -107,7 +107,7 @@ def writer(folder: Path) -> Writer:
 
 
 def corpus(tmp_path: Path, name: str) -> Iterator[Path]:
-    """Return the corpus where it is there, and else one made up in its shape."""
+    """Yield the corpus where it is there, and one that is made up in its shape."""
     if (CORPORA / name).is_file():
         yield CORPORA / name
 
