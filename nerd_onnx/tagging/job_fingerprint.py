@@ -9,7 +9,7 @@ import onnxruntime
 import tokenizers
 
 from nerd_onnx import __version__
-from nerd_onnx.durability.fingerprints import file_fingerprint
+from nerd_onnx.durability.fingerprints import content_sha256
 from nerd_onnx.inference.decoding import RULES_VERSION
 from nerd_onnx.options import TagOptions
 from nerd_onnx.tagger import Tagger
@@ -34,7 +34,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--mixed": job.mixed,
         "--csv-types": job.csv_types.plain,
         "--overwrite-column": job.overwrite_column,
-        "--retry-rejects": job.retried_place and file_fingerprint(job.retried_place)["head and footer"],
+        "--retry-rejects": job.retried_place and content_sha256(job.retried_place),
     }
 
 
