@@ -28,6 +28,7 @@ def _looks_like_text(head: bytes) -> bool:
         json.loads(line)
     except ValueError:
         return True
+
     return False
 
 
