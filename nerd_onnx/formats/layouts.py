@@ -341,8 +341,15 @@ def _wide(kind: pa.DataType) -> pa.DataType:
 
 def _taken(array: pa.Array, rows: pa.Array) -> pa.Array:
     """Return some rows of an array. *Shape:* that of ``rows``"""
-    plain = PLAIN_OF_VIEW.get(array.type)  # for pyarrow's take()
-    return array.take(rows) if plain is None else array.cast(plain).take(rows).cast(array.type)
+    plain = PLAIN_OF_VIEW.get(array.type)
+    if plain is not None:
+        return array.cast(plain).take(rows).cast(array.type)
+
+    try:
+        return array.take(rows)
+    except pa.ArrowNotImplementedError:
+        # pyarrow's take() knows neither runs nor views inside of other types. Slices know all, and take longer.
+        return pa.concat_arrays([array.slice(0, 0), *(array.slice(row, 1) for row in rows.to_pylist())])
 
 
 def _of_label(
