@@ -42,6 +42,7 @@ def cpu_features() -> tuple[str, ...]:
         words = set(_CPUINFO.read_text().split())
     except OSError:
         return ()
+
     return tuple(name for name in _FEATURES if name in words)
 
 

@@ -76,6 +76,7 @@ def require_place(name: str, kind: Kind, option: str = "") -> None:
             file=name,
         )
 
+    # The package of the hub is an extra, and may be missing.
     try:
         if not _is_cached(name, kind):
             _looked_up(name, kind)

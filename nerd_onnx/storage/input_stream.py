@@ -23,6 +23,7 @@ from nerd_onnx.storage.location import STANDARD_STREAM, Location, Name
 from nerd_onnx.storage.signatures import bytes_to_tell, is_compressed
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A line is in memory as a whole, and its text must be short enough for the 32-bit offsets of Arrow.
 MAX_LINE_BYTES = 1 << 30
 _DAMAGE = (*DAMAGED_COMPRESSION, OSError)
 _LINE_HEAD_BYTES = 4096  # of a longer line only so much is waited for
@@ -160,6 +161,7 @@ class ByteStream(Closing):
         if self._reader is not self._raw:
             # Decompressed bytes that wait in buffers are not consumed; they may be the whole of a small file.
             share *= self._reader.tell() / max(1, self._reader.raw.tell())
+
         return min(1.0, share)
 
     def head(self, size: int) -> bytes:

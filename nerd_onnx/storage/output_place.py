@@ -90,6 +90,7 @@ class _FullWrites(io.RawIOBase):
             if written is None:
                 raise BlockingIOError(errno.EAGAIN, "standard output takes no more without waiting")
             rest = rest[written:]
+
         return len(data)
 
 
@@ -126,6 +127,7 @@ def is_pipe(path: Location) -> bool:
     with suppress(OSError):
         found = path.info_if_any()
         return found is not None and found.is_device
+
     return False
 
 
@@ -144,6 +146,7 @@ def _is_input(found: FileInfo, source: Location, output: Location) -> bool:
     with suppress(OSError):  # errors of the input are reported when it is opened
         read = _stream_info(sys.stdin) if source.is_standard_stream else source.info()
         return read is not None and found.is_same_file(read)
+
     return False
 
 

@@ -73,6 +73,7 @@ def has_bucket(uri: str) -> bool:
         # Keys that may write need not be allowed to look at the bucket; but from a silent server nothing will come.
         if err.reason == "no-answer":
             raise
+
     return True
 
 
