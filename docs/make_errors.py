@@ -92,6 +92,7 @@ def _is_error(value: object) -> bool:
 def _sources() -> Iterator[tuple[str, ast.Module]]:
     for package in PACKAGES:
         root = _folder(import_module(package))
+
         for path in sorted(root.rglob("*.py")):
             parts = path.relative_to(root.parent).with_suffix("").parts
             yield ".".join(parts).removesuffix(".__init__"), ast.parse(path.read_text("utf-8"))
@@ -104,18 +105,26 @@ def _folder(package: ModuleType) -> Path:
 def _sites_in(module: str, tree: ast.Module, classes: dict[str, Any]) -> Iterator[RaiseSite]:
     for owner in ast.walk(tree):
         if isinstance(owner, ast.ClassDef) and owner.name in classes:
+            # A class with a reason of its own gives it to its base.
             yield from (_site(owner.name, module, call) for call in _calls(owner) if _is_constructor_of_base(call))
         elif isinstance(owner, ast.FunctionDef):
-            # A function that raises a class it was given names the classes in its docstring.
-            given = [name for name in classes if f":raises {name}:" in (ast.get_docstring(owner) or "")]
-            for node in ast.walk(owner):
-                call = node.exc if isinstance(node, ast.Raise) else None
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.islower():
-                    yield from (_site(name, module, call) for name in given if _keyword(call, "reason") is not None)
+            yield from _sites_of_given_classes(owner, module, classes)
+
     for call in _calls(tree):
         name = call.func.id if isinstance(call.func, ast.Name) else ""
         if name in classes and "reason" in inspect.signature(classes[name].__init__).parameters:
             yield _site(name, module, call)
+
+
+def _sites_of_given_classes(owner: ast.FunctionDef, module: str, classes: dict[str, Any]) -> Iterator[RaiseSite]:
+    """Yield the places of a function that raises a class that it was given: its docstring names the classes."""
+    given = [name for name in classes if f":raises {name}:" in (ast.get_docstring(owner) or "")]
+
+    for node in ast.walk(owner):
+        call = node.exc if isinstance(node, ast.Raise) else None
+        # The name of a parameter is in lower case, that of a class is not.
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.islower():
+            yield from (_site(name, module, call) for name in given if _keyword(call, "reason") is not None)
 
 
 def _calls(node: ast.AST) -> Iterator[ast.Call]:
@@ -130,13 +139,16 @@ def _site(kind: str, module: str, call: ast.Call) -> RaiseSite:
     reason = _keyword(call, "reason")
     options = (reason.body, reason.orelse) if isinstance(reason, ast.IfExp) else (reason,)
     reasons = tuple(str(option.value) for option in options if isinstance(option, ast.Constant))
+
     passes_on = isinstance(reason, ast.Attribute) and reason.attr == _PASSED_ON
     texts = [text for text in map(_text, call.args) if text]
     fields = [name for word in call.keywords for name in _field_names(word)]
+
     return RaiseSite(kind, module, call.lineno, reasons, passes_on, " ".join(texts), tuple(fields))
 
 
 def _field_names(word: ast.keyword) -> tuple[str, ...]:
+    # ``**row.where`` stands for the file and the row.
     if word.arg is None:
         return ("file", "row") if ast.unparse(word.value).endswith(".where") else ()
     return () if word.arg == "reason" else (word.arg,)
@@ -159,16 +171,22 @@ def _section(kind: type[errors.NerdError], sites: list[RaiseSite]) -> str:
     if not sites:
         return ""
     lines = [f"## {kind.__name__}", "", " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split()), ""]
+
     code = "128 and the number of the signal" if kind is errors.InterruptedRunError else str(kind.exit_code)
     lines += [f"Category `{kind.code}`, exit code {code}.", "", "| Reason | Message | Fields | Raised in |"]
     lines += ["|---|---|---|---|"]
-    for reason in sorted({reason for site in sites for reason in site.reasons}):
-        here = [site for site in sites if reason in site.reasons]
-        message = next((site.message for site in here if site.message), "").replace("|", "\\|")
-        fields = ", ".join(f"`{name}`" for name in dict.fromkeys(name for site in here for name in site.fields))
-        modules = ", ".join(f"`{name}`" for name in sorted({site.module for site in here}))
-        lines.append(f"| `{reason}` | {message} | {fields} | {modules} |")
+
+    reasons = {reason for site in sites for reason in site.reasons}
+    lines += [_row(reason, [site for site in sites if reason in site.reasons]) for reason in sorted(reasons)]
     return "\n".join(lines) + "\n"
+
+
+def _row(reason: str, sites: list[RaiseSite]) -> str:
+    """Return a reason with the first message, and with the fields and modules of all places that have it."""
+    message = next((site.message for site in sites if site.message), "").replace("|", "\\|")
+    fields = ", ".join(f"`{name}`" for name in dict.fromkeys(name for site in sites for name in site.fields))
+    modules = ", ".join(f"`{name}`" for name in sorted({site.module for site in sites}))
+    return f"| `{reason}` | {message} | {fields} | {modules} |"
 
 
 if __name__ == "__main__":

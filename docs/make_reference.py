@@ -29,11 +29,12 @@ def reference() -> str:
 
 def _section(name: str, target: str) -> str:
     module = import_module(target.partition(":")[0])
-    command = next(
-        value for value in vars(module).values() if isinstance(value, click.Command) and value.name in (name, "command")
-    )
+    command = next(value for value in vars(module).values() if isinstance(value, click.Command) and value.name == name)
+
+    # A fixed width, or the page would depend on the terminal in which it is written.
     settings = {**command.context_settings, "terminal_width": _WIDTH, "max_content_width": _WIDTH}
     text = command.get_help(click.Context(command, info_name=name, **settings))
+
     prefix = command.context_settings.get("auto_envvar_prefix", "none")
     return f"## {name}\n\nEnvironment: `{prefix}_...`\n\n```\n{text}\n```\n"
 

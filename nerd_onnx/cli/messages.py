@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ _COUNTS = (
     ("damaged_lines", "damaged journal line (work done again)", "damaged journal lines (work done again)"),
     ("damaged_chunks", "damaged chunk (tagged again)", "damaged chunks (tagged again)"),
 )
+# Bytes that stand for themselves in the quotes $'...' of a shell.
+_UNESCAPED = frozenset((string.ascii_letters + string.digits + string.punctuation + " ").encode()) - frozenset(b"\\'")
 _FIRST = (
     *("files", "rows", "estimated_seconds", "input", "output", "output_format", "text_column", "new_columns"),
     *("model", "labels", "min_score"),
@@ -42,7 +46,18 @@ def resuming_command(arguments: Sequence[str]) -> str:
 
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument not in ("--overwrite", "--resume")]
-    return shlex.join(["nerd-tag", "--resume", *map(without_password, [*options, *arguments[end:]])])
+    words = [without_password(argument) for argument in [*options, *arguments[end:]]]
+    return " ".join(["nerd-tag", "--resume", *map(_shell_word, words)])
+
+
+def _shell_word(argument: str) -> str:
+    """Quote an argument for a shell. One with control characters is written in ``$'...'``, which bash and zsh read."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+
+    # By bytes, because a name in Linux may be any bytes. An escape of two digits ends there, whatever follows.
+    escaped = (chr(byte) if byte in _UNESCAPED else f"\\x{byte:02x}" for byte in os.fsencode(argument))
+    return "$'" + "".join(escaped) + "'"
 
 
 def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:

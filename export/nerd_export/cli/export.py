@@ -190,6 +190,7 @@ def export_command(
     """  # noqa: D301 - the backspace tells click to keep the lines
     limits = VerifyLimits(**{name.name: options.pop(name.name) for name in fields(VerifyLimits)})
     files = dict(map(_name_and_file, evaluations))
+
     if report is not None:
         require_file(report)
     if dataset is not None:
@@ -220,9 +221,11 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
     require_extra("nerd-export")
     from nerd_export.models.names import require_model
 
+    # Before torch and optimum are imported, which takes seconds.
     require_model(model, "--model")
     for other in options["average_with"]:
         require_model(other, "--average-with")
+
     from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
     from nerd_export.conversion.model_card import verdict_table
 
@@ -260,15 +263,19 @@ def _check(
     from nerd_export.conversion.check import check_bundle, described
     from nerd_export.conversion.gate_data import labelled_splits
 
+    # datasets reads labelled data and seqeval scores it; the rest of the check needs the runtime alone.
     if labelled := dataset is not None or bool(evaluations):
         require_extra("nerd-export --check with labelled data")
+
     loaded = described(bundle)
     splits = labelled_splits(dataset, evaluations, loaded.labels, note) if labelled else {}
     found = check_bundle(loaded, splits, limits)
+
     _write_report(report, found.summary())
     agreed = "not recorded" if found.entity_agreement is None else f"{found.entity_agreement:.4f}"
     click.echo(f"files: {found.files}, each as it was exported\nkernels: {found.kernels}")
     click.echo(f"entity agreement with the original on the sample: {agreed}")
+
     if found.entities_changed is not None:
         click.echo(f"entities of the sample that differ from those at export: {found.entities_changed}")
     click.echo(f"texts changed by batch, order or threads: {sum(found.neighbours.values())}")

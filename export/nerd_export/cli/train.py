@@ -36,14 +36,17 @@ _HEADINGS = {
 }
 
 
-class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
+class FileWithShare(click.ParamType):  # type: ignore[type-arg]
     """A file, perhaps with ``=`` and a share behind its name: the path, and the share, which is 1 without one."""
 
     name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
+        """Return path and share of a value; see :meth:`click.ParamType.convert`."""
         whole: Path = FILE_PATH.convert(value, param, ctx)
+        # From the right, because a path may contain an equals sign, too.
         name, separator, text = str(value).rpartition("=")
+
         # A file may have a name that ends like a share.
         if not separator or whole.is_file():
             return whole, 1.0
@@ -101,7 +104,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--train-file",
     "train_files",
-    type=_FileWithShare(),
+    type=FileWithShare(),
     multiple=True,
     metavar="FILE[=SHARE]",
     help="Labelled file to train on, instead of the data set's; may be repeated. tweets.jsonl=0.5 "
@@ -319,6 +322,41 @@ def train_command(
     from nerd_export.training.trainer import train
 
     config = TrainConfig(**recipe, tier_weights=_weights(tier_weights))
+    _check_recipe(config, unlabelled)
+
+    # All that can be seen without reading data or loading a model comes first: both take minutes.
+    labelled = _labelled_files(train_files, validation_files, known_types)
+    _check_output(output, resume=resume, overwrite=overwrite)
+    require_model(config.model, "--model", may_be_default=True)
+    for name in config.teachers:
+        require_model(name, "--teacher")
+    if not train_files or not validation_files:
+        require_place(config.dataset, "dataset", "--dataset")
+
+    data = prepare(
+        config,
+        *labelled,
+        [name.strip() for name in label_names.split(",")] if label_names else None,
+        unlabelled=unlabelled,
+        labels=labels_of(config.model, config.level) if keep_labels else None,
+        drop_bad_rows=drop_bad_rows,
+        drop_shared=drop_shared,
+        note=note,
+    )
+
+    table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
+    with writing(output):
+        write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
+    about_output(markdown_table(table))
+    about_output(f"checkpoint, table and card: {output}")
+
+
+def _check_recipe(config: TrainConfig, unlabelled: Path | None) -> None:
+    """
+    Check that the options fit each other.
+
+    :raises OptionError: when they do not
+    """
     if config.upper_share + config.title_share > 1:
         raise OptionError(
             "--upper-share and --title-share add up to more than 1; give shares that add up to at most 1",
@@ -346,29 +384,6 @@ def train_command(
             reason="needs-teacher",
             option="--unlabelled",
         )
-
-    labelled = _labelled_files(train_files, validation_files, known_types)
-    _check_output(output, resume=resume, overwrite=overwrite)
-    require_model(config.model, "--model", may_be_default=True)
-    for name in config.teachers:
-        require_model(name, "--teacher")
-    if not train_files or not validation_files:
-        require_place(config.dataset, "dataset", "--dataset")
-    data = prepare(
-        config,
-        *labelled,
-        [name.strip() for name in label_names.split(",")] if label_names else None,
-        unlabelled=unlabelled,
-        labels=labels_of(config.model, config.level) if keep_labels else None,
-        drop_bad_rows=drop_bad_rows,
-        drop_shared=drop_shared,
-        note=note,
-    )
-    table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
-    with writing(output):
-        write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
-    about_output(markdown_table(table))
-    about_output(f"checkpoint, table and card: {output}")
 
 
 def _labelled_files(
@@ -407,7 +422,9 @@ def _weights(values: Sequence[str]) -> dict[str, float]:
         try:
             weights[tier] = float(weight)
         except ValueError:
+            # Refused below, like a negative weight.
             weights[tier] = -1.0
+
         if not tier or not 0 <= weights[tier] < float("inf"):
             raise click.BadParameter(f"{value!r}: expected TIER=WEIGHT, such as B0=0.8", param_hint="--tier-weight")
     return weights
@@ -421,6 +438,7 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
             reason="resume-and-overwrite",
             option="--resume",
         )
+
     require_folder(output)
     if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
         raise OutputError(
