@@ -70,6 +70,7 @@ class Tagger:
         )
 
         self.network: Network = network or open_network(bundle, options.kernel)
+        bundle.check_files()
         self._filter = SpanFilter(bundle, options)
         self._stream = TextStream(bundle, options, encoder, self.network, self._filter)
         self.threads = self._stream.threads

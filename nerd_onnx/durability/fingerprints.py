@@ -18,7 +18,7 @@ from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.remote import version
 
 # Only both ends are hashed: Parquet keeps its schema and statistics in the footer, and a corpus may have terabytes.
-_END_BYTES = 1 << 20
+END_BYTES = 1 << 20
 
 
 @stage("read")
@@ -32,12 +32,12 @@ def file_fingerprint(path: Location) -> dict[str, Any]:
     """
     try:
         found = path.info()
-        with open_bytes(path, _END_BYTES) as file:
-            digest = hashlib.sha256(file.read(_END_BYTES))
-            if found.size > _END_BYTES:
+        with open_bytes(path, END_BYTES) as file:
+            digest = hashlib.sha256(file.read(END_BYTES))
+            if found.size > END_BYTES:
                 # The two ends of a file of less than two MiB overlap; no byte is hashed twice.
-                file.seek(max(_END_BYTES, found.size - _END_BYTES))
-                digest.update(file.read(_END_BYTES))
+                file.seek(max(END_BYTES, found.size - END_BYTES))
+                digest.update(file.read(END_BYTES))
 
         facts = {"size": found.size, "modification time": found.modified_ns, "head and footer": digest.hexdigest()}
         return {**facts, "version": version(path.text)} if path.is_remote else facts

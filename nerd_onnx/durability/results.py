@@ -13,7 +13,7 @@ from nerd_onnx.durability.events import ChunkEvent, KeepEvent
 from nerd_onnx.durability.journal import Journal
 from nerd_onnx.errors import OutputError
 from nerd_onnx.stages import stage
-from nerd_onnx.storage.atomic_file import Target, open_target
+from nerd_onnx.storage.atomic_file import Target, open_own_file
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
@@ -159,8 +159,7 @@ class ResultLog(Closing):
 
         # A chunk of this number may be there that the journal does not name.
         path = chunk_path(self._folder, len(self._journal.progress.chunks))
-        self._target = open_target(path, overwrite=True, spooled=False)
-
+        self._target = open_own_file(path)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._writer = pa.ipc.new_stream(self._target.file, self._schema, options=options)
         return self._writer

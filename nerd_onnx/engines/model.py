@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from platform import node
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
@@ -26,11 +27,30 @@ class WorkerModel:
     :param place: a folder or hub id that every worker can read; None for the default model
     :param digest: SHA-256 of the archive that is sent instead; None if nothing is sent
     :param files: name and size in bytes of each file in the archive
+    :param fingerprint: that of the model where the run was started; empty for any model
     """
 
     place: str | None = None
     digest: str | None = None
     files: tuple[tuple[str, int], ...] = ()
+    fingerprint: str = ""
+
+    def check(self, bundle: Bundle) -> None:
+        """
+        Check that a model that was loaded here is the one of the run: folders and versions may differ by machine.
+
+        :raises ModelError: when it is another one
+        """
+        if self.fingerprint not in ("", bundle.fingerprint):
+            raise ModelError(
+                f"{bundle.name}: is another model on {node()} than where the run was started; give all machines the "
+                "same files and the same version of nerd-onnx, or send the model with --ship-model",
+                reason="other-model-on-worker",
+                file=bundle.name,
+                host=node(),
+                found=bundle.fingerprint,
+                expected=self.fingerprint,
+            )
 
     def folder(self, fetch: Callable[[], bytes]) -> str | None:
         """
@@ -72,10 +92,11 @@ def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[
     """
     if bundle.folder is None:
         # The default model is in the package, which every worker has installed.
-        return WorkerModel(), b""
+        return WorkerModel(fingerprint=bundle.fingerprint), b""
     if not ship:
         is_folder = Path(bundle.name).expanduser().exists()
-        return WorkerModel(uri or (str(bundle.folder) if is_folder else bundle.name)), b""
+        place = uri or (str(bundle.folder) if is_folder else bundle.name)
+        return WorkerModel(place, fingerprint=bundle.fingerprint), b""
 
     buffer, files = io.BytesIO(), []
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -89,7 +110,8 @@ def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[
                 archive.addfile(entry, file)
 
     content = buffer.getvalue()
-    return WorkerModel(digest=hashlib.sha256(content).hexdigest(), files=tuple(files)), content
+    digest = hashlib.sha256(content).hexdigest()
+    return WorkerModel(digest=digest, files=tuple(files), fingerprint=bundle.fingerprint), content
 
 
 def _needed(bundle: Bundle) -> Iterator[Path]:

@@ -34,11 +34,14 @@ def process_tagger(model: WorkerModel, options: TagOptions, fetch: Callable[[], 
 
     :param options: ``threads`` is the number of processors that the engine gives to this process
     :param fetch: returns the archive of the model that was sent
+    :raises ModelError: when the model here is another one than where the run was started
     """
     if (model, options) not in _taggers:
         # The tokenizer has threads of its own, by default one per processor.
         os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads or 1))
-        _taggers[model, options] = Tagger(load_bundle(model.folder(fetch)), options)
+        bundle = load_bundle(model.folder(fetch))
+        model.check(bundle)
+        _taggers[model, options] = Tagger(bundle, options)
     return _taggers[model, options]
 
 
