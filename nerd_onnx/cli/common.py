@@ -49,7 +49,8 @@ class _WholeNumber(click.IntRange):
 class _ColumnName(click.types.StringParamType):
     """Text that UTF-8 can represent. An argument may have other bytes, and a column or field may not."""
 
-    envvar_list_splitter = "\n"  # of several names in an environment variable: a name may have spaces
+    # Between several names in an environment variable. A name may have spaces, at which click would split.
+    envvar_list_splitter = "\n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         text = super().convert(value, param, ctx)
@@ -147,6 +148,7 @@ def _complete_parameters(command: click.Command) -> None:
     for option in command.params:
         if type(option.type) is click.IntRange and option.type.max is None:
             option.type = _WholeNumber(min=option.type.min)
+
         if isinstance(option, click.Option) and option.allow_from_autoenv:
             longest = max(option.opts, key=len)
             option.envvar = f"{prefix}_{longest.lstrip('-').replace('-', '_').upper()}"
@@ -178,6 +180,7 @@ class Failure:
         """Return the failure for an error of click; its class gives the reason, such as ``missing-parameter``."""
         said = shortened(" ".join(err.format_message().split()))  # click lists choices on several lines
         reason = re.sub("(?<=[a-z])(?=[A-Z])", "-", type(err).__name__).lower()
+
         option = getattr(err, "option_name", None) or _name_of(getattr(err, "param", None))
         fields = {"option": shortened(option)} if option else {}
         return cls("usage", f"{said} ({name} --help lists the options)", reason, fields)
@@ -228,7 +231,7 @@ def _exit_code(command: click.Command, show: Callable[[Failure], None], when_int
     except click.ClickException as err:
         show(Failure.of_usage(name, err))
         return err.exit_code
-    except SystemExit as err:
+    except SystemExit as err:  # no code is success and a text is a failure, as Python has it
         return err.code if isinstance(err.code, int) else int(err.code is not None)
     except BrokenPipeError:  # the reader of the output wants no more
         return 1
@@ -236,8 +239,10 @@ def _exit_code(command: click.Command, show: Callable[[Failure], None], when_int
         if _is_interruption(err):
             message(f"{name}: interrupted. {when_interrupted}")
             return 128 + (requested() or signal.SIGINT)
+
         if is_set("NERD_DEBUG"):
             traceback.print_exception(err)
+
         error = _expected(err)
         show(Failure.of(error))
         return error.exit_code
@@ -270,6 +275,7 @@ def _expected(err: BaseException) -> NerdError:
             file="standard output",
         )
 
+    # An Abort of click says nothing; its cause does.
     cause = err.__cause__ if _is_abort(err) and err.__cause__ is not None else err
     kind = type(cause).__name__
     advice = next((advice for found, advice in _ADVICE if found(cause)), _REPORT_IT)

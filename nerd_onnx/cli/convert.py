@@ -71,12 +71,14 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
 
     if options["key"] is not None and kind != "long":
         raise OptionError("--key needs --to long", reason="key-needs-long", option="--key")
+
     read, written = Location.of(source), Location.of(target)
     _check(kind, read, written, overwrite=overwrite)
     long_format = _long_format(read, written, options["input_format"]) if kind == "long" else None
 
     count = _Count()
     typed = long_format is not None and format_named(long_format).has_types
+
     with TaggedFile(read, limit=options["limit"], typed=typed, **reading(options)) as file:
         if long_format is not None:
             write_long(file, written, long_format, options["key"], overwrite=overwrite, on_row=count.add)

@@ -33,10 +33,13 @@ class Display:
         self._meter = meter
         self._bar = _bar() if sys.stderr.isatty() else None
         self._closed = threading.Event()
+
+        # A daemon: standard error may have a reader that does not read, and the process must end.
         self._thread: threading.Thread | None = threading.Thread(target=self._run, name="nerd-progress", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # the system allows no more threads: the run goes on without a display
+        except RuntimeError:
+            # The system allows no more threads: the run goes on without a display.
             self._thread = None
 
     def close(self) -> None:
@@ -75,10 +78,12 @@ def acknowledge_stop() -> None:
 
 def state_of(meter: RunMeter) -> str:
     """Return rows, tokens per second and the time left, as far as they are known."""
-    rows, left = counted(meter.rows, "row"), meter.seconds_left
-    return ", ".join(
-        filter(None, (rows, f"{meter.tokens_per_s:,.0f} tokens/s", "" if left is None else f"{duration(left)} left"))
-    )
+    parts = [counted(meter.rows, "row"), f"{meter.tokens_per_s:,.0f} tokens/s"]
+    left = meter.seconds_left
+    if left is not None:
+        parts.append(f"{duration(left)} left")
+
+    return ", ".join(parts)
 
 
 def percentage(share: float) -> str:

@@ -49,6 +49,7 @@ class StopSignals:
     def __init__(self, report: Callable[[int], None], acknowledge: Callable[[], None] | None = None) -> None:
         self._report = report
         self._acknowledge = acknowledge
+
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
         self._pair: tuple[socket.socket, socket.socket] | None = None
@@ -59,13 +60,19 @@ class StopSignals:
             return self
 
         interruption.begin()
+
         # A signal that the parent lets the process ignore stays ignored, as for the background jobs of a shell.
         heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._handle) for number in heeded}
-        self._pair = reader, writer = socket.socketpair()  # sockets: on Windows, select() knows no pipes
+
+        # Sockets, because select() knows no pipes on Windows.
+        self._pair = reader, writer = socket.socketpair()
         writer.settimeout(0)  # a full buffer loses a signal that others precede
+        # Python writes the number of a signal here at once, also while the main thread waits in a library.
         self._wakeup_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        with suppress(RuntimeError):  # the system allows no more threads: signals are handled by the main thread alone
+
+        # If the system allows no more threads, signals are handled by the main thread alone.
+        with suppress(RuntimeError):
             threading.Thread(target=self._watch, args=(reader,), name="nerd-signals", daemon=True).start()
         return self
 
@@ -99,11 +106,13 @@ class StopSignals:
                 if not received:
                     reader.close()
                     return
+
                 # Other signals wake this thread too, and an engine may have its own handlers.
                 if not self._is_ours(received[0]):
                     continue
                 if number is not None:
                     self._end(number)
+
                 number, begin = received[0], time.monotonic()
                 if self._acknowledge is not None and interruption.state.runs:
                     _start_printing(self._acknowledge)
@@ -130,6 +139,8 @@ class StopSignals:
         if self._left_at is None:
             restore_stderr()
             _start_printing(self._report, number, wait_s=_PRINTING_S)
+
+        # Not sys.exit(), which would wait for the thread that does not react.
         os._exit(128 + number)
 
 

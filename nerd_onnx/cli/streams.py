@@ -51,6 +51,7 @@ def safe_streams() -> Iterator[None]:
         yield
     finally:
         sys.stderr = before
+
         # Python flushes standard output when it exits; an error there would change the exit code and print a traceback.
         try:
             if sys.stdout is not None:
@@ -71,6 +72,7 @@ def finish_output() -> None:
 
 def is_of_output(err: BaseException) -> bool:
     """Whether an exception was raised while text was written to standard output; standard error raises none."""
+    # An OSError does not say which stream it is about, but its traceback passes through what was printing.
     printing = (click.echo.__code__, finish_output.__code__)
     return isinstance(err, OSError) and any(
         frame.f_code in printing for frame, _ in traceback.walk_tb(err.__traceback__)
@@ -133,6 +135,7 @@ class _DroppingFile(io.RawIOBase):
     def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
         rest = memoryview(data)
         with suppress(OSError):
+            # A pipe may take a part of it only.
             while rest:
                 rest = rest[os.write(self._number, rest) :]
         return len(data)

@@ -315,19 +315,25 @@ def command(
     if text is not None:
         _tag_text(text, paths, options)
         return
+
     *sources, target = _require_paths(paths)
     job = TagJob(sources, target, **{name: options[name] for name in _JOB_OPTIONS})
+
     choice = EngineChoice(**{name: options[name] for name in _ENGINE_OPTIONS})
     choice.check(job)
     check_job(job)
+
     if not (quiet or as_json) and (note := guess_note(job)) is not None:
         message(note)
 
+    # The tokenizer has threads of its own, and takes their number from here when it is first used.
     if options["threads"]:
-        os.environ.setdefault("RAYON_NUM_THREADS", str(options["threads"]))  # the tokenizer's threads
+        os.environ.setdefault("RAYON_NUM_THREADS", str(options["threads"]))
+
     begin = time.perf_counter()
     tagger = _load(options)
     load_seconds = time.perf_counter() - begin
+
     if tagger.bundle.other_graphs and not (quiet or as_json):
         message(graph_note(tagger.bundle))
 
@@ -379,8 +385,10 @@ def _tag_text(text: str, paths: tuple[str, ...], options: dict[str, Any]) -> Non
         name = options["text_column"][0]
         row = {column_of(name): [text] if has_elements(name) else text}
         source.write_text(json.dumps(row) + "\n", "utf-8")
+
         chosen = {name: options[name] for name in _JOB_OPTIONS if name != "input_format"}
         job = TagJob([str(source)], STANDARD_STREAM, **chosen)
+
         _tag_here(_load(options), job, show_progress=False)
 
 
@@ -391,12 +399,15 @@ def _tag(tagger: Any, job: Any, choice: EngineChoice, *, show_progress: bool) ->
     else:
         from nerd_onnx.engines.run import tag_on_engine
 
-        sys.stdout = sys.stderr  # Ray prints messages about workers to standard output, also when it ends
+        # Ray prints on standard output which workers died, also when it ends itself, so this is not undone. Rows are
+        # never written there: EngineChoice.check() refuses it.
+        sys.stdout = sys.stderr
         summary = tag_on_engine(choice, tagger, job)
 
     bundle = tagger.bundle
     model = {"model": bundle.name, "model_sha256": bundle.model_sha256}
     kernels = {"kernel": tagger.kernel, "kernels": tagger.kernels}
+
     paths = {"output": job.output_place.without_secrets, "passed_over": job.passed_over}
     return {**summary, **paths, **model, **kernels}
 
@@ -421,6 +432,8 @@ def _tag_here(tagger: Any, job: Any, *, show_progress: bool) -> dict[str, Any]:
     finally:
         if display is not None:
             display.close()
+
+        # Python waits for the worker threads when the process ends, and a batch may take long.
         tagger.close()
 
 
@@ -447,10 +460,11 @@ def _print_failure(failure: Failure) -> None:
 def _report_stuck(number: int) -> None:
     """Print that the process ends in the middle of a step, and how the run is resumed."""
     err = InterruptedRunError(number)
-    message = "Interrupted in the middle of a step that did not end"
+    text = "Interrupted in the middle of a step that did not end"
     if "-" not in sys.argv[1:]:
-        message += f". What was saved before is safe; resume with: {resuming_command(sys.argv[1:])}"
-    _print_failure(Failure(err.code, message, err.reason, err.fields))
+        text += f". What was saved before is safe; resume with: {resuming_command(sys.argv[1:])}"
+
+    _print_failure(Failure(err.code, text, err.reason, err.fields))
 
 
 def main() -> NoReturn:
@@ -458,10 +472,12 @@ def main() -> NoReturn:
     from nerd_onnx.cli.progress import acknowledge_stop
     from nerd_onnx.cli.signals import StopSignals
 
-    speaks = not {"--json", "--quiet"} & {*sys.argv[1:]} and not is_set("NERD_JSON") and not is_set("NERD_QUIET")
+    # The options are not parsed yet: a signal may arrive before.
+    is_quiet = {"--json", "--quiet"} & {*sys.argv[1:]} or is_set("NERD_JSON") or is_set("NERD_QUIET")
+
     # Each thread of OpenBLAS takes memory, and no text needs a matrix product of numpy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with StopSignals(_report_stuck, acknowledge_stop if speaks else None):
+    with StopSignals(_report_stuck, None if is_quiet else acknowledge_stop):
         run_command(command, _print_failure)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -12,6 +13,9 @@ from nerd_onnx.cli.common import reading, settings, tagged_file_options
 from nerd_onnx.cli.signals import run_stoppable
 from nerd_onnx.cli.streams import message
 from nerd_onnx.terminal import counted, printable
+
+if TYPE_CHECKING:  # --help must not wait for this import
+    from nerd_onnx.formats.tagged_file import TaggedRow
 
 
 @click.command("nerd-view", context_settings=settings("NERD_VIEW"))
@@ -50,20 +54,39 @@ def command(source: str, target: str | None, **options: Any) -> None:
     check_output(read, written, overwrite=options["overwrite"])
 
     name = input_name(read) if read.is_standard_stream else read.name
+
     found = tagged_rows(read, **reading(options))
-    wanted = options["rows"]
+    total: int | None
     if options["sample"]:
-        numbered = itertools.count()
-        rows = sampled((row for row, _ in zip(found, numbered, strict=False)), wanted, options["seed"])
-        total: int | None = next(numbered)
+        all_rows = _Counted(found)
+        rows = sampled(iter(all_rows), options["rows"], options["seed"])
+        total = all_rows.count
     else:
-        rows = list(itertools.islice(found, wanted))
+        rows = list(itertools.islice(found, options["rows"]))
         total = None if next(found, None) else len(rows)
 
     entities = counted(sum(len(row.entities or ()) for row in rows), "entity", "entities")
     about = f"{_which(len(rows), total)} of {printable(name)}, {entities}."
+
     write_whole(written, view_page(rows, name, about).encode(), overwrite=options["overwrite"])
     message(f"{output_name(written)}: {about}")
+
+
+class _Counted:
+    """
+    Rows, counted as they are read.
+
+    :ivar count: number of rows so far
+    """
+
+    def __init__(self, rows: Iterator[TaggedRow]) -> None:
+        self._rows = rows
+        self.count = 0
+
+    def __iter__(self) -> Iterator[TaggedRow]:
+        for row in self._rows:
+            self.count += 1
+            yield row
 
 
 def _which(shown: int, total: int | None) -> str:

@@ -68,6 +68,7 @@ def _check_output(job: TagJob, pair: FilePair) -> None:
 
 def _exists_error(job: TagJob, pair: FilePair, err: ExistsError) -> OutputError:
     """Return the error for an existing output: it names --resume if that would help, else only --overwrite."""
+    # First: --overwrite, which the other errors advise, would discard the work of an interrupted run.
     progress = unfinished_run(job.output_place, many=job.many, remote_work_dir=job.work_dir)
     if progress is not None and progress.other_version is not None:
         return other_version(job.output_place, progress.other_version)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import takewhile
 from typing import NamedTuple
 
 from nerd_onnx.errors import InputError, OptionError
@@ -111,6 +110,7 @@ def file_pairs(
                 input=input_name(path),
                 other=input_name(pairs[target].input),
             )
+
         pairs[target] = FilePair(name, path, target, table)
 
     return list(pairs.values())
@@ -120,7 +120,9 @@ def _check_folder(output: Location) -> None:
     """Check that the output is a folder or can become one: it is no file, and is not named like one."""
     name, is_there = output_name(output), output.is_folder()
 
-    if not is_there and not output.is_remote and os.path.lexists(output.text.rstrip(os.sep + (os.altsep or ""))):
+    # Without a slash at its end: behind one, the system finds no file.
+    bare = output.text.rstrip(os.sep + (os.altsep or ""))
+    if not is_there and not output.is_remote and os.path.lexists(bare):
         raise OptionError(
             f"{name}: is a file; for several files or a folder, OUTPUT must be a folder; give another name",
             reason="output-not-folder",
@@ -144,24 +146,37 @@ def _with_common_root(inputs: Sequence[Location], passed_over: Counter[str]) -> 
     """
     alone = [path for path in inputs if not path.is_folder() and not _is_glob(path)]
 
-    if remote := [path for path in alone if path.is_remote]:
+    remote = [path for path in alone if path.is_remote]
+    if remote:
         parts = [path.bare.split("/") for path in remote]
-        shared = len(
-            [*takewhile(lambda names: len(set(names)) == 1, zip(*(path[:-1] for path in parts), strict=False))]
-        )
+        shared = _shared_folders(parts)
         yield [_Found(path, "/".join(names[shared:])) for path, names in zip(remote, parts, strict=True)]
 
-    if files := [path for path in alone if not path.is_remote]:
+    files = [path for path in alone if not path.is_remote]
+    if files:
         folders = [os.path.dirname(os.path.abspath(path)) for path in files]
         root = os.path.commonpath(folders)
         yield [_Found(path, os.path.relpath(os.path.abspath(path), root)) for path in files]
 
     for path in inputs:
-        if path not in alone:
-            if path.is_remote:
-                yield _remote_files(path, passed_over)
-            else:
-                yield _files_in(path.text, passed_over) if path.is_folder() else _matches(path.text, passed_over)
+        if path in alone:
+            continue
+        if path.is_remote:
+            yield _remote_files(path, passed_over)
+        elif path.is_folder():
+            yield _files_in(path.text, passed_over)
+        else:
+            yield _matches(path.text, passed_over)
+
+
+def _shared_folders(paths: Sequence[Sequence[str]]) -> int:
+    """Return how many folders all paths begin with; each path is given in its parts, the last of which is the file."""
+    count = 0
+    for names in zip(*(path[:-1] for path in paths), strict=False):
+        if len(set(names)) > 1:
+            break
+        count += 1
+    return count
 
 
 def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -> list[_Found]:
@@ -178,11 +193,13 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
     check_not_inside(folder)
     found: list[_Found] = []
     errors: list[OSError] = []
+
     for here, folders, files in os.walk(folder, onerror=errors.append):
         kind = table_format_of(here)
         if kind is not None:
             name = os.path.relpath(here, root or folder)
             found += _files_of_table(Location(here), kind, "" if name == os.curdir else name)
+            # In place: os.walk() then enters none of them.
             folders.clear()
             continue
 
@@ -190,6 +207,7 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
         passed_over[_LINKED] += sum(os.path.islink(os.path.join(here, name)) for name in folders)
         described = _notes_of_datasets(files)
+
         for file in files:
             if file.startswith(_HIDDEN):
                 continue
@@ -244,6 +262,7 @@ def _matches(pattern: str, passed_over: Counter[str]) -> list[_Found]:
     pattern = pattern.replace(os.altsep or os.sep, os.sep)  # Windows has two
     parts = pattern.split(os.sep)
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+
     root = os.sep.join(parts[:fixed]) or (os.sep if pattern.startswith(os.sep) else ".")
 
     found = []
@@ -257,6 +276,7 @@ def _matches(pattern: str, passed_over: Counter[str]) -> list[_Found]:
     # A pattern matches files of a table that no longer belong to it.
     for folder in {os.path.dirname(match.path) for match in found if not match.table}:
         check_not_inside(os.path.join(folder, "*"))
+
     known = {match.path.text for match in found}
     found += [
         _Found(Location(path), os.path.relpath(path, root))
@@ -283,10 +303,13 @@ def _unlisted(root: str, wild: Sequence[str]) -> list[str]:
     errors: list[OSError] = []
     for here, folders, _ in os.walk(root, onerror=errors.append):
         depth = 0 if here == root else os.path.relpath(here, root).count(os.sep) + 1
-        part = "**" if "**" in wild[: depth + 1] else "".join(wild[depth : depth + 1])
+        any_depth = "**" in wild[: depth + 1]
+        # Below the last wildcard part nothing matches, and os.walk() need not go there.
+        part = wild[depth] if depth < len(wild) else ""
         folders[:] = [
-            name for name in folders if not name.startswith(_HIDDEN) and (part == "**" or fnmatchcase(name, part))
+            name for name in folders if not name.startswith(_HIDDEN) and (any_depth or fnmatchcase(name, part))
         ]
+
     return [str(err.filename) for err in errors]
 
 
@@ -298,6 +321,7 @@ def _remote_files(path: Location, passed_over: Counter[str]) -> list[_Found]:
 
     check_not_inside_remote(root)
     names = files_below(root.text)
+
     found = [_Found(root.join(name), name) for name in names if _is_selected(name.split("/"), wild, passed_over)]
     for folder, kind in remote_tables(names).items():
         before = f"{folder}/" if folder else ""
@@ -341,6 +365,7 @@ def _is_selected(name: Sequence[str], wild: Sequence[str], passed_over: Counter[
     hidden = any(part.startswith(_HIDDEN) for part in name)
     if hidden or not _fits(name, wild, itself=itself):
         return False
+
     if itself or _is_listed(name[-1]):
         return True
     passed_over[_suffix(name[-1])] += 1
@@ -352,9 +377,13 @@ def _suffix(name: str) -> str:
 
 
 def _fits(name: Sequence[str], wild: Sequence[str], *, itself: bool) -> bool:
-    """Whether a path matches a pattern, part by part; ``**`` matches any number of folders."""
+    """
+    Whether a path matches a pattern, part by part; ``**`` matches any number of folders.
+
+    :param itself: the pattern must match the whole path, and not only a folder that contains it
+    """
     if not wild:
-        return not (name and itself)
+        return not name or not itself
 
     if wild[0] == "**":
         return any(_fits(name[i:], wild[1:], itself=itself) for i in range(len(name) + 1))

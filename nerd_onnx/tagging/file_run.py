@@ -123,12 +123,14 @@ class FileRun:
         self._overwrites = standing.overwrites
         self._part_path = part
         self._tag_stream = tag_stream
+
         # A stream cannot be resumed, because its rows can be read only once.
         self._journal = None if _is_stream(pair.input) else state.journal
-        self._before = Totals()
-        self._before.add(state.report)
-        self._report_before = replace(state.report)
         self._log: ResultLog | None = None
+
+        # The counts of the files before this one. Those of this file are added to them anew after each batch.
+        self._before = replace(state.report)
+
         # Shares of the run of the batches that are read and not written.
         self._shares: deque[float] = deque()
 
@@ -156,6 +158,7 @@ class FileRun:
             self._log = stack.enter_context(self._open_log(self._journal)) if self._journal is not None else None
             part = stack.enter_context(RejectsPart(self._part_path, self._pair.output, self._state.check_rejects))
             policy = self._policy(part)
+
             writer = stack.enter_context(
                 open_pair_writer(
                     self._plan, self._pair, source, overwrite=self._overwrites, scratch=self._state.scratch
@@ -166,20 +169,24 @@ class FileRun:
                 self._write(source, writer, policy)
                 if self._log is not None:
                     self._count_resumed(self._log)
+
                 with waiting():  # a large output is read once more, for its hash
                     written = in_stage("write", writer.finish)
+
                 self._check_totals(source, policy.totals, written)
                 self._note_copy(source, policy.totals)
+
                 rejects = part.finish()
                 self._commit(fingerprint, policy.totals, written, rejects)
 
-        # Leaving the block has renamed the output into place.
+        # Leaving the block renamed the output. That changed its ctime, so its version is not known before.
         version = None if written.file is None else version_of(self._pair.output)
         self._state.look.add(self._pair.output, written.file, version)
         if self._journal is not None:
             self._journal.append(DoneEvent(self._pair.name, version))
         if self._log is not None:
             self._log.remove()
+
         self._state.report.files += 1
         return None if rejects is None else part.path
 
@@ -187,6 +194,7 @@ class FileRun:
         """Record the file as unreadable: no output, and its rows are not counted. A resumed run tries it again."""
         state, maximum = self._state, self._job.max_errors
         state.report.set_totals(self._before, Totals(refused_files=1))
+
         rejected = state.report.rejected + state.report.refused_files
         if maximum is not None and rejected > maximum:
             raise InputError(
@@ -206,8 +214,9 @@ class FileRun:
 
         journal.append(RefusedEvent(self._pair.name, str(err)))
         if self._log is not None:
-            state.report.resumed_rows = self._report_before.resumed_rows
-            state.report.resumed_tokens = self._report_before.resumed_tokens
+            # The rows of a refused file do not count, so those with stored results do not either.
+            state.report.resumed_rows = self._before.resumed_rows
+            state.report.resumed_tokens = self._before.resumed_tokens
             self._log.remove()
 
         return part.path
@@ -258,7 +267,8 @@ class FileRun:
 
     def _count_resumed(self, log: ResultLog) -> None:
         """Count the rows with stored results: all that the journal names, less those that were damaged when read."""
-        report, before = self._state.report, self._report_before
+        report, before = self._state.report, self._before
+
         report.resumed_rows = before.resumed_rows + log.resumed_rows
         report.resumed_tokens = before.resumed_tokens + log.resumed_tokens
         report.damaged_chunks = before.damaged_chunks + log.damaged_chunks
@@ -275,6 +285,7 @@ class FileRun:
             in_stage("write", writer.write, *policy.settle(rows, results))
             state.report.set_totals(self._before, policy.totals)
             self._count_written(policy.totals.rows)
+
             # After the write: a row group or line in the writer counts too.
             self._plan.limits.check(output_name(self._pair.output))
 
@@ -324,6 +335,7 @@ class FileRun:
         known = expected if retried is not None or source.num_rows is None else source.num_rows
         counts = (known, expected, totals.rows, totals.written + totals.rejected)
         rows = totals.entities if self._job.layout == "long" else totals.written + totals.nulled
+
         if len(set(counts)) > 1 or written.rows != rows:
             raise OutputError(
                 f"{output_name(self._pair.output)}: the numbers of rows do not agree: {counts[0]} in the input, "
@@ -339,6 +351,7 @@ class FileRun:
         """Count the file as copied, or note why its columns were rewritten."""
         totals.copied_files = int(source.copied is not None)
         self._state.report.set_totals(self._before, totals)
+
         reason = rewritten_because(self._plan, self._pair, source)
         if reason:
             self._state.report.rewritten_because.append(reason)
@@ -353,10 +366,13 @@ class FileRun:
         # The version is taken first: a change after it leaves a doubt, and the content is compared.
         version = version_of(self._pair.input)
         digest = None if self._pair.input.is_remote else content_sha256(self._pair.input)
+        # After the hash, so that a change while it was computed is noticed.
         check_unchanged(self._pair, fingerprint, while_what="while it was read")
 
+        # The upload is still to come. If it fails, a resumed run need not tag anything again.
         if self._log is not None and self._pair.output.is_remote:
-            self._log.close_chunk()  # so that a failed upload can be resumed without tagging again
+            self._log.close_chunk()
+
         self._journal.append(
             CommitEvent(
                 self._pair.name,

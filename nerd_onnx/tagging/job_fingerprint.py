@@ -26,6 +26,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--key": job.key,
         # Neither their order nor repeats change the output.
         "--labels": sorted(set(options.labels)) if options.labels is not None else None,
+        # As it was resolved: to give the model's own value is the same as to give none. So is --join.
         "--min-score": tagger.min_score,
         "--precision": options.precision,
         "--join": tagger.join,
@@ -34,6 +35,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--mixed": job.mixed,
         "--csv-types": job.csv_types.plain,
         "--overwrite-column": job.overwrite_column,
+        # By its content, because a copy of the file names the same rows.
         "--retry-rejects": job.retried_place and content_sha256(job.retried_place),
     }
 
@@ -70,6 +72,7 @@ def facts_of(tagger: Tagger, job: TagJob, options: Mapping[str, Any]) -> dict[st
         **options,
         "--format": job.input_format,
         "--output-format": job.output_format,
+        # These two decide how rows are batched, and stored results are read back batch by batch.
         "--chunk-rows": job.chunk_rows,
         "--max-memory": job.max_memory,
         "Delta tables": sorted({pair.table for pair in job.pairs if pair.table}),

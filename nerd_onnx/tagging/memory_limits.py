@@ -14,7 +14,8 @@ BATCH_BYTES = 1 << 19
 _PROGRAM_BYTES = 150_000_000
 _MODEL_COPIES = 3  # the file while it is read, the weights, and the kernels' own layout of them
 _BYTES_PER_TEXT_BYTE = 200  # tokens, words, offsets and spans of two batches at a time
-_BYTES_PER_LINE_BYTE = 8  # the line, its text, the parsed row and the row written, with characters of four bytes
+# The line, its text, the parsed row and the row written, with characters of four bytes.
+_BYTES_PER_LINE_BYTE = 8
 _MIN_BATCH_BYTES = 1 << 14
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Protocol
@@ -22,6 +22,7 @@ from nerd_onnx.formats.readers import Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
 from nerd_onnx.formats.texts import column_of, each_text, has_elements, text_bounds, text_objects
 from nerd_onnx.formats.writers import open_writer
+from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.stages import stage
 from nerd_onnx.storage.input_stream import input_name
@@ -39,6 +40,7 @@ def open_pair_reader(plan: Plan, pair: FilePair, *, texts_only: bool = False) ->
     """
     job = plan.job
     written = detect_format(pair.input, job.input_format) if texts_only else plan.output_format(pair)
+
     rewrites = not texts_only and plan.rewritten_because(pair)
     has_types = not texts_only and format_named(written).holds_types
 
@@ -145,7 +147,8 @@ def _new_results(
     items = ((rows, text_objects_of(rows)) for rows in batches)
     for rows, tagged in tag_stream(items, lenient=plan.is_lenient):
         results = _results(plan, rows, tagged)
-        del tagged  # its texts, which may be long, would be kept until the next batch is tagged
+        # Else its texts, which may be long, would be kept until the next batch is tagged.
+        del tagged
 
         if log is not None:
             results = replace(results, texts=_fingerprint(rows))
@@ -172,25 +175,42 @@ def _results(plan: Plan, rows: RowBatch, tagged: TaggedTexts) -> Results:
     failed: dict[int, str] = {}
     for name, texts in zip(names, rows.all_texts, strict=True):
         bounds = text_bounds(texts)
-        found = entities.slice(first, int(bounds[-1]))
+        count = int(bounds[-1])
+
+        found = entities.slice(first, count)
         columns.append(joined_elements(found, texts) if has_elements(name) else found)
 
-        for i, why in sorted(tagged.reasons.items()):
-            if first <= i < first + bounds[-1]:
-                row = int(np.searchsorted(bounds, i - first, side="right")) - 1
-                element = f"element {i - first - bounds[row]}: " if has_elements(name) else ""
-                failed.setdefault(
-                    row, f"column {column_of(name)!r}: {element}{why}" if len(names) > 1 else element + why
-                )
-        first += int(bounds[-1])
+        column = f"column {column_of(name)!r}: " if len(names) > 1 else ""
+        for row, why in _failures(tagged.reasons, first, bounds, by_element=has_elements(name)):
+            failed.setdefault(row, column + why)
+        first += count
 
+    # A row is rejected as a whole, also if only one of its texts failed.
     mask = pa.array([row in failed for row in range(rows.num_rows)], pa.bool_())
     joined = columns[0]
     if len(names) > 1:
         joined = pa.StructArray.from_arrays(columns, fields=list(plan.layout.results.type), mask=mask)
     elif has_elements(names[0]) and failed:
         joined = pc.if_else(mask, pa.scalar(None, joined.type), joined)
-    return Results(joined, pa.array([failed.get(row) for row in range(rows.num_rows)], pa.string()), tagged.tokens)
+
+    reasons = pa.array([failed.get(row) for row in range(rows.num_rows)], pa.string())
+    return Results(joined, reasons, tagged.tokens)
+
+
+def _failures(reasons: Mapping[int, str], first: int, bounds: Ints, *, by_element: bool) -> Iterator[tuple[int, str]]:
+    """
+    Yield the rows of a text column that have a text that failed, and why; a row with several such texts several times.
+
+    :param reasons: why texts failed, by their index among all tagged texts
+    :param first: index of the column's first text
+    :param bounds: first text of each row, counted within the column, and the total at the end. *Shape:* (rows + 1,)
+    :param by_element: a row has a list of texts, so the reason names the element
+    """
+    for i, why in sorted(reasons.items()):
+        place = i - first
+        if 0 <= place < bounds[-1]:
+            row = int(np.searchsorted(bounds, place, side="right")) - 1
+            yield row, f"element {place - bounds[row]}: {why}" if by_element else why
 
 
 def _fingerprint(rows: RowBatch) -> str:

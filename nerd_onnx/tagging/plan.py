@@ -89,6 +89,7 @@ class Plan:
     @property
     def batch_rows(self) -> int:
         """Number of rows read at a time: at most those that a crash may cost."""
+        # The results of a chunk are whole batches.
         return min(BATCH_ROWS, self.job.chunk_rows or BATCH_ROWS)
 
     @cached_property
@@ -123,16 +124,18 @@ class Plan:
 
     def rewritten_because(self, pair: FilePair) -> str:
         """Return why an output cannot copy the columns of its input, as far as the options say; else empty."""
-        job = self.job
-        written = format_named(self.output_format(pair))
+        job, written = self.job, format_named(self.output_format(pair))
         if not written.copies_columns:
             return f"the output is {written.title}"
         if self.layout.is_long:
             return "--layout long has other rows"
-        if job.limit is not None or self.retried is not None or job.on_error == "skip":
-            option = "--limit" if job.limit is not None else "--on-error skip"
-            return f"{option if self.retried is None else '--retry-rejects'} may leave rows out"
-        return ""
+
+        # A copy has all rows of its input.
+        if self.retried is not None:
+            return "--retry-rejects may leave rows out"
+        if job.limit is not None:
+            return "--limit may leave rows out"
+        return "--on-error skip may leave rows out" if job.on_error == "skip" else ""
 
     @cached_property
     def options(self) -> dict[str, Any]:

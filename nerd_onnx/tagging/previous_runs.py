@@ -78,8 +78,11 @@ def standing_of(plan: Plan, pair: FilePair, progress: Progress, folder: str, *, 
             _check_finished_input(pair, own.commit, verify=plan.job.verify)
             _check_on_error(pair, own.commit.on_error, plan.job.on_error)
             return Standing(own, is_recorded=recorded is not None)
+
+        # What is there is this run's own output, cut or without its rejected rows, so it may be replaced.
         if state != "changed":
             return Standing(is_remade=recorded is not None, overwrites=overwrites or state != "missing")
+        # Without a record that the output got its name, the file is another program's, as _earlier() says.
         if recorded is not None and not overwrites:
             raise output_lost(pair.output, state)
 
@@ -245,19 +248,23 @@ def _count(plan: Plan, counts: dict[str, int]) -> None:
     """Add what a run would reuse."""
     job = plan.job
     folder = work_folder_of(job.output_place, many=job.many, remote_work_dir=job.work_dir)
+
     progress = _progress(plan)
     counts["damaged_lines"] += progress.damaged_lines
+
     overwrites = job.overwrite or (progress.header is not None and progress.header.overwrite)
 
     for pair in plan.pairs:
         standing = standing_of(plan, pair, progress, folder, overwrites=overwrites)
         counts["finished_files"] += standing.is_done
         counts["remade_files"] += standing.is_remade
+
         if standing.finished is not None:
             counts["safe_rows"] += standing.finished.commit.totals.rows
         elif not standing.is_done and (begun := progress.begun(pair.name)):
             check_unchanged(pair, begun.input, while_what="since the run started")
             intact = intact_chunks(folder, progress.chunks, chunk_schema(plan.layout.results))
+
             counts["safe_rows"] += sum(chunk.rows for chunk in progress.chunks[:intact])
             counts["damaged_chunks"] += len(progress.chunks) - intact
 
@@ -267,6 +274,7 @@ def _progress(plan: Plan) -> Progress:
     job = plan.job
     found = recorded_progress(job.output_place, many=job.many, remote_work_dir=job.work_dir)
     if not found.is_worth_keeping:
+        # As WorkFolder.begin() has it: the right to overwrite and the knowledge of outputs outlast the journal.
         kept = Progress(header=found.header, replaced=found.replaced, damaged_lines=found.damaged_lines)
         return kept if job.resume else Progress()
 

@@ -50,6 +50,7 @@ class RejectionPolicy:
 
         reasons = results.reasons.to_pylist()
         not_tagged = [_rejected_row(rows, i, reason) for i, reason in enumerate(reasons) if reason is not None]
+
         # A row that could not be read has a null text, so tagging gave it no reason.
         for row in rows.rejected:
             if row.index is not None:
@@ -63,12 +64,14 @@ class RejectionPolicy:
         if self._job.on_error == "null":
             self.totals.nulled += len(rejected)
             return rows, results.entities, pa.array(reasons, pa.string())
+
         if not rejected:
             return rows, results.entities, None
         return rows.without(rejected), results.entities.filter(pa.array([why is None for why in reasons])), None
 
     def _count(self, rows: RowBatch, results: Results) -> None:
         self.totals.rows += rows.rows_read
+
         # A row that could not be read is null in the batch, but it is not a row without text.
         without = reduce(pc.and_, (texts.is_null() for texts in rows.all_texts))
         self.totals.null_rows += without.true_count - sum(row.index is not None for row in rows.rejected)

@@ -146,6 +146,7 @@ def rejected_rows(path: Location) -> dict[str, frozenset[int] | None]:
         with open_bytes(path) as file:
             for number, line in enumerate(file, 1):  # noqa: B007 - named in the message
                 record = json.loads(line)
+
                 of_file = rows.setdefault(str(record["file"]), set())
                 if record["row"] is None:
                     whole.add(str(record["file"]))

@@ -59,6 +59,7 @@ def tag_files(
             work = stack.enter_context(WorkFolder(job.output_place, many=job.many, remote_work_dir=job.work_dir))
             journal = work.begin(plan.facts, resume=job.resume, overwrite=job.overwrite)
         scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
+
         report = TagReport(damaged_lines=work.progress.damaged_lines if work else 0)
         state = RunState(plan, scratch, journal, report, FinalLook(verify=job.verify), on_batch, stop, meter)
 
@@ -98,8 +99,10 @@ class _Run:
         self._job = state.plan.job
         self._work = work
         self._begin = time.perf_counter()
+
         # Paths of the rejected rows of each file, by its name.
         self._parts: dict[str, str] = {}
+
         # Before any work: an output that is refused must not be found after hours of tagging. And what appears at the
         # name of an output during these hours was not there before, so it is no work of an earlier run.
         self._standings = {pair.name: self._look_at(pair) for pair in state.plan.pairs}
@@ -118,10 +121,13 @@ class _Run:
                     self._tag_file(pair, standing, ahead.tag_stream_of(number))
                 if meter is not None:
                     meter.end_file(pair.name, is_earlier=standing.is_done)
+
                 self._state.report.seconds = time.perf_counter() - self._begin
 
         self._require_one_readable()
         self._write_rejects()
+
+        # Before the work folder goes: with it, --resume makes a lost output again.
         self._state.look.check()
         if self._work is not None:
             self._work.remove()
@@ -163,6 +169,7 @@ class _Run:
             )
 
         journal = self._state.journal
+
         # Its chunks would be lost when the journal records the begin of another file.
         return sorted(pairs, key=lambda pair: journal is None or journal.progress.begun(pair.name) is None)
 
@@ -227,11 +234,13 @@ class _Run:
         recorded, state = self._state.recorded_rejects()
         overwrite = self._state.overwrites or state in REPLACEABLE
 
+        # By name, and not in the order of tagging: a resumed run begins with another file.
         parts = [self._parts[name] for name in sorted(self._parts)]
         target = gather_rejects(path, parts, overwrite=overwrite, scratch=self._state.scratch)
         try:
             record = target.flush()
             if state != "intact" or record != recorded:
+                # First the event: without it, a resumed run would take the file for another program's.
                 if journal is not None:
                     journal.append(RejectsEvent(record))
                 target.commit()

@@ -31,9 +31,11 @@ class RunMeter:
         self.rows = 0
         self._begin = time.monotonic()
         self._limit: int | None = None
+
         # Share of each file, and how much of it is done or expected of the network.
         self._shares: dict[str, float] = {}
         self._granted: dict[str, float] = {}
+
         # What is done without the network; a part of it is the work of an earlier run.
         self._beside = 0.0
         self._earlier = 0.0
@@ -49,6 +51,7 @@ class RunMeter:
         sizes = _sizes(pairs, limit)
         total = sum(sizes.values())
         self._shares = {name: size / total for name, size in sizes.items()}
+
         self._begin = time.monotonic()
 
     def expect_files(self, names: Iterable[str]) -> None:

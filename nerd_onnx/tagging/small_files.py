@@ -54,6 +54,7 @@ class ReadAhead:
 
         # Lenient, so that a text that fails does not fail other files; its own file tags it again and reports it.
         self._groups = plan.tagger.tag_items(self._read_groups(), lenient=True)
+
         self._group = _Group(end=0)
         self._tagged = _NO_TEXTS
         self._places: dict[str | None, int] = {}
@@ -137,6 +138,7 @@ class ReadAhead:
                     size += sum(texts.nbytes for texts in found)
                     if not self._fits(rows, size):
                         return None
+
                     parts += found
         except (NerdError, OSError):
             return None  # the error is reported when the file is opened for writing
