@@ -175,6 +175,7 @@ def export_command(
     A checkpoint is a folder with PyTorch weights, tokenizer and configuration. A bundle is the folder that nerd-tag
     --model reads: the network as an ONNX file, the tokenizer, a description (nerd.json) and a model card.
     """
+    # The options have the names of the fields.
     limits = VerifyLimits(**{name.name: options.pop(name.name) for name in fields(VerifyLimits)})
     files = dict(map(_name_and_file, evaluations))
 
