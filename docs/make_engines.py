@@ -38,23 +38,27 @@ WORKLOADS = {
     "repeats": "rows that occur eight times",
 }
 
-_HEAD = """# Engines compared
+_HEAD = """# Programs compared
 
-nerd-tag beside other programs, on processors with and without VNNI, which are instructions for 8-bit integers. All of
-them run the same weights, except for spaCy. This page is written by `python docs/make_engines.py` from the reports in
-`benchmarks/results`. Of each kind of processor it shows the newest report that compared at least three other programs.
-[Measurements](measurements.md) explains them, and [alternatives](alternatives.md) says when to choose something else.
+This page compares nerd-tag with other programs, on processors with and without VNNI (instructions for 8-bit integers).
+All programs run the same weights, except for spaCy. For each kind of processor, the page shows the newest report that
+compared at least three other programs. [Measurements](measurements.md) explains the reports, and
+[alternatives](alternatives.md) says when to choose another program.
 
 ![Tokens per second of each program, for each kind of processor](engines.svg)
 
 How to read the tables:
 
-- A speed is the median of interleaved rounds, in tokens per second, from file to file. Loading the model is left out.
-- "times" says how much faster nerd-tag is: the median of paired ratios, one for each round that both programs ran, with
-  the lowest and the highest. It is not the quotient of the two speeds, unless it says so. Below 1, the other program is
-  faster. With fewer than three rounds it is no firm claim.
+- A speed is in tokens per second, from file to file, without loading the model. The programs ran in turns, in several
+  rounds; the speed is the median.
+- "1.37 times" means that nerd-tag is 1.37 times as fast as the program. Each round gives one ratio of the two speeds.
+  The table shows the median ratio, with minimum and maximum in brackets. So it is not exactly the quotient of the two
+  speeds, unless the cell says so. Below 1, the other program is faster. Ratios of fewer than three rounds are marked:
+  they are uncertain.
 - "Our batches" means that the program runs the network, and nerd-tag's code does the tokenization and batching.
-- Compare within a table only: the reports are from different machines, days and default models.
+- Compare only within a table: the reports are from different machines, days and default models.
+
+The page is written by `python docs/make_engines.py` from the reports in `benchmarks/results`.
 """
 
 _WIDTH = 640
@@ -184,7 +188,7 @@ def _name(report: Report, peer: str) -> str:
 
 
 def _cell(speed: Mapping[str, Any], ratios: Mapping[str, Any], workload: str, peer: str) -> str:
-    """Return the speed of a program, and how much faster nerd-tag is."""
+    """Return the speed of a program, and the speed of nerd-tag as a multiple of it."""
     figures = speed[workload].get(peer)
     if figures is None:
         return ""
@@ -242,7 +246,7 @@ def _accuracy(report: Report, model: str) -> Iterator[str]:
     yield "## F1\n"
     yield (
         f"{facts['sentences']:,} sentences with {facts['entities']:,} entities of Few-NERD's dev split, written as "
-        f"normal text; the {which}. {report.place}. Report: `benchmarks/results/{report.file}`.\n"
+        f"normal text, and the {which}. {report.place}. Report: `benchmarks/results/{report.file}`.\n"
     )
     yield from _table(
         ["program", "8 coarse labels", "66 fine labels", "texts that changed with the order"],

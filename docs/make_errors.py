@@ -17,22 +17,24 @@ PACKAGES = ("nerd_onnx", "nerd_export")
 _PASSED_ON = "reason"  # `reason=err.reason`: the error says what another one said
 _HEAD = """# Errors
 
-A command that fails prints one line and ends with the exit code below. With `--json`, `nerd-tag` prints one JSON object
-with `"status": "failed"`, the category as `error`, the `reason`, the `message`, and the fields that are known, such as
-`file`, `row`, `column` and `option`. In Python, an error has `code`, `reason` and `fields`.
+A command that fails prints one line and ends with the exit code below. With `--json`, `nerd-tag` prints one JSON
+object with `"status": "failed"`, the category as `error`, the `reason`, the `message`, and the known fields, such as
+`file`, `row`, `column` and `option`. In Python, an error has the attributes `code` (the category), `reason` and
+`fields`.
 
-Category, exit code, reason and fields are stable. The message is for people and may change. `row` is the number that
-the message shows: the line, from 1, in formats of lines, and the row, from 0, in Parquet and Arrow. A value that a
-command line refuses before the program starts has the category `usage`, exit code 2, and a reason such as
-`no-such-option`, `missing-parameter` or `bad-parameter`.
+- Category, exit code, reason and fields are stable. The message is for people and may change.
+- The field `row` is the number that the message shows. In JSON Lines, CSV and plain text, it is the line, from 1. In
+  Parquet and Arrow, it is the row, from 0.
+- A wrong value in the command line has the category `usage`, exit code 2, and a reason such as `no-such-option`,
+  `missing-parameter` or `bad-parameter`.
+- Other exceptions, such as missing memory, are one line too. Their category and reason are `unexpected`, and the field
+  `exception` has the type.
+- With the environment variable `NERD_DEBUG=1`, every error also prints its traceback.
+- If a message or field has more than 2,000 characters, its middle is left out.
+- If standard error is closed, full or without a reader, the message is dropped. The exit code stays the same.
 
-An exception that no part of the program expects, such as one for missing memory, is one line too. Its category and
-reason are `unexpected`, and the field `exception` has its type. With the environment variable `NERD_DEBUG=1`, every
-error also prints its traceback. A message or field of more than 2,000 characters is cut in its middle.
-
-The output decides the exit code. A message is dropped if standard error is closed, full or without a reader.
-
-This page is written by `python docs/make_errors.py`; the tests compare it with the program. `…` stands for values.
+The headings below are the classes of errors in Python. `…` stands for a value. This page is written by
+`python docs/make_errors.py`; the tests compare it with the program.
 
 """
 

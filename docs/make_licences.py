@@ -49,8 +49,9 @@ ALLOWED = {
 
 _HEAD = """# Licences of what ships
 
-This page is written by `python docs/make_licences.py`; the tests compare it with the packages that are installed.
-`make sbom` writes the same facts, with versions and hashes, as a bill of materials in the format CycloneDX.
+This page lists the licences of the package's content, of the training data and of the dependencies.
+`python docs/make_licences.py` writes it, and the tests compare it with the installed packages. `make sbom` writes the
+same facts, with versions and hashes, as a bill of materials in the format CycloneDX.
 
 """
 _INSIDE = """## Inside the wheel
@@ -68,15 +69,15 @@ _INSIDE = """## Inside the wheel
 
 ## Data that the default model was trained on
 
-Of these texts, the wheel contains the sentences of Few-NERD in the sample, and no others.
+The wheel contains none of these texts, except for the sentences of Few-NERD in the sample.
 
 """  # noqa: E501 - rows of a table
 _DEPENDENCIES = """
 ## Dependencies
 
-`pip install nerd-onnx` installs these packages, here with the versions of `constraints.txt` on Linux. They are not in
-the wheel. Some of their own wheels contain more libraries, such as OpenBLAS in numpy and C++ libraries in pyarrow;
-their licences are in those wheels. Extras bring more packages.
+`pip install nerd-onnx` installs these packages; the list is for the versions of `constraints.txt` on Linux. They are
+not in the wheel of nerd-onnx. Some of their wheels contain more libraries, such as OpenBLAS in numpy and C++ libraries
+in pyarrow; the licences of these libraries are in those wheels. Extras install more packages.
 
 | package | licence |
 |---|---|

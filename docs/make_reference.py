@@ -12,9 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 _WIDTH = 100
 _HEAD = """# Reference
 
-What each command says with `--help`, written by `python docs/make_reference.py` and compared by the tests. Every option
-can also be set by an environment variable: the prefix shown under the command, then the option in capitals with `_`
-instead of `-`.
+This page shows the `--help` of each command. Every option can also be set by an environment variable. Its name is the
+prefix that is shown under the name of the command, then the option in capitals with `_` instead of `-`. Example:
+`NERD_MIN_SCORE=0.8` sets `--min-score` of `nerd-tag`.
+
+The page is written by `python docs/make_reference.py`; the tests compare it with the program.
 
 """
 

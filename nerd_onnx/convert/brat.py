@@ -23,11 +23,15 @@ def write_brat(rows: Iterable[TaggedRow], folder: Path) -> None:
     """
     types: set[str] = set()
     for row in rows:
+        # With leading zeros, the files are in the order of the rows where they are listed by name.
         stem = folder / f"row-{row.number:07}"
-        text, lines = row.text or "", []
+        text = row.text or ""
+        lines: list[str] = []
+
         for number, entity in enumerate(row.entities or (), 1):
             kind = _NO_TYPE.sub("_", entity.label)
             types.add(kind)
+
             # The text file has the line breaks, so an entity across lines has to be divided.
             spans = _fragments(row, entity)
             places = ";".join(f"{start} {end}" for start, end in spans)
@@ -37,6 +41,7 @@ def write_brat(rows: Iterable[TaggedRow], folder: Path) -> None:
         stem.with_suffix(".txt").write_bytes(text.encode())
         stem.with_suffix(".ann").write_bytes("".join(lines).encode())
 
+    # BRAT warns of each of these sections that is missing.
     sections = ["[entities]", *sorted(types), "", "[relations]", "", "[events]", "", "[attributes]", ""]
     (folder / "annotation.conf").write_text("\n".join(sections), "utf-8")
 

@@ -28,15 +28,19 @@ def conll(rows: Iterable[TaggedRow]) -> Iterator[bytes]:
 def tagged_tokens(row: TaggedRow) -> Iterator[tuple[str, str]]:
     """Yield the tokens of a row with their tags."""
     check_entities(row, "CoNLL")
+    text = row.text or ""
+
     # The last one is the next: both tokens and entities are in order, so one pass is enough.
-    text, waiting = row.text or "", list(reversed(row.entities or ()))
+    waiting = list(reversed(row.entities or ()))
     for start, end in tokens_of(text, row.entities or ()):
         while waiting and waiting[-1].end <= start:
             waiting.pop()
+
         tag = "O"
         if waiting and waiting[-1].start <= start:
             # The first token of an entity has nothing but white space between itself and the start.
             prefix = "I" if text[waiting[-1].start : start].strip() else "B"
+            # White space in a label would be another column to some readers.
             tag = f"{prefix}-{_SPACE.sub('_', waiting[-1].label)}"
 
         yield text[start:end], tag

@@ -30,13 +30,16 @@ def _marked(row: TaggedRow) -> Iterator[str]:
     for entity in row.entities or ():
         if entity.start < at:
             continue
+
         yield escape(text[at : entity.start])
+        # By the label alone, so that it has the same colour on each page.
         hue = sum(entity.label.encode()) * 47 % 360
         yield (
             f'<mark style="--hue: {hue}">{escape(text[entity.start : entity.end])}'
             f"<span>{escape(entity.label)}</span></mark>"
         )
         at = entity.end
+
     yield escape(text[at:])
 
 

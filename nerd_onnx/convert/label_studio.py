@@ -25,9 +25,11 @@ def label_studio(rows: Iterable[TaggedRow]) -> Iterator[dict[str, Any]]:
             "model_version": _MODEL_VERSION,
             "result": [_region(row.text or "", number, entity) for number, entity in enumerate(row.entities or ())],
         }
+
         scores = [entity.score for entity in row.entities or () if entity.score is not None]
         if scores:
             prediction["score"] = _rounded(min(scores))
+
         yield {"data": {"text": row.text, "row": row.number}, "predictions": [prediction]}
 
 

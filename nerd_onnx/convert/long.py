@@ -36,6 +36,7 @@ def write_long(
     """
     layout = Layout(pa.field(file.column, _TYPE), "long", key=key, text_columns=(file.text_column,))
     kind = layout.results.type
+
     # Checked before the first row is read, because conversions of large files take long.
     layout.check_names()
     layout.check_key(file.source)
@@ -52,9 +53,12 @@ def write_long(
     ) as writer:
         for batch, found in file.batches():
             rows = list(found)
+
+            # By number, because a row with a list of texts comes as several: one for each element.
             entities: dict[int, list[dict[str, Any]]] = {batch.number(i): [] for i in range(batch.num_rows)}
             for row in rows:
                 entities[row.number] += _values(row)
+
             writer.write(batch, pa.array(list(entities.values()), kind))
             for row in rows:
                 on_row(row)

@@ -25,6 +25,7 @@ def write_pieces(path: Location, pieces: Iterable[bytes], *, overwrite: bool) ->
 
     :raises OutputError: if the output may not or cannot be written
     """
+    # Spooled: a reader of standard output must not take the rows before an error for all of them.
     target = open_target(path, overwrite=overwrite, spooled=True)
     try:
         compressed = CompressedTarget(path, target.file)
@@ -34,6 +35,7 @@ def write_pieces(path: Location, pieces: Iterable[bytes], *, overwrite: bool) ->
 
         with output_errors(path):
             compressed.finish()
+
         target.commit()
     finally:
         target.discard()
@@ -41,15 +43,17 @@ def write_pieces(path: Location, pieces: Iterable[bytes], *, overwrite: bool) ->
 
 def json_pieces(values: Iterable[dict[str, Any]], path: Location) -> Iterator[bytes]:
     """Yield objects as JSON Lines if the output's name has a suffix of JSON Lines, else as one array."""
-    lines = _stem(path).endswith(_LINES)
-    opening, between, closing = ("", "\n", "\n") if lines else ("[\n", ",\n", "\n]\n")
-    # Piece by piece: a large file must not be in memory as a whole.
-    lead = opening
-    for value in values:
-        yield (lead + json.dumps(value, ensure_ascii=False, allow_nan=False)).encode()
-        lead = between
+    is_lines = _stem(path).endswith(_LINES)
+    opening, between, closing, nothing = ("", "\n", "\n", "") if is_lines else ("[\n", ",\n", "\n]\n", "[]\n")
 
-    yield (closing if lead != opening else "" if lines else "[]\n").encode()
+    # Piece by piece: a large file must not be in memory as a whole.
+    is_empty = True
+    for value in values:
+        before = opening if is_empty else between
+        yield (before + json.dumps(value, ensure_ascii=False, allow_nan=False)).encode()
+        is_empty = False
+
+    yield (nothing if is_empty else closing).encode()
 
 
 def is_page(path: Location) -> bool:
@@ -87,6 +91,7 @@ def whole_folder(path: Location) -> Iterator[Path]:
 
     final = os.path.realpath(path)
     with output_errors(path):
+        # Looked at before the rows are read, because conversions of large files take long.
         if os.path.isdir(final) and os.listdir(final):  # noqa: PTH112, PTH208
             raise OutputError(
                 f"{output_name(path)}: the folder is not empty; give another name, or empty the folder",
@@ -94,8 +99,10 @@ def whole_folder(path: Location) -> Iterator[Path]:
                 file=output_name(path),
             )
 
-        found = path.info_if_any()
-        check_place(path, None if os.path.isdir(final) else found, overwrite=False)  # noqa: PTH112
+        # An empty folder may be there: the new one takes its place.
+        found = None if os.path.isdir(final) else path.info_if_any()  # noqa: PTH112
+        check_place(path, found, overwrite=False)
+
         with AtomicFolder(Path(final)) as made:
             yield made.path
             made.commit(replace=False)  # fails if another program filled an empty folder meanwhile

@@ -39,6 +39,7 @@ def doc_bin(rows: Iterable[TaggedRow]) -> Iterator[bytes]:
     docs, vocab = DocBin(attrs=["ENT_IOB", "ENT_TYPE"]), Vocab()
     for row in rows:
         docs.add(doc_of(row, vocab))
+
     yield docs.to_bytes()
 
 
@@ -49,9 +50,10 @@ def doc_of(row: TaggedRow, vocab: Any) -> Any:
     check_entities(row, "spaCy's doc.ents")
     text = row.text or ""
     doc = Doc(vocab, *_words_and_spaces(text, tokens_of(text, row.entities or ())))
-    spans = [doc.char_span(entity.start, entity.end, entity.label) for entity in row.entities or ()]
 
+    spans = [doc.char_span(entity.start, entity.end, entity.label) for entity in row.entities or ()]
     for span, entity in zip(spans, row.entities or (), strict=True):
+        # spaCy gives no span that begins or ends inside of a token. Tokens end at entities, but have no white space.
         if span is None:
             raise InputError(
                 f"{row.place}: entity {entity.start}:{entity.end} begins or ends with white space, which spaCy cannot "

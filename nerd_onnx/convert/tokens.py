@@ -28,6 +28,7 @@ def tokens_of(text: str, entities: Sequence[TaggedEntity]) -> list[tuple[int, in
         # A border inside of a word splits it; on its edge there is nothing to split.
         inside = borders[bisect_right(borders, start) : bisect_left(borders, end)]
         tokens += pairwise([start, *inside, end])
+
     return tokens
 
 
@@ -71,6 +72,7 @@ def _words(text: str) -> list[tuple[int, int]]:
         if touches and (_is_mark(text[start]) or (_is_mark(text[start - 1]) and text[start].isalnum())):
             start = words.pop()[0]
         words.append((start, end))
+
     return words
 
 

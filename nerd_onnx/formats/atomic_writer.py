@@ -48,8 +48,10 @@ class AtomicWriter(ABC):
 
         :raises OutputError: if the output cannot be written
         """
+        # Once: a run calls it before it records the output, and the end of the context calls it again.
         if self._written is None:
             self._written = Written(self._complete(), self._target.flush())
+
         return self._written
 
     def __enter__(self) -> Self:
@@ -63,5 +65,6 @@ class AtomicWriter(ABC):
                 self.finish()
                 self._target.commit()
         finally:
+            # In this order: what is released may still write to the target.
             self._release()
             self._target.discard()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -13,6 +13,7 @@ from nerd_onnx.formats.column_types import ALL_TEXT, ColumnTypes
 from nerd_onnx.storage.file_record import FileRecord
 from nerd_onnx.storage.location import Location
 
+# One imports this module, the other belongs to a format, which is imported when a file in it is opened.
 if TYPE_CHECKING:
     from nerd_onnx.formats.layouts import Layout
     from nerd_onnx.formats.parquet.copied_file import CopiedFile
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 KEYS_SHOWN = 20
 
 Format = str  # the name of one of nerd_onnx.formats.registry.FORMATS
+# Rows of a group are in memory until it is written.
 GROUP_BYTES = 64 << 20
 
 
@@ -140,9 +142,7 @@ class RowBatch:
         :param numbers: row numbers in the file
         """
         rows = [row for row in range(self.num_rows) if self.number(row) in numbers]
-        place = {row: i for i, row in enumerate(rows)}
-        rejected = [row for row in self.rejected if row.row in numbers]
-        return self._taken(rows, [f if f.index is None else replace(f, index=place[f.index]) for f in rejected])
+        return self._taken(rows, _placed((row for row in self.rejected if row.row in numbers), rows))
 
     def without(self, rows: Container[int]) -> RowBatch:
         """
@@ -159,9 +159,8 @@ class RowBatch:
         :param reasons: why the row cannot be written, by index in the batch
         """
         rows = [row for row in range(self.num_rows) if row not in reasons]
-        place = {row: i for i, row in enumerate(rows)}
-        kept = [row for row in self.rejected if row.index is None or row.index in place]
-        rejected = [row if row.index is None else replace(row, index=place[row.index]) for row in kept]
+        # A row that was rejected before gets the new reason: it must not be counted twice.
+        rejected = _placed((row for row in self.rejected if row.index not in reasons), rows)
         rejected += [
             RejectedRow(
                 self.number(row),
@@ -179,6 +178,7 @@ class RowBatch:
         if len(rows) == self.num_rows:
             return replace(self, rejected=tuple(rejected))
 
+        # Slices of consecutive rows: pyarrow's take() does not know views and runs.
         runs = _runs(rows)
         return replace(
             self,
@@ -310,6 +310,16 @@ class Writer(Protocol):
     ) -> None: ...
 
 
+def _placed(rejected: Iterable[RejectedRow], rows: Sequence[int]) -> list[RejectedRow]:
+    """
+    Return rejected rows with their new indices in a batch.
+
+    :param rows: the old indices of the rows that are left
+    """
+    place: dict[int | None, int | None] = {row: i for i, row in enumerate(rows)}
+    return [replace(row, index=place.get(row.index)) for row in rejected]
+
+
 def _joined(array: pa.Array, runs: Sequence[tuple[int, int]]) -> pa.Array:
     return pa.concat_arrays([array.slice(*run) for run in runs])
 
@@ -318,8 +328,11 @@ def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:
     """Return ascending indices as ranges (start, length) of consecutive ones; one empty range if there are none."""
     runs: list[tuple[int, int]] = []
     for row in rows:
-        if runs and sum(runs[-1]) == row:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        start, length = runs[-1] if runs else (row, 0)
+        if runs and start + length == row:
+            runs[-1] = (start, length + 1)
         else:
             runs.append((row, 1))
+
+    # Nothing at all would have no type to be joined to.
     return runs or [(0, 0)]

@@ -37,6 +37,7 @@ class ColumnTypes:
         is_auto = False
         named: dict[str, str] = {}
         for item in map(str.strip, _SEPARATOR.split(text)):
+            # At the last sign: a name may have one, and no type has one.
             name, equals, kind = item.rpartition("=")
             if equals:
                 _add(named, name.strip(), kind.strip())
@@ -47,6 +48,8 @@ class ColumnTypes:
                 is_auto = item == "auto"
             else:
                 raise _error(f"{item!r} is not auto, text, NAME=TYPE or FILE.json", item)
+
+        # Sorted, so that the order in which they were given does not change the fingerprint of a run.
         return cls(is_auto, tuple(sorted(named.items())))
 
     @property
@@ -75,6 +78,7 @@ def _add(named: dict[str, str], name: str, kind: object) -> None:
         raise _error(
             f"the type of column {name!r} is {kind!r}; expected one of {', '.join(KIND_NAMES)}", str(kind)
         ) from None
+
     if name in named:
         raise _error(f"column {name!r} is named twice", name)
     named[name] = str(kind)
@@ -87,6 +91,7 @@ def _content_of(name: str) -> dict[str, Any]:
         raise _error(f"{name} cannot be read: {err.strerror}", name) from err
     except (ValueError, RecursionError) as err:
         raise _error(f"{name} is not JSON: {err}", name) from err
+
     if not isinstance(content, dict):
         raise _error(f'{name} is not an object such as {{"id": "int64"}}', name)
     return content

@@ -55,6 +55,7 @@ def joined_elements(found: pa.ListArray, texts: pa.LargeListArray) -> pa.ListArr
     :return: its type is that of :func:`with_element`. *Shape:* (rows,)
     """
     bounds, before = text_bounds(texts), list_bounds(found)
+    # The number among all elements, less that of the first one of its row.
     element = np.arange(len(found)) - np.repeat(bounds[:-1], np.diff(bounds))
 
     kind = with_element(found.type)
@@ -107,10 +108,12 @@ def entities_array(
     """
     no_text = np.fromiter((text is None for text in texts), np.bool_, len(texts))
     _check_rows(row, no_text)
+
     # Rows are in ascending order, so two neighbouring bounds enclose the entities of one text.
     bounds = np.searchsorted(row, np.arange(len(texts) + 1))
     slices = _slices(texts, row, start, end)  # first, because it takes the most memory while it is made
     starts, ends = _in_unit(texts, bounds, start, end, unit)
+    # In the order of the fields of entities_type().
     arrays = [_int32(starts), _int32(ends), _names(labels, label)]
     if fine is not None:
         arrays.append(_names(fine_labels, fine))
@@ -175,6 +178,7 @@ def extended_schema(
     found = schema.get_all_field_indices(field.name)
     if not found:
         return schema.append(field).with_metadata(joined), len(schema)
+
     if not replace:
         raise OutputError(column_exists("the input", field.name, remedy), reason="column-exists", column=field.name)
 
@@ -243,7 +247,8 @@ def _in_unit(texts: Sequence[str | None], bounds: Ints, start: Ints, end: Ints, 
         # In ASCII, all units count the same.
         if not text.isascii():
             here = slice(bounds[i], bounds[i + 1])
-            starts[here], ends[here] = (_unit_offsets(text, unit, places[here]) for places in (starts, ends))
+            starts[here] = _unit_offsets(text, unit, starts[here])
+            ends[here] = _unit_offsets(text, unit, ends[here])
 
     return starts, ends
 
@@ -285,6 +290,7 @@ def _int32(offsets: Ints) -> pa.Array:
             found=int(offsets.max()),
             maximum=_INT32_MAX,
         )
+
     return pa.array(offsets.astype(np.int32, copy=False))
 
 
@@ -331,4 +337,6 @@ class CodePointOffsets:
         at = offset * self._width
         if at > len(self._encoded):
             return self._length + 1
+
+        # A wrong offset may end inside of a character, and must not raise an error of the codec.
         return len(self._encoded[:at].decode(self._codec, "surrogatepass" if self._width > 1 else "ignore"))

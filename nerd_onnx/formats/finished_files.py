@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.storage.input_stream import ByteStream, open_bytes
@@ -38,6 +37,7 @@ def check_last_line(path: Location, title: str) -> None:
             is_packed = is_compressed(file.read(SIGNATURE_BYTES))
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
+            # The last byte of compressed data says nothing.
             if not is_packed and file.read(1) not in (b"", b"\n"):
                 raise incomplete_output(path, title)
     except (OSError, InputError) as err:
@@ -53,6 +53,7 @@ def check_all_lines(path: Location, title: str) -> None:
     """
     try:
         with ByteStream(path) as stream:
-            deque(stream.lines(), maxlen=0)
+            for _ in stream.lines():
+                pass
     except (OSError, InputError) as err:
         raise incomplete_output(path, title) from err

@@ -88,6 +88,7 @@ def updated_metadata(metadata: Mapping[bytes, bytes], new_fields: Sequence[pa.Fi
     for key, add in updates.items():
         if key not in updated or not new_fields:
             continue
+
         # What another program wrote may have any content, and the columns are right without it.
         with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
             schema = json.loads(updated[key], parse_float=_finite)
@@ -123,9 +124,11 @@ def _add_to_pandas(schema: Json, field: pa.Field) -> None:
     # pandas evaluates labels as what the columns of the frame were: tuples, numbers, dates.
     labels = schema.get("column_indexes", [])
     if len(labels) > 1:
+        # A column of several levels is named by the text of its tuple.
         name = str((field.name, *[""] * (len(labels) - 1)))
     else:
         name = field.name
+        # The name of the new column is no number or date, so the labels are strings from now on.
         for label in labels:
             if label["pandas_type"] not in _TEXT_LABELS:
                 label.update(pandas_type="unicode", numpy_type="object", metadata={"encoding": "UTF-8"})
@@ -186,14 +189,11 @@ def _add_to_avro(schema: Json, field: pa.Field) -> None:
 
 def _avro_field(field: pa.Field, namespace: str) -> Json:
     kind = _avro_type(field.type, namespace)
-    return (
-        {"name": field.name, "type": ["null", kind], "default": None}
-        if field.nullable
-        else {
-            "name": field.name,
-            "type": kind,
-        }
-    )
+    if not field.nullable:
+        return {"name": field.name, "type": kind}
+
+    # In a union of Avro, the default is a value of the first type.
+    return {"name": field.name, "type": ["null", kind], "default": None}
 
 
 def _avro_type(kind: pa.DataType, namespace: str) -> Json:
@@ -208,6 +208,7 @@ def _avro_type(kind: pa.DataType, namespace: str) -> Json:
     if pa.types.is_struct(kind):
         fields = [_avro_field(part, f"{namespace}.{part.name}") for part in kind]
         return {"type": "record", "name": "element", "namespace": namespace, "fields": fields}
+
     return _named(_AVRO_TYPES, kind)
 
 
@@ -222,6 +223,7 @@ def _put(entries: Json, entry: Json, key: str, *, end: int | None = None) -> Non
     :param key: under which an entry has its name
     :param end: where a new entry is inserted; None for the end
     """
+    # Old metadata of pandas has no field_name.
     names = [known.get(key, known.get("name")) for known in entries]
     if entry[key] in names:
         entries[names.index(entry[key])] = entry
@@ -233,6 +235,7 @@ def _named(types: Sequence[tuple[_Check, str]], kind: pa.DataType) -> str:
     for check, name in types:
         if check(kind):
             return name
+
     raise ValueError(f"no name for {kind}")
 
 

@@ -15,7 +15,7 @@ binary                           base64 string
 uuid                             string with hyphens
 list, of any kind                array
 struct                           object
-map                              object where keys are strings, else array of ``[key, value]``
+map                              object where keys are strings and differ, else array of ``[key, value]``
 dictionary, run-end encoded      as their underlying values
 extensions other than uuid       as their underlying values
 ===============================  ====================================================================
@@ -56,6 +56,7 @@ def dumped(value: Any) -> Iterator[str]:
         yield dump(value)
         return
 
+    # Each piece without its quotes. It may end anywhere: a character is escaped without a look at its neighbours.
     yield '"'
     for begin in range(0, len(value), _PIECE_CHARACTERS):
         yield dump(value[begin : begin + _PIECE_CHARACTERS])[1:-1]
@@ -80,7 +81,9 @@ def dumped_lists(column: pa.ListArray) -> Iterator[Iterable[str]]:
 def _dumped_items(items: pa.Array) -> Iterator[str]:
     for begin in range(0, len(items), _PIECE_ITEMS):
         yield ", " if begin else "["
-        yield dump(json_values(items.slice(begin, _PIECE_ITEMS)))[1:-1]
+        piece = dump(json_values(items.slice(begin, _PIECE_ITEMS)))
+        yield piece[1:-1]  # without its brackets
+
     yield "]"
 
 
@@ -99,6 +102,7 @@ def json_values(column: pa.Array) -> list[Any]:
     for fits, convert in _CONVERTERS:
         if fits(kind):
             return convert(column)
+
     raise TypeError(f"no JSON form for the Arrow type {kind}")
 
 
@@ -119,11 +123,13 @@ def _double(column: pa.Array) -> list[Any]:
 
 def _narrow_float(column: pa.Array) -> list[Any]:
     """Return floats narrower than 64 bits. They are converted through text to get their own shortest digits."""
+    # As a double, a float32 of 0.1 would be written as 0.10000000149011612.
     digits = column.fill_null(math.nan).to_numpy(zero_copy_only=False).astype(str).tolist()
     return [value if math.isfinite(value) else None for value in map(float, digits)]
 
 
 def _decimal(column: pa.Array) -> list[Any]:
+    # str() would write a small one with an exponent: 1E-7.
     return [None if value is None else format(value, "f") for value in column.to_pylist()]
 
 
@@ -133,6 +139,7 @@ def _binary(column: pa.Array) -> list[Any]:
 
 def _whole_numbers(column: pa.Array) -> Any:
     """Return the underlying integers of a temporal column, 0 for null. *Shape:* (rows,)"""
+    # Python's datetime has no nanoseconds, and no years after 9999.
     # pyarrow casts types of 32 bits only to integers of 32 bits.
     if pa.types.is_date32(column.type) or pa.types.is_time32(column.type):
         column = column.cast(pa.int32())
@@ -160,6 +167,7 @@ def _date(column: pa.Array) -> list[Any]:
 
 
 def _time(column: pa.Array) -> list[Any]:
+    # A moment of the first day of 1970, without that day.
     return _with_nulls(column, [moment.partition("T")[2] for moment in _iso(column, column.type.unit).tolist()])
 
 
@@ -185,6 +193,7 @@ def _run_ends(column: pa.Array) -> list[Any]:
 def _list(column: pa.Array) -> list[Any]:
     lengths = pc.list_value_length(column).to_pylist()
     items = json_values(pc.list_flatten(column))
+
     # By lengths, because list views have no offsets that rise, and slices have some that do not begin at 0.
     ends = list(accumulate(length or 0 for length in lengths))
     return [None if length is None else items[end - length : end] for length, end in zip(lengths, ends, strict=True)]
@@ -192,17 +201,29 @@ def _list(column: pa.Array) -> list[Any]:
 
 def _struct(column: pa.Array) -> list[Any]:
     names = [field.name for field in column.type]
+    if len(set(names)) < len(names):
+        raise TypeError(f"two fields of {column.type} have the same name")
+
+    # Without fields, zip() would give no rows.
     rows = zip(*(json_values(member) for member in column.flatten()), strict=True) if names else [()] * len(column)
     return _with_nulls(column, [dict(zip(names, row, strict=True)) for row in rows])
 
 
 def _map(column: pa.Array) -> list[Any]:
-    entries = _list(column.cast(pa.list_(pa.struct([("key", column.type.key_type), ("value", column.type.item_type)]))))
+    as_list = pa.list_(pa.struct([("key", column.type.key_type), ("value", column.type.item_type)]))
+    entries = _list(column.cast(as_list))
     pairs = [None if row is None else [(entry["key"], entry["value"]) for entry in row] for row in entries]
+
     # A JSON object has only strings as keys; other maps become lists of pairs.
     if pa.types.is_string(column.type.key_type) or pa.types.is_large_string(column.type.key_type):
-        return [None if row is None else dict(row) for row in pairs]
+        return [None if row is None else _object(row) for row in pairs]
     return pairs
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | list[tuple[str, Any]]:
+    """Return an object; the pairs themselves where a key is there twice, because an object would lose a value."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else pairs
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -60,8 +60,13 @@ class Layout:
     @property
     def facts(self) -> dict[str, str]:
         """Metadata of the schema about the layout."""
-        own = {"key": self.key_name} if self.is_long else {"labels": ",".join(self.labels)} if self.labels else {}
-        return {"layout": self.name, **own}
+        facts: dict[str, str] = {"layout": self.name}
+        if self.is_long:
+            facts["key"] = self.key_name
+        elif self.labels:
+            facts["labels"] = ",".join(self.labels)
+
+        return facts
 
     @property
     def fields(self) -> list[pa.Field]:
@@ -84,7 +89,9 @@ class Layout:
     @property
     def parts(self) -> list[pa.Field]:
         """Fields of one entity: start, end, label and so on; with an ``element`` where a text column has lists."""
-        return list(next((kind for kind in self._types if kind != self.entities.type), self.entities.type).value_type)
+        has_lists = any(map(has_elements, self.text_columns))
+        kind = with_element(self.entities.type) if has_lists else self.entities.type
+        return list(kind.value_type)
 
     @property
     def _types(self) -> list[pa.DataType]:
@@ -95,7 +102,8 @@ class Layout:
     @property
     def row_fields(self) -> list[pa.Field]:
         """Fields of the long layout after the key."""
-        return [*([pa.field(TEXT_COLUMN, pa.string())] if len(self.text_columns) > 1 else []), *self.parts]
+        source = [pa.field(TEXT_COLUMN, pa.string())] if len(self.text_columns) > 1 else []
+        return [*source, *self.parts]
 
     def columns(self, entities: pa.ListArray | pa.StructArray) -> list[pa.Array]:
         """
@@ -109,11 +117,12 @@ class Layout:
         if self.name == "nested":
             return [entities]
 
-        kind = _wide(entities.type)
         # Flattening drops the entities of null rows, as the bounds do, which count these rows as empty.
         flat, bounds = entities.flatten(), list_bounds(entities)
-        named = flat.field(_LABEL)
-        return [_of_label(flat, pc.equal(named, label), bounds, entities.is_null(), kind) for label in self.labels]
+        kind, no_text = _wide(entities.type), entities.is_null()
+
+        found = flat.field(_LABEL)
+        return [_of_label(flat, pc.equal(found, label), bounds, no_text, kind) for label in self.labels]
 
     def check_names(self) -> None:
         """
@@ -154,8 +163,12 @@ class Layout:
 
         :raises InputError: if the key column is missing or occurs twice
         """
+        if not self.is_long or self.key is None:
+            return
+
+        # Raw lines without rows have no names, and no line that lacks the key.
         names = list(source.column_names)
-        if not self.is_long or self.key is None or names.count(self.key) == 1 or not names or source.num_rows == 0:
+        if names.count(self.key) == 1 or not names or source.num_rows == 0:
             return
 
         found = f"has {names.count(self.key)} columns" if self.key in names else "has no column"
@@ -197,7 +210,9 @@ def _with_parts(entities: pa.ListArray, parts: Sequence[pa.Field]) -> pa.ListArr
     flat, own = entities.flatten(), {field.name for field in entities.type.value_type}
     columns = [flat.field(part.name) if part.name in own else pa.nulls(len(flat), part.type) for part in parts]
     unified = pa.StructArray.from_arrays(columns, fields=list(parts))
-    return pa.ListArray.from_arrays(pa.array(list_bounds(entities).astype(np.int32)), unified, mask=entities.is_null())
+
+    offsets = pa.array(list_bounds(entities).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, unified, mask=entities.is_null())
 
 
 class NewColumns:
@@ -243,6 +258,7 @@ class NewColumns:
     def placed(self, rows: RowBatch, entities: pa.ListArray, reasons: pa.Array | None) -> pa.RecordBatch:
         """Return typed rows with the new columns; reasons are ignored if there is no column for them."""
         batch = rows.table
+        # Not strict: the reasons come last, and there may be no step for them.
         for column, (schema, place) in zip([*self._layout.columns(entities), reasons], self._steps, strict=False):
             batch = place_column(batch, column, schema, place)
         return batch
@@ -261,11 +277,18 @@ class EntityRows:
 
     def __init__(self, source: pa.Schema, layout: Layout, metadata: Mapping[str, str]) -> None:
         self._key = layout.key
-        self._text_columns, self._parts = list(map(column_of, layout.text_columns)), layout.parts
-        place = -1 if layout.key is None else source.get_field_index(layout.key)
-        kind = source.field(place).type if place >= 0 else pa.int64() if layout.key is None else pa.null()
+        self._text_columns = [column_of(name) for name in layout.text_columns]
+        self._parts = layout.parts
+
+        kind = pa.int64()
+        self.kept: dict[int, int] = {}
+        if layout.key is not None:
+            place = source.get_field_index(layout.key)
+            # Only an input without rows may lack the key: see Layout.check_key.
+            kind = source.field(place).type if place >= 0 else pa.null()
+            self.kept = {0: place} if place >= 0 else {}
+
         self.schema = pa.schema([pa.field(layout.key_name, kind), *layout.row_fields], metadata=dict(metadata))
-        self.kept = {0: place} if place >= 0 else {}
 
     def placed(
         self, rows: RowBatch, entities: pa.ListArray | pa.StructArray, _reasons: pa.Array | None
@@ -276,14 +299,18 @@ class EntityRows:
         They are in the order of the rows, and within a row in that of the text columns.
         """
         lists = unified_lists(entities, self._parts)
+        # The row of each entity: first those of the first text column, then those of the next.
         row = np.concatenate([np.repeat(np.arange(len(found)), np.diff(list_bounds(found))) for found in lists])
         flats = [found.flatten() for found in lists]
+
         flat, names = flats[0], []
         if len(lists) > 1:
+            # Stable, so that the entities of one row stay in the order of the text columns.
             order = np.argsort(row, kind="stable")
-            column = pa.array(np.repeat(np.arange(len(lists)), list(map(len, flats)))[order])
+            column = np.repeat(np.arange(len(lists)), [len(found) for found in flats])[order]
+            names = [pa.array(self._text_columns, pa.string()).take(pa.array(column))]
             flat = pa.concat_arrays(flats).take(pa.array(order))
-            row, names = row[order], [pa.array(self._text_columns, pa.string()).take(column)]
+            row = row[order]
 
         keys = _taken(self._keys(rows), pa.array(row))
         return pa.RecordBatch.from_arrays([keys, *names, *flat.flatten()], schema=self.schema)
@@ -314,8 +341,15 @@ def _wide(kind: pa.DataType) -> pa.DataType:
 
 def _taken(array: pa.Array, rows: pa.Array) -> pa.Array:
     """Return some rows of an array. *Shape:* that of ``rows``"""
-    plain = PLAIN_OF_VIEW.get(array.type)  # for pyarrow's take()
-    return array.take(rows) if plain is None else array.cast(plain).take(rows).cast(array.type)
+    plain = PLAIN_OF_VIEW.get(array.type)
+    if plain is not None:
+        return array.cast(plain).take(rows).cast(array.type)
+
+    try:
+        return array.take(rows)
+    except pa.ArrowNotImplementedError:
+        # pyarrow's take() knows neither runs nor views inside of other types. Slices know all, and take longer.
+        return pa.concat_arrays([array.slice(0, 0), *(array.slice(row, 1) for row in rows.to_pylist())])
 
 
 def _of_label(
@@ -324,6 +358,7 @@ def _of_label(
     """Return the list column with the entities of one label. *Shape:* (rows,)"""
     # before[i]: how many wanted entities come before entity i. Taken at the old bounds it gives the new ones.
     before = np.concatenate([[0], np.cumsum(wanted.to_numpy(zero_copy_only=False), dtype=np.int64)])
+
     # The label is the name of the column here, so the entities do not repeat it.
     kept = flat.filter(wanted)
     parts = pa.StructArray.from_arrays(

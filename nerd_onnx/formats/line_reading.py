@@ -54,6 +54,7 @@ class LinesReader(Closing):
         """
         for group in groups:
             rows = batch_of(group, self.rows_read)
+            # Of the group, because rejected rows were read too and may not be in the batch.
             self.rows_read += len(group)
             yield rows
 
@@ -148,6 +149,7 @@ def grouped(rows: Iterator[Row], size_of: Callable[[Row], int], options: ReadOpt
 
         group.append(row)
         size += size_of(row)
+        # Without a look at the next row: a program that writes to a pipe may wait for the results of these.
         if len(group) >= options.batch_rows or size >= options.batch_bytes:
             yield group
             group, size = [], 0

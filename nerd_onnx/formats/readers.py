@@ -59,18 +59,21 @@ def detect_format(name: Name, asked: Format | None) -> Format:
         return asked
 
     path = Location.of(name)
+    # First: a file that is missing is an error whatever its name says.
     check_readable(path)
     known = format_of_name(path)
     if known is not None:
         return known
 
     head = read_head(path, _HEAD_BYTES)
-    if (recognized := _recognized(head)) is not None:
+    recognized = _recognized(head)
+    if recognized is not None:
         return recognized.name
     if path.is_standard_stream:
         return (_guess(head) or STREAM_FORMAT).name
 
-    if (foreign := foreign_format(head)) is not None:
+    foreign = foreign_format(head)
+    if foreign is not None:
         raise InputError(
             f"{input_name(path)}: is {foreign.name} by its first bytes, which cannot be read; {foreign.advice}",
             reason="other-format",
@@ -96,6 +99,7 @@ def guessed_format(asked: Format | None) -> Format | None:
     """
     if asked is not None:
         return None
+
     head = read_head(Location(STANDARD_STREAM), _HEAD_BYTES)
     guess = None if _recognized(head) is not None else _guess(head)
     return None if guess is None else guess.name
@@ -138,6 +142,7 @@ def open_reader(
     options = ReadOptions(
         names, batch_rows, batch_bytes, limit, lenient, line_bytes, added_columns, mixed_as_json, column_types
     )
+
     path = Location.of(name)
     opener = format_named(detect_format(path, format)).open_reader
     if opener is None:

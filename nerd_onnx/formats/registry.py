@@ -32,6 +32,7 @@ def format_named(name: str) -> FileFormat:
     for found in FORMATS:
         if found.name == name:
             return found
+
     raise ValueError(f"no file format is named {name!r}; the formats are: {', '.join(f.name for f in FORMATS)}")
 
 

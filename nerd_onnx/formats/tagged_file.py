@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count, repeat
 from typing import Any, cast, get_args
 
 import pyarrow as pa
@@ -26,8 +25,14 @@ _BATCH_ROWS = 1024
 _BATCH_BYTES = 8 << 20
 _FIELDS = ("start", "end", "label")
 _OFFSET_DIGITS = 18
-# A number that is not an offset may have any number of digits, and int() refuses very long ones.
-_DECODER = json.JSONDecoder(parse_int=lambda digits: (int if len(digits) <= _OFFSET_DIGITS else float)(digits))
+
+
+def _number(digits: str) -> int | float:
+    # A number that is not an offset may have any number of digits, and int() refuses very long ones.
+    return int(digits) if len(digits) <= _OFFSET_DIGITS else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_number)
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,15 @@ class TaggedFile(Closing):
         :raises InputError: if the file is damaged, or offsets are outside of their text
         """
         for batch in self.source.batches():
-            found = _column_of(self.path, batch, self.column)
-            yield batch, chain.from_iterable(map(self._rows, repeat(batch), count(), batch.texts.to_pylist(), found))
+            yield batch, self._batch_rows(batch, _column_of(self.path, batch, self.column))
 
     def close(self) -> None:
         """Close the file."""
         self.source.close()
+
+    def _batch_rows(self, batch: RowBatch, entities: list[Any]) -> Iterator[TaggedRow]:
+        for i, (text, found) in enumerate(zip(batch.texts.to_pylist(), entities, strict=True)):
+            yield from self._rows(batch, i, text, found)
 
     def _rows(self, batch: RowBatch, i: int, text: str | list[str | None] | None, found: Any) -> Iterator[TaggedRow]:
         file = input_name(self.path)
@@ -191,6 +199,7 @@ def _values(path: Location, table: pa.RecordBatch, batch: RowBatch, column: str)
             row=batch.shown_number(0),
             column=column,
         ) from err
+
     return values
 
 
@@ -215,8 +224,11 @@ def sampled(rows: Iterator[TaggedRow], count: int, seed: int) -> list[TaggedRow]
     for seen, row in enumerate(rows):
         if seen < count:
             kept.append(row)
-        elif (place := rng.randrange(seen + 1)) < count:
-            kept[place] = row
+        else:
+            place = rng.randrange(seen + 1)
+            if place < count:
+                kept[place] = row
+
     return sorted(kept, key=lambda row: row.number)
 
 
@@ -261,26 +273,7 @@ def _check_column(source: Reader, path: Location, column: str, format: Format) -
         return  # no rows, so no line could have the field
 
     if column not in names:
-        layout = _metadata_value(source, column, "layout")
-        what = "column" if has_types else "field"
-        missing = f"{input_name(path)}: has no {what} {column!r} with entities"
-        if layout in ("wide", "long"):
-            raise InputError(
-                f"{missing}: it was tagged with --layout {layout}, and the nested layout is needed; tag its input "
-                "again without --layout",
-                reason="not-nested",
-                file=input_name(path),
-                column=column,
-                found=layout,
-            )
-
-        raise InputError(
-            f"{missing}; the {what}s are: {', '.join(names)}. Tag the file with nerd-tag first, or give the {what} "
-            "with --column",
-            reason="column-missing",
-            file=input_name(path),
-            column=column,
-        )
+        raise _no_column(source, path, column, "column" if has_types else "field")
 
     kind = source.schema.field(column).type if source.schema is not None else pa.null()
     if is_text(kind):
@@ -288,6 +281,7 @@ def _check_column(source: Reader, path: Location, column: str, format: Format) -
 
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
     fields = [inner.field(i).name for i in range(inner.num_fields)] if pa.types.is_struct(inner) else []
+    # Lists of the type null are those of typed JSON Lines in which no row has an entity.
     if inner is kind or (not pa.types.is_null(inner) and not set(_FIELDS) <= set(fields)):
         raise InputError(
             f"{input_name(path)}: column {column!r} has type {kind}; expected a list of entities with "
@@ -297,6 +291,33 @@ def _check_column(source: Reader, path: Location, column: str, format: Format) -
             column=column,
             found=str(kind),
         )
+
+
+def _no_column(source: Reader, path: Location, column: str, what: str) -> InputError:
+    """
+    Return the error for a file without the column of entities.
+
+    :param what: ``column``, or ``field`` for raw lines
+    """
+    missing = f"{input_name(path)}: has no {what} {column!r} with entities"
+    layout = _metadata_value(source, column, "layout")
+    if layout in ("wide", "long"):
+        return InputError(
+            f"{missing}: it was tagged with --layout {layout}, and the nested layout is needed; tag its input "
+            "again without --layout",
+            reason="not-nested",
+            file=input_name(path),
+            column=column,
+            found=layout,
+        )
+
+    return InputError(
+        f"{missing}; the {what}s are: {', '.join(source.column_names)}. Tag the file with nerd-tag first, or give the "
+        f"{what} with --column",
+        reason="column-missing",
+        file=input_name(path),
+        column=column,
+    )
 
 
 def _entities(row: TaggedRow, found: Any, unit: OffsetUnit) -> list[TaggedEntity] | None:
@@ -327,6 +348,7 @@ def _entities(row: TaggedRow, found: Any, unit: OffsetUnit) -> list[TaggedEntity
                 end=one["end"],
             )
 
+        # In a wrong unit, offsets may still lie inside of the text: only its words show the mistake.
         if "text" in one and one["text"] != text[start:end]:
             raise InputError(
                 f"{row.place}: entity {one['start']}:{one['end']} has the text {one['text']!r}, and the text at these "
@@ -357,7 +379,9 @@ def _by_element(row: TaggedRow, found: Any, elements: int) -> list[list[Any]] | 
                 reason="not-entities",
                 **row.where,
             )
+
         parts[element].append(one)
+
     return parts
 
 
@@ -365,6 +389,7 @@ def _is_entity(one: object) -> bool:
     if not isinstance(one, dict):
         return False
 
+    # In Python, True is an int.
     numbers = [one.get("start"), one.get("end")]
     score, fine = one.get("score"), one.get("fine_label")
     return (

@@ -70,11 +70,14 @@ class TextColumns:
             texts_of(read.column(i), name) for i, name in zip(self._places, self._options.text_columns, strict=True)
         ]
         invalid = self._invalid(given, first_row)
+        # In all text columns: a rejected row has entities in none of them.
         texts = [_without(column, list(invalid)) for column in given] if invalid else given
+
         sizes = reduce(pc.add, map(text_sizes, texts))
         for start, stop in cuts(sizes, self._options.batch_bytes):
             here = {row: place for row, place in invalid.items() if start <= row < stop}
             first, *more = (column.slice(start, stop - start) for column in texts)
+
             rows = RowBatch(
                 texts=first,
                 table=self._table(read, texts, start, stop) if self._has_table else None,
@@ -88,8 +91,12 @@ class TextColumns:
                 ),
                 more_texts=tuple(more),
             )
-            bad = [each_text(given[column].slice(row, 1)).slice(element, 1) for row, (column, element) in here.items()]
-            yield _left_out(rows, bad) if bad and self._as_json else rows
+
+            if here and self._as_json:
+                bad = [_text_at(given[column], row, element) for row, (column, element) in here.items()]
+                rows = _left_out(rows, bad)
+
+            yield rows
 
     def _table(self, read: pa.RecordBatch, texts: list[pa.Array], start: int, stop: int) -> pa.RecordBatch:
         """Return some rows with all their columns."""
@@ -101,6 +108,7 @@ class TextColumns:
         for i, values in zip(self._places, texts, strict=True):
             if i in self._become_strings:
                 columns[i] = values.slice(start, stop - start)
+
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _column_at(self, place: int) -> str:
@@ -126,6 +134,7 @@ class TextColumns:
                 row = int(np.searchsorted(bounds, text, side="right")) - 1
                 found.setdefault(row, (column, text - int(bounds[row])))
 
+        # By row, because the columns were looked at one after the other.
         invalid = dict(sorted(found.items()))
         if invalid and not self._options.lenient:
             row, (column, element) = next(iter(invalid.items()))
@@ -136,7 +145,13 @@ class TextColumns:
                 row=first_row + row,
                 column=column_of(self._options.text_columns[column]),
             )
+
         return invalid
+
+
+def _text_at(texts: pa.Array, row: int, element: int) -> pa.Array:
+    """Return one text of a row, as an array: a scalar of a string that is not UTF-8 could not be read."""
+    return each_text(texts.slice(row, 1)).slice(element, 1)
 
 
 def _left_out(rows: RowBatch, bad: list[pa.Array]) -> RowBatch:
@@ -149,7 +164,8 @@ def _left_out(rows: RowBatch, bad: list[pa.Array]) -> RowBatch:
         replace(row, index=None, raw=text.cast(pa.large_binary())[0].as_py())
         for row, text in zip(rows.rejected, bad, strict=True)
     ]
-    return replace(rows.without({f.index for f in rows.rejected if f.index is not None}), rejected=tuple(rejected))
+    left = rows.without({row.index for row in rows.rejected if row.index is not None})
+    return replace(left, rejected=tuple(rejected))
 
 
 def _without(texts: pa.Array, rows: list[int]) -> pa.Array:

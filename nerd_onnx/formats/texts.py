@@ -66,10 +66,11 @@ def find_text_column(name: str, schema: pa.Schema, text_column: str) -> int:
 
     kind = schema.field(found[0]).type
     element = _element_type(kind)
-    fits = element is not None and is_text(element) if of_elements else is_text(kind)
+    has_texts = element is not None and is_text(element)
+
+    fits = has_texts if of_elements else is_text(kind)
     if not fits:
-        is_list = element is not None and is_text(element)
-        remedy = f". To tag each element of its lists, give {text_column + _ELEMENTS!r}" if is_list else ""
+        remedy = f". To tag each element of its lists, give {text_column + _ELEMENTS!r}" if has_texts else ""
         expected = "lists of strings" if of_elements else "a string column, or a binary column with text in UTF-8"
         raise InputError(
             f"{name}: column {text_column!r} has type {kind}; expected {expected}{remedy}",
@@ -91,6 +92,7 @@ def is_text(kind: pa.DataType) -> bool:
         kind = kind.value_type
     if pa.types.is_null(kind):  # some writers choose this type for a column in which all values are null
         return True
+
     is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     return bool(is_string or kind in _STRING_OF_BINARY)
 
@@ -124,11 +126,13 @@ def plain_texts(column: pa.Array) -> pa.Array:
         column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+
     if pa.types.is_null(column.type):
         return column.cast(pa.string())
     if column.type in _STRING_OF_BINARY:
         # Without a check: the rows that are not UTF-8 are looked for one by one.
         return column.cast(_STRING_OF_BINARY[column.type], safe=False)
+
     # Few compute functions of pyarrow support string views.
     return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
@@ -142,7 +146,7 @@ def texts_of(column: pa.Array, text_column: str) -> pa.Array:
     if not has_elements(text_column):
         return plain_texts(column)
 
-    # Flattened without the lists of null rows.
+    # list_flatten() leaves out what the lists of null rows have, and flattens lists of every kind.
     elements = plain_texts(pc.list_flatten(column))
     return pa.LargeListArray.from_arrays(pa.array(list_bounds(column), pa.int64()), elements, mask=column.is_null())
 
@@ -178,6 +182,8 @@ def text_sizes(texts: pa.Array) -> pa.Array:
     sizes = pc.binary_length(each_text(texts)).cast(pa.int64()).fill_null(0)
     if not has_lists(texts):
         return sizes
+
+    # One more for each element: a list of a million empty texts is no small row.
     before = np.concatenate([[0], np.cumsum(sizes.to_numpy(zero_copy_only=False) + 1, dtype=np.int64)])
     return pa.array(np.diff(before[text_bounds(texts)]))
 
@@ -193,6 +199,7 @@ def text_objects(texts: pa.Array) -> list[str | None]:
     # Not through a scalar of Arrow, which would be a copy.
     _, offsets, content = texts.buffers()
     kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    # The buffers of a slice are those of the whole array.
     begins = np.frombuffer(offsets, kind)[texts.offset :].tolist()
     return [
         cast("str", LongText(content.slice(begin, size))) if size > LONG_BYTES else texts[i].as_py()
@@ -233,6 +240,7 @@ def cuts(sizes: pa.Array, maximum: int) -> Iterator[tuple[int, int]]:
     ends = np.cumsum(sizes.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))
     start, before = 0, 0
     while start < len(ends):
+        # One row at least, or a large one would never be reached.
         stop = max(start + 1, int(np.searchsorted(ends, before + maximum, side="right")))
         yield start, stop
         start, before = stop, int(ends[stop - 1])
@@ -243,4 +251,5 @@ def _is_valid(texts: pa.Array) -> bool:
         texts.validate(full=True)
     except pa.ArrowInvalid:
         return False
+
     return True

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Context, Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 _DAY = r"(?:[1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])-\d\d-\d\d"  # Python has no year 0
+# Not more than six digits of a second: microseconds cannot hold them.
 _TIME = r"[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?"
 _ZONE = r"(?:Z|[+-]\d\d(?::?\d\d)?)"
 _FRACTION = r"(?:\d+\.?\d*|\.\d+)"
@@ -22,7 +24,10 @@ _EXPONENT = r"(?:[eE][+-]?\d+)?"
 _INFINITE = r"[+-]?(?i:inf|infinity)"
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),(\d{1,2})\)")
 _MOST_DIGITS = 38  # of decimal128
+# From here on, doubles do not hold every whole number.
 _EXACT_IN_DOUBLE = 1 << 53
+_MAY_BE_ROUNDED = r"(?:\d\.?){16}|[eE][+-]?\d{3}"  # up to 15 digits, a double in this range has all of them
+_MOST_CHARACTERS = 1100  # of a double with all its digits
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Kind:
     :param name: as users write it
     :param type: type of the column
     :param pattern: what a text must match as a whole; the conversion checks ranges, such as that of the days of a month
-    :param is_exact: whether whole numbers must be exact in a column of fractions
+    :param is_exact: whether a column of fractions must have whole numbers exactly, and all digits of the others
     """
 
     name: str
@@ -79,6 +84,7 @@ def kind_named(name: str) -> Kind | None:
         if not 1 <= digits <= _MOST_DIGITS or scale > digits:
             raise KeyError(name)
         return Kind(name, pa.decimal128(digits, scale), rf"[+-]?{_FRACTION}")
+
     return {kind.name: kind for kind in _NAMED}[name]
 
 
@@ -92,6 +98,7 @@ def converted(texts: pa.Array, kind: Kind) -> tuple[pa.Array, pa.BooleanArray]:
     trimmed = pc.ascii_trim_whitespace(texts)
     nothing = pa.scalar(None, texts.type)
     trimmed = pc.if_else(pc.equal(trimmed, ""), nothing, trimmed)
+
     matches = pc.match_substring_regex(trimmed, rf"\A(?:{kind.pattern})\z")
     # The conversion of pyarrow reads more, such as hexadecimal numbers, and it reads no plus sign before whole numbers.
     plain = pc.replace_substring_regex(pc.if_else(matches, trimmed, nothing), r"\A\+", "")
@@ -109,17 +116,39 @@ def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     except pa.ArrowInvalid:
         if len(texts) == 1:
             return pa.nulls(1, kind)
+
         middle = len(texts) // 2
         return pa.concat_arrays([_cast(texts.slice(0, middle), kind), _cast(texts.slice(middle), kind)])
 
 
 def _without_rounded(values: pa.Array, texts: pa.Array, kind: Kind) -> pa.Array:
-    """Return numbers with null for those beyond their range, and for inexact whole numbers. *Shape:* (rows,)"""
-    lost = pc.and_(pc.is_inf(values), pc.invert(pc.match_substring_regex(texts, rf"\A{_INFINITE}\z")))
+    """Return numbers with null for those beyond their range, and for those that would lose digits. *Shape:* (rows,)"""
+    # pyarrow reads a number that is too large as infinity.
+    is_named = pc.match_substring_regex(texts, rf"\A{_INFINITE}\z")
+    lost = pc.and_(pc.is_inf(values), pc.invert(is_named))
+
     if kind.is_exact:
         is_whole = pc.match_substring_regex(texts, r"\A-?\d+\z")
         lost = pc.or_(lost, pc.and_(is_whole, pc.greater_equal(pc.abs(values), _EXACT_IN_DOUBLE)))
+        lost = pc.or_(lost, _are_rounded(texts, values))
+
     return pc.if_else(lost, pa.scalar(None, kind.type), values)
+
+
+def _are_rounded(texts: pa.Array, values: pa.Array) -> pa.BooleanArray:
+    """Return which numbers have digits that their double does not have. *Shape:* (rows,)"""
+    rounded = [False] * len(texts)
+    for row in pc.indices_nonzero(pc.match_substring_regex(texts, _MAY_BE_ROUNDED)).to_pylist():
+        rounded[row] = _is_rounded(texts[row].as_py(), values[row].as_py())
+    return pa.array(rounded, pa.bool_())
+
+
+def _is_rounded(text: str, value: float) -> bool:
+    """Whether a program that has the double would write another number with as many digits."""
+    if len(text) > _MOST_CHARACTERS:
+        return True
+    given = Decimal(text)
+    return Context(prec=len(given.as_tuple().digits)).create_decimal(Decimal(value)) != given
 
 
 class KindSearch:
@@ -135,6 +164,7 @@ class KindSearch:
 
     def add(self, texts: pa.Array) -> None:
         """Take more values into account. *Shape:* (rows,)"""
+        # A copy, because types are removed meanwhile.
         for kind in list(self.left):
             values, misfits = converted(texts, kind)
             if misfits.true_count:
@@ -158,4 +188,5 @@ def first_misfits(columns: Sequence[tuple[int, pa.BooleanArray]]) -> dict[int, i
     for column, misfits in columns:
         for row in pc.indices_nonzero(misfits).to_pylist():
             found.setdefault(row, column)
+
     return found

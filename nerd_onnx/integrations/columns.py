@@ -26,5 +26,6 @@ def entities_of(tagger: Tagger, texts: pa.Array | pa.ChunkedArray) -> pa.Chunked
 
 
 def _batches(name: str, texts: pa.Array | pa.ChunkedArray) -> Iterator[list[str | None]]:
+    # A table takes an array as well as a column in chunks.
     for batch in pa.table([texts], [name]).to_batches(max_chunksize=_BATCH_ROWS):
         yield text_values(batch, name)

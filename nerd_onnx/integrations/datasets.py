@@ -64,4 +64,5 @@ def _with_entities(tagger: Tagger, facts: Mapping[str, str], batch: pa.Table) ->
     ):
         place = find_text_column("the dataset", batch.schema, text_column)
         batch = batch.append_column(field, entities_of(tagger, batch.column(place)))
+
     return batch

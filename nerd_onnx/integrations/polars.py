@@ -26,9 +26,11 @@ def entities(texts: str | pl.Expr, tagger: Tagger) -> pl.Expr:
 
     # A lazy frame needs the type before the first row is tagged.
     dtype = pl.Series(pl.from_arrow(pa.array([], tagger.entity_field().type))).dtype
-    column = pl.col(texts) if isinstance(texts, str) else texts
+
     # Elementwise: a text has the same entities in any batch, so Polars may stream.
+    column = pl.col(texts) if isinstance(texts, str) else texts
     tagged = column.map_batches(partial(_entities, tagger), return_dtype=dtype, is_elementwise=True)
+
     # An expression may have no name of its own, such as that of a function.
     name = column.meta.output_name(raise_if_undetermined=False)
     return tagged.alias(tagger.options.new_column_of(name))

@@ -42,6 +42,7 @@ def cpu_features() -> tuple[str, ...]:
         words = set(_CPUINFO.read_text().split())
     except OSError:
         return ()
+
     return tuple(name for name in _FEATURES if name in words)
 
 
@@ -70,8 +71,10 @@ def _allowed_cpus() -> tuple[int, str]:
     cpus = usable or os.cpu_count() or 1
 
     quota = _cgroup_quota()
+    # A part of a CPU is worth a thread: rounded down, a quota of 0.5 would leave none.
     if quota and math.ceil(quota) < cpus:
-        return max(1, math.ceil(quota)), f"the container's quota of {quota:g} processors"
+        return math.ceil(quota), f"the container's quota of {quota:g} processors"
+
     return cpus, f"the processors {'this process may use' if usable else 'of this machine'}"
 
 
@@ -82,7 +85,9 @@ def _cgroup_quota() -> float | None:
             quota, period = _CGROUP_V2.read_text().split()
             return None if quota == "max" else int(quota) / int(period)
 
+        # -1 stands for no quota.
         quota_us = int((_CGROUP_V1 / "cpu.cfs_quota_us").read_text())
-        return quota_us / int((_CGROUP_V1 / "cpu.cfs_period_us").read_text()) if quota_us > 0 else None
+        period_us = int((_CGROUP_V1 / "cpu.cfs_period_us").read_text())
+        return quota_us / period_us if quota_us > 0 else None
     except (OSError, ValueError):
         return None

@@ -27,4 +27,5 @@ def peak_rss_bytes() -> int:
     if _STATUS.is_file():
         found = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
         return int(found[1]) * _KIB if found else 0
+
     return system.peak_bytes()

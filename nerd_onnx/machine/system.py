@@ -83,6 +83,7 @@ def _lock(descriptor: int, *, wait: bool) -> None:
         _lock_byte(descriptor, wait=wait)
         return
 
+    # Not lockf(): such a lock is lost as soon as this process closes the file anywhere else.
     posix: Any = fcntl
     posix.flock(descriptor, posix.LOCK_EX if wait else posix.LOCK_EX | posix.LOCK_NB)
 
@@ -96,6 +97,7 @@ def _lock_byte(descriptor: int, *, wait: bool) -> None:
 
     windows: Any = msvcrt
     before = os.lseek(descriptor, 0, os.SEEK_CUR)
+
     try:
         while True:
             os.lseek(descriptor, _HIGH_BYTE, os.SEEK_SET)
@@ -120,10 +122,12 @@ def open_files_can_be_removed() -> bool:
 
 def release_pages(mapped: mmap.mmap) -> None:
     """Let the system take back the memory of a mapped file, where it can be told to; pages are read again."""
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+
     options: Any = mmap
-    if hasattr(mmap, "MADV_DONTNEED"):
-        release: Any = getattr(mapped, "madvise")  # noqa: B009 - Windows has none
-        release(options.MADV_DONTNEED)
+    release: Any = getattr(mapped, "madvise")  # noqa: B009 - Windows has none
+    release(options.MADV_DONTNEED)
 
 
 def usable_cpus() -> int | None:
@@ -140,4 +144,5 @@ def peak_bytes() -> int:
 
     posix: Any = resource
     peak = int(posix.getrusage(posix.RUSAGE_SELF).ru_maxrss)
+    # macOS reports bytes, other systems report KiB.
     return peak if sys.platform == "darwin" else peak * _KIB

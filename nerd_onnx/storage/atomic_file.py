@@ -19,7 +19,8 @@ from nerd_onnx.storage.output_place import check_place, output_errors, output_na
 from nerd_onnx.storage.uploads import StoredFile
 
 _BUFFER_BYTES = 1 << 20
-_NAME_CHARACTERS = 40
+_NAME_CHARACTERS = 40  # of up to four bytes each: file systems allow 255 bytes in a name
+# What file systems without hard links answer to link(2), such as FAT and some network shares.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
@@ -55,6 +56,7 @@ def open_target(name: Name, *, overwrite: bool, spooled: bool, scratch: str | No
 
         found = path.info_if_any()
         check_place(path, found, overwrite=overwrite)
+
         if path.is_remote:
             return StoredFile(path, overwrite=overwrite, scratch=scratch)
         if found is not None and not found.is_file:
@@ -62,6 +64,16 @@ def open_target(name: Name, *, overwrite: bool, spooled: bool, scratch: str | No
 
         mode = None if found is None else found.permissions
         return _AtomicFile(path, overwrite=overwrite, mode=mode, scratch=scratch)
+
+
+def open_own_file(path: str) -> Target:
+    """
+    Open a file of the program's own folders for writing. On commit it replaces what has its name, also a pipe or link.
+
+    :raises OutputError: if it cannot be created
+    """
+    with output_errors(path):
+        return _AtomicFile(Location(path), overwrite=True, mode=None, scratch=None, follows_link=False)
 
 
 def write_whole(path: Name, content: bytes, *, overwrite: bool) -> None:
@@ -76,6 +88,7 @@ def write_whole(path: Name, content: bytes, *, overwrite: bool) -> None:
     try:
         with output_errors(path):
             target.file.write(content)
+
         target.commit()
     finally:
         target.discard()
@@ -89,10 +102,14 @@ class _AtomicFile:
     ``kill -9``. On systems without such files it has a temporary name.
     """
 
-    def __init__(self, path: Location, *, overwrite: bool, mode: int | None, scratch: str | None) -> None:
+    def __init__(
+        self, path: Location, *, overwrite: bool, mode: int | None, scratch: str | None, follows_link: bool = True
+    ) -> None:
         self._path = path
-        self._final = os.path.realpath(path)  # a symbolic link stays a link; its target is replaced
+        # A symbolic link of the user stays a link; its target is replaced.
+        self._final = os.path.realpath(path) if follows_link else os.path.abspath(path)
         self._folder = os.path.dirname(self._final)
+        # No file can be renamed or linked from one file system into another.
         self._scratch = scratch if scratch and _same_device(scratch, self._folder) else self._folder
         self._overwrite = overwrite
         self._temporary: str | None = None
@@ -109,6 +126,7 @@ class _AtomicFile:
             self._sync()
             if self._temporary is not None:
                 self.file.close()  # Windows renames no open file
+
             self._name()
             self.file.close()
             sync_folder(self._folder)
@@ -116,6 +134,7 @@ class _AtomicFile:
     def discard(self) -> None:
         with suppress(OSError):
             self.file.close()
+
         self._drop_temporary()
 
     def _sync(self) -> None:
@@ -123,14 +142,17 @@ class _AtomicFile:
         os.fsync(self.file.fileno())
 
     def _open(self, mode: int | None) -> IO[bytes]:
+        # 0o666, from which the system takes the user's mask: module tempfile would make a private file.
         if _can_link_nameless(self._scratch):
             descriptor = os.open(self._scratch, system.NAMELESS | os.O_RDWR, 0o666)
         else:
             self._temporary = self._temporary_path()
             descriptor = os.open(self._temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.BINARY, 0o666)
 
+        # The permissions of the file that is replaced.
         if mode is not None:
             system.set_permissions(descriptor, mode)
+
         return os.fdopen(descriptor, "wb", _BUFFER_BYTES)
 
     def _temporary_path(self) -> str:
@@ -167,6 +189,7 @@ class _AtomicFile:
         except OSError as err:
             if err.errno not in _NO_LINKS:
                 raise
+
             # Without hard links, the check and the renaming are two steps: another program may come between them.
             if os.path.lexists(self._final):
                 raise FileExistsError from err
@@ -195,6 +218,7 @@ class _Stream:
             if self._copy:
                 self._copy.close()
             raise
+
         self.file = self._copy or self._stream
 
     def flush(self) -> None:
@@ -214,6 +238,7 @@ class _Stream:
         if self._copy is not None:
             with suppress(OSError):
                 self._copy.close()
+
         with suppress(OSError):
             self._release()
 

@@ -32,6 +32,7 @@ class AtomicFolder(Closing):
         name = target.name
         if len(os.fsencode(name)) > _LONGEST_NAME:
             name = hashlib.sha256(os.fsencode(name)).hexdigest()
+
         # The host belongs to the name: where machines share a file system, each knows only its own processes.
         self._prefix = f".{name}.{socket.gethostname()}-"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,12 +74,16 @@ class AtomicFolder(Closing):
             self._target.rmdir()
         except OSError:
             return False
+
         return True
 
     def _take_place(self) -> None:
         """Move the folder that is there away, and this one to its name."""
         old = self.path.with_name(f"{self.path.name}.old")
+        # No system replaces a folder with files in one step. After a crash between the two renames, the next
+        # AtomicFolder of this name puts the old folder back: see _remove_leftovers.
         self._target.rename(old)
+
         try:
             self.path.rename(self._target)
         except OSError:

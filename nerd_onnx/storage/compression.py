@@ -16,7 +16,7 @@ _BZIP2_LEVEL = 9
 
 
 def _gzip(file: IO[bytes]) -> IO[bytes]:
-    # Without a time, so that the same rows always give the same bytes.
+    # Without a name and a time, so that the same rows always give the same bytes.
     return cast("IO[bytes]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0))
 
 

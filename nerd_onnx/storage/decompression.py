@@ -81,6 +81,8 @@ class _MembersReader(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
         if self._damage is not None:
             raise self._damage
+
+        # A piece may be empty, and 0 bytes would be the end of the file to the buffered reader.
         try:
             while not self._ready:
                 if not self._advance():
@@ -152,10 +154,13 @@ class _StreamsReader(_MembersReader):
         self._rest = b""
 
     def _advance(self) -> bool:
+        # The last call gave as much as it may, and the decompressor has more of the same piece.
         if self._stream is not None and not self._stream.needs_input:
             return self._decompress(self._stream, b"")
 
-        piece, self._rest = self._rest or self._raw.read(_READ_BYTES), b""
+        piece = self._rest or self._raw.read(_READ_BYTES)
+        self._rest = b""
+
         if not piece:
             if self._stream is not None:
                 raise EOFError("the last stream has no end")
@@ -163,12 +168,15 @@ class _StreamsReader(_MembersReader):
 
         if self._stream is None:
             piece = piece.lstrip(self._padding)
+            # Padding goes on in the next piece, or to the end of the file.
             if not piece:
                 return True
             self._stream = self._new()
+
         return self._decompress(self._stream, piece)
 
     def _decompress(self, stream: _Decompressor, piece: bytes) -> bool:
+        # With a limit, because a few bytes may stand for gigabytes.
         try:
             self._ready = memoryview(stream.decompress(piece, _BUFFER_BYTES))
         except OSError as err:
@@ -177,4 +185,5 @@ class _StreamsReader(_MembersReader):
         if stream.eof:
             self._rest = stream.unused_data
             self._stream = None
+
         return True

@@ -40,7 +40,9 @@ class FileRecord:
         :raises OSError: if it cannot be read
         """
         position = os.lseek(descriptor, 0, os.SEEK_CUR)
+
         os.lseek(descriptor, 0, os.SEEK_SET)
+        # By the descriptor: a file without a name cannot be opened a second time.
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.lseek(descriptor, position, os.SEEK_SET)

@@ -76,6 +76,7 @@ def require_place(name: str, kind: Kind, option: str = "") -> None:
             file=name,
         )
 
+    # The package of the hub is an extra, and may be missing.
     try:
         if not _is_cached(name, kind):
             _looked_up(name, kind)
@@ -136,9 +137,12 @@ def _is_cached(name: str, kind: Kind) -> bool:
     else:
         return True
 
+    if kind != "dataset":
+        return False
+
     # The datasets package keeps prepared data in a cache of its own, and has no function that looks a name up there.
     home = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME, "datasets")))
-    return kind == "dataset" and home.is_dir() and _plain(name) in {_plain(place.name) for place in home.iterdir()}
+    return home.is_dir() and _plain(name) in {_plain(place.name) for place in home.iterdir()}
 
 
 def _plain(name: str) -> str:

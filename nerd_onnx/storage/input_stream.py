@@ -23,6 +23,7 @@ from nerd_onnx.storage.location import STANDARD_STREAM, Location, Name
 from nerd_onnx.storage.signatures import bytes_to_tell, is_compressed
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A line is in memory as a whole, and its text must be short enough for the 32-bit offsets of Arrow.
 MAX_LINE_BYTES = 1 << 30
 _DAMAGE = (*DAMAGED_COMPRESSION, OSError)
 _LINE_HEAD_BYTES = 4096  # of a longer line only so much is waited for
@@ -120,6 +121,7 @@ def open_bytes(path: Location, buffer_bytes: int | None = None) -> io.BufferedRe
         file = path.open(buffer_bytes or (_REMOTE_BUFFER_BYTES if path.is_remote else _BUFFER_BYTES))
     except OSError as err:
         raise _unreadable(path, err) from err
+
     return io.BufferedReader(_WholeHead(file, closes=True), _BUFFER_BYTES) if is_stream(path) else file
 
 
@@ -139,10 +141,9 @@ class ByteStream(Closing):
         check_readable(path)
         self.path = path
         self._line_bytes = MAX_LINE_BYTES if line_bytes is None else line_bytes
-        self._size: int | None = None
         self._raw = _standard_input() if path.is_standard_stream else open_bytes(path)
-        if not is_stream(path):
-            self._size = _info(path).size
+        self._size = None if is_stream(path) else _info(path).size
+
         try:
             self._reader = decompressed(_head(path, self._raw), self._raw)
         except BaseException:
@@ -160,6 +161,7 @@ class ByteStream(Closing):
         if self._reader is not self._raw:
             # Decompressed bytes that wait in buffers are not consumed; they may be the whole of a small file.
             share *= self._reader.tell() / max(1, self._reader.raw.tell())
+
         return min(1.0, share)
 
     def head(self, size: int) -> bytes:
@@ -189,6 +191,8 @@ class ByteStream(Closing):
                 line = line.removeprefix(BYTE_ORDER_MARK)
             if number % _LINES_PER_LOOK == 0:
                 stop_if_asked()  # lines without rows may go on for ever
+
+            # Only the line feed: a raw line of an output keeps its carriage return.
             line = line.removesuffix(b"\n")
             if blank or line.strip():
                 yield number, line
@@ -258,7 +262,9 @@ def _spool(path: Location) -> IO[bytes]:
     """
     copy = tempfile.NamedTemporaryFile(prefix="nerd-", suffix=".input")  # noqa: SIM115 - the caller closes it
     try:
-        with nullcontext(_standard_input()) if path.is_standard_stream else open_bytes(path) as source:
+        # Standard input stays open: it belongs to the process.
+        opened = nullcontext(_standard_input()) if path.is_standard_stream else open_bytes(path)
+        with opened as source:
             shutil.copyfileobj(source, copy, _BUFFER_BYTES)
         copy.flush()
     except OSError as err:
@@ -311,6 +317,7 @@ def _standard_input() -> io.BufferedReader:
             reason="closed-stream",
             file=input_name(STANDARD_STREAM),
         )
+
     return _with_whole_head(cast("io.BufferedReader", sys.stdin.buffer))
 
 
@@ -335,6 +342,7 @@ def _tells_format(head: bytes) -> bool:
     """Whether the first bytes of a stream are enough to detect its format: a whole line, unless it is compressed."""
     if len(head) < bytes_to_tell(head):
         return False
+
     # Compressed bytes have no lines, and waiting for more of them could delay rows that are complete.
     return is_compressed(head) or len(head) >= _LINE_HEAD_BYTES or b"\n" in head.removeprefix(BYTE_ORDER_MARK).lstrip()
 
@@ -352,6 +360,8 @@ class _WholeHead(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is 3.12's
         view = memoryview(buffer)
+
+        # A piece of 0 bytes is the end, or a buffer without room.
         size = piece = self._read(view)
         while piece and not self._begun and not _tells_format(bytes(view[:size])):
             piece = self._read(view[size:])
@@ -366,8 +376,10 @@ class _WholeHead(io.RawIOBase):
         super().close()
 
     def _read(self, view: memoryview) -> int:
+        # What has arrived: readinto() would wait until the view is full, and complete rows would wait with it.
         with waiting():
             size: int | None = self._source.readinto1(view)
+
         if size is None:  # no bytes available yet, which the buffered reader would take for the end of the file
             raise BlockingIOError(errno.EAGAIN, "it has no more without waiting; open it in blocking mode")
         return size

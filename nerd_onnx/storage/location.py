@@ -111,13 +111,18 @@ class Location(os.PathLike[str]):
         """Whether it is in a folder, at any depth."""
         if self.is_remote or folder.is_remote:
             return self.bare.startswith(folder.bare.rstrip("/") + "/")
+
+        # join() adds a slash: /data2 is not below /data.
         return os.path.realpath(self).startswith(os.path.join(os.path.realpath(folder), ""))
 
     def shown(self, stream: str = STANDARD_STREAM) -> str:
         """Return it as printable text without passwords, for messages. ``stream`` is the text for ``-``."""
         if self.is_standard_stream:
             return stream
-        return self.without_secrets.translate(_UNDECODED).encode(errors="backslashreplace").decode()
+
+        # Other lone surrogates cannot be printed either: Windows allows them in names.
+        shown = self.without_secrets.translate(_UNDECODED)
+        return shown.encode(errors="backslashreplace").decode()
 
     @property
     def without_secrets(self) -> str:

@@ -74,7 +74,7 @@ def check_output(source: Location, output: Location, *, overwrite: bool) -> None
 
 
 class _FullWrites(io.RawIOBase):
-    """Standard output without a buffer, where a single write may take only a part of the bytes."""
+    """Standard output without a buffer (``python -u``), where a single write may take only a part of the bytes."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
@@ -86,9 +86,11 @@ class _FullWrites(io.RawIOBase):
         rest = memoryview(data)
         while rest:
             written = self._raw.write(rest)
+            # None stands for a full pipe whose other end asked not to wait.
             if written is None:
                 raise BlockingIOError(errno.EAGAIN, "standard output takes no more without waiting")
             rest = rest[written:]
+
         return len(data)
 
 
@@ -117,11 +119,15 @@ def is_terminal(path: Location) -> bool:
 
 def is_pipe(path: Location) -> bool:
     """Whether an output is standard output, a pipe or another device: what is written to it cannot be changed later."""
-    if path.is_standard_stream or path.is_remote:
-        return path.is_standard_stream
+    if path.is_standard_stream:
+        return True
+    if path.is_remote:
+        return False
+
     with suppress(OSError):
         found = path.info_if_any()
         return found is not None and found.is_device
+
     return False
 
 
@@ -140,6 +146,7 @@ def _is_input(found: FileInfo, source: Location, output: Location) -> bool:
     with suppress(OSError):  # errors of the input are reported when it is opened
         read = _stream_info(sys.stdin) if source.is_standard_stream else source.info()
         return read is not None and found.is_same_file(read)
+
     return False
 
 
@@ -167,6 +174,7 @@ def check_place(path: Location, found: FileInfo | None, *, overwrite: bool) -> N
     if path.is_remote:
         return
 
+    # The folder of the file that a link leads to: it is this file that is replaced.
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise OutputError(
@@ -176,6 +184,7 @@ def check_place(path: Location, found: FileInfo | None, *, overwrite: bool) -> N
             folder=output_name(folder),
         )
 
+    # Of the folder alone: a rename replaces the file, whatever the file's own permissions are.
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(
             f"{name}: no permission to write into the folder {output_name(folder)}",

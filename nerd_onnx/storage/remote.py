@@ -19,10 +19,12 @@ from nerd_onnx.storage.uri import bare, query_of, without_password, without_secr
 # Schemes of pyarrow itself. What follows the bucket is the key; it is not percent-decoded.
 _BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")
 _EXTRA_SCHEMES = ("hf", "http", "https")  # their packages are in the extra [stores]
-_UNREACHABLE = ("ConnectionError", "Timeout", "TransportError")  # class names in Python, requests and httpx
+# Names of classes in Python, requests and httpx. By name, because these packages need not be installed.
+_UNREACHABLE = ("ConnectionError", "Timeout", "TransportError")
 _HADOOP = ("hdfs", "viewfs")
 _READ_ONLY = ("http://", "https://")
 LISTING_FACTOR = 10  # the listing of a large folder is many requests
+# In the order in which they are trusted: an object may change twice within the digits of a time.
 _VERSIONS = ("etag", "generation", "version_id", "blob_id", "mtime", "last_modified", "created")
 
 
@@ -35,6 +37,7 @@ def find(uri: str) -> FileInfo:
     """
     with _remote_errors(uri):
         found = within_limit(uri, lambda: Place.of(uri).facts())
+
     if found.type.name == "NotFound":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
 
@@ -67,8 +70,10 @@ def has_bucket(uri: str) -> bool:
         with _remote_errors(uri):
             return within_limit(uri, ask)
     except StoreError as err:
+        # Keys that may write need not be allowed to look at the bucket; but from a silent server nothing will come.
         if err.reason == "no-answer":
             raise
+
     return True
 
 
@@ -79,7 +84,10 @@ def version(uri: str) -> str | None:
     :raises StoreError: if remote storage cannot be read
     """
     with _remote_errors(uri):
-        told = {name.lower(): value for name, value in within_limit(uri, lambda: Place.of(uri).metadata()).items()}
+        metadata = within_limit(uri, lambda: Place.of(uri).metadata())
+
+    # The libraries differ in case: ETag of S3, etag of others.
+    told = {name.lower(): value for name, value in metadata.items()}
     return next((str(told[name]) for name in _VERSIONS if told.get(name) is not None), None)
 
 
@@ -152,12 +160,15 @@ class Place:
         # fsspec caches listings, and would not see what another program wrote meanwhile.
         if self._fsspec is not None:
             self._fsspec.invalidate_cache()
+
         return self.filesystem.get_file_info(self.path)
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata that remote storage has about a file."""
         if self._fsspec is not None:
             return dict(self._fsspec.info(self.path))
+
+        # pyarrow's get_file_info() has no ETag: only an open file has it.
         with self.filesystem.open_input_file(self.path) as file:
             return {name: value.decode(errors="replace") for name, value in (file.metadata() or {}).items()}
 
@@ -246,6 +257,7 @@ class _Object(io.RawIOBase):
         # Not readinto(): a read that is given up could write into the buffer later.
         with _remote_errors(self._uri):
             piece = within_limit(self._uri, lambda: self._file.read(len(buffer)))
+
         buffer[: len(piece)] = piece
         return len(piece)
 

@@ -11,12 +11,14 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE_REST = b"\x2a\x4d\x18"
 _SKIPPABLE_FIRST = range(0x50, 0x60)
 XZ_MAGIC = b"\xfd7zXZ\0"
-# The first three bytes may begin a text: "BZhao wrote". After the digit follow a block, or the end of an empty stream.
+# The first three bytes may begin a text: "BZhao wrote". After the digit follow the mark of a block, which is the digits
+# of pi, or that of the end of an empty stream, the digits of its square root.
 _BZIP2_MAGIC = re.compile(rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)")
 _BZIP2_START = b"BZh"
 _BZIP2_BYTES = 10
 _OTHER_BYTES = 4
 ARROW_MAGIC = b"ARROW1\0\0"
+# The mark before each message. Streams of before 2019 have none, and are known by their names alone.
 ARROW_STREAM_MAGIC = b"\xff\xff\xff\xff"
 FEATHER_1_MAGIC = b"FEA1\0"
 
@@ -78,6 +80,7 @@ _SIGNATURES = (
     Signature("UTF-32", b"\0\0\xfe\xff", _TO_UTF8),
     Signature("UTF-16", b"\xff\xfe", _TO_UTF8),
     Signature("UTF-16", b"\xfe\xff", _TO_UTF8),
+    # JSON without a mark, in either order of bytes.
     Signature("UTF-16", b"{\0", _TO_UTF8),
     Signature("UTF-16", b"\0{", _TO_UTF8),
 )
@@ -133,9 +136,11 @@ def foreign_text(head: bytes) -> Signature | None:
     and bzip2.
     """
     found = foreign_format(head)
-    is_text = found is not None and found.magic.isascii() and found.magic.decode("ascii").isprintable()
-    is_text = is_text and found is not None and len(found.magic) < _SURE_BYTES
-    return None if is_text and not is_bzip2(head) else found
+    if found is None or is_bzip2(head):
+        return found
+
+    is_text = found.magic.isascii() and found.magic.decode("ascii").isprintable() and len(found.magic) < _SURE_BYTES
+    return None if is_text else found
 
 
 def foreign_format(head: bytes) -> Signature | None:

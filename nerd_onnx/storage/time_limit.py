@@ -31,6 +31,7 @@ def time_limit() -> float:
     except ValueError:
         limit = math.nan
 
+    # NaN fails every comparison. A wait for longer than TIMEOUT_MAX would raise an OverflowError.
     if not 0 < limit <= threading.TIMEOUT_MAX:
         raise OptionError(
             f"{VARIABLE} is {text!r}; expected a number of seconds greater than 0",
@@ -38,6 +39,7 @@ def time_limit() -> float:
             option=VARIABLE,
             found=text,
         )
+
     return limit
 
 
@@ -56,6 +58,7 @@ def within_limit(uri: str, call: Callable[[], Result], *, factor: int = 1) -> Re
     limit = min(time_limit() * factor, threading.TIMEOUT_MAX)
     task = _Task(call)
     _worker().tasks.put(task)
+
     try:
         with waiting():
             in_time = task.done.wait(limit)
@@ -106,6 +109,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.tasks: SimpleQueue[_Task] = SimpleQueue()
+        # A daemon: at its end Python would wait for a call that never returns.
         threading.Thread(target=self._run, name="nerd-store", daemon=True).start()
 
     def _run(self) -> None:

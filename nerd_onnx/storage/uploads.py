@@ -17,6 +17,7 @@ from nerd_onnx.storage.remote import Place
 from nerd_onnx.storage.time_limit import UPLOAD_FACTOR, within_limit
 
 _WRITE_BYTES = 8 << 20
+# Storage, by pyarrow's name of it, where a key with slashes needs no folder.
 _WITHOUT_FOLDERS = ("gcs", "abfs")
 _FLUSH_BYTES = 64 << 20  # maximum that waits in memory for a slow network
 
@@ -90,6 +91,7 @@ def _send(file: IO[bytes], place: Place, uri: str) -> None:
         return
 
     folder, slash, name = place.path.rpartition("/")
+    # Always the same name, so that the next upload replaces what a killed one left behind.
     part = f"{folder}{slash}.{name}.nerd-part"
     if filesystem.type_name not in _WITHOUT_FOLDERS:
         within_limit(uri, lambda: filesystem.create_dir(folder, recursive=True))
@@ -107,11 +109,13 @@ def _send(file: IO[bytes], place: Place, uri: str) -> None:
 def _copy(file: IO[bytes], filesystem: Any, path: str, uri: str) -> None:
     # By default pyarrow would compress a file named .gz again.
     target = within_limit(uri, lambda: filesystem.open_output_stream(path, compression=None))
+
     waiting = 0
     try:
         while piece := file.read(_WRITE_BYTES):
             within_limit(uri, partial(target.write, piece), factor=UPLOAD_FACTOR)
             waiting += len(piece)
+
             # pyarrow uploads in the background; without a limit, a slow network would fill the memory.
             if waiting >= _FLUSH_BYTES:
                 within_limit(uri, target.flush, factor=UPLOAD_FACTOR)

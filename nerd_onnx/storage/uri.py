@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+# Two letters at least: C:// is a path of Windows. With colons, because fsspec chains schemes: simplecache::s3://.
 _URI = re.compile(r"([a-z][a-z0-9+.:-]+)://", re.IGNORECASE)
-_PASSWORD = re.compile(r"(?<=://)[^/@]*:(?!\d+/)[^@]*@")  # but a port is not a password
+# A port is not a password. A password may have slashes, so everything up to the @ is taken.
+_PASSWORD = re.compile(r"(?<=://)[^/@]*:(?!\d+/)[^@]*@")
 
 
 def is_uri(name: str) -> bool:

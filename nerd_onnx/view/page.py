@@ -28,12 +28,14 @@ def view_page(rows: Sequence[TaggedRow], title: str, about: str) -> str:
     fine = sorted({entity.fine_label for row in rows for entity in row.entities or () if entity.fine_label})
     # Numbers and not names in the rows: a page of many entities becomes much smaller.
     places = {name: i for i, name in enumerate(labels)}, {name: i for i, name in enumerate(fine)}
+
     data = {
         "about": about,
         "labels": labels,
         "fine_labels": fine,
         "rows": [_row(row, *places) for row in rows],
     }
+
     # The page allows only the script with this hash to run, so that no text in it can become one.
     script = _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -70,6 +72,7 @@ def _row(row: TaggedRow, labels: dict[str, int], fine: dict[str, int]) -> dict[s
 
     if at < limit:
         parts.append(text[at:limit])
+
     element = {} if row.element is None else {"element": row.element}
     cut = {"cut": len(text) - limit} if len(text) > limit else {}
     return {"number": row.number, **element, "parts": parts, **cut}
@@ -79,6 +82,7 @@ def _score(score: float | None) -> float | str | None:
     """Return a score as a number; text for a value that is no score, which the page shows as such."""
     if score is None:
         return None
+
     # NaN compares as false. JSON Lines may contain NaN, Infinity and 1e400, and the data of the page may not.
     return round(score, 4) if 0 <= score <= 1 else f"bad score {score:g}"
 

@@ -306,3 +306,26 @@ def test_key_of_any_type(tmp_path: Path, kind: pa.DataType) -> None:
     found = pq.read_table(output)
     assert found.schema.field("id").type == kind
     assert found["id"].cast(pa.string()).to_pylist() == ["a", None, "c"]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pc.run_end_encode(pa.array(["a", "a", None])),
+        pa.array([["a"], [], None], pa.list_(pa.string_view())),
+        pa.array([{"k": "a"}, {"k": None}, None], pa.struct([("k", pa.string_view())])),
+    ],
+    ids=["runs", "lists of views", "structs of views"],
+)
+def test_key_of_a_type_that_pyarrow_takes_no_rows_of(keys: pa.Array) -> None:
+    entity = {"start": 0, "end": 1, "label": "person", "fine_label": None, "score": 1.0, "text": "a"}
+    found = pa.array([[entity, entity], [], [entity]], NESTED.type)
+    table = pa.RecordBatch.from_arrays([keys], ["k"])
+    batch = RowBatch(pa.nulls(3, pa.string()), table, None, first_row=0)
+
+    long = EntityRows(table.schema, Layout(NESTED, "long", key="k"), {}).placed(batch, found, None)
+
+    long.validate(full=True)
+    values = keys.to_pylist()
+    assert long.column("k").type == keys.type
+    assert long.column("k").to_pylist() == [values[0], values[0], values[2]]

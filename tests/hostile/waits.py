@@ -209,7 +209,11 @@ WAITS = [
         is_slow=True,
         feed=b'{"text": "' + b"x" * (1 << 20),
     ),
-    Wait("input: xz, blank lines without end", lambda folder: [bomb(folder / "in.jsonl.xz"), folder / "o.jsonl"]),
+    Wait(
+        "input: xz, blank lines without end",
+        lambda folder: [bomb(folder / "in.jsonl.xz"), folder / "o.jsonl"],
+        is_slow=True,
+    ),
     Wait(
         "input: bzip2, blank lines without end, before the types of columns are known",
         lambda folder: [bomb(folder / "in.jsonl.bz2"), folder / "o.parquet"],
@@ -237,14 +241,14 @@ WAITS = [
     ),
     Wait("input: a silent S3 server", lambda folder: ["s3://corpora/in.jsonl", folder / "o.jsonl"]),
     Wait("output: a silent S3 server", lambda folder: [rows(folder), "s3://corpora/o.jsonl"], is_slow=True),
-    Wait("input: a silent web server", lambda folder: [f"http://{SERVER}/in.jsonl", folder / "o.jsonl"]),
+    Wait("input: a silent web server", lambda folder: [f"http://{SERVER}/in.jsonl", folder / "o.jsonl"], is_slow=True),
     Wait(
         "model: a silent S3 server",
         lambda folder: [rows(folder), folder / "o.jsonl", "--model", "s3://corpora/m"],
         is_slow=True,
     ),
     Wait("a network that takes an hour", _slow_network),
-    Wait("a tokenizer whose pattern takes minutes", _slow_tokenizer),
+    Wait("a tokenizer whose pattern takes minutes", _slow_tokenizer, is_slow=True),
 ]
 
 

@@ -11,11 +11,13 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
 KILLED = -signal.SIGKILL
+ROOT = Path(__file__).resolve().parents[2]
 WORK = ".nerd-work"  # name of the work folder of a folder, and end of that of a file
 JOURNAL = "journal.jsonl"  # in the work folder
 
@@ -98,15 +100,41 @@ def work_folder(output: Path) -> Path:
     return output / WORK if output.is_dir() else output.parent / f".{output.name}{WORK}"
 
 
-def wait_for_chunks(output: Path, chunks: int, timeout_s: float = 60) -> None:
-    """Wait until so many chunks of a run are in its journal."""
-    journal = work_folder(output) / JOURNAL
+def start_and_stop(
+    chunks: int,
+    *arguments: object,
+    system: str = "this",
+    environment: Mapping[str, str] = os.environ,
+    cwd: Path | None = None,
+    timeout_s: float = 120,
+) -> subprocess.Popen[bytes]:
+    """
+    Start it, and return when it has stopped itself (SIGSTOP) because so many chunks are in its journal.
+
+    :param system: one of :mod:`other_system`, or ``this``
+    """
+    line = [sys.executable, "-m", "tests.support.stopping", str(chunks), system, *map(str, arguments)]
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment, "PYTHONPATH": path}, cwd=cwd
+    )
 
     end = time.monotonic() + timeout_s
-    while not journal.is_file() or journal.read_bytes().count(b'"event": "chunk"') < chunks:
-        if time.monotonic() > end:
-            raise TimeoutError(f"{journal} has no {chunks} chunks")
+    while True:
+        found, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
+        if found and os.WIFSTOPPED(status):
+            return process
+        if found or time.monotonic() > end:
+            process.kill()
+            raise AssertionError(f"it did not stop at chunk {chunks}: {process.communicate()}")
         time.sleep(0.01)
+
+
+def continue_with(process: subprocess.Popen[bytes], number: signal.Signals) -> bytes:
+    """Send a signal to a stopped process, let it go on, and return its standard error when it has ended."""
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    return process.communicate(timeout=60)[1]
 
 
 @dataclass

@@ -93,10 +93,14 @@ def eval_command(
     Score a model on labelled FILEs: Parquet or JSON Lines with tokens and ner_tags (fine_ner_tags), or CoNLL columns.
     A folder stands for all such files in it.
 
-    A file may have only some of the model's labels: entities with other labels are not scored. A column known_types
-    names the labelled types of each row, and a null tag is an unknown one. In a file without any entity, false alarms
-    count. The report goes to standard output as Markdown. With --output it is also written to files, one of them a page
+    A file may have only some of the model's labels: entities with other labels are not scored. The column known_types
+    of a file lists the labels that were annotated in each row. A null tag is an unknown tag. In a file without any
+    entity, each entity that the model finds counts as a false alarm.
+
+    The report goes to standard output as Markdown. With --output it is also written to files, one of them an HTML page
     with plots and marked errors.
+
+    Every option can also be set by an environment variable: NERD_EVAL_ and the option's name, such as NERD_EVAL_MODEL.
 
     \b
     Examples:

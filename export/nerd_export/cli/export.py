@@ -170,13 +170,23 @@ def export_command(
     **options: Any,
 ) -> None:
     """
-    Export a checkpoint as a bundle for nerd-tag, and compare it with the PyTorch original before it is kept.
+    Export a checkpoint as a bundle for nerd-tag. The bundle is compared with the PyTorch original, and kept only if it
+    does not exceed the limits.
 
     A checkpoint is a folder with PyTorch weights, tokenizer and configuration. A bundle is the folder that nerd-tag
     --model reads: the network as an ONNX file, the tokenizer, a description (nerd.json) and a model card.
-    """
+
+    Every option can also be set by an environment variable: NERD_EXPORT_ and the option's name, such as
+    NERD_EXPORT_MODEL.
+
+    \b
+    Examples:
+      nerd-export --model my-model --output my-bundle --dataset my-data
+      nerd-export --model owner/name --output my-bundle
+      nerd-export --check my-bundle
+    """  # noqa: D301 - the backspace tells click to keep the lines
     # The options have the names of the fields.
-    limits = VerifyLimits(**{name.name: options.pop(name.name) for name in fields(VerifyLimits)})
+    limits = VerifyLimits(**{limit.name: options.pop(limit.name) for limit in fields(VerifyLimits)})
     files = dict(map(_name_and_file, evaluations))
 
     if report is not None:

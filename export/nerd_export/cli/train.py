@@ -77,7 +77,7 @@ class FileWithShare(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--letter-case",
     is_flag=True,
-    help="Tell the model which words have capitals, through its input token_type_ids. For models like uncased BERT, "
+    help="Give the model the letter case of each word, as its input token_type_ids. For models like uncased BERT, "
     "whose tokenizer writes everything in lower case.",
 )
 @click.option(
@@ -123,7 +123,7 @@ class FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "known_types",
     multiple=True,
     metavar="FILE=TYPES",
-    help="Coarse labels that were annotated in a training or validation file, separated by commas: "
+    help="Coarse labels that were annotated in a training or validation file, separated by commas, such as "
     "tweets.jsonl=person,location. A word with the tag O may still be part of an entity with another label. A "
     "column known_types in the file states the same for each row.",
 )
@@ -141,7 +141,7 @@ class FileWithShare(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--max-train-samples",
     type=click.IntRange(min=1),
-    help="Train only on the first rows, at most this number. The model still gets the labels of all rows.",
+    help="Train only on the first rows, up to this number. The model still gets the labels of all rows.",
 )
 @click.option(
     "--null-tags",
@@ -219,7 +219,7 @@ class FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "--forms",
     type=click.IntRange(min=1),
     default=_DEFAULTS.forms,
-    help="Number of variants of each sentence in one epoch, drawn by the shares below.",
+    help="Number of variants of each sentence in one epoch. The shares below say how often each change is made.",
 )
 @click.option(
     "--plain-share",
@@ -278,7 +278,7 @@ class FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "--temperature",
     type=_ABOVE_ZERO,
     default=_DEFAULTS.temperature,
-    help="Temperature of the teachers' probabilities. A value above 1 makes them more even before they are learned.",
+    help="Temperature of the teachers' probabilities. A value above 1 makes the probabilities more even.",
 )
 @click.version_option(__version__, package_name="nerd-onnx")
 def train_command(
@@ -298,12 +298,22 @@ def train_command(
     **recipe: Any,
 ) -> None:
     """
-    Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD.
+    Fine-tune an encoder to tag named entities, and write a checkpoint. The defaults are the published settings for BERT
+    on Few-NERD.
 
-    Words of this help: an encoder is a pretrained network such as BERT. A tag is the label of one word; O means that
-    the word belongs to no entity. The loss is the error that training reduces. A share is a number from 0 to 1,
-    where no other range is named.
-    """
+    An encoder is a pretrained network such as BERT. A tag is the label of one word; O means that the word belongs to no
+    entity. The loss is the error that training reduces. A share is a number from 0 to 1, unless another range is named.
+
+    Every option can also be set by an environment variable: NERD_TRAIN_ and the option's name, such as
+    NERD_TRAIN_EPOCHS.
+
+    \b
+    Examples:
+      nerd-train --dataset my-data --output my-model
+      nerd-train --dataset my-data --model default --output my-model
+      nerd-train --train-file train.jsonl --validation-file validation.jsonl --output my-model
+      nerd-train --dataset my-data --output my-model --resume
+    """  # noqa: D301 - the backspace tells click to keep the lines
     require_extra("nerd-train")
     from nerd_export.data.prepare import prepare
     from nerd_export.models.lineage import labels_of

@@ -112,6 +112,7 @@ def _checkpoint(model: str, level: Level | None, scratch: Path, note: Callable[[
         letter_case=sees_case(config),
         segment_tokens=min(SEGMENT_TOKENS, longest_input(config, scratch)),
         model_sha256="",
+        tokenizer_sha256="",
         quantization="PyTorch fp32",
     )
 

@@ -29,8 +29,10 @@ class OneDictionary:
             before = self._before.get(i)
             if before is not None and not _has_dictionaries_of(column, before):
                 column = _unified(before, column)
+
             self._before[i] = column.slice(0, 0)
             columns[i] = column
+
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 
@@ -51,5 +53,7 @@ def _unified(before: pa.Array, column: pa.Array) -> pa.Array:
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, _unified(before.storage, column.storage))
+
+    # The dictionary before comes first, so its values keep their indices: a file may only add to them.
     table = pa.Table.from_arrays([pa.chunked_array([before, column], kind)], ["column"])
     return table.unify_dictionaries().column(0).chunk(1)

@@ -21,6 +21,7 @@ def read_metadata(path: Location) -> Mapping[bytes, bytes]:
 
     :raises OutputError: if the messages are not complete
     """
+    # Opening alone checks that the last message is complete.
     with _opened(path) as found:
         return found.schema.metadata or {}
 

@@ -22,13 +22,15 @@ def joined(column: pa.ChunkedArray) -> pa.Array:
         return pa.ExtensionArray.from_storage(kind, joined(storage))
 
     if kind in PLAIN_OF_VIEW:
-        return joined(pa.chunked_array([chunk.cast(PLAIN_OF_VIEW[kind]) for chunk in chunks])).cast(kind)
+        plain = pa.chunked_array([chunk.cast(PLAIN_OF_VIEW[kind]) for chunk in chunks])
+        return joined(plain).cast(kind)
     if pa.types.is_run_end_encoded(kind):
         values = pa.chunked_array([pc.run_end_decode(chunk) for chunk in chunks])
         return pc.run_end_encode(joined(values), run_end_type=kind.run_end_type)
 
     # With nothing behind it, so that a single chunk is copied too.
     whole = pa.concat_arrays([*chunks, chunks[0].slice(0, 0)])
+
     if pa.types.is_union(kind) and kind.mode == "dense":
         return whole.take(pa.array(range(len(whole))))
     return whole

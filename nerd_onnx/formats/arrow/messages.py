@@ -17,10 +17,30 @@ _FILE_START = 8  # bytes: the magic bytes, padded
 _FILE_END = struct.Struct("<i6s")  # length of the footer, magic bytes
 _PREFIX_BYTES = 8  # before the metadata of a message
 _CONTINUATION = -1  # before the length of a message; programs before 2019 did not write it
-_RECORD_BATCH = 3  # Message.header_type
+_RECORD_BATCH = 3  # a value of _MessageField.HEADER_TYPE
 _CODECS = {0: "lz4", 1: "zstd"}  # BodyCompression.codec
 _BLOCK = struct.Struct("<qixxxxq")  # Block in a footer: offset, bytes before the body, bytes of the body
 MAX_METADATA_BYTES = 64 << 20  # of one message, or a footer
+
+
+# The numbers of fields: their places in Message.fbs and File.fbs, where a union takes two.
+class _MessageField:
+    """Fields of ``Message``."""
+
+    HEADER_TYPE, HEADER, BODY_LENGTH = 1, 2, 3
+
+
+class _BatchField:
+    """Fields of ``RecordBatch`` and of its ``BodyCompression``."""
+
+    LENGTH, COMPRESSION = 0, 3
+    CODEC = 0
+
+
+class _FooterField:
+    """Fields of ``Footer``."""
+
+    RECORD_BATCHES = 3
 
 
 class DamagedError(Exception):
@@ -45,12 +65,13 @@ class Contents:
 
     def with_batch(self, batch: _Table, size: int) -> Contents:
         """Return the contents with one more record batch. ``size`` is that of its body, in bytes."""
-        compression = batch.table(3)
-        codec = None if compression is None else _CODECS.get(compression.integer(0, "b"))
+        compression = batch.table(_BatchField.COMPRESSION)
+        codec = None if compression is None else _CODECS.get(compression.integer(_BatchField.CODEC, "b"))
         return replace(
             self,
+            # Of the first batch that has rows: an empty one need not be compressed.
             codec=self.codec if self.rows or self.largest else codec,
-            rows=self.rows + batch.integer(0, "q"),
+            rows=self.rows + batch.integer(_BatchField.LENGTH, "q"),
             largest=max(self.largest, size),
         )
 
@@ -68,17 +89,21 @@ def contents_of(file: IO[bytes], size: int, *, all_batches: bool) -> Contents:
     try:
         head = _read(file, 0, min(size, _FILE_START))
         is_file = head.startswith(FILE_MAGIC)
+        # Otherwise all messages of a stream are read up to its end.
         if not (is_file or all_batches):
             _check_end(file, size)
+
         found = Contents(is_stream=not is_file)
         for message, length in _file_messages(file, size) if is_file else _stream_messages(file, size):
-            batch = message.table(2)
-            if batch is not None and message.integer(1, "B") == _RECORD_BATCH:
+            # A stream has its schema and dictionaries in messages too.
+            batch = message.table(_MessageField.HEADER)
+            if batch is not None and message.integer(_MessageField.HEADER_TYPE, "B") == _RECORD_BATCH:
                 found = found.with_batch(batch, length)
                 if not all_batches:
                     break
     except (struct.error, IndexError) as err:
         raise DamagedError("the description of a record batch is damaged") from err
+
     return found
 
 
@@ -86,6 +111,7 @@ def _file_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int]]:
     """Yield the messages with record batches of a file, each with the size of its body."""
     if size < _FILE_START + _FILE_END.size:
         raise DamagedError("it is cut off")
+
     length, magic = _FILE_END.unpack(_read(file, size - _FILE_END.size, _FILE_END.size))
     if magic != FILE_MAGIC:
         raise DamagedError("it is cut off: the footer is missing at its end")
@@ -93,9 +119,10 @@ def _file_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int]]:
         raise DamagedError("its footer is damaged")
 
     footer = _Table.root(_read(file, size - _FILE_END.size - length, length))
-    for offset, before, body in footer.structs(3, _BLOCK):
+    for offset, before, body in footer.structs(_FooterField.RECORD_BATCHES, _BLOCK):
         if offset < _FILE_START or before < _PREFIX_BYTES or body < 0 or offset + before + body > size:
             raise DamagedError("its footer names a record batch that is not in the file")
+
         begin, metadata = _prefix(file, offset)
         yield _Table.root(_metadata(file, begin, metadata, size)), body
 
@@ -109,8 +136,9 @@ def _stream_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int]]
             break
 
         message = _Table.root(_metadata(file, begin, length, size))
-        body = message.integer(3, "q")
+        body = message.integer(_MessageField.BODY_LENGTH, "q")
         at = begin + length + body
+        # A negative length would lead back, and the loop would not end.
         if body < 0 or at > size:
             raise DamagedError("it is cut off")
         yield message, body
@@ -135,6 +163,7 @@ def _prefix(file: IO[bytes], at: int) -> tuple[int, int]:
 
 
 def _metadata(file: IO[bytes], at: int, length: int, size: int) -> bytes:
+    # Before the bytes are read: a damaged length may be 2 GiB.
     if not 0 < length <= MAX_METADATA_BYTES or at + length > size:
         raise DamagedError("it is cut off, or a message in it is damaged")
     return _read(file, at, length)
@@ -187,10 +216,14 @@ class _Table:
 
     def _place(self, number: int) -> int | None:
         """Return where a field is; None without it."""
+        # A table begins with the distance back to its list of fields. That one has its own size and the size of the
+        # table, of two bytes each, then the offset of each field in the table; 0 for a field that is not there.
         fields = self.at - _unpacked("i", self.content, self.at)
         entry = 4 + 2 * number
+        # Older programs know fewer fields.
         if entry >= _unpacked("H", self.content, fields):
             return None
+
         offset = _unpacked("H", self.content, fields + entry)
         return self.at + offset if offset else None
 

@@ -37,6 +37,7 @@ class OpenedBatches:
         is_mapped = contents.largest > MAPPED_BYTES and contents.codec is None and not path.is_remote
         try:
             if is_mapped:
+                # By Python and not by pyarrow, whose map has no way to let go of pages.
                 with open_bytes(path) as file:
                     self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                 self._source = pa.BufferReader(pa.py_buffer(self._map))
@@ -49,6 +50,7 @@ class OpenedBatches:
             opener = pa.ipc.open_stream if contents.is_stream else pa.ipc.open_file
             self._reader = opener(self._source, options=options)
             self.schema: pa.Schema = self._reader.schema
+            # pyarrow decodes a name when it is asked for: here an error still means that the file is damaged.
             for field in self.schema:
                 _decode_names(field)
         except BaseException:
@@ -65,12 +67,15 @@ class OpenedBatches:
             found = (self._reader.get_batch(i) for i in range(self._reader.num_record_batches))
         else:
             found = iter(self._reader)
+
         for batch in found:
             for column in batch.columns:
                 checked(column)
                 self.release()
+
             yield batch
 
+        # pyarrow stops at the first end of a stream.
         if isinstance(self._reader, pa.RecordBatchStreamReader) and self._source.tell() != self._source.size():
             raise pa.ArrowInvalid("more bytes follow its end; several streams in one file are not read")
 
@@ -100,8 +105,10 @@ def checked(column: pa.Array) -> None:
 
     :raises pa.ArrowInvalid: if they do not
     """
+    # As bytes, because validate() would refuse strings that are no UTF-8.
     kind = _as_bytes(column.type)
-    (column if kind == column.type else column.view(kind)).validate(full=True)
+    as_bytes = column if kind == column.type else column.view(kind)
+    as_bytes.validate(full=True)
 
 
 def _as_bytes(kind: pa.DataType) -> pa.DataType:
@@ -120,6 +127,7 @@ def _as_bytes(kind: pa.DataType) -> pa.DataType:
     for is_list, of in _LISTS:
         if is_list(kind):
             return of(_field_as_bytes(kind.value_field))
+
     return kind
 
 

@@ -48,11 +48,13 @@ class ArrowReader(Closing):
             self._file.close()
             raise
 
+        # From here on there are two files to close.
         try:
             self._texts = TextColumns(self._name, self._opened.schema, options, as_json=as_json)
         except BaseException:
             self.close()
             raise
+
         self.schema: pa.Schema = self._texts.schema
         self.column_names: list[str] = self.schema.names
         self.num_rows = self._limited(self.contents.rows) if self._knows_rows else None
@@ -71,6 +73,7 @@ class ArrowReader(Closing):
         """
         for batch in self._record_batches():
             rows = batch.slice(0, self._limited(self.rows_read + batch.num_rows) - self.rows_read)
+
             for first in range(0, rows.num_rows, self._options.batch_rows):
                 read = rows.slice(first, self._options.batch_rows)
                 is_last = first + read.num_rows == rows.num_rows
@@ -78,6 +81,8 @@ class ArrowReader(Closing):
                     self.rows_read += found.rows_read
                     yield found
                     self._opened.release()
+
+            # Before the next batch: the rest of a remote file need not be fetched.
             if self.rows_read == self._options.limit:
                 return
 
@@ -116,6 +121,8 @@ class ArrowReader(Closing):
                 reason="empty-file",
                 file=self._name,
             )
+
+        # Other first bytes may be those of a stream of before 2019: the messages decide.
         foreign = foreign_format(head)
         if foreign is not None and (is_feather_1(head) or not is_arrow(head)):
             # Only its buffers may be compressed.
@@ -140,6 +147,7 @@ class ArrowReader(Closing):
                 batch = next(found, None)
             except DAMAGE as err:
                 raise self._damaged(first_line(err), after=self.rows_read) from err
+
             if batch is None:
                 return
             yield batch

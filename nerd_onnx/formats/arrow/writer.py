@@ -50,6 +50,7 @@ class ArrowWriter(AtomicWriter):
             replace=options.replace,
         )
         self._schema = self._columns.schema
+        # The long layout has other columns than the metadata of other programs describes.
         if self._keeps_batches:
             new = [*options.layout.fields, *([] if options.reasons_field is None else [options.reasons_field])]
             self._schema = self._schema.with_metadata(updated_metadata(self._schema.metadata or {}, new))
@@ -62,13 +63,12 @@ class ArrowWriter(AtomicWriter):
         self._target = open_target(path, overwrite=options.overwrite, spooled=False, scratch=options.scratch)
         try:
             with output_errors(path):
-                self._writer = (pa.ipc.new_stream if is_stream else pa.ipc.new_file)(
-                    self._target.file,
-                    self._schema,
-                    options=pa.ipc.IpcWriteOptions(
-                        compression=source.codec, use_threads=False, emit_dictionary_deltas=not is_stream
-                    ),
+                # A stream may replace a dictionary, and a file only add to it.
+                writing = pa.ipc.IpcWriteOptions(
+                    compression=source.codec, use_threads=False, emit_dictionary_deltas=not is_stream
                 )
+                opener = pa.ipc.new_stream if is_stream else pa.ipc.new_file
+                self._writer = opener(self._target.file, self._schema, options=writing)
         except BaseException:
             self._target.discard()
             raise
@@ -101,13 +101,14 @@ class ArrowWriter(AtomicWriter):
 
         table = self._pending.take()
         try:
-            batches = [pa.RecordBatch.from_arrays([joined(column) for column in table.columns], schema=self._schema)]
-            unified = batches if self._dictionaries is None else map(self._dictionaries.unified, batches)
-            for batch in unified:
-                with output_errors(self._path):
-                    self._writer.write_batch(batch)
+            batch = pa.RecordBatch.from_arrays([joined(column) for column in table.columns], schema=self._schema)
+            if self._dictionaries is not None:
+                batch = self._dictionaries.unified(batch)
+            with output_errors(self._path):
+                self._writer.write_batch(batch)
         except pa.ArrowInvalid as err:
             raise self._dictionary_error(err) from err
+
         self._rows += table.num_rows
 
     def _dictionary_error(self, err: Exception) -> OutputError:

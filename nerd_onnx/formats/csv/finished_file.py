@@ -23,5 +23,6 @@ def check_records(path: Location, title: str, delimiter: str) -> None:
             is_damaged = any(record.problem is not None for record in found)
     except (OSError, InputError) as err:
         raise incomplete_output(path, title) from err
+
     if is_damaged or not has_header:
         raise incomplete_output(path, title)

@@ -59,7 +59,9 @@ class CsvReader(LinesReader):
         try:
             require_text(self._name, self._stream.head(HEAD_BYTES), title)
             self._delimiter = self._delimiter_of(whole_first_line(self._stream.head(_HEADER_BYTES)), delimiters)
+            # With blank lines: in a quoted field, they are a part of the text.
             self._records = records(self._stream.lines(blank=True), self._delimiter.encode(), options.line_bytes)
+
             header = next(self._records, None)
             self._texts_schema = self._schema_of(header)
             self.column_names: Sequence[str] = self._texts_schema.names
@@ -74,6 +76,7 @@ class CsvReader(LinesReader):
             elif options.column_types.is_auto:
                 found, self.num_rows = self._found_kinds(delimiters, title)
                 self._kinds |= found
+
             self.schema = self._typed_schema()
         except BaseException:
             self._stream.close()
@@ -131,8 +134,10 @@ class CsvReader(LinesReader):
                     option=OPTION,
                     column=name,
                 )
+
             if kind is not None:
                 kinds[places[0]] = kind
+
         return kinds
 
     def _found_kinds(self, delimiters: str, title: str) -> tuple[dict[int, Kind], int]:
@@ -153,6 +158,8 @@ class CsvReader(LinesReader):
         chosen = self._options.column_types
         known = {*self._options.text_columns, *(name for name, _ in chosen.named)}
         searches = {i: KindSearch() for i, name in enumerate(self.column_names) if name not in known}
+
+        # The first pass has the types that the user named, so that it leaves out the same rows as the second.
         options = replace(self._options, column_types=chosen.without_search)
         with CsvReader(self.path, options, delimiters, title) as first:
             for rows in first.batches():
@@ -170,11 +177,14 @@ class CsvReader(LinesReader):
         return schema
 
     def _batch(self, group: list[Record], first_row: int) -> RowBatch:
+        # Each of the three steps adds the records that it cannot read to the errors.
         errors = {i: self._quotes_error(record) for i, record in enumerate(group) if record.problem is not None}
         kept = [i for i in range(len(group)) if i not in errors]
+
         tables = list(self._tables(group, kept, errors))
         kept = [i for i in kept if i not in errors]
         texts = pa.concat_batches(tables) if tables else pa.RecordBatch.from_pylist([], self._texts_schema)
+
         table = self._typed(texts, group, kept, errors)
         good = [i for i in kept if i not in errors]
         if errors and not self._options.lenient:
@@ -215,7 +225,9 @@ class CsvReader(LinesReader):
             errors[places[row]] = self._misfit_error(group[places[row]], i, texts.column(i)[row].as_py())
 
         table = pa.RecordBatch.from_arrays(columns, schema=self.schema)
-        return table.filter(pa.array([row not in wrong for row in range(len(places))], pa.bool_())) if wrong else table
+        if not wrong:
+            return table
+        return table.filter(pa.array([row not in wrong for row in range(len(places))], pa.bool_()))
 
     def _misfit_error(self, record: Record, column: int, value: str) -> RowError:
         """
@@ -224,6 +236,7 @@ class CsvReader(LinesReader):
         :raises InputError: if its type was found, and not named by the user
         """
         name, kind = self.column_names[column], self._kinds[column]
+        # A type that was found fitted all values of the first pass.
         if column not in self._named:
             raise InputError(
                 f"{self._name}, line {record.line}: the lines changed while the file was read",
@@ -300,6 +313,7 @@ class CsvReader(LinesReader):
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=self._delimiter, newlines_in_values=True, ignore_empty_lines=False
             ),
+            # By default pyarrow takes "NA", "null" and others for null.
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 strings_can_be_null=True,
@@ -314,16 +328,19 @@ class CsvReader(LinesReader):
 
         :raises RowError: if it is not valid UTF-8, or holds several rows
         """
+        # Before pyarrow sees it, whose error names no byte.
         try:
             record.content.decode()
         except UnicodeDecodeError as err:
             raise not_utf8(self._name, record.line, err) from err
 
+        # No record has more fields than delimiters and one: with fewer names pyarrow would guess types.
         most = record.content.count(self._delimiter.encode()) + 1
         try:
             table = self._parse(record.content + b"\n", [f"f{i}" for i in range(most)], counts=True)
         except pa.ArrowInvalid:
             table = None
+
         if table is None or table.num_rows != 1:
             raise RowError(
                 self._name,
@@ -331,6 +348,7 @@ class CsvReader(LinesReader):
                 "a carriage return is neither at the end of the line nor in a quoted field; end lines with a line feed",
                 reason="stray-carriage-return",
             )
+
         return [column[0].as_py() for column in table.columns]
 
     def _error_of(self, record: Record) -> RowError:
@@ -339,6 +357,7 @@ class CsvReader(LinesReader):
             found, expected = len(self._fields(record)), len(self._texts_schema)
         except RowError as err:
             return err
+
         return RowError(
             self._name,
             record.line,

@@ -55,6 +55,8 @@ def records(lines: Iterator[NumberedLine], delimiter: bytes, maximum: int) -> It
         number, line = first
         if line in _BLANK:
             continue
+
+        # A line without quotes is a record: the end of its fields need not be looked for.
         if QUOTE not in line:
             yield Record(number, line)
             continue
@@ -136,4 +138,5 @@ def _end_of(line: bytes, delimiter: bytes, *, is_quoted: bool) -> _End:
             at = line.find(delimiter, at)
             if at < 0:
                 return _End.COMPLETE
+
         at += 1

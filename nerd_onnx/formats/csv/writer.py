@@ -43,6 +43,7 @@ class CsvWriter(AtomicWriter):
         self._path = path
         self._source_name = input_name(options.source.path)
         self._delimiter = delimiter
+        # An empty text too: a field without characters is null.
         self._needs_quotes = f'[{delimiter}"\r\n]|^$'
         self._arrangement = typed_rows(
             options.layout, options.source.schema, options.reasons_field, {}, replace=options.replace
@@ -62,9 +63,11 @@ class CsvWriter(AtomicWriter):
         """
         self._begin()
         table = self._arrangement.placed(rows, entities, reasons)
+
         for first in range(0, table.num_rows, _ROWS_AT_ONCE):
             columns = list(self._columns(rows, table.slice(first, _ROWS_AT_ONCE)))
-            content = "\n".join(pc.binary_join_element_wise(*columns, pa.scalar(self._delimiter, _TEXT)).to_pylist())
+            lines = pc.binary_join_element_wise(*columns, pa.scalar(self._delimiter, _TEXT))
+            content = "\n".join(lines.to_pylist())
             with output_errors(self._path):
                 self._compressed.file.write(f"{content}\n".encode())
 
@@ -100,6 +103,7 @@ class CsvWriter(AtomicWriter):
 
     def _quoted(self, texts: pa.Array) -> pa.Array:
         doubled = pc.replace_substring(texts, '"', '""')
+        # The last argument is what stands between the others.
         quoted = pc.binary_join_element_wise(_QUOTE, doubled, _QUOTE, _NOTHING)
         needs = pc.match_substring_regex(texts, self._needs_quotes)
         return pc.if_else(needs, quoted, texts).fill_null("")
@@ -122,6 +126,7 @@ class CsvWriter(AtomicWriter):
                 reason="no-text-type",
                 column=name,
             ) from err
+
         return pa.array(
             [value if value is None or isinstance(value, str) else dump(value) for value in values], pa.string()
         )

@@ -50,6 +50,7 @@ def parse_object(file: str, row: int, line: bytes, decoder: json.JSONDecoder, *,
     """
     try:
         record = decoder.decode(line.decode())
+        # Only an escape can give a lone surrogate: in UTF-8 it is an error.
         if clean and _SURROGATE_ESCAPE.search(line):
             record = replace_surrogates(record)
     # The order matters: all of these but RecursionError are ValueErrors.
@@ -124,6 +125,7 @@ def text_of(file: str, row: int, record: dict[str, Any], text_column: str) -> Te
     value = record.get(name)
     if value is None or (isinstance(value, str) and not has_elements(text_column)):
         return value
+
     if has_elements(text_column) and isinstance(value, list):
         other = next((i for i, text in enumerate(value) if not (text is None or isinstance(text, str))), None)
         if other is None:
@@ -152,6 +154,7 @@ def text_array(texts: Sequence[Text], text_column: str) -> pa.Array:
     Each lone surrogate becomes one U+FFFD, so the offsets of all other code points stay the same.
     """
     kind = pa.large_list(pa.string()) if has_elements(text_column) else pa.string()
+    # Tried first, because hardly any text has a surrogate, and looking for one takes time.
     try:
         return pa.array(texts, kind)
     except UnicodeEncodeError:

@@ -45,21 +45,26 @@ def shortened(line: bytes) -> ShortLine | None:
     if len(line) < LONG_BYTES:
         return None
 
+    # Random, so that no line can have a mark of its own.
     token = secrets.token_hex(16)
     strings: dict[str, tuple[int, int]] = {}
     kept: list[bytes] = []
+
     at = count = 0
     begin = line.find(b'"')
     while begin >= 0 and count < _MAX_STRINGS:
         end = _string_end(line, begin + 1)
         if end < 0:
             return None
+
         if end - begin > LONG_BYTES // 4:
             mark = f"{token}{len(strings)}"
             strings[mark] = (begin + 1, end)
             kept += [line[at : begin + 1], mark.encode()]
             at = end
-        begin, count = line.find(b'"', end + 1), count + 1
+
+        begin = line.find(b'"', end + 1)
+        count += 1
 
     if begin >= 0 or not strings:
         return None
@@ -81,6 +86,7 @@ def long_string(line: bytes, begin: int, end: int) -> pa.Array:
         content[size : size + len(encoded)] = encoded
         size += len(encoded)
 
+    # 32 bits are enough: no line has more than 1 GiB. pa.array() would take a Python string of the text.
     offsets = pa.array([0, size], pa.int32()).buffers()[1]
     return pa.StringArray.from_buffers(1, offsets, pa.py_buffer(content[:size]))
 
@@ -107,9 +113,11 @@ def _string_end(line: bytes, at: int) -> int:
     """Return where the quote is that ends a string; -1 if none does."""
     begin = at
     while (end := line.find(b'"', at)) >= 0:
+        # Behind an odd number of backslashes, the last one escapes the quote.
         if (end - _run_start(line, begin, end)) % 2 == 0:
             return end
         at = end + 1
+
     return -1
 
 
@@ -134,8 +142,10 @@ def _cut(line: bytes, begin: int, place: int) -> int:
 
     # The first of several backslashes begins an escape.
     start = _run_start(line, begin, last)
+    # The whole piece may be backslashes: it ends between two pairs of them.
     if start == begin:
         return begin + (last - begin) // 2 * 2
+
     before = start - _ESCAPE_BYTES // 2
     if before < begin or not (_LOW_SURROGATE.match(line, start) and _HIGH_SURROGATE.match(line, before)):
         return start
@@ -144,4 +154,6 @@ def _cut(line: bytes, begin: int, place: int) -> int:
     is_pair = (before - _run_start(line, begin, before)) % 2 == 0
     if not is_pair:
         return start
+
+    # A piece that begins with the pair has it as a whole: an empty one would go on for ever.
     return before if before > begin else begin + _ESCAPE_BYTES

@@ -85,6 +85,7 @@ class RawLinesReader(LinesReader):
             group = next(self._groups, None)
             if group is None:
                 break
+
             head.append(self._batch(group, rows, keys))
             rows += len(group)
 
@@ -92,6 +93,7 @@ class RawLinesReader(LinesReader):
         if any(batch.num_rows for batch in head):
             for name in self._text_columns:
                 require_text_column(self._name, self.column_names, column_of(name))
+
         return head
 
     def _batch(self, group: list[NumberedLine], first_row: int, keys: dict[str, None]) -> RowBatch:
@@ -109,6 +111,7 @@ class RawLinesReader(LinesReader):
         rejected: list[RejectedRow] = []
 
         for i, (number, line) in enumerate(group):
+            # A line that is no JSON has no place in an output of JSON Lines.
             try:
                 record = parse_object(self._name, number, line, UNTYPED)
                 keys.update(dict.fromkeys(record))
@@ -116,6 +119,7 @@ class RawLinesReader(LinesReader):
                 rejected.append(self._rejected_row(err, RejectedRow(first_row + i, err.problem, number, raw=line)))
                 continue
 
+            # One with a text of another type has: --on-error null writes it with null entities.
             kept.append((i, number))
             try:
                 texts.append(tuple(text_of(self._name, number, record, name) for name in self._text_columns))
@@ -149,11 +153,14 @@ class RawLinesReader(LinesReader):
         try:
             record = parse_object(self._name, number, short.content, UNTYPED)
             text = text_of(self._name, number, record, name)
+            # The mark of a long key would be listed among the names of fields.
             if is_marked(record, short):
                 return None
+
             for mark, place in short.strings.items():
                 if mark != text:
                     deque(decoded(line, *place), maxlen=0)  # raises an error if it is damaged
+
             texts = long_string(line, *short.strings[text]) if text in short.strings else text_array([text], name)
         except (RowError, ValueError):
             return None
@@ -198,6 +205,7 @@ class TypedLinesReader(Closing):
             with ByteStream(self._file.path, options.line_bytes) as stream:
                 require_json_lines(self._name, stream.head(HEAD_BYTES))
                 self.schema, self.num_rows = self._find_schema(islice(stream.lines(), options.limit))
+
             self.column_names: Sequence[str] = self.schema.names
             self._stream = ByteStream(self._file.path, options.line_bytes)
         except BaseException:
@@ -238,34 +246,46 @@ class TypedLinesReader(Closing):
             except RowError as err:
                 if not self._options.lenient:
                     raise
-                self._mixed_rows[number] = err.problem
-                mixed = len(self._mixed_rows)
-                if mixed > MAX_MIXED_ROWS:
-                    raise InputError(
-                        f"{self._name}, line {number}: {mixed} rows fit no common Parquet schema, and the maximum is "
-                        f"{MAX_MIXED_ROWS}. Give --mixed json, which stores such fields as JSON text, write JSON "
-                        "Lines, or make the fields uniform",
-                        reason="too-many-mixed-rows",
-                        file=self._name,
-                        row=number,
-                        maximum=MAX_MIXED_ROWS,
-                    ) from err
+                self._note_mixed(number, err)
 
         # Without a single row that could be parsed, the keys are unknown, and the rejected rows say more.
         for name in self._text_columns if parsed else ():
             if column_of(name) in missing:
                 require_text_column(self._name, shape.fields, column_of(name))
+
+        # Most columns are as pyarrow reads them, and are spared the walk over their values.
         self._shapes = {name: member for name, member in shape.fields.items() if member.is_converted}
         types = {name: member.arrow_type() for name, member in shape.fields.items()}
+        # The text columns get their type even if all of their values are null, or no row has them.
         for name in self._text_columns:
             types[column_of(name)] = pa.list_(pa.string()) if has_elements(name) else pa.string()
 
         return pa.schema(list(types.items())), rows
 
+    def _note_mixed(self, number: int, err: RowError) -> None:
+        """
+        Note a row that is rejected in the second pass.
+
+        :raises InputError: if there are more than :data:`MAX_MIXED_ROWS`
+        """
+        self._mixed_rows[number] = err.problem
+        mixed = len(self._mixed_rows)
+        if mixed > MAX_MIXED_ROWS:
+            raise InputError(
+                f"{self._name}, line {number}: {mixed} rows fit no common Parquet schema, and the maximum is "
+                f"{MAX_MIXED_ROWS}. Give --mixed json, which stores such fields as JSON text, write JSON "
+                "Lines, or make the fields uniform",
+                reason="too-many-mixed-rows",
+                file=self._name,
+                row=number,
+                maximum=MAX_MIXED_ROWS,
+            ) from err
+
     def _fit(self, shape: FieldShape, record: dict[str, Any], number: int) -> None:
         """Extend the schema so that it fits one more row."""
         for name in self._text_columns:
             text_of(self._name, number, record, name)
+
         try:
             shape.add(record, number)
         except MixedTypesError as err:
@@ -305,6 +325,7 @@ class TypedLinesReader(Closing):
         )
 
     def _table(self, group: list[NumberedLine]) -> pa.RecordBatch:
+        # All rows fitted the schema in the first pass, so one that does not was another row then.
         try:
             records = [self._parse(number, line) for number, line in group]
             columns = [self._column(records, field) for field in self.schema]

@@ -96,6 +96,7 @@ class FieldShape:
             return
 
         kind = _KINDS[type(value)]
+        # A whole number changes nothing in a field of numbers.
         if self.kind not in (kind, "mixed") and (kind, self.kind) != _NUMBERS:
             self._note(changes)
             self._join(kind, line)
@@ -108,6 +109,7 @@ class FieldShape:
             self._note(changes)
             self.low, self.high = min(self.low, value), max(self.high, value)
 
+        # At the end, because a fraction makes earlier whole numbers inexact too.
         if self.kind in _NUMBERS:
             self._check_range(line, changes)
 
@@ -121,6 +123,7 @@ class FieldShape:
         if self.item is None:
             self._note(changes)
             self.item = self._inner(f"{self.name}[]")
+
         for member in value:
             FieldShape._add(self.item, member, line, changes)
 
@@ -172,6 +175,7 @@ class FieldShape:
         kind = _KINDS[type(value)]
         if kind in ("array", "object") and kind != self.kind:
             raise TypeError(f"{self._called()} was not {_a(kind)} before")
+
         if kind == "array":
             item = self.item
             return [None if item is None else item.converted(member) for member in value]
@@ -182,6 +186,7 @@ class FieldShape:
     def _field(self, key: str, changes: list[_Undo]) -> FieldShape:
         shape = self.fields.get(key)
         if shape is None:
+            # Ids as keys would make a column of each id.
             if len(self.fields) >= MAX_FIELDS:
                 raise MixedTypesError(
                     f"{self._called()} has more than {MAX_FIELDS} different keys",
@@ -211,6 +216,7 @@ class FieldShape:
             return
         if depth >= MAX_DEPTH:
             raise self._too_deep()
+
         for member in value.values() if isinstance(value, dict) else value:
             self._check_depth(member, depth + 1)
 
@@ -243,6 +249,7 @@ class FieldShape:
             # Mixed with fractions, whole numbers become doubles, which hold them exactly only up to 2^53.
             fits = self.low >= -_EXACT_IN_DOUBLE and self.high <= _EXACT_IN_DOUBLE
         else:
+            # int64, or uint64 if none is negative.
             fits = self.low >= -(1 << 63) and self.high < (1 << 63 if self.low < 0 else 1 << 64)
 
         if not fits and self.mixes:

@@ -72,10 +72,12 @@ class JsonLinesWriter(AtomicWriter):
         self._path = path
         self._source_name = source_name
         self._layout = layout
+
         self._keys = [Key(field.name) for field in layout.fields]
         self._reasons_key = None if reasons_field is None else Key(reasons_field.name)
         self._new_keys = [*self._keys, *([] if self._reasons_key is None else [self._reasons_key])]
         self._replace = replace
+
         self._rows = 0
         self._typed: NewColumns | EntityRows | None = None
 
@@ -126,12 +128,14 @@ class JsonLinesWriter(AtomicWriter):
         lines = rows.lines or []
         whys = [None] * len(lines) if reasons is None else reasons.to_pylist()
         values = zip(*map(dumped_lists, self._layout.columns(entities)), strict=True)
+
         for line, found, why in zip(lines, values, whys, strict=True):
             members: list[Member] = list(zip(self._keys, found, strict=True))
             old = values_of(self._new_keys, line) if self._replace else {}
             # An old reason of an earlier run is replaced, also by null.
             if self._reasons_key is not None and (why is not None or self._reasons_key.name in old):
                 members.append((self._reasons_key, [dump(why)]))
+
             yield from _with_members(line, members, old)
             yield b"\n"
 
@@ -141,17 +145,24 @@ class JsonLinesWriter(AtomicWriter):
         name, lines = dump(self._layout.key_name), rows.lines or []
         texts = [column_of(name) for name in self._layout.text_columns]
         sources = [f"{dump(TEXT_COLUMN)}: {dump(column)}, " for column in texts] if len(texts) > 1 else [""]
+
         for i, row in enumerate(zip(*map(json_values, unified_lists(entities, self._layout.parts)), strict=True)):
-            if any(row):
-                value = str(rows.number(i)) if key is None else key.value_in(lines[i])
-                for source, found in zip(sources, row, strict=True):
-                    yield from (f"{{{name}: {value}, {source}{dump(entity)[1:]}\n".encode() for entity in found or ())
+            # A row without entities has no line, and its key need not be looked for.
+            if not any(row):
+                continue
+
+            value = str(rows.number(i)) if key is None else key.value_in(lines[i])
+            for source, found in zip(sources, row, strict=True):
+                for entity in found or ():
+                    members = dump(entity)[1:]  # without its first brace
+                    yield f"{{{name}: {value}, {source}{members}\n".encode()
 
     def _typed_lines(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None) -> Iterator[bytes]:
         if rows.table is None or self._typed is None:
             raise ValueError("typed rows need their table and the source's schema")
 
         table = self._typed.placed(rows, entities, reasons)
+        # The reasons come last, and are no lists.
         lists = self._typed.places[: len(self._layout.fields)]
         keys = [dump(name).encode() + b": " for name in table.schema.names]
         columns = [
@@ -163,6 +174,7 @@ class JsonLinesWriter(AtomicWriter):
             for i, (key, value) in enumerate(zip(keys, row, strict=True)):
                 yield b", " + key if i else b"{" + key
                 yield from map(str.encode, value)
+
             yield b"}\n"
 
     def _column_values(self, rows: RowBatch, name: str, column: pa.Array) -> list[Any]:
@@ -206,7 +218,11 @@ class Key:
         :param line: a valid JSON object
         """
         found = values_of([self], line)
-        return line.decode()[slice(*found[self.name][-1])] if found else "null"
+        if not found:
+            return "null"
+
+        start, end = found[self.name][-1]
+        return line.decode()[start:end]
 
 
 def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int]]]:
@@ -219,6 +235,7 @@ def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int
     :return: ranges by key, only for keys that the object has
     """
     wanted = {key.name for key in keys if key.may_be_in(line)}
+    # The places must be those of the whole line, but whether a key is there shows without its long strings.
     short = shortened(line) if wanted else None
     if short is not None and wanted.isdisjoint(name for name, _, _ in _members(short.content.decode())):
         return {}
@@ -227,6 +244,7 @@ def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int
     for name, start, end in _members(line.decode()) if wanted else ():
         if name in wanted:
             found.setdefault(name, []).append((start, end))
+
     return found
 
 
@@ -261,6 +279,7 @@ def _appended(line: bytes, members: Sequence[Member]) -> Iterator[Piece]:
     while line[end - 1] in _SPACE_BYTES:
         end -= 1
     yield memoryview(line)[:end]
+    # An object without members needs no comma.
     comma = b"" if line.endswith(b"{", 0, end) else b", "
 
     for key, value in members:
@@ -279,6 +298,7 @@ def _members(text: str) -> Iterator[tuple[str, int, int]]:
         start = _after_space(text, text.index(":", at) + 1)
         _, end = UNTYPED.raw_decode(text, start)
         yield key, start, end
+
         at = _after_space(text, end)
         if text[at] == ",":
             at = _after_space(text, at + 1)
@@ -305,11 +325,14 @@ def _gathered(pieces: Iterator[Piece]) -> Iterator[Piece]:
         if size + len(piece) > _WRITE_BYTES:
             yield b"".join(waiting)
             waiting, size = [], 0
+
         if len(piece) > _WRITE_BYTES:
             yield piece
             continue
+
         waiting.append(piece)
         size += len(piece)
+
     yield b"".join(waiting)
 
 

@@ -41,6 +41,7 @@ class PlainTextReader(LinesReader):
                 file=input_name(path),
                 found=", ".join(options.text_columns),
             )
+
         if has_elements(name):
             raise OptionError(
                 f"{input_name(path)}: plain text has one text per line, and no lists; give --text-column "

@@ -71,6 +71,7 @@ class TextWriter(AtomicWriter):
             for row, found in zip(texts, lists, strict=True):
                 lines = map(self._line, self._begins, row, found)
                 self._target.file.write("".join([*lines, "\n"]).encode())
+
             if self._is_terminal:  # somebody is waiting for it
                 self._target.file.flush()
 
@@ -96,6 +97,7 @@ class TextWriter(AtomicWriter):
     def _pieces(self, text: str, entities: list[dict[str, Any]]) -> Iterator[str]:
         offsets = CodePointOffsets(text, self._unit)
         at = 0
+        # The entities of a text never overlap, so one pass is enough.
         for entity in entities:
             start, end = offsets.of(entity["start"]), offsets.of(entity["end"])
             yield printable(text[at:start])
