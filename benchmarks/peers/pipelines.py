@@ -42,6 +42,8 @@ class PipelineEngine:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         tokenizer.model_max_length = model.config.max_position_embeddings - 2  # some families count from 2
 
+        # By stride, a text that is too long is cut into windows that share so many tokens, and the pipeline joins their
+        # entities.
         self._pipeline = transformers.pipeline(
             "token-classification",
             model=model,

@@ -51,6 +51,7 @@ class Member:
         # A report must not have a path of this machine, so the variable stands for the interpreter.
         python = f"$NERD_BENCH_{self.peer.environment.upper()}" if self.peer.environment else "python"
         words: list[str | Path] = [python, "-m", "benchmarks.processes.serve", self.name, self.sources_file]
+        # Quoted for a shell: the command is shown and not run.
         setup = json.dumps(dict(self.worker.setup)) if self.worker else "{}"
         return [*words, "--setup", f"'{setup}'", "--tag", source, target]
 
@@ -143,6 +144,7 @@ def _ready(peer: Peer, sources: Sources, file: Path, python: str, work: Path) ->
     prepare_s = prepare(peer, python, file, work / f"{peer.name}.prepare.log")
     facts: dict[str, Any] = {"title": peer.title, "prepare_s": prepare_s}
 
+    # Any paths will do: it is asked only whether the peer is a command.
     if peer.command(sources, file, file) is not None:
         bundle = Bundle.load(peer.bundle_of(sources))
         return Member(peer, sources, file, python), facts | {"size_bytes": bundle.model_file.stat().st_size}

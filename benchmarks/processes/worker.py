@@ -149,6 +149,7 @@ def last_line(log: Path) -> str:
 
 def missing_packages(peer: Peer, python: str) -> list[str]:
     """Return the packages of a peer that its interpreter does not have."""
+    # Of a dotted name, find_spec() imports the parent, which may fail.
     code = (
         "import importlib.util, sys\n"
         "def has(name):\n"

@@ -28,6 +28,7 @@ from nerd_onnx.tagger import Tagger
 
 _LIST_NAMES = 12
 _PAGE_SENTENCES, _COLUMNS = 6, 70
+# An emoji, one with a skin tone, a flag, one with a variation selector, a trade mark, an arrow and a footnote.
 _SYMBOLS = ("\U0001f600", "\U0001f44d\U0001f3fd", "\U0001f1e9\U0001f1ea", "\u2764\ufe0f", "\u2122", "\u2192", "\u00b9")
 _LIGATURES = {"ffi": "\ufb03", "ffl": "\ufb04", "ff": "\ufb00", "fi": "\ufb01", "fl": "\ufb02"}
 
@@ -52,6 +53,7 @@ def glued(sentences: Sequence[Paragraph]) -> Pair:
     chosen = [
         (one, two)
         for one, two in pairwise(sentences)
+        # Only where the full stop ends a sentence for a reader, too.
         if one.text.endswith(".") and one.text[-2].islower() and two.text[:1].isupper() and two.text[1:2].islower()
     ]
     return Pair([joined(pair, " ") for pair in chosen], [joined(pair, "") for pair in chosen])

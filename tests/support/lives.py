@@ -146,6 +146,7 @@ def models(folder: Path) -> dict[str, Path]:
 
     graph = onnx.load(plain / "model.onnx")
     (plain / "model.onnx").unlink()
+    # Weights of any bytes can be read, so that only the fingerprint shows a damage of them.
     onnx.save_model(graph, plain / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=64)
 
     return {"bundle": folder / "bundle", "plain": plain}

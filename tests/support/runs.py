@@ -173,6 +173,7 @@ def interrupt(tagger: Tagger, work: TagJob, batches: int, number: int = signal.S
 
 def steps_of(tagger: Tagger, inputs: Path | list[Path], output: Path, **options: Any) -> int:
     """Count the calls that change the disk in a whole run."""
+    # Through a pipe, because the count is in the child, a copy of this process.
     reader, writer = os.pipe()
 
     def counted() -> None:

@@ -158,6 +158,7 @@ class Link:
 
     def cut(self) -> None:
         """Break all connections and refuse new ones."""
+        # Less than nothing was sent, so that every new connection is refused.
         self._cut_after = -1
         for side in list(self._sockets):
             _close(side)

@@ -226,10 +226,12 @@ def column_chunks(path: Path | str) -> list[dict[str, tuple[dict[str, Any], byte
 
 def pages(chunk: Any, content: bytes) -> bytes:
     """Return the bytes of a column chunk."""
+    # A dictionary page comes before the data pages, and not every chunk has one.
     begin = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)
     return content[begin : begin + chunk.total_compressed_size]
 
 
 def footer_length(content: bytes) -> int:
     """Return the size of a Parquet file's footer with what follows it."""
+    # Behind the footer are its length and the magic bytes.
     return int.from_bytes(content[-8:-4], "little") + 8

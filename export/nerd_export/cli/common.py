@@ -28,6 +28,7 @@ def require_extra(command: str) -> None:
     :raises MissingExtraError: naming the extra and the first missing package
     """
     for name in _EXTRA_PACKAGES:
+        # Looked up and not imported, because importing them takes seconds.
         try:
             found = find_spec(name) is not None
         except ModuleNotFoundError:

@@ -188,7 +188,8 @@ def export_command(
       nerd-export --model owner/name --output my-bundle
       nerd-export --check my-bundle
     """  # noqa: D301 - the backspace tells click to keep the lines
-    limits = VerifyLimits(**{name.name: options.pop(name.name) for name in fields(VerifyLimits)})
+    # The options have the names of the fields.
+    limits = VerifyLimits(**{limit.name: options.pop(limit.name) for limit in fields(VerifyLimits)})
     files = dict(map(_name_and_file, evaluations))
 
     if report is not None:

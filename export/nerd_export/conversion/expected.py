@@ -48,6 +48,7 @@ def write_expected(folder: Path, bundle: Bundle, original: Network) -> None:
     :param original: the PyTorch model
     """
     # The original computes and the bundle decides: a later check on another machine compares networks alone.
+    # One thread, because PyTorch uses all processors in one call.
     expected = _found(Tagger(bundle, TagOptions(threads=1), network=original))
     content = {"texts": SAMPLE_FILE.name, "sha256": sha256_of(SAMPLE_FILE), "entities": expected}
 

@@ -204,8 +204,8 @@ class _Job:
         builder = GraphBuilder(graph, partial(rewritten, plain), batches)
 
         original = TorchNetwork(checkpoint.model)
-        plan = self._plan()
 
+        plan = self._plan()
         bundle = self._write(builder, plan)
         kernel = chosen_kernel(bundle, "auto")
         self._note(f"comparing {kernel} with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
@@ -236,18 +236,21 @@ class _Job:
 
         # By identity: one that was fitted again may have the same numbers.
         if kept is not None and verdict.calibration is kept:
-            reason = (
-                "--dataset has too few entities to fit new ones"
-                if self._request.dataset
-                else "there is no --dataset to fit new ones"
-            )
-            self._note(f"scores and thresholds stay those of {self._request.model}: {reason}")
-
+            self._note_kept_calibration()
         if verdict.comparison.note:
             self._note(verdict.comparison.note)
 
         self._describe(bundle, original, result)
         return result
+
+    def _note_kept_calibration(self) -> None:
+        """Tell the user that no scores and thresholds were fitted, and why."""
+        reason = (
+            "--dataset has too few entities to fit new ones"
+            if self._request.dataset
+            else "there is no --dataset to fit new ones"
+        )
+        self._note(f"scores and thresholds stay those of {self._request.model}: {reason}")
 
     def _plan(self) -> Plan:
         request = self._request

@@ -64,6 +64,7 @@ def compare(bundle: Bundle, original: Network, texts: Sequence[str], exported: N
     # The original runs in the pipeline of the bundle, so both see the same segments and a difference is one of the
     # networks.
     observed = Observed(original, exported_tagger.network)
+    # One thread, because PyTorch uses all processors in one call.
     original_tagger = Tagger(bundle, TagOptions(threads=1), network=observed)
 
     try:

@@ -123,6 +123,7 @@ def _all_files(results: Sequence[Result]) -> Section:
         "Coarse labels, raw text, and F1 on given words. Calibration error: mean distance of score and share right. "
         "Alarmed: sentences without any entity in which one was found."
     )
+    # The last two rows are those over all files.
     return Section("All files", [about, Table(head, rows, frozenset({len(results), len(results) + 1}))])
 
 

@@ -32,6 +32,7 @@ def with_letter_case(model: Any, name: str) -> None:
     if sees_case(model.config.to_dict()):
         return
 
+    # All families of transformers that have such a table give it this name.
     tables = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] == "token_type_embeddings"]
     # RoBERTa and its relatives have a table of one row, which no input selects.
     if len(tables) != 1 or not isinstance(tables[0], torch.nn.Embedding) or tables[0].num_embeddings < _OF_PAIRS:

@@ -125,6 +125,7 @@ def labels_of(model: str, level: Level) -> LabelSet:
             ) from err
         found = Origin.of(model).labels([names[i] for i in sorted(names)], None)
 
+    # transformers names labels LABEL_0 and so on where a configuration names none.
     unnamed = all(name.startswith("LABEL_") for name in found.names)
     if unnamed or found.has_fine_level != (level == "fine"):
         why = "has no labels of its own" if unnamed else f"has labels of the {_level_of(found)} level"

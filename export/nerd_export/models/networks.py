@@ -48,6 +48,7 @@ class Remembered:
 
     def __init__(self, network: Network, limit_bytes: int = _REMEMBERED_BYTES) -> None:
         self._network = network
+        # The tagger asks a network for this, so the cache answers for the one behind it.
         self.mixes_texts = getattr(network, "mixes_texts", False)
         self._room = limit_bytes
         self._seen: dict[tuple[int, bytes, bytes], Floats] = {}

@@ -74,6 +74,7 @@ def _load_checkpoint(name: str, place: str, warn: Callable[[str], None]) -> Chec
             found=", ".join(architectures),
         )
 
+    # Sorted, because id2label has the order of its file, and the outputs have that of the numbers.
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     if all(label == f"LABEL_{i}" for i, label in enumerate(names)):
         raise ModelError(

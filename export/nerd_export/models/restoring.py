@@ -42,24 +42,12 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
     :raises ModelError: when its weights cannot be read from the graph
     """
     import torch
-    import transformers
 
-    folder = bundle.model_file.parent
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        # Random weights at first; every one of them must then be found in the graph.
-        model = transformers.AutoModelForTokenClassification.from_config(config).eval()
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError) as err:
-        raise ModelError(
-            f"{bundle.name}: its config.json describes no PyTorch model that can be made: {first_line(err)}",
-            reason="cannot-load",
-            file=bundle.name,
-        ) from err
+    # Random weights at first; every one of them must then be found in the graph.
+    model, tokenizer = _random_model(bundle)
 
     with torch.no_grad():
-        weights = _weights(ir.load(bundle.model_file).graph, config)
+        weights = _weights(ir.load(bundle.model_file).graph, model.config)
         lacking = []
         for key, parameter in model.named_parameters():
             found = weights.get(key)
@@ -71,8 +59,8 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
 
     if lacking:
         raise ModelError(
-            f"{bundle.name}: {len(lacking)} weights of its architecture ({config.model_type}), such as {lacking[0]}, "
-            "cannot be read from its ONNX graph; give the checkpoint that it was exported from",
+            f"{bundle.name}: {len(lacking)} weights of its architecture ({model.config.model_type}), such as "
+            f"{lacking[0]}, cannot be read from its ONNX graph; give the checkpoint that it was exported from",
             reason="weights-missing",
             file=bundle.name,
             found=len(lacking),
@@ -90,6 +78,30 @@ def restored(bundle: Bundle) -> tuple[Any, Any]:
             found=changed,
             maximum=_MOST_CHANGED,
         )
+
+    return model, tokenizer
+
+
+def _random_model(bundle: Bundle) -> tuple[Any, Any]:
+    """
+    Return a PyTorch model of a bundle's architecture with random weights, and its tokenizer.
+
+    :raises ModelError: when its configuration describes none
+    """
+    import transformers
+
+    folder = bundle.model_file.parent
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        model = transformers.AutoModelForTokenClassification.from_config(config).eval()
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError) as err:
+        raise ModelError(
+            f"{bundle.name}: its config.json describes no PyTorch model that can be made: {first_line(err)}",
+            reason="cannot-load",
+            file=bundle.name,
+        ) from err
 
     return model, tokenizer
 

@@ -20,6 +20,7 @@ def page(title: str, sections: Iterable[Section]) -> str:
     """Render a report."""
     name = escape(title)
     body = "\n".join(line for section in sections for line in _section(section))
+    # The icon is empty, because browsers ask the server for one that is not named.
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -54,6 +55,7 @@ def _section(section: Section) -> Iterator[str]:
 def _table(table: Table) -> Iterator[str]:
     # Too wide for a phone: there each row becomes a list, and each cell begins with the head of its column.
     has_many = len(table.head) > _COLUMNS_OF_A_PHONE
+    # The table scrolls where it is too wide, and only what can have the focus is scrolled by keys.
     yield f'<div class="wide" tabindex="0"><table{" class=many" if has_many else ""}>'
 
     # Above figures, which are aligned at the right, the head is too.

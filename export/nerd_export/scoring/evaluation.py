@@ -115,16 +115,16 @@ def evaluate(
     of_words: dict[str, View] = {}
     of_text: dict[str, View] = {}
 
-    for level in (False, True) if has_fine else (False,):
-        prefix = "fine_" if level else ""
+    for is_fine in (False, True) if has_fine else (False,):
+        prefix = "fine_" if is_fine else ""
         scored = [_Scored.of(sentence, types) for sentence in sentences]
 
         gold = [
-            one.kept(tag_spans(s.tags, scheme, coarse=has_fine and not level))
+            one.kept(tag_spans(s.tags, scheme, coarse=has_fine and not is_fine))
             for one, s in zip(scored, sentences, strict=True)
         ]
 
-        found, certainty = _by_row(given, tagger.labels, scored, fine=level)
+        found, certainty = _by_row(given, tagger.labels, scored, fine=is_fine)
         # Through seqeval, although spans could be compared: published scores are from it.
         scores = word_scores(
             [bio_tags(spans, length) for spans, length in zip(gold, lengths, strict=True)],
@@ -134,7 +134,7 @@ def evaluate(
 
         placed = _placed(gold, texts)
         scored = [one.in_text(places) for one, (_, places) in zip(scored, texts, strict=True)]
-        found, certainty = _by_row(raw, tagger.labels, scored, fine=level)
+        found, certainty = _by_row(raw, tagger.labels, scored, fine=is_fine)
         of_text[f"{prefix}raw"] = View(
             span_scores(placed, found), placed, found, certainty, len(raw) - sum(map(len, found))
         )

@@ -169,6 +169,8 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
     learned = np.round(model.coef_[0, :-types] / spread, _DIGITS)
     offsets = model.coef_[0, -types:] + model.intercept_[0] - (learned * middle).sum()
 
+    # In the order of evidence_columns(): the number of words, then what speaks for a candidate, then what speaks
+    # against it.
     return ScoreCalibration(
         weights_for=learned[1 : 1 + len(EVIDENCE)],
         weights_against=learned[1 + len(EVIDENCE) :],
@@ -238,6 +240,7 @@ def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
     logs = np.where(of_type, np.log(np.maximum(found.fine, _LEAST)), -np.inf).astype(np.float64)
     rows = np.arange(len(logs))
 
+    # Value and gradient in one call, as jac=True below asks for.
     def loss(offsets: Doubles) -> tuple[float, Doubles]:
         scores = logs + offsets
         total = np.logaddexp.reduce(scores, axis=1)
@@ -247,6 +250,7 @@ def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
         return float(each.sum() + offsets @ held / 2), wrong.sum(axis=0) + held
 
     offsets = minimize(loss, np.zeros(len(labels.fine_types)), jac=True, method="L-BFGS-B").x
+    # The runtime refuses a weight of 0.
     return np.asarray(np.maximum(np.exp(offsets).round(_DIGITS), 10.0**-_DIGITS), dtype=np.float64)
 
 

@@ -103,6 +103,7 @@ def encode(
         truncation=True,
         max_length=max_tokens,
         return_offsets_mapping=True,
+        # A single text has no second part; the types of letter case are added below.
         return_token_type_ids=False,
     )
 

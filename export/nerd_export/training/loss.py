@@ -62,6 +62,7 @@ class Collator:
             # Padding and special tokens keep zeros, which the loss ignores.
             soft = torch.zeros(*batch["labels"].shape, self._soft.table.shape[1])
             for i, row in enumerate(rows):
+                # Where padding is at the left, tokens stand so much further to the right.
                 skipped = soft.shape[1] - len(row["labels"]) if self._left else 0
                 answers = torch.from_numpy(self._soft.of(row["example"]).astype("float32"))
                 soft[i, [skipped + place for place in row["places"]]] = answers

@@ -57,6 +57,7 @@ def fingerprint(teacher: str) -> str:
         digest.update(json.dumps(description, sort_keys=True).encode())
         return digest.hexdigest()
 
+    # Of files with these endings: weights, configuration and tokenizer, which decide the answers.
     for path in sorted(path for path in Path(teacher).glob("*") if path.suffix in _DECIDING):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
@@ -155,50 +156,17 @@ class _Teacher:
 
     def __init__(self, name: str, labels: LabelSet, temperature: float, precision: Precision) -> None:
         import torch
-        import transformers
 
-        try:
-            with as_checkpoint(name) as place:
-                self._tokenizer = transformers.AutoTokenizer.from_pretrained(place)
-                self._model = transformers.AutoModelForTokenClassification.from_pretrained(place).eval()
-        except (OSError, ValueError) as err:
-            raise NerdError(
-                f"teacher {name!r} cannot be loaded: {first_line(err)} Give a folder with --teacher",
-                reason="cannot-load",
-                option="--teacher",
-                file=name,
-            ) from err
-
-        if not self._tokenizer.is_fast or self._tokenizer.pad_token is None:
-            raise NerdError(
-                f"teacher {name!r} has no fast tokenizer (tokenizer.json) with a padding token, which it needs to find "
-                "its words",
-                reason="no-fast-tokenizer",
-                option="--teacher",
-                file=name,
-            )
-
-        known = {label: i for i, label in self._model.config.id2label.items()}
-        missing = sorted(set(labels.names) ^ set(known))
-        if missing:
-            raise NerdError(
-                f"teacher {name!r} and the data differ in the labels {', '.join(missing[:5])}; a teacher must be "
-                "trained for the labels of the data",
-                reason="other-labels",
-                option="--teacher",
-                file=name,
-                found=", ".join(missing[:5]),
-            )
-
-        self._order = torch.tensor([known[label] for label in labels.names])
+        self._tokenizer, self._model = _loaded(name)
+        self._order = torch.tensor(_numbers_of(labels, self._model, name))
         # No warning: the text is encoded before padding on purpose.
         self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
 
+        config = self._model.config.to_dict()
         self._temperature, self._precision = temperature, precision
-        self._sees_case = sees_case(self._model.config.to_dict())
-        self._longest = min(longest_input(self._model.config.to_dict(), Path(name)), self._tokenizer.model_max_length)
-
+        self._sees_case = sees_case(config)
+        self._longest = min(longest_input(config, Path(name)), self._tokenizer.model_max_length)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
 
@@ -235,6 +203,59 @@ class _Teacher:
             table = (logits / self._temperature).softmax(-1).cpu().numpy()
 
         return [_at(places, answers, wanted) for places, answers, wanted in zip(offsets, table, starts, strict=True)]
+
+
+def _loaded(name: str) -> tuple[Any, Any]:
+    """
+    Return tokenizer and model of a teacher.
+
+    :raises NerdError: when it cannot be loaded, or its tokenizer cannot find words
+    """
+    import transformers
+
+    try:
+        with as_checkpoint(name) as place:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+            model = transformers.AutoModelForTokenClassification.from_pretrained(place).eval()
+    except (OSError, ValueError) as err:
+        raise NerdError(
+            f"teacher {name!r} cannot be loaded: {first_line(err)} Give a folder with --teacher",
+            reason="cannot-load",
+            option="--teacher",
+            file=name,
+        ) from err
+
+    if not tokenizer.is_fast or tokenizer.pad_token is None:
+        raise NerdError(
+            f"teacher {name!r} has no fast tokenizer (tokenizer.json) with a padding token, which it needs to find its "
+            "words",
+            reason="no-fast-tokenizer",
+            option="--teacher",
+            file=name,
+        )
+
+    return tokenizer, model
+
+
+def _numbers_of(labels: LabelSet, model: Any, name: str) -> list[int]:
+    """
+    Return the number that each label has in a teacher, which may be another than in the model.
+
+    :raises NerdError: when the teacher has other labels
+    """
+    known = {label: i for i, label in model.config.id2label.items()}
+    differing = sorted(set(labels.names) ^ set(known))
+    if differing:
+        raise NerdError(
+            f"teacher {name!r} and the data differ in the labels {', '.join(differing[:5])}; a teacher must be trained "
+            "for the labels of the data",
+            reason="other-labels",
+            option="--teacher",
+            file=name,
+            found=", ".join(differing[:5]),
+        )
+
+    return [known[label] for label in labels.names]
 
 
 def _at(offsets: Any, answers: Any, starts: Sequence[int]) -> Any:

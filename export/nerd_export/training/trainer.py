@@ -269,6 +269,7 @@ def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: lis
         gradient_accumulation_steps=config.gradient_accumulation,
         # The Trainer drops columns that the model does not read; the mixed loss needs them.
         remove_unused_columns=not mixes,
+        # The Trainer gives these columns to compute_metrics, and no others.
         label_names=label_names,
         bf16=config.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
