@@ -26,8 +26,8 @@ setup:            ## an environment for work on the project
 test:             ## the tests of the README: a few minutes
 	$(PYTHON) -m pytest -q
 
-test-slow:        ## the tests marked slow, which the README's command leaves out
-	$(PYTHON) -m pytest -q -m slow
+test-slow:        ## the tests marked slow, which the README's command leaves out, and those with examples, ten times as many
+	NERD_TEST_PROFILE=$${NERD_TEST_PROFILE:-ci} $(PYTHON) -m pytest -q -m "(slow or hypothesis or examples) and not engines"
 
 soak:             ## 1,000 kills at random moments and kills at every step of the disk protocol: an hour and more
 	$(PYTHON) -m tests.durability.soak --forked --kills 1000 --seconds 7200 --model tests/data/models/int8 --log soak.json

@@ -59,6 +59,7 @@ class NativeEncoder(BuildHookInterface):
             return
 
         build_data["artifacts"].append(f"{_FOLDER}/{compiling.LIBRARY}")
+        # Without a tag of its own, hatchling would call a wheel with a library one for every platform.
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_platform()}"
 
@@ -69,6 +70,7 @@ def _compiling(root: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location("nerd_native_build", file)
     if spec is None or spec.loader is None:
         raise ImportError(str(file))
+
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

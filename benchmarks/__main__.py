@@ -119,12 +119,14 @@ def command(
             report["compared"] = compare(report, before, old.name)
             # The checks against the older report come on top of the others.
             report["checks"] = [asdict(found) for found in run_checks(report, before)]
+
         text = write_report(report, folder, name)
     except (NerdError, PeerError, OSError, ValueError) as err:
         raise click.ClickException(str(err)) from err
 
     click.echo(text)
     _tell(f"report: {name}.json, {name}.md and {name}.html in {shown(folder)}")
+
     failed = [found["name"] for found in report["checks"] if not found["passed"]]
     # Only now, because the report is useful in any case.
     if check and failed:
@@ -135,8 +137,10 @@ def command(
 def _interpreters(words: Sequence[str]) -> dict[str, str]:
     """Return the interpreters of ``NAME=PATH`` options, by name."""
     found = dict(word.partition("=")[::2] for word in words)
+
     if wrong := [name for name, path in found.items() if name not in _ENVIRONMENTS or not path]:
         raise click.UsageError(f"--python takes NAME=PATH with NAME one of {', '.join(_ENVIRONMENTS)}; not {wrong[0]}")
+
     return found
 
 
@@ -147,6 +151,8 @@ def typed_command(words: Sequence[str]) -> str:
 
 def _without_folder(word: str) -> str:
     """Shorten the path in ``/a/path``, ``--option=/a/path`` or ``name=/a/path``."""
+    # The part behind an equals sign may be a path; a word without one is all value, because rpartition() leaves option
+    # empty.
     option, equals, value = word.rpartition("=")
     # Relative paths name no folder of this machine.
     return option + equals + (shown(value) if value.startswith("/") else value)

@@ -145,6 +145,7 @@ class Settings:
         if self.other_model:
             # --other-model alone is enough to run the peer.
             wanted |= {name for name, peer in PEERS.items() if "other_bundle" in peer.needs}
+
         return tuple(name for name in PEERS if name in wanted and name not in self.without)
 
     @property
@@ -166,4 +167,5 @@ class Settings:
         # A run may be resumed with more parts or workloads: the results that are there stay valid.
         for name in ("out", "resume", "parts", "workloads", "shapes"):
             del facts[name]
+
         return {key: shown(value) if isinstance(value, Path) else value for key, value in facts.items()}

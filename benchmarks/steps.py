@@ -29,9 +29,11 @@ class Steps:
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
         self._folder = folder / key
         self._folder.mkdir(parents=True, exist_ok=True)
+
         self._tell = tell
         self.failed: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
+
         if not resume:
             for path in self._folder.glob("*.json"):
                 path.unlink()

@@ -21,11 +21,11 @@ from benchmarks.measurements.operators import operator_profile
 from benchmarks.measurements.ratios import ratios
 from benchmarks.models.shapes import ModelShape, ShapeMaker, write_calibration
 from benchmarks.paths import without_folders
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, SUBJECT
 from benchmarks.processes.process import run_process
 from benchmarks.processes.team import Team, gather
 from benchmarks.processes.versions import versions
-from benchmarks.report.checks import SUBJECT, run_checks
+from benchmarks.report.checks import run_checks
 from benchmarks.report.saved import FORMAT_VERSION
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
 from benchmarks.steps import Steps
@@ -33,10 +33,8 @@ from nerd_export.conversion.neighbours import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.machine.cpu import available_cpus
 
-_NOT_MADE_FROM_CHECKPOINT = {
-    "calibration",
-    "other_bundle",
-}  # needs of peers that are given
+# Needs of peers for which no checkpoint has to be exported: the run has them in any case, or the user gave them.
+_NOT_MADE_FROM_CHECKPOINT = {"calibration", "other_bundle"}
 
 
 def run_suite(settings: Settings, command: str, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -105,9 +103,11 @@ class _Suite:
         settings = self._settings
         self._tell(f"{name}: preparing the model")
         calibration = write_calibration(settings.shared, self._work / "calibration.parquet")
+
         # Only what the chosen peers need: an export of bert-base takes minutes.
         needed = {field for peer in settings.peer_names for field in PEERS[peer].needs} - _NOT_MADE_FROM_CHECKPOINT
         maker = ShapeMaker(self._work, calibration, needed, settings.seed, self._threads)
+
         if name == "small":
             return maker.small(settings.model, settings.checkpoint, settings.other_model)
         return maker.base(settings.base_model, settings.base_checkpoint, Bundle.load(settings.model))
@@ -118,6 +118,7 @@ class _Suite:
         notes += shape.notes
         folder = self._work / name
         folder.mkdir(exist_ok=True)
+
         # Setups that were chosen on one workload are used for the others, unless each workload has its own.
         self._setups = None if settings.amounts.probes_each else {}
         result: dict[str, Any] = {"model": shape.summary()}
@@ -178,10 +179,12 @@ class _Suite:
             tokenizer_file=Bundle.load(shape.sources.bundle).tokenizer_file,
             seed=settings.seed,
         )
+
         # Both shapes use the same corpora, but one note is enough.
         note = f"{kind}: the corpus {KINDS[kind].file} is missing; the rows are {workload.source}."
         if workload.stand_in and note not in notes:
             notes.append(note)
+
         return workload
 
     def _speed(self, team: Team, workload: Workload, shape: str, result: dict[str, Any]) -> None:
@@ -199,6 +202,7 @@ class _Suite:
                 tell=self._tell,
             ),
         )
+
         if done is not None:
             result["speed"][workload.name], result["left_out"][workload.name] = done
             result["ratios"][workload.name] = ratios(result["speed"][workload.name], SUBJECT)
@@ -221,6 +225,7 @@ class _Suite:
     def _stages(self, shape: ModelShape, workload: Workload) -> Any:
         """Return the processor time of nerd-tag by stage, measured in a process of its own."""
         target = workload.path.with_suffix(".stages.parquet")
+
         # A process of its own, because the observer of the stages would stay in this one.
         command: list[str | Path] = [
             sys.executable,
@@ -231,6 +236,7 @@ class _Suite:
             "--model",
             shape.sources.bundle,
         ]
+
         return self.steps.run(
             f"{shape.sources.shape}.{workload.name}.stages", lambda: run_process(command, workload.path.parent).message
         )
@@ -280,16 +286,20 @@ class _Suite:
         if "start" in parts:
             folder = bundle.model_file.parent
             result["start"] = self.steps.run("start", lambda: start_up(self._work, folder))
+
         if "growth" in parts:
             result["growth"] = self._growth(bundle)
+
         return result
 
     def _growth(self, bundle: Bundle) -> dict[str, Any]:
         settings, work, model = self._settings, self._work, bundle.model_file.parent
         amounts = settings.amounts
         rows = settings.growth_rows or amounts.growth_rows
+
         # One thread, powers of two, and all processors.
         threads = sorted({1, *(2**i for i in range(1, 8) if 2**i <= self._threads), self._threads})
+
         short = build_workload(
             KINDS["short"],
             amounts.tokens["small"],

@@ -27,7 +27,8 @@ FEWEST_PROGRAMS = 3
 ROUNDS = 3  # of a ratio that is a firm claim
 SHAPE = "small"  # that of the default model
 SUBJECT = "nerd_tag"
-VARIANTS = {"nerd_tag_other", "nerd_tag_fp32", "nerd_tag_onnxruntime"}  # nerd-tag, too
+OTHER_MODEL = "nerd_tag_other"  # nerd-tag with another bundle; the page is about programs, and leaves it out
+VARIANTS = {OTHER_MODEL, "nerd_tag_fp32", "nerd_tag_onnxruntime"}  # nerd-tag, too
 KINDS = ("with VNNI", "without VNNI", "ARM")
 WORKLOADS = {
     "short": "short rows",
@@ -37,23 +38,27 @@ WORKLOADS = {
     "repeats": "rows that occur eight times",
 }
 
-_HEAD = """# Engines compared
+_HEAD = """# Programs compared
 
-nerd-tag beside other programs, on processors with and without VNNI, which are instructions for 8-bit integers. All of
-them run the same weights, except for spaCy. This page is written by `python docs/make_engines.py` from the reports in
-`benchmarks/results`. Of each kind of processor it shows the newest report that compared at least three other programs.
-[Measurements](measurements.md) explains them, and [alternatives](alternatives.md) says when to choose something else.
+This page compares nerd-tag with other programs, on processors with and without VNNI (instructions for 8-bit integers).
+All programs run the same weights, except for spaCy. For each kind of processor, the page shows the newest report that
+compared at least three other programs. [Measurements](measurements.md) explains the reports, and
+[alternatives](alternatives.md) says when to choose another program.
 
 ![Tokens per second of each program, for each kind of processor](engines.svg)
 
 How to read the tables:
 
-- A speed is the median of interleaved rounds, in tokens per second, from file to file. Loading the model is left out.
-- "times" says how much faster nerd-tag is: the median of paired ratios, one for each round that both programs ran, with
-  the lowest and the highest. It is not the quotient of the two speeds, unless it says so. Below 1, the other program is
-  faster. With fewer than three rounds it is no firm claim.
+- A speed is in tokens per second, from file to file, without loading the model. The programs ran in turns, in several
+  rounds; the speed is the median.
+- "1.37 times" means that nerd-tag is 1.37 times as fast as the program. Each round gives one ratio of the two speeds.
+  The table shows the median ratio, with minimum and maximum in brackets. So it is not exactly the quotient of the two
+  speeds, unless the cell says so. Below 1, the other program is faster. Ratios of fewer than three rounds are marked:
+  they are uncertain.
 - "Our batches" means that the program runs the network, and nerd-tag's code does the tokenization and batching.
-- Compare within a table only: the reports are from different machines, days and default models.
+- Compare only within a table: the reports are from different machines, days and default models.
+
+The page is written by `python docs/make_engines.py` from the reports in `benchmarks/results`.
 """
 
 _WIDTH = 640
@@ -149,7 +154,7 @@ def _speed(kind: str, report: Report, model: str) -> Iterator[str]:
         [
             [_name(report, peer), *(_cell(shape["speed"], shape["ratios"], name, peer) for name in workloads)]
             for peer in shape["speed"]["short"]
-            if peer != "nerd_tag_other"
+            if peer != OTHER_MODEL
         ],
     )
     yield from _network(report)
@@ -160,12 +165,14 @@ def _model_of(report: Report, model: str) -> str:
     """Return which model the report is about. :param model: SHA-256 of today's graph"""
     measured = report.shape["model"]
     which = "The default model" if measured["sha256"] == model else "An earlier default model"
+
     weights = "with random weights of its shape for the other programs" if measured["random_weights"] else ""
     kernel = (
         "nerd-tag ran its native encoder."
         if "nerd_tag_onnxruntime" in report.shape["speed"]["short"]
         else "The report does not compare nerd-tag with the native encoder and with onnxruntime."
     )
+
     return f"{which}{' ' + weights if weights else ''}, {measured['quantization']}. {kernel}"
 
 
@@ -181,7 +188,7 @@ def _name(report: Report, peer: str) -> str:
 
 
 def _cell(speed: Mapping[str, Any], ratios: Mapping[str, Any], workload: str, peer: str) -> str:
-    """Return the speed of a program, and how much faster nerd-tag is."""
+    """Return the speed of a program, and the speed of nerd-tag as a multiple of it."""
     figures = speed[workload].get(peer)
     if figures is None:
         return ""
@@ -196,6 +203,7 @@ def _cell(speed: Mapping[str, Any], ratios: Mapping[str, Any], workload: str, pe
 def _ratio(ratio: Mapping[str, Any]) -> str:
     if not ratio["rounds"]:  # a report of an earlier format, which did not keep the rounds
         return f"{ratio['median']:.2f} times, quotient of the speeds"
+
     few = "" if ratio["rounds"] >= ROUNDS else f"; {ratio['rounds']} rounds"
     return f"{ratio['median']:.2f} times ({ratio['min']:.2f} to {ratio['max']:.2f}{few})"
 
@@ -207,9 +215,10 @@ def _network(report: Report) -> Iterator[str]:
         return
 
     yield "The network alone, without reading, tokenizing and decoding:\n"
+
     speed = {name: found["peers"] for name, found in alone.items()}
     ratios = {name: found["ratios"] for name, found in alone.items()}
-    peers = [peer for peer in next(iter(speed.values())) if peer != "nerd_tag_other"]
+    peers = [peer for peer in next(iter(speed.values())) if peer != OTHER_MODEL]
     yield from _table(
         ["tokens per second", *(WORKLOADS[name] for name in alone)],
         [[_name(report, peer), *(_cell(speed, ratios, name, peer) for name in alone)] for peer in peers],
@@ -224,6 +233,7 @@ def _faster(report: Report, workloads: Sequence[str]) -> Iterator[str]:
         for peer, ratio in report.shape["ratios"][name].items()
         if peer not in VARIANTS and ratio["median"] < 1
     ]
+
     if lines:
         yield "\n".join(["Faster than nerd-tag here:", "", *lines, ""])
 
@@ -232,10 +242,11 @@ def _accuracy(report: Report, model: str) -> Iterator[str]:
     """Yield the section about F1."""
     facts = report.shape["accuracy"]
     which = "default model" if report.shape["model"]["sha256"] == model else "default model of that day"
+
     yield "## F1\n"
     yield (
         f"{facts['sentences']:,} sentences with {facts['entities']:,} entities of Few-NERD's dev split, written as "
-        f"normal text; the {which}. {report.place}. Report: `benchmarks/results/{report.file}`.\n"
+        f"normal text, and the {which}. {report.place}. Report: `benchmarks/results/{report.file}`.\n"
     )
     yield from _table(
         ["program", "8 coarse labels", "66 fine labels", "texts that changed with the order"],
@@ -246,7 +257,7 @@ def _accuracy(report: Report, model: str) -> Iterator[str]:
                 str(found.get("texts_changed_by_order", "")),
             ]
             for peer, found in facts["peers"].items()
-            if peer != "nerd_tag_other"
+            if peer != OTHER_MODEL
         ],
     )
 
@@ -263,6 +274,7 @@ def picture(found: Sequence[Report]) -> str:
     for kind, report in of_speed(found).items():
         drawn = list(_bars(kind, report, top))
         parts += drawn
+        # A name, a bar and a speed for each program; the heading is one more.
         top += 34 + (_BAR + _GAP) * (len(drawn) // 3) + 14
     return "\n".join(
         [
@@ -279,7 +291,8 @@ def picture(found: Sequence[Report]) -> str:
 def _bars(kind: str, report: Report, top: int) -> Iterator[str]:
     """Yield a heading, and name, bar and speed of each program, fastest first."""
     speed = report.shape["speed"]["short"]
-    rates = {peer: figures["tokens_per_s"]["median"] for peer, figures in speed.items() if peer != "nerd_tag_other"}
+    rates = {peer: figures["tokens_per_s"]["median"] for peer, figures in speed.items() if peer != OTHER_MODEL}
+
     heading = f"Tokens per second, short rows, {kind} ({report.content['machine']['cores']} cores)"
     yield f'<text x="20" y="{top + 16}" font-size="14" font-weight="bold" fill="#212529">{escape(heading)}</text>'
 
@@ -287,6 +300,7 @@ def _bars(kind: str, report: Report, top: int) -> Iterator[str]:
         y = top + 30 + number * (_BAR + _GAP)
         length = _BARS * rate / max(rates.values())
         colour = _OURS if peer == SUBJECT else _VARIANT if peer in VARIANTS else _THEIRS
+
         text = f'y="{y + 14}" font-size="12" fill="#343a40"'
         yield f'<text x="20" {text}>{escape(report.title(peer))}</text>'
         yield f'<rect x="{_NAMES}" y="{y}" width="{length:.1f}" height="{_BAR}" rx="3" fill="{colour}"/>'

@@ -17,22 +17,24 @@ PACKAGES = ("nerd_onnx", "nerd_export")
 _PASSED_ON = "reason"  # `reason=err.reason`: the error says what another one said
 _HEAD = """# Errors
 
-A command that fails prints one line and ends with the exit code below. With `--json`, `nerd-tag` prints one JSON object
-with `"status": "failed"`, the category as `error`, the `reason`, the `message`, and the fields that are known, such as
-`file`, `row`, `column` and `option`. In Python, an error has `code`, `reason` and `fields`.
+A command that fails prints one line and ends with the exit code below. With `--json`, `nerd-tag` prints one JSON
+object with `"status": "failed"`, the category as `error`, the `reason`, the `message`, and the known fields, such as
+`file`, `row`, `column` and `option`. In Python, an error has the attributes `code` (the category), `reason` and
+`fields`.
 
-Category, exit code, reason and fields are stable. The message is for people and may change. `row` is the number that
-the message shows: the line, from 1, in formats of lines, and the row, from 0, in Parquet and Arrow. A value that a
-command line refuses before the program starts has the category `usage`, exit code 2, and a reason such as
-`no-such-option`, `missing-parameter` or `bad-parameter`.
+- Category, exit code, reason and fields are stable. The message is for people and may change.
+- The field `row` is the number that the message shows. In JSON Lines, CSV and plain text, it is the line, from 1. In
+  Parquet and Arrow, it is the row, from 0.
+- A wrong value in the command line has the category `usage`, exit code 2, and a reason such as `no-such-option`,
+  `missing-parameter` or `bad-parameter`.
+- Other exceptions, such as missing memory, are one line too. Their category and reason are `unexpected`, and the field
+  `exception` has the type.
+- With the environment variable `NERD_DEBUG=1`, every error also prints its traceback.
+- If a message or field has more than 2,000 characters, its middle is left out.
+- If standard error is closed, full or without a reader, the message is dropped. The exit code stays the same.
 
-An exception that no part of the program expects, such as one for missing memory, is one line too. Its category and
-reason are `unexpected`, and the field `exception` has its type. With the environment variable `NERD_DEBUG=1`, every
-error also prints its traceback. A message or field of more than 2,000 characters is cut in its middle.
-
-The output decides the exit code. A message is dropped if standard error is closed, full or without a reader.
-
-This page is written by `python docs/make_errors.py`; the tests compare it with the program. `…` stands for values.
+The headings below are the classes of errors in Python. `…` stands for a value. This page is written by
+`python docs/make_errors.py`; the tests compare it with the program.
 
 """
 
@@ -90,6 +92,7 @@ def _is_error(value: object) -> bool:
 def _sources() -> Iterator[tuple[str, ast.Module]]:
     for package in PACKAGES:
         root = _folder(import_module(package))
+
         for path in sorted(root.rglob("*.py")):
             parts = path.relative_to(root.parent).with_suffix("").parts
             yield ".".join(parts).removesuffix(".__init__"), ast.parse(path.read_text("utf-8"))
@@ -102,18 +105,26 @@ def _folder(package: ModuleType) -> Path:
 def _sites_in(module: str, tree: ast.Module, classes: dict[str, Any]) -> Iterator[RaiseSite]:
     for owner in ast.walk(tree):
         if isinstance(owner, ast.ClassDef) and owner.name in classes:
+            # A class with a reason of its own gives it to its base.
             yield from (_site(owner.name, module, call) for call in _calls(owner) if _is_constructor_of_base(call))
         elif isinstance(owner, ast.FunctionDef):
-            # A function that raises a class it was given names the classes in its docstring.
-            given = [name for name in classes if f":raises {name}:" in (ast.get_docstring(owner) or "")]
-            for node in ast.walk(owner):
-                call = node.exc if isinstance(node, ast.Raise) else None
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.islower():
-                    yield from (_site(name, module, call) for name in given if _keyword(call, "reason") is not None)
+            yield from _sites_of_given_classes(owner, module, classes)
+
     for call in _calls(tree):
         name = call.func.id if isinstance(call.func, ast.Name) else ""
         if name in classes and "reason" in inspect.signature(classes[name].__init__).parameters:
             yield _site(name, module, call)
+
+
+def _sites_of_given_classes(owner: ast.FunctionDef, module: str, classes: dict[str, Any]) -> Iterator[RaiseSite]:
+    """Yield the places of a function that raises a class that it was given: its docstring names the classes."""
+    given = [name for name in classes if f":raises {name}:" in (ast.get_docstring(owner) or "")]
+
+    for node in ast.walk(owner):
+        call = node.exc if isinstance(node, ast.Raise) else None
+        # The name of a parameter is in lower case, that of a class is not.
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.islower():
+            yield from (_site(name, module, call) for name in given if _keyword(call, "reason") is not None)
 
 
 def _calls(node: ast.AST) -> Iterator[ast.Call]:
@@ -128,13 +139,16 @@ def _site(kind: str, module: str, call: ast.Call) -> RaiseSite:
     reason = _keyword(call, "reason")
     options = (reason.body, reason.orelse) if isinstance(reason, ast.IfExp) else (reason,)
     reasons = tuple(str(option.value) for option in options if isinstance(option, ast.Constant))
+
     passes_on = isinstance(reason, ast.Attribute) and reason.attr == _PASSED_ON
     texts = [text for text in map(_text, call.args) if text]
     fields = [name for word in call.keywords for name in _field_names(word)]
+
     return RaiseSite(kind, module, call.lineno, reasons, passes_on, " ".join(texts), tuple(fields))
 
 
 def _field_names(word: ast.keyword) -> tuple[str, ...]:
+    # ``**row.where`` stands for the file and the row.
     if word.arg is None:
         return ("file", "row") if ast.unparse(word.value).endswith(".where") else ()
     return () if word.arg == "reason" else (word.arg,)
@@ -157,16 +171,22 @@ def _section(kind: type[errors.NerdError], sites: list[RaiseSite]) -> str:
     if not sites:
         return ""
     lines = [f"## {kind.__name__}", "", " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split()), ""]
+
     code = "128 and the number of the signal" if kind is errors.InterruptedRunError else str(kind.exit_code)
     lines += [f"Category `{kind.code}`, exit code {code}.", "", "| Reason | Message | Fields | Raised in |"]
     lines += ["|---|---|---|---|"]
-    for reason in sorted({reason for site in sites for reason in site.reasons}):
-        here = [site for site in sites if reason in site.reasons]
-        message = next((site.message for site in here if site.message), "").replace("|", "\\|")
-        fields = ", ".join(f"`{name}`" for name in dict.fromkeys(name for site in here for name in site.fields))
-        modules = ", ".join(f"`{name}`" for name in sorted({site.module for site in here}))
-        lines.append(f"| `{reason}` | {message} | {fields} | {modules} |")
+
+    reasons = {reason for site in sites for reason in site.reasons}
+    lines += [_row(reason, [site for site in sites if reason in site.reasons]) for reason in sorted(reasons)]
     return "\n".join(lines) + "\n"
+
+
+def _row(reason: str, sites: list[RaiseSite]) -> str:
+    """Return a reason with the first message, and with the fields and modules of all places that have it."""
+    message = next((site.message for site in sites if site.message), "").replace("|", "\\|")
+    fields = ", ".join(f"`{name}`" for name in dict.fromkeys(name for site in sites for name in site.fields))
+    modules = ", ".join(f"`{name}`" for name in sorted({site.module for site in sites}))
+    return f"| `{reason}` | {message} | {fields} | {modules} |"
 
 
 if __name__ == "__main__":

@@ -65,8 +65,10 @@ def snapshot(line: str, recorded: dict[str, Any]) -> dict[str, Any]:
         raise UnrecordedChangeError(
             f"{CHANGES.name}: its first section lacks the text {line!r}; describe the change there and quote its line"
         )
+
     if line == recorded.get("changelog"):
         raise UnrecordedChangeError(f"{line!r} describes the previous change of the interface; quote another line")
+
     return {"changelog": line, "interface": now}
 
 
@@ -82,11 +84,12 @@ def _commands() -> dict[str, Any]:
 
 def _command(name: str, target: str) -> dict[str, Any]:
     module = import_module(target.partition(":")[0])
-    command = next(
-        value for value in vars(module).values() if isinstance(value, click.Command) and value.name in (name, "command")
-    )
+
+    command = next(value for value in vars(module).values() if isinstance(value, click.Command) and value.name == name)
+
     context = click.Context(command, info_name=name, **command.context_settings)
     parameters = [_parameter(parameter, context) for parameter in command.get_params(context)]
+
     return {
         "environment": command.context_settings.get("auto_envvar_prefix"),
         "parameters": sorted(parameters, key=lambda found: str(found["names"])),
@@ -98,21 +101,26 @@ def _parameter(parameter: click.Parameter, context: click.Context) -> dict[str, 
     found: dict[str, Any] = {"names": [*parameter.opts, *parameter.secondary_opts]}
     if parameter.required:
         found["required"] = True
+
     if isinstance(parameter, click.Option):
         found["value"] = not (parameter.is_flag or parameter.count)
         found["repeatable"] = parameter.multiple
+
     if isinstance(parameter.type, click.Choice):
         found["choices"] = sorted(str(choice) for choice in parameter.type.choices)
 
     default = parameter.get_default(context)
+    # A bool is an int here; False is what click gives to flags that are not set.
     if isinstance(default, (int, float, str)) and default is not False:
         found["default"] = default
+
     return found
 
 
 def _exit_codes() -> dict[str, int]:
     """Return the exit code of each category of errors. Those of signals are 128 and the number of the signal."""
     kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.NerdError)]
+
     codes = {kind.code: kind.exit_code for kind in kinds if kind is not errors.InterruptedRunError}
     return {
         **{code: codes[code] for code in sorted(codes)},
@@ -120,6 +128,15 @@ def _exit_codes() -> dict[str, int]:
         "done with rejected rows": 3,
         "SIGINT": errors.InterruptedRunError(2).exit_code,
         "SIGTERM": errors.InterruptedRunError(15).exit_code,
+    }
+
+
+def _errors() -> dict[str, type[errors.NerdError]]:
+    """Return the classes of errors by name."""
+    return {
+        name: kind
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, errors.NerdError)
     }
 
 
@@ -144,11 +161,8 @@ def _bundle() -> dict[str, Any]:
 
 def _python() -> dict[str, Any]:
     exported = {f"nerd_onnx.{name}": getattr(nerd_onnx, name) for name in nerd_onnx.__all__ if name != "__version__"}
-    raised = {
-        f"nerd_onnx.errors.{name}": kind
-        for name, kind in vars(errors).items()
-        if inspect.isclass(kind) and issubclass(kind, errors.NerdError)
-    }
+    raised = {f"nerd_onnx.errors.{name}": kind for name, kind in _errors().items()}
+
     functions = {f"{function.__module__}.{function.__name__}": function for function in _INTEGRATIONS}
     return {
         **{name: _members(kind) for name, kind in sorted(exported.items())},
@@ -159,25 +173,30 @@ def _python() -> dict[str, Any]:
 
 def _members(kind: type) -> dict[str, str]:
     """Return the public methods and fields of a class, each with its signature or type."""
+    # Under no name: the call of the class itself.
     found = {"": str(inspect.signature(kind))}
     if is_dataclass(kind):
         found |= {field.name: str(field.type) for field in fields(kind)}
+
     for name, value in vars(kind).items():
         function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
         if inspect.isfunction(function) and not name.startswith("_"):
             found[name] = str(inspect.signature(function))
         elif isinstance(value, property) and not name.startswith("_"):
             found[name] = "property"
+
     return dict(sorted(found.items()))
 
 
 def main(arguments: list[str]) -> None:
     """Write the snapshot; end with a message where CHANGELOG.md lacks the change."""
     recorded = json.loads(SNAPSHOT.read_text("utf-8")) if SNAPSHOT.exists() else {}
+
     try:
         content = snapshot(" ".join(arguments), recorded)
     except UnrecordedChangeError as err:
         sys.exit(str(err))
+
     SNAPSHOT.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -49,8 +49,9 @@ ALLOWED = {
 
 _HEAD = """# Licences of what ships
 
-This page is written by `python docs/make_licences.py`; the tests compare it with the packages that are installed.
-`make sbom` writes the same facts, with versions and hashes, as a bill of materials in the format CycloneDX.
+This page lists the licences of the package's content, of the training data and of the dependencies.
+`python docs/make_licences.py` writes it, and the tests compare it with the installed packages. `make sbom` writes the
+same facts, with versions and hashes, as a bill of materials in the format CycloneDX.
 
 """
 _INSIDE = """## Inside the wheel
@@ -68,15 +69,15 @@ _INSIDE = """## Inside the wheel
 
 ## Data that the default model was trained on
 
-Of these texts, the wheel contains the sentences of Few-NERD in the sample, and no others.
+The wheel contains none of these texts, except for the sentences of Few-NERD in the sample.
 
 """  # noqa: E501 - rows of a table
 _DEPENDENCIES = """
 ## Dependencies
 
-`pip install nerd-onnx` installs these packages, here with the versions of `constraints.txt` on Linux. They are not in
-the wheel. Some of their own wheels contain more libraries, such as OpenBLAS in numpy and C++ libraries in pyarrow;
-their licences are in those wheels. Extras bring more packages.
+`pip install nerd-onnx` installs these packages; the list is for the versions of `constraints.txt` on Linux. They are
+not in the wheel of nerd-onnx. Some of their wheels contain more libraries, such as OpenBLAS in numpy and C++ libraries
+in pyarrow; the licences of these libraries are in those wheels. Extras install more packages.
 
 | package | licence |
 |---|---|
@@ -107,10 +108,12 @@ class DataSet:
 def page() -> str:
     """Return licences.md. Raises LicenceError."""
     program, model = own_licences()
+
     sample = sample_licences()
     licences = "; ".join(f"{name}: {number} texts" for name, number in sample.items())
     sets = [f"| {found.name} | {found.licence} | {found.source} |\n" for found in data_sets()]
     rows = [f"| {name} | {licence_of(found)} |\n" for name, found in dependencies().items()]
+
     return "".join(
         [
             _HEAD,
@@ -135,10 +138,12 @@ def sample_licences() -> dict[str, int]:
     found: Counter[str] = Counter()
     for number, line in enumerate(SAMPLE.read_text("utf-8").splitlines(), start=1):
         source = json.loads(line)["source"]
+
         licence = next((name for name in SAMPLE_LICENCES if name in source), None)
         if licence is None:
             message = f"{SAMPLE}, line {number}: the source {source!r} names no licence of SAMPLE_LICENCES"
             raise LicenceError(message)
+
         found[licence] += 1
     return dict(found.most_common())
 
@@ -156,6 +161,7 @@ def data_sets() -> list[DataSet]:
         if not one.licence:
             message = f"{CARD}: the set {one.name} has no licence"
             raise LicenceError(message)
+
     return found
 
 
@@ -163,6 +169,7 @@ def dependencies() -> dict[str, Distribution]:
     """Return the packages that the runtime needs without extras, directly or by others; by name, sorted."""
     found: dict[str, Distribution] = {}
     open_names = _required_by(distribution("nerd-onnx"))
+
     while open_names:
         name = open_names.pop()
         if name not in found:
@@ -174,6 +181,7 @@ def dependencies() -> dict[str, Distribution]:
 def _required_by(package: Distribution) -> list[str]:
     """Return the names of the packages that this one needs here."""
     needed = [Requirement(line) for line in package.requires or []]
+    # A marker with an extra is false for this one, so that packages of extras are left out.
     return [canonicalize_name(one.name) for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
@@ -204,10 +212,12 @@ def components() -> list[dict[str, Any]]:
     program, model = own_licences()
     base = _component("machine-learning-model", "all-MiniLM-L6-v2", "Apache-2.0", publisher="sentence-transformers")
     teacher = _component("machine-learning-model", "all-mpnet-base-v2", "Apache-2.0", publisher="sentence-transformers")
+
     sets = [
         {"type": "dataset", "name": one.name, "description": f"{one.text}. Licence: {one.licence}. {one.source}"}
         for one in data_sets()
     ]
+
     return [
         _component(
             "machine-learning-model",
@@ -217,6 +227,7 @@ def components() -> list[dict[str, Any]]:
             pedigree={"ancestors": [base], "notes": "Learned from the probabilities of a model made from the teacher."},
             modelCard={"modelParameters": {"task": "token-classification", "datasets": sets}},
         ),
+        # In CycloneDX, what was needed to make the product and is not delivered.
         teacher | {"scope": "excluded"},
         {
             "type": "data",
@@ -243,6 +254,7 @@ def add_content(bill: dict[str, Any]) -> dict[str, Any]:
     Raises LicenceError.
     """
     metadata = bill["metadata"]
+
     packages = [found | _licence_for(found["name"]) for found in bill["components"]]
     main = metadata["component"] | {"components": components()}
     return bill | {"components": packages, "metadata": metadata | {"component": main}}

@@ -72,8 +72,10 @@ def _marked(text: str, entities: Sequence[Any]) -> list[str]:
     parts = []
     for entity in entities:
         x, width = left + entity.start * _LETTER, (entity.end - entity.start) * _LETTER
+
         colour = COLOURS.get(entity.label, COLOURS["other"])
         label = f'<text x="{x + width / 2:.1f}" y="{base + 23}" font-size="11" text-anchor="middle" fill="#495057">'
+
         parts += [
             f'<rect x="{x - 3:.1f}" y="{base - 18}" width="{width + 6:.1f}" height="25" rx="4" fill="{colour}"/>',
             f"{label}{escape(entity.label)}</text>",
@@ -86,24 +88,29 @@ def _marked(text: str, entities: Sequence[Any]) -> list[str]:
             f'<text x="{x:.1f}" y="{base}" font-family="monospace" font-size="14" fill="#212529" '
             f'textLength="{length:.1f}">{escape(word[0])}</text>'
         )
+
     return parts
 
 
 def _bars(title: str, values: dict[str, float], *, left: int, show: str) -> list[str]:
     """Draw one bar per program, the first in colour."""
     top, names_width, bars_width = 112, 150, 190
+
     largest = max(values.values())
     parts = [f'<text x="{left}" y="{top}" font-size="13" font-weight="bold" fill="#212529">{escape(title)}</text>']
     for number, (name, value) in enumerate(values.items()):
         y = top + 16 + number * (_BAR + 12)
+
         length = bars_width * value / largest
         colour = _OURS if name == "nerd_tag" else _THEIRS
         x = left + names_width
+
         parts += [
             f'<text x="{left}" y="{y + 14}" font-size="12" fill="#343a40">{escape(NAMES[name])}</text>',
             f'<rect x="{x}" y="{y}" width="{length:.1f}" height="{_BAR}" rx="3" fill="{colour}"/>',
             f'<text x="{x + length + 6:.1f}" y="{y + 14}" font-size="12" fill="#343a40">{show.format(value)}</text>',
         ]
+
     return parts
 
 

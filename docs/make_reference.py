@@ -12,9 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 _WIDTH = 100
 _HEAD = """# Reference
 
-What each command says with `--help`, written by `python docs/make_reference.py` and compared by the tests. Every option
-can also be set by an environment variable: the prefix shown under the command, then the option in capitals with `_`
-instead of `-`.
+This page shows the `--help` of each command. Every option can also be set by an environment variable. Its name is the
+prefix that is shown under the name of the command, then the option in capitals with `_` instead of `-`. Example:
+`NERD_MIN_SCORE=0.8` sets `--min-score` of `nerd-tag`.
+
+The page is written by `python docs/make_reference.py`; the tests compare it with the program.
 
 """
 
@@ -27,11 +29,12 @@ def reference() -> str:
 
 def _section(name: str, target: str) -> str:
     module = import_module(target.partition(":")[0])
-    command = next(
-        value for value in vars(module).values() if isinstance(value, click.Command) and value.name in (name, "command")
-    )
+    command = next(value for value in vars(module).values() if isinstance(value, click.Command) and value.name == name)
+
+    # A fixed width, or the page would depend on the terminal in which it is written.
     settings = {**command.context_settings, "terminal_width": _WIDTH, "max_content_width": _WIDTH}
     text = command.get_help(click.Context(command, info_name=name, **settings))
+
     prefix = command.context_settings.get("auto_envvar_prefix", "none")
     return f"## {name}\n\nEnvironment: `{prefix}_...`\n\n```\n{text}\n```\n"
 

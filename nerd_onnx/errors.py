@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 Field = str | int | float
-_MAX_CHARACTERS = 2000  # of a message and of a field: names and lists in them may come from a hostile file
+# Of a message and of a field: names and lists in them may come from a hostile file.
+_MAX_CHARACTERS = 2000
 _END_CHARACTERS = 500  # the end of a message says what to do
 
 
@@ -117,6 +118,7 @@ class InterruptedRunError(NerdError):
         self.exit_code = 128 + number
         self.number = number
         self.safe_rows = safe_rows
+
         saved = (
             f"{safe_rows:,} {'row is' if safe_rows == 1 else 'rows are'} saved"
             if safe_rows
@@ -173,6 +175,7 @@ def shortened(text: str) -> str:
     left_out = len(text) - _MAX_CHARACTERS
     if left_out <= 0:
         return text
+
     begin = text[: _MAX_CHARACTERS - _END_CHARACTERS]
     return f"{begin} [... {left_out:,} characters left out ...] {text[-_END_CHARACTERS:]}"
 

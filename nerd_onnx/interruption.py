@@ -62,6 +62,7 @@ def signalled(number: int) -> None:
     if state.waits:
         state.noticed = state.raised = True
         raise InterruptedRunError(number)
+
     if not state.runs:
         state.noticed = state.raised = True
         raise KeyboardInterrupt

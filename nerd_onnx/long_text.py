@@ -26,11 +26,13 @@ class LongText:
 
     def __init__(self, content: Any, chunk_bytes: int = _CHUNK_BYTES) -> None:
         self._bytes = memoryview(content).cast("B")
-        borders, points = [0], [0]
+
         # A place in characters leads to its chunk by the counts of characters, and within the chunk by decoding it.
+        borders, points = [0], [0]
         while borders[-1] < len(self._bytes):
             end = self._character_at(min(borders[-1] + chunk_bytes, len(self._bytes)))
             chunk = np.frombuffer(self._bytes[borders[-1] : end], np.uint8)
+
             borders.append(end)
             points.append(points[-1] + int(np.count_nonzero(_is_first(chunk))))
 
@@ -49,6 +51,7 @@ class LongText:
         begin, end, _ = place.indices(len(self))
         if end <= begin:
             return ""
+
         if not self._window_begin <= begin or end > self._window_begin + len(self._window):
             self._decode(begin, end)
         return self._window[begin - self._window_begin : end - self._window_begin]
@@ -61,7 +64,9 @@ class LongText:
         """Decode the chunks that contain a range of characters."""
         first = int(np.searchsorted(self._points, begin, side="right")) - 1
         last = int(np.searchsorted(self._points, end, side="left"))
-        self._window = ""  # before the new one is there
+
+        # The old window goes first: else both would be in memory.
+        self._window = ""
         self._window = str(self._bytes[self._borders[first] : self._borders[last]], "utf-8")
         self._window_begin = int(self._points[first])
 

@@ -19,9 +19,11 @@ class NetworkMeter:
     def __init__(self) -> None:
         self.tokens = 0
         self._lock = threading.Lock()
+
         self._given = 0
         self._done = 0.0
         self._expected = 0.0
+
         # Items that are not settled: number of characters up to the item's end, and its share.
         self._items: deque[tuple[int, float]] = deque()
         self._settled_end, self._settled_share = 0, 0.0
@@ -40,6 +42,7 @@ class NetworkMeter:
             self._given += characters
             self._items.append((self._given, self._expected))
             self._expected = 0.0
+
             return self._given
 
     def advance(self, characters: float, tokens: int) -> None:

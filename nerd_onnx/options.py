@@ -15,7 +15,8 @@ from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.kernels import Kernel
 from nerd_onnx.inference.labels import LabelSet
 
-MAX_THREADS = 1024  # more than any machine has processors for; each takes memory, and the system limits their number
+# More than any machine has processors for. Each takes memory, and the system limits their number.
+MAX_THREADS = 1024
 _BATCH_TEXTS = 1024  # two batches are in memory at a time
 _BATCH_CHARACTERS = 1 << 18
 
@@ -91,7 +92,8 @@ class TagOptions:
             _check_text_columns(names)
             object.__setattr__(self, "text_column", names[0] if len(names) == 1 else names)
 
-        taken = next((name for name in self.new_columns if name in map(column_of, self.text_columns)), None)
+        columns = [column_of(name) for name in self.text_columns]
+        taken = next((name for name in self.new_columns if name in columns), None)
         if taken is not None:
             raise OptionError(
                 f"the new column cannot have the name of the text column {taken!r}; choose another name",
@@ -100,29 +102,10 @@ class TagOptions:
                 column=taken,
             )
 
-        if self.offset_unit not in get_args(OffsetUnit):
-            raise OptionError(
-                f"offset_unit is {self.offset_unit!r}; expected one of {', '.join(get_args(OffsetUnit))}",
-                reason="bad-value",
-                option="offset_unit",
-                found=str(self.offset_unit),
-            )
-
-        if self.kernel not in get_args(Kernel):
-            raise OptionError(
-                f"kernel is {self.kernel!r}; expected one of {', '.join(get_args(Kernel))}",
-                reason="bad-value",
-                option="kernel",
-                found=str(self.kernel),
-            )
-
-        if self.join is not None and self.join not in get_args(Join):
-            raise OptionError(
-                f"join is {self.join!r}; expected one of {', '.join(get_args(Join))}",
-                reason="bad-value",
-                option="join",
-                found=str(self.join),
-            )
+        _check_choice("offset_unit", self.offset_unit, get_args(OffsetUnit))
+        _check_choice("kernel", self.kernel, get_args(Kernel))
+        if self.join is not None:
+            _check_choice("join", self.join, get_args(Join))
 
         if self.min_score is not None and not _is_share(self.min_score):
             raise OptionError(
@@ -193,7 +176,10 @@ class TagOptions:
             :attr:`column`
         """
         names = dict(zip(self.text_columns, self.new_columns, strict=True))
-        return names.get(name, self.column) if isinstance(name, str) and len(names) > 1 else self.column
+        # A column of pandas may have a name that is no string, or none.
+        if len(names) == 1 or not isinstance(name, str):
+            return self.column
+        return names.get(name, self.column)
 
 
 def _check_text_columns(names: tuple[str, ...]) -> None:
@@ -206,6 +192,7 @@ def _check_text_columns(names: tuple[str, ...]) -> None:
         raise OptionError(
             "text_column has no name; expected at least one", reason="no-text-column", option="text_column"
         )
+
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise OptionError(
@@ -213,6 +200,21 @@ def _check_text_columns(names: tuple[str, ...]) -> None:
             reason="text-column-twice",
             option="text_column",
             column=twice,
+        )
+
+
+def _check_choice(option: str, value: object, choices: Sequence[str]) -> None:
+    """
+    Check that an option has one of its values.
+
+    :raises OptionError: if it has another one
+    """
+    if value not in choices:
+        raise OptionError(
+            f"{option} is {value!r}; expected one of {', '.join(choices)}",
+            reason="bad-value",
+            option=option,
+            found=str(value),
         )
 
 
@@ -263,6 +265,7 @@ class TaggedTexts:
             row, start, end = int(spans.row[i]), int(spans.start[i]), int(spans.end[i])
             fine_label = labels.fine_types[spans.fine[i]] if labels.has_fine_level else None
             text = (self.texts[row] or "")[start:end]
+
             entity = Entity(start, end, labels.types[spans.label[i]], fine_label, float(spans.score[i]), text)
             found[row].append(entity)
 

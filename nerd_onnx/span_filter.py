@@ -40,6 +40,7 @@ class SpanFilter:
 
         if self._thresholds is not None:
             spans = spans.select(spans.score >= self._thresholds[spans.label])
+
         # Scores have 32 bits. A minimum with 64 bits would drop an entity whose score is printed as exactly this value.
         if self.min_score > 0:
             spans = spans.select(spans.score >= np.float32(self.min_score))
@@ -53,14 +54,20 @@ class SpanFilter:
             return known.types
 
         coarse, fine = self._kept
-        of_fine = set(known.type_of_fine_type[fine[:-1]].tolist())
+        kept_fine = fine[:-1]  # without the one for "no fine label"
+        of_fine = set(known.type_of_fine_type[kept_fine].tolist())
+
         return tuple(name for i, name in enumerate(known.types) if coarse[i] or i in of_fine)
 
 
 def _min_score(bundle: Bundle, options: TagOptions) -> float:
     if options.min_score is not None:
         return options.min_score
-    return bundle.calibration.f1_threshold if bundle.calibration is not None and options.precision is None else 0.0
+
+    # A precision has thresholds of its own, which take the place of the model's.
+    if bundle.calibration is None or options.precision is not None:
+        return 0.0
+    return bundle.calibration.f1_threshold
 
 
 def _kept_labels(bundle: Bundle, names: Sequence[str]) -> tuple[Bools, Bools]:
@@ -94,9 +101,12 @@ def with_combining_marks(texts: Sequence[str | None], spans: Spans) -> Spans:
     for i in range(len(spans)):
         text = texts[spans.row[i]] or ""
         # Most texts are ASCII, which has no combining marks.
-        if not text.isascii():
-            next_in_row = i + 1 < len(spans) and spans.row[i + 1] == spans.row[i]
-            end[i] = _end_of_character(text, int(end[i]), int(spans.start[i + 1]) if next_in_row else None)
+        if text.isascii():
+            continue
+
+        next_in_row = i + 1 < len(spans) and spans.row[i + 1] == spans.row[i]
+        limit = int(spans.start[i + 1]) if next_in_row else None
+        end[i] = _end_of_character(text, int(end[i]), limit)
 
     return replace(spans, end=end)
 

@@ -51,6 +51,8 @@ class Tagger:
     def __init__(self, bundle: Bundle, options: TagOptions | None = None, network: Network | None = None) -> None:
         self.bundle = bundle
         self.labels = bundle.labels
+        self.model_uri: str | None = None
+
         options = options or TagOptions()
         if options.labels is not None:
             options = replace(options, labels=bundle.labels.named(options.labels))
@@ -58,7 +60,6 @@ class Tagger:
             # Copies of this tagger, and the workers of an engine, must compute the same bits or fail.
             options = replace(options, kernel=chosen_kernel(bundle, options.kernel))
         self.options = options
-        self.model_uri: str | None = None
 
         self.join: Join = options.join or bundle.join
         encoder = TextEncoder(
@@ -67,7 +68,9 @@ class Tagger:
             letter_case=bundle.letter_case,
             joins_touching=self.join == "touching",
         )
+
         self.network: Network = network or open_network(bundle, options.kernel)
+        bundle.check_files()
         self._filter = SpanFilter(bundle, options)
         self._stream = TextStream(bundle, options, encoder, self.network, self._filter)
         self.threads = self._stream.threads
@@ -106,7 +109,9 @@ class Tagger:
         :raises OptionError: if an option has an invalid value, or the model does not support it
         """
         if labels is not None:
-            labels = tuple(map(str.strip, labels.split(",") if isinstance(labels, str) else labels))
+            names = labels.split(",") if isinstance(labels, str) else labels
+            labels = tuple(name.strip() for name in names)
+
         options = TagOptions(
             batch_tokens, threads, min_score, precision, labels, offset_unit, text_column, column, kernel, join
         )
@@ -191,8 +196,12 @@ class Tagger:
         if not isinstance(batch, pa.RecordBatch):
             raise TypeError(f"tag_batch() takes a RecordBatch, not {type(batch).__name__}; a table has to_batches()")
 
-        texts = [text for name in self.options.columns_of_texts("tag_batch()") for text in text_values(batch, name)]
+        texts: list[str | None] = []
+        for name in self.options.columns_of_texts("tag_batch()"):
+            texts += text_values(batch, name)
+
         found, rows, facts = self.entity_column(self.tag_arrays(texts)), batch.num_rows, self.schema_metadata()
+
         for i, field in enumerate(self.entity_fields()):
             column = found.slice(i * rows, rows)
             batch = add_column(batch, field, column, facts, replace=replace_column)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
-# Unicode categories: control and format characters (bidi overrides too), line and paragraph ends, lone surrogates.
 _STDERR = 2
+# Unicode categories: control and format characters (bidi overrides too), line and paragraph ends, lone surrogates.
 _CONTROL = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
 
@@ -40,6 +40,7 @@ class _Quiet:
         self.real: int | None = None
 
     def replace(self, kept: int) -> None:
+        # The descriptor of the process and not sys.stderr, which Rust does not know.
         self.real = os.dup(_STDERR)
         os.dup2(kept, _STDERR)
 
@@ -80,6 +81,7 @@ def quiet_panics() -> Iterator[None]:
             raise
         finally:
             _QUIET.restore()
+
             kept.seek(0)
             if printed := kept.read():
                 with suppress(OSError):

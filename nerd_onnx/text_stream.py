@@ -57,6 +57,7 @@ class TextStream:
     ) -> None:
         self.encoder = encoder
         self.network = network
+
         self._labels = bundle.labels
         self._decoder = Decoder(bundle.labels, bundle.calibration)
         self._keep = keep
@@ -66,6 +67,7 @@ class TextStream:
         # of the others: it gets one segment per call.
         self._batch_tokens = 1 if getattr(network, "mixes_texts", False) else options.batch_tokens
         self.threads = options.threads or available_cpus()
+
         self.meter: NetworkMeter | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._pool_process = 0
@@ -86,10 +88,12 @@ class TextStream:
         """Stop the worker threads; they start again when the stream is used again."""
         # After a fork, the threads belong to the parent: waiting for them here would never end.
         if self._pool is not None and self._pool_process == os.getpid():
+            # Batches that run are stopped in between: a damaged network may take an hour for one.
             self._pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(self.network, Session | NativeNetwork):
                 self.network.stop()
             self._pool.shutdown(wait=True)
+
         self._pool = None
 
     def tag(self, texts: Sequence[str | None]) -> TaggedTexts:
@@ -103,6 +107,7 @@ class TextStream:
         start = self._start_lenient if lenient else self.start
         finish = self._finish_lenient if lenient else self.finish
         under_way: deque[tuple[Item, Pending, int]] = deque()
+
         meter = self.meter
 
         # The pair that is finished lives in this function alone: a variable of the loop would keep its texts alive
@@ -119,8 +124,11 @@ class TextStream:
                 place = 0 if meter is None else meter.begin(sum(len(text) for text in texts if text))
                 under_way.append((item, start(texts), place))
                 del item, texts
+
+                # One item is always ahead, but none beside a long text, which takes enough memory alone.
                 while len(under_way) > 1 or (under_way and under_way[0][1].is_long):
                     yield finished()
+
             while under_way:
                 yield finished()
         finally:
@@ -150,6 +158,7 @@ class TextStream:
         encoded = self.encoder.encode(texts)
         decoder = Decoder(self._labels, finds_candidates=True)
         decisions = self._decided(texts, encoded, decoder)
+
         found = decoder.candidates(encoded, decisions)
 
         row = texts_of(encoded, found.first)
@@ -175,6 +184,7 @@ class TextStream:
         """Wait for all parts; while one part is waited for, the next one is in the network."""
         under_way, found = deque([pending.part]), []
         tokens = np.zeros(len(pending.texts), np.int64)
+
         try:
             while under_way:
                 ranges = next(pending.rest, None)
@@ -183,6 +193,7 @@ class TextStream:
 
                 part = under_way.popleft()
                 spans = self._finish_part(part)
+
                 found.append(spans.compact() if pending.is_long else spans)
                 np.add.at(tokens, part.row, part.tokens)
         finally:
@@ -190,24 +201,29 @@ class TextStream:
                 part.cancel()
 
         joined = Spans.concatenate(found)
+        # The parts would stay in memory beside the whole, and a long text has millions of entities.
         found.clear()
         if pending.is_long:
             release_unused()
+
         spans = with_combining_marks(pending.texts, joined)
         return TaggedTexts(pending.texts, spans, tokens, pending.reasons)
 
     def _start_part(self, texts: Sequence[str | None], ranges: Sequence[tuple[int, int, int]]) -> Part:
         """Tokenize paragraphs, each different one once, and hand their batches to the worker threads."""
-        # A paragraph that occurred before gets the place of its first occurrence.
         different: dict[str, int] = {}
-        rows = [
-            (i, begin, different.setdefault((texts[i] or "")[begin:end], len(different))) for i, begin, end in ranges
-        ]
+        rows = []
+        for i, begin, end in ranges:
+            paragraph = (texts[i] or "")[begin:end]
+            # A paragraph that occurred before has the place of its first occurrence.
+            rows.append((i, begin, different.setdefault(paragraph, len(different))))
+
         # reshape(): an empty list would have one dimension only.
         row, base, place = np.array(rows, dtype=np.int64).reshape(-1, 3).T
 
         paragraphs_once = list(different)
         encoded = self.encoder.encode(paragraphs_once)
+
         characters = sum(end - begin for _, begin, end in ranges)
         return Part(row, base, place, encoded, self._submit(paragraphs_once, encoded, self._decoder, characters))
 
@@ -238,6 +254,7 @@ class TextStream:
     def _without_failing(self, texts: Sequence[str | None]) -> tuple[list[str | None], dict[int, str]]:
         """Return the texts with None for each that fails when it is tagged alone, and the reasons by index."""
         good, reasons = list(texts), {}
+        # One by one: an error of a batch does not say which of its texts it is about.
         for i, text in enumerate(texts):
             try:
                 self.tag([text])
@@ -265,7 +282,8 @@ class TextStream:
         batches = equal_length_batches(lengths, self._batch_tokens)
 
         # A batch mixes segments of several texts, so progress is counted in shares of all characters.
-        workers, per_token = self._workers(), characters / max(1, int(lengths.sum()))
+        per_token = characters / max(1, int(lengths.sum()))
+        workers = self._workers()
         return [workers.submit(self._decide_counted, encoded, segments, batch, decoder, per_token) for batch in batches]
 
     def _decide_counted(
@@ -281,14 +299,17 @@ class TextStream:
     @stage("decode")
     def decide(self, encoded: EncodedTexts, segments: Segments, batch: Ints, decoder: Decoder) -> WordDecisions:
         """Run one batch of segments of equal length through the network, and decide their words."""
-        begin, word_begin, word_end = segments.token_begin[batch], segments.word_begin[batch], segments.word_end[batch]
+        begin = segments.token_begin[batch]
+        word_begin, word_end = segments.word_begin[batch], segments.word_end[batch]
         length = int(segments.token_end[batch[0]] - begin[0])
+
         logits = self.network.logits(self.encoder.batch(encoded, begin, length))
 
         # The decision about a word is that of its first token.
         words = ragged_arange(word_begin, word_end)
         segment = np.repeat(np.arange(len(batch)), word_end - word_begin)
         position = encoded.word_token[words] - begin[segment] + len(self.encoder.prefix)
+
         return decoder.decide(words, logits[segment, position])
 
     def _workers(self) -> ThreadPoolExecutor:

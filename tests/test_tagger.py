@@ -111,6 +111,7 @@ def test_same_entities_alone_shuffled_and_in_other_batches(
         assert [found[shuffled.index(i)] for i in range(len(texts))] == expected
 
 
+@pytest.mark.examples
 def test_real_texts_get_equal_bits_however_they_are_batched(tagger: Tagger, odd_tagger: Tagger) -> None:
     texts = sample_texts()[:: 1 if profiles.name() == "ci" else 2]
     together = tagger.tag(texts)

@@ -68,6 +68,7 @@ def read_labelled(path: Path, labels: LabelSet, limit: int | None = None) -> Lab
     sentences = read_sentences(path, labels, limit)
     plain = [plain_text(sentence.tokens) for sentence in sentences]
     levels = {"coarse": False} | ({"fine": True} if labels.has_fine_level else {})
+
     words = {level: [gold_spans(s, labels, fine=fine) for s in sentences] for level, fine in levels.items()}
     characters = {
         level: [
@@ -76,6 +77,7 @@ def read_labelled(path: Path, labels: LabelSet, limit: int | None = None) -> Lab
         ]
         for level, rows in words.items()
     }
+
     return Labelled(shown(path), sentences, [t for t, _ in plain], [p for _, p in plain], words, characters)
 
 
@@ -92,8 +94,10 @@ def write_inputs(labelled: Labelled, order: Sequence[int], folder: Path) -> dict
         "words": {"tokens": [list(sentence.tokens) for sentence in labelled.sentences]},
     }
     files = {name: folder / f"labelled.{name}.parquet" for name in columns}
+
     for name, column in columns.items():
         pq.write_table(pa.table(column), files[name])
+
     return files
 
 
@@ -128,6 +132,7 @@ def labels_changed(one: Rows, other: Rows, places: Iterable[Sequence[tuple[int, 
         starts = [begin for begin, _ in ranges]
         changed += sum(a != b for a, b in zip(_labels(spans, starts), _labels(others, starts), strict=True))
         words += len(starts)
+
     return changed / max(1, words)
 
 

@@ -91,12 +91,15 @@ def build_workload(kind: Kind, tokens: int, *, shared: Path, folder: Path, token
     rng = random.Random(f"{seed} {kind.name}")  # noqa: S311  # a sample, not a secret
     corpus = shared / "corpora" / kind.file
     candidates = _documents(corpus) if corpus.is_file() and kind.whole else _candidates(corpus, kind, rng)
+
     # Rounded up, because the copies multiply the tokens.
     texts, lengths = _take(candidates, -(-tokens // kind.copies), kind, TextEncoder(tokenizer_file))
+
     texts, lengths = texts * kind.copies, lengths * kind.copies
     order = list(range(len(texts)))
     # Spreads the copies of a text over the file.
     rng.shuffle(order)
+
     path = folder / f"{kind.name}.parquet"
     column = pa.array([texts[i] for i in order], pa.string())
     pq.write_table(pa.table({"id": pa.array(range(len(texts)), pa.int64()), "text": column}), path)
@@ -135,6 +138,7 @@ def _take(
                 taken[text] = length
                 total += length
 
+    # A corpus may be too small; the report then shows how many tokens the workload has.
     return list(taken), list(taken.values())
 
 
@@ -147,12 +151,15 @@ def _documents(corpus: Path) -> Iterator[list[str]]:
 def _candidates(corpus: Path, kind: Kind, rng: random.Random) -> Iterator[list[str]]:
     """Yield texts of a suitable length in random order, from the corpus or, if it is missing, made up."""
     if not corpus.is_file():
+        # Endless, because _take() stops when it has enough tokens.
         while True:
             yield _stand_ins(kind, _BATCH_TEXTS, rng)
+
     column = pq.read_table(corpus, columns=["text"])["text"].combine_chunks()
     length = pc.utf8_length(column)
     minimum, maximum = kind.characters
     fitting = pc.and_(pc.greater_equal(length, minimum), pc.less_equal(length, maximum))
+
     # The corpora repeat sentences, and only the workload "repeats" should do so.
     texts: list[str] = pc.unique(column.filter(fitting)).to_pylist()
     rng.shuffle(texts)
@@ -177,6 +184,7 @@ def _stand_ins(kind: Kind, rows: int, rng: random.Random) -> list[str]:
         wanted = rng.randint(minimum, min(maximum, 4 * minimum)) if minimum > 1 else 0
         while sum(map(len, parts)) + len(parts) - 1 < wanted:
             parts.append(_recombined(sentences, rng))
+
         text = " ".join(parts)
         if minimum <= len(text) <= maximum:
             made[text] = None

@@ -21,6 +21,7 @@ from benchmarks.inputs.labelled import (
 )
 from benchmarks.measurements.measure import Tell
 from benchmarks.paths import shown
+from benchmarks.peers import REFERENCE
 from benchmarks.peers.peer import PeerError
 from benchmarks.processes.team import Member
 from nerd_export.conversion.check import recorded_scores
@@ -35,7 +36,6 @@ from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.tagger import Tagger
 
 SPLITS = ("validation", "test")
-REFERENCE = "pytorch_fp32"
 SHUFFLED_TEXTS = 300
 
 
@@ -61,6 +61,7 @@ def score_bundle(bundle: Bundle, shared: Path, tell: Tell) -> dict[str, dict[str
             continue
         sentences = read_sentences(path, bundle.labels)
         tell(f"accuracy of the bundle: {split}, {len(sentences)} sentences")
+
         tagger = Tagger(bundle)
         scores[split] = {
             "file": shown(path),
@@ -88,9 +89,11 @@ def score_peers(
     labels = Bundle.load(team[0].sources.bundle).labels
     labelled = read_labelled(file, labels, limit)
     order = list(range(min(SHUFFLED_TEXTS, len(labelled.texts))))
+
     # One order for all peers, or a difference could come from the order.
     random.Random(seed).shuffle(order)  # noqa: S311
     inputs = write_inputs(labelled, order, work)
+
     answers: dict[str, dict[str, Path]] = {}
     failed: dict[str, str] = {}
 
@@ -143,10 +146,12 @@ class _Scored:
             for level, rows in raw.items()
             if level == "coarse" or _has_label_of(labelled, level, rows)
         }
+
         self.shuffled = read_answers(files["shuffled"], self.finest)
         self.counts: dict[str, Ints] = {
             _key("raw", level): span_counts(labelled.characters[level], rows) for level, rows in self.raw.items()
         }
+
         if "words" in files:
             self.counts |= {
                 _key("words", level): span_counts(labelled.words[level], read_answers(files["words"], level))
@@ -174,12 +179,14 @@ class _Scored:
             "f1_by_fine_label": f1_by_label(gold["fine"], self.raw["fine"]) if level == "fine" else {},
             "texts_changed_by_order": texts_changed(alone, self.shuffled),
         }
+
         if reference is not None and reference is not self:
             result["against_pytorch"] = {
                 key: asdict(paired_difference(counts, reference.counts[key], seed=seed))
                 for key, counts in self.counts.items()
                 if key in reference.counts
             }
+            # A peer with coarse labels alone has no score to compare at the fine level, and the other way round.
             if level in reference.raw:
                 result["labels_changed"] = labels_changed(self.raw[level], reference.raw[level], self._labelled.places)
 

@@ -28,8 +28,10 @@ def growth_with_rows(rows: Sequence[int], shared: Path, folder: Path, model: Pat
 
     for count in rows:
         path = folder / "growth.rows.parquet"
-        short = (text[:_SHORT_ROW] for text in itertools.cycle(texts))
-        pq.write_table(pa.table({"text": [f"{next(short)} {i}" for i in range(count)]}), path)
+        rows_of_file = [
+            f"{text[:_SHORT_ROW]} {i}" for i, text in zip(range(count), itertools.cycle(texts), strict=False)
+        ]
+        pq.write_table(pa.table({"text": rows_of_file}), path)
         points.append({"rows": count, **_run(path, model)})
         tell(f"growth: {count:,} rows, {points[-1]['seconds']:.1f} s, {points[-1]['peak_rss_bytes'] / 1e6:.0f} MB")
 
@@ -107,6 +109,7 @@ def _long_text(shared: Path, length: int) -> str:
     """Return a text with at least ``length`` characters."""
     corpus = shared / "corpora" / KINDS["novels"].file
     parts = pq.read_table(corpus, columns=["text"])["text"].to_pylist() if corpus.is_file() else sample_texts()
+
     text = ""
     for part in itertools.cycle(parts):
         text += f"{part}\n\n"
@@ -119,6 +122,7 @@ def _run(path: Path, model: Path, *options: str) -> dict[str, Any]:
     """Tag a file with the command, and return its seconds and tokens, and the peak memory of the process."""
     target = path.with_suffix(".out.parquet")
     command: list[str | Path] = [sys.executable, "-m", "nerd_onnx.cli", path, target, "--model", model, *options]
+
     done = run_process([*command, "--overwrite", "--quiet", "--json"], path.parent)
     return {
         "seconds": float(done.message["seconds"]),

@@ -59,6 +59,7 @@ def measure(
             left_out[member.name] = str(err)
             continue
         tell(f"{workload.name}: {member.name} takes {json.dumps(facts[member.name]['setup'])}")
+
         # Decided before the first run, because all peers of a round wait for the slowest one.
         if probe_s / share > _MAX_RUN_FACTOR * max_seconds:
             left_out[member.name] = (
@@ -73,10 +74,12 @@ def measure(
         except PeerError as err:
             left_out[member.name] = str(err)
             continue
+
         runs[member.name].append(run)
         tell(f"{workload.name}: {member.name}, round {number + 1}: {workload.tokens / run.tagging_s:,.0f} tokens/s")
 
     return {
+        # A peer that failed in one round has a reason and no figures, although its earlier rounds went well.
         member.name: {
             **facts[member.name],
             "command": shown_command(member.command(workload.path, output_of(workload, member.name))),
@@ -137,8 +140,10 @@ def _with_setup(member: Member, probe: Path, setups: dict[str, Any]) -> tuple[di
         tried.append({"setup": setup, "seconds": seconds})
 
     best = fastest(tried)
+    # The setup that was tried last is still set up, and not the best one.
     if len(tried) > 1:
         member.worker.configure(best["setup"])
+
     setups[member.name] = best["setup"]
     return {"setup": best["setup"], "tried": tried}, float(best["seconds"])
 
@@ -156,6 +161,7 @@ def one_run(member: Member, workload: Workload, number: int) -> PeerRun:
     :raises PeerError: if it fails, or the output has another number of rows
     """
     target = output_of(workload, member.name)
+
     if member.worker is None:
         done = run_process(member.command(workload.path, target), workload.path.parent)
         # The command reports the time of tagging. The rest of the process is its start.

@@ -67,6 +67,7 @@ def measure_networks(
         for member in members
         if runs[member.name] and member.name not in failed
     }
+
     for name, facts in peers.items():
         tell(f"{workload.name}: {name} alone: {facts['tokens_per_s']['median']:,.0f} tokens/s")
 
@@ -117,6 +118,7 @@ def _figures(
         rates = by_round(result["runs"], "operations_per_s")
         result["operations_per_s"] = figures(list(rates.values()))
         result["peak_share"] = paired(rates, peaks)
+
     return result
 
 
@@ -135,4 +137,5 @@ def operations_of(folder: Path) -> dict[str, int] | None:
         return None
     # One multiplication and one addition per weight: four attention matrices and two of the feed-forward part.
     linear = layers * (4 * hidden * hidden + 2 * hidden * inner) + hidden * len(bundle.labels.names)
+    # Two products: queries with keys, and weights with values. Each has hidden multiplications per pair.
     return {"per_token": 2 * linear, "per_pair": 2 * layers * 2 * hidden}

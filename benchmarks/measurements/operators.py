@@ -39,8 +39,10 @@ def operator_profile(folder: Path, file: Path) -> dict[str, Any]:
     texts = pq.read_table(file, columns=["text"])["text"].to_pylist()[:_MAX_TEXTS]
     # The batches of the tagger itself: the share of an operator depends on the lengths.
     batches = segment_batches(bundle, [text for text in texts if text])
+
     with TemporaryDirectory() as scratch:
         events = json.loads(_profiled(bundle, batches, Path(scratch)).read_text("utf-8"))
+
     seconds: Counter[str] = Counter()
     nodes: dict[str, set[str]] = {}
     runs = [event for event in events if event["name"] == "model_run"]
@@ -72,8 +74,10 @@ def _profiled(bundle: Bundle, batches: Sequence[EncodedBatch], scratch: Path) ->
     options.enable_profiling = True
     options.profile_file_prefix = str(scratch / "profile")
     session = onnxruntime.InferenceSession(str(bundle.model_file), options, providers=["CPUExecutionProvider"])
+
     # Not every graph has token type ids.
     names = {node.name for node in session.get_inputs()}
+
     for _ in range(1 + _RUNS):
         for batch in batches:
             inputs = batch.inputs()

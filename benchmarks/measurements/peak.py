@@ -32,6 +32,7 @@ class Int8Peak:
             # All threads at once: memory and clock that they share limit the peak that a tagger can reach.
             counts = list(pool.map(self._calls, [begin + seconds] * self.threads))
             spent = time.perf_counter() - begin
+
         return 2 * ROWS * INNER * COLUMNS * sum(counts) / spent
 
     def _calls(self, until: float) -> int:
@@ -53,9 +54,12 @@ def _session() -> Any:
         "peak",
         [onnx.helper.make_tensor_value_info("a", onnx.TensorProto.UINT8, [ROWS, INNER])],
         [onnx.helper.make_tensor_value_info("c", onnx.TensorProto.INT32, [ROWS, COLUMNS])],
+        # 128 as the zero point of activations, as in most products of the recipe int8.
         [onnx.numpy_helper.from_array(weight, "b"), onnx.numpy_helper.from_array(np.array(128, np.uint8), "zero")],
     )
+    # onnx writes its own newest IR version, which an older onnxruntime refuses.
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+
     options = onnxruntime.SessionOptions()
     # One thread per call, as in the tagger.
     options.intra_op_num_threads = options.inter_op_num_threads = 1

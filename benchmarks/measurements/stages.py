@@ -39,6 +39,7 @@ class StageClock:
     def run(self, stage: str, action: Callable[[], Any]) -> Any:
         """Run an action as part of a stage, and return its result."""
         outer = getattr(self._local, "inner_s", 0.0)
+
         # Time of the stages inside this one, which does not count for it.
         self._local.inner_s = 0.0
         begin = time.thread_time()
@@ -71,6 +72,7 @@ def main(source: Path, target: Path, model: Path | None) -> None:
 
     clock = StageClock()
     observe(clock.run)
+
     cpu, begin = time.process_time(), time.perf_counter()
     tag_files(tagger, job)
     wall_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu

@@ -55,6 +55,7 @@ def exported_bundle(checkpoint: Path, models: Path, quantize: Quantization, *, l
 def name_of(checkpoint: Path) -> str:
     """Return a name for a checkpoint that depends only on its content."""
     files = sorted(checkpoint.glob("*.safetensors")) or sorted(checkpoint.glob("*.bin"))
+
     # By content: a path may hold another checkpoint at the next run.
     parts = [sha256_of(path) for path in (*files, checkpoint / "config.json") if path.is_file()]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
@@ -63,6 +64,7 @@ def name_of(checkpoint: Path) -> str:
 def _export_code_hash() -> str:
     """Return a hash of the code that exports, so that other code exports again."""
     root = Path(next(iter(nerd_export.__path__)))
+    # The code that makes graphs; a benchmark gives no labelled data, so no calibration is fitted.
     folders = ("conversion", "graph", "models", "quantization")
     parts = [path.read_bytes() for folder in folders for path in sorted((root / folder).glob("*.py"))]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:8]

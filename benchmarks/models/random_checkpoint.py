@@ -50,6 +50,7 @@ def make_random_checkpoint(bundle: Bundle, folder: Path, seed: int, config: Mapp
 
     # The same weights in each run: reports of two commits are compared.
     torch.manual_seed(seed)
+
     described = bundle.model_file.parent
     if config is None:
         wanted = transformers.AutoConfig.from_pretrained(described)
@@ -62,6 +63,7 @@ def make_random_checkpoint(bundle: Bundle, folder: Path, seed: int, config: Mapp
     if OUTSIDE in bundle.labels.names:
         with torch.no_grad():
             model.classifier.bias[bundle.labels.names.index(OUTSIDE)] = _OUTSIDE_BIAS
+
     model.save_pretrained(folder)
     for name in _TOKENIZER_FILES:
         if (described / name).is_file():

@@ -101,8 +101,10 @@ class ShapeMaker:
         bundle = Bundle.load(model)
         folder = bundle.model_file.parent
         notes: list[str] = []
+
         # nerd-tag alone needs no checkpoint, and then none is made.
         random = checkpoint is None and bool(self.needed) and can_make_checkpoint(folder)
+
         if random:
             notes.append(
                 "small: no --checkpoint was given, so peers other than nerd_tag ran random weights in the bundle's "
@@ -152,6 +154,7 @@ class ShapeMaker:
         """Return a shape, with the exports of its checkpoint that the peers need."""
         plain = exported = None
         key = f"{name}-{name_of(checkpoint)}" if checkpoint else name
+
         if checkpoint is not None:
             try:
                 if "exported" in self.needed:
@@ -170,6 +173,8 @@ class ShapeMaker:
 
         sources = Sources(
             shape=name,
+            # Named by the content of the checkpoint: peers reuse the files in it, and must not reuse those of other
+            # weights.
             folder=(self._models / f"{key}-peers").absolute(),
             bundle=bundle.absolute(),
             plain_bundle=plain,

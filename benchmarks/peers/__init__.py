@@ -35,3 +35,5 @@ PEERS: dict[str, Peer] = {
         Spacy(),
     )
 }
+# The peer that is measured, the original whose accuracy it must keep, and the usual way, which it must outrun.
+SUBJECT, REFERENCE, BASELINE = NerdTag.name, PyTorch.name, TransformersPipeline.name

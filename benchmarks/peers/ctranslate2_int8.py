@@ -25,6 +25,7 @@ class CTranslate2(Peer):
         found = super().reason_unavailable(sources)
         if found or sources.checkpoint is None:
             return found
+
         kind = json.loads((sources.checkpoint / "config.json").read_text("utf-8")).get("model_type")
         return None if kind == "bert" else f"CTranslate2 converts no {kind} encoder"
 
@@ -38,11 +39,14 @@ class CTranslate2(Peer):
         # CTranslate2 converts encoders without a head for tokens, so the classifier is kept apart.
         AutoModel.from_pretrained(checkpoint).save_pretrained(encoder)
         AutoTokenizer.from_pretrained(checkpoint).save_pretrained(encoder)
+
         ctranslate2.converters.TransformersConverter(str(encoder)).convert(
             str(folder / "converted"), quantization="int8"
         )
+
         head = AutoModelForTokenClassification.from_pretrained(checkpoint).classifier
         np.savez(folder / _HEAD, weight=head.weight.detach().numpy().T, bias=head.bias.detach().numpy())
+
         for path in encoder.iterdir():  # only the converter needs these files
             path.unlink()
 
@@ -80,10 +84,12 @@ class _Network:
         import ctranslate2
         import numpy as np
 
+        # All segments of a batch have one length, so nothing is padding.
         lengths = np.full(len(batch.ids), batch.ids.shape[1], dtype=np.int32)
         found = self._encoder.forward_batch(
             ctranslate2.StorageView.from_array(np.ascontiguousarray(batch.ids, dtype=np.int32)),
             ctranslate2.StorageView.from_array(lengths),
             token_type_ids=None if batch.types is None else batch.types.tolist(),
         )
+
         return np.asarray(found.last_hidden_state) @ self._weight + self._bias

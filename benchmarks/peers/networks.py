@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.peers.peer import Setup
+from nerd_export.models.networks import Recorder
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch
@@ -93,6 +93,7 @@ class NetworkEngine:
         recorder = Recorder(len(self._bundle.labels.names))
         # One call at a time, so that the order of the batches is the same for all peers.
         tokens = self._tagger_of(recorder, calls=1).tag_arrays(texts).tokens
+
         with ThreadPoolExecutor(self._setup["calls"]) as pool:
             begin = time.perf_counter()
             # Through list(), because the map is lazy: it has to end inside the clock.
@@ -103,6 +104,7 @@ class NetworkEngine:
             "seconds": seconds,
             "tokens": tokens,
             "positions": sum(batch.ids.size for batch in recorder.batches),
+            # Attention compares each token with each token of its own segment.
             "squares": sum(batch.ids.size * batch.ids.shape[1] for batch in recorder.batches),
         }
 
@@ -124,19 +126,6 @@ class WithoutWarnings:
     def logits(self, batch: EncodedBatch) -> Floats:
         """Return the logits of a batch. *Shape:* (texts, tokens, tags)."""
         return self._network.logits(batch)
-
-
-class Recorder:
-    """A network that stores its batches, and returns zeros."""
-
-    def __init__(self, labels: int) -> None:
-        self._labels = labels
-        self.batches: list[EncodedBatch] = []
-
-    def logits(self, batch: EncodedBatch) -> Floats:
-        """Store a batch. *Shape:* (texts, tokens, tags)."""
-        self.batches.append(batch)
-        return np.zeros((*batch.ids.shape, self._labels), dtype=np.float32)
 
 
 def side_by_side(threads: int) -> list[Setup]:

@@ -37,6 +37,7 @@ class StockDynamic(Peer):
         from nerd_onnx.inference.session import Session
 
         file = folder / "model.onnx"
+        # "optimized" means that nerd-export has done it. This graph still gets all optimizations of onnxruntime.
         session = Session(file, optimized=False)
         return NetworkEngine(sources.bundle, lambda _: session, side_by_side(sources.threads), size_of(file))
 
@@ -54,7 +55,9 @@ class StockStatic(StockDynamic):
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         exported, plain = Path(sources.exported or "") / "model.onnx", folder / "preprocessed.onnx"
+        # Symbolic shape inference needs sympy, which is not among the packages of this peer.
         quant_pre_process(str(exported), str(plain), skip_symbolic_shape=True)
+
         quantize_static(
             plain,
             folder / "model.onnx",
@@ -85,10 +88,13 @@ def encoded_texts(sources: Sources, count: int) -> list[Any]:
     bundle = Bundle.load(sources.bundle)
     encoder = TextEncoder(bundle.tokenizer_file, letter_case=bundle.letter_case)
     texts = pq.read_table(sources.calibration, columns=["text"])["text"].to_pylist()[:count]
+
     room = bundle.segment_tokens - len(encoder.prefix) - len(encoder.suffix)
     encoded = encoder.encode(texts)
     counts = np.minimum(np.diff(encoded.text_tokens), room).tolist()
+    # text_tokens has one item more than there are texts: the end of the last one.
     places = zip(encoded.text_tokens, counts, strict=False)
+
     return [encoder.batch(encoded, np.array([first]), count) for first, count in places if count]
 
 

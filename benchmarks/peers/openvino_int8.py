@@ -30,6 +30,7 @@ class OpenVino(Peer):
         model = openvino.convert_model(Path(sources.exported or "") / "model.onnx")
         names = [port.get_any_name() for port in model.inputs]
         batches = [_feed(names, batch) for batch in encoded_texts(sources, CALIBRATION_TEXTS)]
+
         quantized = nncf.quantize(
             model,
             nncf.Dataset(batches),
@@ -37,6 +38,7 @@ class OpenVino(Peer):
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batches),
         )
+        # By default, save_model() rounds the weights that stay floats to 16 bits.
         openvino.save_model(quantized, folder / "model.xml", compress_to_fp16=False)
 
     def load(self, sources: Sources, folder: Path) -> Engine:
@@ -60,6 +62,7 @@ class OpenVino(Peer):
                     "INFERENCE_PRECISION_HINT": setup["precision"],
                 }
                 compiled[key] = _Network(core.compile_model(model, "CPU", hints))
+
             return compiled[key]
 
         threads = sources.threads
@@ -89,6 +92,7 @@ class _Network:
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()
+
         result = request.infer(_feed(self._names, batch), share_inputs=True)[0]
         return np.asarray(result, dtype=np.float32)
 

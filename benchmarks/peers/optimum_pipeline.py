@@ -38,9 +38,11 @@ class OptimumDynamic(OptimumPipeline):
     def load(self, sources: Sources, folder: Path) -> Engine:
         """Load the quantized model, with configuration and tokenizer of the export."""
         exported = Path(sources.exported or "")
+        # The pipeline loads its tokenizer from the folder of the model.
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
             if (exported / name).is_file() and not (folder / name).exists():
                 (folder / name).write_bytes((exported / name).read_bytes())
+
         return _engine(folder, "model_quantized.onnx", sources.threads)
 
 
@@ -69,5 +71,6 @@ def _engine(folder: Path, file_name: str, threads: int) -> Engine:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+
     model = ORTModelForTokenClassification.from_pretrained(folder, file_name=file_name, session_options=options)
     return PipelineEngine(model, folder, size_of(folder / file_name))

@@ -38,8 +38,10 @@ class PipelineEngine:
         if scheme_of(list(names.values())) == "IO":
             # The pipeline treats the part before a hyphen as a prefix: ``person-actor`` would become ``actor``.
             model.config.id2label = {i: name if name == OUTSIDE else f"I-{name}" for i, name in names.items()}
+
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         tokenizer.model_max_length = model.config.max_position_embeddings - 2  # some families count from 2
+
         self._pipeline = transformers.pipeline(
             "token-classification",
             model=model,
@@ -58,6 +60,7 @@ class PipelineEngine:
         """Tag a file, and return the number of entities."""
         table = pq.read_table(source)
         found = self._pipeline(table["text"].to_pylist(), batch_size=self._batch_size)
+
         column = pa.array([[_plain(entity) for entity in entities] for entities in found], pa.list_(ENTITY))
         pq.write_table(table.append_column("entities", column), target, compression="zstd")
         return sum(map(len, found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.peers.peer import Engine, Peer, Setup, Sources
 
@@ -51,9 +52,11 @@ class _Engine:
 
         self._model = spacy.load(PACKAGE, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
         self._model.max_length = _MAX_CHARACTERS
+
         self.setups: Sequence[Setup] = [
             {"processes": processes, "batch_size": size} for processes in sorted({1, threads}) for size in (64, 256)
         ]
+
         folder = Path(str(self._model.path))
         self.size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -67,23 +70,23 @@ class _Engine:
         import pyarrow.parquet as pq
 
         table = pq.read_table(source)
-        found = [
-            [
-                {
-                    "start": entity.start_char,
-                    "end": entity.end_char,
-                    "label": LABELS[entity.label_],
-                    "text": entity.text,
-                }
-                for entity in document.ents
-                if entity.label_ in LABELS
-            ]
-            for document in self._model.pipe(
-                table["text"].to_pylist(), n_process=self._setup["processes"], batch_size=self._setup["batch_size"]
-            )
-        ]
+        documents = self._model.pipe(
+            table["text"].to_pylist(), n_process=self._setup["processes"], batch_size=self._setup["batch_size"]
+        )
+        found = [[_plain(entity) for entity in document.ents if entity.label_ in LABELS] for document in documents]
+
         kind = pa.list_(
             pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("text", pa.string())])
         )
         pq.write_table(table.append_column("entities", pa.array(found, kind)), target, compression="zstd")
         return sum(map(len, found))
+
+
+def _plain(entity: Any) -> dict[str, Any]:
+    """Return an entity of spaCy as a value of the column."""
+    return {
+        "start": entity.start_char,
+        "end": entity.end_char,
+        "label": LABELS[entity.label_],
+        "text": entity.text,
+    }

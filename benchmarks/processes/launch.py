@@ -20,6 +20,7 @@ def main() -> int:
     process = os.posix_spawnp(command[0], command, os.environ)
     _, status, usage = os.wait4(process, 0)
     wall_s = time.perf_counter() - begin
+
     # ru_maxrss is in bytes on macOS, and in KiB on Linux.
     unit = 1 if sys.platform == "darwin" else 1024
     facts = {
@@ -27,6 +28,7 @@ def main() -> int:
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_rss_bytes": usage.ru_maxrss * unit,
     }
+
     with open(report, "w", encoding="utf-8") as file:  # noqa: PTH123  # pathlib would need memory
         json.dump(facts, file)
     return os.waitstatus_to_exitcode(status)

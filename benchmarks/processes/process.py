@@ -43,6 +43,7 @@ def run_process(command: Sequence[str | Path], scratch: Path, *, prints_json: bo
     measured = scratch.absolute() / "launch.json"
     # The figures of an earlier command must not stand for one that could not be started.
     measured.unlink(missing_ok=True)
+
     done = subprocess.run(
         # -I -S: the launcher must stay small, because its memory counts.
         [sys.executable, "-I", "-S", str(_LAUNCHER), str(measured), *map(_absolute, command)],
@@ -86,4 +87,5 @@ def environment() -> dict[str, str]:
     """Return environment variables with which a child process imports this checkout, not an installed version."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = [str(ROOT), str(ROOT / "export"), *(part for part in inherited if part)]
+
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}

@@ -34,10 +34,12 @@ def main() -> None:
     parser.add_argument("--tag", nargs=2, type=Path, metavar=("INPUT", "OUTPUT"))
     parser.add_argument("--setup", type=json.loads, help="setup as JSON  [default: the first setup of the peer]")
     options = parser.parse_args()
+
     # Standard output is for answers only.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # output of libraries must not mix with the answers
     peer, sources = PEERS[options.peer], Sources.from_plain(json.loads(options.sources.read_text("utf-8")))
+
     if options.prepare:
         _answer(answers, prepare(peer, sources))
         return
@@ -47,6 +49,7 @@ def main() -> None:
     # Part of the loading time, because a setup may load the model again.
     engine.configure(options.setup or engine.setups[0])
     load_s = time.perf_counter() - begin
+
     if options.tag:
         _answer(answers, measured(lambda: {"entities": engine.tag(*options.tag)}))
         return
@@ -98,8 +101,10 @@ def _do(engine: Any, job: Mapping[str, Any]) -> dict[str, Any]:
 
 def measured(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the answer of an action, with its wall time, processor time and peak memory."""
+    # Linux alone has the file; elsewhere the peak includes the loading of the model.
     if _CLEAR.exists():
         _CLEAR.write_text("5")  # resets the peak of this process
+
     cpu, begin = _cpu_s(), time.perf_counter()
     answer = action()
 

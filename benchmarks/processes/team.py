@@ -47,6 +47,7 @@ class Member:
         own = self.peer.command(self.sources, source, target)
         if own is not None:
             return own
+
         # A report must not have a path of this machine, so the variable stands for the interpreter.
         python = f"$NERD_BENCH_{self.peer.environment.upper()}" if self.peer.environment else "python"
         words: list[str | Path] = [python, "-m", "benchmarks.processes.serve", self.name, self.sources_file]
@@ -59,6 +60,7 @@ class Member:
         if self.worker is not None:
             yield self.worker
             return
+
         worker = Worker(self.peer, self.python, self.sources_file, log)
         try:
             yield worker
@@ -103,6 +105,7 @@ def gather(names: Sequence[str], sources: Sources, pythons: Mapping[str, str], w
 
     for name in names:
         peer = PEERS[name]
+
         # A peer that cannot run is a line in the report and not an error: no machine has the packages of all of them.
         reason, python = _why_not(peer, sources, pythons)
         if reason is None:
@@ -112,6 +115,7 @@ def gather(names: Sequence[str], sources: Sources, pythons: Mapping[str, str], w
                 members.append(member)
             except PeerError as err:
                 reason = str(err)
+
         if reason is not None:
             skipped[name] = reason
             tell(f"{sources.shape}: {name} does not run: {reason}")
@@ -124,9 +128,11 @@ def _why_not(peer: Peer, sources: Sources, pythons: Mapping[str, str]) -> tuple[
     reason = peer.reason_unavailable(sources)
     if reason:
         return reason, ""
+
     python = interpreter_of(peer, pythons)
     if python is None:
         return f"no interpreter with {', '.join(peer.packages[:2])} (--python {peer.environment}=PATH)", ""
+
     missing = missing_packages(peer, python)
     return (f"{' and '.join(missing)} not installed" if missing else None), python
 
@@ -136,9 +142,11 @@ def _ready(peer: Peer, sources: Sources, file: Path, python: str, work: Path) ->
     # In a process of its own, so that a conversion does not count for the memory of the peer.
     prepare_s = prepare(peer, python, file, work / f"{peer.name}.prepare.log")
     facts: dict[str, Any] = {"title": peer.title, "prepare_s": prepare_s}
+
     if peer.command(sources, file, file) is not None:
         bundle = Bundle.load(peer.bundle_of(sources))
         return Member(peer, sources, file, python), facts | {"size_bytes": bundle.model_file.stat().st_size}
+
     worker = Worker(peer, python, file, work / f"{peer.name}.log")
     facts |= {"load_s": worker.facts["load_s"], "size_bytes": worker.facts["size_bytes"]}
     return Member(peer, sources, file, python, worker), facts

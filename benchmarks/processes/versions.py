@@ -23,12 +23,14 @@ def versions(pythons: Mapping[str, str] | None = None) -> dict[str, str | None]:
     """
     own: dict[str, str | None] = {"python": platform.python_version(), "nerd-onnx": nerd_onnx.__version__}
     own |= {name: _version(name) for name in PACKAGES}
+
     for peer in PEERS.values():
         packages = [name for name in peer.packages if name.partition(".")[0] not in PACKAGES]
         if peer.environment is None:
             own |= {name: _version(name) for name in packages}
         elif python := interpreter_of(peer, pythons or {}):
             own |= _versions_elsewhere(python, packages)
+
     return own
 
 
@@ -40,6 +42,7 @@ def _versions_elsewhere(python: str, packages: Sequence[str]) -> dict[str, str |
         "print(json.dumps({n: have.get(n) for n in sys.argv[1:]}))"
     )
     try:
+        # -I ignores PYTHONPATH, whose packages are not those of the other interpreter.
         done = subprocess.run([python, "-I", "-c", code, *packages], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return dict.fromkeys(packages)

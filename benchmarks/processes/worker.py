@@ -27,6 +27,7 @@ class Worker:
     :ivar start_s: seconds from the start of the process to the loaded model
     :ivar facts: ``load_s``, ``setups`` and ``size_bytes``, as the process reported them
     :ivar setup: the current setup
+    :ivar process: the process itself, for tests that end it
     :raises PeerError: if it cannot start
     """
 
@@ -36,7 +37,7 @@ class Worker:
         begin = time.perf_counter()
 
         with log.open("w") as errors:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [python, "-m", "benchmarks.processes.serve", peer.name, str(sources_file.absolute())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -91,23 +92,23 @@ class Worker:
 
         try:
             # A peer may be in the middle of a job when the suite fails.
-            self._process.wait(timeout=10)
+            self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
 
-        if self._process.stdout:
-            self._process.stdout.close()
+        if self.process.stdout:
+            self.process.stdout.close()
 
     def _input(self) -> Any:
-        return self._process.stdin
+        return self.process.stdin
 
     def _read(self) -> dict[str, Any]:
         """Return one answer."""
-        stdout = self._process.stdout
+        stdout = self.process.stdout
         # A read alone would wait forever for a peer that hangs.
         if stdout is None or not select.select([stdout], [], [], _MAX_JOB_SECONDS)[0]:
-            self._process.kill()
+            self.process.kill()
             raise PeerError(f"{self.name} did not answer within {_MAX_JOB_SECONDS:g} s")
 
         line = stdout.readline()
@@ -129,10 +130,12 @@ def prepare(peer: Peer, python: str, sources_file: Path, log: Path) -> float:
     :raises PeerError: if it fails
     """
     command = [python, "-m", "benchmarks.processes.serve", peer.name, str(sources_file.absolute()), "--prepare"]
+
     with log.open("w") as errors:
         done = subprocess.run(
             command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True, check=False
         )
+
     if done.returncode:
         raise PeerError(f"{peer.name} could not be prepared: {last_line(log)}")
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.measurements.ratios import rounds_note
+from benchmarks.peers import BASELINE, SUBJECT
 from nerd_export.conversion.gate import VIEWS
 
 MAX_F1_DRIFT = 0.003  # from the recorded F1: another processor may round differently
 MAX_F1_LOSS = 0.003  # against PyTorch
 MIN_RATIO = 2.0  # far below the usual ratios, so that only a large drop fails
 MIN_SHARE_OF_OLD_RATIO = 0.6  # large, because runs on different days differ
-SUBJECT, REFERENCE, BASELINE = "nerd_tag", "pytorch_fp32", "transformers_pipeline"
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def _drift(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> 
     differences = f1_differences(found, expected)
     # One line per split: the level with the largest difference decides for the others.
     key = max(differences, key=lambda level: abs(differences[level]))
+
     return Check(
         name,
         abs(differences[key]) <= MAX_F1_DRIFT,
@@ -81,6 +82,7 @@ def _drift(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> 
 def _loss(name: str, differences: Mapping[str, float]) -> Check:
     """Compare the largest loss of F1 with the limit; a gain always passes."""
     key = min(differences, key=lambda level: differences[level])
+
     return Check(
         name,
         differences[key] >= -MAX_F1_LOSS,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmarks.peers import SUBJECT
+
 
 def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
@@ -44,10 +46,13 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, float, int | None
         for workload, peers in facts.get("ratios", {}).items():
             for peer, ratio in peers.items():
                 yield f"{shape}, {workload}: times faster than {peer}", ratio["median"], ratio["rounds"]
+
         for workload, peers in facts.get("speed", {}).items():
-            if "nerd_tag" in peers:
-                yield f"{shape}, {workload}: tokens/s", peers["nerd_tag"]["tokens_per_s"]["median"], None
-                yield f"{shape}, {workload}: peak memory, MB", peers["nerd_tag"]["peak_rss_bytes"]["median"] / 1e6, None
+            if SUBJECT in peers:
+                own = peers[SUBJECT]
+                yield f"{shape}, {workload}: tokens/s", own["tokens_per_s"]["median"], None
+                yield f"{shape}, {workload}: peak memory, MB", own["peak_rss_bytes"]["median"] / 1e6, None
+
         for peer, scores in ((facts.get("accuracy") or {}).get("peers") or {}).items():
             yield f"{shape}: F1 on raw text of {peer}", scores["f1"]["raw"], None
         yield f"{shape}: size of the model, MB", facts["model"]["size_bytes"] / 1e6, None

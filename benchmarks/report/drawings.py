@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from benchmarks.measurements.stages import STAGES
-from benchmarks.report.checks import REFERENCE, SUBJECT
+from benchmarks.peers import REFERENCE, SUBJECT
 from benchmarks.report.names import title_of
 from nerd_export.reporting.parts import Plot
 from nerd_export.reporting.svg import Chart, Point, bars, linear_axis, logarithmic_axis, number, stacked
@@ -26,26 +26,30 @@ def accuracy_against_speed(report: Mapping[str, Any], shape: str) -> Plot | None
     if not names:
         return None
 
-    best = max(scores[name]["f1"]["raw"] for name in names)
-    # The axis covers only the points near the best one.
-    near = [scores[name]["f1"]["raw"] for name in names if best - scores[name]["f1"]["raw"] <= _SHOWN_F1_RANGE]
-    y = linear_axis("F1, raw text, coarse labels", min(near) - 0.002, best + 0.002, lambda v: f"{v:.3f}")
     rates = {name: speed[name]["tokens_per_s"]["median"] for name in names}
-    chart = Chart(linear_axis("tokens per second, short rows, file to file", 0, max(rates.values())), y, height=340)
+    f1 = {name: scores[name]["f1"]["raw"] for name in names}
+
+    # The axis covers only the points near the best one.
+    best = max(f1.values())
+    lowest = min(value for value in f1.values() if best - value <= _SHOWN_F1_RANGE)
+    x = linear_axis("tokens per second, short rows, file to file", 0, max(rates.values()))
+    y = linear_axis("F1, raw text, coarse labels", lowest - 0.002, best + 0.002, lambda v: f"{v:.3f}")
+
     # The numbers in the plot refer to this order.
     ranked = sorted(names, key=lambda name: -rates[name])
-    f1 = {name: scores[name]["f1"]["raw"] for name in names}
-    chart.points(
-        [
-            Point(rates[name], max(f1[name], y.low), f"{number_}{'' if f1[name] >= y.low else ' ↓'}", _style(name))
-            for number_, name in enumerate(ranked, 1)
-        ]
-    )
+    points = []
+    for place, name in enumerate(ranked, 1):
+        is_below = f1[name] < y.low
+        points.append(Point(rates[name], max(f1[name], y.low), f"{place} ↓" if is_below else f"{place}", _style(name)))
+    chart = Chart(x, y, height=340)
+    chart.points(points)
+
     items = "".join(
         f'<li class="{_style(name)}-text">{escape(title_of(report, shape, name))}: {rates[name]:,.0f} tokens/s, '
         f"F1 {f1[name]:.4f}</li>"
         for name in ranked
     )
+
     caption = (
         f"Accuracy and speed of the peers, {shape} model. Up and to the right is better. An arrow marks a point below "
         "the plot."
@@ -66,6 +70,7 @@ def f1_by_label(report: Mapping[str, Any], shape: str) -> Plot | None:
         f"F1 by label on raw text, {names}: coarse labels, then the {_FINE_LABELS} most frequent fine labels. The "
         f"number of entities is in brackets."
     )
+
     keys = "".join(
         f'<span><i class="{_style(name)}"></i>{escape(title_of(report, shape, name))}</span>' for name in shown
     )
@@ -99,6 +104,7 @@ def time_by_stage(report: Mapping[str, Any], shape: str) -> Plot | None:
         (workload, [(found["stages_s"][stage] / found["cpu_s"], f"stage-{stage}") for stage in STAGES])
         for workload, found in stages.items()
     ]
+
     caption = "Processor time of nerd-tag by stage."
     keys = "".join(f'<span><i class="stage-{stage}"></i>{stage}</span>' for stage in STAGES)
     return Plot(f'<p class="key">{keys}</p>{stacked(rows, caption)}', caption)
@@ -113,6 +119,7 @@ def growth_with_rows(report: Mapping[str, Any]) -> Plot | None:
         linear_axis("peak memory, MB", 0, 1.2 * max(v for _, v in values)),
         height=220,
     )
+
     chart.line(values, "own", [f"{v:,.0f} MB" for _, v in values])
     caption = "Peak memory by number of rows. A flat line is good."
     return Plot(chart.svg(caption), caption)
@@ -127,6 +134,7 @@ def growth_with_length(report: Mapping[str, Any]) -> Plot | None:
         logarithmic_axis("seconds", min(v for _, v in values), 1.5 * max(v for _, v in values)),
         height=240,
     )
+
     chart.line(values, "own", [f"{v:.3g} s" for _, v in values])
     caption = "Time by length of one text. A straight line with slope 1 is linear growth."
     return Plot(chart.svg(caption), caption)
@@ -144,6 +152,7 @@ def growth_with_threads(report: Mapping[str, Any]) -> Plot | None:
         linear_axis("tokens per second", 0, 1.15 * max(v for _, v in values)),
         height=220,
     )
+
     chart.line(values, "own", [number(v) for _, v in values])
     caption = "Speed by number of threads."
     return Plot(chart.svg(caption), caption)

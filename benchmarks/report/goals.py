@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from benchmarks.measurements.ratios import Ratio, rounds_note
+from benchmarks.peers import BASELINE, SUBJECT
 
-SUBJECT = "nerd_tag"
 _FLAT_FROM_ROWS = 10_000
 
 
@@ -71,7 +71,7 @@ def _goals() -> Iterator[Goal]:
     places = (("small", "short"), ("small", "long"), ("base", "short"))
 
     for peer, title, limits in (
-        ("transformers_pipeline", "transformers pipeline", (8, 6, 6)),
+        (BASELINE, "transformers pipeline", (8, 6, 6)),
         ("optimum_int8", "optimum pipeline, its int8", (3, 3, 2)),
     ):
         for (shape, workload), limit in zip(places, limits, strict=True):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measurements.ratios import ratios
-from benchmarks.report.checks import SUBJECT, run_checks
+from benchmarks.peers import SUBJECT
+from benchmarks.report.checks import run_checks
 
 FORMAT_VERSION = 3
 _FORMAT_WITHOUT_PAIRS = 2  # its ratios divided medians over all rounds
@@ -26,6 +27,7 @@ def load_report(file: Path) -> dict[str, Any]:
     found = report.get("format_version")
     if found == _FORMAT_WITHOUT_PAIRS:
         return with_paired_ratios(report)
+
     if found != FORMAT_VERSION:
         raise ValueError(
             f"{file.name}: format {found!r}; only formats {_FORMAT_WITHOUT_PAIRS} and {FORMAT_VERSION} can be read"
@@ -42,8 +44,10 @@ def with_paired_ratios(report: Mapping[str, Any]) -> dict[str, Any]:
     """
     shapes = {name: _shape(facts) for name, facts in report["shapes"].items()}
     result = {**report, "format_version": FORMAT_VERSION, "notes": [*report["notes"], _NOTE], "shapes": shapes}
+
     # Its ratios divided medians.
     result.pop("compared", None)
+
     return {**result, "checks": [asdict(check) for check in run_checks(result)]}
 
 
@@ -65,20 +69,17 @@ def _alone(found: Mapping[str, Any]) -> dict[str, Any]:
     own = peers.get(SUBJECT)
     peak = found.get("peak")
 
-    return {
-        **found,
-        "peers": {
-            name: one | {"peak_share": _quotient(one["operations_per_s"], peak["operations_per_s"])}
-            if peak and "operations_per_s" in one
-            else one
-            for name, one in peers.items()
-        },
-        "ratios": {
-            name: _quotient(own["tokens_per_s"], one["tokens_per_s"])
-            for name, one in peers.items()
-            if own and name != SUBJECT
-        },
-    }
+    with_shares = {}
+    quotients = {}
+    for name, one in peers.items():
+        with_shares[name] = one
+        if peak and "operations_per_s" in one:
+            share = _quotient(one["operations_per_s"], peak["operations_per_s"])
+            with_shares[name] = one | {"peak_share": share}
+        if own and name != SUBJECT:
+            quotients[name] = _quotient(own["tokens_per_s"], one["tokens_per_s"])
+
+    return {**found, "peers": with_shares, "ratios": quotients}
 
 
 def _quotient(numerator: Mapping[str, float], denominator: Mapping[str, float]) -> dict[str, float]:

@@ -26,30 +26,42 @@ def sections(report: Mapping[str, Any]) -> Iterator[Section]:
     yield _head(report)
     for part in (_checks, _goals, _notes, _compared):
         yield from part(report)
+
     for shape in report["shapes"]:
         yield from shape_sections(report, shape)
+
     for part in (_bundle, _neighbours, start_section, growth_section, _versions, _commands):
         yield from part(report)
 
 
 def _head(report: Mapping[str, Any]) -> Section:
-    models = tuple(
-        f"{shape}: `{facts['model']['bundle']}`, {facts['model']['quantization']}, "
-        f"{facts['model']['size_bytes'] / 1e6:.1f} MB, {facts['model']['labels']} labels, segments of "
-        f"{facts['model']['segment_tokens']} tokens; PyTorch weights "
-        f"{'random' if facts['model']['random_weights'] else '`' + str(facts['model']['checkpoint']) + '`'}."
-        for shape, facts in report["shapes"].items()
+    measured = {shape: facts["model"] for shape, facts in report["shapes"].items()}
+    models = [_model(shape, model) for shape, model in measured.items()]
+    models += [_other_model(shape, model["other"]) for shape, model in measured.items() if model.get("other")]
+    when = f"{report['started']}, commit {report['commit'] or 'unknown'}."
+
+    # What most readers came for is first: on which machine, and accuracy against speed with a point per engine.
+    plots = [accuracy_against_speed(report, shape) for shape in report["shapes"]]
+    pictures = [plot for plot in plots if plot is not None]
+    lists = [tuple(models)] if models else []
+    return Section("", [_machine(report), *pictures, f"`{report['command']}`", when, *lists])
+
+
+def _model(shape: str, model: Mapping[str, Any]) -> str:
+    """Return what was measured as one line."""
+    weights = "random" if model["random_weights"] else f"`{model['checkpoint']}`"
+    return (
+        f"{shape}: `{model['bundle']}`, {model['quantization']}, {model['size_bytes'] / 1e6:.1f} MB, "
+        f"{model['labels']} labels, segments of {model['segment_tokens']} tokens; PyTorch weights {weights}."
     )
-    models += tuple(
+
+
+def _other_model(shape: str, other: Mapping[str, Any]) -> str:
+    """Return the bundle of ``--other-model`` as one line."""
+    return (
         f"{shape}, other bundle: `{other['bundle']}`, {other['quantization']}, {other['size_bytes'] / 1e6:.1f} MB, "
         f"SHA-256 {other['sha256'][:_SHOWN_DIGITS]}."
-        for shape, facts in report["shapes"].items()
-        if (other := facts["model"].get("other"))
     )
-    when = f"{report['started']}, commit {report['commit'] or 'unknown'}."
-    # What most readers came for is first: on which machine, and accuracy against speed with a point per engine.
-    pictures = [plot for shape in report["shapes"] if (plot := accuracy_against_speed(report, shape)) is not None]
-    return Section("", [_machine(report), *pictures, f"`{report['command']}`", when, *([models] if models else [])])
 
 
 def _checks(report: Mapping[str, Any]) -> Iterator[Section]:
@@ -72,6 +84,7 @@ def _notes(report: Mapping[str, Any]) -> Iterator[Section]:
         notes += [f"{shape}: {peer} did not run: {reason}." for peer, reason in facts["skipped_peers"].items()]
         for workload, left_out in facts["left_out"].items():
             notes += [f"{shape}, {workload}: no figures for {peer}: {reason}." for peer, reason in left_out.items()]
+
     if notes:
         yield Section("Notes", [tuple(dict.fromkeys(notes))])
 
@@ -90,6 +103,7 @@ def _compared(report: Mapping[str, Any]) -> Iterator[Section]:
             )
             for row in compared["rows"]
         ]
+
         yield Section(
             "Comparison with an older report", [about, Table(("figure", "before", "now", "now / before"), rows)]
         )
@@ -109,6 +123,7 @@ def _bundle(report: Mapping[str, Any]) -> Iterator[Section]:
             for level, name in VIEWS.items()
             if level in scores["bundle"]
         ]
+
         about = (
             f"{scores['sentences']:,} sentences of `{scores['file']}`. The recorded scores were stored in the bundle "
             "at its export."

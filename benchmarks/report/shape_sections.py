@@ -29,6 +29,7 @@ def shape_sections(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
     facts = report["shapes"][shape]
     architecture = ", ".join(f"{key} {value}" for key, value in facts["model"]["architecture"].items())
     yield Section(f"The {shape} model", [architecture, *_overview(report, shape)])
+
     for workload in facts["speed"]:
         yield from _speed(report, shape, workload)
     yield from _alone(report, shape)
@@ -49,6 +50,7 @@ def _overview(report: Mapping[str, Any], shape: str) -> Iterator[Table]:
             if any(found):
                 rates = [f"{one['tokens_per_s']['median']:,.0f}" if one else "" for one in found]
                 rows.append((title_of(report, shape, peer), *rates, f"{of_peer['size_bytes'] / 1e6:.1f} MB"))
+
         yield Table(("tokens/s, file to file", *workloads, "size on disk"), rows, frozenset({0}))
 
 
@@ -58,6 +60,7 @@ def _speed(report: Mapping[str, Any], shape: str, workload: str) -> Iterator[Sec
     counts = (
         f"{about['rows']:,} rows, {about['tokens']:,} tokens, {about['characters']:,} characters ({about['source']}). "
     )
+
     ratios = facts["ratios"].get(workload, {})
     rows = [
         (
@@ -73,6 +76,7 @@ def _speed(report: Mapping[str, Any], shape: str, workload: str) -> Iterator[Sec
         )
         for peer, found in facts["speed"][workload].items()
     ]
+
     yield Section(f"{shape}: {workload}", [counts + _SPEED_ABOUT + _FASTER_ABOUT, Table(_SPEED_HEAD, rows)], level=3)
 
 
@@ -99,6 +103,7 @@ def _alone(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         if paired
         else "It divides two medians, and there are no other ratios, because this report did not keep the rounds."
     )
+
     columns = ("tokens/s", "share of int8 peak", *(("nerd-tag is faster",) if paired else ()))
     head = ["peer", *(f"{workload}: {what}" for workload in found for what in columns)]
     rows = []
@@ -115,6 +120,7 @@ def _alone_cells(alone: Mapping[str, Any], peer: str) -> tuple[str, str, str]:
     found = alone["peers"].get(peer)
     if not found:
         return "", "", ""
+
     ratio = alone["ratios"].get(peer)
     return rate(found["tokens_per_s"]), _peak_share(found.get("peak_share")), shown_ratio(ratio) if ratio else ""
 
@@ -138,6 +144,7 @@ def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         "in this project's tagger, also nerd-tag's, decode each word by itself, without a calibration. Pipelines and "
         "spaCy decode in their own way, and pipelines do not give the letter case of a text to a model."
     )
+
     levels = [level for level in VIEWS if any(level in one["f1"] for one in scores["peers"].values())]
     rows = [
         (
@@ -148,6 +155,7 @@ def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         )
         for peer, one in scores["peers"].items()
     ]
+
     table = Table(("peer", *(VIEWS[level] for level in levels), "labels changed", "changed by order"), rows)
     failed = tuple(f"{peer}: {reason}" for peer, reason in scores["failed"].items())
     plots = [plot for plot in (drawings.f1_by_label(report, shape),) if plot]
@@ -157,6 +165,7 @@ def _accuracy(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
 def _f1(scores: Mapping[str, Any], level: str) -> str:
     if level not in scores["f1"]:
         return ""
+
     difference = scores.get("against_pytorch", {}).get(level)
     interval = f" ({100 * difference['low']:+.2f} to {100 * difference['high']:+.2f})" if difference else ""
     return f"{scores['f1'][level]:.4f}{interval}"
@@ -192,12 +201,15 @@ def _operators(report: Mapping[str, Any], shape: str) -> Iterator[Section]:
         "Share of the time of the int8 graph by operator, by the profiler of onnxruntime: one call at a time, after a "
         "warm-up. The number of nodes is in brackets."
     )
+
     totals = {name: sum(kind["seconds"] for kind in one["operators"].values()) for name, one in found.items()}
     kinds = list(dict.fromkeys(kind for one in found.values() for kind in one["operators"] if kind != "others"))
     rows = [
         (kind, *(_share(one["operators"].get(kind), totals[name]) for name, one in found.items()))
+        # "others" of one workload may hold operators that have a row because of another workload.
         for kind in [*kinds, "others"]
     ]
+
     yield Section(f"{shape}: network time by operator", [about, Table(("operator", *found), rows)], level=3)
 
 

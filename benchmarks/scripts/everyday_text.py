@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from benchmarks.paths import SHARED
-from benchmarks.scripts.segment_length import Paragraph, join_sentences
+from benchmarks.scripts.segment_length import Paragraph, coarse_entities, join_sentences
 from nerd_export.data.checks import Findings, check_split
 from nerd_export.data.corpus import TAG_COLUMNS, read_file
 from nerd_export.scoring.f1 import Span, span_scores
@@ -65,6 +65,7 @@ def symbols(sentences: Sequence[Paragraph]) -> Pair:
         behind = [chosen.choice(_SYMBOLS) for _ in sentence.spans]
         plain.append(_with_symbols(sentence, [f" {symbol}" for symbol in behind]))
         everyday.append(_with_symbols(sentence, behind))
+
     return Pair(plain, everyday)
 
 
@@ -76,6 +77,7 @@ def pages(sentences: Sequence[Paragraph]) -> Pair:
         parts = [joined(part, " ") for part in (group[:_PAGE_SENTENCES], group[_PAGE_SENTENCES:]) if part]
         plain.append(joined(parts, "\n\n"))
         everyday.append(joined([_with_ligatures(_wrapped(part)) for part in parts], "\f"))
+
     return Pair(plain, everyday)
 
 
@@ -85,14 +87,17 @@ def joined(parts: Sequence[Paragraph], between: str) -> Paragraph:
     for part in parts:
         spans += [(base + begin, base + end, label) for begin, end, label in part.spans]
         base += len(part.text) + len(between)
+
     return Paragraph(between.join(part.text for part in parts), spans)
 
 
 def _with_symbols(sentence: Paragraph, behind: Sequence[str]) -> Paragraph:
     text, spans = sentence.text, list[Span]()
+    # From the last entity to the first, so that the places of those that are still to come stay.
     for (begin, end, label), symbol in reversed(list(zip(sentence.spans, behind, strict=True))):
         text = f"{text[:end]}{symbol}{text[end:]}"
         spans = [(begin, end, label), *((b + len(symbol), e + len(symbol), name) for b, e, name in spans)]
+
     return Paragraph(text, spans)
 
 
@@ -100,17 +105,21 @@ def _wrapped(part: Paragraph) -> Paragraph:
     """Return the text with some of its spaces replaced by line breaks. Its length stays the same."""
     lines = textwrap.wrap(part.text, _COLUMNS, break_long_words=False, break_on_hyphens=False)
     text = "\n".join(lines)
+    # textwrap drops spaces at the ends of lines. Where it dropped one, the entities would no longer be in their places.
     return Paragraph(text, part.spans) if len(text) == len(part.text) else part
 
 
 def _with_ligatures(part: Paragraph) -> Paragraph:
     text, places = "", []  # the new place of each character
+
     i = 0
     while i < len(part.text):
+        # The longest ligature comes first in the table, so that ffi is not taken for ff.
         found = next((letters for letters in _LIGATURES if part.text.startswith(letters, i)), part.text[i])
         places += [len(text)] * len(found)
         text += _LIGATURES.get(found, found)
         i += len(found)
+
     places.append(len(text))
     return Paragraph(text, [(places[begin], places[end], label) for begin, end, label in part.spans])
 
@@ -123,22 +132,13 @@ SETS: dict[str, Callable[[Sequence[Paragraph]], Pair]] = {
 }
 
 
-def found_in(tagger: Tagger, texts: Sequence[Paragraph]) -> list[list[Span]]:
-    """Return the coarse entities that a tagger finds in each text."""
-    tagged = tagger.tag_arrays([text.text for text in texts])
-    found: list[list[Span]] = [[] for _ in texts]
-    spans = tagged.spans
-    for row, start, end, label in zip(spans.row, spans.start, spans.end, spans.label, strict=True):
-        found[row].append((int(start), int(end), tagger.labels.types[label]))
-    return found
-
-
 def _kept(pair: Pair, plain: list[list[Span]], everyday: list[list[Span]]) -> float:
     """Return the share of correct entities of the plain form that are found in the other form."""
     # The texts of a set are joined differently, but their entities have one order.
     hits: list[list[bool]] = []
     for texts, found in ((pair.plain, plain), (pair.everyday, everyday)):
         hits.append([span in set(row) for text, row in zip(texts, found, strict=True) for span in text.spans])
+
     both = sum(a and b for a, b in zip(hits[0], hits[1], strict=True))
     return both / max(1, sum(hits[0]))
 
@@ -155,7 +155,10 @@ def main(model: Path | None, file: Path) -> None:
     click.echo("| text | entities | F1, plain form | F1 | kept |\n|---|---|---|---|---|")
     for name, make in SETS.items():
         pair = make(sentences)
-        plain, everyday = found_in(tagger, pair.plain), found_in(tagger, pair.everyday)
+        plain, everyday = (
+            coarse_entities(tagger.tag_arrays([text.text for text in texts]).spans, tagger.labels, len(texts))
+            for texts in (pair.plain, pair.everyday)
+        )
         scores = [
             span_scores([text.spans for text in texts], found).f1
             for texts, found in ((pair.plain, plain), (pair.everyday, everyday))

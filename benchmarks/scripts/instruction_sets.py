@@ -42,8 +42,10 @@ def networks(bundle: Bundle) -> dict[str, Network]:
 
     found: dict[str, Network] = {BASELINE: open_network(bundle, "onnxruntime")}
     for path in library.paths:
+        # Plain C++ is about 20 times as slow and would only delay the others.
         if path != PORTABLE:
             found[path] = NativeNetwork(bundle.model_file, layout, library, path)
+
     return found
 
 
@@ -65,6 +67,7 @@ def measured(members: Mapping[str, Network], tokens: int, rounds: int) -> dict[s
     for _ in range(rounds):
         for name, network in members.items():
             seconds[name].append(min(_timed(network, batch) for _ in range(_CALLS)))
+
     return seconds
 
 
@@ -85,6 +88,7 @@ def figures(seconds: Mapping[str, list[float]], tokens: int) -> dict[str, Any]:
             "tokens_per_s": count / statistics.median(runs),
             "faster": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
         }
+
     return result
 
 

@@ -69,6 +69,7 @@ def write_files(folder: Path, texts: Sequence[str], files: int) -> Path:
     """Write texts to a number of Parquet files of about equal size, and return their folder."""
     folder.mkdir()
     for i in range(files):
+        # Every file gets texts from the whole corpus, so that all files take about the same time.
         pq.write_table(pa.table({"text": texts[i::files]}), folder / f"{i:03}.parquet")
     return folder
 
@@ -82,11 +83,13 @@ def timed(setting: Setting, source: Path, output: Path) -> Run:
     command = [sys.executable, "-m", "nerd_onnx.cli", *setting.options, str(source), str(output), "--json"]
     allowed = sorted(os.sched_getaffinity(0))[: setting.processors]
     begin = time.perf_counter()
+
     # taskset also limits the processes that an engine starts.
     limited = ["taskset", "--cpu-list", ",".join(map(str, allowed)), *command]
     variables = {**os.environ, "RAY_ADDRESS": "local"}  # a new Ray, not one that already runs on this machine
     done = subprocess.run(limited, capture_output=True, text=True, check=False, env=variables)
     seconds = time.perf_counter() - begin
+
     lines = done.stderr.strip().splitlines()
     if done.returncode != 0:
         raise click.ClickException(f"{setting}: exit code {done.returncode}: {lines[-1] if lines else 'no output'}")
@@ -104,6 +107,7 @@ def line(setting: Setting, starts: Sequence[Run], wholes: Sequence[Run]) -> dict
     """
     start_s = statistics.median(run.seconds for run in starts)
     whole_s = statistics.median(run.seconds for run in wholes)
+
     # Tokens of the start are left out with its time.
     tokens = wholes[0].tokens - starts[0].tokens
     # Without a difference to the start there is no speed.
@@ -179,9 +183,12 @@ def main(
     with tempfile.TemporaryDirectory(prefix="nerd-scaling-") as scratch:
         few = write_files(Path(scratch, "few"), texts[:files], files)
         many = write_files(Path(scratch, "many"), texts, files)
+
         for number in range(rounds):
             for setting in settings:
                 place = Path(scratch, f"{setting.engine}-{setting.processors}-{number}")
+                # Start and whole run one after the other: their difference is the figure, and the machine must be in
+                # one state.
                 starts[setting].append(timed(setting, few, place.with_suffix(".few")))
                 wholes[setting].append(timed(setting, many, place.with_suffix(".many")))
                 click.echo(f"round {number + 1}, {setting}: {wholes[setting][-1].seconds:.1f} s", err=True)

@@ -22,6 +22,7 @@ from nerd_export.data.plain_text import plain_text
 from nerd_export.scoring.evaluation import gold_spans
 from nerd_export.scoring.f1 import Span, span_scores
 from nerd_onnx.inference.bundle import Bundle
+from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.tagger import Tagger
 
@@ -46,12 +47,25 @@ def join_sentences(sentences: Sequence[Sentence], labels: LabelSet, per_paragrap
             # One more for the space before a sentence that is not the first.
             base = len(text) + bool(text)
             plain, places = plain_text(sentence.tokens)
+
             text = f"{text} {plain}" if text else plain
             found = gold_spans(sentence, labels, fine=False)
             spans += [(base + places[b][0], base + places[e - 1][1], name) for b, e, name in found]
         paragraphs.append(Paragraph(text, spans))
 
     return paragraphs
+
+
+def coarse_entities(spans: Spans, labels: LabelSet, texts: int) -> list[list[Span]]:
+    """
+    Return found entities as one list per text, with their coarse labels.
+
+    :param texts: number of texts that were tagged
+    """
+    found: list[list[Span]] = [[] for _ in range(texts)]
+    for row, start, end, label in zip(spans.row, spans.start, spans.end, spans.label, strict=True):
+        found[row].append((int(start), int(end), labels.types[label]))
+    return found
 
 
 @click.command()
@@ -76,14 +90,13 @@ def main(model: Path | None, file: Path, per_paragraph: int, repeats: int) -> No
             begin = time.perf_counter()
             tagged = tagger.tag_arrays(texts)
             rates[length].append(tagged.tokens / (time.perf_counter() - begin))
-            found: list[list[Span]] = [[] for _ in texts]
-            spans = tagged.spans
-            for row, start, end, label in zip(spans.row, spans.start, spans.end, spans.label, strict=True):
-                found[row].append((int(start), int(end), bundle.labels.types[label]))
+
+            found = coarse_entities(tagged.spans, bundle.labels, len(texts))
             f1[length] = span_scores([paragraph.spans for paragraph in paragraphs], found).f1
 
     click.echo(f"{len(texts)} paragraphs of {per_paragraph} sentences, coarse F1 on raw text\n")
     click.echo("| segment tokens | F1 | tokens/s |\n|---|---|---|")
+
     for length in LENGTHS:
         click.echo(f"| {length} | {f1[length]:.4f} | {statistics.median(rates[length]):,.0f} |")
 

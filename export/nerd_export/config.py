@@ -113,9 +113,8 @@ class VerifyLimits:
     max_f1_drop: float = 0.003
 
 
-SEGMENT_TOKENS = (
-    64  # special tokens included; measured best for models trained on single sentences (docs/research-log.md)
-)
+# With the special tokens. Measured best for models that were trained on single sentences (docs/research-log.md).
+SEGMENT_TOKENS = 64
 
 # Versions that work together, named where others do not; constraints.txt pins the same.
 TESTED_VERSIONS = {

@@ -64,15 +64,15 @@ class FilePath(click.Path):
     """
     The path of a file or folder that exists or not, as :class:`pathlib.Path`.
 
-    A name that the system refuses, because it is too long or behind a folder that may not be searched, is an error of
-    usage here, so that no later look at the file has to expect it.
+    A name that the system refuses is an error of usage, such as one that is too long, or in a folder without
+    permission. So later code need not expect it.
     """
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, after a look at it."""
+        """Return the path, after a check that the system accepts it."""
         path: Any = super().convert(value, param, ctx)
         try:
             path.lstat()
@@ -90,14 +90,14 @@ _TAGGED_FILE_OPTIONS = (
         "--text-column",
         type=COLUMN_NAME,
         default="text",
-        help="Column with the texts of INPUT. NAME[] if it has lists of texts.",
+        help="Column of INPUT with the texts; with [] after its name if it has lists of texts.",
     ),
-    click.option("--column", type=COLUMN_NAME, default="entities", help="Column with the entities of INPUT."),
+    click.option("--column", type=COLUMN_NAME, default="entities", help="Column of INPUT with the entities."),
     click.option(
         "--format",
         "input_format",
         type=click.Choice([known.name for known in readable_formats()]),
-        help="Format of INPUT.  [default: by its name]",
+        help="Format of INPUT.  [default: by its name or its first bytes]",
     ),
     click.option(
         "--offset-unit",

@@ -38,7 +38,7 @@ _FORMATS = ("conll", "brat", "label-studio", "displacy", "spacy", "long")
     type=COLUMN_NAME,
     help="Column with the key of a row, for the format long.  [default: row, the row number, from 0]",
 )
-@click.option("--limit", type=click.IntRange(min=0), help="Convert only the first rows, at most this number.")
+@click.option("--limit", type=click.IntRange(min=0), help="Convert only the first rows, up to this number.")
 @tagged_file_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing OUTPUT.")
 @click.version_option(__version__, package_name="nerd-onnx")
@@ -49,7 +49,9 @@ def command(source: str, target: str, kind: str, *, level: str, overwrite: bool,
     conll: one token and its BIO tag per line. brat: a folder with one .txt and one .ann file per row. label-studio:
     tasks with predictions. displacy: input of displacy.render with manual=True, or a page if OUTPUT ends in .html.
     spacy: a DocBin; needs spaCy. long: one row per entity, as Parquet, Arrow, JSON Lines, CSV or TSV, by the name of
-    OUTPUT. INPUT may have each of these formats. Rows that were not tagged are left out and counted. OUTPUT is
+    OUTPUT.
+
+    INPUT is Parquet, Arrow, JSON Lines, CSV or TSV. Rows that were not tagged are left out and counted. OUTPUT is
     written atomically.
 
     Every option can also be set by an environment variable: NERD_CONVERT_ and the option's name, such as

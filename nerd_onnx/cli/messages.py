@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +22,14 @@ if TYPE_CHECKING:  # --help and --version must not wait for these imports
 _COUNTS = (
     ("rejected", "rejected row", "rejected rows"),
     ("refused_files", "unreadable file skipped", "unreadable files skipped"),
-    ("resumed_rows", "row from the resumed run", "of the rows from the resumed run"),
+    ("resumed_rows", "row tagged before the interruption", "rows tagged before the interruption"),
     ("finished_before", "file already finished", "files already finished"),
-    ("remade_files", "lost output made again", "lost outputs made again"),
-    (
-        "damaged_lines",
-        "damaged journal line, whose work was done again",
-        "damaged journal lines, whose work was done again",
-    ),
-    ("damaged_chunks", "damaged chunk, whose work was done again", "damaged chunks, whose work was done again"),
+    ("remade_files", "lost output written again", "lost outputs written again"),
+    ("damaged_lines", "damaged journal line (work done again)", "damaged journal lines (work done again)"),
+    ("damaged_chunks", "damaged chunk (tagged again)", "damaged chunks (tagged again)"),
 )
+# Bytes that stand for themselves in the quotes $'...' of a shell.
+_UNESCAPED = frozenset((string.ascii_letters + string.digits + string.punctuation + " ").encode()) - frozenset(b"\\'")
 _FIRST = (
     *("files", "rows", "estimated_seconds", "input", "output", "output_format", "text_column", "new_columns"),
     *("model", "labels", "min_score"),
@@ -46,7 +46,18 @@ def resuming_command(arguments: Sequence[str]) -> str:
 
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument not in ("--overwrite", "--resume")]
-    return shlex.join(["nerd-tag", "--resume", *map(without_password, [*options, *arguments[end:]])])
+    words = [without_password(argument) for argument in [*options, *arguments[end:]]]
+    return " ".join(["nerd-tag", "--resume", *map(_shell_word, words)])
+
+
+def _shell_word(argument: str) -> str:
+    """Quote an argument for a shell. One with control characters is written in ``$'...'``, which bash and zsh read."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+
+    # By bytes, because a name in Linux may be any bytes. An escape of two digits ends there, whatever follows.
+    escaped = (chr(byte) if byte in _UNESCAPED else f"\\x{byte:02x}" for byte in os.fsencode(argument))
+    return "$'" + "".join(escaped) + "'"
 
 
 def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
@@ -143,7 +154,7 @@ def _types_of(source: Reader) -> list[str]:
 
 
 def guess_note(job: TagJob) -> str | None:
-    """Return the line that says what standard input is taken for; None if its format is sure, or it is not read."""
+    """Return the line about the format that standard input seems to have; None if it is sure, or nothing is read."""
     from nerd_onnx.formats.readers import guessed_format
     from nerd_onnx.formats.registry import format_named
     from nerd_onnx.storage.location import STANDARD_STREAM
@@ -151,24 +162,25 @@ def guess_note(job: TagJob) -> str | None:
     guess = guessed_format(job.input_format) if STANDARD_STREAM in job.inputs else None
     if guess is None:
         return None
-    return f"standard input is read as {format_named(guess).title}, by its first line; --format chooses another format"
+    title = format_named(guess).title
+    return f"standard input is read as {title}, because of its first line; --format chooses another format"
 
 
 def graph_note(bundle: Bundle) -> str:
-    """Return the line that says which of several ONNX files of a model folder was taken."""
+    """Return the line that says which of several ONNX files of a model folder is used."""
     graph = bundle.model_file.relative_to(bundle.folder) if bundle.folder else bundle.model_file
-    return f"{bundle.name}: has several ONNX files; uses {graph}, and not {', '.join(bundle.other_graphs)}"
+    return f"{bundle.name}: has several ONNX files; {graph} is used, and not {', '.join(bundle.other_graphs)}"
 
 
 def plan_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a plan as lines for people, with what they look for first: how much, how long, where and what."""
+    """Yield a plan as lines for people: first numbers of files and rows and the time, then the other facts."""
     for key in [*(key for key in _FIRST if key in facts), *(key for key in facts if key not in _FIRST)]:
         value = facts[key]
         if key == "estimated_seconds":
             yield f"time: {_time(value)}"
             continue
         if key == "passed_over":
-            yield f"passed over: {passed_over(value) if value else 'none'}"
+            yield f"other files: {passed_over(value) if value else 'none'}"
             continue
         # The rows of a text file are not known before it is read; None elsewhere means that an option is not set.
         none = "unknown" if key == "rows" else "none"
@@ -180,12 +192,12 @@ def _time(seconds: float | None) -> str:
     """Return the estimate of a run's time."""
     if seconds is None:
         return "unknown"
-    return f"{'less than a second' if seconds < 1 else f'about {duration(seconds)}'}, by the first texts"
+    return f"{'less than a second' if seconds < 1 else f'about {duration(seconds)}'}, estimated from the first texts"
 
 
 def passed_over(numbers: Mapping[str, int]) -> str:
-    """Return how many files of folders are not tagged, and their suffixes: ``3 files passed over: .pdf, .txt``."""
-    return f"{counted(sum(numbers.values()), 'file')} passed over: {', '.join(printable(name) for name in numbers)}"
+    """Return how many files of folders are not tagged, and their suffixes: ``3 files not tagged: .pdf, .txt``."""
+    return f"{counted(sum(numbers.values()), 'file')} not tagged: {', '.join(printable(name) for name in numbers)}"
 
 
 def summary_line(summary: dict[str, Any]) -> str:

@@ -98,7 +98,8 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     "--column",
     type=COLUMN_NAME,
     default="entities",
-    help="Name of the new column. With several text columns, the new columns are named TEXT-COLUMN_NAME.",
+    help="Name of the new column. With several text columns, it follows the name of the text column, as in "
+    "title_entities.",
 )
 @click.option(
     "--overwrite-column", is_flag=True, help="Replace an existing column that has the name of the new column."
@@ -107,7 +108,7 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     "--format",
     "input_format",
     type=click.Choice([known.name for known in readable_formats()]),
-    help="Format of INPUT.  [default: that of its name or its first bytes; for standard input, that of its first line]",
+    help="Format of INPUT.  [default: by its name or its first bytes; for standard input, also by its first line]",
 )
 @click.option(
     "--output-format",
@@ -119,17 +120,17 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     "--mixed",
     type=click.Choice(["refuse", "json"]),
     default="refuse",
-    help="What happens to a JSON Lines field whose values have several types, if OUTPUT is not JSON Lines. refuse: a "
-    "row whose type differs from the rows before is a rejected row. json: the column has all values of the field as "
-    "JSON text.",
+    help="What happens to a JSON Lines field with values of several types, if OUTPUT is not JSON Lines. refuse: a row "
+    "with another type than the rows before is rejected. json: all values of the field become JSON text.",
 )
 @click.option(
     "--csv-types",
     callback=_csv_types,
     default="text",
-    help="Types of the columns of CSV and TSV, if OUTPUT is another format. auto: the type that all values of a column "
-    "have. NAME=TYPE, also several with commas, and FILE.json: the types of these columns; after auto, the others are "
-    "found. A value that does not fit is a rejected row.",
+    help="Types of the columns of CSV and TSV, if OUTPUT is another format. text: all columns are text. auto: each "
+    "column gets the type that fits all its values. NAME=TYPE,...: these columns have these types, and the others are "
+    "text. auto,NAME=TYPE,...: the others get their types as with auto. FILE.json: names and types from a file. A row "
+    "with a value that does not fit is rejected.",
 )
 @click.option(
     "--layout",
@@ -141,10 +142,10 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option(
     "--key",
     type=COLUMN_NAME,
-    help="For --layout long: the column of INPUT that identifies a row. Each entity gets the value of its row.  "
+    help="For --layout long: a column of INPUT, such as an id. Each entity gets the value of its row.  "
     "[default: the number of the row in its file, from 0, in a column named row]",
 )
-@click.option("--limit", type=click.IntRange(min=0), help="Tag only the first rows of each file, at most this number.")
+@click.option("--limit", type=click.IntRange(min=0), help="Tag only the first rows of each file, up to this number.")
 @click.option(
     "--overwrite", is_flag=True, help="Replace an existing OUTPUT. An interrupted run is discarded and starts again."
 )
@@ -155,26 +156,29 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     "config.json; the URI of such a folder; or the name of a model on the Hugging Face Hub, owner/name.  [default: the "
     "model in this package]",
 )
-@click.option("--labels", help="Keep only entities with these labels, coarse or fine, separated by commas.")
+@click.option(
+    "--labels",
+    help="Keep only entities with these labels, coarse or fine, separated by commas, such as person,location.",
+)
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Keep only entities with at least this score, whatever their label. 0 keeps all candidates, also those that "
-    "are probably wrong. To choose the share of right entities instead, use --precision.  [default: the model's own "
-    "threshold, which gives the best F1]",
+    help="Keep only entities with at least this score, the same for all labels. 0 keeps all candidates, also those "
+    "that are probably wrong. To choose the share of right entities instead, use --precision.  [default: the model's "
+    "own threshold, which gives the best F1]",
 )
 @click.option(
     "--precision",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Share of the kept entities that should be right, such as 0.9. Each label has its own minimum score for it, "
-    "which nerd-export measured on labelled text. This replaces the model's own threshold.",
+    help="Share of the kept entities that should be right, such as 0.9. Each label then has its own minimum score, "
+    "which nerd-export measured on labelled text. It replaces the model's own threshold.",
 )
 @click.option(
     "--join",
     type=click.Choice(["touching", "scheme"]),
     help="touching: entities with the same label inside one written word, such as an e-mail address, are joined. "
-    "scheme: only the tags of the model decide where an entity ends.  [default: what the bundle states; else scheme "
-    "for models with the word rule treebank, such as those of nerd-train, and touching for other models]",
+    "scheme: only the tags of the model decide where an entity ends.  [default: as recorded in the model; else scheme "
+    "if the model tags whole written words, as models of nerd-train do, and touching if it tags pieces of words]",
 )
 @click.option(
     "--offset-unit",
@@ -211,8 +215,8 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option(
     "--verify",
     is_flag=True,
-    help="Read each finished output, and the input of each file that was finished earlier, and compare their content "
-    "with what was recorded. Without this option, only size, identity and time are compared.",
+    help="Compare the whole content of finished outputs, and of the inputs of files that an earlier run finished, with "
+    "what was recorded. Without this option, only size, file identity (inode) and times are compared.",
 )
 @click.option(
     "--chunk-rows",
@@ -241,14 +245,15 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     "--kernel",
     type=click.Choice(["auto", "native", "portable", "onnxruntime"]),
     default="auto",
-    help="What computes the network. native: the encoder in C++, with the same bits on every processor. portable: the "
-    "same without special instructions, slow. auto: native, if it is installed and fast on this processor "
-    "and the model has a section for it; else onnxruntime.",
+    help="What computes the network. native: the encoder in C++, with the same results to the last bit on every "
+    "processor. portable: the same without special instructions, slow. auto: native, if it is installed, fast on this "
+    "processor and able to compute the model; else onnxruntime.",
 )
 @click.option(
     "--max-memory",
     callback=_size,
-    help="Memory limit, such as 2GB or 500MB. Smaller batches keep the run below it.  [default: no limit]",
+    help="Memory limit, such as 2GB or 500MB. The run uses smaller batches, and stops if that is not enough.  "
+    "[default: no limit]",
 )
 @engine_options
 @click.option("--dry-run", is_flag=True, help="Check files, model and options, print the plan, and write nothing.")
@@ -256,7 +261,7 @@ def _csv_types(_context: click.Context, _parameter: click.Parameter, text: str) 
     "--json",
     "as_json",
     is_flag=True,
-    help="Print the summary, or the error, as one JSON object on stderr.",
+    help="Print the summary, or the error, as one JSON object on standard error.",
 )
 @click.option("--quiet", is_flag=True, help="Print only errors.")
 @click.option(
@@ -272,20 +277,21 @@ def command(
     paths: tuple[str, ...], *, text: str | None, as_json: bool, quiet: bool, dry_run: bool, **options: Any
 ) -> None:
     """
-    Add named entities to INPUT and write it to OUTPUT.
+    Add named entities to the texts of INPUT and write the result to OUTPUT.
 
-    INPUT and OUTPUT are Parquet, Arrow, JSON Lines, CSV or TSV files, local or in remote storage (s3://, gs://, hf://
-    and other URIs). After .jsonl, .csv and .tsv, a name may end in .gz, .zst, .xz or .bz2. INPUT may be plain text.
-    For several INPUTs, a folder or a quoted glob, OUTPUT is a folder with the same structure. - is standard input or
-    output; a terminal shows the texts with their entities marked. Rows, their order and all other columns stay
-    unchanged, unless --on-error skip, --limit, --retry-rejects or --layout long is given. The summary goes to standard
-    error.
+    INPUT and OUTPUT are Parquet, Arrow, JSON Lines, CSV or TSV files. INPUT may also be plain text (.txt). Files are
+    local or in remote storage (s3://, gs://, hf:// and other URIs). All formats except Parquet and Arrow may be
+    compressed (.gz, .zst, .xz, .bz2). If INPUT is several files, a folder or a quoted glob, OUTPUT is a folder with the
+    same structure. - is standard input or output. A terminal shows the texts with their entities marked.
 
-    A file gets its name only when it is complete, so a run that fails leaves no incomplete OUTPUT. What was written to
-    standard output cannot be taken back: it is complete if the exit code is 0 or 3.
+    Rows, their order and all other columns stay unchanged, unless --on-error skip, --limit, --retry-rejects or --layout
+    long is given. The summary goes to standard error.
+
+    OUTPUT gets its name only when it is complete, so a run that fails leaves no incomplete file. Standard output is
+    complete only if the exit code is 0 or 3.
 
     Exit codes: 0 done; 1 error in input, output or model; 2 error in the options; 3 done, with rejected rows or files;
-    130 and 143 stopped by a signal. Work done before a stop or a crash is saved: resume the run with --resume.
+    130 and 143 stopped by a signal. The work before a stop or a crash is saved: repeat the command with --resume.
 
     Every option can also be set by an environment variable: NERD_ and the option's name, such as NERD_MIN_SCORE.
 

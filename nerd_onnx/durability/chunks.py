@@ -67,14 +67,17 @@ def read_chunk(path: str, chunk: ChunkEvent, schema: pa.Schema) -> list[Results]
             # Compared before the read: the journal may name a size that no memory has.
             if os.fstat(file.fileno()).st_size != chunk.size:
                 return None
+
             # A chunk is half a minute of work and fits into memory. Read once, what is used is what was compared.
             content = file.read(chunk.size)
+
         if len(content) != chunk.size or hashlib.sha256(content).hexdigest() != chunk.sha256:
             return None
 
         with pa.ipc.open_stream(content) as reader:
             if not reader.schema.equals(schema):
                 return None
+
             found = [_results(*read) for read in reader.iter_batches_with_custom_metadata()]
 
         counts = sum(map(len, found)), sum(results.tokens for results in found)
@@ -84,6 +87,7 @@ def read_chunk(path: str, chunk: ChunkEvent, schema: pa.Schema) -> list[Results]
 
 
 def _results(batch: pa.RecordBatch, facts: Mapping[bytes, bytes]) -> Results:
+    # pyarrow checks no offsets when it reads: those of a forged chunk would lead outside of its buffers.
     batch.validate(full=True)
     return Results(batch.column(0), batch.column(1), int(facts[_TOKENS.encode()]), facts[_TEXTS.encode()].decode())
 

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from nerd_onnx.durability.totals import Totals
 from nerd_onnx.storage.file_record import FileRecord
 
+# Increase it with each change of the events: a journal of another version is refused, and not guessed at.
 JOURNAL_VERSION = 3
 NO_HASH = ""  # before the first line
 
@@ -195,6 +196,7 @@ Event = (
     | ReplaceEvent
 )
 
+# These names are in journals on disk. They stay when a class is renamed.
 _CLASSES: dict[str, type[Any]] = {
     "run": RunEvent,
     "begin": BeginEvent,
@@ -234,7 +236,9 @@ def event_of(line: bytes, number: int, previous: str) -> tuple[Event, str]:
     :raises ValueError: if the line is not the one that was written in this place, or is no event
     """
     tail = len(_HASH) + _HASH_DIGITS + len(_END)
+    # A digest that is no UTF-8 ends in a UnicodeDecodeError, which is a ValueError too.
     body, digest = line[:-tail], line[-tail:][len(_HASH) : -len(_END)].decode()
+
     # The whole line is compared, because the bytes around the hash are not hashed.
     if line != body + _HASH + digest.encode() + _END or digest != _hash_of(previous, body):
         raise ValueError("the hash of the line does not fit its place")
@@ -251,8 +255,10 @@ def event_anywhere(line: bytes) -> Event:
     :raises ValueError: if the line is no event
     """
     facts = _parsed(line)
-    kind = _CLASSES.get(str(facts.get("event")))
-    event: Event = _typed(kind, {name: value for name, value in facts.items() if name not in _FRAME})
+    own = {name: value for name, value in facts.items() if name not in _FRAME}
+
+    # An unknown name gives the class None, which no value fits.
+    event: Event = _typed(_CLASSES.get(str(facts.get("event"))), own)
     return event
 
 
@@ -281,6 +287,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
         facts = json.loads(line)
     except RecursionError as err:  # deep brackets in a damaged line must not end the run
         raise ValueError("nested too deeply") from err
+
     if not isinstance(facts, dict):
         raise ValueError("expected an object")  # noqa: TRY004 - each damage of a line is a ValueError
     return facts
@@ -304,9 +311,11 @@ def _typed(kind: Any, value: Any) -> Any:
 
     simple = get_origin(kind) or kind
     expected = dict if simple is Mapping else simple
+
     # Not isinstance(): True is an int, and must not pass for a count.
     if type(value) is not expected:
         raise ValueError(f"expected {expected}, found {type(value)}")
+
     if isinstance(value, int) and value < 0:
         raise ValueError(f"expected a count, found {value}")
     return value
@@ -315,5 +324,6 @@ def _typed(kind: Any, value: Any) -> Any:
 @lru_cache
 def _hints(kind: Any) -> dict[str, Any]:
     """Return the type of each field of a dataclass."""
+    # Annotations are postponed in this module, so dataclasses know the types of their fields as texts only.
     hints = get_type_hints(kind)
     return {part.name: hints[part.name] for part in fields(kind)}

@@ -18,7 +18,7 @@ from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.remote import version
 
 # Only both ends are hashed: Parquet keeps its schema and statistics in the footer, and a corpus may have terabytes.
-_END_BYTES = 1 << 20
+END_BYTES = 1 << 20
 
 
 @stage("read")
@@ -32,11 +32,12 @@ def file_fingerprint(path: Location) -> dict[str, Any]:
     """
     try:
         found = path.info()
-        with open_bytes(path, _END_BYTES) as file:
-            digest = hashlib.sha256(file.read(_END_BYTES))
-            if found.size > _END_BYTES:
-                file.seek(max(_END_BYTES, found.size - _END_BYTES))
-                digest.update(file.read(_END_BYTES))
+        with open_bytes(path, END_BYTES) as file:
+            digest = hashlib.sha256(file.read(END_BYTES))
+            if found.size > END_BYTES:
+                # The two ends of a file of less than two MiB overlap; no byte is hashed twice.
+                file.seek(max(END_BYTES, found.size - END_BYTES))
+                digest.update(file.read(END_BYTES))
 
         facts = {"size": found.size, "modification time": found.modified_ns, "head and footer": digest.hexdigest()}
         return {**facts, "version": version(path.text)} if path.is_remote else facts
@@ -92,6 +93,7 @@ def texts_fingerprint(texts: pa.Array) -> str:
         digest.update(texts_fingerprint(texts.flatten()).encode())
         return digest.hexdigest()
 
+    # The lengths too, because [ab, c] and [a, bc] have the same bytes; -1, because a null is no empty text.
     lengths = pc.fill_null(pc.cast(pc.binary_length(texts), pa.int64()), -1)
     digest = hashlib.sha256(np.asarray(lengths, dtype="<i8").tobytes())
 
@@ -99,9 +101,11 @@ def texts_fingerprint(texts: pa.Array) -> str:
     dense = texts.drop_null() if texts.null_count else texts
     _, offsets, data = dense.buffers()
     if len(dense) and data is not None:
+        # The buffers of a slice are those of the whole array, in which it begins at its offset.
         width = np.int64 if pa.types.is_large_string(dense.type) else np.int32
         ends = np.frombuffer(offsets, width, count=dense.offset + len(dense) + 1)
         digest.update(memoryview(data)[ends[dense.offset] : ends[-1]])
+
     return digest.hexdigest()
 
 
@@ -117,5 +121,6 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 def _shown(value: Any) -> str:
     if value is None or value == []:
         return "not given"
+
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else f"{text[:12]}..."  # noqa: PLR2004

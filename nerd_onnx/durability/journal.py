@@ -98,6 +98,7 @@ class Progress:
     def is_worth_keeping(self) -> bool:
         """Whether a later run, perhaps of another version, can reuse any of the work."""
         has_results = self.finished or self.chunks or self.commit
+        # These are no results. Without them, outputs that are to be made again would count as finished.
         knows_outputs = self.header and (self.replaced or self.damaged_lines)
         return bool(has_results or knows_outputs or self.other_version)
 
@@ -200,6 +201,7 @@ class Journal(Closing):
             # Read again from the file that is appended to: the repaired journal is another file than the one found.
             self._file.seek(0)
             self._lines = _Lines(self._file)
+
             # The journal of another version is refused, and stays as it is.
             if self.progress.other_version is None:
                 self._file.truncate(self._lines.size)
@@ -207,6 +209,7 @@ class Journal(Closing):
             self._file.close()
             raise
 
+        # Of the file as it was found: the repaired one has no damaged line.
         self.damage = found.damage
 
     def append(self, event: Event) -> None:
@@ -232,6 +235,8 @@ def read_progress(path: str) -> Progress:
     lines = _Lines(())
     with suppress(OSError), open_regular(path) as file:
         lines = _Lines(file)
+
+    # A run that opens the journal writes these events into it; here nothing is written.
     for event in lines.damage:
         lines.progress.note(event)
     return lines.progress
@@ -246,8 +251,10 @@ def _repaired(path: str) -> _Lines:
     lines, content = _Lines(()), []
     with suppress(FileNotFoundError), open_regular(path) as file:
         lines = _Lines(file)
+        # If not even the run event is intact, the caller begins a new journal, which gets the events of the damage.
         if not lines.damage or lines.progress.header is None:
             return lines
+
         file.seek(0)
         content.append(file.read(lines.size))
         previous = lines.last_hash
@@ -256,8 +263,9 @@ def _repaired(path: str) -> _Lines:
             line, previous = line_of(number, event, previous)
             content.append(line)
 
+    # After the file was closed, because Windows replaces no open file.
     if content:
-        write_whole(path, b"".join(content), overwrite=True)  # after the file was closed: Windows replaces no open file
+        write_whole(path, b"".join(content), overwrite=True)
     return lines
 
 
@@ -276,15 +284,18 @@ class _Lines:
         self.progress = Progress()
         self.size = self.count = 0
         self.last_hash = NO_HASH
+
         self._damaged = 0
         self._lost: dict[str, CommitEvent] = {}
 
         for line in lines:
             if not line.endswith(b"\n"):
                 break  # a crash interrupted the write of this line
+
             if self.count == 0 and (version := version_of_journal(line)) not in (None, JOURNAL_VERSION):
                 self.progress.other_version = version
                 break
+
             # No line after a damaged one counts, even if its hash fits: what it builds on is not known.
             if self._damaged or not self._is_accepted(line):
                 self._damaged += 1

@@ -82,8 +82,10 @@ class RunLock(Closing):
             "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
         }
 
+        # A process that died may have left a longer text.
         os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, json.dumps(facts).encode())  # at the start: nothing was read or written before
+        # At the start of the file, as nothing was read or written before.
+        os.write(self._descriptor, json.dumps(facts).encode())
 
 
 def _make_folder(output: Location, folder: str) -> None:
@@ -95,7 +97,8 @@ def _make_folder(output: Location, folder: str) -> None:
     try:
         found = os.lstat(folder)
     except FileNotFoundError:
-        return  # another run has just removed it, so the lock cannot be opened either: the caller tries again
+        # Another run has just removed it, so the lock cannot be opened either: the caller tries again.
+        return
 
     theirs = system.user() not in (None, found.st_uid)
     if not stat.S_ISDIR(found.st_mode) or theirs:

@@ -34,6 +34,7 @@ def state_of(path: Location, record: FileRecord, version: str | None, *, verify:
             return "missing"
         if not found.is_file or found.size > record.size:
             return "changed"
+
         # Short for two reasons: a full or failed disk lost its end, or it is somebody else's.
         if found.size < record.size:
             return "cut" if _is_cut(path, found, record) else "changed"
@@ -41,6 +42,7 @@ def state_of(path: Location, record: FileRecord, version: str | None, *, verify:
         is_known = version is not None and version_of(path) == version
         if not path.is_remote:
             is_known &= (found.inode, found.modified_ns) == (record.inode, record.modified_ns)
+
         if is_known and not verify:
             return "intact"
         return "intact" if content_sha256(path) == record.sha256 else "changed"

@@ -13,7 +13,7 @@ from nerd_onnx.durability.events import ChunkEvent, KeepEvent
 from nerd_onnx.durability.journal import Journal
 from nerd_onnx.errors import OutputError
 from nerd_onnx.stages import stage
-from nerd_onnx.storage.atomic_file import Target, open_target
+from nerd_onnx.storage.atomic_file import Target, open_own_file
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
@@ -48,6 +48,7 @@ class ResultLog(Closing):
         self._journal = journal
         self._schema = chunk_schema(entities)
         self._chunk_rows = chunk_rows
+
         self._target: Target | None = None
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
         self._rows = 0
@@ -65,6 +66,7 @@ class ResultLog(Closing):
 
         :raises OutputError: if the journal cannot be written
         """
+        # A copy: the event that discards chunks removes them from the list.
         chunks = tuple(self._journal.progress.chunks)
         for number, chunk in enumerate(chunks):
             found = read_chunk(chunk_path(self._folder, number), chunk, self._schema)
@@ -76,6 +78,7 @@ class ResultLog(Closing):
     def _discard(self, chunks: Sequence[ChunkEvent], *, kept: int) -> None:
         """Record that the chunks from a damaged one on do not count. Their rows are tagged and stored again."""
         self._journal.append(KeepEvent(kept))
+
         self.damaged_chunks = len(chunks)
         self.resumed_rows -= sum(chunk.rows for chunk in chunks)
         self.resumed_tokens -= sum(chunk.tokens for chunk in chunks)
@@ -112,6 +115,7 @@ class ResultLog(Closing):
             record = self._target.flush()
             if record is None:
                 raise OSError(None, "a chunk of the work folder is not a file")
+
             self._target.commit()
             self._journal.append(
                 ChunkEvent(
@@ -134,6 +138,7 @@ class ResultLog(Closing):
         if self._target is not None:
             with suppress(OSError, pa.ArrowException):
                 self._target.discard()
+
         self._target = self._writer = None
         self._rows = 0
         self.tokens = 0
@@ -154,7 +159,7 @@ class ResultLog(Closing):
 
         # A chunk of this number may be there that the journal does not name.
         path = chunk_path(self._folder, len(self._journal.progress.chunks))
-        self._target = open_target(path, overwrite=True, spooled=False)
+        self._target = open_own_file(path)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._writer = pa.ipc.new_stream(self._target.file, self._schema, options=options)
         return self._writer

@@ -42,6 +42,7 @@ def work_folder_of(output: Location, *, many: bool, remote_work_dir: str | None 
         name = f"{Location(output.identity).name[:_READABLE_NAME]}-{digest}{_SUFFIX}"
         return os.path.join(os.path.realpath(remote_work_dir or cache_folder("work")), name)
 
+    # The real path: whatever links lead to an output, it has one work folder and one lock.
     final = os.path.realpath(output)
     if many:
         return os.path.join(final, _SUFFIX)
@@ -142,6 +143,7 @@ class WorkFolder(Closing):
         self.path = work_folder_of(output, many=many, remote_work_dir=remote_work_dir)
         self._journal: Journal | None = None
         self._removed = False
+
         self._made_output = self._make_folders(many=many)
         self._lock = RunLock(output, self.path)
 
@@ -184,16 +186,21 @@ class WorkFolder(Closing):
                 self._journal.append(RunEvent(JOURNAL_VERSION, overwrites, dict(facts)))
                 for event in damage:
                     self._journal.append(event)
-                sync_folder(self.path)  # the name of the journal, whose lines are on disk already
+                # The lines are on disk already; the name of the journal is not.
+                sync_folder(self.path)
 
         return self._journal
 
     def remove(self) -> None:
         """Delete the folder of a finished run, in the order of :meth:`_clear`."""
         self._clear()
+
+        # While the lock is held, so that no other run begins in a folder that is half gone. Windows keeps what is open:
+        # there the lock goes last.
         if system.open_files_can_be_removed():
             shutil.rmtree(self.path, ignore_errors=True)
         self._removed = True
+
         self._lock.close()
         if not system.open_files_can_be_removed():
             self._remove_lock()

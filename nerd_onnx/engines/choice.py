@@ -101,8 +101,8 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--workers",
             type=click.IntRange(min=1),
-            help="Maximum number of worker processes on the cluster. Each takes --threads processors.  [default: as "
-            "many as there are files or processors]",
+            help="Maximum number of worker processes on the cluster. Each takes --threads processors.  [default: the "
+            "number of files or of processors, whichever is smaller]",
         ),
         click.option(
             "--engine-address",

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from platform import node
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
@@ -26,11 +27,30 @@ class WorkerModel:
     :param place: a folder or hub id that every worker can read; None for the default model
     :param digest: SHA-256 of the archive that is sent instead; None if nothing is sent
     :param files: name and size in bytes of each file in the archive
+    :param fingerprint: that of the model where the run was started; empty for any model
     """
 
     place: str | None = None
     digest: str | None = None
     files: tuple[tuple[str, int], ...] = ()
+    fingerprint: str = ""
+
+    def check(self, bundle: Bundle) -> None:
+        """
+        Check that a model that was loaded here is the one of the run: folders and versions may differ by machine.
+
+        :raises ModelError: when it is another one
+        """
+        if self.fingerprint not in ("", bundle.fingerprint):
+            raise ModelError(
+                f"{bundle.name}: is another model on {node()} than where the run was started; give all machines the "
+                "same files and the same version of nerd-onnx, or send the model with --ship-model",
+                reason="other-model-on-worker",
+                file=bundle.name,
+                host=node(),
+                found=bundle.fingerprint,
+                expected=self.fingerprint,
+            )
 
     def folder(self, fetch: Callable[[], bytes]) -> str | None:
         """
@@ -43,16 +63,18 @@ class WorkerModel:
         if self.digest is None:
             return self.place
 
-        # Workers of one machine start at the same time: the first one unpacks, the others wait. Without locks, each
-        # unpacks the same files.
         home = _own_folder()
         folder = home / self.digest
+
+        # Workers of one machine start at the same time: the first one unpacks, the others wait. Without locks, each
+        # unpacks the same files.
         with (home / "lock").open("w") as lock:
             system.lock(lock.fileno(), wait=True)
             if not self._is_complete(folder):
                 with tarfile.open(fileobj=io.BytesIO(fetch())) as archive:
                     # The filter refuses paths outside of the folder: the archive came over the network.
                     archive.extractall(folder, filter="data")
+
         return str(folder)
 
     def _is_complete(self, folder: Path) -> bool:
@@ -70,10 +92,11 @@ def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[
     """
     if bundle.folder is None:
         # The default model is in the package, which every worker has installed.
-        return WorkerModel(), b""
+        return WorkerModel(fingerprint=bundle.fingerprint), b""
     if not ship:
         is_folder = Path(bundle.name).expanduser().exists()
-        return WorkerModel(uri or (str(bundle.folder) if is_folder else bundle.name)), b""
+        place = uri or (str(bundle.folder) if is_folder else bundle.name)
+        return WorkerModel(place, fingerprint=bundle.fingerprint), b""
 
     buffer, files = io.BytesIO(), []
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -82,11 +105,13 @@ def for_workers(bundle: Bundle, *, ship: bool, uri: str | None = None) -> tuple[
             entry = tarfile.TarInfo(path.relative_to(bundle.folder).as_posix())
             entry.size = path.stat().st_size
             files.append((entry.name, entry.size))
+
             with path.open("rb") as file:
                 archive.addfile(entry, file)
 
     content = buffer.getvalue()
-    return WorkerModel(digest=hashlib.sha256(content).hexdigest(), files=tuple(files)), content
+    digest = hashlib.sha256(content).hexdigest()
+    return WorkerModel(digest=digest, files=tuple(files), fingerprint=bundle.fingerprint), content
 
 
 def _needed(bundle: Bundle) -> Iterator[Path]:

@@ -53,7 +53,9 @@ def tag(
     :raises NerdError: when the model, the options or the names of columns (if they are known already) are wrong
     """
     ray = _ray(data_sets=True)
-    tagger = Tagger.load(model, **{**options, "threads": cpus_per_worker})  # finds errors before any actor starts
+    # Loaded here too, so that errors are found before any actor starts.
+    tagger = Tagger.load(model, **{**options, "threads": cpus_per_worker})
+    # The schema is not fetched: for that, Ray would run a part of the data set's plan.
     if (schema := dataset.schema(fetch_if_missing=False)) is not None:
         check_columns(schema.names, tagger.options, replace_column=replace_column)
 
@@ -83,11 +85,13 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
     :raises EngineError: when Ray cannot be started or reached, or aborts the job
     :raises OptionError: when no machine has enough processors for a worker
     """
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else Ray prints messages about dead workers after the summary
+    # Ray would hold back messages about dead workers, and print them after the summary.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     ray = _ray()
     with _cluster(ray, choice.engine_address):
         # By machine and not only in total: a task cannot use processors of two machines.
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+
         _, threads = choice.sizes(len(tasks.jobs), sum(nodes), max(nodes), tasks.options.threads)
         if threads > max(nodes) > 0:  # Ray would wait forever for such a machine
             raise OptionError(
@@ -137,10 +141,12 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     :raises EngineError: when Ray cannot be started or reached, or aborts the job
     """
     try:
+        # Ray itself would try for minutes.
         if address is not None:
-            _check_reachable(address)  # Ray itself would retry for minutes
+            _check_reachable(address)
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as err:  # Ray raises its own errors, OSError, and plain Exception if its processes do not start
+    # Ray raises its own errors, OSError, and plain Exception if its processes do not start.
+    except Exception as err:
         raise EngineError(f"Ray cannot be started or reached: {first_line(err)}", reason="ray-unreachable") from err
 
     try:

@@ -41,6 +41,7 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
     begin = time.perf_counter()
     model, archive = for_workers(tagger.bundle, ship=choice.ship_model, uri=tagger.model_uri)
     tasks = FileTasks(model, tagger.options, jobs_of(job))
+
     with _stopping():
         # All of them, so that one bad file does not keep the others from being tagged.
         outcomes = list(engine_named(choice.engine).run_files(tasks, archive, choice))
@@ -51,6 +52,7 @@ def tag_on_engine(choice: EngineChoice, tagger: Tagger, job: TagJob) -> dict[str
 
     report = _sum(outcomes)
     report.seconds = time.perf_counter() - begin
+
     # The largest and not the sum: it is what one worker must be given.
     peak = max(outcome.peak_rss_bytes for outcome in outcomes)
     return {**report.summary(), "peak_rss_bytes": peak, "engine": choice.engine}
@@ -65,6 +67,7 @@ def jobs_of(job: TagJob) -> list[TagJob]:
     """
     pairs = sorted(job.pairs, key=lambda pair: -_size(pair.input))
     paths = [(_absolute(pair.input), _absolute(pair.output)) for pair in pairs]
+
     work_dir = job.work_dir and os.path.abspath(job.work_dir)  # noqa: PTH100 - paths are text
     alone = replace(job, resume=not job.overwrite, work_dir=work_dir)
     return [replace(alone, inputs=[path], output=output) for path, output in paths]

@@ -27,9 +27,8 @@ from nerd_onnx.tagger import Tagger
 
 _QUIET = Path(__file__).with_name("quiet.log4j2.properties")
 _ATTEMPTS = 4  # per task, the default of Spark on a cluster
-_sent: dict[
-    str, tempfile.TemporaryDirectory[str]
-] = {}  # by archive name; executors read these folders until the driver ends
+# Folders with what was sent, by archive name. Executors read them until the driver ends.
+_sent: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
 
 def tag(
@@ -59,12 +58,15 @@ def tag(
     """
     _pyspark()
     threads = cpus_per_task or int(frame.sparkSession.conf.get("spark.task.cpus", "1"))
-    tagger = Tagger.load(model, **{**options, "threads": threads})  # finds errors before any task runs
+    # Loaded here too, so that errors are found before any task runs.
+    tagger = Tagger.load(model, **{**options, "threads": threads})
     schema = _extended(frame, tagger, replace_column=replace_column)
 
     worker_model, archive = for_workers(tagger.bundle, ship=ship_model, uri=tagger.model_uri)
     if archive:
         _send(_context(frame.sparkSession), worker_model, archive)
+
+    # A variable of its own, because Spark sends what the function refers to, and that must not be the tagger.
     tag_options = tagger.options
 
     def tag_rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -100,7 +102,8 @@ def run_files(tasks: FileTasks, archive: bytes, choice: EngineChoice) -> Iterato
         # One partition per file, because Spark retries and schedules partitions.
         rows = spark.range(0, files, 1, files).mapInArrow(tag_files, "outcome string").collect()
     except _failures() as err:
-        reason = getattr(err, "java_exception", None) or err  # the Python error often has no details
+        # The error of Python often has no details.
+        reason = getattr(err, "java_exception", None) or err
         raise EngineError(f"Spark: {first_line(reason)}", reason="spark-failed") from err
 
     for row in rows:
@@ -121,13 +124,16 @@ def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any
 
     settings = SparkConf()
     master = choice.engine_address or settings.get("spark.master", None) or "local[*]"
+
     builder = SparkSession.builder.appName("nerd-tag").config("spark.ui.showConsoleProgress", "false")
     builder = builder.config("spark.speculation", "false")  # two tasks would write one file
 
+    # One process is the whole cluster: local, local[2], local[*] or local[2,4].
     if found := re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master):
         cpus = available_cpus() if found[1] in (None, "*") else int(found[1])
         workers, threads = choice.sizes(files, cpus, cpus, threads)
         master = f"local[{workers * threads},{_ATTEMPTS}]"
+
         builder = builder.config("spark.ui.enabled", "false").config("spark.driver.bindAddress", "127.0.0.1")
         builder = builder.config("spark.driver.host", "127.0.0.1")
     else:
@@ -139,13 +145,17 @@ def _session(choice: EngineChoice, files: int, threads: int | None) -> tuple[Any
                 reason="workers-set-by-cluster",
                 option="--workers",
             )
+
+        # A standalone cluster starts as many workers as the processors of the application allow.
         if choice.workers:
             builder = builder.config("spark.cores.max", str(choice.workers * threads))
 
+    # PySpark sets a handler of its own, which would print a traceback.
     handler = signal.getsignal(signal.SIGINT)
     spark = builder.master(master).config("spark.task.cpus", str(threads)).getOrCreate()
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, handler)  # the handler of Spark would print a traceback
+        signal.signal(signal.SIGINT, handler)
+
     return spark, threads
 
 
@@ -156,6 +166,7 @@ def _extended(frame: Any, tagger: Tagger, *, replace_column: bool) -> Any:
 
     check_columns(frame.columns, tagger.options, replace_column=replace_column)
     added = {field.name: StructField(field.name, from_arrow_type(field.type)) for field in tagger.entity_fields()}
+
     fields = [added.pop(field.name, field) for field in frame.schema.fields]
     return StructType([*fields, *added.values()])
 

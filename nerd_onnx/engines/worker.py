@@ -24,6 +24,7 @@ from nerd_onnx.tagging.run import tag_files
 
 BATCH_ROWS = 1024
 _BUSY_S = 60.0  # an attempt whose engine process died may run for some more seconds
+# A worker process is used for many tasks, and loading a model takes longer than a small file.
 _taggers: dict[tuple[WorkerModel, TagOptions], Tagger] = {}
 
 
@@ -33,10 +34,14 @@ def process_tagger(model: WorkerModel, options: TagOptions, fetch: Callable[[], 
 
     :param options: ``threads`` is the number of processors that the engine gives to this process
     :param fetch: returns the archive of the model that was sent
+    :raises ModelError: when the model here is another one than where the run was started
     """
     if (model, options) not in _taggers:
-        os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads or 1))  # the tokenizer's threads
-        _taggers[model, options] = Tagger(load_bundle(model.folder(fetch)), options)
+        # The tokenizer has threads of its own, by default one per processor.
+        os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads or 1))
+        bundle = load_bundle(model.folder(fetch))
+        model.check(bundle)
+        _taggers[model, options] = Tagger(bundle, options)
     return _taggers[model, options]
 
 
@@ -58,6 +63,7 @@ def check_columns(names: Sequence[str], options: TagOptions, *, replace_column: 
             column=missing,
             found=", ".join(names),
         )
+
     taken = next((name for name in options.new_columns if name in names), None)
     if taken is not None and not replace_column:
         remedy = "choose another name, or pass replace_column=True"
@@ -102,6 +108,7 @@ class Outcome:
         if facts["error"] is not None:
             name, message, reason, fields = facts["error"]
             error = restored(getattr(errors, name, NerdError), (message,), {"reason": reason, "fields": fields})
+
         return cls(TagReport(**facts["report"]), error, facts["peak_rss_bytes"])
 
 
@@ -129,9 +136,9 @@ class FileTasks:
         :param fetch: returns the archive of the model that was sent
         """
         job = self.jobs[number]
-        # An error that is returned is not tried again; a retry would only repeat it.
         report, error = TagReport(), None
 
+        # An error that is returned is not tried again; a retry would only repeat it.
         try:
             make_folder_for(job.output_place)
             report = _tag_when_free(process_tagger(self.model, self.options, fetch), job)

@@ -15,7 +15,7 @@ binary                           base64 string
 uuid                             string with hyphens
 list, of any kind                array
 struct                           object
-map                              object where keys are strings, else array of ``[key, value]``
+map                              object where keys are strings and differ, else array of ``[key, value]``
 dictionary, run-end encoded      as their underlying values
 extensions other than uuid       as their underlying values
 ===============================  ====================================================================
@@ -201,6 +201,9 @@ def _list(column: pa.Array) -> list[Any]:
 
 def _struct(column: pa.Array) -> list[Any]:
     names = [field.name for field in column.type]
+    if len(set(names)) < len(names):
+        raise TypeError(f"two fields of {column.type} have the same name")
+
     # Without fields, zip() would give no rows.
     rows = zip(*(json_values(member) for member in column.flatten()), strict=True) if names else [()] * len(column)
     return _with_nulls(column, [dict(zip(names, row, strict=True)) for row in rows])
@@ -213,8 +216,14 @@ def _map(column: pa.Array) -> list[Any]:
 
     # A JSON object has only strings as keys; other maps become lists of pairs.
     if pa.types.is_string(column.type.key_type) or pa.types.is_large_string(column.type.key_type):
-        return [None if row is None else dict(row) for row in pairs]
+        return [None if row is None else _object(row) for row in pairs]
     return pairs
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | list[tuple[str, Any]]:
+    """Return an object; the pairs themselves where a key is there twice, because an object would lose a value."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else pairs
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Context, Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,8 @@ _DECIMAL = re.compile(r"decimal\((\d{1,2}),(\d{1,2})\)")
 _MOST_DIGITS = 38  # of decimal128
 # From here on, doubles do not hold every whole number.
 _EXACT_IN_DOUBLE = 1 << 53
+_MAY_BE_ROUNDED = r"(?:\d\.?){16}|[eE][+-]?\d{3}"  # up to 15 digits, a double in this range has all of them
+_MOST_CHARACTERS = 1100  # of a double with all its digits
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Kind:
     :param name: as users write it
     :param type: type of the column
     :param pattern: what a text must match as a whole; the conversion checks ranges, such as that of the days of a month
-    :param is_exact: whether whole numbers must be exact in a column of fractions
+    :param is_exact: whether a column of fractions must have whole numbers exactly, and all digits of the others
     """
 
     name: str
@@ -119,7 +122,7 @@ def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _without_rounded(values: pa.Array, texts: pa.Array, kind: Kind) -> pa.Array:
-    """Return numbers with null for those beyond their range, and for inexact whole numbers. *Shape:* (rows,)"""
+    """Return numbers with null for those beyond their range, and for those that would lose digits. *Shape:* (rows,)"""
     # pyarrow reads a number that is too large as infinity.
     is_named = pc.match_substring_regex(texts, rf"\A{_INFINITE}\z")
     lost = pc.and_(pc.is_inf(values), pc.invert(is_named))
@@ -127,8 +130,25 @@ def _without_rounded(values: pa.Array, texts: pa.Array, kind: Kind) -> pa.Array:
     if kind.is_exact:
         is_whole = pc.match_substring_regex(texts, r"\A-?\d+\z")
         lost = pc.or_(lost, pc.and_(is_whole, pc.greater_equal(pc.abs(values), _EXACT_IN_DOUBLE)))
+        lost = pc.or_(lost, _are_rounded(texts, values))
 
     return pc.if_else(lost, pa.scalar(None, kind.type), values)
+
+
+def _are_rounded(texts: pa.Array, values: pa.Array) -> pa.BooleanArray:
+    """Return which numbers have digits that their double does not have. *Shape:* (rows,)"""
+    rounded = [False] * len(texts)
+    for row in pc.indices_nonzero(pc.match_substring_regex(texts, _MAY_BE_ROUNDED)).to_pylist():
+        rounded[row] = _is_rounded(texts[row].as_py(), values[row].as_py())
+    return pa.array(rounded, pa.bool_())
+
+
+def _is_rounded(text: str, value: float) -> bool:
+    """Whether a program that has the double would write another number with as many digits."""
+    if len(text) > _MOST_CHARACTERS:
+        return True
+    given = Decimal(text)
+    return Context(prec=len(given.as_tuple().digits)).create_decimal(Decimal(value)) != given
 
 
 class KindSearch:

@@ -8,6 +8,8 @@ masked. Activations are quantized with one scale per token (per-token int8), so 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from nerd_onnx.inference.arrays import Ints
@@ -33,5 +35,6 @@ def equal_length_batches(lengths: Ints, batch_tokens: int) -> list[Ints]:
     batches: list[Ints] = []
     for group in np.split(order, borders):
         maximum = max(1, batch_tokens // max(1, int(lengths[group[0]])))
-        batches.extend(np.array_split(group, -(-len(group) // maximum)))
+        batches.extend(np.array_split(group, math.ceil(len(group) / maximum)))
+
     return batches

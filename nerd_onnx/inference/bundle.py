@@ -19,18 +19,20 @@ from typing import Any
 
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
-from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description, sha256_of
+from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description
 from nerd_onnx.inference.graph_file import GraphFile, read_graph
 from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet
 from nerd_onnx.inference.model_files import require_regular_file
+from nerd_onnx.inference.seen_files import SeenFile
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.machine.cpu import integer_kernels, processor_kind
 from nerd_onnx.storage.hub import is_elsewhere, readable_place, require_place
 
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "default_model"
-SEGMENT_TOKENS = 128  # of plain folders: enough context, and attention costs the square of the length
+# Of plain folders: enough context, and attention costs the square of the length.
+SEGMENT_TOKENS = 128
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 _MAX_COUNT = 1 << 40
 _NO_NAME = re.compile(r"LABEL_[0-9]+")  # what transformers writes for a model without names of labels
@@ -51,6 +53,8 @@ class Bundle:
     :param labels: tags that the network scores, and the labels of entities
     :param segment_tokens: maximum length of a segment, in tokens, special tokens included
     :param model_sha256: fingerprint of the ONNX file and of its files with weights
+    :param tokenizer_sha256: fingerprint of ``tokenizer.json``
+    :param seen_files: the files that libraries open by name, as they were when their fingerprints were taken
     :param graph: facts about the ONNX file; None to read them where they are needed
     :param weight_files: the files with weights that the graph reads, and others that belong to it by their names
     :param other_graphs: paths in a plain folder of the graphs that were not taken
@@ -69,6 +73,7 @@ class Bundle:
     labels: LabelSet
     segment_tokens: int
     model_sha256: str
+    tokenizer_sha256: str
     optimized: bool = False
     quantization: str = "unknown"
     word_rule: WordRule = "pretokens"
@@ -78,6 +83,7 @@ class Bundle:
     graph: GraphFile | None = field(default=None, repr=False, compare=False)
     weight_files: tuple[Path, ...] = ()
     other_graphs: tuple[str, ...] = ()
+    seen_files: tuple[SeenFile, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def join(self) -> Join:
@@ -99,6 +105,21 @@ class Bundle:
         if not self.description.integer_products:
             return "fp32"
         return integer_kernels() if self.optimized else "int8, exact: an older bundle, see docs/int8.md"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of all files that decide entities."""
+        facts = [self.model_sha256, self.tokenizer_sha256, self.calibration_digest, *self.labels.names]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+    def check_files(self) -> None:
+        """
+        Check that the files are those whose fingerprints the bundle has, after libraries opened them by name.
+
+        :raises ModelError: when one was replaced or changed meanwhile
+        """
+        for file in self.seen_files:
+            file.check()
 
     def uncalibrated(self) -> Bundle:
         """Return the bundle without its calibration: each word is then decided by itself."""
@@ -128,8 +149,10 @@ class Bundle:
 
 def _read(name: str, folder: Path) -> Bundle:
     """Read a folder of either kind."""
-    if os.path.lexists(folder / DESCRIPTION):  # also something else than a file, which is refused by name
+    # Also where it is something else than a file, which is then refused by its name.
+    if os.path.lexists(folder / DESCRIPTION):
         return _read_described(name, folder)
+
     if not folder.is_dir():
         raise ModelError(
             f"{folder}: no such model folder; give a folder with ONNX and tokenizer.json, or a hub id",
@@ -158,8 +181,8 @@ def _resolve(model: str) -> Path:
 def _read_described(name: str, folder: Path) -> Bundle:
     """Read a folder that ``nerd-export`` wrote, and compare every file with its fingerprint."""
     description = Description.read(folder)
-    for file, sha256 in description.files.items():
-        _check_hash(folder, file, sha256)
+    seen = tuple(_checked_file(folder, file, sha256) for file, sha256 in description.files.items())
+
     graph = read_graph(folder / GRAPH)
     weights = _listed_weights(folder, graph, description)
 
@@ -171,6 +194,8 @@ def _read_described(name: str, folder: Path) -> Bundle:
         labels=description.labels,
         segment_tokens=description.segment_tokens,
         model_sha256=_joined(description.files[GRAPH], [description.files[path.name] for path in weights]),
+        tokenizer_sha256=description.files[TOKENIZER],
+        # Otherwise onnxruntime must replace products that can saturate here, see session_options().
         optimized=not (description.may_saturate and processor_kind() == "x86"),
         quantization=description.method,
         word_rule=description.word_rule,
@@ -179,6 +204,7 @@ def _read_described(name: str, folder: Path) -> Bundle:
         description=description,
         graph=graph,
         weight_files=weights,
+        seen_files=seen,
     )
 
 
@@ -201,9 +227,9 @@ def _listed_weights(folder: Path, graph: GraphFile, description: Description) ->
     return tuple(folder / name for name in named)
 
 
-def _check_hash(folder: Path, file: str, expected: str) -> None:
+def _checked_file(folder: Path, file: str, expected: str) -> SeenFile:
     """
-    Compare a file with its recorded fingerprint.
+    Return a file after a comparison with its recorded fingerprint.
 
     :param file: name in the folder, as ``nerd.json`` has it
     :param expected: SHA-256 as hexadecimal digits
@@ -225,8 +251,8 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
             file=str(path),
         )
 
-    found = sha256_of(path)
-    if found != expected:
+    seen = SeenFile.of(path)
+    if (found := seen.sha256) != expected:
         require_regular_file(path)  # names a pointer of Git LFS
         raise ModelError(
             f"{path}: changed since export (SHA-256 {found[:12]}..., expected {expected[:12]}...); copy the folder "
@@ -236,6 +262,7 @@ def _check_hash(folder: Path, file: str, expected: str) -> None:
             found=found,
             expected=expected,
         )
+    return seen
 
 
 def _stays_inside(path: Path, folder: Path) -> bool:
@@ -243,6 +270,7 @@ def _stays_inside(path: Path, folder: Path) -> bool:
     home = folder.resolve()
     # The hub's cache has the files of a model in a folder ``blobs``, and links to them.
     blobs = home.parent.parent / "blobs"
+
     target = path.resolve()
     return target.is_relative_to(home) or (home.parent.name == "snapshots" and target.is_relative_to(blobs))
 
@@ -265,6 +293,7 @@ def _read_plain(name: str, folder: Path) -> Bundle:
     config = read_json(folder / "config.json")
     labels = _labels(config)
     model_file, other_graphs = _find_onnx(folder)
+
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.exists():
         raise ModelError(
@@ -275,6 +304,8 @@ def _read_plain(name: str, folder: Path) -> Bundle:
 
     graph = read_graph(model_file)
     weights = _plain_weights(model_file, graph)
+    seen = [SeenFile.of(path) for path in (tokenizer_file, model_file, *weights)]
+    tokenizer_sha256, model_sha256, *weights_sha256 = (file.sha256 for file in seen)
     return Bundle(
         name=name,
         folder=folder,
@@ -282,7 +313,9 @@ def _read_plain(name: str, folder: Path) -> Bundle:
         tokenizer_file=tokenizer_file,
         labels=labels,
         segment_tokens=min(SEGMENT_TOKENS, longest_input(config.content, folder)),
-        model_sha256=_joined(sha256_of(model_file), [sha256_of(path) for path in weights]),
+        model_sha256=_joined(model_sha256, weights_sha256),
+        tokenizer_sha256=tokenizer_sha256,
+        seen_files=tuple(seen),
         letter_case=sees_case(config.content),
         graph=graph,
         weight_files=weights,
@@ -347,6 +380,7 @@ def _plain_weights(model_file: Path, graph: GraphFile) -> tuple[Path, ...]:
     folder = model_file.parent
     named = {folder / name for name in graph.locations if "\0" not in name}
     inside = {path for path in named if path.resolve().is_relative_to(folder.resolve())}
+
     found = {*inside, *folder.glob(f"{model_file.name}?*")}
     return tuple(sorted(path for path in found if os.path.isfile(path)))  # noqa: PTH113 - no error for a long name
 

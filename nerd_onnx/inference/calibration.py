@@ -86,6 +86,11 @@ class ScoreCalibration:
         if labels.has_fine_level:
             fine_weights = _numbers(record.section("fine_weights"), labels.fine_types, _LEAST_WEIGHT, _GREATEST_WEIGHT)
 
+        # Older bundles do not have these two fields.
+        fields = record.content
+        f1_threshold = record.number("f1_threshold", 0, 1) if "f1_threshold" in fields else 0.0
+        maximum_words = record.integer("maximum_words", 1, _MOST_WORDS) if "maximum_words" in fields else _MAXIMUM_WORDS
+
         return cls(
             weights_for=_numbers(record.section("weights_for"), EVIDENCE),
             weights_against=_numbers(record.section("weights_against"), EVIDENCE),
@@ -95,11 +100,9 @@ class ScoreCalibration:
                 _precision(record, wish): _thresholds(scores, labels.types)
                 for wish, scores in record.section("thresholds").sections()
             },
-            f1_threshold=record.number("f1_threshold", 0, 1) if "f1_threshold" in record.content else 0.0,
+            f1_threshold=f1_threshold,
             fine_weights=fine_weights,
-            maximum_words=record.integer("maximum_words", 1, _MOST_WORDS)
-            if "maximum_words" in record.content
-            else _MAXIMUM_WORDS,
+            maximum_words=maximum_words,
         )
 
     def apply(self, candidates: Candidates) -> Doubles:

@@ -138,6 +138,7 @@ class Decoder:
         self.labels = labels
         self._calibration = calibration
         self._finds_candidates = finds_candidates or calibration is not None
+
         self._by_class = _Grouping(labels.class_of_label, len(labels.type_of_class))
         self._by_type = _Grouping(labels.type_of_class, len(labels.types))
         self._outside = _Grouping(np.where(labels.type_of_class < 0, 0, -1), 1)
@@ -155,6 +156,7 @@ class Decoder:
         of_class = self._by_class.sums(probabilities)  # (words, classes)
         cls = of_class.argmax(axis=1)
         probability = np.take_along_axis(of_class, cls[:, None], axis=1)[:, 0]
+
         is_inside = self.labels.type_of_class[cls] >= 0
 
         of_type, outside = np.empty((len(words), 0), dtype=np.float32), np.empty(0, dtype=np.float32)
@@ -174,6 +176,7 @@ class Decoder:
 
     def _outside_of(self, of_class: Floats) -> Floats:
         """Return the probability of no entity; 1 where no class stands for that. *Shape:* (words,)."""
+        # The group of that class has no columns then, and reduceat fails on it.
         if not (self.labels.type_of_class < 0).any():
             return np.ones(len(of_class), dtype=np.float32)
         return self._outside.sums(of_class)[:, 0]
@@ -190,8 +193,10 @@ class Decoder:
         else:
             candidates = self.candidates(encoded, decisions)
             candidates = candidates.select(candidates.words <= self._calibration.maximum_words)
+
             probability = self._calibration.apply(candidates)
             chosen = choose(candidates, probability)
+
             first, last, label = candidates.first[chosen], candidates.last[chosen], candidates.label[chosen]
             score = probability[chosen].astype(np.float32)
 
@@ -217,6 +222,7 @@ class Decoder:
         words, types = len(encoded.word_token), len(self.labels.types)
         of_type, of_fine = (np.zeros((words, types), dtype=np.float32) for _ in range(2))
         outside, cls = np.zeros(words, dtype=np.float32), np.zeros(words, dtype=np.int64)
+
         for part in decisions:
             of_type[part.word], outside[part.word], cls[part.word] = part.of_type, part.outside, part.cls
             if self.labels.has_fine_level:
@@ -226,8 +232,10 @@ class Decoder:
         first_of_text = _first_of_text(encoded)
         parted = np.zeros((words + 1, types), dtype=np.bool_)
         parted[first_of_text] = True
+
         for class_borders, offset in ((self.labels.class_starts, 0), (self.labels.class_ends, 1)):
             word = np.flatnonzero(class_borders[cls])
+            # Inside of a written word, tags part nothing where entities that touch are joined.
             if encoded.joints is not None:
                 word = word[~encoded.joints.touches[word + offset]]
             parted[word + offset, self.labels.type_of_class[cls[word]]] = True
@@ -251,6 +259,7 @@ class Decoder:
         inside, opens = self._borders(cls, _first_of_text(encoded)[:words])
         if encoded.borders is not None:
             opens |= inside & self._opened_by_text(cls, inside, opens, encoded.borders)
+
         types = self.labels.type_of_class[cls]
         if encoded.joints is not None:
             types, opens = encoded.joints.join(types, opens)
@@ -266,8 +275,10 @@ class Decoder:
         first = word[begin]
         last = np.append(word[begin[1:] - 1], word[-1])
         label = types[first]
+
         if encoded.borders is not None:
             first, last = encoded.borders.without_symbols(first, last)
+
         # Without symbols at its ends, nothing may be left of an entity.
         kept = (first <= last) & (last - first < LONGEST_WITHOUT_CALIBRATION)
         first, last, label = first[kept], last[kept], label[kept]
@@ -275,6 +286,8 @@ class Decoder:
         # Sums from each first word up to the one after the last; every second one is of words between two entities.
         bounds = np.stack([first, last + 1], axis=1).ravel()
         sums = np.add.reduceat(np.append(probability.astype(np.float64), 0.0), bounds)[::2] if len(first) else first
+
+        # At most 1: a probability is a sum of rounded ones, which may come out above it.
         return first, last, label, np.minimum(sums / (last - first + 1), 1.0).astype(np.float32)
 
     def _opened_by_text(self, cls: Ints, inside: Bools, opens: Bools, borders: TextBorders) -> Bools:
@@ -289,10 +302,12 @@ class Decoder:
         opened = borders.separated.copy()
         # A part of an entity in a line begins where the tags say so, too.
         borders = replace(borders, separated=borders.separated | opens)
+
         word = np.flatnonzero(inside)
         label = self.labels.type_of_class[cls[word]]
-        by_label = np.argsort(label, kind="stable")
-        opened[borders.separating_breaks(word[by_label], label[by_label])[0]] = True
+        by_label = np.argsort(label, kind="stable")  # words stay in order within a label
+        breaks, _ = borders.separating_breaks(word[by_label], label[by_label])
+        opened[breaks] = True
         return opened
 
     def _borders(self, cls: Ints, first_of_text: Bools) -> tuple[Bools, Bools]:
@@ -307,6 +322,7 @@ class Decoder:
         inside = types >= 0
         before = np.concatenate(([-1], types[:-1]))
         closed_before = np.concatenate(([False], self.labels.class_ends[cls][:-1]))
+
         opens = first_of_text | self.labels.class_starts[cls] | closed_before | (before != types)
         return inside, opens & inside
 
@@ -338,6 +354,7 @@ class Decoder:
         # them, only hyphens inside of a written word are in an entity.
         none = np.zeros((1, len(self.labels.fine_types)), dtype=np.float32)
         fine = np.concatenate([*(part.fine for part in decisions), none])
+
         row = np.full(len(encoded.word_token), len(fine) - 1, dtype=np.int64)
         row[np.concatenate([part.word[part.inside] for part in decisions])] = np.arange(len(fine) - 1)
 
@@ -396,6 +413,7 @@ class _Grouping:
         # The columns are sorted by group, so that ``reduceat`` can reduce neighbours.
         order = np.argsort(group_of_column, kind="stable")
         self._columns = order[group_of_column[order] >= 0]
+
         sizes = np.bincount(group_of_column[self._columns], minlength=groups)
         self._begins = np.concatenate(([0], np.cumsum(sizes)[:-1]))
         self._one_to_one = bool((sizes == 1).all())

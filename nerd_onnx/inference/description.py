@@ -29,6 +29,7 @@ from nerd_onnx.inference.words import WordRule
 DESCRIPTION = "nerd.json"
 GRAPH = "model.onnx"
 TOKENIZER = "tokenizer.json"
+# Increase it when earlier programs would misread a description; a new field that they may ignore needs no new version.
 FORMAT_VERSION = 5
 _MAX_SEGMENT_TOKENS = 1 << 20
 _MAX_OPSET = 10_000
@@ -100,19 +101,8 @@ class Description:
         :param folder: the bundle
         :raises ModelError: when ``nerd.json`` is missing, of another format version, incomplete or malformed
         """
-        file = folder / DESCRIPTION
-        found = read_json(file, strict=True)
-
-        version = found.content.get("format_version")
-        if type(version) is not int or not OLDEST_VERSION <= version <= FORMAT_VERSION:
-            raise ModelError(
-                f"{file}: has format version {version!r}, and this program reads versions {OLDEST_VERSION} to "
-                f"{FORMAT_VERSION}; export the model again, or install the matching nerd-onnx",
-                reason="other-format-version",
-                file=str(file),
-                found=str(version),
-                expected=FORMAT_VERSION,
-            )
+        found = read_json(folder / DESCRIPTION, strict=True)
+        version = _version(found)
 
         may_saturate = False
         if version < FORMAT_VERSION:
@@ -120,16 +110,20 @@ class Description:
 
         files = {name: facts.text("sha256") for name, facts in _files(found).sections()}
         labels = _labels(found)
+
         quantization = found.section("quantization")
         quantization.text("method")
         quantization.flag("integer_products")
+
         calibration = found.optional_section("calibration")
         if calibration is not None:
-            ScoreCalibration.read(calibration, labels)  # raises when the calibration does not fit the labels
+            # Read for its checks alone: a calibration that does not fit the labels is an error of this file.
+            ScoreCalibration.read(calibration, labels)
+
         verification = found.optional_section("verification")
         metrics = found.optional_section("metrics")
-
         native = found.optional_section("native")
+
         return cls(
             labels=labels,
             segment_tokens=found.integer("segment_tokens", 1, _MAX_SEGMENT_TOKENS),
@@ -179,6 +173,7 @@ class Description:
             },
         }
 
+        # read() refuses numbers that are not finite, so they must not be written.
         (folder / DESCRIPTION).write_text(
             json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
         )
@@ -197,6 +192,26 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path}: cannot be read: {err.strerror}", reason="cannot-read", file=str(path)) from err
 
 
+def _version(found: JsonObject) -> int:
+    """
+    Return the format version.
+
+    :raises ModelError: when it is missing, or this program does not read it
+    """
+    version = found.content.get("format_version")
+    # Not isinstance(): true is an int as well.
+    if type(version) is not int or not OLDEST_VERSION <= version <= FORMAT_VERSION:
+        raise ModelError(
+            f"{found.file}: has format version {version!r}, and this program reads versions {OLDEST_VERSION} to "
+            f"{FORMAT_VERSION}; export the model again, or install the matching nerd-onnx",
+            reason="other-format-version",
+            file=found.file,
+            found=str(version),
+            expected=FORMAT_VERSION,
+        )
+    return version
+
+
 def _files(found: JsonObject) -> JsonObject:
     """
     Return the record of all files.
@@ -204,8 +219,11 @@ def _files(found: JsonObject) -> JsonObject:
     :raises ModelError: when the record is malformed, or has no fingerprint of the graph or the tokenizer
     """
     listed = found.content.get("files")
+    names = set(listed) if isinstance(listed, dict) else set()
+
     # A file without a fingerprint could be replaced without notice.
-    if unlisted := {GRAPH, TOKENIZER} - set(listed if isinstance(listed, dict) else ()):
+    unlisted = {GRAPH, TOKENIZER} - names
+    if unlisted:
         raise ModelError(
             f"{found.file}: incomplete or malformed (no fingerprint of {', '.join(sorted(unlisted))})",
             reason="no-fingerprint",

@@ -61,7 +61,9 @@ def exponential(values: npt.NDArray[Real]) -> npt.NDArray[Real]:
     # exp(x) = 2^n exp(r) with |r| <= ln(2) / 2, where a short series is exact.
     exponent = np.rint(bounded * number(1 / math.log(2)))
     rest = bounded - exponent * number(kind.high) - exponent * number(kind.low)
+
     result = np.full_like(rest, 1 / math.factorial(kind.terms))
+    # The order of these products and sums decides the last bit, so it must not change.
     for term in range(kind.terms - 1, -1, -1):
         result *= rest
         result += number(1 / math.factorial(term))
@@ -83,11 +85,13 @@ def logarithm(values: Doubles) -> Doubles:
     # log(x) = n ln(2) + log(m), with m between the roots of 1/2 and of 2, and log(m) = 2 atanh((m - 1) / (m + 1)).
     fraction, exponent = np.frexp(values)
     is_small = fraction < math.sqrt(0.5)
+
     fraction = np.where(is_small, 2 * fraction, fraction)
     exponent = (exponent - is_small).astype(np.float64)
 
     ratio = (fraction - 1) / (fraction + 1)
     square = ratio * ratio
+
     series = np.full_like(ratio, 2 / (2 * _LOG_TERMS + 1))
     for term in range(_LOG_TERMS - 1, -1, -1):
         series *= square

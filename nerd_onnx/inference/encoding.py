@@ -20,7 +20,7 @@ from tokenizers import Encoding, Tokenizer
 
 from nerd_onnx.errors import ModelError, NerdError, first_line
 from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.growth import MAX_GROWTH, growth, has_patterns, states_of
+from nerd_onnx.inference.growth import MAX_GROWTH, Step, growth, has_patterns, states_of
 from nerd_onnx.inference.joints import Joints, joints_of
 from nerd_onnx.inference.letter_case import token_cases, word_openings
 from nerd_onnx.inference.model_files import require_regular_file
@@ -31,7 +31,8 @@ from nerd_onnx.interruption import waiting
 from nerd_onnx.terminal import quiet_panics
 
 _CHARACTERS_AT_ONCE = 1 << 16  # in one call of the tokenizer, if it does not make texts longer
-_MAX_TOKENS_PER_CHARACTER = 64  # the worst of known tokenizers: 18 characters of four bytes each
+# The worst of known tokenizers: 18 characters of four bytes each.
+_MAX_TOKENS_PER_CHARACTER = 64
 _MAX_EXTRA_TOKENS = 1024  # per text
 # Their models turn a word with one unknown character into a single unknown token.
 _WHOLE_WORDS = frozenset({"WordPiece", "WordLevel"})
@@ -104,6 +105,7 @@ class EncodedTexts:
             token = first + np.searchsorted(self.token_end[first:last], ranges[:, 0], side="left")
             found = token < last
             found[found] = self.token_end[token[found]] <= ranges[found, 1]
+
             tokens.append(token[found])
             numbers.append(np.flatnonzero(found))
             counts.append(int(found.sum()))
@@ -143,22 +145,37 @@ class TextEncoder:
     ) -> None:
         self._letter_case = letter_case
         self._joins_touching = joins_touching
-
         self._name = str(tokenizer_file)
-        require_regular_file(tokenizer_file)
 
+        self._tokenizer, steps = self._loaded(tokenizer_file)
+        self._symbols_apart = type(self._tokenizer.model).__name__ in _WHOLE_WORDS
+        self._growth = growth(steps)
+        self._check_growth()
+        # Only the search for a pattern panics. Otherwise the standard error of the process is left alone.
+        self._quiet = quiet_panics if has_patterns(steps) else nullcontext
+
+        self.prefix, self.suffix = self._special_tokens()
+
+        # A text is encoded without any rule, to learn whether the tokenizer's own words are fine enough.
+        self._word_rule: WordRule = "pretokens"
+        self._splits_words = True
+        probe_words = self.encode([PROBE])
+        self._splits_words = splits_words(PROBE, probe_words.word_start, probe_words.word_end)
+        self._word_rule = word_rule
+
+    @staticmethod
+    def _loaded(tokenizer_file: Path) -> tuple[Tokenizer, list[Step]]:
+        """Return the tokenizer of a file, and the steps before it splits a text."""
+        require_regular_file(tokenizer_file)
         try:
             with quiet_panics():
-                self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-            self._tokenizer.no_truncation()
-            self._tokenizer.no_padding()
+                tokenizer = Tokenizer.from_file(str(tokenizer_file))
+
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
             # A text that spells a special token, such as [MASK], is plain text.
-            self._tokenizer.encode_special_tokens = True
-            self._symbols_apart = type(self._tokenizer.model).__name__ in _WHOLE_WORDS
-            steps = states_of(self._tokenizer)
-            self._growth = growth(steps)
-            # Only the search for a pattern panics. Otherwise the standard error of the process is left alone.
-            self._quiet = quiet_panics if has_patterns(steps) else nullcontext
+            tokenizer.encode_special_tokens = True
+            return tokenizer, states_of(tokenizer)
         except BaseException as err:  # tokenizers raises plain Exception, and panics that are not an Exception
             if not _is_of_tokenizers(err):
                 raise
@@ -168,44 +185,42 @@ class TextEncoder:
                 file=str(tokenizer_file),
             ) from err
 
+    def _check_growth(self) -> None:
+        """Check, before any text is tokenized, that no text grows without bounds."""
         if self._growth > MAX_GROWTH:
             raise ModelError(
-                f"{tokenizer_file}: its normalizer may make a text {self._growth:.3g} times as long; expected at most "
+                f"{self._name}: its normalizer may make a text {self._growth:.3g} times as long; expected at most "
                 f"{MAX_GROWTH:g} times",
                 reason="growing-tokenizer",
-                file=str(tokenizer_file),
+                file=self._name,
                 found=self._growth,
                 maximum=MAX_GROWTH,
             )
 
+    def _special_tokens(self) -> tuple[Ints, Ints]:
+        """Return the ids of the special tokens before and after a text. *Shape:* (prefix tokens,), (suffix tokens,)."""
         (probe,) = self._encodings(["a"], special=True)
         special = np.array(probe.special_tokens_mask, dtype=np.bool_)
+
         plain = np.flatnonzero(~special)
         if not len(plain):
             raise ModelError(
-                f"{tokenizer_file}: its vocabulary has no token for the letter a",
+                f"{self._name}: its vocabulary has no token for the letter a",
                 reason="unusable-vocabulary",
-                file=str(tokenizer_file),
+                file=self._name,
             )
 
+        # Segments are cut out of a text later, and get these tokens around them.
         if special[plain[0] : plain[-1] + 1].any():
             raise ModelError(
-                f"{tokenizer_file}: it puts special tokens inside the text; only special tokens before and after the "
-                "text are supported",
+                f"{self._name}: it puts special tokens inside the text; only special tokens before and after the text "
+                "are supported",
                 reason="special-tokens-inside",
-                file=str(tokenizer_file),
+                file=self._name,
             )
 
         ids = np.array(probe.ids, dtype=np.int64)
-        self.prefix: Ints = ids[: plain[0]]
-        self.suffix: Ints = ids[plain[-1] + 1 :]
-
-        # A text is encoded without any rule, to learn whether the tokenizer's own words are fine enough.
-        self._word_rule: WordRule = "pretokens"
-        self._splits_words = True
-        probe_words = self.encode([PROBE])
-        self._splits_words = splits_words(PROBE, probe_words.word_start, probe_words.word_end)
-        self._word_rule = word_rule
+        return ids[: plain[0]], ids[plain[-1] + 1 :]
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """
@@ -215,10 +230,11 @@ class TextEncoder:
         """
         readings = [read(text, self._symbol if self._symbols_apart else None) for text in texts]
         readable = [reading.text for reading in readings]
+
         counts, ids, offsets, words = self._tokenized(readable)
         text_tokens = _ends(counts)
-
         types = token_cases(readable, words, offsets, text_tokens) if self._letter_case else None
+
         opens = word_openings(words, text_tokens)
         if not self._splits_words:
             offsets, borders = split_at_borders(readable, offsets, text_tokens, words)
@@ -244,6 +260,7 @@ class TextEncoder:
             borders=text_borders(readings, word_start, word_end, text_words),
             joints=joints_of(readings, word_start, word_end, text_words) if self._joins_touching else None,
         )
+
         _place_in_texts(encoded, readings)
         return encoded
 
@@ -267,7 +284,8 @@ class TextEncoder:
             with waiting():
                 parts.append(_arrays_of(self._encodings(group)))
 
-            tokens, characters = tokens + len(parts[-1][1]), characters + sum(map(len, group))
+            tokens += len(parts[-1][1])
+            characters += sum(map(len, group))
             if tokens > _MAX_TOKENS_PER_CHARACTER * characters + _MAX_EXTRA_TOKENS * len(texts):
                 raise ModelError(
                     f"{self._name}: makes {tokens} tokens of {characters} characters; the tokenizer is damaged",
@@ -310,8 +328,11 @@ class TextEncoder:
         """
         tokens = begin[:, None] + np.arange(length)  # (batch, length)
         inside = slice(len(self.prefix), len(self.prefix) + length)
+
         ids = np.empty((len(begin), len(self.prefix) + length + len(self.suffix)), dtype=np.int64)
-        ids[:, : inside.start], ids[:, inside], ids[:, inside.stop :] = self.prefix, encoded.ids[tokens], self.suffix
+        ids[:, : inside.start] = self.prefix
+        ids[:, inside] = encoded.ids[tokens]
+        ids[:, inside.stop :] = self.suffix
 
         types = None
         if encoded.types is not None:
@@ -337,16 +358,19 @@ def _arrays_of(encodings: Sequence[Encoding]) -> tuple[Ints, Ints, Ints, Ints]:
     """Return the arrays of :meth:`TextEncoder._tokenized`; ``fromiter`` needs no list of all tokens in between."""
     counts = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
     total = int(counts.sum())
+
     ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=total)
     pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
     offsets = np.fromiter(pairs, dtype=np.int64, count=2 * total).reshape(total, 2)
+
     words = np.fromiter((-1 if w is None else w for e in encodings for w in e.word_ids), dtype=np.int64, count=total)
     return counts, ids, offsets, words
 
 
 def _is_of_tokenizers(err: BaseException) -> bool:
     """Whether an exception comes from the tokenizer: plain exceptions, and panics that are not an ``Exception``."""
-    is_plain = isinstance(err, Exception) and not isinstance(err, NerdError)  # a signal raises an error of ours
+    # A signal that ends a wait raises an error of ours, which must reach the caller as it is.
+    is_plain = isinstance(err, Exception) and not isinstance(err, NerdError)
     return is_plain or type(err).__name__ == "PanicException"
 
 
@@ -370,6 +394,7 @@ def _words(words: Ints, opens: Bools, offsets: Ints) -> tuple[Ints, Ints]:
         return np.empty(0, np.int64), np.empty(0, np.int64)
 
     first = np.flatnonzero(opens)
+    # The offsets of a token without characters may lie anywhere.
     has_width = offsets[:, 1] > offsets[:, 0]
     end = np.maximum.reduceat(np.where(has_width, offsets[:, 1], 0), first)
 

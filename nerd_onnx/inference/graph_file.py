@@ -54,7 +54,8 @@ def read_graph(model_file: Path) -> GraphFile:
     """
     try:
         with open_regular_file(model_file) as file:
-            content = memoryview(file.read())  # not mapped: a mapped file that is cut ends the process
+            # Not mapped: the process dies of SIGBUS if another program cuts a mapped file.
+            content = memoryview(file.read())
     except OSError as err:
         raise ModelError(
             f"{model_file}: cannot be read: {err.strerror}", reason="cannot-read", file=str(model_file)
@@ -119,6 +120,7 @@ def _read(found: GraphFile, kind: str, message: memoryview, depth: int) -> None:
         elif inner == "external":
             entry = dict(byte_fields(value))
             if bytes(entry.get(_KEY, b"")) == b"location":
+                # As the bytes of a file name, which need not be UTF-8.
                 found.locations.add(bytes(entry.get(_VALUE, b"")).decode(errors="surrogateescape"))
         elif inner is not None:
             _read(found, inner, value, depth + 1)

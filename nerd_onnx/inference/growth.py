@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import Any
 
-MAX_GROWTH = 256.0  # known tokenizers have at most 72: Unicode's longest replacement, 18, and two patterns
+# Known tokenizers have at most 72: Unicode's longest replacement, 18, and two patterns.
+MAX_GROWTH = 256.0
 _SIZE_BYTES = 4
-
 
 Step = Mapping[str, Any]
 

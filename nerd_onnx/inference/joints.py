@@ -77,7 +77,8 @@ def joints_of(readings: Sequence[Reading], start: Ints, end: Ints, text_words: I
     """
     touches = np.zeros(len(start) + 1, dtype=np.bool_)
     touches[1:-1] = start[1:] == end[:-1]
-    touches[text_words] = False  # offsets begin at 0 in each text, so equal ones mean nothing across texts
+    # Offsets begin at 0 in each text, so equal ones mean nothing across texts.
+    touches[text_words] = False
 
     lengths = np.fromiter((len(reading.text) for reading in readings), dtype=np.int64, count=len(readings))
     base = np.repeat(np.cumsum(lengths) - lengths, np.diff(text_words))  # (words,): where the text of each word begins

@@ -195,6 +195,7 @@ def read_json(path: Path, *, strict: bool = False) -> JsonObject:
                     found=size,
                     maximum=_MAX_BYTES,
                 )
+
             content = file.read()
 
         value = json.loads(content.decode(), object_pairs_hook=lambda pairs: _object(path, pairs))
@@ -209,6 +210,7 @@ def read_json(path: Path, *, strict: bool = False) -> JsonObject:
 
     if not isinstance(value, dict):
         raise ModelError(f"{path}: expected a JSON object", reason="not-object", file=str(path))
+
     found = JsonObject(path, value)
     _check_values(found, strict=strict)
     return found
@@ -265,6 +267,7 @@ def _double(value: object) -> float | None:
 
 
 def _is_encodable(text: str) -> bool:
+    # JSON can spell half a character, such as \ud800, which no output in UTF-8 can hold.
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -24,6 +24,7 @@ def chosen_kernel(bundle: Bundle, kernel: Kernel) -> Kernel:
     """
     if kernel != "auto":
         return kernel
+
     library = installed()
     is_native = library is not None and library.is_fast and _layout_of(bundle) is not None
     return "native" if is_native else "onnxruntime"

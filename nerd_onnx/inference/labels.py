@@ -35,6 +35,7 @@ _SAME_LABELS = (
     ("evt", "event"),
     ("fac", "facility", "building"),
 )
+# BIOES writes E and S where BILOU writes L and U.
 _STARTS = frozenset("BUS")  # an entity always starts at a word with such a tag
 _ENDS = frozenset("LEUS")  # an entity always ends at a word with such a tag
 
@@ -52,11 +53,14 @@ def scheme_of(names: Iterable[str]) -> Scheme:
     """
     plain = [name for name in names if name != OUTSIDE]
     matches = [match for match in map(_PREFIXED.fullmatch, plain) if match]
-    pairs = {match[2] for match in matches if match[1] == "B"} & {match[2] for match in matches if match[1] == "I"}
-    if not matches or (len(matches) < len(plain) and not pairs):
-        return "IO"
+    prefixes = {match[1] for match in matches}
+    begun = {match[2] for match in matches if match[1] == "B"}
+    continued = {match[2] for match in matches if match[1] == "I"}
 
-    return "BILOU" if {match[1] for match in matches} & set("LUES") else "IOB2"
+    all_have_prefixes = bool(matches) and len(matches) == len(plain)
+    if not all_have_prefixes and not begun & continued:
+        return "IO"
+    return "BILOU" if prefixes & set("LUES") else "IOB2"
 
 
 def split_tag(name: str, scheme: Scheme) -> tuple[str, str]:
@@ -102,8 +106,8 @@ class LabelSet:
         if self.scheme is None:
             object.__setattr__(self, "scheme", scheme_of(self.names))  # the class is frozen
 
-        missing = sorted({t for _, t in self._split if t} - set(self.coarse)) if self.coarse else []
-        if missing:
+        missing = sorted(set(self.fine_types) - set(self.coarse))
+        if self.coarse and missing:
             raise ValueError(f"no coarse type is given for {', '.join(missing)}")
 
     @classmethod
@@ -150,10 +154,14 @@ class LabelSet:
     def _named(self, name: str) -> str:
         if name in self.known:
             return name
+
         plain = name.casefold()
         same = [known for known in self.known if known.casefold() == plain]
-        meaning = next((group for group in _SAME_LABELS if plain in group), ())
-        same = same or [known for known in self.known if known.casefold() in meaning]
+        if not same:
+            meaning = next((group for group in _SAME_LABELS if plain in group), ())
+            same = [known for known in self.known if known.casefold() in meaning]
+
+        # Of several labels none is chosen: check_known() then names those that are similar.
         return same[0] if len(same) == 1 else name
 
     def check_known(self, names: Collection[str]) -> None:
@@ -168,7 +176,9 @@ class LabelSet:
             return
 
         by_lower = {name.lower(): name for name in self.known}
-        near = dict.fromkeys(by_lower[found] for name in unknown for found in get_close_matches(name.lower(), by_lower))
+        close = (found for name in unknown for found in get_close_matches(name.lower(), by_lower))
+        near = dict.fromkeys(by_lower[found] for found in close)
+
         meant = f" (do you mean {', '.join(near)}?)" if near else ""
         said = f"the model has no label {', '.join(unknown)}{meant}" if names else "no label is named"
         types = ", ".join(sorted(self.types))

@@ -18,7 +18,8 @@ from nerd_onnx.inference.arrays import Bools, Ints
 NO_CAPITAL, TITLE, UPPER, MIXED = range(4)
 LETTER_CASES = 4
 
-_LONGEST_KEPT = 32  # characters of a word whose letter case is kept: no long text stays in memory
+# Characters of a word whose letter case is kept: a word may be a whole text, which must not stay in memory.
+_LONGEST_KEPT = 32
 
 
 def letter_case(word: str) -> int:
@@ -58,6 +59,7 @@ def token_cases(texts: Sequence[str], words: Ints, offsets: Ints, text_tokens: I
     :return: *Shape:* (tokens,)
     """
     first = np.flatnonzero(word_openings(words, text_tokens))
+    # The slice is for texts without any token, which have no last word.
     after = np.append(first[1:], len(words))[: len(first)]
     text = np.searchsorted(text_tokens, first, side="right") - 1
 

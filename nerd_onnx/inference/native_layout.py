@@ -49,6 +49,7 @@ def roles(layers: int, *, projected: bool = False, relative: bool = False) -> li
     names = ["words.weight", "words.scale", "types", "positions", *(f"embeddings.{part}" for part in _NORM)]
     names += [f"projection.{field}" for field in _LINEAR] if projected else []
     names += ["relative"] if relative else []
+
     for i in range(layers):
         names += [f"layer.{i}.{part}.{field}" for part, fields in _PARTS.items() for field in fields]
     return [*names, "classifier.weight", "classifier.bias"]
@@ -119,6 +120,7 @@ class NativeLayout:
             padding=found.integer("padding", 0, _MAX_TOKENS) if found.has("padding") else -1,
             buckets=_buckets(found) if found.has("buckets") else (),
         )
+
         # The encoder finds its weights by their place in the list.
         if list(layout.tensors) != layout.roles:
             raise found.error("tensors", "does not name the weights of the native encoder in their order")
@@ -126,8 +128,10 @@ class NativeLayout:
 
     def to_json(self) -> dict[str, Any]:
         """Return the section as ``nerd.json`` has it."""
+        # The first bundles had neither field, and encoders of BERT's kind need none.
         positions = {} if self.padding < 0 else {"padding": self.padding}
         distances = {"buckets": {str(distance): row for distance, row in self.buckets}} if self.buckets else {}
+
         return {
             "heads": self.heads,
             "epsilon": self.epsilon,
@@ -178,29 +182,50 @@ def read_weights(layout: NativeLayout, graph: Path) -> tuple[Shape, list[npt.NDA
         raise _not_this_graph(graph, missing[0], "nothing", "a constant")
 
     widths = _Widths.of(layout, found)
+
     types = found["types"]
     # One row where all types are 0.
     found["types"] = np.atleast_2d(np.zeros(widths.embedding, np.float32) if types is None else types)
     rows = {role: _size(found.get(role), 0) for role in _TABLES}
-
-    for role in layout.roles:
-        expected = widths.expected(role, rows)
-        tensor = found[role]
-        if tensor is None and role.endswith(".bias"):
-            continue
-        if tensor is None or (tensor.dtype, tensor.shape) != expected:
-            seen = "nothing" if tensor is None else f"{tensor.dtype} {tensor.shape}"
-            raise _not_this_graph(graph, str(layout.tensors[role]), seen, f"{expected[0]} {expected[1]}")
-        if tensor.dtype == np.float32 and not np.isfinite(tensor).all():
-            raise _not_this_graph(graph, str(layout.tensors[role]), "a number that is not finite", "finite numbers")
+    _check_tensors(layout, graph, found, widths, rows)
 
     sizes = (layout.layers, widths.hidden, layout.heads, widths.wide, widths.labels)
     tables = (rows["words.weight"], rows["positions"], rows["types"])
     levels = (Levels(*vars(each).values()) for each in (layout.symmetric, layout.after_gelu))
     shape = Shape(*sizes, *tables, widths.embedding, layout.padding, bool(layout.buckets), layout.epsilon, *levels)
-    if (table := found.get("relative")) is not None:
+
+    # The library has a row of distances per head, and the graph a row of heads per bucket of distances.
+    table = found.get("relative")
+    if table is not None:
         found["relative"] = table[_rows_of_distances(layout, graph, shape.longest, len(table))].T
     return shape, [found[role] for role in layout.roles]
+
+
+def _check_tensors(
+    layout: NativeLayout,
+    graph: Path,
+    found: Mapping[str, npt.NDArray[Any] | None],
+    widths: _Widths,
+    rows: Mapping[str, int],
+) -> None:
+    """
+    Check the types and shapes of weights; the library compares nothing but their sizes in bytes.
+
+    :param found: the weights by their roles; a bias may be None
+    :param rows: number of rows of each table
+    :raises ModelError: for the first weight that has another type or shape, or a number that is not finite
+    """
+    for role in layout.roles:
+        tensor = found[role]
+        if tensor is None and role.endswith(".bias"):
+            continue
+
+        expected = widths.expected(role, rows)
+        if tensor is None or (tensor.dtype, tensor.shape) != expected:
+            seen = "nothing" if tensor is None else f"{tensor.dtype} {tensor.shape}"
+            raise _not_this_graph(graph, str(layout.tensors[role]), seen, f"{expected[0]} {expected[1]}")
+        if tensor.dtype == np.float32 and not np.isfinite(tensor).all():
+            raise _not_this_graph(graph, str(layout.tensors[role]), "a number that is not finite", "finite numbers")
 
 
 @dataclass(frozen=True)
@@ -228,6 +253,7 @@ class _Widths:
         :param rows: number of rows of each table
         """
         part, field = role.split(".")[-2:] if "." in role else (role, "")
+        # Attention's own layers are not listed: they keep the width.
         inputs, outputs = {
             "embeddings": (0, self.embedding),
             "projection": (self.embedding, self.hidden),
@@ -235,6 +261,7 @@ class _Widths:
             "down": (self.wide, self.hidden),
             "classifier": (self.hidden, self.labels),
         }.get(part, (self.hidden, self.hidden))
+
         tables = {role: (count, self.embedding) for role, count in rows.items()}
         tables |= {"words.scale": (rows["words.weight"], 1), "relative": (rows["relative"], self.heads)}
 

@@ -18,7 +18,8 @@ from nerd_onnx.stages import stage
 # Of what the native encoder computes: the same with every instruction set. It must change with the last bit of a logit,
 # because --resume then must not mix results.
 NATIVE_BITS = "native encoder 1"
-_CALL_TOKENS = 256  # in one call of the library, which cannot be interrupted: a second of plain C++
+# In one call of the library, which cannot be interrupted: a second of plain C++.
+_CALL_TOKENS = 256
 
 
 class NativeNetwork:
@@ -56,6 +57,7 @@ class NativeNetwork:
         step = max(1, _CALL_TOKENS // max(1, tokens))
 
         parts = []
+        # Also without any segment, because logits of none have a shape too.
         for begin in range(0, max(1, len(ids)), step):
             if stopped.is_set():
                 raise ModelError(f"{self._name}: was stopped", reason="cannot-run", file=self._name, tokens=tokens)

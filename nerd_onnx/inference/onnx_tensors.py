@@ -18,6 +18,7 @@ from nerd_onnx.inference.protobuf import byte_fields, fields, varint
 
 _GRAPH, _INITIALIZER = 7, 5  # fields of ModelProto and of GraphProto
 _DIMS, _TYPE, _NAME, _RAW = 1, 2, 8, 9  # fields of TensorProto
+# By the number that TensorProto.DataType has for it.
 _TYPES: dict[int, npt.DTypeLike] = {1: "<f4", 2: "u1", 3: "i1"}
 
 
@@ -30,7 +31,8 @@ def initializers(file: Path) -> dict[str, npt.NDArray[Any]]:
     :raises OSError: when it cannot be read
     """
     with open_regular_file(file) as opened:
-        content = memoryview(opened.read())  # not mapped: a mapped file that is cut ends the process
+        # Not mapped: the process dies of SIGBUS if another program cuts a mapped file.
+        content = memoryview(opened.read())
 
     if not content:
         raise ValueError("the file is empty")
@@ -50,6 +52,7 @@ def _tensor(message: memoryview) -> dict[str, npt.NDArray[Any]]:
     kind, name, raw = 0, "", None
     for field, value in fields(message):
         if field == _DIMS:
+            # Some writers pack all numbers into one field, others write a field per number.
             shape += [value] if isinstance(value, int) else _packed(value)
         elif field == _TYPE and isinstance(value, int):
             kind = value

@@ -20,7 +20,8 @@ from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.interruption import waiting
 
 LONG_PART_CHARACTERS = 1 << 18  # of texts that have several parts anyway
-PART_CHARACTERS = 1 << 20  # encoded at once; takes about a hundred times as many bytes, and most batches have fewer
+# Encoded at once, which takes about a hundred times as many bytes. Most batches have fewer characters.
+PART_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def gathered(
         if part and size + length > characters:
             yield part
             part, size = [], 0
+
         part.append(paragraph)
         size += length
 

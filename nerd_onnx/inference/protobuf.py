@@ -24,6 +24,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     place = 0
     while place < len(message):
         key, place = varint(message, place)
+        # The lowest three bits of a key are the kind of the field, the others its number.
         kind = key & 7
         if kind == _VARINT:
             value, place = varint(message, place)
@@ -36,6 +37,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             size = _FIXED_SIZES[kind]
         else:
             raise ValueError(f"wire type {kind}")
+
         if place + size > len(message):
             raise ValueError("a field ends behind its message")
         if kind == _BYTES:

@@ -70,6 +70,7 @@ _PARTS = (
     rf"|(?P<compatible>[{_COMPATIBLE}]+)"
 )
 _CARE = re.compile(rf"{_PARTS}|(?P<symbol>{_SYMBOL_RUN})")
+# What of it an ASCII text can have: most texts need no more than this short search.
 _ASCII_CARE = re.compile(rf"{_ENTITY}|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _RUN_OF_SYMBOLS = re.compile(_SYMBOL_RUN)
 _SPACES = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x200B, 0x2028, 0x2029, 0xFEFF], " ") | {0x0B: "\n"}
@@ -112,11 +113,13 @@ def read(text: str, symbol: Callable[[str], str] | None) -> Reading:
     ends: list[Ints] = []
     symbols: list[tuple[int, int]] = []
     length, is_moved = 0, False
+
     for part, begin, end, is_symbol in _parts(text, symbol):
         read_parts.append(part)
         if is_symbol:
             symbols.append((length, length + len(part)))
         length += len(part)
+
         if len(part) == end - begin:
             places = np.arange(begin, end)
             begins.append(places)
@@ -210,5 +213,6 @@ def symbol_words(readings: Sequence[Reading], start: Ints, end: Ints, text_words
         words = slice(int(text_words[i]), int(text_words[i + 1]))
         begins, ends = np.array(reading.symbols, dtype=np.int64).T
         first, after = np.searchsorted(start[words], begins), np.searchsorted(end[words], ends, side="right")
+        # A symbol inside of a word has no word of its own: ``after`` is before ``first``.
         found[words.start + ragged_arange(first, np.maximum(first, after))] = True
     return found

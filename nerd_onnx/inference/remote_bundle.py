@@ -63,6 +63,7 @@ def _fetched(remote: Location) -> Path:
 
         facts = [remote.identity, sizes, {file: version(remote.join(file).text) for file in sizes}]
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
         folder = Path(cache_folder("models")) / key[:32]
         if not _is_complete(folder, sizes):
             _copy(remote, sizes, folder)
@@ -102,7 +103,9 @@ def _copy(remote: Location, sizes: dict[str, int], folder: Path) -> None:
             copy.parent.mkdir(exist_ok=True)
             with open_bytes(remote.join(file)) as source, copy.open("xb") as target:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
+
             if copy.stat().st_size != size:
                 raise OSError(None, f"{file} changed while it was read")
 
+        # An incomplete copy may be there, or one that another process has just made.
         made.commit(replace=True)

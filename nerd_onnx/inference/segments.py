@@ -103,8 +103,14 @@ def _paragraphs_in_windows(text: LongText, limit: int, window: int) -> Iterator[
         yield from _shifted(ranges if is_last else ranges[:-1], begin)
         if is_last:
             return
-        place = ranges[-1][0] if ranges else place
-        begin, size = (begin + place, window) if place else (begin, 2 * size)
+
+        # The next window begins where nothing is certain yet. If that is where this one began, it must be larger.
+        if ranges:
+            place = ranges[-1][0]
+        if place:
+            begin, size = begin + place, window
+        else:
+            size *= 2
 
 
 def _shifted(ranges: Iterable[tuple[int, int]], by: int) -> Iterator[tuple[int, int]]:
@@ -122,7 +128,8 @@ def _bounded(text: str, begin: int, end: int, limit: int) -> Iterator[tuple[int,
         if cut < 0:
             cut = int(sentence_ends(window).max(initial=0)) - 1
         if cut < 0:
-            cut = next((i for i in range(len(window) - 1, -1, -1) if window[i].isspace()), len(window) - 1)
+            spaces = (i for i in range(len(window) - 1, -1, -1) if window[i].isspace())
+            cut = next(spaces, len(window) - 1)
 
         stop = middle + cut + 1
         yield begin, stop
@@ -155,6 +162,7 @@ def cut_segments(texts: Sequence[str], encoded: EncodedTexts, capacity: int) -> 
     tokens, words = encoded.text_tokens, encoded.text_words
     fits = np.diff(tokens) <= capacity
     has_words = np.diff(words) > 0
+
     whole = np.stack([tokens[:-1], tokens[1:], words[:-1], words[1:]], axis=1)[fits & has_words]
 
     long = [_cut_one(texts[i], encoded, i, capacity) for i in np.flatnonzero(~fits & has_words).tolist()]
@@ -175,8 +183,9 @@ def _cut_one(text: str, encoded: EncodedTexts, index: int, capacity: int) -> lis
     :return: for each segment: first token, one past the last, first word it decides, one past the last
     """
     first, last = int(encoded.text_tokens[index]), int(encoded.text_tokens[index + 1])
-    words = encoded.word_token[encoded.text_words[index] : encoded.text_words[index + 1]]
-    word_base = int(encoded.text_words[index])
+    word_base, word_stop = int(encoded.text_words[index]), int(encoded.text_words[index + 1])
+    words = encoded.word_token[word_base:word_stop]
+
     ends = encoded.token_end[first:last]
 
     # Tokens to cut before: after a sentence, else after a line.
@@ -195,6 +204,7 @@ def _cut_one(text: str, encoded: EncodedTexts, index: int, capacity: int) -> lis
             own_token = (following + end + 1) // 2
 
         own_end = int(np.searchsorted(words, own_token))
+        # A word longer than a segment is decided by its first segment; the others need not run.
         if own_end > decided:
             rows.append((begin, end, word_base + decided, word_base + own_end))
         begin, decided = following, max(decided, own_end)

@@ -62,55 +62,48 @@ class Session:
 
         graph = graph or read_graph(model_file)
         options = session_options(optimized=optimized)
+
         weights = weights_of(model_file, graph)
         if weights:
             # onnxruntime would map these files, and a mapped file that is cut ends the process.
             content = list(weights.values())
             options.add_external_initializers_from_files_in_memory(list(weights), content, list(map(len, content)))
 
-        try:
-            # The fallback would try the same provider again and print that to standard output, between the rows.
-            self._session = ort.InferenceSession(
-                str(model_file), options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
-            inputs = [(node.name, node.type) for node in self._session.get_inputs()]  # a name may be invalid UTF-8
-            outputs = [(node.name, node.shape) for node in self._session.get_outputs()]
-        except Exception as err:  # onnxruntime's errors share no base class
-            raise ModelError(
-                f"{model_file}: onnxruntime cannot load it: {first_line(err)}",
-                reason="cannot-load",
-                file=str(model_file),
-            ) from err
+        self._name = str(model_file)
+        self._session, inputs, outputs = _loaded(model_file, options)
+        self._run_options = _run_options()
+        self.mixes_texts = graph.mixes_texts
 
         self.inputs = tuple(name for name, _ in inputs)
-        unknown = [name for name in self.inputs if name not in KNOWN_INPUTS]
-        if unknown or "input_ids" not in self.inputs:
-            raise ModelError(
-                f"{model_file}: its inputs are {', '.join(self.inputs)}; expected input_ids and at most attention_mask "
-                "and token_type_ids, as a token-classification export has",
-                reason="other-inputs",
-                file=str(model_file),
-                found=", ".join(self.inputs),
-            )
+        self._check_inputs()
 
         # Some exporters write inputs of 32 bits, most write 64.
         self._types = {name: np.int32 if kind == "tensor(int32)" else np.int64 for name, kind in inputs}
 
+        self._output, shape = outputs[0] if outputs else ("", [])
         # A graph may leave the shape of its output open; then only the logits themselves can be checked.
-        output, shape = outputs[0] if outputs else ("", [])
-        if len(shape or (0, 0, 0)) != 3 or not outputs:  # noqa: PLR2004
+        if not outputs or (shape and len(shape) != 3):  # noqa: PLR2004
             raise ModelError(
-                f"{model_file}: its output {output!r} has shape {shape}; expected (batch, tokens, labels), as a token "
-                "classifier has",
+                f"{model_file}: its output {self._output!r} has shape {shape}; expected (batch, tokens, labels), as a "
+                "token classifier has",
                 reason="other-output",
-                file=str(model_file),
+                file=self._name,
                 found=str(shape),
             )
 
-        self._output, self._name = output, str(model_file)
-        self._run_options = _run_options()
         self.labels: int | None = shape[-1] if shape and isinstance(shape[-1], int) else None
-        self.mixes_texts = graph.mixes_texts
+
+    def _check_inputs(self) -> None:
+        """Check that the inputs are those of a tokenizer."""
+        unknown = [name for name in self.inputs if name not in KNOWN_INPUTS]
+        if unknown or "input_ids" not in self.inputs:
+            raise ModelError(
+                f"{self._name}: its inputs are {', '.join(self.inputs)}; expected input_ids and at most attention_mask "
+                "and token_type_ids, as a token-classification export has",
+                reason="other-inputs",
+                file=self._name,
+                found=", ".join(self.inputs),
+            )
 
     @stage("model")
     def logits(self, batch: EncodedBatch) -> Floats:
@@ -138,7 +131,30 @@ class Session:
 
     def stop(self) -> None:
         """End the calls of :meth:`logits` that are running; they fail. Later calls are not affected."""
-        self._run_options.terminate, self._run_options = True, _run_options()
+        # onnxruntime ends the calls whose options say so. Later calls must not find these.
+        running, self._run_options = self._run_options, _run_options()
+        running.terminate = True
+
+
+def _loaded(model_file: Path, options: Any) -> tuple[Any, list[tuple[str, str]], list[tuple[str, Any]]]:
+    """
+    Load a graph.
+
+    :return: the session, name and type of each input, name and shape of each output
+    :raises ModelError: when onnxruntime cannot load it
+    """
+    try:
+        # The fallback would try the same provider again and print that to standard output, between the rows.
+        session = ort.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        # Here, because onnxruntime raises an error for a name that is no UTF-8.
+        inputs = [(node.name, node.type) for node in session.get_inputs()]
+        outputs = [(node.name, node.shape) for node in session.get_outputs()]
+    except Exception as err:  # onnxruntime's errors share no base class
+        raise ModelError(
+            f"{model_file}: onnxruntime cannot load it: {first_line(err)}", reason="cannot-load", file=str(model_file)
+        ) from err
+
+    return session, inputs, outputs
 
 
 def _run_options() -> Any:
@@ -190,8 +206,10 @@ def session_options(*, optimized: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # memory patterns save time only where all shapes are equal; here they vary
-    options.log_severity_level = 4  # onnxruntime raises its errors as well, and the commands print them in one line
+    # Memory patterns save time only where all shapes are equal; here they vary.
+    options.enable_mem_pattern = False
+    # onnxruntime raises its errors as well, and the commands print them in one line.
+    options.log_severity_level = 4
 
     level = ort.GraphOptimizationLevel
     if optimized:

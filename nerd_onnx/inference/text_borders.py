@@ -65,9 +65,11 @@ class TextBorders:
         # A part of an entity is a range of pairs in one line.
         opens = ~goes_on | at_break
         part = np.cumsum(opens) - 1  # (pairs,)
+
         begin = np.flatnonzero(opens)  # (parts,)
         end = np.append(begin[1:], len(word))
 
+        # The first pair continues nothing, so there is a part before each break.
         after = part[at_break]
         separates = self.begins_line[word[begin[after - 1]]] | self.ends_line[word[end[after] - 1]]
         return word[at_break][separates], label[at_break][separates]
@@ -102,25 +104,17 @@ def text_borders(readings: Sequence[Reading], start: Ints, end: Ints, text_words
         return None
 
     words = len(start)
-    lines, tabs = (np.zeros(words + 1, dtype=np.int64) for _ in range(2))  # line breaks and tabs before each word
-    follows_colon = np.zeros(words + 1, dtype=np.bool_)
-    for i in with_lines:
-        first, after = int(text_words[i]), int(text_words[i + 1])
-        marks = [(match.start(), match.lastgroup) for match in _MARKS.finditer(readings[i].text)]
-        following = first + np.searchsorted(start[first:after], [place for place, _ in marks], side="right")
-        kinds = np.array([kind or "colon" for _, kind in marks])
-        # What is behind the last word of a text is before no word of it.
-        inside = following < after
-        np.add.at(lines, following[inside & (kinds == "line")], 1)
-        np.add.at(tabs, following[inside & (kinds == "tab")], 1)
-        follows_colon[following[inside & (kinds == "colon")]] = True
+    lines, tabs, follows_colon = _marks_before(readings, with_lines, start, text_words)
 
-    # White space before the first word of a text says nothing about the text before it.
+    # Texts without words at the end begin behind the last word, which is why all arrays have one place more.
     firsts = text_words[:-1]
     lines[firsts] = tabs[firsts] = 0
+
     opens_line = (lines > 0) | (tabs > 0)  # (words + 1,)
+    # Before the first words are marked, because the last word of a text ends no line.
     ends_line = opens_line[1:].copy()
     opens_line[firsts] = True
+
     separated = (lines > 1) | (tabs > 0)
     separated[firsts] = True
     return TextBorders(
@@ -130,3 +124,31 @@ def text_borders(readings: Sequence[Reading], start: Ints, end: Ints, text_words
         ends_line=ends_line,
         symbols=np.zeros(words, dtype=np.bool_) if symbols is None else symbols,
     )
+
+
+def _marks_before(
+    readings: Sequence[Reading], with_lines: Sequence[int], start: Ints, text_words: Ints
+) -> tuple[Ints, Ints, Bools]:
+    """
+    Count the line breaks and tabs before each word, and find the words that follow a colon.
+
+    :param with_lines: the texts to look at; the others have no lines
+    :param start: see :func:`text_borders`, as ``text_words``
+    :return: number of line breaks, number of tabs, and whether a colon is before the word. *Shape:* (words + 1,) each
+    """
+    lines, tabs = (np.zeros(len(start) + 1, dtype=np.int64) for _ in range(2))
+    follows_colon = np.zeros(len(start) + 1, dtype=np.bool_)
+
+    for i in with_lines:
+        first, after = int(text_words[i]), int(text_words[i + 1])
+        marks = [(match.start(), match.lastgroup) for match in _MARKS.finditer(readings[i].text)]
+        kinds = np.array([kind or "colon" for _, kind in marks])
+        following = first + np.searchsorted(start[first:after], [place for place, _ in marks], side="right")
+
+        # What is behind the last word of a text is before no word of it.
+        inside = following < after
+        np.add.at(lines, following[inside & (kinds == "line")], 1)
+        np.add.at(tabs, following[inside & (kinds == "tab")], 1)
+        follows_colon[following[inside & (kinds == "colon")]] = True
+
+    return lines, tabs, follows_colon

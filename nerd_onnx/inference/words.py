@@ -42,8 +42,10 @@ _SIGN = re.compile(r"[-._/&](?=[^\W_])")
 _WHITE_SPACE = re.compile(r"\s")
 
 _LETTERS = re.compile(r"[^\W_]++")
-_LONGEST_ABBREVIATION = 3  # letters in capitals: in ASP.Net and NO.A a full stop ends no sentence, in NATO.The it does
+# Letters in capitals: in ASP.Net and NO.A a full stop ends no sentence, in NATO.The it does.
+_LONGEST_ABBREVIATION = 3
 _ONE_LETTER_WORDS = frozenset({"A", "I"})
+# A full stop before one of these is a part of a name, as in Node.Js, and ends no sentence.
 _WEB_ENDINGS = frozenset({"Com", "Js", "Net", "Org"})
 
 PROBE = 'a b, (c) "d" \u6771\u4eac\u5e02'  # white space, punctuation on both sides of letters, ideographs
@@ -88,29 +90,34 @@ def split_at_borders(texts: Sequence[str], offsets: Ints, text_tokens: Ints, pre
     :return: the ranges without white space at their ends, and whether each token opens a word. *Shape:* (tokens, 2),
         (tokens,)
     """
-    # All texts become one array of character kinds, and the tokens' offsets become places in it. The space at the end
-    # may be looked at by a token that ends with the last text.
+    # All texts become one array of character kinds, and the tokens' offsets become places in it: UTF-32 has one number
+    # per character. The space at the end may be looked at by a token that ends with the last text.
     points = np.frombuffer("".join((*texts, " ")).encode("utf-32-le"), dtype=np.dtype("<u4"))
     kinds = character_kinds()[points]  # (characters of all texts + 1,)
+
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     text_start = np.cumsum(lengths) - lengths  # (texts,)
     base = np.repeat(text_start, np.diff(text_tokens))  # (tokens,): where the text of each token starts
 
-    start, end = _trimmed(kinds, offsets[:, 0] + base, offsets[:, 1] + base)
-    is_blank = start == end
     origin = offsets[:, 0] + base
+    start, end = _trimmed(kinds, origin, offsets[:, 1] + base)
+    # Trimming moved a blank token to its end.
+    is_blank = start == end
     start, end = np.where(is_blank, origin, start), np.where(is_blank, origin, end)
 
     # A word opens behind a space or a sign, and at a sign.
     at_border = (kinds[np.maximum(start - 1, 0)] != 0) | (kinds[start] == _BORDER)
+
     # Tokens of single bytes overlap where they make up one character; these stay together.
     begins_character = np.ones(len(start), dtype=np.bool_)
     begins_character[1:] = start[1:] >= end[:-1]
+
     opens = at_border & begins_character & (start < end)
 
     # Blank tokens take over the opening of the word behind them, unless their text or their pre-token ends before it.
     leads = np.zeros(len(start), dtype=np.bool_)
     leads[:-1] = is_blank[:-1] & opens[1:] & (pre_tokens[:-1] == pre_tokens[1:])
+
     last_of_text = text_tokens[1:][np.diff(text_tokens) > 0] - 1  # (texts with tokens,)
     leads[last_of_text] = False
 

@@ -27,15 +27,16 @@ _SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 # Contraction would join products and sums where the source does not ask for it, and change the last bit.
 FLAGS = ("-xc++", "-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-exceptions")
 _AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
-_X86_PATHS = {
+_X86_PATHS: dict[str, tuple[str, ...]] = {
     "portable": (),
     "avx2": ("-mavx2", "-mfma"),
     "avxvnni": ("-mavx2", "-mfma", "-mavxvnni"),
     "avx512vnni": (*_AVX512, "-mavx512vnni"),
     "amx": (*_AVX512, "-mamx-tile", "-mamx-int8"),
 }
-_ARM_PATHS = {"portable": (), "neon": ("-march=armv8.2-a+dotprod",)}
-_YOUNG = ("avxvnni", "avx512vnni", "amx")  # left out where the compiler does not know them, such as g++ before 11
+_ARM_PATHS: dict[str, tuple[str, ...]] = {"portable": (), "neon": ("-march=armv8.2-a+dotprod",)}
+# Left out where the compiler does not know them, such as g++ before 11.
+_YOUNG = ("avxvnni", "avx512vnni", "amx")
 _ARM_MACHINES, _X86_MACHINES = ("arm64", "aarch64"), ("x86_64", "amd64")
 _ZIG = "ziglang>=0.13"
 _ZIG_SYSTEMS, _ZIG_MACHINES = ("linux", "darwin", "win32"), (*_X86_MACHINES, *_ARM_MACHINES)  # it has wheels for these
@@ -57,8 +58,10 @@ def compilers() -> list[tuple[str, ...]]:
     """List the commands of the C++ compilers that are here, the preferred one first."""
     found = [tuple(shlex.split(os.environ["CXX"]))] if os.environ.get("CXX") else []
     found += [(path,) for name in ("g++", "clang++") if (path := shutil.which(name))]
+
     if importlib.util.find_spec("ziglang") is not None:
-        found.append((sys.executable, "-m", "ziglang", "cc"))  # c++ would compile a standard library first
+        # Not as c++, which would compile a standard library first.
+        found.append((sys.executable, "-m", "ziglang", "cc"))
     return found
 
 
@@ -106,6 +109,7 @@ def sources_digest() -> str:
     """Return a digest of the sources: a library that was compiled from others is not used."""
     digest = hashlib.sha256()
     for file in sorted(SOURCES.iterdir()):
+        # With names and sizes, so that text that moves from one file to the next changes the digest.
         digest.update(f"{file.name} {file.stat().st_size} ".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -119,12 +123,12 @@ def compile_sources(
     :param folder: where the object files are written
     :raises BuildError: when the compiler fails
     """
-    machine = (machine or platform.machine()).lower()
-    paths = _X86_PATHS if machine in _X86_MACHINES else _ARM_PATHS if machine in _ARM_MACHINES else {"portable": ()}
-    shared = () if sys.platform == "win32" else ("-fPIC",)
-
+    paths = _paths_of((machine or platform.machine()).lower())
     known = {name: own for name, own in paths.items() if name not in _YOUNG or _knows(command, (*flags, *own), folder)}
+
+    shared = () if sys.platform == "win32" else ("-fPIC",)
     here = (f'-DNERD_SOURCES="{sources_digest()}"', *(f"-DNERD_WITH_{name.upper()}" for name in known))
+
     jobs = [("library", "library.cpp", here)]
     jobs += [(name, "path.cpp", (f"-DNERD_{name.upper()}", *own)) for name, own in known.items()]
     objects = [str(folder / f"{name}.o") for name, _, _ in jobs]
@@ -136,8 +140,17 @@ def compile_sources(
         run([*command, *FLAGS, *shared, *flags, *own, "-c", str(SOURCES / source), "-o", output])
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(compile_one, *zip(*jobs, strict=True)))
+        compilations = [pool.submit(compile_one, *job) for job in jobs]
+    for compilation in compilations:
+        compilation.result()  # raises what went wrong
     return objects
+
+
+def _paths_of(machine: str) -> dict[str, tuple[str, ...]]:
+    """Return the instruction sets to compile for a processor, with their flags."""
+    if machine in _X86_MACHINES:
+        return _X86_PATHS
+    return _ARM_PATHS if machine in _ARM_MACHINES else {"portable": ()}
 
 
 def _knows(command: Sequence[str], flags: Sequence[str], folder: Path) -> bool:

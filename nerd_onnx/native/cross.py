@@ -49,6 +49,7 @@ def cross_build(platform: str, folder: Path, zig: str = sys.executable) -> Path:
     """
     target = TARGETS[platform]
     folder.mkdir(parents=True, exist_ok=True)
+
     library = folder / library_name(target.system)
     build(library, (zig, "-m", "ziglang", "cc"), machine=target.machine, flags=("-target", target.zig, "-s"))
     return library

@@ -105,6 +105,7 @@ class Library:
         if _sources_of(functions) != sources_digest():
             raise OtherSourcesError(f"{file} was compiled from other sources")
 
+        # Without these, ctypes takes each result for an int of 32 bits, which no address fits into.
         functions.nerd_open.restype = ctypes.c_void_p
         functions.nerd_path.restype = ctypes.c_char_p
         functions.nerd_scratch_open.restype = ctypes.c_void_p
@@ -122,6 +123,7 @@ class Library:
         """
         result = np.array(values, dtype=np.float32)
         number, count = _FUNCTIONS.index(function), ctypes.c_int(result.size)
+
         if not self.functions.nerd_function(path.encode(), number, _address(result), count):
             raise ValueError(f"{path}, {result.size} values")
         return result
@@ -165,11 +167,13 @@ def _check_whole(file: Path) -> None:
             return  # of another system; the loader of that system looks at it
 
         segments_at, segment_bytes, segments = _ELF_HEAD.unpack(head)
+
         opened.seek(segments_at)
         table = opened.read(segment_bytes * segments)
         size = opened.seek(0, os.SEEK_END)
 
     is_whole = len(table) == segment_bytes * segments >= _ELF_SEGMENT.size
+    # A damaged file may say that an entry has no bytes, and range() takes no step of 0.
     for at in range(0, len(table) - _ELF_SEGMENT.size + 1, max(1, segment_bytes)):
         begin, length = _ELF_SEGMENT.unpack_from(table, at)
         is_whole = is_whole and begin + length <= size
@@ -212,10 +216,12 @@ class Encoder:
         self._functions, self._name = library.functions, name
         self.labels, self.longest = int(shape.labels), shape.longest
 
-        # The library reads the word embeddings where they are, so this object keeps them.
         kept = [None if tensor is None else np.ascontiguousarray(tensor) for tensor in tensors]
+        # The library reads the word embeddings where they are, so this object keeps them.
         self._words = kept[0]
-        listed = (_Tensor * len(kept))(*(_Tensor() if t is None else _Tensor(t.ctypes.data, t.nbytes) for t in kept))
+
+        described = [_Tensor() if tensor is None else _Tensor(tensor.ctypes.data, tensor.nbytes) for tensor in kept]
+        listed = (_Tensor * len(described))(*described)
 
         error = ctypes.c_char_p()
         opened = self._functions.nerd_open(
@@ -227,6 +233,7 @@ class Encoder:
 
         self._network = _Handle(opened, self._functions.nerd_close)
         self.path = self._functions.nerd_path(self._network.address).decode()
+        # Calls of several threads run at the same time, so each thread has memory of its own.
         self._scratch = threading.local()
 
     def logits(self, ids: npt.NDArray[np.int64], types: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -276,6 +283,7 @@ class Encoder:
             opened = self._functions.nerd_scratch_open(self._network.address, ctypes.c_int(tokens))
             if not opened:
                 raise MemoryError(f"{self._name}: no memory for segments of {tokens} tokens")
+
             self._scratch.tokens = tokens
             self._scratch.handle = _Handle(opened, self._functions.nerd_scratch_close)
 

@@ -66,6 +66,16 @@ def open_target(name: Name, *, overwrite: bool, spooled: bool, scratch: str | No
         return _AtomicFile(path, overwrite=overwrite, mode=mode, scratch=scratch)
 
 
+def open_own_file(path: str) -> Target:
+    """
+    Open a file of the program's own folders for writing. On commit it replaces what has its name, also a pipe or link.
+
+    :raises OutputError: if it cannot be created
+    """
+    with output_errors(path):
+        return _AtomicFile(Location(path), overwrite=True, mode=None, scratch=None, follows_link=False)
+
+
 def write_whole(path: Name, content: bytes, *, overwrite: bool) -> None:
     """
     Write a file atomically, or standard output.
@@ -92,9 +102,12 @@ class _AtomicFile:
     ``kill -9``. On systems without such files it has a temporary name.
     """
 
-    def __init__(self, path: Location, *, overwrite: bool, mode: int | None, scratch: str | None) -> None:
+    def __init__(
+        self, path: Location, *, overwrite: bool, mode: int | None, scratch: str | None, follows_link: bool = True
+    ) -> None:
         self._path = path
-        self._final = os.path.realpath(path)  # a symbolic link stays a link; its target is replaced
+        # A symbolic link of the user stays a link; its target is replaced.
+        self._final = os.path.realpath(path) if follows_link else os.path.abspath(path)
         self._folder = os.path.dirname(self._final)
         # No file can be renamed or linked from one file system into another.
         self._scratch = scratch if scratch and _same_device(scratch, self._folder) else self._folder

@@ -1,4 +1,4 @@
-"""Open a file that must be a regular one, without a wait for the other end of a pipe or for a device."""
+"""Open or create a file that must be a regular one, without a wait for the other end of a pipe or for a device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import errno
 import hashlib
 import os
 import stat
-from io import BufferedReader
+from contextlib import suppress
+from io import BufferedReader, BufferedWriter
 
 from nerd_onnx.machine import system
 
@@ -29,6 +30,18 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
         raise NotRegularFileError(errno.EINVAL, "is not a regular file", os.fspath(path))
 
     return os.fdopen(descriptor, "rb")
+
+
+def create_regular(path: str | os.PathLike[str]) -> BufferedWriter:
+    """
+    Create a regular file to write. What has its name is removed, also a pipe, a device or a link.
+
+    :raises OSError: if it cannot be created
+    """
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | system.BINARY
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
 
 
 def regular_sha256(path: str | os.PathLike[str]) -> str:

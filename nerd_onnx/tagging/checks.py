@@ -40,7 +40,18 @@ def check_job(job: TagJob) -> None:
     if job.rejects_place is not None:
         _check_rejects(job, job.rejects_place)
     if job.retried_place is not None:
-        check_readable(job.retried_place)
+        _check_retried(job.retried_place)
+
+
+def _check_retried(rejects: Location) -> None:
+    check_readable(rejects)
+    if is_stream(rejects):  # its rows are read, and its fingerprint is taken
+        raise OptionError(
+            f"--retry-rejects needs a file: {input_name(rejects)} cannot be read a second time",
+            reason="retry-needs-file",
+            option="--retry-rejects",
+            file=input_name(rejects),
+        )
 
 
 def _check_output(job: TagJob, pair: FilePair) -> None:

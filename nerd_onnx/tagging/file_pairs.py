@@ -30,6 +30,7 @@ from nerd_onnx.tagging.table_folders import (
 )
 
 _HIDDEN = (".", "_")  # Spark, Hive and Arrow ignore these names in a data set too
+_LINKED = "linked folders"  # among the suffixes of what is passed over
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def file_pairs(
     :param inputs: files, globs and folders, or one ``-``
     :param output: a file, ``-``, or the folder that mirrors the inputs
     :param output_suffix: returns the output's suffix for an input, or None to keep the input's
-    :param passed_over: gets the number of files in folders that have no known format, by suffix
+    :param passed_over: gets the number of files in folders that have no known format, by suffix, and of linked folders
     :raises InputError: if there is nothing to tag
     :raises OptionError: if the inputs do not fit the output, or two inputs would get the same output
     """
@@ -167,7 +168,7 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
     """
     List the files of a folder that are of a file format by their names, at any depth.
 
-    Hidden files and links to folders are ignored.
+    Hidden files are ignored. Linked folders are passed over: they may lead round in a circle.
 
     Of a Delta table, these are the files of its current version. A folder that cannot be listed is listed as if it
     were a file: opening it fails, and says why.
@@ -185,8 +186,9 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
             folders.clear()
             continue
 
-        # In place: os.walk() then does not enter the removed folders.
+        # In place: os.walk() then does not enter the removed folders. It enters no links to folders.
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
+        passed_over[_LINKED] += sum(os.path.islink(os.path.join(here, name)) for name in folders)
         described = _notes_of_datasets(files)
         for file in files:
             if file.startswith(_HIDDEN):

@@ -141,8 +141,8 @@ class TagJob:
 
     @property
     def passed_over(self) -> dict[str, int]:
-        """Number of files in the folders that have no known format, by suffix in alphabetical order."""
-        return dict(sorted(self._selection[1].items()))
+        """Number of files in the folders that have no known format, in order of their suffix; linked folders too."""
+        return dict(sorted((name, count) for name, count in self._selection[1].items() if count))
 
     @cached_property
     def _selection(self) -> tuple[list[FilePair], Counter[str]]:

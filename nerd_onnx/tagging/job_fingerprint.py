@@ -9,9 +9,8 @@ import onnxruntime
 import tokenizers
 
 from nerd_onnx import __version__
-from nerd_onnx.durability.fingerprints import file_fingerprint
+from nerd_onnx.durability.fingerprints import content_sha256
 from nerd_onnx.inference.decoding import RULES_VERSION
-from nerd_onnx.inference.description import sha256_of
 from nerd_onnx.options import TagOptions
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
@@ -35,7 +34,7 @@ def options_of(tagger: Tagger, job: TagJob) -> dict[str, Any]:
         "--mixed": job.mixed,
         "--csv-types": job.csv_types.plain,
         "--overwrite-column": job.overwrite_column,
-        "--retry-rejects": job.retried_place and file_fingerprint(job.retried_place)["head and footer"],
+        "--retry-rejects": job.retried_place and content_sha256(job.retried_place),
     }
 
 
@@ -55,7 +54,7 @@ def facts_of(tagger: Tagger, job: TagJob, options: Mapping[str, Any]) -> dict[st
     bundle = tagger.bundle
     return {
         "model": bundle.model_sha256,
-        "tokenizer": sha256_of(bundle.tokenizer_file),
+        "tokenizer": bundle.tokenizer_sha256,
         "model labels": list(bundle.labels.names),
         "scheme of the labels": bundle.labels.scheme,
         "coarse types": dict(bundle.labels.coarse),

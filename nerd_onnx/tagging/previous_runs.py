@@ -28,7 +28,7 @@ from nerd_onnx.tagging.finished_outputs import check_finished, is_file
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.rejects_file import is_part, part_path
-from nerd_onnx.tagging.same_rows import check_same_rows
+from nerd_onnx.tagging.same_rows import check_new_columns, check_same_rows
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def _earlier(plan: Plan, pair: FilePair, progress: Progress, folder: str) -> Fil
             file=output_name(pair.output),
         )
 
-    if progress.begun(pair.name):
+    # Without --resume, no output was there when the run checked its names.
+    if progress.begun(pair.name) or not plan.job.resume:
         raise OutputError(
             f"{output_name(pair.output)}: another program created it during the run; it was not overwritten",
             reason="exists-elsewhere",
@@ -165,6 +166,7 @@ def _earlier(plan: Plan, pair: FilePair, progress: Progress, folder: str) -> Fil
         )
 
     check_finished(pair, format_named(plan.output_format(pair)), plan.metadata, verify=plan.job.verify)
+    check_new_columns(plan, pair)
     if plan.job.verify:
         check_same_rows(plan, pair)
     return found

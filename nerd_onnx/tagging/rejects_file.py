@@ -19,7 +19,7 @@ from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name, open_bytes
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors
-from nerd_onnx.storage.regular_file import open_regular, regular_sha256
+from nerd_onnx.storage.regular_file import create_regular, open_regular, regular_sha256
 
 _BUFFER_BYTES = 1 << 20
 
@@ -76,7 +76,7 @@ class RejectsPart(Closing):
         with output_errors(self._output):
             # Created at the first row: most inputs have no rejected row.
             if self._file is None:
-                self._file = open(self.path, "wb")  # noqa: SIM115 - closed by close()
+                self._file = create_regular(self.path)
             self._file.write(json.dumps(record).encode() + b"\n")
         self.rows += 1
 

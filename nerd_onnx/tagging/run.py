@@ -100,9 +100,9 @@ class _Run:
         self._begin = time.perf_counter()
         # Paths of the rejected rows of each file, by its name.
         self._parts: dict[str, str] = {}
-        # Before any work: an output that is refused must not be found after hours of tagging.
-        finished = state.journal.progress.finished if state.journal is not None else {}
-        self._standings = {pair.name: self._look_at(pair) for pair in state.plan.pairs if pair.name in finished}
+        # Before any work: an output that is refused must not be found after hours of tagging. And what appears at the
+        # name of an output during these hours was not there before, so it is no work of an earlier run.
+        self._standings = {pair.name: self._look_at(pair) for pair in state.plan.pairs}
 
     def run(self) -> TagReport:
         """Tag the files that are not finished, write the rejects file, and remove the work folder."""
@@ -178,7 +178,7 @@ class _Run:
     def _standing_of(self, pair: FilePair) -> Standing:
         """Return what earlier work is worth for a file; finished files are counted."""
         state = self._state
-        standing = self._standings.pop(pair.name, None) or self._look_at(pair)
+        standing = self._standings.pop(pair.name)
         if standing.finished is not None:
             self._take_finished(pair, standing.finished, is_recorded=standing.is_recorded)
         elif standing.earlier is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from benchmarks.measurements.operators import operator_profile
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
@@ -14,6 +15,7 @@ from nerd_onnx.tagger import Tagger
 from tests.support.models import sample_texts
 
 
+@pytest.mark.slow
 def test_integer_products_are_counted_and_timed(tmp_path: Path) -> None:
     texts = sample_texts()[:6]
     pq.write_table(pa.table({"text": [*texts, None, ""]}), tmp_path / "texts.parquet")

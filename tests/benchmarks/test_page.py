@@ -29,6 +29,7 @@ window.addEventListener("load", () => {
 """  # noqa: E501
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [500, 1200])
 @pytest.mark.parametrize("options", [(), ("--force-dark-mode",)])

@@ -367,7 +367,7 @@ def test_drawings_stay_in_their_frame() -> None:
 def test_labels_of_near_points_do_not_overlap() -> None:
     chart = Chart(linear_axis("x", 0, 10), linear_axis("y", 0, 10))
     points = [Point(5, 5, f"engine {i}", "other") for i in range(6)]
-    heights = sorted(y for _, y, _ in chart._label_places(points))
+    heights = sorted(y for _, y, _ in chart.label_places(points))
     assert all(after - before >= 13 for before, after in pairwise(heights))
 
 

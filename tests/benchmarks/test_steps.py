@@ -103,6 +103,7 @@ def test_an_observer_sees_each_call_of_a_stage_and_changes_no_result() -> None:
     assert seen == ["decode", "read", "read", "read", "decode"]
 
 
+@pytest.mark.slow
 def test_stages_of_a_real_run_add_up(tmp_path: Path, tiny_bundle: Path) -> None:
     source = tmp_path / "in.parquet"
     pq.write_table(pa.table({"text": sample_texts()}), source)

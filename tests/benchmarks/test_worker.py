@@ -88,7 +88,7 @@ def test_failing_job_is_an_answer_and_the_worker_goes_on(worker: Worker, tmp_pat
 
 
 def test_worker_that_ends_is_named_with_its_last_words(worker: Worker, tmp_path: Path, sources: Sources) -> None:
-    worker._process.kill()
+    worker.process.kill()
     with pytest.raises(PeerError, match="nerd_tag ended"):
         worker.do("tag", source=tmp_path / "a", target=tmp_path / "b")
     broken = write_sources(replace(sources, bundle=tmp_path / "nothing"), tmp_path / "broken.json")

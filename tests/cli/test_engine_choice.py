@@ -6,33 +6,35 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nerd_onnx.cli.tag import main
 from nerd_onnx.durability.work_folder import WorkFolder
 from nerd_onnx.engines import worker
 from nerd_onnx.engines.choice import EngineChoice
 from nerd_onnx.engines.model import WorkerModel, for_workers
-from nerd_onnx.errors import BusyError, InterruptedRunError, NerdError, OptionError
+from nerd_onnx.errors import BusyError, InterruptedRunError, ModelError, NerdError, OptionError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import TagOptions
 from nerd_onnx.tagging.job import TagJob, TagReport
-from tests.support.failures import assert_failure, failure_of
+from tests.support.commands import Run, runner
+from tests.support.failures import assert_failure, fails, failure_of
 from tests.support.models import SAMPLE
 from tests.support.processes import work_folder
 from tests.support.runs import texts, write_lines
 
 
-def nerd_tag(*arguments: object, code: str = "pass") -> subprocess.CompletedProcess[str]:
-    program = f"import sys; {code}; from nerd_onnx.cli.tag import main; main()"
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def nerd_tag(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the command with the default model."""
+    return runner("nerd-tag", main, monkeypatch, capfd)
 
 
 @pytest.mark.parametrize(
@@ -45,27 +47,31 @@ def nerd_tag(*arguments: object, code: str = "pass") -> subprocess.CompletedProc
     ],
 )
 def test_what_an_engine_cannot_honour_is_refused(
-    arguments: list[Any], reason: str, option: str, tmp_path: Path
+    arguments: list[Any], reason: str, option: str, nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = nerd_tag("--engine", "ray", "--json", *arguments, code=f"import os; os.chdir({str(tmp_path)!r})")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    failure = failure_of(done.stderr)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = nerd_tag("--engine", "ray", "--json", *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    failure = failure_of(err)
     assert (failure["reason"], failure["option"]) == (reason, option)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", [["--workers", "2"], ["--engine-address", "here"], ["--no-ship-model"]])
-def test_options_of_engines_need_one(option: list[str], tmp_path: Path) -> None:
-    done = nerd_tag(SAMPLE, tmp_path / "out.parquet", "--json", *option)
-    assert done.returncode == 2
-    assert failure_of(done.stderr)["reason"] == "needs-engine"
+def test_options_of_engines_need_one(option: list[str], nerd_tag: Run, tmp_path: Path) -> None:
+    code, _, err = nerd_tag(SAMPLE, tmp_path / "out.parquet", "--json", *option)
+    assert code == 2
+    assert failure_of(err)["reason"] == "needs-engine"
 
 
 @pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("spark", "pyspark")])
-def test_a_missing_engine_is_one_line(engine: str, package: str, tmp_path: Path) -> None:
-    done = nerd_tag("--engine", engine, SAMPLE, tmp_path / "out.parquet", code=f"sys.modules[{package!r}] = None")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert f"pip install 'nerd-onnx[{engine}]'" in done.stderr
+def test_a_missing_engine_is_one_line(
+    engine: str, package: str, nerd_tag: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, err = nerd_tag("--engine", engine, SAMPLE, tmp_path / "out.parquet")
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"pip install 'nerd-onnx[{engine}]'" in err
 
 
 @pytest.mark.parametrize(
@@ -119,9 +125,17 @@ def test_plain_folders_travel_with_their_outside_weights(tmp_path: Path, monkeyp
 
 
 def test_the_model_inside_and_one_on_shared_storage_stay_where_they_are(tmp_path: Path) -> None:
-    assert for_workers(Bundle.load(), ship=True) == (WorkerModel(), b"")
-    shutil.copytree(DEFAULT_FOLDER, tmp_path / "model")
-    assert for_workers(Bundle.load(tmp_path / "model"), ship=False) == (WorkerModel(str(tmp_path / "model")), b"")
+    own = Bundle.load()
+    assert for_workers(own, ship=True) == (WorkerModel(fingerprint=own.fingerprint), b"")
+    place = str(shutil.copytree(DEFAULT_FOLDER, tmp_path / "model"))
+    copy = Bundle.load(place)
+    assert for_workers(copy, ship=False) == (WorkerModel(place, fingerprint=own.fingerprint), b"")
+
+
+def test_a_worker_with_another_model_refuses_to_tag(tiny_bundle: Path) -> None:
+    model, _ = for_workers(Bundle.load(), ship=False)
+    with fails(ModelError, "other-model-on-worker", expected=model.fingerprint):
+        worker.process_tagger(replace(model, place=str(tiny_bundle)), TagOptions(threads=1), pytest.fail)
 
 
 def test_a_process_loads_a_model_once() -> None:
@@ -138,6 +152,7 @@ def _hold(output: str, held: Any, seconds: float) -> None:
         os._exit(0)
 
 
+@pytest.mark.slow
 def test_a_worker_waits_for_an_attempt_that_is_still_dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = str(tmp_path / "out.jsonl")
     tasks = worker.FileTasks(WorkerModel(), TagOptions(threads=1), [TagJob([str(SAMPLE)], output, resume=True)])
@@ -168,6 +183,7 @@ def _abandon(tasks: worker.FileTasks, told: str, journal: Path) -> None:
     os._exit(0)
 
 
+@pytest.mark.slow
 def test_a_worker_whose_engine_died_stops_and_another_goes_on(tmp_path: Path) -> None:
     source, output = write_lines(tmp_path / "in.jsonl", texts(600)), tmp_path / "out.jsonl"
     job = TagJob([str(source)], str(output), resume=True, chunk_rows=50)

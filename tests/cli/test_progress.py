@@ -27,6 +27,7 @@ def percentages(shown: str) -> list[int]:
     return [int(found) for found in re.findall(r"\r\s*(\d+)%\|", shown)]
 
 
+@pytest.mark.slow
 def test_the_bar_moves_within_one_long_text_and_never_shows_100(tmp_path: Path) -> None:
     source = one_long_text(tmp_path / "in.jsonl", 1_500)
     run = Terminal(source, tmp_path / "out.jsonl", "--model", PLAIN, "--batch-tokens", 1, "--threads", 1)

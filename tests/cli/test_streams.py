@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.marks import slow_but
 from tests.support.models import SAMPLE
 
 SCRIPTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
@@ -37,7 +38,7 @@ def tagged(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("streams", LOST.values(), ids=LOST)
+@pytest.mark.parametrize("streams", slow_but([LOST["full"]], LOST.values()), ids=LOST)
 def test_lost_messages_change_neither_output_nor_exit_code(
     streams: str, tiny_bundle: Path, tagged: Path, tmp_path: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_a_lost_error_still_has_its_exit_code() -> None:
     assert shell("nerd-convert", ["gone.jsonl", "out", "--to", "conll"], LOST["full"]).returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "streams"), [("nerd-view", [], "full"), ("nerd-convert", ["--to", "conll"], "all closed")]
 )
@@ -72,7 +74,7 @@ def test_help_for_a_full_device_is_one_line(name: str, option: str) -> None:
     assert done.stderr == f"{name}: error: standard output: cannot be written: No space left on device\n"
 
 
-@pytest.mark.parametrize("streams", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("streams", slow_but([">/dev/full"], [">/dev/full", ">&-"]))
 @pytest.mark.parametrize(
     ("name", "options"), [("nerd-tag", []), ("nerd-view", []), ("nerd-convert", ["--to", "conll"])]
 )

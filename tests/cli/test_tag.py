@@ -291,6 +291,7 @@ def test_output_mistakes(nerd_tag: Run, tmp_path: Path) -> None:
     assert source.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["o.parquet", "o.jsonl", "o.csv"])
 def test_a_full_disk_leaves_nothing(tiny_bundle: Path, tmp_path: Path, name: str) -> None:
     def small_files() -> None:
@@ -394,6 +395,7 @@ def test_a_dry_run_finds_the_taken_column(nerd_tag: Run, tmp_path: Path) -> None
     assert nerd_tag(source, tmp_path / "o.csv")[0] == 1
 
 
+@pytest.mark.slow
 def test_peak_memory_is_this_process_own(tiny_bundle: Path, tmp_path: Path) -> None:
     ballast = bytearray(400_000_000)
     for page in range(0, len(ballast), 4096):

@@ -1,4 +1,4 @@
-"""``nerd-tag`` in the hands of a person: one text, a plan, Ctrl-C, and files that are passed over."""
+"""What ``nerd-tag`` prints for people: one text, a plan, Ctrl-C, and files in folders that are not tagged."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.cli.test_progress import one_long_text
 from tests.hostile.test_waits import LIMIT_S
 from tests.support.commands import Run, runner
 from tests.support.failures import failure_of
+from tests.support.marks import slow_but
 from tests.support.models import SAMPLE
 from tests.support.terminal import Terminal
 
@@ -46,6 +47,7 @@ def test_one_text(nerd_tag: Run) -> None:
     assert (code, failure_of(err)["reason"]) == (2, "usage-error")
 
 
+@pytest.mark.slow
 def test_one_text_on_a_terminal_is_coloured() -> None:
     run = Terminal("--text", TEXT)
     assert re.search(r"\x1b\[\d\dmAngela Merkel \[person\]\x1b\[0m met ", run.finish())
@@ -53,11 +55,12 @@ def test_one_text_on_a_terminal_is_coloured() -> None:
     assert json.loads(run.finish())["text"] == TEXT
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_first_what_people_ask_first(nerd_tag: Run, tmp_path: Path) -> None:
     code, _, err = nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--dry-run")
     first = [line.split(":")[0] for line in err.splitlines()[:6]]
     assert (code, first) == (0, ["files", "rows", "time", "input", "output", "output format"])
-    assert re.search(r"^time: (about \d+s|less than a second), by the first texts$", err, re.MULTILINE)
+    assert re.search(r"^time: (about \d+s|less than a second), estimated from the first texts$", err, re.MULTILINE)
 
     times = [
         json.loads(nerd_tag(SAMPLE, tmp_path / "o.jsonl", "--dry-run", "--json", "--limit", rows)[2])[
@@ -74,11 +77,12 @@ def test_files_of_a_folder_that_are_passed_over_are_named(nerd_tag: Run, tmp_pat
     (folder / "a.jsonl").write_text('{"text": "Paris"}\n')
     for name in ("b.pdf", "c.PDF", "d.docx", "README", ".hidden", "_SUCCESS"):
         (folder / name).write_text("x")
+    (folder / "linked").symlink_to(tmp_path)
     code, _, err = nerd_tag(tmp_path / "in", tmp_path / "out")
     assert (code, err.count("\n")) == (0, 1)
-    assert err.endswith("; 4 files passed over: .docx, .pdf, no suffix\n")
+    assert err.endswith("; 5 files not tagged: .docx, .pdf, linked folders, no suffix\n")
     facts = json.loads(nerd_tag(tmp_path / "in", tmp_path / "new", "--dry-run", "--json")[2])
-    assert facts["passed_over"] == {".docx": 1, ".pdf": 2, "no suffix": 1}
+    assert facts["passed_over"] == {".docx": 1, ".pdf": 2, "linked folders": 1, "no suffix": 1}
 
 
 def test_a_data_set_of_the_hub_gets_the_hint(nerd_tag: Run, tmp_path: Path) -> None:
@@ -87,7 +91,7 @@ def test_a_data_set_of_the_hub_gets_the_hint(nerd_tag: Run, tmp_path: Path) -> N
     assert "hf://datasets/DFKI-SLT/few-nerd" in str(said["message"])
 
 
-@pytest.mark.parametrize("rows", [1, 200])
+@pytest.mark.parametrize("rows", slow_but([200], [1, 200]))
 def test_ctrl_c_is_acknowledged_and_acts(tmp_path: Path, rows: int) -> None:
     source = one_long_text(tmp_path / "in.jsonl", 30_000 // rows)
     source.write_bytes(source.read_bytes() * rows)

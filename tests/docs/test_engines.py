@@ -1,4 +1,4 @@
-"""The page "Engines compared" is made from the reports of the benchmarks, the newest of each kind of processor."""
+"""The page "Programs compared" is made from the reports of the benchmarks, the newest of each kind of processor."""
 
 from __future__ import annotations
 

@@ -62,6 +62,7 @@ def small_files(folder: Path, count: int) -> Path:
     folder.mkdir()
     chosen = texts(2000)
     for i in range(count):
+        # Never so near the end that a file would have fewer rows.
         at = i * FILE_ROWS % (len(chosen) - FILE_ROWS)
         write_lines(folder / f"{i:06}.jsonl", chosen[at : at + FILE_ROWS])
     return folder
@@ -79,6 +80,7 @@ def sampled(process: subprocess.Popen[bytes], seconds: float) -> list[tuple[floa
     while (now := time.monotonic() - begin) < seconds:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended after {now:.0f} s with exit code {process.returncode}")
+
         pages = Path(f"/proc/{process.pid}/statm").read_text("ascii").split()[1]
         samples.append((now, int(pages) * os.sysconf("SC_PAGE_SIZE")))
         time.sleep(1)
@@ -114,7 +116,9 @@ def watched(minutes: float, model: str | None) -> dict[str, dict[str, Any]]:
             ),
             "small files": subprocess.Popen(command(files, folder / "out", *options), stderr=subprocess.DEVNULL),
         }
+
         try:
+            # A thread of its own: the process stops reading while it tags, and the pipe is full then.
             threading.Thread(target=feed, args=[kinds["stream"].stdin], daemon=True).start()
             samples = {kind: pool.submit(sampled, process, minutes * 60) for kind, process in kinds.items()}
             found = {kind: growth(future.result()) for kind, future in samples.items()}
@@ -122,6 +126,7 @@ def watched(minutes: float, model: str | None) -> dict[str, dict[str, Any]]:
             for process in kinds.values():
                 process.kill()
                 process.wait()
+
         done = sum(1 for path in (folder / "out").rglob("*.jsonl") if path.parent.name != ".nerd-work")
         found["small files"]["files"] = done
 
@@ -135,6 +140,7 @@ def main() -> None:
     parser.add_argument("--model", help="model folder  [default: the default model]")
     parser.add_argument("--log", type=Path)
     asked = parser.parse_args()
+
     found = watched(asked.minutes, asked.model)
     text = json.dumps(found, indent=1)
     print(text)

@@ -42,9 +42,11 @@ def inputs(folder: Path) -> dict[str, Path]:
     for year in range(4):
         (parts / f"year={year}").mkdir(parents=True)
         write_parquet(parts / f"year={year}" / "a.parquet", texts(150 + year * 50), 128)
+
     lines = write_lines(parts / "more.jsonl", texts(400)).read_bytes().splitlines(keepends=True)
     (parts / "more.jsonl").write_bytes(b"".join([*lines[:77], b"broken \xff\n", *lines[77:]]))
     (folder / "bad.jsonl").write_bytes(b"".join([*lines[:100], *BROKEN_LINES, *lines[100:], *BROKEN_LINES]))
+
     return {**found, "set": parts, "rejects": folder / "bad.jsonl"}
 
 
@@ -61,22 +63,39 @@ def jobs(folder: Path, share: int) -> dict[str, list[object]]:
     for name in ROWS:
         for suffix in SUFFIXES:
             kinds[f"{name} to {suffix}"] = [found[name], f"out{suffix}", *limits[name], *small]
+
     small += ["--limit", FOLDER_ROWS // share]
     kinds["folder"] = [found["set"], "out", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
     kinds["folder to lines"] = [
         *(found["set"], "out", "--output-format", "jsonl", "--on-error", "null", "--rejects", "rejects.jsonl", *small)
     ]
     kinds["rejects"] = [found["rejects"], "out.jsonl", "--on-error", "skip", "--rejects", "rejects.jsonl", *small]
+
     sentences = next(iter(ROWS))
     for layout in ("wide", "long"):
         kinds[layout] = [found[sentences], "out.parquet", *small, *limits[sentences], "--layout", layout]
+
     return kinds
 
 
 def placed(arguments: list[object], folder: Path, model: str | None) -> list[object]:
-    """Put a job's outputs into a folder."""
+    """Put a job's outputs into a new folder."""
+    folder.mkdir()
     names = {"out", *(f"out{suffix}" for suffix in SUFFIXES), "rejects.jsonl"}
     return [folder / str(a) if str(a) in names else a for a in arguments] + (["--model", model] if model else [])
+
+
+def undisturbed(arguments: list[object], out: Path, starter: Starter) -> tuple[dict[str, bytes], float]:
+    """
+    Run a job without a kill.
+
+    :param out: folder of its outputs
+    :return: its outputs, and the seconds that it took
+    """
+    begin = time.monotonic()
+    starter(*arguments, "--quiet").communicate()
+    seconds = time.monotonic() - begin
+    return tree(out), seconds
 
 
 def soak(kills: int, seconds: float, seed: int, model: str | None, starter: Starter) -> dict[str, Any]:
@@ -91,25 +110,25 @@ def soak(kills: int, seconds: float, seed: int, model: str | None, starter: Star
             kind = rng.choice(list(kinds))
             if kind not in whole:
                 out = folder / f"whole{len(whole)}"
-                out.mkdir()
-                started = time.monotonic()
-                starter(*placed(kinds[kind], out, model), "--quiet").communicate()
-                whole[kind] = tree(out), time.monotonic() - started
+                whole[kind] = undisturbed(placed(kinds[kind], out, model), out, starter)
+            expected, whole_s = whole[kind]
+
             out = folder / "killed"
-            out.mkdir()
             survival = run_with_kills(
                 placed(kinds[kind], out, model),
                 rng,
-                longest_s=whole[kind][1] * 1.05,
+                # A little behind the end, so that the last steps can be hit, too.
+                longest_s=whole_s * 1.05,
                 most_kills=KILLS_A_ROUND,
                 first_s=0.02 if starter is Forked else 0.2,
                 starter=starter,
             )
+
             facts = done.setdefault(kind, {"rounds": 0, "starts": 0, "kills": 0, "different": 0})
             facts["rounds"] += 1
             facts["starts"] += survival.starts
             facts["kills"] += survival.kills
-            facts["different"] += tree(out) != whole[kind][0]
+            facts["different"] += tree(out) != expected
             shutil.rmtree(out)
             print(json.dumps({"kind": kind, **facts}), file=sys.stderr, flush=True)
 
@@ -128,6 +147,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path)
     asked = parser.parse_args()
     summary = soak(asked.kills, asked.seconds, asked.seed, asked.model, Forked if asked.forked else start)
+
     text = json.dumps(summary, indent=1)
     print(text)
     if asked.log:

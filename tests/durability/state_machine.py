@@ -109,6 +109,7 @@ class RunLife(RuleBasedStateMachine):
                 ["--on-error", "null", "--rejects", "REJECTS"],
             ]
         ),
+        # What is listed twice is drawn twice as often.
         columns=st.sampled_from([[], [], ["--text-column", "text", "--text-column", "body"]]),
         types=st.sampled_from([[], ["--csv-types", "auto"], ["--csv-types", "auto,x=int64"]]),
         mixed=st.sampled_from([["--mixed", "json"], ["--mixed", "json"], []]),
@@ -131,14 +132,17 @@ class RunLife(RuleBasedStateMachine):
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "out").mkdir(parents=True)
         self.inputs = [folder / "in" / name for name in inputs]
+
         self.damaged, self.model = set(), model
         for path in self.inputs:
             write_input(path, rng, broken=2 if "--rejects" in options else 0)
+
         many = len(inputs) > 1
         source = folder / "in" if many else folder / "in" / inputs[0]
         target = folder / "out" / ("tagged" if many else f"o{suffix}")
         options = [*options, *columns, *types, *mixed, "--chunk-rows", str(chunk_rows)]
         self.life = Life(folder, source, target, options)
+
         self._copy_model()
         self.counts["sequences"] += 1
 
@@ -159,6 +163,7 @@ class RunLife(RuleBasedStateMachine):
         is_interrupted = self.life.work.exists()
         how = "--resume" if is_interrupted and not again else "--overwrite"
         options = [*self.life.options, *([how] if is_interrupted or self.life.visible() else [])]
+
         before, recorded = self.life.visible(), self._recorded()
         ended = disturbed(self.place / "said", step, what, *self.life.arguments(options))
         self.counts["kills" if ended.code < 0 else f"{what}, {'done' if ended.is_done else 'refused'}"] += 1
@@ -177,6 +182,7 @@ class RunLife(RuleBasedStateMachine):
     def _run_whole(self, options: list[str]) -> None:
         arguments = self.life.arguments(options)
         whole = self.life.whole()
+
         planned = nerd_tag(*arguments, "--dry-run")
         assert self.life.whole() == whole, "the dry run changed a file"
 
@@ -312,7 +318,7 @@ class RunLife(RuleBasedStateMachine):
 @contextmanager
 def middles_without_fingerprint() -> Iterator[None]:
     """Let small inputs have a middle that is not in their fingerprint, as large ones have."""
-    with patch.object(fingerprints, "_END_BYTES", END_BYTES):
+    with patch.object(fingerprints, "END_BYTES", END_BYTES):
         yield
 
 
@@ -340,6 +346,7 @@ def check(sequences: int, place: Path, *, shrink: bool = True) -> Counter[str]:
         report_multiple_bugs=False,
         print_blob=True,
     )
+
     with middles_without_fingerprint():
         run_state_machine_as_test(RunLife, settings=chosen)
     return Counter(RunLife.counts)
@@ -353,6 +360,7 @@ def main() -> None:
     parser.add_argument("--no-shrink", action="store_true", help="report the first sequence that breaks a promise")
     parser.add_argument("--log", type=Path)
     asked = parser.parse_args()
+
     begin, counts = time.monotonic(), Counter[str]()
     while counts["sequences"] < asked.sequences and time.monotonic() - begin < asked.seconds:
         with tempfile.TemporaryDirectory(prefix="nerd-life-") as place:

@@ -135,7 +135,8 @@ def whole(tagger: Tagger, name: str, data: Path, tmp_path: Path) -> dict[str, by
     return tree(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", slow_but(["parquet", "lines", "rejects", "csv rejects"], CASES))
+@pytest.mark.examples
+@pytest.mark.parametrize("name", slow_but(["parquet", "rejects"], CASES))
 def test_a_kill_before_any_step_changes_no_byte(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> None:
     expected = whole(tagger, name, data, tmp_path)
     (tmp_path / "count").mkdir()
@@ -188,7 +189,9 @@ def one_line() -> Iterator[None]:
         raise
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.slow
+@pytest.mark.examples
+@pytest.mark.parametrize("code", slow_but([errno.ENOSPC], [errno.ENOSPC, errno.EIO]))
 @pytest.mark.parametrize("name", slow_but(["folder"], ["parquet", "gzip", "folder", "rejects", "csv"]))
 def test_a_failing_step_is_one_line_and_changes_no_byte(
     tagger: Tagger, data: Path, tmp_path: Path, name: str, code: int
@@ -220,6 +223,7 @@ def test_a_failing_step_is_one_line_and_changes_no_byte(
     assert failed >= (12 if STRIDE == 1 else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but(["to parquet"], CASES))
 def test_a_disk_that_fills_up_at_any_size(tagger: Tagger, data: Path, tmp_path: Path, name: str) -> None:
     expected = whole(tagger, name, data, tmp_path)

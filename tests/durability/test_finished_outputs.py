@@ -335,7 +335,7 @@ def change_row(path: Path, number: int) -> None:
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-@pytest.mark.parametrize("row", [40, 59])
+@pytest.mark.parametrize("row", slow_but([40], [40, 59]))
 def test_texts_that_changed_between_kill_and_resume(tagger: Tagger, source: Path, tmp_path: Path, row: int) -> None:
     write_large(source)
     interrupt_at(tagger, job(source, tmp_path / "killed"), 180)
@@ -349,6 +349,7 @@ def test_texts_that_changed_between_kill_and_resume(tagger: Tagger, source: Path
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_text_that_is_not_tagged_yet_may_change(tagger: Tagger, source: Path, tmp_path: Path) -> None:
     write_large(source)
     interrupt_at(tagger, job(source, tmp_path / "killed"), 180)

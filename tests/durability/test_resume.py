@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nerd_onnx.errors import InputError, NerdError, OutputError
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
+from nerd_onnx.tagging.rejects_file import part_path
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
 from tests.support.make_models import MODELS
@@ -177,6 +178,7 @@ def test_other_weights_beside_the_graph_are_refused(source: Path, output: Path, 
     assert str(caught.value.fields["changed"]).startswith("model")
 
 
+@pytest.mark.slow
 def test_on_error_may_become_milder_but_not_stricter(tagger: Tagger, tmp_path: Path) -> None:
     source = write_lines(tmp_path / "a.jsonl", texts(300))
     lines = source.read_bytes().splitlines(keepends=True)
@@ -247,6 +249,7 @@ def test_a_finished_output_of_other_options_is_refused(
     assert tag_files(other, job(source, output, resume=True, **options)).finished_before == 1
 
 
+@pytest.mark.slow
 def test_a_file_finished_under_fail_is_finished_under_skip(tagger: Tagger, source: Path, output: Path) -> None:
     tag_files(tagger, job(source, output))
     milder = {"on_error": "skip", "rejects": str(output.with_name("r.jsonl"))}
@@ -265,22 +268,44 @@ def test_an_input_that_changes_while_it_is_read(tagger: Tagger, source: Path, ou
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_chunk_is_tagged_again(tagger: Tagger, source: Path, output: Path, tmp_path: Path) -> None:
     expected = whole(tagger, source, tmp_path)
-    for damage in ("flip", "cut", "remove"):
+    for damage in ("flip", "cut", "remove", "pipe", "link"):
         interrupt(tagger, job(source, output), STOPPED_AFTER)
         chunk = work_folder(output) / "chunk-000002.arrow"
         content = chunk.read_bytes()
-        if damage == "remove":
+        if damage in ("remove", "pipe", "link"):
             chunk.unlink()
+            if damage == "pipe":
+                os.mkfifo(chunk)
+            elif damage == "link":
+                (tmp_path / "elsewhere").write_bytes(b"kept")
+                chunk.symlink_to(tmp_path / "elsewhere")
         else:
             chunk.write_bytes(content[:-9] if damage == "cut" else content[:99] + b"\xff" + content[100:])
         report = tag_files(tagger, job(source, output, resume=True))
         assert report.resumed_rows == 40
         assert output.read_bytes() == expected
         output.unlink()
+    assert (tmp_path / "elsewhere").read_bytes() == b"kept"
 
 
+def test_rejected_rows_are_not_written_into_a_pipe_or_through_a_link(tagger: Tagger, tmp_path: Path) -> None:
+    source, output, rejects = tmp_path / "a.jsonl", tmp_path / "o.jsonl", tmp_path / "r.jsonl"
+    source.write_bytes(b"broken\n" + write_lines(tmp_path / "b.jsonl", texts(5)).read_bytes())
+    (tmp_path / "elsewhere").write_bytes(b"kept")
+    part = Path(part_path(str(work_folder(output)), source.name))
+    places: list[Callable[[], None]] = [lambda: os.mkfifo(part), lambda: part.symlink_to(tmp_path / "elsewhere")]
+    for place in places:
+        part.parent.mkdir(mode=0o700)
+        place()
+        report = tag_files(tagger, job(source, output, on_error="skip", rejects=str(rejects), overwrite=True))
+        assert (report.rejected, rejects.read_bytes().count(b"\n")) == (1, 1)
+    assert (tmp_path / "elsewhere").read_bytes() == b"kept"
+
+
+@pytest.mark.slow
 @settings(max_examples=example_count(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_damaged_journal_gives_the_same_bytes_or_an_error(

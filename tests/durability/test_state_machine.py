@@ -12,9 +12,10 @@ from nerd_onnx.tagging import final_look, previous_runs
 from tests.durability.state_machine import RunLife, check, middles_without_fingerprint
 from tests.support import damage, profiles
 
-SEQUENCES = 2000 if os.environ.get("NERD_LONG") else 50 if profiles.name() == "ci" else 10
+SEQUENCES = 2000 if os.environ.get("NERD_LONG") else 50 if profiles.name() == "ci" else 4
 
 
+@pytest.mark.examples
 def test_every_output_is_that_of_an_undisturbed_run_or_the_run_is_refused(tmp_path: Path) -> None:
     counts = check(SEQUENCES, tmp_path)
     assert counts["sequences"] >= SEQUENCES
@@ -46,6 +47,7 @@ def test_a_replaced_output_is_refused(tmp_path: Path) -> None:
     assert RunLife.counts["refused: output/output-changed"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_believes_its_journal_without_a_look_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def spark() -> Iterator[Any]:
 
         session = (
             SparkSession.builder.master("local[1]")
+            .config("spark.task.cpus", "1")  # the session of another test may have left another number
             .config("spark.ui.enabled", "false")
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.driver.host", "127.0.0.1")

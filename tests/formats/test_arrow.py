@@ -155,6 +155,14 @@ def test_where_chunks_end_changes_no_byte_of_a_column(kind: str) -> None:
     assert len(found) == 1
 
 
+def test_a_null_in_a_dictionary_becomes_a_null_of_parquet(tmp_path: Path) -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 2], pa.int8()), ["x", None, "y"], ordered=True)
+    source = write(tmp_path / "in.arrow", pa.table({"text": WORDS, "odd": column}))
+    found = pq.read_table(converted(source, tmp_path / "o.parquet")).column("odd")
+    assert found.type == column.type
+    assert found.to_pylist() == ["x", None, None, "y"]
+
+
 @pytest.mark.parametrize("kind", ["dense union", "interval"])
 def test_a_type_that_another_format_does_not_have_is_named(tmp_path: Path, kind: str) -> None:
     source = write(tmp_path / "in.arrow", pa.table({"text": WORDS, "odd": ODD[kind]}))
@@ -460,6 +468,7 @@ class Holes(io.FileIO):
         return super().write(view)
 
 
+@pytest.mark.slow
 def test_a_record_batch_larger_than_the_memory_that_is_used(tmp_path: Path) -> None:
     rows, width = 10_000, 40_000
     images = pa.FixedSizeBinaryArray.from_buffers(
@@ -475,6 +484,7 @@ def test_a_record_batch_larger_than_the_memory_that_is_used(tmp_path: Path) -> N
     assert int(done.stdout) < 150 << 20
 
 
+@pytest.mark.slow
 def test_standard_input_and_output(tmp_path: Path, tiny_bundle: Path) -> None:
     for container in CONTAINERS:
         source = write(tmp_path / "in.arrow", table(), container)

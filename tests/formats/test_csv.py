@@ -155,6 +155,7 @@ def test_a_stray_quote_costs_one_row_of_a_million_characters(write: Writer) -> N
     assert len(all_texts(batches)) == 9_999
 
 
+@pytest.mark.slow
 def test_a_quoted_field_is_within_the_limit_of_a_line(write: Writer) -> None:
     path = write("a.csv", b'id,text\n1,"' + b"x\n" * 500 + b'"\n2,Paris\n')
     assert all_texts(read(path, line_bytes=2000)) == ["x\n" * 500, "Paris"]

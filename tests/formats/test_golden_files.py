@@ -76,6 +76,7 @@ def test_what_comes_of_an_awkward_file(path: Path, tmp_path: Path) -> None:
     assert path.stat().st_size < MAX_LINE_BYTES
 
 
+@pytest.mark.slow
 def test_kept_lines_keep_their_bytes(tmp_path: Path) -> None:
     for path in CASES:
         if path.suffix != ".jsonl" or b"\r" in path.read_bytes() or path.read_bytes().startswith((b"\x1f", b"\xef")):

@@ -378,6 +378,7 @@ def test_typed_no_rows(write: Writer) -> None:
         assert list(source.batches()) == []
 
 
+@pytest.mark.slow
 def test_typed_file_changed_between_the_passes(write: Writer) -> None:
     line = '{"text": "a", "n": "1"}\n'
     path = write("a.jsonl", line * 200_000)

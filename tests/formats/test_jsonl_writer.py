@@ -207,6 +207,7 @@ CASES: list[tuple[pa.DataType, Any, Any]] = [
     (pa.large_list(pa.list_(pa.int8())), [[1], [], None], [[1], [], None]),
     (pa.struct([("d", pa.date32()), ("x", pa.struct([("y", pa.int8())]))]), {"d": DAY}, {"d": "2020-02-29", "x": None}),
     (pa.map_(pa.string(), pa.float32()), [("a", 0.1)], {"a": 0.1}),
+    (pa.map_(pa.string(), pa.int8()), [("a", 1), ("a", 2)], [("a", 1), ("a", 2)]),
     (PAIRS, [(1, DAY)], [(1, "2020-02-29")]),
     (pa.dictionary(pa.int8(), pa.string()), "a", "a"),
     (pa.uuid(), uuid.UUID(int=5).bytes, "00000000-0000-0000-0000-000000000005"),
@@ -227,6 +228,8 @@ def test_json_values(kind: pa.DataType, value: Any, expected: Any) -> None:
 def test_type_without_a_json_form() -> None:
     with pytest.raises(TypeError, match="no JSON form"):
         json_values(pa.array([(1, 2, 3)], pa.month_day_nano_interval()))
+    with pytest.raises(TypeError, match="the same name"):
+        json_values(pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]))
 
 
 def test_parquet_becomes_lines(tmp_path: Path) -> None:

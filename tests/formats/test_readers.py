@@ -23,6 +23,7 @@ from nerd_onnx.errors import InputError
 from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.readers import detect_format, guessed_format
 from tests.support.failures import fails
+from tests.support.marks import slow_but
 from tests.support.tables_io import (
     ODD_NAME,
     Writer,
@@ -250,7 +251,7 @@ def drip(file: int, content: bytes) -> None:
         pipe.write(content[1:])
 
 
-@pytest.mark.parametrize("typed", [False, True])
+@pytest.mark.parametrize("typed", slow_but([False], [False, True]))
 @pytest.mark.parametrize(
     "content",
     [

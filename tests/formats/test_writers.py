@@ -30,6 +30,7 @@ from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors
 from tests.support.failures import assert_failure, fails
+from tests.support.marks import slow_but
 from tests.support.tables_io import (
     ENTITIES,
     METADATA,
@@ -353,8 +354,8 @@ def run(task: str, source: Path, output: Path | str, way: str = "nameless") -> s
     return subprocess.run(**command(task, source, output, way), capture_output=True, check=False)
 
 
-@pytest.mark.parametrize("way", ["nameless", "named"])
-@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("way", slow_but(["nameless"], ["nameless", "named"]))
+@pytest.mark.parametrize("name", slow_but(["out.parquet", "out.jsonl.gz"], OUTPUTS))
 def test_file_size_limit_leaves_nothing_but_one_line(source: Path, folder: Path, name: str, way: str) -> None:
     result = run("limit", source, folder / name, way)
     assert result.stderr == b"file-too-large\n"
@@ -389,7 +390,7 @@ def test_standard_output(source: Path, folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", slow_but([""], ["", "1"]))
 def test_closed_pipe_is_a_broken_pipe(source: Path, kind: str, unbuffered: str) -> None:
     how = {**command("stdout", source, "-", kind), "env": {**os.environ, "PYTHONUNBUFFERED": unbuffered}}
     with subprocess.Popen(**how, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

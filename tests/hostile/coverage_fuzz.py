@@ -16,6 +16,7 @@ from pathlib import Path
 
 import atheris
 
+# atheris sees the coverage only of modules that are imported inside of this block.
 with atheris.instrument_imports(include=["nerd_onnx"]):
     from tests.hostile.fuzz import SHARES, read_file
     from tests.hostile.originals import originals
@@ -36,6 +37,7 @@ class BytesAsRandom(random.Random):
         self._content = content
         self._at = 0
 
+    # random.Random makes all its choices from this method and random().
     def getrandbits(self, k: int, /) -> int:
         """Return a number of k bits, from which the other methods make theirs."""
         size = (k + 7) // 8
@@ -64,6 +66,7 @@ def work_folder_target(name: str, folder: Path) -> Callable[[bytes], None]:
 
     def one(content: bytes) -> None:
         rng = BytesAsRandom(content)
+
         number = rng.randrange(RUNS)
         run = runs[number].run_of(number * CASES_PER_RUN)
         (runs[number].journal if name == "journal" else runs[number].work_folder)(run, rng)
@@ -76,15 +79,18 @@ def main() -> None:
     target, corpus = sys.argv[1], Path(sys.argv[2])
     if target not in SHARES:
         sys.exit(f"TARGET must be one of: {', '.join(SHARES)}")
+
     corpus.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="nerd-fuzz-"))
     files = originals()
+
     if target in files:
         for path in (Path(__file__).parent.parent / "golden").glob("*.jsonl"):
             (corpus / path.name).write_bytes(path.read_bytes())
         (corpus / "original").write_bytes(files[target])
         one = file_target(target, folder)
     else:
+        # Damages and their places are chosen by bytes, so any bytes are a beginning.
         for number in range(RUNS):
             (corpus / f"run{number}").write_bytes(random.Random(number).randbytes(64))
         one = work_folder_target(target, folder)

@@ -81,6 +81,7 @@ def read_table(path: Path, rng: random.Random) -> None:
     if path.suffix not in (".csv", ".txt") and rng.random() < 0.2:
         options["format"] = None  # the first bytes say what the file is
         path = path.rename(path.with_name("unnamed"))
+
     with open_reader(str(path), batch_rows=3, batch_bytes=1 << 16, **options) as source:
         for rows in source.batches():
             for texts in rows.all_texts:
@@ -104,6 +105,7 @@ def read_tagged(path: Path, rng: random.Random) -> None:
         check = format_named(detect_format(place, None)).check_complete
         assert check is not None
         check(place, True)  # noqa: FBT003 - as FileFormat calls it
+
     rng.choice(uses)(list(tagged_rows(str(path))))
 
 
@@ -112,13 +114,18 @@ def read_model(path: Path, _: random.Random) -> None:
     if path.name == "tokenizer.json":
         TextEncoder(path).encode(SENTENCES)
         return
+
     folder = path.parent / "model"
     folder.mkdir(exist_ok=True)
+    # Bundle.load() looks whether these are there, and reads neither of them.
     for name in ("model.onnx", "tokenizer.json"):
         if not (folder / name).exists():
             (folder / name).write_bytes(b"not looked at")
+
+    # Only one of both is there, so that the damaged one is read: without nerd.json, config.json describes the model.
     for name in ("nerd.json", "config.json"):
         (folder / name).unlink(missing_ok=True)
+
     shutil.copy(path, folder / path.name)
     Bundle.load(folder)
 
@@ -144,6 +151,7 @@ class Fuzzer:
         :raises RuntimeError: when it ended in anything but success or one line
         """
         rng = random.Random(seed)
+
         name = only or rng.choices(*zip(*SHARES.items(), strict=True))[0]
         if name in self._files:
             content = damaged(name, self._files[name], rng)
@@ -167,6 +175,7 @@ def read_file(path: Path, content: bytes, rng: random.Random, which: str) -> str
     path.write_bytes(content)
     readers: dict[str, Callable[[Path, random.Random], None]] = {".json": read_model, ".onnx": read_graph}
     read = read_tagged if path.stem == "tagged" else readers.get(path.suffix, read_table)
+
     begin = time.process_time()  # other programs may stop this one
     try:
         read(path, rng)
@@ -177,6 +186,7 @@ def read_file(path: Path, content: bytes, rng: random.Random, which: str) -> str
         ended = "refused"
     except BaseException as err:
         raise RuntimeError(f"{which}, {path.name}: {type(err).__name__}: {err}") from err
+
     if time.process_time() - begin > LONGEST_S:
         raise RuntimeError(f"{which}, {path.name}: took over {LONGEST_S} s of processor time")
     return ended
@@ -208,6 +218,7 @@ def fuzz(fuzzer: Fuzzer, asked: argparse.Namespace, folder: Path) -> Tally:
     tally, begin = Tally(asked.seed), time.monotonic()
     while tally.cases < asked.cases and time.monotonic() - begin < asked.seconds:
         (folder / "seed").write_text(str(tally.seed))  # where it crashes, this is left
+
         is_fault = False
         try:
             ended = fuzzer.case(tally.seed, asked.only)
@@ -220,6 +231,7 @@ def fuzz(fuzzer: Fuzzer, asked: argparse.Namespace, folder: Path) -> Tally:
 
         if asked.log and (is_fault or tally.cases % _CASES_PER_LOG == 0):
             write_whole(Location(str(asked.log)), f"{tally.to_json()}\n".encode(), overwrite=True)
+
         if len(tally.faults) > asked.faults:
             break
     return tally
@@ -236,9 +248,11 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="file that is written again and again")
     asked = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))  # a network may ask for any size
+
     place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="nerd-fuzz-", dir=place) as folder:
         tally = fuzz(Fuzzer(Path(folder)), asked, Path(folder))
+
     sys.stdout.write(tally.to_json() + "\n")
     sys.exit(1 if tally.faults else 0)
 

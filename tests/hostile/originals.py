@@ -53,17 +53,21 @@ def _parquet_files() -> dict[str, bytes]:
     table = pa.table(
         {"text": SENTENCES, "title": TITLES, "n": range(4), "tags": [["a"], [], None, ["b"]], "b": [b"\xff"] * 4}
     )
+
     found = {}
     for codec in ("none", "snappy", "zstd"):
         buffer = io.BytesIO()
+        # Both kinds of page header: with a checksum, damage of a page is found by it; without, by what reads the page.
         pq.write_table(table, buffer, row_group_size=2, compression=codec, write_page_checksum=codec == "zstd")
         found[f"{codec}.parquet"] = buffer.getvalue()
+
     return found
 
 
 def _arrow_files() -> dict[str, bytes]:
     table = pa.table({"text": SENTENCES, "title": TITLES, "n": range(4), "tags": [["a"], [], None, ["b"]]})
     table = table.append_column("word", table["text"].dictionary_encode())
+
     found = {}
     for name, opener, compression in (
         ("file", pa.ipc.new_file, None),
@@ -74,6 +78,7 @@ def _arrow_files() -> dict[str, bytes]:
         with opener(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
             writer.write_table(table, max_chunksize=2)
         found[f"{name}.arrow"] = sink.getvalue()
+
     return found
 
 
@@ -89,9 +94,11 @@ def _tagged_files() -> dict[str, bytes]:
         None,
     ]
     rows = [{"text": text, "entities": found} for text, found in zip(SENTENCES, entities, strict=True)]
+
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer)
     quoted = (json.dumps(row["entities"]).replace('"', '""') if row["entities"] is not None else "" for row in rows)
+
     fields = "".join(
         f'"{text}","{found}"\n' if found else f'"{text}",\n' for text, found in zip(SENTENCES, quoted, strict=True)
     )
@@ -124,6 +131,7 @@ def _small_graph() -> bytes:
         helper.make_node("Add", ["y", "bias"], ["logits"]),
     ]
     constants = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in weights.items()]
+
     graph = helper.make_graph(nodes, "graph", [ids], [logits], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     content: bytes = model.SerializeToString()

@@ -64,6 +64,7 @@ def _packed(suffix: str) -> Callable[[bytes, Random], bytes]:
     pack, unpack = PACKERS[suffix], _UNPACKERS[suffix]
 
     def damage(content: bytes, rng: Random) -> bytes:
+
         kind = rng.randrange(4)
         lines = unpack(content)
         if kind == 0:
@@ -74,6 +75,7 @@ def _packed(suffix: str) -> Callable[[bytes, Random], bytes]:
             which = rng.randrange(2)
             members[which] = mutated(members[which], rng)
             return b"".join(members)
+
         if kind == 2:  # something after the end, or a member of another compression
             return content + rng.choice((b"\0" * 512, lines, *(other(lines) for other in PACKERS.values())))
         return pack(mutated(lines, rng))
@@ -85,6 +87,7 @@ def _fields(content: bytes, rng: Random) -> bytes:
     """Put what separates or quotes fields where a field begins or ends, or take it away there."""
     for _ in range(rng.randint(1, 3)):
         places = [i for i, byte in enumerate(content) if byte in b',"\r\n'] or [0]
+
         at = rng.choice(places) + rng.randrange(2)
         end = at + rng.randrange(2)
         content = content[:at] + rng.choice((b"", *_BETWEEN_FIELDS)) + content[end:]
@@ -96,9 +99,12 @@ def _footer(content: bytes, rng: Random) -> bytes:
     data = bytearray(content)
     size = int.from_bytes(content[-_FOOTER_END:-4], "little")
     begin = len(content) - _FOOTER_END - size
+
     is_footer = rng.random() < 0.8
     for _ in range(rng.randint(1, 4)):
+        # Bytes 0 to 3 are the magic bytes, which all readers check first.
         at = rng.randrange(begin, begin + size) if is_footer else rng.randrange(4, begin)
+
         kind = rng.randrange(3)
         if kind == 0:
             data[at] ^= 1 << rng.randrange(8)
@@ -106,8 +112,10 @@ def _footer(content: bytes, rng: Random) -> bytes:
             data[at] = (data[at] + rng.choice((-2, -1, 1, 2))) % 256
         else:
             data[at] = rng.choice((0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+
     if rng.random() < 0.05:
         data[-_FOOTER_END:-4] = rng.choice((0, 1, size - 1, size + 1, len(content), 0xFFFFFFFF)).to_bytes(4, "little")
+
     return bytes(data)
 
 
@@ -121,12 +129,14 @@ def _graph(content: bytes, rng: Random) -> bytes:
             rng.choice(_GRAPH_CHANGES)(model, rng)
         except IndexError:  # nothing of that kind is left
             continue
+
     found: bytes = model.SerializeToString()
     return found
 
 
 def _change_node(model: Any, rng: Random) -> None:
     node = rng.choice(model.graph.node)
+
     kind = rng.randrange(5)
     if kind == 0:
         node.op_type = rng.choice(_OPERATORS)
@@ -142,6 +152,7 @@ def _change_node(model: Any, rng: Random) -> None:
 
 def _change_tensor(model: Any, rng: Random) -> None:
     tensor = rng.choice(model.graph.initializer)
+
     kind = rng.randrange(5)
     if kind == 0:
         tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice((0, 1, -1, 2, 2**31, 2**62))
@@ -163,6 +174,7 @@ def _change_tensor(model: Any, rng: Random) -> None:
 
 def _change_border(model: Any, rng: Random) -> None:
     border = rng.choice([*model.graph.input, *model.graph.output])
+
     kind = rng.randrange(4)
     shape = border.type.tensor_type.shape
     if kind == 0:

@@ -113,6 +113,7 @@ def test_a_large_row_group_is_read_in_parts(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ['{"text": "' + "a" * 40 * MB + '"}', "a" * 40 * MB])
 def test_a_line_over_what_memory_allows(tmp_path: Path, content: str) -> None:
     """A bomb: 40 MB that take 40 KB on disk, with some 35 MB allowed for a line, beside the model."""
@@ -182,6 +183,7 @@ def test_limits_of_memory() -> None:
         Limits(memory=MB).check("o")
 
 
+@pytest.mark.slow
 def test_smaller_batches_give_the_same_entities(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": sample_texts()[:60]}), tmp_path / "in.parquet")
     for name, options in (("a", []), ("b", ["--max-memory", "280MB"])):
@@ -266,6 +268,7 @@ def test_text_that_would_steer_a_terminal() -> None:
     assert said == r"a\x1b[2J\x9b1m\x0d\n\u202egnp.exe\u2066\u2028\ud800" + "é東🙂"
 
 
+@pytest.mark.slow
 def test_offline_is_kept_and_nothing_is_fetched_unasked(tmp_path: Path) -> None:
     environment = {
         **os.environ,

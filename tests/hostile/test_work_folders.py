@@ -18,6 +18,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> WorkFolders:
     return WorkFolders(tmp_path_factory.mktemp("work-folders"))
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("number", range(RUNS))
 def test_a_damaged_journal_counts_up_to_its_first_damage(targets: WorkFolders, number: int) -> None:
     run = targets.run_of(number * CASES_PER_RUN)
@@ -26,6 +27,7 @@ def test_a_damaged_journal_counts_up_to_its_first_damage(targets: WorkFolders, n
         targets.journal(run, Random(f"{number} {seed}"))
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("number", range(RUNS))
 def test_a_run_resumed_from_a_damaged_work_folder_has_the_same_bytes(targets: WorkFolders, number: int) -> None:
     run = targets.run_of(number * CASES_PER_RUN)

@@ -87,6 +87,7 @@ def bad_rows(folder: Path) -> Path:
 def bomb(path: Path) -> Path:
     """Write a small compressed file of many gigabytes, all of them blank lines: rows never come."""
     pack = lzma.compress if path.suffix == ".xz" else bz2.compress
+    # One of 64 MB, 500 times: both formats may have several members, so that little has to be compressed here.
     path.write_bytes(pack(b"\n" * (64 << 20)) * 500)
     return path
 
@@ -134,6 +135,7 @@ def slow_graph(path: Path, labels: int, products: int = 2000) -> None:
         helper.make_tensor("one", TensorProto.INT64, [2], [1, 1]),
         helper.make_tensor("bias", TensorProto.FLOAT, [labels], [0.0] * labels),
     ]
+
     nodes = [
         helper.make_node("Cast", ["input_ids"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["f"], ["mean"], keepdims=0),
@@ -144,6 +146,7 @@ def slow_graph(path: Path, labels: int, products: int = 2000) -> None:
             for i in range(products)
             for node in (
                 helper.make_node("MatMul", [f"m{i}", "m0"], [f"p{i}"]),
+                # Tanh keeps the numbers finite, however often the matrix is multiplied.
                 helper.make_node("Tanh", [f"p{i}"], [f"m{i + 1}"]),
             )
         ),
@@ -152,6 +155,7 @@ def slow_graph(path: Path, labels: int, products: int = 2000) -> None:
         helper.make_node("Unsqueeze", ["sum", "two"], ["wide"]),
         helper.make_node("Add", ["wide", "bias"], ["logits"]),
     ]
+
     graph = helper.make_graph(nodes, "slow", [ids], [scores], constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
@@ -169,6 +173,7 @@ def silent_server() -> Iterator[str]:
 
         threading.Thread(target=accept, daemon=True).start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
+
         server.shutdown(socket.SHUT_RDWR)
     for connection in connections:
         connection.close()
@@ -204,7 +209,11 @@ WAITS = [
         is_slow=True,
         feed=b'{"text": "' + b"x" * (1 << 20),
     ),
-    Wait("input: xz, blank lines without end", lambda folder: [bomb(folder / "in.jsonl.xz"), folder / "o.jsonl"]),
+    Wait(
+        "input: xz, blank lines without end",
+        lambda folder: [bomb(folder / "in.jsonl.xz"), folder / "o.jsonl"],
+        is_slow=True,
+    ),
     Wait(
         "input: bzip2, blank lines without end, before the types of columns are known",
         lambda folder: [bomb(folder / "in.jsonl.bz2"), folder / "o.parquet"],
@@ -232,14 +241,14 @@ WAITS = [
     ),
     Wait("input: a silent S3 server", lambda folder: ["s3://corpora/in.jsonl", folder / "o.jsonl"]),
     Wait("output: a silent S3 server", lambda folder: [rows(folder), "s3://corpora/o.jsonl"], is_slow=True),
-    Wait("input: a silent web server", lambda folder: [f"http://{SERVER}/in.jsonl", folder / "o.jsonl"]),
+    Wait("input: a silent web server", lambda folder: [f"http://{SERVER}/in.jsonl", folder / "o.jsonl"], is_slow=True),
     Wait(
         "model: a silent S3 server",
         lambda folder: [rows(folder), folder / "o.jsonl", "--model", "s3://corpora/m"],
         is_slow=True,
     ),
     Wait("a network that takes an hour", _slow_network),
-    Wait("a tokenizer whose pattern takes minutes", _slow_tokenizer),
+    Wait("a tokenizer whose pattern takes minutes", _slow_tokenizer, is_slow=True),
 ]
 
 
@@ -247,7 +256,9 @@ def ending(wait: Wait, number: int, folder: Path) -> Ending:
     """Start a command that waits, send one signal, and return how it ended; it is killed after a minute."""
     with silent_server() as address:
         arguments = [str(argument).replace(SERVER, address) for argument in wait.arguments(folder)]
+
         environment = {**os.environ, **KEYS, "AWS_ENDPOINT_URL": f"http://{address}", "AWS_DEFAULT_REGION": "us-east-1"}
+        # Caches of models from remote storage must not answer instead of the silent server.
         environment["XDG_CACHE_HOME"] = str(folder / "cache")
         with subprocess.Popen(
             [sys.executable, "-c", f"from nerd_onnx.cli.{wait.command} import main; main()", *arguments],
@@ -260,9 +271,11 @@ def ending(wait: Wait, number: int, folder: Path) -> Ending:
             try:
                 _feed(process, wait.feed)
                 _wait_until_ready(process)
+
                 time.sleep(_STUCK_S)
                 if process.poll() is not None:
                     return Ending(0.0, process.returncode, _said(process))
+
                 begin = time.monotonic()
                 process.send_signal(number)
                 process.wait(_END_S)
@@ -289,6 +302,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
     status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None and time.monotonic() < end:
         caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
+        # SigCgt has one bit per signal that has a handler; bit 0 is signal 1.
         if caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
             return
         time.sleep(0.05)

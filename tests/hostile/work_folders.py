@@ -25,13 +25,12 @@ from nerd_onnx.tagging.run import tag_files
 from tests.support.damage import LINE_DAMAGES, damage_work_folder, mutated
 from tests.support.journals import sealed_line
 from tests.support.lives import write_input
-from tests.support.processes import JOURNAL, work_folder
+from tests.support.processes import JOURNAL, WORK, work_folder
 from tests.support.quick_tagger import quick_tagger
-from tests.support.runs import at_step, in_child, kill, tree
+from tests.support.runs import at_step, in_child, kill, visible
 
 CASES_PER_RUN = 1000  # so many damages of one interrupted run
 REJECTS = "rejects.jsonl"
-_WORK = ".nerd-work"
 
 Facts = tuple[object, ...]
 
@@ -71,11 +70,6 @@ class Interrupted:
         return work_folder(self.target)
 
 
-def visible(out: Path) -> dict[str, bytes]:
-    """Return the outputs in a folder."""
-    return {name: content for name, content in tree(out).items() if _WORK not in name}
-
-
 def interrupted(tagger: Tagger, folder: Path, rng: Random) -> Interrupted:
     """
     Make an interrupted run: a file or a folder, Parquet or JSON Lines, killed at a random step.
@@ -83,6 +77,7 @@ def interrupted(tagger: Tagger, folder: Path, rng: Random) -> Interrupted:
     :param folder: where; replaced if it is there
     """
     shutil.rmtree(folder, ignore_errors=True)
+
     names = rng.choice(
         (["a.jsonl"], ["a.parquet"], ["a.jsonl", "k=1/b.parquet", "k=2/c.jsonl"], ["a.jsonl", "b.jsonl"])
     )
@@ -97,10 +92,12 @@ def interrupted(tagger: Tagger, folder: Path, rng: Random) -> Interrupted:
         folder / "out" / ("tagged" if many else rng.choice(("o.jsonl", "o.parquet"))),
         {"chunk_rows": rng.randint(1, 4), "mixed": "json", **({"on_error": "skip"} if is_lenient else {})},
     )
+
     (folder / "whole").mkdir()
     tag_files(tagger, run.job(folder / "whole"))
 
     step = rng.randint(6, 60)
+    # A short run ends before its step, and nothing of it is left to damage: then an earlier step is tried.
     while not (run.work / JOURNAL).is_file():
         shutil.rmtree(folder / "out", ignore_errors=True)
         (folder / "out").mkdir()
@@ -132,7 +129,9 @@ def copied(run: Interrupted, scratch: Path) -> Path:
         copy = out / path.relative_to(run.folder / "out")
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
-            shutil.copy2(path, copy) if _WORK in str(path) else os.link(path, copy)
+            # Links, because a journal knows a finished output by its inode; copies of the work folder, because a damage
+            # writes into files.
+            shutil.copy2(path, copy) if WORK in str(path) else os.link(path, copy)
     return out
 
 
@@ -147,6 +146,7 @@ def sealed(lines: list[bytes]) -> list[bytes]:
         if not isinstance(event, dict):
             found.append(line)
             continue
+
         event.pop("hash", None)
         again, previous = sealed_line({**event, "number": number} if "number" in event else event, previous)
         found.append(again)
@@ -188,6 +188,7 @@ class WorkFolders:
                 lines = mutated(b"".join(lines), rng).splitlines(keepends=True)
             else:
                 rng.choice(LINE_DAMAGES)(lines, rng)
+
         is_sealed = rng.random() < 0.3
         progress = progress_of(self._folder / JOURNAL, sealed(lines) if is_sealed else lines)
         if is_sealed:
@@ -205,10 +206,12 @@ class WorkFolders:
         :raises AssertionError: when the outputs differ from those of an undisturbed run
         """
         out = copied(run, self._folder)
+
         work = work_folder(out / run.target.name)
         for _ in range(rng.randint(1, 3)):
             if work.is_dir():
                 damage_work_folder(work, rng)
+
         is_sealed = rng.random() < 0.2 and (work / JOURNAL).is_file()
         if is_sealed:
             (work / JOURNAL).write_bytes(b"".join(sealed((work / JOURNAL).read_bytes().splitlines(keepends=True))))
@@ -218,18 +221,22 @@ class WorkFolders:
             report = tag_files(self._tagger, run.job(out, resume=True))
         except NerdError as err:
             refusal = err
+
         if refusal is not None:
             assert len(str(refusal).splitlines()) == 1, f"an error of several lines: {refusal}"
             assert refusal.reason != "unknown", f"an error without a reason: {refusal}"
             made = {name: content for name, content in visible(out).items() if content != before.get(name)}
             assert made.items() <= run.expected.items() or is_sealed, "a refused run left a half-written output"
             return f"refused: {refusal.reason}"
+
         if is_sealed:
             return "sealed again, done"
+
         made, expected = visible(out), dict(run.expected)
         if not is_left:  # the rejected rows of finished files were in it, and nothing says that they were
             made.pop(REJECTS, None)
             expected.pop(REJECTS, None)
+
         assert made == expected, f"other outputs after {report}"
         assert not work.exists(), "the work folder stayed"
         return "done"

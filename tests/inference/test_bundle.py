@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from nerd_onnx.cli.messages import graph_note
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.remote_bundle import load_bundle
-from nerd_onnx.tagger import Tagger
+from nerd_onnx.tagger import Tagger, TagOptions, open_network
 from tests.support.failures import fails
 
 
@@ -44,6 +45,21 @@ def test_an_altered_file_is_refused(copy: Path, name: str) -> None:
     (copy / name).write_bytes(content)
     with fails(ModelError, "altered", file=copy / name):
         Bundle.load(copy)
+
+
+@pytest.mark.parametrize("kind", ["int8", "plain"])
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_a_file_that_is_replaced_before_it_is_loaded_is_refused(
+    committed: Callable[[str], Path], tmp_path: Path, kind: str, name: str
+) -> None:
+    folder = Path(shutil.copytree(committed(kind), tmp_path / "model"))
+    bundle, path = Bundle.load(folder), folder / name
+    os.utime(path)  # another time alone is no other file
+    Tagger(bundle, TagOptions(threads=1))
+
+    path.write_bytes(path.read_bytes() + (b"\n" if name == "tokenizer.json" else b"\x0a\x00"))
+    with fails(ModelError, "changed-while-loaded", file=path):
+        Tagger(bundle, TagOptions(threads=1), open_network(bundle) if name == "tokenizer.json" else None)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
@@ -207,7 +223,7 @@ def test_of_several_graphs_the_one_taken_and_the_others_are_named(copy: Path) ->
     bundle = Bundle.load(copy)
     assert bundle.model_file == copy / "model.onnx"
     assert bundle.other_graphs == (str(Path("onnx", "model_fp16.onnx")),)
-    assert graph_note(bundle).endswith(f"uses model.onnx, and not {bundle.other_graphs[0]}")
+    assert graph_note(bundle).endswith(f"model.onnx is used, and not {bundle.other_graphs[0]}")
 
 
 def test_tags_without_names_are_refused(copy: Path) -> None:

@@ -125,6 +125,7 @@ def test_min_score_counts_the_probability(calibrated: Path) -> None:
     assert 0 < len(kept) < len(whole)
 
 
+@pytest.mark.slow
 def test_the_threshold_of_the_model_holds_unless_another_is_asked(calibrated: Path) -> None:
     whole = entities(calibrated)
     middle = float(np.median([entity.score for entity in whole]))

@@ -179,6 +179,7 @@ def test_a_bad_field_of_a_configuration_is_named(changes_of: dict[str, Any], fie
         quick_tagger(model)
 
 
+@pytest.mark.slow
 def test_300_000_labels_make_a_short_message(tmp_path: Path) -> None:
     model = Path(shutil.copytree(PLAIN, tmp_path / "plain"))
     names = {str(2 * i): f"label-{i}" for i in range(300_000)}

@@ -122,6 +122,7 @@ def test_a_batch_has_types_zero_around_the_text(tokenizer_file: Path) -> None:
     assert not EncodedBatch(batch.ids).inputs()["token_type_ids"].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", slow_but(["bert"], ["bert", "electra", "albert"]))
 def test_the_fp32_bundle_says_what_transformers_says(family: str, tmp_path: Path) -> None:
     import torch
@@ -165,6 +166,7 @@ def test_case_decides_and_neighbours_do_not(cased_bundle: Path, tiny_bundle: Pat
     assert places(blind.tag(ascii_texts)) == places(blind.tag(lowered))
 
 
+@pytest.mark.slow
 def test_a_plain_folder_of_such_a_checkpoint_sees_case_too(cased: Path, tmp_path: Path) -> None:
     export_onnx(load_checkpoint(str(cased)), tmp_path / "plain")
     plain = Tagger.load(tmp_path / "plain")

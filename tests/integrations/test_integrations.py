@@ -68,6 +68,7 @@ def test_a_generator_is_read_as_its_results_are_asked_for(tagger: Tagger) -> Non
     assert len(next(long) or ()) > 0
 
 
+@pytest.mark.slow
 def test_a_generator_and_a_list_give_the_same_in_their_order(tagger: Tagger) -> None:
     assert list(tagger.tag(iter(TEXTS))) == tagger.tag(TEXTS)
     assert list(tagger.tag(iter([]))) == tagger.tag([]) == []
@@ -87,6 +88,7 @@ def test_a_column_of_any_chunks(tagger: Tagger, expected: list[Any]) -> None:
         entities_of(tagger, pa.array([1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [None, 2])
 def test_datasets_map(tagger: Tagger, expected: list[Any], processes: int | None) -> None:
     rows = datasets.Dataset.from_dict({"text": TEXTS, "id": range(len(TEXTS))})

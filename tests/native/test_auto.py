@@ -165,6 +165,7 @@ def _exported(checkpoint: Path, folder: Path, kernel: str) -> Description:
     return Description.read(folder)
 
 
+@pytest.mark.slow
 def test_an_export_is_judged_with_the_bits_that_its_users_get(
     installed: Callable[[Library | None], Library],
     checkpoint: Callable[..., Path],
@@ -217,6 +218,7 @@ def _record_one_more_entity(bundle: Path) -> None:
     (bundle / "nerd.json").write_text(json.dumps(description), "utf-8")
 
 
+@pytest.mark.slow
 def test_a_stopped_network_ends_its_calls_and_is_used_again(library: Library) -> None:
     layout = Description.read(DEFAULT_FOLDER).native
     assert layout is not None

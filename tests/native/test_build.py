@@ -68,6 +68,7 @@ def test_a_file_that_is_no_library_does_not_load(tmp_path: Path) -> None:
         Library.load(tmp_path / "library.so")
 
 
+@pytest.mark.slow
 def test_a_library_of_other_sources_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as before:
         before.setattr(building, "sources_digest", lambda: "0123456789abcdef")

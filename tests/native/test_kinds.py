@@ -77,7 +77,7 @@ class Exported:
         return ir.load(self.bundle.model_file).graph
 
 
-@pytest.fixture(scope="module", params=slow_but(["electra", "mpnet"], KINDS))
+@pytest.fixture(scope="module", params=slow_but(["mpnet"], KINDS))
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return _exported(request.param, tmp_path_factory)
 

@@ -63,6 +63,7 @@ def test_the_default_model_has_the_committed_bits_with_every_instruction_set(lib
         assert digest.hexdigest() == DEFAULT_MODEL
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 @pytest.mark.skipif(not CORPUS.is_file(), reason="shared/data is not here")
 def test_few_labels_differ_from_those_of_onnxruntime() -> None:

@@ -85,6 +85,7 @@ def test_a_changed_bit(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
         lines_of(tmp_path / "a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [lzma.compress, bz2.compress])
 def test_much_from_little_is_read_in_pieces(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(pack(bytes(64 << 20)))

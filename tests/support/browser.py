@@ -17,9 +17,11 @@ def look(page: str, folder: Path, width: int, *options: str) -> tuple[str, list[
     """Open a page in a window of some width. :return: the document as its scripts left it, and what the console said"""
     (folder / "page.html").write_text(page, "utf-8")
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+
     done = subprocess.run(
         [
             *command, *options, f"--window-size={width},900", f"--user-data-dir={folder / 'profile'}",
+            # Virtual time passes at once: scripts that wait run to their end.
             "--virtual-time-budget=4000", (folder / "page.html").as_uri(),
         ],
         capture_output=True,
@@ -40,5 +42,6 @@ def probed(page: str, probe: str, folder: Path, width: int, *options: str) -> tu
     document, console = look(page.replace("</body>", f"<script>{probe}</script></body>"), folder, width, *options)
     found = re.search(r'data-found="([^"]*)"', document)
     assert found, document[-2000:]
+
     facts: dict[str, Any] = json.loads(unescape(found[1]))
     return facts, console

@@ -43,9 +43,11 @@ def random_batches(count: int) -> list[EncodedBatch]:
 def plain_folder(source: Path, folder: Path) -> Path:
     """Write a folder as optimum does with a subfolder: ``onnx/model.onnx`` and the rest in the root."""
     export_onnx(load_checkpoint(str(source)), folder)
+
     (folder / "onnx").mkdir()
     for path in folder.glob("*.onnx*"):
         shutil.move(path, folder / "onnx" / path.name)
+
     assert not (folder / "nerd.json").exists()
     return folder
 
@@ -56,9 +58,11 @@ def labelled(path: Path, model: Path) -> Path:
     tagger = Tagger(bundle)
     sentences = [text.split() for text in TEXTS]
     spans = tagger.tag_words(sentences)
+
     tags = [["O"] * len(words) for words in sentences]
     for row, start, end, fine in zip(spans.row, spans.start, spans.end, spans.fine, strict=True):
         tags[row][start:end] = [bundle.labels.fine_types[fine]] * int(end - start)
+
     lines = (json.dumps({"tokens": w, "fine_ner_tags": t}) + "\n" for w, t in zip(sentences, tags, strict=True))
     path.write_text("".join(lines), "utf-8")
     return path
@@ -74,6 +78,7 @@ def edited(bundle: Path, folder: Path, change: Callable[[onnx.ModelProto], None]
     model = onnx.load(folder / "model.onnx")
     change(model)
     onnx.save(model, folder / "model.onnx")
+
     description = json.loads((folder / "nerd.json").read_text("utf-8"))
     description.pop("native", None)
     description["files"]["model.onnx"]["sha256"] = sha256_of(folder / "model.onnx")

@@ -20,5 +20,6 @@ def weighing(
     :param evidence: by name the weights of its logarithm and of that of what it lacks to 1; others weigh nothing
     """
     assert set(evidence) <= set(EVIDENCE)
+
     weights = np.array([evidence.get(name, (0.0, 0.0)) for name in EVIDENCE])
     return ScoreCalibration(weights[:, 0], weights[:, 1], word_weight, np.array(offsets, dtype=np.float64), {})

@@ -25,6 +25,7 @@ def runner(
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
+
         out, err = capfd.readouterr()
         assert isinstance(stop.value.code, int)
         return stop.value.code, out, err

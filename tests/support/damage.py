@@ -45,6 +45,7 @@ def mutated(content: bytes, rng: Random) -> bytes:
     data = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         at, size = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 16, 200))
+
         kind = rng.randrange(6)
         if kind == 0:
             data[at : at + 1] = bytes([rng.randrange(256)])
@@ -58,6 +59,7 @@ def mutated(content: bytes, rng: Random) -> bytes:
             data[at : at + size] = rng.randbytes(size)
         else:
             del data[at:]
+
     return bytes(data)
 
 
@@ -113,6 +115,7 @@ def keep_time(change: Change) -> Change:
     def kept(path: Path, rng: Random) -> None:
         found = path.stat()
         change(path, rng)
+
         if path.exists():
             os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
@@ -155,6 +158,7 @@ def change_field(lines: list[bytes], rng: Random) -> None:
         event = json.loads(lines[i])
     except (ValueError, RecursionError):  # damaged before
         return
+
     if isinstance(event, dict) and event:
         change_value(event, rng)
         lines[i] = json.dumps(event).encode() + b"\n"
@@ -167,6 +171,7 @@ def copy_field(lines: list[bytes], rng: Random) -> None:
         event, other = json.loads(lines[i]), json.loads(lines[j])
     except (ValueError, RecursionError):
         return
+
     shared = sorted(set(event) & set(other)) if isinstance(event, dict) and isinstance(other, dict) else []
     if shared:
         name = rng.choice(shared)
@@ -207,6 +212,7 @@ def damage_lines(path: Path, rng: Random) -> str:
     for change in changes:
         if lines:
             change(lines, rng)
+
     path.write_bytes(b"".join(lines))
     return ", ".join(change.__name__ for change in changes)
 
@@ -216,9 +222,10 @@ def damage_lines(path: Path, rng: Random) -> str:
 
 def exchange_files(folder: Path, rng: Random) -> None:
     """Exchange two files of a folder, as far as it has two."""
-    names = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "lock")
-    if len(names) > 1:
-        one, other = rng.sample(names, 2)
+    files = _files_but_lock(folder)
+    if len(files) > 1:
+        one, other = rng.sample(files, 2)
+
         between = folder / "between"
         one.rename(between)
         other.rename(one)
@@ -227,10 +234,14 @@ def exchange_files(folder: Path, rng: Random) -> None:
 
 def copy_file(folder: Path, rng: Random) -> None:
     """Copy a file of a folder over another one."""
-    names = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "lock")
-    if len(names) > 1:
-        one, other = rng.sample(names, 2)
+    files = _files_but_lock(folder)
+    if len(files) > 1:
+        one, other = rng.sample(files, 2)
         shutil.copyfile(one, other)
+
+
+def _files_but_lock(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name != "lock")
 
 
 def damage_work_folder(folder: Path, rng: Random) -> str:
@@ -241,6 +252,7 @@ def damage_work_folder(folder: Path, rng: Random) -> str:
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())
     journal = folder / JOURNAL
+
     kind = rng.randrange(8)
     if kind < 4 and journal.is_file():
         return f"journal: {damage_lines(journal, rng)}"
@@ -253,6 +265,7 @@ def damage_work_folder(folder: Path, rng: Random) -> str:
     if kind == 6 and rng.random() < 0.2:
         shutil.rmtree(folder)
         return "folder removed"
+
     if not files:
         return "nothing"
     path, change = rng.choice(files), rng.choice(FILE_DAMAGES)

@@ -81,6 +81,8 @@ class RandomEncoder:
         def linear(inputs: int, outputs: int, *, bias: bool = True) -> list[Tensor]:
             weight = _integers(random, -64, 64, inputs, outputs).astype(_BYTE)
             if largest_weights:
+                # Neighbours of different signs may both have the largest size; those of one sign are limited together
+                # (quantization/rounding.py).
                 weight[0 : inputs // 2 : 2] = np.where(weight[0 : inputs // 2 : 2] < 0, -127, 127)
                 weight[1 : inputs // 2 : 2] = -weight[0 : inputs // 2 : 2]
             scale = (np.abs(floats(outputs, scale=0.5)) + 0.5).astype(_FLOAT) / _FLOAT(40 * np.sqrt(inputs))
@@ -94,6 +96,7 @@ class RandomEncoder:
         tensors += [floats(sizes.token_types, embedding), floats(sizes.positions, embedding), *norm(embedding)]
         tensors += linear(embedding, hidden) if embedding != hidden else []
         tensors += [floats(sizes.heads, 2 * sizes.longest - 1, scale=2)] if sizes.relative else []
+
         for _ in range(sizes.layers):
             tensors += [
                 *linear(hidden, hidden),
@@ -101,6 +104,7 @@ class RandomEncoder:
                 *linear(hidden, hidden, bias=False),
             ]
             tensors += [*linear(hidden, hidden), *norm(), *linear(hidden, wide), *linear(wide, hidden), *norm()]
+
         tensors += [floats(hidden, sizes.labels), floats(sizes.labels)]
 
         return cls(sizes, tensors)
@@ -118,6 +122,7 @@ class RandomEncoder:
     def to_file(self, file: Path, sequences: int, tokens: int) -> Path:
         """Write it and its inputs for the programs in C++ (``tests/native/encoder_file.h``), and return the file."""
         ids, types = self.inputs(sequences, tokens)
+
         numbers = np.array([len(self.tensors), sequences, tokens], np.int32)
         tensors = [b"" if tensor is None else tensor.tobytes() for tensor in self.tensors]
         blocks = [bytes(self.sizes.shape()), numbers.tobytes(), *tensors, ids.tobytes(), types.tobytes()]
@@ -132,35 +137,39 @@ class RandomEncoder:
         """Return the logits, computed with numpy in double precision. *Shape:* (sequences, tokens, labels)."""
         left = iter(self.tensors)
 
+        # Each call reads the next weight, so the order of these lines is that of the library.
         def take() -> Any:
             tensor = next(left)
             return 0.0 if tensor is None else tensor.astype(np.float64)
 
+        def linear(x: Doubles, peak: Doubles | None = None, positive: int = 127, zero_point: int = 128) -> Doubles:
+            largest = np.abs(x).max(-1, keepdims=True) if peak is None else peak
+            integers, step = _quantized(x, largest, positive, zero_point)
+            return np.asarray((integers @ take()) * take() * step + take())
+
         sizes, tokens = self.sizes, ids.shape[1]
         words, scale, type_table, positions = take(), take(), take(), take()
         is_token = ids != sizes.padding
+        # Positions of RoBERTa's kind: the padding's id plus the number of tokens up to this one; with an id of -1 they
+        # count from 0.
         x = words[ids] * scale[ids] + type_table[types] + positions[np.cumsum(is_token, 1) * is_token + sizes.padding]
         x = _normalized(x, take(), take())
         if sizes.embedding_width != sizes.hidden:
-            integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
-            x = (integers @ take()) * take() * step + take()
+            x = linear(x)
 
         place = np.arange(tokens)
         # A number per distance, the key's place minus the query's. *Shape:* (heads, tokens, tokens) of keys per query.
         relative = take()[:, place - place[:, None] + sizes.longest - 1] if sizes.relative else 0.0
 
         for _ in range(sizes.layers):
-            integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
-            query, key, value = ((integers @ take()) * take() * step + take() for _ in range(3))
+            query, key, value = (linear(x) for _ in range(3))
             context = _attention(query, key, value, sizes.heads, relative)
+            x = _normalized(linear(context) + x, take(), take())
 
-            integers, step = _quantized(context, np.abs(context).max(-1, keepdims=True), 127, 128)
-            x = _normalized((integers @ take()) * take() * step + take() + x, take(), take())
-
-            integers, step = _quantized(x, np.abs(x).max(-1, keepdims=True), 127, 128)
-            wide = gelu((integers @ take()) * take() * step + take())
-            integers, step = _quantized(wide, np.maximum(wide.max(-1, keepdims=True), 0.91375), 215, 40)
-            x = _normalized((integers @ take()) * take() * step + take() + x, take(), take())
+            wide = gelu(linear(x))
+            # After gelu most levels are above zero; the smallest peak leaves room for its minimum.
+            narrow = linear(wide, np.maximum(wide.max(-1, keepdims=True), 0.91375), positive=215, zero_point=40)
+            x = _normalized(narrow + x, take(), take())
 
         return np.asarray(x @ take() + take())
 

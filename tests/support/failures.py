@@ -28,6 +28,7 @@ def assert_failure(err: NerdError, reason: str, **fields: object) -> None:
     """Check the reason of an error, its fields, and that its message is one line."""
     assert err.reason == reason, f"{err.reason}: {err}"
     assert {name: err.fields.get(name) for name in fields} == {name: _plain(value) for name, value in fields.items()}
+
     assert str(err)
     assert len(str(err).splitlines()) == 1
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from nerd_onnx.durability.events import NO_HASH
-from tests.support.processes import work_folder
+from tests.support.processes import JOURNAL, work_folder
 
 Events = list[dict[str, Any]]
 
 
 def journal_of(output: Path) -> Path:
     """Return the path of the journal of an output."""
-    return work_folder(output) / "journal.jsonl"
+    return work_folder(output) / JOURNAL
 
 
 def events_of(journal: Path) -> Events:
@@ -31,10 +31,12 @@ def forge(journal: Path, change: Callable[[Events], object]) -> None:
     """Change the events of a journal in place, and make all numbers and hashes fit."""
     events = events_of(journal)
     change(events)
+
     lines, previous = [], NO_HASH
     for number, event in enumerate(events):
         line, previous = sealed_line({"number": number, **event}, previous)
         lines.append(line)
+
     journal.write_bytes(b"".join(lines))
 
 
@@ -45,6 +47,7 @@ def sealed_line(event: dict[str, Any], previous: str) -> tuple[bytes, str]:
     :param event: any object, also one that is no event
     :param previous: hash of the line before
     """
+    # Without the closing brace: the hash is of the line up to its own field, and of the hash before.
     body = json.dumps(event).encode()[:-1]
     digest = hashlib.sha256(previous.encode() + body).hexdigest()
     return body + f', "hash": "{digest}"'.encode() + b"}\n", digest

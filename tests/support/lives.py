@@ -23,8 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nerd_onnx.cli.tag import main
+from tests.support.damage import swap_lines
 from tests.support.make_models import MODELS
-from tests.support.runs import PACKERS, at_step, in_child, kill, tree, write_arrow_table
+from tests.support.processes import WORK
+from tests.support.runs import PACKERS, at_step, in_child, kill, tree, visible, write_arrow_table
 
 DONE_CODES = (0, 3)
 # One file, and folders: different formats in subfolders, and two small files that are tagged together.
@@ -34,7 +36,6 @@ INPUTS = (
 )
 # A field with values of several types, and of types that a first look at some of them would not find.
 _VALUES = ("1", "2", "", "007", "-3.5", "Oslo", "true", "2020-01-31")
-_WORK = ".nerd-work"
 _NAMES = ("Anna Bell", "Rome", "the Berlin office", "Lena", "Paris", "Mount Logan", "Karl", "Oslo", "a small town", "")
 _ENDS = ("met them.", "is near the sea.", "wrote to Anna.", "left in May.", "stayed.")
 
@@ -75,12 +76,15 @@ def nerd_tag(*arguments: object) -> Ended:
             main()
     except SystemExit as stop:
         code = stop.code
+
     lines = said.getvalue().splitlines()
     if not isinstance(code, int) or len(lines) != 1:
         raise RuntimeError(f"exit code {code} with {len(lines)} lines: {said.getvalue()[:2000]}")
+
     facts = json.loads(lines[0])
     if code not in DONE_CODES and (not facts.get("reason") or facts["reason"] in ("unknown", "unexpected")):
         raise RuntimeError(f"no reason: {facts}")
+
     return Ended(code, facts)
 
 
@@ -119,8 +123,10 @@ def disturbed(said: Path, step: int, what: str, *arguments: object) -> Ended:
     code = in_child(work)
     if code == -signal.SIGKILL:
         return Ended(code)
+
     if code:
         raise RuntimeError(f"the child ended with {code}: it printed a traceback")
+
     ended = Ended(*json.loads(said.read_text()))
     said.unlink()
     return ended
@@ -137,9 +143,11 @@ def models(folder: Path) -> dict[str, Path]:
     shutil.copytree(MODELS / "int8", folder / "bundle")
     plain = folder / "plain"
     shutil.copytree(MODELS / "plain", plain)
+
     graph = onnx.load(plain / "model.onnx")
     (plain / "model.onnx").unlink()
     onnx.save_model(graph, plain / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=64)
+
     return {"bundle": folder / "bundle", "plain": plain}
 
 
@@ -159,9 +167,11 @@ def write_input(path: Path, rng: Random, *, broken: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     count = rng.randint(4, 14)
     bodies = [None if rng.random() < 0.2 else text for text in rows(rng, count)]
+
     kinds = rng.sample(_VALUES, rng.randint(1, 3))
     values = [rng.choice(kinds) for _ in range(count)]
     columns = {"id": range(count), "text": rows(rng, count), "body": bodies, "x": values}
+
     if path.suffix in {".parquet", ".arrow"}:
         table = pa.table({name: list(column) for name, column in columns.items()})
         if path.suffix == ".parquet":
@@ -173,6 +183,7 @@ def write_input(path: Path, rng: Random, *, broken: int = 0) -> None:
     is_csv = ".csv" in path.suffixes
     records = list(zip(*columns.values(), strict=True))
     lines = _csv_lines([tuple(columns), *records]) if is_csv else _json_lines(tuple(columns), records)
+
     for _ in range(broken if path.suffix in (".jsonl", ".csv") else 0):
         lines.insert(rng.randint(1, len(lines)), b'1,2,"3\n' if is_csv else b'{"text": \xff}\n')
     path.write_bytes(PACKERS.get(path.suffix, bytes)(b"".join(lines)))
@@ -199,11 +210,13 @@ def change_text(path: Path, rng: Random) -> None:
     if path.suffix not in {".jsonl", ".csv"}:
         write_input(path, rng)
         return
+
     content = bytearray(path.read_bytes())
     places = [i for i in range(len(content) - 3) if content[i : i + 3] == b"and"]
     if places:
         at = rng.choice(places)
         content[at : at + 3] = b"met"
+        # In place: size and inode stay, so that a run must notice the change by time or content.
         with path.open("r+b") as file:
             file.write(content)
 
@@ -213,9 +226,9 @@ def swap_rows(path: Path, rng: Random) -> None:
     if path.suffix != ".jsonl":
         write_input(path, rng)
         return
+
     lines = path.read_bytes().splitlines(keepends=True)
-    i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
-    lines[i], lines[j] = lines[j], lines[i]
+    swap_lines(lines, rng)
     path.write_bytes(b"".join(lines))
 
 
@@ -248,7 +261,7 @@ class Life:
     @property
     def work(self) -> Path:
         """The work folder."""
-        return self.target / _WORK if self.many else self.outputs / f".{self.target.name}{_WORK}"
+        return self.target / WORK if self.many else self.outputs / f".{self.target.name}{WORK}"
 
     @property
     def many(self) -> bool:
@@ -262,7 +275,7 @@ class Life:
 
     def visible(self) -> dict[str, bytes]:
         """Return the outputs with their bytes."""
-        return {name: content for name, content in tree(self.outputs).items() if _WORK not in name}
+        return visible(self.outputs)
 
     def whole(self) -> dict[str, bytes]:
         """Return everything, inputs and model too."""
@@ -287,6 +300,7 @@ class Undisturbed:
 
         :param only: name of the one file of an input folder to tag; None for all
         """
+        # By content: a run on inputs that came back to what they were is not made again.
         key = _digest(life.source, life.model, options, life.target.name, only)
         if key not in self._known:
             self._known[key] = self._run(life, options, only)
@@ -301,15 +315,17 @@ class Undisturbed:
             self.folder / life.target.relative_to(life.folder),
             options,
         )
+
         again.outputs.mkdir(parents=True)
+        # Not copied, because a run that nothing disturbs does not change its model.
         again.model.symlink_to(life.model)
+
         if life.source.is_dir():
-            shutil.copytree(
-                life.source, again.source, ignore=lambda _, names: [] if only is None else _others(names, only)
-            )
+            shutil.copytree(life.source, again.source, ignore=lambda _, names: _others(names, only))
         elif life.source.exists():
             again.source.parent.mkdir(exist_ok=True)
             shutil.copyfile(life.source, again.source)
+
         return nerd_tag(*again.arguments(options)), again.visible()
 
 
@@ -322,7 +338,12 @@ def _digest(*parts: object) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            files = tree(part) if part.is_dir() else {part.name: part.read_bytes()} if part.exists() else {}
+            if part.is_dir():
+                files = tree(part)
+            elif part.exists():
+                files = {part.name: part.read_bytes()}
+            else:
+                files = {}
             for name, content in files.items():
                 digest.update(f"{name} {len(content)} ".encode() + content)
         else:

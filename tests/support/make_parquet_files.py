@@ -56,10 +56,12 @@ def spark(path: Path, query: str = SPARK_QUERY) -> None:
     )
     moments = [moment and moment.replace(tzinfo=dt.UTC) for moment in MOMENTS]
     rows = list(zip(range(len(TEXTS)), TEXTS, moments, PRICES, strict=True))
+
     kinds = "id long, text string, moment timestamp, price decimal(6,2)"
     session.createDataFrame(rows, kinds).createOrReplaceTempView("rows")
 
     with tempfile.TemporaryDirectory() as folder:
+        # One file: Spark writes a folder with a file per partition.
         session.sql(query).coalesce(1).write.parquet(f"{folder}/out")
         (part,) = Path(folder, "out").glob("*.parquet")
         path.write_bytes(part.read_bytes())
@@ -72,6 +74,7 @@ def fastparquet(path: Path) -> None:
 
     # Without a null: Polars cannot read the page that fastparquet writes for INT96 with one.
     times = ["2020-01-01 00:00:00.000000001", "2000-02-29", "1999-12-31", "1970-01-01"]
+
     frame = pd.DataFrame(
         {
             "text": TEXTS,
@@ -80,6 +83,7 @@ def fastparquet(path: Path) -> None:
         },
         index=pd.Index([3, 1, 2, 0], name="id"),
     )
+
     options = {"times": "int96", "write_index": True, "row_group_offsets": [0, 2], "compression": "GZIP"}
     fastparquet.write(str(path), frame, **options)
 
@@ -92,6 +96,7 @@ def rust(path: Path) -> None:
     context = datafusion.SessionContext()
     columns = {"id": pa.array(range(len(TEXTS)), pa.int64()), "text": pa.array(TEXTS, pa.string())}
     columns |= {"price": pa.array(PRICES, pa.decimal128(6, 2)), "day": pa.array([1, 2, None, 4], pa.date32())}
+
     context.from_arrow(pa.table(columns), "rows")
     options = ", ".join(f"'format.{name}' '{value}'" for name, value in RUST_OPTIONS.items())
     query = f"COPY (SELECT * FROM rows ORDER BY id) TO '{path}' STORED AS PARQUET OPTIONS ({options})"  # noqa: S608

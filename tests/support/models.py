@@ -42,6 +42,7 @@ class Family:
     def named(self) -> dict[str, str]:
         """Special tokens under transformers' names."""
         keys = ("pad", "unk", "cls", "sep", "mask")
+        # RoBERTa's vocabularies begin with <s>, <pad>, </s> and <unk>.
         order = self.special if self.special[0] != "<s>" else [self.special[i] for i in (1, 3, 0, 2, 4)]
         return {f"{key}_token": token for key, token in zip(keys, order, strict=True)}
 
@@ -90,18 +91,22 @@ def train_tokenizer(folder: Path, name: str) -> None:
     family = FAMILIES[name]
     first, last = family.named["cls_token"], family.named["sep_token"]
     tokenizer = Tokenizer.from_file(str(TOKENIZER)) if name == "bert" else trained_tokenizer(family)
+
     ids = {token: tokenizer.token_to_id(token) for token in family.special}
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}", special_tokens=[(first, ids[first]), (last, ids[last])]
     )
     tokenizer.enable_truncation(16)  # as real folders have it: the runtime must not cut anything
     tokenizer.enable_padding(length=16)
+
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
+
     kind = "BertTokenizerFast" if name == "bert" else "PreTrainedTokenizerFast"
     types = ["token_type_ids"] if family.token_types else []
     config = {
         "tokenizer_class": kind,
+        # transformers' number for no limit.
         "model_max_length": int(1e30),
         "do_lower_case": True,
         "model_input_names": ["input_ids", *types, "attention_mask"],
@@ -133,6 +138,7 @@ def trained_tokenizer(family: Family) -> Any:
         trainer = trainers.UnigramTrainer(
             vocab_size=1500, special_tokens=special, unk_token=unknown, show_progress=False
         )
+
     tokenizer.train_from_iterator(sample_texts(), trainer)
     return tokenizer
 
@@ -153,6 +159,7 @@ def make_checkpoint(
 
     train_tokenizer(folder, name)
     torch.manual_seed(seed)
+
     tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
     own: dict[str, Any] = {
@@ -168,8 +175,10 @@ def make_checkpoint(
         **(sizes or {}),
         **({"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}} if labels else {}),
     }
+
     config = getattr(transformers, FAMILIES[name].config)(**own)
     kind = transformers.AutoModelForTokenClassification if labels else transformers.AutoModel
+
     model = kind.from_config(config).eval()
     widen(model)
     model.save_pretrained(folder)

@@ -31,6 +31,7 @@ def _take_away(names: tuple[str, ...], modules: tuple[str, ...]) -> None:
     for name in names:
         if hasattr(os, name):
             delattr(os, name)
+
     for module in modules:
         sys.modules[module] = None  # type: ignore[assignment]  # an import of it then raises ImportError
 

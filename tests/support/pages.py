@@ -15,6 +15,7 @@ DOCS = ROOT / "docs"
 def blocks(name: str, language: str) -> list[str]:
     """Return the fenced blocks of a page, each after as many empty lines as it has lines before it in the file."""
     text = (DOCS / name).read_text("utf-8")
+
     found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return ["\n" * text.count("\n", 0, match.start(1)) + match[1] for match in found]
 

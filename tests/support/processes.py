@@ -11,11 +11,14 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
 KILLED = -signal.SIGKILL
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ".nerd-work"  # name of the work folder of a folder, and end of that of a file
 JOURNAL = "journal.jsonl"  # in the work folder
 
 
@@ -68,6 +71,7 @@ class Forked:
     def _run(self, *arguments: object) -> None:
         from nerd_onnx.cli.tag import main
 
+        # sys.stderr may be one of pytest; the descriptor is that of the process.
         os.dup2(self._said.fileno(), sys.__stderr__.fileno() if sys.__stderr__ else 2)
         sys.argv = ["nerd-tag", *map(str, arguments)]
         main()
@@ -93,17 +97,44 @@ class Forked:
 
 def work_folder(output: Path) -> Path:
     """Name the work folder of an output."""
-    return output / ".nerd-work" if output.is_dir() else output.parent / f".{output.name}.nerd-work"
+    return output / WORK if output.is_dir() else output.parent / f".{output.name}{WORK}"
 
 
-def wait_for_chunks(output: Path, chunks: int, timeout_s: float = 60) -> None:
-    """Wait until so many chunks of a run are in its journal."""
-    journal = work_folder(output) / JOURNAL
+def start_and_stop(
+    chunks: int,
+    *arguments: object,
+    system: str = "this",
+    environment: Mapping[str, str] = os.environ,
+    cwd: Path | None = None,
+    timeout_s: float = 120,
+) -> subprocess.Popen[bytes]:
+    """
+    Start it, and return when it has stopped itself (SIGSTOP) because so many chunks are in its journal.
+
+    :param system: one of :mod:`other_system`, or ``this``
+    """
+    line = [sys.executable, "-m", "tests.support.stopping", str(chunks), system, *map(str, arguments)]
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment, "PYTHONPATH": path}, cwd=cwd
+    )
+
     end = time.monotonic() + timeout_s
-    while not journal.is_file() or journal.read_bytes().count(b'"event": "chunk"') < chunks:
-        if time.monotonic() > end:
-            raise TimeoutError(f"{journal} has no {chunks} chunks")
+    while True:
+        found, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
+        if found and os.WIFSTOPPED(status):
+            return process
+        if found or time.monotonic() > end:
+            process.kill()
+            raise AssertionError(f"it did not stop at chunk {chunks}: {process.communicate()}")
         time.sleep(0.01)
+
+
+def continue_with(process: subprocess.Popen[bytes], number: signal.Signals) -> bytes:
+    """Send a signal to a stopped process, let it go on, and return its standard error when it has ended."""
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    return process.communicate(timeout=60)[1]
 
 
 @dataclass
@@ -138,15 +169,19 @@ def run_with_kills(
     """
     survival = Survival()
     while True:
+        # Also at the first start, where there is nothing to resume.
         process = starter(*arguments, "--resume", "--quiet")
+
         survival.starts += 1
         if survival.kills < most_kills:
             try:
                 process.wait(rng.uniform(first_s, longest_s))
             except subprocess.TimeoutExpired:
                 process.kill()
+
         _, err = process.communicate()
         code = process.wait()
+
         if code == KILLED:
             survival.kills += 1
         elif code in (0, 3):

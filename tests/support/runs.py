@@ -26,6 +26,7 @@ from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 from tests.conftest import SHARED
 from tests.support.models import sample_texts
+from tests.support.processes import WORK
 
 # Every call by which the program changes what is on disk under a name, or makes it safe.
 STEPS = ("fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir", "ftruncate")
@@ -39,6 +40,7 @@ def texts(count: int) -> list[str]:
     if path.is_file():
         found: list[str] = pq.ParquetFile(path).read_row_group(0)["text"].slice(0, count).to_pylist()
         return found
+
     samples = sample_texts()
     return [samples[i % len(samples)][:150] for i in range(count)]
 
@@ -86,6 +88,7 @@ def in_child(work: Callable[[], Any]) -> int:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads; the child uses none of them
+
         child = os.fork()
     if child == 0:
         code = FAILED
@@ -97,7 +100,9 @@ def in_child(work: Callable[[], Any]) -> int:
         except BaseException:  # noqa: BLE001 - it must not return into the test
             traceback.print_exc()
         finally:
+            # An ordinary exit would run the handlers and flush the buffers of pytest in this copy of its process.
             os._exit(code)
+
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -121,6 +126,7 @@ def at_step(number: int, act: Callable[[], None], count: list[int] | None = None
 
         return stepping
 
+    # Never undone: this runs in a child process, which ends with the run.
     for name in STEPS:
         setattr(os, name, wrapped(getattr(os, name)))
 
@@ -133,6 +139,11 @@ def kill() -> None:
 def tree(folder: Path) -> dict[str, bytes]:
     """Return all files below a folder with their bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """Return the outputs in a folder with their bytes: all files but those of work folders."""
+    return {name: content for name, content in tree(folder).items() if WORK not in name}
 
 
 def job(inputs: Path | list[Path], output: Path, **options: Any) -> TagJob:
@@ -155,6 +166,7 @@ def interrupt(tagger: Tagger, work: TagJob, batches: int, number: int = signal.S
 
     with pytest.raises(InterruptedRunError) as caught:
         tag_files(tagger, work, stop=stop)
+
     assert caught.value.exit_code == 128 + number
     return caught.value
 
@@ -165,11 +177,13 @@ def steps_of(tagger: Tagger, inputs: Path | list[Path], output: Path, **options:
 
     def counted() -> None:
         count = [0]
+        # A step that never comes: the calls are only counted.
         at_step(-2, kill, count)
         tag_files(tagger, job(inputs, output, **options))
         os.write(writer, str(count[0]).encode())
 
     assert in_child(counted) == 0
+
     steps = int(os.read(reader, 100))
     os.close(reader)
     os.close(writer)

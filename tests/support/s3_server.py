@@ -79,7 +79,11 @@ class S3:
     def clear(self) -> None:
         """Delete all objects and unfinished uploads."""
         with urlopen(Request(f"{self.url}/moto-api/reset", b"", method="POST")):  # noqa: S310
-            self._ask("?", "PUT")
+            self.make_bucket()
+
+    def make_bucket(self) -> None:
+        """Make the bucket, which must not be there."""
+        self._ask("?", "PUT")
 
     def unfinished_uploads(self) -> list[str]:
         """List the keys of uploads in several parts that were begun and not completed."""
@@ -98,25 +102,29 @@ class S3:
 @contextmanager
 def serving(log: Path, **environment: str) -> Iterator[S3]:
     """Run a server with one empty bucket, as a process of its own."""
+    # The port that the system gave is free again at once, and the server is told to take it.
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
+
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", address.partition(":")[2]]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
+
     try:
         server = S3(address)
-        _make_bucket(server, process)
+        _make_bucket_when_up(server, process)
         yield server
     finally:
         process.kill()
         process.wait()
 
 
-def _make_bucket(server: S3, process: subprocess.Popen[bytes]) -> None:
+def _make_bucket_when_up(server: S3, process: subprocess.Popen[bytes]) -> None:
+    """Make the bucket as soon as the server answers; fail where it has ended, or does not answer in time."""
     end = time.monotonic() + _START_S
     while True:
         try:
-            server._ask("?", "PUT")
+            server.make_bucket()
         except URLError as err:
             if process.poll() is not None or time.monotonic() > end or isinstance(err, HTTPError):
                 raise
@@ -138,9 +146,11 @@ class Link:
 
     def __init__(self, address: str, *, hold_after: int | None = None, cut_after: int | None = None) -> None:
         self._server = address
+
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.sent_bytes = self.received_bytes = 0
+
         self.held = threading.Event()
         self._hold_after, self._cut_after = hold_after, cut_after
         self._sockets: list[socket.socket] = []
@@ -168,8 +178,10 @@ class Link:
                 if self._is_cut:
                     _close(client)
                     continue
+
                 host, _, port = self._server.partition(":")
                 server = socket.create_connection((host, int(port)))
+
                 self._sockets += [client, server]
                 threading.Thread(target=self._send, args=(client, server), daemon=True).start()
                 threading.Thread(target=self._receive, args=(server, client), daemon=True).start()
@@ -195,6 +207,7 @@ class Link:
             while piece := server.recv(_PIECE_BYTES):
                 self.received_bytes += len(piece)
                 client.sendall(piece)
+        # The connection stays open while it is held: a program that sees its end would not wait.
         if not self.held.is_set():
             _close(client)
 

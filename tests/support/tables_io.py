@@ -69,11 +69,14 @@ def refused(path: Path | str, reason: str, options: Mapping[str, Any] | None = N
     """
     with fails(InputError, reason, **fields) as caught:
         read(path, **(options or {}))
+
     text = str(caught.value)
     text.encode()  # a lone surrogate in it could not be printed
+
     name = (
         str(path).replace(ODD_NAME, SHOWN_NAME).replace("\ud800", r"\ud800") if str(path) != "-" else "standard input"
     )
+
     assert text.startswith(name)
     assert caught.value.fields["file"] == name
     return caught.value
@@ -104,17 +107,20 @@ def writer(folder: Path) -> Writer:
 
 
 def corpus(tmp_path: Path, name: str) -> Iterator[Path]:
-    """Return the corpus where it is there, and else one made up in its shape."""
+    """Yield the corpus where it is there, and one that is made up in its shape."""
     if (CORPORA / name).is_file():
         yield CORPORA / name
+
     rng = np.random.default_rng(7)
     words = ["Fellow", "citizens", "of", "São", "Paulo", "“and”", "Łódź", "😀", "\n"]
     texts = [" ".join(rng.choice(words, size)) for size in rng.integers(1, 400, 300)]
+
     path = tmp_path / name
     if name.endswith(".parquet"):
         pq.write_table(pa.table({"id": range(300), "text": texts}), path, row_group_size=100)
     else:
         path.write_bytes(gzip.compress("".join(json.dumps({"text": text}) + "\n" for text in texts).encode()))
+
     yield path
 
 
@@ -141,6 +147,7 @@ def words_as_entities(texts: pa.Array) -> pa.ListArray:
     """Call the first characters of each text an entity, so that every row has something of its own."""
     values = texts.to_pylist()
     row = np.array([i for i, text in enumerate(values) if text], np.int64)
+
     return entities_array(
         values,
         row=row,
@@ -156,6 +163,7 @@ def copy(source: Reader, output: Path | str, **options: Any) -> None:
     """Write a source's rows with entities to an output; its name tells the format."""
     options = {"format": None, "replace": False, "overwrite": False, "layout": Layout(ENTITIES), **options}
     options["format"] = options["format"] or format_of_name(str(output)) or "jsonl"
+
     with open_writer(str(output), source=source, entities_metadata=METADATA, **options) as writer:
         for rows in source.batches():
             writer.write(rows, words_as_entities(rows.texts))
@@ -164,6 +172,7 @@ def copy(source: Reader, output: Path | str, **options: Any) -> None:
 def converted(path: Path | str, output: Path, *, source: dict[str, Any] | None = None, **options: Any) -> Path:
     """Read an input and write it with entities to an output."""
     typed = format_named(options.get("format") or format_of_name(str(output)) or "jsonl").has_types
+
     with opened(path, **{"typed": typed, **(source or {})}) as rows:
         copy(rows, output, **options)
     return output
@@ -197,6 +206,7 @@ def with_entities(path: Path | str, output: Path, *, source: dict[str, Any] | No
     layout = options.get("layout", Layout(ENTITIES))
     reasons = [] if options.get("reasons_field") is None else [options["reasons_field"]]
     added = tuple(field.name for field in (*layout.fields, *reasons))
+
     with opened(path, **{"typed": True, "added_columns": added, **(source or {})}) as rows:
         assert rows.copied is not None, rows.rewritten_because
         copy(rows, output, **options)

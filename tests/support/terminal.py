@@ -37,6 +37,7 @@ class Terminal:
         self.code: int | None = None
         self._controller, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, _COLUMNS, 0, 0))
+
         self.process = subprocess.Popen(
             command(*arguments),
             stdin=terminal,
@@ -56,6 +57,7 @@ class Terminal:
                 self.process.kill()
                 self.process.wait()
                 raise TimeoutError(f"not shown in {timeout_s} s: {self.shown[-2000:]!r}")
+
             ready, _, _ = select.select([self._controller], [], [], 0.1)
             if ready and not self._read():
                 break
@@ -64,6 +66,7 @@ class Terminal:
     def finish(self, timeout_s: float = 300) -> str:
         """Wait for the end of the process and return all that it printed."""
         self.wait_for(lambda _: False, timeout_s)
+
         self.code = self.process.wait(timeout_s)
         os.close(self._controller)
         return self.shown
@@ -74,5 +77,6 @@ class Terminal:
             piece = os.read(self._controller, 1 << 16)
         except OSError:
             return False
+
         self.shown += piece.decode(errors="replace")
         return bool(piece)

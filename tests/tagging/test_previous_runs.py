@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,37 @@ def test_a_finished_file_of_an_earlier_run_must_be_complete(
     for look in (lambda: done_before(tagger, [work]), lambda: tag_files(tagger, work)):
         with fails(OutputError, "incomplete-output", file=output):
             look()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".csv.gz"])
+def test_a_copy_of_the_input_is_no_finished_output(tagger: Tagger, source: Path, tmp_path: Path, suffix: str) -> None:
+    """These formats have no metadata, and the copy is whole and newer than the input."""
+    given, output = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    tag_files(tagger, job(source / "c.jsonl", given, output_format=suffix[1:].removesuffix(".gz")))
+    shutil.copy(given, output)
+    work = job(given, output, resume=True, overwrite_column=True)
+    assert tag_files(tagger, work).finished_before == 1  # nothing tells the columns apart
+
+    other = Tagger.load(tagger.bundle.folder, column="found")
+    with fails(OutputError, "no-new-column", file=output, column="found"):
+        tag_files(other, work)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("name", ["c.jsonl", "b.parquet"])
+def test_an_output_that_appears_during_the_run_is_no_finished_one(
+    tagger: Tagger, source: Path, tmp_path: Path, name: str, *, resume: bool
+) -> None:
+    out, theirs = tmp_path / "out", tmp_path / name
+    tag_files(tagger, job(source / name, theirs))  # even if it is what this run would write
+
+    def create(_: object, __: object) -> None:
+        if not (out / name).exists():
+            shutil.copy(theirs, out / name)
+
+    with fails(OutputError, "output-exists", file=out / name):
+        tag_files(tagger, job(source, out, resume=resume), on_batch=create)
+    assert (out / name).read_bytes() == theirs.read_bytes()
 
 
 def lose_lines(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Session
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
+from nerd_onnx.tagging.job_fingerprint import options_of
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
 from tests.support.profiles import example_count
@@ -225,6 +227,20 @@ def test_rejects_have_a_file_of_their_own(tagger: Tagger, tmp_path: Path) -> Non
     (tmp_path / "no.jsonl").write_text("{}\n")
     with fails(InputError, "not-rejects-file", file=tmp_path / "no.jsonl", row=1):
         tag(tagger, source, tmp_path / "o.jsonl", retry_rejects=str(tmp_path / "no.jsonl"))
+    os.mkfifo(tmp_path / "pipe")
+    with fails(OptionError, "retry-needs-file", file=tmp_path / "pipe"):
+        tag(tagger, source, tmp_path / "o.jsonl", retry_rejects=str(tmp_path / "pipe"))
+
+
+def test_a_changed_rejects_file_is_another_option(tagger: Tagger, tmp_path: Path) -> None:
+    """Also if it changed in its middle, which is in neither of its ends."""
+    job = TagJob([str(lines_file(tmp_path / "in.jsonl", GOOD))], "o.jsonl", retry_rejects=str(tmp_path / "r.jsonl"))
+    found = set()
+    for row in (0, 1):
+        lines = [json.dumps({"file": "in.jsonl", "row": row if i == 15_000 else 2}) for i in range(30_000)]
+        (tmp_path / "r.jsonl").write_text("".join(f"{line:<80}\n" for line in lines))
+        found.add(options_of(tagger, job)["--retry-rejects"])
+    assert len(found) == 2
 
 
 @settings(max_examples=example_count(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -27,6 +27,7 @@ from nerd_onnx.tagger import Tagger, TagOptions
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from nerd_onnx.tagging.run_meter import RunMeter
+from tests.support.marks import slow_but
 from tests.support.models import sample_texts
 from tests.support.quick_tagger import QuickNetwork
 
@@ -95,8 +96,10 @@ def written(folder: Path, name: str, number: int = 1500) -> Path:
     return path
 
 
-@pytest.mark.parametrize("limit", [None, 300, 10_000_000])
-@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "in.jsonl.zst", "in.parquet"])
+@pytest.mark.parametrize("limit", slow_but([None, 300], [None, 300, 10_000_000]))
+@pytest.mark.parametrize(
+    "name", slow_but(["in.jsonl.gz", "in.parquet"], ["in.jsonl", "in.jsonl.gz", "in.jsonl.zst", "in.parquet"])
+)
 def test_the_share_is_that_of_the_tokens(tiny_bundle: Path, tmp_path: Path, name: str, limit: int | None) -> None:
     source = written(tmp_path, name)
     job = TagJob([str(source)], str(tmp_path / "out.parquet"), limit=limit, chunk_rows=400)
@@ -108,6 +111,7 @@ def test_the_share_is_that_of_the_tokens(tiny_bundle: Path, tmp_path: Path, name
     assert meter.rows == min(1500, limit or 1500)
 
 
+@pytest.mark.slow
 def test_the_share_moves_within_one_long_text(tiny_bundle: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text(json.dumps({"text": "\n\n".join(texts(6000))}) + "\n")
@@ -117,6 +121,7 @@ def test_the_share_moves_within_one_long_text(tiny_bundle: Path, tmp_path: Path)
     assert shares(network) == pytest.approx(true, abs=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_files_count_by_their_bytes(tiny_bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -65,6 +65,7 @@ def calls(tagger: Tagger, source: Path, output: Path) -> int:
     return network.calls
 
 
+@pytest.mark.slow
 def test_files_share_batches(tagger: Tagger, tmp_path: Path) -> None:
     rows = texts(400)
     whole = calls(tagger, write_lines(tmp_path / "whole.jsonl", rows), tmp_path / "o.jsonl")
@@ -72,6 +73,7 @@ def test_files_share_batches(tagger: Tagger, tmp_path: Path) -> None:
     assert parts == whole
 
 
+@pytest.mark.slow
 def test_files_of_all_formats_give_the_same_bytes_as_alone(tagger: Tagger, tmp_path: Path) -> None:
     rows, folder = texts(60), tmp_path / "in"
     folder.mkdir()
@@ -95,6 +97,7 @@ def test_files_of_all_formats_give_the_same_bytes_as_alone(tagger: Tagger, tmp_p
         assert found == alone.read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_folder_is_not_read_to_its_end_before_anything_is_written(
     tagger: Tagger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +170,7 @@ def test_a_text_that_fails_fails_only_its_own_file(tagger: Tagger, tmp_path: Pat
     failing.close()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gives_the_same_bytes(tagger: Tagger, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", texts(90), 30)
     tag(tagger, folder, tmp_path / "whole")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.support.failures import fails
+from tests.support.marks import slow_but
 from tests.support.quick_tagger import tagger_of
 from tests.support.runs import at_step, in_child, kill, resumed, steps_of, texts
 from tests.support.tables_io import rows_of
@@ -27,6 +29,7 @@ from tests.support.tables_io import rows_of
 TITLES = [text[:40] or None for text in texts(60)]
 BODIES = [None if i % 7 == 0 else text for i, text in enumerate(texts(120)[60:])]
 FORMATS = ["a.parquet", "a.arrow", "a.jsonl", "a.csv"]
+SOME_PAIRS = [*zip(FORMATS, FORMATS, strict=True), ("a.jsonl", "a.parquet")]  # of an input and an output
 
 
 @pytest.fixture
@@ -41,8 +44,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("output", FORMATS)
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(("name", "output"), slow_but(SOME_PAIRS, product(FORMATS, FORMATS)))
 @pytest.mark.parametrize("key", [None, "n"])
 def test_rows_of_the_long_layout_say_which_column_they_are_from(
     bundle: Bundle, data: Path, name: str, output: str, key: str | None
@@ -82,8 +84,7 @@ def test_the_text_output_has_a_line_for_each_column(bundle: Bundle, data: Path) 
 
 
 @pytest.mark.parametrize("layout", ["nested", "wide"])
-@pytest.mark.parametrize("output", FORMATS)
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(("name", "output"), slow_but(SOME_PAIRS, product(FORMATS, FORMATS)))
 def test_each_column_has_what_it_has_alone(bundle: Bundle, data: Path, name: str, output: str, layout: Any) -> None:
     tagger = tagger_of(bundle, "body", "title")
     target = data / f"o{Path(output).suffix}"
@@ -129,7 +130,10 @@ def test_a_small_file_in_a_folder_is_tagged_the_same(bundle: Bundle, data: Path,
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-@pytest.mark.parametrize(("name", "output"), [("a.jsonl", "o.jsonl"), ("a.parquet", "o.parquet"), ("a.csv", "o.csv")])
+@pytest.mark.parametrize(
+    ("name", "output"),
+    slow_but([("a.jsonl", "o.jsonl")], [("a.jsonl", "o.jsonl"), ("a.parquet", "o.parquet"), ("a.csv", "o.csv")]),
+)
 def test_a_kill_before_any_step_changes_no_byte(bundle: Bundle, data: Path, name: str, output: str) -> None:
     tagger = tagger_of(bundle, "title", "body")
     (data / "whole").mkdir()

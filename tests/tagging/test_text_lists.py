@@ -154,6 +154,7 @@ def test_long_rows_of_lists_beside_a_plain_text_column(bundle: Bundle, data: Pat
         assert here == [*of_title, *(("sentences", *one) for one in lists[i] or ())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "output"), [("a.parquet", "o.parquet"), ("a.jsonl", "o.arrow")])
 def test_a_kill_before_any_step_changes_no_byte(bundle: Bundle, data: Path, name: str, output: str) -> None:
     tagger = tagger_of(bundle, "sentences[]")

@@ -64,6 +64,7 @@ def test_the_script_runs_under_its_own_policy_and_says_nothing(tmp_path: Path) -
     assert "<img" not in dom
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [500, 1200])
 def test_filters_search_and_hostile_text(tmp_path: Path, width: int) -> None:
     page = view_page(rows(), "tagged.parquet", "about")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
@@ -17,6 +17,9 @@ from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, setti
 from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import ExistsError, OptionError
 from nerd_onnx.storage.atomic_file import write_whole
+
+if TYPE_CHECKING:
+    from nerd_onnx.tagger import Tagger
 
 _REPORT = ("eval.json", "eval.md", "eval.html")
 
@@ -90,10 +93,14 @@ def eval_command(
     Score a model on labelled FILEs: Parquet or JSON Lines with tokens and ner_tags (fine_ner_tags), or CoNLL columns.
     A folder stands for all such files in it.
 
-    A file may have only some of the model's labels: entities with other labels are not scored. A column known_types
-    names the labelled types of each row, and a null tag is an unknown one. In a file without any entity, false alarms
-    count. The report goes to standard output as Markdown. With --output it is also written to files, one of them a page
+    A file may have only some of the model's labels: entities with other labels are not scored. The column known_types
+    of a file lists the labels that were annotated in each row. A null tag is an unknown tag. In a file without any
+    entity, each entity that the model finds counts as a false alarm.
+
+    The report goes to standard output as Markdown. With --output it is also written to files, one of them an HTML page
     with plots and marked errors.
+
+    Every option can also be set by an environment variable: NERD_EVAL_ and the option's name, such as NERD_EVAL_MODEL.
 
     \b
     Examples:
@@ -124,8 +131,10 @@ def eval_command(
     wanted = None if types is None else [name.strip() for name in types.split(",") if name.strip()]
     if wanted == []:
         raise OptionError("--types: no label is named", reason="no-label", option="--types")
+
     paths = labelled_files(files, note)
     columns = Columns(words_column, tags_column)
+
     facts: dict[str, Any] = {}
     results: dict[str, list[Any]] = {"model": [], "against": []}
     for role, name in (("model", model), ("against", against)):
@@ -134,37 +143,43 @@ def eval_command(
         with open_subject(
             name, level, min_score, note, calibrate=not uncalibrated, calibrate_on=calibrate_on
         ) as tagger:
+            # Read once per model, because the labels of a model decide which entities are scored.
             labelled = [
                 read_labelled(path, tagger.labels, wanted, note, columns=columns, split=split) for path in paths
             ]
             results[role] = [score(tagger, one) for one in labelled]
-            quantization, least = tagger.bundle.quantization, tagger.min_score
-            judged = tagger.bundle.calibration is not None
-            facts[role] = {
-                "name": name or "default",
-                "quantization": quantization,
-                "min_score": least,
-                "calibrated": judged,
-                "calibrated_on": None if calibrate_on is None else calibrate_on.name,
-            }
+            facts[role] = _facts(tagger, name, calibrate_on)
 
     others = results["against"]
     differences = [one.against(others[i]) if others else {} for i, one in enumerate(results["model"])]
     parts = sections(facts, results["model"], differences, errors)
     text = markdown("Evaluation", parts)
 
-    if output is not None:
-        data: dict[str, Any] = {
-            role: {**facts[role], **over_all(results[role]), "files": [one.summary for one in results[role]]}
-            for role in facts
-        }
-        if others:
-            data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]
-        figures = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-        _write(output, dict(zip(_REPORT, (figures, text, page("Evaluation", parts)), strict=True)))
-        about_output(text)
-    else:
+    if output is None:
         click.echo(text)
+        return
+
+    data: dict[str, Any] = {
+        role: {**of_model, **over_all(results[role]), "files": [one.summary for one in results[role]]}
+        for role, of_model in facts.items()
+    }
+    if others:
+        data["difference"] = [{view: vars(found) for view, found in one.items()} for one in differences]
+
+    figures = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    _write(output, dict(zip(_REPORT, (figures, text, page("Evaluation", parts)), strict=True)))
+    about_output(text)
+
+
+def _facts(tagger: Tagger, name: str | None, calibrate_on: Path | None) -> dict[str, Any]:
+    """Return what the report says about a model."""
+    return {
+        "name": name or "default",
+        "quantization": tagger.bundle.quantization,
+        "min_score": tagger.min_score,
+        "calibrated": tagger.bundle.calibration is not None,
+        "calibrated_on": None if calibrate_on is None else calibrate_on.name,
+    }
 
 
 def _write(output: Path, report: Mapping[str, str]) -> None:

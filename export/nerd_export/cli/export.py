@@ -170,13 +170,24 @@ def export_command(
     **options: Any,
 ) -> None:
     """
-    Export a checkpoint as a bundle for nerd-tag, and compare it with the PyTorch original before it is kept.
+    Export a checkpoint as a bundle for nerd-tag. The bundle is compared with the PyTorch original, and kept only if it
+    does not exceed the limits.
 
     A checkpoint is a folder with PyTorch weights, tokenizer and configuration. A bundle is the folder that nerd-tag
     --model reads: the network as an ONNX file, the tokenizer, a description (nerd.json) and a model card.
-    """
+
+    Every option can also be set by an environment variable: NERD_EXPORT_ and the option's name, such as
+    NERD_EXPORT_MODEL.
+
+    \b
+    Examples:
+      nerd-export --model my-model --output my-bundle --dataset my-data
+      nerd-export --model owner/name --output my-bundle
+      nerd-export --check my-bundle
+    """  # noqa: D301 - the backspace tells click to keep the lines
     limits = VerifyLimits(**{name.name: options.pop(name.name) for name in fields(VerifyLimits)})
     files = dict(map(_name_and_file, evaluations))
+
     if report is not None:
         require_file(report)
     if dataset is not None:
@@ -207,9 +218,11 @@ def _export(model: str, output: Path, report: Path | None, options: dict[str, An
     require_extra("nerd-export")
     from nerd_export.models.names import require_model
 
+    # Before torch and optimum are imported, which takes seconds.
     require_model(model, "--model")
     for other in options["average_with"]:
         require_model(other, "--average-with")
+
     from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
     from nerd_export.conversion.model_card import verdict_table
 
@@ -247,15 +260,19 @@ def _check(
     from nerd_export.conversion.check import check_bundle, described
     from nerd_export.conversion.gate_data import labelled_splits
 
+    # datasets reads labelled data and seqeval scores it; the rest of the check needs the runtime alone.
     if labelled := dataset is not None or bool(evaluations):
         require_extra("nerd-export --check with labelled data")
+
     loaded = described(bundle)
     splits = labelled_splits(dataset, evaluations, loaded.labels, note) if labelled else {}
     found = check_bundle(loaded, splits, limits)
+
     _write_report(report, found.summary())
     agreed = "not recorded" if found.entity_agreement is None else f"{found.entity_agreement:.4f}"
     click.echo(f"files: {found.files}, each as it was exported\nkernels: {found.kernels}")
     click.echo(f"entity agreement with the original on the sample: {agreed}")
+
     if found.entities_changed is not None:
         click.echo(f"entities of the sample that differ from those at export: {found.entities_changed}")
     click.echo(f"texts changed by batch, order or threads: {sum(found.neighbours.values())}")

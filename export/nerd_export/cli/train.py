@@ -36,14 +36,17 @@ _HEADINGS = {
 }
 
 
-class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
+class FileWithShare(click.ParamType):  # type: ignore[type-arg]
     """A file, perhaps with ``=`` and a share behind its name: the path, and the share, which is 1 without one."""
 
     name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
+        """Return path and share of a value; see :meth:`click.ParamType.convert`."""
         whole: Path = FILE_PATH.convert(value, param, ctx)
+        # From the right, because a path may contain an equals sign, too.
         name, separator, text = str(value).rpartition("=")
+
         # A file may have a name that ends like a share.
         if not separator or whole.is_file():
             return whole, 1.0
@@ -74,7 +77,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--letter-case",
     is_flag=True,
-    help="Tell the model which words have capitals, through its input token_type_ids. For models like uncased BERT, "
+    help="Give the model the letter case of each word, as its input token_type_ids. For models like uncased BERT, "
     "whose tokenizer writes everything in lower case.",
 )
 @click.option(
@@ -101,7 +104,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--train-file",
     "train_files",
-    type=_FileWithShare(),
+    type=FileWithShare(),
     multiple=True,
     metavar="FILE[=SHARE]",
     help="Labelled file to train on, instead of the data set's; may be repeated. tweets.jsonl=0.5 "
@@ -120,7 +123,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "known_types",
     multiple=True,
     metavar="FILE=TYPES",
-    help="Coarse labels that were annotated in a training or validation file, separated by commas: "
+    help="Coarse labels that were annotated in a training or validation file, separated by commas, such as "
     "tweets.jsonl=person,location. A word with the tag O may still be part of an entity with another label. A "
     "column known_types in the file states the same for each row.",
 )
@@ -138,7 +141,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--max-train-samples",
     type=click.IntRange(min=1),
-    help="Train only on the first rows, at most this number. The model still gets the labels of all rows.",
+    help="Train only on the first rows, up to this number. The model still gets the labels of all rows.",
 )
 @click.option(
     "--null-tags",
@@ -216,7 +219,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "--forms",
     type=click.IntRange(min=1),
     default=_DEFAULTS.forms,
-    help="Number of variants of each sentence in one epoch, drawn by the shares below.",
+    help="Number of variants of each sentence in one epoch. The shares below say how often each change is made.",
 )
 @click.option(
     "--plain-share",
@@ -275,7 +278,7 @@ class _FileWithShare(click.ParamType):  # type: ignore[type-arg]
     "--temperature",
     type=_ABOVE_ZERO,
     default=_DEFAULTS.temperature,
-    help="Temperature of the teachers' probabilities. A value above 1 makes them more even before they are learned.",
+    help="Temperature of the teachers' probabilities. A value above 1 makes the probabilities more even.",
 )
 @click.version_option(__version__, package_name="nerd-onnx")
 def train_command(
@@ -295,12 +298,22 @@ def train_command(
     **recipe: Any,
 ) -> None:
     """
-    Fine-tune an encoder to tag named entities. The defaults are the published recipe for BERT on Few-NERD.
+    Fine-tune an encoder to tag named entities, and write a checkpoint. The defaults are the published settings for BERT
+    on Few-NERD.
 
-    Words of this help: an encoder is a pretrained network such as BERT. A tag is the label of one word; O means that
-    the word belongs to no entity. The loss is the error that training reduces. A share is a number from 0 to 1,
-    where no other range is named.
-    """
+    An encoder is a pretrained network such as BERT. A tag is the label of one word; O means that the word belongs to no
+    entity. The loss is the error that training reduces. A share is a number from 0 to 1, unless another range is named.
+
+    Every option can also be set by an environment variable: NERD_TRAIN_ and the option's name, such as
+    NERD_TRAIN_EPOCHS.
+
+    \b
+    Examples:
+      nerd-train --dataset my-data --output my-model
+      nerd-train --dataset my-data --model default --output my-model
+      nerd-train --train-file train.jsonl --validation-file validation.jsonl --output my-model
+      nerd-train --dataset my-data --output my-model --resume
+    """  # noqa: D301 - the backspace tells click to keep the lines
     require_extra("nerd-train")
     from nerd_export.data.prepare import prepare
     from nerd_export.models.lineage import labels_of
@@ -309,6 +322,41 @@ def train_command(
     from nerd_export.training.trainer import train
 
     config = TrainConfig(**recipe, tier_weights=_weights(tier_weights))
+    _check_recipe(config, unlabelled)
+
+    # All that can be seen without reading data or loading a model comes first: both take minutes.
+    labelled = _labelled_files(train_files, validation_files, known_types)
+    _check_output(output, resume=resume, overwrite=overwrite)
+    require_model(config.model, "--model", may_be_default=True)
+    for name in config.teachers:
+        require_model(name, "--teacher")
+    if not train_files or not validation_files:
+        require_place(config.dataset, "dataset", "--dataset")
+
+    data = prepare(
+        config,
+        *labelled,
+        [name.strip() for name in label_names.split(",")] if label_names else None,
+        unlabelled=unlabelled,
+        labels=labels_of(config.model, config.level) if keep_labels else None,
+        drop_bad_rows=drop_bad_rows,
+        drop_shared=drop_shared,
+        note=note,
+    )
+
+    table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
+    with writing(output):
+        write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
+    about_output(markdown_table(table))
+    about_output(f"checkpoint, table and card: {output}")
+
+
+def _check_recipe(config: TrainConfig, unlabelled: Path | None) -> None:
+    """
+    Check that the options fit each other.
+
+    :raises OptionError: when they do not
+    """
     if config.upper_share + config.title_share > 1:
         raise OptionError(
             "--upper-share and --title-share add up to more than 1; give shares that add up to at most 1",
@@ -336,29 +384,6 @@ def train_command(
             reason="needs-teacher",
             option="--unlabelled",
         )
-
-    labelled = _labelled_files(train_files, validation_files, known_types)
-    _check_output(output, resume=resume, overwrite=overwrite)
-    require_model(config.model, "--model", may_be_default=True)
-    for name in config.teachers:
-        require_model(name, "--teacher")
-    if not train_files or not validation_files:
-        require_place(config.dataset, "dataset", "--dataset")
-    data = prepare(
-        config,
-        *labelled,
-        [name.strip() for name in label_names.split(",")] if label_names else None,
-        unlabelled=unlabelled,
-        labels=labels_of(config.model, config.level) if keep_labels else None,
-        drop_bad_rows=drop_bad_rows,
-        drop_shared=drop_shared,
-        note=note,
-    )
-    table = train(config, data, output, resume=resume, overwrite=overwrite, note=note)
-    with writing(output):
-        write_card(output, config, data, table, shlex.join(["nerd-train", *sys.argv[1:]]))
-    about_output(markdown_table(table))
-    about_output(f"checkpoint, table and card: {output}")
 
 
 def _labelled_files(
@@ -397,7 +422,9 @@ def _weights(values: Sequence[str]) -> dict[str, float]:
         try:
             weights[tier] = float(weight)
         except ValueError:
+            # Refused below, like a negative weight.
             weights[tier] = -1.0
+
         if not tier or not 0 <= weights[tier] < float("inf"):
             raise click.BadParameter(f"{value!r}: expected TIER=WEIGHT, such as B0=0.8", param_hint="--tier-weight")
     return weights
@@ -411,6 +438,7 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
             reason="resume-and-overwrite",
             option="--resume",
         )
+
     require_folder(output)
     if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
         raise OutputError(

@@ -31,6 +31,7 @@ def new_bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             f"{target}: already exists; replace it with --overwrite", reason="output-exists", file=str(target)
         )
 
+    # An empty folder may be filled. Anything else may be somebody's work.
     if target.exists() and not (target / DESCRIPTION).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(
             f"{target}: is not a bundle, so it is not replaced; choose another --output",
@@ -40,6 +41,7 @@ def new_bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
     # Before the work of minutes, and without creating anything.
     require_folder(target)
+
     with writing(target):
         made = AtomicFolder(target)
     with made:
@@ -59,6 +61,7 @@ def write_model(folder: Path, model: ir.Model, exported: Path, file: str = "mode
     ir.save(model, folder / file)
     # The file and not the model in memory: what was written is what users load.
     _check(folder / file)
+
     for name in _COPIED:
         if (exported / name).is_file():
             shutil.copyfile(exported / name, folder / name)

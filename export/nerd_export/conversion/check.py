@@ -76,9 +76,25 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
     agreed, changed = _compared(tagger)
     neighbours = changed_by_neighbours(bundle, sample_texts())
     rows = [row for name, split in splits.items() for row in _scored(bundle, tagger, name, split)]
+
     arithmetic = kernels(tagger.kernels)
     tagger.close()
+
+    faults = [*_faults(agreed, changed, rows, limits), *neighbour_faults(neighbours)]
+    files = 0 if bundle.description is None else len(bundle.description.files)
+
+    return CheckReport(files, arithmetic, agreed, changed, neighbours, tuple(rows), tuple(faults))
+
+
+def _faults(agreed: float | None, changed: int | None, rows: Sequence[F1Again], limits: VerifyLimits) -> list[str]:
+    """
+    Return a message for each limit that is exceeded.
+
+    :param agreed: agreement with the original
+    :param changed: number of entities that differ from those at export
+    """
     faults = []
+    # The agreement allows near ties; the same bits have none.
     if changed:
         faults.append(f"{changed} entities of the sample differ from those at export, with the same bits")
 
@@ -95,10 +111,7 @@ def check_bundle(bundle: Bundle, splits: dict[str, LabelledSplit], limits: Verif
             less = row.original - row.here
             faults.append(f"F1 on {row.split} ({row.view}) is {row.here:.4f}, {less:.4f} less than at export")
 
-    faults += neighbour_faults(neighbours)
-    files = 0 if bundle.description is None else len(bundle.description.files)
-
-    return CheckReport(files, arithmetic, agreed, changed, neighbours, tuple(rows), tuple(faults))
+    return faults
 
 
 def described(model: str) -> Bundle:

@@ -66,6 +66,7 @@ def read_expected(bundle: Bundle) -> Expected | None:
     """
     if bundle.description is None or EXPECTED not in bundle.description.files:
         return None
+
     recorded = read_json(bundle.model_file.parent / EXPECTED)
     if recorded.text("sha256") != sha256_of(SAMPLE_FILE):
         return None
@@ -96,4 +97,5 @@ def _entities(recorded: JsonObject, name: str) -> Entities:
 
 
 def _is_entity(row: object) -> bool:
+    # type() and not isinstance(), to which true and false are integers.
     return isinstance(row, list) and [type(value) for value in row] == [int] * _ENTITY_FIELDS

@@ -194,17 +194,22 @@ class _Job:
         exported = export_onnx(checkpoint, self._exported)
         # After the export: only its config.json states how many positions the exported graph has.
         _require_positions(self._segment_tokens, self._exported)
+
         plain = folded(exported, letter_case=self._letter_case)
         graph = rewritten(plain)
         fp32 = self._write_fp32(graph)
+
         # The same segments serve the means, the ranges, the rounding and the cost of layers, so they are made once.
         batches = segment_batches(fp32, self._texts)
         builder = GraphBuilder(graph, partial(rewritten, plain), batches)
+
         original = TorchNetwork(checkpoint.model)
         plan = self._plan()
+
         bundle = self._write(builder, plan)
         kernel = chosen_kernel(bundle, "auto")
         self._note(f"comparing {kernel} with PyTorch on {len(self._texts)} texts{_and_splits(splits)}")
+        # Of a bundle that is exported again: it is used where there is no data to fit another one.
         kept = self._origin.calibration(self._labels, self._word_rule)
         gate = Gate(
             original,
@@ -214,8 +219,10 @@ class _Job:
             splits=splits,
             calibration=kept,
         )
+
         verdict, repair = gate.judge(bundle), None
         faults = verdict.faults(self._request.limits)
+
         # An fp32 graph that the gate refuses has another fault, which no layer in fp32 can repair.
         if faults and recipe_named(plan.recipe).record:
             bundle, verdict, repair = self._repaired(gate, builder, plan, batches, refused=bundle, verdict=verdict)
@@ -223,9 +230,11 @@ class _Job:
         # Measured last: the speed of the bundles that a repair tries does not matter.
         verdict = replace(verdict, speed=gate.speed(calibrated(bundle, verdict.calibration)))
         result = ExportResult(verdict, repair, bundle.model_file.stat().st_size)
+
         if still := verdict.faults(self._request.limits):
             raise GateRefusalError(_refusal(still, verdict, plan, repair), result)
 
+        # By identity: one that was fitted again may have the same numbers.
         if kept is not None and verdict.calibration is kept:
             reason = (
                 "--dataset has too few entities to fit new ones"
@@ -262,6 +271,7 @@ class _Job:
             self._description(record).write(self._folder, _FOR_PEOPLE)
             # Before anything is measured, because the bundle is judged with the kernel that its users get.
             self._write_native_section()
+
         if plan.embeddings == "int8" and record["embeddings"] == "fp32":
             self._note("found no table of word embeddings to quantize; they stay fp32")
         return Bundle.load(self._folder)
@@ -286,6 +296,7 @@ class _Job:
         """Keep the costliest layers in fp32 until the gate passes; return the refused bundle if it never does."""
         faults = verdict.faults(self._request.limits)
         self._note(f"refused: {'; '.join(faults)}. Measuring what each layer costs")
+
         # Timed before the repair writes other graphs over this one.
         speed_before = gate.speed(calibrated(refused, verdict.calibration))
         costs = layer_costs(builder, plan, batches, self._scratch)
@@ -382,6 +393,7 @@ def _and_splits(splits: Mapping[str, LabelledSplit]) -> str:
 def _refusal(faults: Sequence[str], verdict: Verdict, plan: Plan, repair: Repair | None) -> str:
     """Return one line on why there is no bundle and what to do."""
     tried = "; keeping layers in fp32 did not help" if repair else ""
+
     wider = "--min-agreement, --max-labels-changed and --max-f1-drop"
     safer = recipe_named(plan.recipe).safer
     other = "" if safer is None else f"Export with --quantize {safer}, or allow"

@@ -185,6 +185,7 @@ class Gate:
             "fp32": self._fp32.model_file.stat().st_size,
             "bundle": bundle.model_file.stat().st_size,
         }
+
         # Comparison, neighbours and F1 run the same texts, so the logits of the bundle are kept too.
         opened = open_network(bundle)
         network, kernels = Remembered(opened), kernels_of(bundle, opened)
@@ -200,6 +201,7 @@ class Gate:
 
         # The calibration of the bundle decides for all, so that differences come from the networks alone.
         fp32_comparison = self._compared_fp32(replace(self._fp32, calibration=decided.calibration))
+
         neighbours = changed_by_neighbours(decided, self._texts)
         rows: list[F1Row] = []
         metrics: dict[str, Any] = {}

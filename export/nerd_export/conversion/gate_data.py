@@ -49,6 +49,7 @@ def labelled_splits(
                 option="--calibrate-on" if fits else "--evaluate",
                 found=name,
             )
+
         # Never the rows of another split: what is fitted on test data says nothing about new text.
         found = read_labelled(path, labels, None, note, split=VALIDATION if fits else None)
         splits[name] = LabelledSplit(found, fits=fits)
@@ -60,6 +61,7 @@ def _validation(dataset: str, labels: LabelSet, note: Callable[[str], None]) -> 
     path = Path(dataset)
     if path.is_file():
         return read_labelled(path, labels, None, note)
+
     # The test split is never read here: choices that the gate makes on it would bias it.
     level: Level = "fine" if labels.has_fine_level else "coarse"
     rows = load_split(dataset, TrainConfig.dataset_config, VALIDATION, level, None)

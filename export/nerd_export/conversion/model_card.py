@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nerd_export.conversion.gate import VIEWS, F1Row, Verdict
 from nerd_export.conversion.sensitivity import title
+from nerd_export.models.names import DEFAULT_MODEL
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.labels import LabelSet
 from nerd_onnx.inference.native_network import NATIVE_BITS
@@ -21,7 +22,6 @@ _EXAMPLES = (  # in the window on the hub where visitors try a model
     "Angela Merkel met Barack Obama at the Adlon hotel in Berlin, and Reuters wrote about it.",
     "Ada Lovelace wrote about the Analytical Engine of Charles Babbage in London.",
 )
-_DEFAULT = "default"
 _BASE_OF_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"  # where the weights of the default model began
 
 
@@ -70,7 +70,7 @@ On {texts:,} texts ({verdict.comparison.tokens:,} tokens, {verdict.comparison.en
 runtime{_note(verdict)}:
 
 {verdict_table(verdict)}
-{"".join(_kinds_of_text(verdict))}{"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}{"".join(_scores(calibration))}
+{"".join(_kinds_of_text(verdict))}{"".join(_repaired(repair))}{"".join(_by_label(verdict.rows))}{"".join(scores_section(calibration))}
 ## Where it comes from
 
 {_source(lineage)}{_base(lineage)}{_averaged(lineage)}.
@@ -169,19 +169,22 @@ def _front_matter(name: str, bundle: Bundle, lineage: Mapping[str, Any], verdict
         library_name="nerd-onnx",
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "onnx", bundle.quantization.replace(" ", "-")],
-        base_model=_on_the_hub(lineage.get("base_model")),
+        base_model=name_on_hub(lineage.get("base_model")),
         license=lineage.get("licence"),
         widget=[{"text": text} for text in _EXAMPLES],
     )
     return str(data.to_yaml())
 
 
-def _on_the_hub(model: str | None) -> str | None:
+def name_on_hub(model: str | None) -> str | None:
     """Return the hub's name of a base model; None for a folder, because the hub refuses a card with a path."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-    if model is None or model == _DEFAULT:
-        return model and _BASE_OF_DEFAULT
+    if model is None:
+        return None
+    if model == DEFAULT_MODEL:
+        return _BASE_OF_DEFAULT
+
     try:
         validate_repo_id(model)
     except HFValidationError:
@@ -195,7 +198,7 @@ def _levels(labels: LabelSet) -> str:
     return f"{len(labels.types)} types"
 
 
-def _scores(calibration: Mapping[str, Any] | None) -> Iterator[str]:
+def scores_section(calibration: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield the section on the meaning of scores."""
     if calibration is None:
         return

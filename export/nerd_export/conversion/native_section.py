@@ -54,6 +54,7 @@ def agrees(native: Network, reference: Network, batches: Iterable[EncodedBatch])
     found, expected = (
         np.concatenate([each.reshape(-1, each.shape[-1]) for each in side]) for side in zip(*pairs, strict=True)
     )
+    # The same logit everywhere has no spread to divide by.
     difference = np.abs(found - expected).mean() / max(expected.std(), np.finfo(np.float32).tiny)
     equal = (found.argmax(-1) == expected.argmax(-1)).mean()
     return bool(difference <= _LARGEST_DIFFERENCE and equal >= _FEWEST_EQUAL_LABELS)

@@ -27,10 +27,12 @@ def neighbour_check(bundle: Bundle, texts: Sequence[str], seed: int, network: Ne
     # Without a threshold: differences of entities below it count too.
     reference = Tagger(bundle, TagOptions(min_score=0), network)
     network = reference.network
+
     # Compared exactly and not within a tolerance: the promise is equal bits.
     expected = reference.tag(texts)
     order = list(range(len(texts)))
     random.Random(seed).shuffle(order)  # noqa: S311
+
     changed = {
         "alone": _differences(expected, [reference.tag([text])[0] for text in texts]),
         "shuffled": _differences(expected, _shuffled(reference, texts, order)),

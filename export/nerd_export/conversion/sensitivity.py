@@ -43,17 +43,21 @@ def layer_costs(builder: GraphBuilder, plan: Plan, batches: Sequence[EncodedBatc
     """
     sample = first_of(batches, lambda batch: batch.ids.size, _TOKENS)
     expected = _logits(builder.build(Plan("none", "fp32"))[0], sample, scratch)
+    # Equal logits have no spread to divide by.
     spread = float(np.concatenate([found.ravel() for found in expected]).var()) or 1.0
+
     names = builder.names(plan)
     costs = []
 
     for name in names:
         # Alone and not cumulative: the order of the layers then does not change what each costs.
         alone = plan.keeping([other for other in names if other != name])
+
         found = _logits(builder.build(alone)[0], sample, scratch)
         # Relative to the variance of the logits, so that costs of different models can be compared.
         squares = [((one - other) ** 2).ravel() for one, other in zip(found, expected, strict=True)]
         error = float(np.concatenate(squares).mean()) / spread
+
         # A layer that overflows in 8 bits is the first to keep, so its cost must sort before all numbers.
         costs.append(LayerCost(name, error if np.isfinite(error) else float("inf")))
 

@@ -150,6 +150,7 @@ def check_split(
         if row.tokens is not None and row.tags is not None and not row.tokens and not row.tags:
             empty.append(row.where)
             continue
+
         problem = _problem(row, split.tag_names, known, null_is_unknown=reading.null_is_unknown)
         if problem:
             findings.problems.append(Problem(row.where, *problem))
@@ -159,6 +160,7 @@ def check_split(
     if empty:
         findings.notes.append(f"{len(empty)} empty sentence(s) left out: {_first(empty)}")
 
+    # With known names, a misspelled tag is an unknown one and was found above.
     if known is None and (found := misspelled(tag for sentence in sentences for tag in sentence.tags)):
         findings.problems.append(Problem(split.source, *found))
 

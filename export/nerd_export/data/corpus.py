@@ -108,6 +108,7 @@ def read_file(path: Path, tag_column: str, words_column: str = TOKENS_COLUMN) ->
         )
 
     suffix = path.suffix.lower()
+    # Before the suffix decides, because Parquet and JSON Lines may have texts with spans instead of words with tags.
     if (text_columns := _text_columns(path, tag_column, words_column)) is not None:
         return Split(str(path), tuple(_text_rows(path, *text_columns, fine=tag_column == TAG_COLUMNS["fine"])))
     if suffix == ".parquet":
@@ -172,6 +173,7 @@ def _read_parquet(path: Path, tag_column: str, words_column: str) -> Split:
             f"{path}: is not a Parquet file, or is damaged: {first_line(err)}", reason="not-parquet", file=str(path)
         ) from err
 
+    # datasets stores the names of ClassLabel integers in the metadata of the schema.
     names = _class_label_names(datasets.Features.from_arrow_schema(schema), tag_column)
     rows = _table_rows(str(path), {name: table[name].to_pylist() for name in columns})
 
@@ -201,7 +203,9 @@ def _first_record(path: Path) -> Mapping[str, Any] | None:
         if path.suffix.lower() == ".parquet":
             file = pq.ParquetFile(path)
             found = next(file.iter_batches(1), None)
+            # A file without rows has columns, and these say what it is.
             return dict.fromkeys(file.schema_arrow.names) if found is None else found.to_pylist()[0]
+
         if path.suffix.lower() in (".jsonl", ".json"):
             with path.open(encoding="utf-8") as lines:
                 record = json.loads(next((line for line in lines if line.strip()), "null"))
@@ -259,6 +263,7 @@ def _json_rows(path: Path, tag_column: str, words_column: str) -> Iterator[Row]:
         for number, line in enumerate(_decoded(path, lines), 1):
             if not line.strip():
                 continue
+
             where = f"{path}, line {number}"
             try:
                 record = json.loads(line)
@@ -270,6 +275,7 @@ def _json_rows(path: Path, tag_column: str, words_column: str) -> Iterator[Row]:
                     row=number,
                     character=err.colno,
                 ) from err
+
             if not isinstance(record, dict):
                 raise TrainingDataError(
                     f"{where}: expected an object with {words_column!r} and {tag_column!r}",
@@ -277,6 +283,7 @@ def _json_rows(path: Path, tag_column: str, words_column: str) -> Iterator[Row]:
                     file=str(path),
                     row=number,
                 )
+
             _require_columns(where, list(record), words_column, tag_column, file=str(path), row=number)
             optional = {name: record.get(name) for name in _OPTIONAL}
             yield Row(where, record[words_column], record[tag_column], **optional)
@@ -295,9 +302,12 @@ def _conll_rows(path: Path) -> Iterator[Row]:
 
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(_decoded(path, lines), 1):
+            # Tabs come first: where they separate columns, a word may contain a space.
             fields = line.rstrip("\r\n").split("\t") if "\t" in line.strip() else line.split()
+
             if not tokens and _is_comment(fields, line, columns):
                 continue
+            # -DOCSTART- begins a document in the files of CoNLL-2003, and is no word.
             if fields and fields[0].strip() not in ("", "-DOCSTART-"):
                 columns = columns or len(fields)
                 _check_columns(path, number, fields, columns)
@@ -320,8 +330,10 @@ def _is_comment(fields: Sequence[str], line: str, columns: int) -> bool:
     """
     if not line.startswith("#"):
         return False
+    if columns:
+        return len(fields) != columns
     # Before the first word a comment may have as many columns as the words will have, so its form decides.
-    return len(fields) != columns if columns else len(fields) != _SHORTEST or _COMMENT.match(line) is not None
+    return len(fields) != _SHORTEST or _COMMENT.match(line) is not None
 
 
 def _check_columns(path: Path, number: int, fields: Sequence[str], columns: int) -> None:
@@ -351,6 +363,7 @@ def _check_columns(path: Path, number: int, fields: Sequence[str], columns: int)
 
 
 def _decoded(path: Path, lines: Iterator[str]) -> Iterator[str]:
+    # Lines are decoded when they are read, so the error comes from the iteration and not from opening the file.
     try:
         yield from lines
     except UnicodeDecodeError as err:

@@ -68,6 +68,8 @@ def write_examples(sentences: Sequence[Sentence], config: TrainConfig) -> list[E
 
     The same sentences and seed give the same examples; the first form does not depend on how many there are.
     """
+    # The numbers behind the seed give each kind of draw random numbers of its own: 1 for capitals, 2 for forms, 3 for
+    # shares.
     seeds = [[config.seed], *([config.seed, 2, form] for form in range(1, config.forms))]
     return [example for seed in seeds for example in _written(_drawn(sentences, seed), config, seed)]
 
@@ -87,8 +89,10 @@ def _written(sentences: Sequence[Sentence], config: TrainConfig, seed: list[int]
     random = np.random.default_rng(seed)
     shares = (config.cut_share, config.join_share, config.lower_share, config.plain_share)
     draws = random.random((len(sentences), len(shares))) < np.array(shares)
+
     # The last sentence is joined with the first.
     followers = [*sentences[1:], *sentences[:1]]
+
     examples = []
     capitals = _capitals(len(sentences), config, seed)
 
@@ -117,6 +121,7 @@ def _cut(sentence: Sentence, random: np.random.Generator) -> Sentence:
     """Return a fragment of a sentence. No entity is divided: one side of each cut is a word outside entities."""
     tags = sentence.known_tags()
     borders = [i for i in range(1, len(tags)) if OUTSIDE in (tags[i - 1], tags[i])]
+    # Two borders may be equal or close: a sentence without a real fragment stays whole.
     begin, end = sorted(random.choice([0, *borders, len(tags)], size=2).tolist())
     return _part(sentence, begin, end) if end - begin >= _LEAST_WORDS else sentence
 
@@ -125,6 +130,7 @@ def _joined(first: Sentence, second: Sentence) -> Sentence:
     """Join two sentences to one text with the lower weight of both; only if they are labelled for the same types."""
     if (first.known, first.is_coarse) != (second.known, second.is_coarse):
         return first
+
     unknown = first.unknown | {i + len(first.tokens) for i in second.unknown}
     weight = min(first.weight, second.weight)
     return replace(
@@ -141,6 +147,7 @@ def _both_texts(first: Sentence, second: Sentence) -> dict[str, Any]:
     """Return text and places of two sentences with a space between them; without a text if one has none."""
     if first.text is None or second.text is None:
         return {"text": None, "places": ()}
+
     shift = len(first.text) + 1
     moved = [(start + shift, end + shift) for start, end in second.places]
     return {"text": f"{first.text} {second.text}", "places": (*first.places, *moved)}
@@ -156,6 +163,7 @@ def _capitals(count: int, config: TrainConfig, seed: list[int]) -> list[Callable
 
 
 def _title(word: str) -> str:
+    # str.title() would write McDonald as Mcdonald.
     return word if joins_what_is_before(word) else word[:1].upper() + word[1:]
 
 

@@ -94,6 +94,7 @@ def labelled_rows(
     known = set(labels.types)
     labelled = frozenset(occurring).union(*(sentence.known or () for sentence in sentences))
     wanted = frozenset(types) if types is not None else labelled or frozenset(known)
+
     if types is not None and not wanted <= known:
         raise OptionError(
             f"--types: the model has no label {', '.join(sorted(wanted - known))}; the labels are: "

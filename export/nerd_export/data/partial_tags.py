@@ -76,6 +76,7 @@ class Targets:
         found = {tag for tag in tags if isinstance(tag, PartialTag)}
         # Sorted, so that the numbers do not depend on the order of the sentences.
         self.partial = sorted(found, key=lambda tag: (tag.name, tag.is_coarse, sorted(tag.known or ())))
+
         tags_in_order: list[Tag] = [*labels.names, *self.partial]
         self.ids: dict[Tag, int] = dict(zip(tags_in_order, range(len(tags_in_order)), strict=True))
         self.allowed: Bools = np.vstack(

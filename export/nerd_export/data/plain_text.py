@@ -43,17 +43,20 @@ def plain_text(words: Sequence[str], quotes: str = STRAIGHT) -> tuple[str, list[
 
     for word in words:
         # Opening and closing quotes alternate, because many corpora write both the same way.
-        surface = quotes[quoted] if word in _QUOTES else _BRACKETS.get(word.upper(), word).replace("'", quotes[2])
+        is_quote = word in _QUOTES
+        opens, closes = is_quote and not quoted, is_quote and quoted
+        surface = quotes[quoted] if is_quote else _BRACKETS.get(word.upper(), word).replace("'", quotes[2])
+        quoted ^= is_quote
+
         # An opening quote has a space before it, a closing one has it behind.
-        closing = word in _QUOTES and quoted
-        if not (glue or closing or (word not in _QUOTES and joins_what_is_before(surface))):
+        joins = closes or (not is_quote and joins_what_is_before(surface))
+        if not (glue or joins):
             parts.append(" ")
             length += 1
+
         parts.append(surface)
         spans.append((length, length + len(surface)))
         length += len(surface)
-        opening = word in _QUOTES and not quoted
-        quoted ^= word in _QUOTES
-        glue = opening or bool(_NO_SPACE_AFTER.fullmatch(surface))
+        glue = opens or _NO_SPACE_AFTER.fullmatch(surface) is not None
 
     return "".join(parts), spans

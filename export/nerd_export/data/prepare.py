@@ -152,28 +152,25 @@ def prepare(
     reading = Reading(config.null_tags == "unknown", config.tier_weights)
     loaded = [_Loaded.of(config, "train", file, tag_names) for file in train_files or (None,)]
     splits = _in_one_scheme([one.split for one in loaded], labels)
+
     # A mistyped tier would silently leave all weights at 1.
     check_tiers(splits, config.tier_weights)
     used, unused = _parted(splits, config.max_train_samples)
+
     # Labels come from all rows, so that --max-train-samples does not change the label set.
     given = labels
     labels = given or _labels([*used, *unused], config, reading)
-    train = [
-        sentence
-        for split, source in zip(used, loaded, strict=True)
-        if split.rows or not source.split.rows  # --max-train-samples may leave a file without rows
-        for sentence in source.sentences(split, _allowed_names(split, labels, given), findings, reading)
+
+    train: list[Sentence] = []
+    for split, source in zip(used, loaded, strict=True):
+        # --max-train-samples may leave a file without rows, which is no fault of it.
+        if split.rows or not source.split.rows:
+            train += source.sentences(split, _allowed_names(split, labels, given), findings, reading)
+
+    sets = [
+        _validation_set(_Loaded.of(config, "validation", file, tag_names), labels, reading, findings)
+        for file in validation_files or (None,)
     ]
-
-    sets = []
-    for file in validation_files or (None,):
-        one = _Loaded.of(config, "validation", file, tag_names)
-        split = in_scheme(one.split, labels.scheme or "IO")
-        # A set that is labelled for some types may have unknown tags, whatever the training data has.
-        lenient = Reading(null_is_unknown=reading.null_is_unknown or one.is_partial)
-        # A tag that training never saw cannot be predicted, so it is an error and not a lower score.
-        sets.append((one.split.source, one.sentences(split, _allowed_names(split, labels, labels), findings, lenient)))
-
     validation = [sentence for _, sentences in sets for sentence in sentences]
     # Dropping every row would leave nothing to train on: then the problems are the message.
     if drop_bad_rows and train and validation:
@@ -185,15 +182,16 @@ def prepare(
     for text in [*_coarse_notes(splits, labels), *findings.notes]:
         note(text)
 
+    counts = tuple((Path(source).name, len(sentences)) for source, sentences in sets)
     return TrainingData(
         train,
         validation,
         labels,
-        ", ".join(split.source for split in splits),
-        ", ".join(source for source, _ in sets),
-        () if unlabelled is None else tuple(_texts(unlabelled)),
-        None if unlabelled is None else str(unlabelled),
-        tuple((Path(source).name, len(sentences)) for source, sentences in sets) if len(sets) > 1 else (),
+        train_source=", ".join(split.source for split in splits),
+        validation_source=", ".join(source for source, _ in sets),
+        unlabelled=() if unlabelled is None else tuple(_texts(unlabelled)),
+        unlabelled_source=None if unlabelled is None else str(unlabelled),
+        validation_sets=counts if len(sets) > 1 else (),
     )
 
 
@@ -243,6 +241,15 @@ class _Loaded:
             )
             for sentence in check_split(split, names, findings, reading)
         ]
+
+
+def _validation_set(one: _Loaded, labels: LabelSet, reading: Reading, findings: Findings) -> tuple[str, list[Sentence]]:
+    """Return the name of a validation set, and its sentences."""
+    split = in_scheme(one.split, labels.scheme or "IO")
+    # A set that is labelled for some types may have unknown tags, whatever the training data has.
+    lenient = Reading(null_is_unknown=reading.null_is_unknown or one.is_partial)
+    # A tag that training never saw cannot be predicted, so it is an error and not a lower score.
+    return one.split.source, one.sentences(split, _allowed_names(split, labels, labels), findings, lenient)
 
 
 def _in_one_scheme(splits: Sequence[Split], labels: LabelSet | None) -> list[Split]:
@@ -338,6 +345,7 @@ def _without_shared(
     shared = shared_sentences(train, validation)
     if not shared:
         return train
+
     example = " ".join(min(shared)[:_SHOWN_WORDS])
     remedy = "left out of training" if drop else "leave them out of training with --drop-shared"
     findings.notes.append(f"{len(shared)} sentence(s) are in train and validation, such as {example!r}: {remedy}")

@@ -59,7 +59,12 @@ def _converted(tags: Sequence[str | int | None], old: Scheme, new: Scheme) -> li
 
         prefix, kind = split_tag(tag, old)
         opens = ended or kind != previous or prefix in _STARTS
-        converted.append(OUTSIDE if not kind else kind if new == "IO" else f"{'B' if opens else 'I'}-{kind}")
+        if not kind:
+            converted.append(OUTSIDE)
+        elif new == "IO":
+            converted.append(kind)
+        else:
+            converted.append(f"B-{kind}" if opens else f"I-{kind}")
         previous, ended = kind, prefix in _ENDS
 
     return converted

@@ -98,6 +98,7 @@ def sentences_of(text: str, marked: Marked, row: TaggedRow) -> list[TextSentence
 
 def _words(text: str, marked: Marked) -> Iterator[tuple[int, int, str | None]]:
     """Yield each word with its range and its tag. A word ends where a span begins or ends."""
+    # In order: the text before a span, the span, the text behind it, and so on.
     borders = [0, *(place for start, end, _ in marked for place in (start, end)), len(text)]
     labels = {start: (end, label) for start, end, label in marked}
 
@@ -121,6 +122,8 @@ def _sentence_ranges(text: str, marked: Marked) -> Iterator[tuple[int, int]]:
         # Spans do not overlap, so only the last one that starts before this end can go beyond it.
         last = bisect_left(starts, end) - 1
         is_inside = last >= 0 and end < marked[last][1]
+
         if end > begin and not is_inside:
+            # Without the white space in front, because the places of the words count from the first character.
             yield begin + len(text[begin:end]) - len(text[begin:end].lstrip()), end
             begin = end

@@ -66,7 +66,9 @@ def _sha256_of(sentences: Sequence[Sentence]) -> str:
     for sentence in sentences:
         # In order: another order of the same sentences gives other batches.
         facts: list[Any] = [sentence.tokens, sentence.known_tags(), sentence.weight]
+        # Only where a sentence has them: other data keeps the fingerprint that an earlier version recorded.
         if sentence.known is not None or sentence.is_coarse or sentence.share != 1:
             facts += [None if sentence.known is None else sorted(sentence.known), sentence.is_coarse, sentence.share]
+
         digest.update(json.dumps(facts).encode() + b"\n")
     return digest.hexdigest()

@@ -80,6 +80,7 @@ class Result:
         wrong = [
             i for i, (gold, found) in enumerate(zip(view.gold, view.found, strict=True)) if set(gold) != set(found)
         ]
+
         drawn = sorted(random.Random(seed).sample(wrong, min(most, len(wrong))))  # noqa: S311 - nothing secret
         sentences = self.labelled.sentences
         return [(text_of(sentences[i])[0], list(view.gold[i]), list(view.found[i])) for i in drawn]
@@ -89,6 +90,7 @@ def over_all(results: Sequence[Result]) -> dict[str, Any]:
     """Return the scores over several files as plain data, by view; nothing for one file."""
     if len(results) < 2:  # noqa: PLR2004
         return {}
+
     views = dict.fromkeys(name for result in results for name in result.evaluation.views)
     return {
         "all_files": {

@@ -49,11 +49,13 @@ def open_subject(
             threads = 1  # one call at a time: PyTorch uses all processors for it
         else:
             bundle = load_bundle(model)
+
         if calibrate_on is not None:
             network = network or open_network(bundle)
             bundle = _calibrated_on(calibrate_on, bundle.uncalibrated(), network, threads, note)
         elif not calibrate:
             bundle = bundle.uncalibrated()
+
         with closing(Tagger(bundle, TagOptions(threads=threads, min_score=min_score), network)) as tagger:
             yield tagger
 
@@ -95,9 +97,11 @@ def _checkpoint(model: str, level: Level | None, scratch: Path, note: Callable[[
     checkpoint = load_checkpoint(model, note)
     # The runtime reads tokenizer.json, which not every checkpoint folder has.
     checkpoint.tokenizer.save_pretrained(scratch)
+
     config = checkpoint.model.config.to_dict()
     origin = Origin.of(model)
     weights = next(Path(model) / name for name in _WEIGHTS if (Path(model) / name).is_file())
+
     bundle = Bundle(
         name=model,
         folder=Path(model).absolute(),
@@ -108,6 +112,7 @@ def _checkpoint(model: str, level: Level | None, scratch: Path, note: Callable[[
         letter_case=sees_case(config),
         segment_tokens=min(SEGMENT_TOKENS, longest_input(config, scratch)),
         model_sha256="",
+        tokenizer_sha256="",
         quantization="PyTorch fp32",
     )
 

@@ -184,6 +184,7 @@ def _projection(value: ir.Value | None) -> Projection | None:
     layer = layer_behind(value)
     if layer is None or [node.op_type for node in layer.moves[:2]] != ["Reshape", "Transpose"]:
         return None
+
     split, *moved = layer.moves
     if any(node.op_type != "Transpose" for node in moved):
         return None
@@ -199,6 +200,7 @@ def _reader(value: ir.Value) -> ir.Node | None:
 def _move_value_bias(graph: ir.Graph, attention: Attention) -> None:
     """Add ``bias @ matrix`` to the bias of the layer that reads the context, instead of the bias to the values."""
     bias, reader = attention.value.bias, _reader(attention.context.outputs[0])
+
     # The heads are put together again before the next layer reads them.
     while reader is not None and reader.op_type in ("Transpose", "Reshape"):
         reader = _reader(reader.outputs[0])
@@ -225,12 +227,14 @@ def _read_heads_in_place(graph: ir.Graph, attention: Attention) -> None:
     sources = {part.matmul.inputs[0] for part in parts}
     heads = {part.heads for part in parts}
     source, sizes = sources.pop(), heads.pop()
+
     # Only if queries, keys and values have the same input and the same heads.
     if source is None or sizes is None or sources or heads:
         return
 
     tokens_first = ir.node("Transpose", [source], {"perm": _TOKENS_FIRST})
     graph.insert_before(attention.query.matmul, [tokens_first])
+    # A 0 in the shape of a Reshape keeps the size of the input: tokens and batch are known at run time only.
     shape = add_initializer(graph, "heads", np.array([0, 0, *sizes], dtype=np.int64))
     split = []
 
@@ -242,6 +246,7 @@ def _read_heads_in_place(graph: ir.Graph, attention: Attention) -> None:
 
     query, key, value = split
     weights = attention.context.inputs[0]
+    # transBatch moves the first axis, the tokens, behind those of batch and heads before the product.
     _replace(graph, attention.scores, [query, key], {"transBatchA": 1, "transBatchB": 1, "transB": 1})
     _replace(graph, attention.context, [weights, value], {"transBatchB": 1})
 
@@ -252,6 +257,7 @@ def _replace(graph: ir.Graph, product: ir.Node, inputs: list[Any], attributes: d
     fused.outputs[0].name = product.outputs[0].name
     # Shape inference does not know the fused operator.
     fused.outputs[0].type, fused.outputs[0].shape = product.outputs[0].type, product.outputs[0].shape
+
     graph.insert_before(product, [fused])
     product.outputs[0].replace_all_uses_with(fused.outputs[0])
     graph.remove(product, safe=True)

@@ -78,6 +78,7 @@ def center(graph: ir.Graph, means: Mapping[str, Doubles]) -> list[str]:
         mean = means.get(name)
         if mean is None or not np.isfinite(mean).all():
             continue
+
         _add(graph, norm, _BIAS, -mean)
         for compensation in compensations:
             _add(
@@ -147,6 +148,7 @@ def _compensations(norm: ir.Node) -> list[_Compensation] | None:
     for node in consumers(value):
         if node.op_type == "Shape":  # reads no numbers
             continue
+
         compensation = _in_layer(node, value) or _in_residual(node, value)
         # All readers or none: one that cannot compensate would read shifted numbers.
         if compensation is None or not compensation.is_free:
@@ -161,6 +163,7 @@ def _in_layer(node: ir.Node, value: ir.Value) -> _Compensation | None:
     matrix = constant(node.inputs[1]) if node.op_type == "MatMul" and node.inputs[0] is value else None
     if matrix is None or matrix.ndim != _MATRIX:
         return None
+
     bias = bias_of(node, matrix.shape[1])
     place = None if bias is None else vector_place(bias)
     return None if bias is None or place is None else _Compensation(bias, place, node.inputs[1], is_residual=False)
@@ -170,9 +173,11 @@ def _in_residual(node: ir.Node, value: ir.Value) -> _Compensation | None:
     """Return the compensation in a linear layer to whose result the value is added; None if there is none."""
     if node.op_type != "Add":
         return None
+
     layer = layer_behind(node.inputs[1] if node.inputs[0] is value else node.inputs[0])
     # Behind a Reshape or Transpose, the channels of the bias would not be those of the norm.
     if layer is None or layer.bias is None or layer.moves:
         return None
+
     place = vector_place(layer.bias)
     return None if place is None else _Compensation(layer.bias, place, layer.matmul.inputs[1], is_residual=True)

@@ -93,8 +93,13 @@ class _Reading:
         require(weight is not None and weight.ndim == 2)  # noqa: PLR2004
 
         value, projection = input_of(classifier, 0), None
-        while not _is_linear(value) and _ends_layer(norm := self._norm(value)):
+        # Layer by layer from the last to the first, until only the embeddings and their norm are left.
+        while not _is_linear(value):
+            norm = self._norm(value)
+            if not _ends_layer(norm):
+                break
             value = self._layer(norm)
+
         if _is_linear(value):
             projection = self._symmetric(value)
             value = projection.source
@@ -195,6 +200,7 @@ class _Reading:
         split = node_of(value, "Reshape")
         shape = constant(split.inputs[1])
         require(shape is not None and shape.shape == (4,) and not shape[:2].any())
+
         self.heads.add((int(shape[2]), int(shape[3])))
         return self._symmetric(input_of(split, 0))
 
@@ -233,8 +239,11 @@ def _linear(value: ir.Value) -> _Linear:
 
     scaled = node_of(value, "Mul")
     product, row_scale = node_of(input_of(scaled, 0), "MatMulIntegerToFloat"), input_of(scaled, 1)
+    # Order of the inputs: integers, weight, scale of both, zero point of the integers. A zero point of the weight or a
+    # bias would be a sixth or seventh.
     inputs = product.inputs
     zero_point = constant(inputs[4]) if len(inputs) == 5 else None  # noqa: PLR2004
+    # A scale of 1, because the Mul behind the product applies that of each token.
     if zero_point is None or zero_point.ndim != 0 or number(inputs[2]) != 1:
         raise OtherGraphError
 
@@ -258,10 +267,13 @@ def _quantized(integers: ir.Value, row_scale: ir.Value, zero_point: int) -> tupl
     positive, smallest = number(division.inputs[1]), number(size.inputs[-1])
 
     require(input_of(node_of(input_of(size, 0), "ReduceMax"), 0) is source)
+    # After Gelu and Relu the minimum is known. Elsewhere it is measured too, and the middle, 128, stands for 0.
     is_symmetric = len(size.inputs) == 3  # noqa: PLR2004
+
     if is_symmetric:
         below = node_of(input_of(node_of(input_of(size, 1), "Neg"), 0), "ReduceMin")
         require(input_of(below, 0) is source)
+
     require(is_symmetric == (zero_point == 128))  # noqa: PLR2004
     return source, TokenLevels(zero_point, round(float(positive)), float(smallest))
 

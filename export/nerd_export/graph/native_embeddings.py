@@ -62,6 +62,7 @@ def embeddings_of(graph: ir.Graph, value: ir.Value) -> Embeddings:
 
     index, rows = input_of(position, 1), len(constant(position.inputs[0]))
     padding = _padding(index) if is_computed_by(index, "Add") else -1
+    # Behind the padding's id, or all of them where there is none (-1).
     longest = rows - padding - 1
     require(longest > 0)
     if padding < 0:
@@ -96,6 +97,7 @@ def _padding(index: ir.Value) -> int:
     wide = node_of(input_of(begin, 0), "Cast")
     product = node_of(input_of(wide, 0), "Mul")
     count, is_token = node_of(input_of(product, 0), "CumSum"), input_of(product, 1)
+    # Neither exclusive nor reversed: the position of a token counts the token itself.
     require(input_of(count, 0) is is_token and number(count.inputs[1]) == 1 and not any(integers_of(count).values()))
 
     narrow = node_of(is_token, "Cast")

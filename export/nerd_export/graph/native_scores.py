@@ -77,7 +77,9 @@ def distances_of(graph: ir.Graph, value: ir.Value, longest: int) -> Distances:
     require(number(lifted.inputs[1]) == 0 and permutation_of(moved) == _HEADS_FIRST)
     gather = gather_of(input_of(moved, 0))
     rows = value_at(graph, input_of(gather, 1), longest)
+
     _require_distances(rows, longest)
+    # A row that depends on more than the distance, such as the length of the text, shows at another length.
     for tokens in _LENGTHS:
         found = value_at(graph, input_of(gather, 1), min(tokens, longest))
         require(np.array_equal(found, rows[:tokens, :tokens]))

@@ -31,6 +31,7 @@ def tidy(model: ir.Model) -> None:
 def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
     """Add a constant to the graph; a number is appended to its name if the name is taken."""
     free = name
+    # One name more than there are constants, so one of them is free.
     for number in range(1, len(graph.initializers) + 2):
         if free not in graph.initializers:
             break

@@ -89,9 +89,14 @@ def rewritten(model: ir.Model, means: Mapping[str, Doubles] | None = None) -> ir
 def split_gemm(graph: ir.Graph) -> None:
     """Replace each Gemm with constant weights, as other exporters write linear layers, by a MatMul and an Add."""
     for gemm in nodes_of(graph, "Gemm"):
-        weight, addend = constant(gemm.inputs[1]), constant(gemm.inputs[2]) if len(gemm.inputs) > 2 else None  # noqa: PLR2004
-        if weight is None or gemm.attributes.get_int("transA", 0) or (addend is None and len(gemm.inputs) > 2):  # noqa: PLR2004
+        weight = constant(gemm.inputs[1])
+        has_addend = len(gemm.inputs) > 2  # noqa: PLR2004
+        addend = constant(gemm.inputs[2]) if has_addend else None
+        # Weights or a bias that the graph computes are no linear layer.
+        if weight is None or gemm.attributes.get_int("transA", 0) or (has_addend and addend is None):
             continue
+
+        # alpha and beta, which a MatMul and an Add lack, go into the constants.
         matrix = weight.T if gemm.attributes.get_int("transB", 0) else weight
         matrix = np.ascontiguousarray(matrix * np.float32(gemm.attributes.get_float("alpha", 1.0)))
         constant_matrix = add_initializer(graph, f"{gemm.name}.matrix", matrix)
@@ -99,6 +104,7 @@ def split_gemm(graph: ir.Graph) -> None:
         if addend is not None:
             scaled = (addend * np.float32(gemm.attributes.get_float("beta", 1.0))).astype(np.float32)
             nodes.append(ir.node("Add", [nodes[0].outputs[0], add_initializer(graph, f"{gemm.name}.addend", scaled)]))
+
         graph.insert_before(gemm, nodes)
         gemm.outputs[0].replace_all_uses_with(nodes[-1].outputs[0], replace_graph_outputs=True)
         graph.remove(gemm, safe=True)

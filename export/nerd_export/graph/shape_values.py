@@ -21,6 +21,7 @@ def value_at(graph: ir.Graph, value: ir.Value, tokens: int) -> Any:
     :raises OtherGraphError: when the value depends on more than the number of tokens, or cannot be computed
     """
     require(not _reads_inputs(value))
+
     fed = EncodedBatch(np.zeros((1, tokens), dtype=np.int64)).inputs()
     try:
         # A copy of what the value is computed from alone.
@@ -41,6 +42,7 @@ def _reads_inputs(value: ir.Value) -> bool:
         node = current.producer()
         if node is None and current.is_graph_input():
             return True
+        # Of a batch, Shape reads how many tokens it has, and no token.
         for source in node.inputs if node is not None and node.op_type != "Shape" else ():
             if source is not None and source not in seen:
                 seen.add(source)

@@ -54,6 +54,7 @@ def _require_alike(one: Checkpoint, other: Checkpoint) -> None:
     # All differences in one message: the user should not find them one export at a time.
     shapes = [{name: tuple(w.shape) for name, w in c.model.state_dict().items()} for c in (one, other)]
     configs = [{k: v for k, v in c.model.config.to_dict().items() if k not in _NAMES} for c in (one, other)]
+
     differing = [
         what
         for what, differs in (

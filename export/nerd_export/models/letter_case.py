@@ -76,6 +76,8 @@ def token_types(texts: Sequence[str], encoded: Any, tokenizer: Any) -> list[list
     kept = [encoded.word_ids(i) for i in range(len(texts))]
     parts = zip(np.split(cases, ends[1:-1]), kept, strict=True)
 
+    # A truncated text has fewer tokens than the whole one, and they are its first; the special token at its end has no
+    # case.
     return [
         [0 if word is None else case for case, word in zip(part.tolist(), words, strict=False)] for part, words in parts
     ]

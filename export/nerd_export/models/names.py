@@ -13,7 +13,7 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import DESCRIPTION
 from nerd_onnx.storage.hub import has_file, require_place
 
-MODEL_INSIDE = "default"
+DEFAULT_MODEL = "default"
 
 
 def require_model(name: str, option: str, *, may_be_default: bool = False) -> None:
@@ -24,7 +24,7 @@ def require_model(name: str, option: str, *, may_be_default: bool = False) -> No
     :param may_be_default: whether the message advises the default model, which needs no network
     :raises ModelError: when it is none of these
     """
-    if is_model_inside(name):
+    if is_default_model(name):
         return
     try:
         require_place(name, "model", option)
@@ -66,12 +66,13 @@ def bundle_named(name: str) -> Bundle | None:
     :param name: hub id, folder, or ``default`` for the default model
     :raises ModelError: when the bundle is invalid or cannot be fetched
     """
-    if is_model_inside(name):
+    if is_default_model(name):
         return Bundle.load(None)
+
     # nerd.json is what makes a folder a bundle: an ONNX file alone may be from any program.
     return Bundle.load(name) if has_file(name, DESCRIPTION) else None
 
 
-def is_model_inside(name: str) -> bool:
+def is_default_model(name: str) -> bool:
     """Whether a name means the default model; a folder of that name has precedence."""
-    return name == MODEL_INSIDE and not Path(name).exists()
+    return name == DEFAULT_MODEL and not Path(name).exists()

@@ -57,6 +57,7 @@ class Remembered:
         """Return the logits of a batch, from the cache if possible; see :class:`Network`."""
         # The width belongs to the key: the same bytes can be two short segments or one long one.
         key = batch.ids.shape[1], batch.ids.tobytes(), b"" if batch.types is None else batch.types.tobytes()
+
         found = self._seen.get(key)
         if found is None:
             # Outside of the lock: two threads may compute the same batch, which costs time but changes nothing.
@@ -82,6 +83,7 @@ class Observed:
     def logits(self, batch: EncodedBatch) -> Floats:
         """Run both networks on a batch; see :class:`Network`."""
         expected, found = self._original.logits(batch), self._exported.logits(batch)
+
         difference = float(np.abs(expected - found).max())
         changed = int((expected.argmax(-1) != found.argmax(-1)).sum())
 
@@ -93,21 +95,27 @@ class Observed:
         return expected
 
 
-class _Recorder:
-    """Records the batches that it gets; its logits are zeros."""
+class Recorder:
+    """
+    A network that keeps the batches that it gets; its logits are zeros.
+
+    :param labels: number of labels
+    :ivar batches: what it was called with, in order
+    """
 
     def __init__(self, labels: int) -> None:
         self._labels = labels
         self.batches: list[EncodedBatch] = []
 
     def logits(self, batch: EncodedBatch) -> Floats:
+        """Keep a batch; see :class:`Network`."""
         self.batches.append(batch)
         return np.zeros((*batch.ids.shape, self._labels), dtype=np.float32)
 
 
 def segment_batches(bundle: Bundle, texts: Sequence[str]) -> list[EncodedBatch]:
     """Return the batches that the runtime makes of texts: always the same batches in the same order."""
-    recorder = _Recorder(len(bundle.labels.names))
+    recorder = Recorder(len(bundle.labels.names))
     # One thread: with several, the order of the batches would vary, and with it sums over them.
     tagger = Tagger(bundle, TagOptions(threads=1), network=recorder)
     try:

@@ -132,6 +132,7 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
     """
     heads = getattr(config, "num_attention_heads", None)
     found: dict[str, Floats] = {}
+
     for name, value in graph.initializers.items():
         array = constant(value)
         if (path := without_mark(name, INT8)) is not None:
@@ -145,9 +146,12 @@ def _weights(graph: ir.Graph, config: Any) -> Mapping[str, Floats]:
     for node in graph:
         path = _path(node)
         if node.op_type == "LayerNormalization":
+            # A layer norm may have no bias.
             named = zip((f"{path}.weight", f"{path}.bias"), node.inputs[1:], strict=False)
             found |= {key: constant(value) for key, value in named}
         elif node.op_type == "Gather" and constant(node.inputs[0]) is not None:
+            # A table whose own name was kept is there already; this is for one whose name was lost when equal constants
+            # were merged.
             found.setdefault(f"{path}.weight", constant(node.inputs[0]))
         elif (layer := _layer(node)) is not None:
             width = layer.weight.shape[1]
@@ -181,10 +185,12 @@ def _bias(node: ir.Node) -> ir.Value | None:
     """Return the bias of a product: its own, or that of the Add after it; a scale per token may come between them."""
     if len(node.inputs) > _BIAS and node.inputs[_BIAS] is not None:
         return node.inputs[_BIAS]
+
     readers = list(consumers(node.outputs[0]))
     # The scale of a token is applied before the bias is added.
     if node.op_type == _INTEGER_PRODUCT and [reader.op_type for reader in readers] == ["Mul"]:
         readers = list(consumers(readers[0].outputs[0]))
+
     vectors = [value for reader in readers if reader.op_type == "Add" for value in reader.inputs if _is_vector(value)]
     return vectors[0] if len(readers) == len(vectors) == 1 else None
 

@@ -127,9 +127,11 @@ def quantize_weights(model: ir.Model, keep_fp32: Collection[str] = ()) -> list[s
     """
     graph = model.graph
     layers = quantizable_layers(graph, keep_fp32)
+
     for layer in layers:
         # Ordinary 8-bit weights: onnxruntime turns them back to floats, so no integer product can saturate.
         integers, scale = quantized_weight(layer.weight)
+
         cast = ir.node(
             "Cast", [add_initializer(graph, f"{layer.name}.weight_int8", integers)], {"to": ir.DataType.FLOAT}
         )
@@ -167,6 +169,7 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
         # Tables of positions and token types are small, and their error would be in every token.
         if table is None or table.ndim != 2 or not _reads_input_ids(gather):  # noqa: PLR2004
             continue
+
         name = str(gather.inputs[0].name)
 
         # Transposed, because the scales are per column there and per row here.
@@ -175,6 +178,7 @@ def quantize_embeddings(model: ir.Model) -> list[str]:
         scales = ir.node("Gather", [add_initializer(graph, f"{name}.scale", scale[:, None]), gather.inputs[1]])
         floats = ir.node("Cast", rows.outputs, {"to": ir.DataType.FLOAT})
         result = ir.node("Mul", [floats.outputs[0], scales.outputs[0]])
+
         graph.insert_before(gather, [rows, scales, floats, result])
         gather.outputs[0].replace_all_uses_with(result.outputs[0])
         graph.remove(gather, safe=True)

@@ -60,6 +60,7 @@ class Histogram:
 
         middles = ((np.arange(2 * _BINS) + 0.5) / _BINS - 1) * self.limit
         values, weights = middles[filled], self.counts[filled].astype(np.float64)
+
         # Zero must lie in the range: the zero point is one of its integers.
         low, high = min(values[0], 0.0), max(values[-1], 0.0)
         options = [_range(low * share, high * share) for share in _CANDIDATES]

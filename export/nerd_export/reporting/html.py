@@ -55,6 +55,7 @@ def _table(table: Table) -> Iterator[str]:
     # Too wide for a phone: there each row becomes a list, and each cell begins with the head of its column.
     has_many = len(table.head) > _COLUMNS_OF_A_PHONE
     yield f'<div class="wide" tabindex="0"><table{" class=many" if has_many else ""}>'
+
     # Above figures, which are aligned at the right, the head is too.
     columns = [[row[i] for row in table.rows if i < len(row) and row[i]] for i in range(len(table.head))]
     figures = [i > 0 and bool(cells) and all(map(_is_figure, cells)) for i, cells in enumerate(columns)]
@@ -66,8 +67,10 @@ def _table(table: Table) -> Iterator[str]:
 
     for number, row in enumerate(table.rows):
         strong = ' class="strong"' if number in table.strong else ""
+
         first, *others = row
         names = table.head[1:] if has_many else [""] * len(others)
+
         cells = "".join(_cell(text, name) for text, name in zip(others, names, strict=False))
         yield f'<tr{strong}><th scope="row">{inline(first)}</th>{cells}</tr>'
 
@@ -75,9 +78,8 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _cell(text: str, name: str) -> str:
-    mark = _MARKS.get(text.strip("*"))
-    styles = [mark] if mark else ["number"] if _is_figure(text) else []
-    style = f' class="{styles[0]}"' if styles else ""
+    kind = _MARKS.get(text.strip("*")) or ("number" if _is_figure(text) else None)
+    style = f' class="{kind}"' if kind else ""
     head = f' data-head="{escape(name)}"' if name else ""
     return f"<td{style}{head}>{inline(text)}</td>"
 

@@ -61,6 +61,7 @@ def linear_axis(title: str, low: float, high: float, show: Callable[[float], str
     span = (high - low) or abs(high) or 1.0
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)  # noqa: PLR2004
+
     first, last = math.floor(low / step), math.ceil(high / step)
     ticks = [i * step for i in range(first, last + 1)]
     return Axis(title, ticks[0], ticks[-1], ticks, show)
@@ -87,9 +88,10 @@ class Chart:
 
     def points(self, points: Sequence[Point]) -> None:
         """Draw points, each with its label beside it; labels do not overlap."""
-        for point, (text_x, text_y, anchor) in zip(points, self._label_places(points), strict=True):
+        for point, (text_x, text_y, anchor) in zip(points, self.label_places(points), strict=True):
             x, y = self._at(point.x, point.y)
             self._parts.append(f'<circle class="{point.style}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
+
             if abs(text_y - y) > _LINE / 2:
                 self._parts.append(
                     f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{text_x:.1f}" y2="{text_y:.1f}"/>'
@@ -139,33 +141,37 @@ class Chart:
         )
         self._parts.append(f'<text class="axis" x="{_LEFT}" y="{_TOP - 4}">{escape(self._y.title)}</text>')
 
-    def _label_places(self, points: Sequence[Point]) -> list[tuple[float, float, str]]:
+    def label_places(self, points: Sequence[Point]) -> list[tuple[float, float, str]]:
         """Return places of labels beside their points; a label that would overlap moves to the next free line."""
         marks = [self._at(point.x, point.y) for point in points]
         # A label must not cover any point, not only its own.
         taken = [(y, x - _MARK, x + _MARK) for x, y in marks]
         places: dict[int, tuple[float, float, str]] = {}
 
-        for i in sorted(range(len(points)), key=lambda i: self._at(points[i].x, points[i].y)[1]):
-            x, y = self._at(points[i].x, points[i].y)
+        for i in sorted(range(len(points)), key=lambda i: marks[i][1]):
+            x, y = marks[i]
             width = _LETTER * len(points[i].label)
             right = x + 9 + width <= WIDTH - 2
             begin = x + 9 if right else x - 9 - width
-            lines = sorted(range(-8, 9), key=abs)
-            free = (y + line * _LINE / 2 for line in lines)
-            place = next(
-                (
-                    at
-                    for at in free
-                    if _TOP - 4 <= at <= self._height - _BOTTOM - 2
-                    and all(abs(at - other) >= _LINE or begin + width < a or begin > b for other, a, b in taken)
-                ),
-                y,
-            )
+
+            place = self._free_line(y, begin, begin + width, taken)
             taken.append((place, begin, begin + width))
             places[i] = (begin if right else begin + width, place, "start" if right else "end")
 
         return [places[i] for i in range(len(points))]
+
+    def _free_line(self, y: float, begin: float, end: float, taken: Sequence[tuple[float, float, float]]) -> float:
+        """
+        Return the height nearest to ``y`` at which a label is free; ``y`` if there is none.
+
+        :param taken: height, begin and end of each label and point
+        """
+        for line in sorted(range(-8, 9), key=abs):
+            at = y + line * _LINE / 2
+            is_inside = _TOP - 4 <= at <= self._height - _BOTTOM - 2
+            if is_inside and all(abs(at - other) >= _LINE or end < low or begin > high for other, low, high in taken):
+                return at
+        return y
 
 
 def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: float, description: str) -> str:
@@ -184,6 +190,7 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: flo
         height = 15 if len(of_row) == 1 else 9
         middle = y + height * len(of_row) / 2 + 4
         parts.append(f'<text x="{left - 6}" y="{middle:.1f}" text-anchor="end">{escape(name)}</text>')
+
         for length, style, label in of_row:
             size = max(0.0, width * length / most) if most else 0.0
             parts.append(
@@ -193,6 +200,7 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str, str]]]], most: flo
                 f'<text class="small" x="{left + size + 4:.1f}" y="{y + height - 2:.1f}">{escape(label)}</text>'
             )
             y += height
+
         y += 6
 
     return drawing(parts, round(y), description)

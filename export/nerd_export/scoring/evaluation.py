@@ -16,6 +16,7 @@ from nerd_export.scoring.f1 import (
     Rows,
     Scores,
     Span,
+    bio_tags,
     coarse_tag,
     counts_by_type,
     span_counts,
@@ -26,7 +27,7 @@ from nerd_export.scoring.f1 import (
 from nerd_onnx.inference.arrays import Bools, Floats, Ints
 from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Spans
-from nerd_onnx.inference.labels import OUTSIDE, LabelSet, Scheme, coarse_type
+from nerd_onnx.inference.labels import LabelSet, Scheme, coarse_type
 from nerd_onnx.tagger import Tagger
 
 Places = Sequence[tuple[int, int]]  # the character range of each word in the plain text
@@ -103,11 +104,13 @@ def evaluate(
     """
     scheme = scheme or tagger.labels.scheme or "IO"
     has_fine = tagger.labels.has_fine_level if fine is None else fine
+
     words = [s.tokens for s in sentences]
     given = tagger.tag_words(words)
     texts = [text_of(sentence) for sentence in sentences]
     # Once per way of tagging: both levels are read from the same entities.
     raw = tagger.tag_arrays([text for text, _ in texts]).spans
+
     lengths = [len(tokens) for tokens in words]
     of_words: dict[str, View] = {}
     of_text: dict[str, View] = {}
@@ -115,13 +118,18 @@ def evaluate(
     for level in (False, True) if has_fine else (False,):
         prefix = "fine_" if level else ""
         scored = [_Scored.of(sentence, types) for sentence in sentences]
+
         gold = [
             one.kept(tag_spans(s.tags, scheme, coarse=has_fine and not level))
             for one, s in zip(scored, sentences, strict=True)
         ]
+
         found, certainty = _by_row(given, tagger.labels, scored, fine=level)
         # Through seqeval, although spans could be compared: published scores are from it.
-        scores = word_scores(_bio(gold, lengths), _bio(found, lengths))
+        scores = word_scores(
+            [bio_tags(spans, length) for spans, length in zip(gold, lengths, strict=True)],
+            [bio_tags(spans, length) for spans, length in zip(found, lengths, strict=True)],
+        )
         of_words[f"{prefix}words"] = View(scores, gold, found, certainty)
 
         placed = _placed(gold, texts)
@@ -339,14 +347,3 @@ def _by_row(
             scores[row].append(float(score))
 
     return found, scores
-
-
-def _bio(sentences: Rows, lengths: Sequence[int]) -> list[list[str]]:
-    """Return spans of words as BIO tags, one list per sentence."""
-    result = []
-    for spans, length in zip(sentences, lengths, strict=True):
-        tags = [OUTSIDE] * length
-        for begin, end, name in spans:
-            tags[begin:end] = [f"B-{name}", *[f"I-{name}"] * (end - begin - 1)]
-        result.append(tags)
-    return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,10 +72,21 @@ def to_bio(tags: Sequence[str], scheme: Scheme | None = None, *, coarse: bool = 
     scheme = scheme or scheme_of(tags)
     if coarse:
         tags = [coarse_tag(tag, scheme) for tag in tags]
-    bio = [OUTSIDE] * len(tags)
-    for begin, end, entity_type in spans_of(tags, scheme):
-        bio[begin:end] = [f"B-{entity_type}", *[f"I-{entity_type}"] * (end - begin - 1)]
-    return bio
+
+    return bio_tags(spans_of(tags, scheme), len(tags))
+
+
+def bio_tags(spans: Iterable[Span], length: int) -> list[str]:
+    """
+    Return entities of one sentence as BIO tags.
+
+    :param spans: their offsets count words
+    :param length: number of words
+    """
+    tags = [OUTSIDE] * length
+    for begin, end, entity_type in spans:
+        tags[begin:end] = [f"B-{entity_type}", *[f"I-{entity_type}"] * (end - begin - 1)]
+    return tags
 
 
 def coarse_tag(tag: str, scheme: Scheme) -> str:
@@ -96,6 +107,8 @@ def word_scores(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[
     :param predicted: the same shape
     """
     from seqeval.metrics import accuracy_score
+
+    # v1 holds seqeval's strict mode.
     from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2
 

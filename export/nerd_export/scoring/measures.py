@@ -68,6 +68,7 @@ def confusion(gold: Rows, found: Rows) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
     for expected, predicted in zip(gold, found, strict=True):
         counts.update((span[2], _closest(span, predicted)) for span in expected)
+
         # Found entities with an overlap were counted above, from the side of the expected one.
         counts.update((NOTHING, span[2]) for span in predicted if _closest(span, expected) == NOTHING)
     return counts

@@ -48,6 +48,7 @@ def fitted_calibration(
     :return: the record for ``nerd.json``; None if candidates are too few, or all right, or all wrong
     """
     found, types = joined([splits[name] for name in fitted_on]), labels.types
+
     # By sentence: candidates of one sentence overlap, so a fold with some of them would know the answer to the others.
     folds = [found.row % _FOLDS == fold for fold in range(_FOLDS)]
     if len(found.right) < _FEWEST or not all(_tells(found.select(~fold)) for fold in folds):
@@ -63,6 +64,7 @@ def fitted_calibration(
     ends = np.cumsum([len(splits[name].right) for name in fitted_on])
     parts = zip(fitted_on, np.split(held_out, ends[:-1]), strict=True)
     errors = {f"{name}, {_FOLDS}-fold": _Chosen.of(splits[name], part).error for name, part in parts}
+
     others = {name: other for name, other in splits.items() if name not in fitted_on}
     errors |= {name: _Chosen.of(other, fitted.apply(other.candidates)).error for name, other in others.items()}
 
@@ -82,7 +84,7 @@ def fitted_calibration(
         "before": {name: round(error, _ERROR_DIGITS) for name, error in before.items()},
         # Labelled text shows how long entities are; some that it does not have are longer.
         "maximum_words": max(_FEWEST_WORDS, 2 * int(found.candidates.words[found.right].max())),
-        "f1_threshold": _f1_threshold(apart.probability, apart.right, expected=found.expected),
+        "f1_threshold": f1_threshold(apart.probability, apart.right, expected=found.expected),
         "thresholds": {
             f"{wish:g}": {
                 name: _least_score(chosen.probability[chosen.label == i], chosen.right[chosen.label == i], wish)
@@ -161,6 +163,7 @@ def _logistic(found: Judged, types: int) -> ScoreCalibration:
     spread[spread < _SAME] = np.inf  # a constant feature carries no information: its weight becomes 0
     features = np.concatenate([(evidence - middle) / spread, np.eye(types)[found.candidates.label]], axis=1)
     model = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(features, found.right)
+
     # Back to the features as they are, so that the runtime needs neither mean nor spread; rounded, so that the record
     # has the digits that are used.
     learned = np.round(model.coef_[0, :-types] / spread, _DIGITS)
@@ -191,6 +194,7 @@ def _fitted_fine_weights(splits: Mapping[str, Judged], fitted_on: Sequence[str],
     # Weights that do not help on held-out folds only fit the noise of the data.
     gains = held_out.sum() > before.sum()
     weights = _fine_weights(found, labels) if gains else equal
+
     shares = {f"{', '.join(_with_any(known, fitted_on))}, {_FOLDS}-fold": (before, held_out if gains else before)}
     shares |= {
         name: (_chosen_right(other, labels, equal), _chosen_right(other, labels, weights))
@@ -230,6 +234,7 @@ def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
     from scipy.optimize import minimize
 
     of_type = labels.type_of_fine_type[None, :] == found.candidates.label[:, None]
+    # Fine types of another label are no choice: their probability is 0.
     logs = np.where(of_type, np.log(np.maximum(found.fine, _LEAST)), -np.inf).astype(np.float64)
     rows = np.arange(len(logs))
 
@@ -245,7 +250,7 @@ def _fine_weights(found: Judged, labels: LabelSet) -> Doubles:
     return np.asarray(np.maximum(np.exp(offsets).round(_DIGITS), 10.0**-_DIGITS), dtype=np.float64)
 
 
-def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:
+def f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float:
     """
     Return a threshold with about the best F1, rounded down to three digits if that adds no entity.
 
@@ -257,8 +262,10 @@ def _f1_threshold(probability: Doubles, right: Bools, *, expected: int) -> float
     """
     least, right_above, kept = _above(probability, right)
     f1 = 2 * right_above / (kept + expected)
+
     worse = np.flatnonzero(f1 < f1.max() - _FLAT_F1)
     split = np.searchsorted(worse, f1.argmax())  # the flat range around the maximum ends before the worse values
+
     highest = least[worse[split - 1] + 1] if split else least[0]
     lowest = least[worse[split] - 1] if split < len(worse) else least[-1]
     wanted = float(np.clip(f1.max() / 2, lowest, highest))
@@ -281,5 +288,7 @@ def _above(probability: Doubles, right: Bools) -> tuple[Doubles, Ints, Ints]:
     """
     order = np.argsort(-probability, kind="stable")
     ranked = probability[order]
+    # The last of equal probabilities, because a threshold keeps all of them or none. Without any, append() gives one
+    # item too many.
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
     return ranked[last], np.cumsum(right[order], dtype=np.int64)[last], last + 1

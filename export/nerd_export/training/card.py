@@ -12,7 +12,7 @@ from pathlib import Path
 from nerd_export.config import TrainConfig
 from nerd_export.data.training_data import TrainingData
 from nerd_export.models.lineage import STATE_FILE
-from nerd_export.models.names import is_model_inside
+from nerd_export.models.names import is_default_model
 from nerd_export.training.trainer import EpochRow
 from nerd_onnx.inference.bundle import sees_case
 from nerd_onnx.storage.atomic_file import write_whole
@@ -24,15 +24,15 @@ _VERSIONS = ("torch", "transformers", "datasets", "tokenizers")
 
 def markdown_table(rows: Sequence[EpochRow]) -> str:
     """Return the table of epochs in the layout of the published card, one line per epoch."""
-    lines = [_HEAD, _RULE]
-    lines += [
-        f"| {_loss(r.training_loss)} | {r.epoch:.2f} | {r.step} | {r.validation_loss:.4f} "
-        f"| {r.precision:.4f} | {r.recall:.4f} | {r.f1:.4f} | {r.accuracy:.4f} |"
-        for r in rows
-    ]
-    if any(r.coarse_f1 is not None for r in rows):
-        lines = [line + (" Coarse F1 |" if i == 0 else "---|" if i == 1 else "") for i, line in enumerate(lines)]
-        lines[2:] = [f"{line} {r.coarse_f1 or 0.0:.4f} |" for line, r in zip(lines[2:], rows, strict=True)]
+    has_coarse = any(row.coarse_f1 is not None for row in rows)
+    lines = [_HEAD + (" Coarse F1 |" if has_coarse else ""), _RULE + ("---|" if has_coarse else "")]
+
+    for row in rows:
+        line = (
+            f"| {_loss(row.training_loss)} | {row.epoch:.2f} | {row.step} | {row.validation_loss:.4f} "
+            f"| {row.precision:.4f} | {row.recall:.4f} | {row.f1:.4f} | {row.accuracy:.4f} |"
+        )
+        lines.append(line + (f" {row.coarse_f1 or 0.0:.4f} |" if has_coarse else ""))
 
     return "\n".join([*lines, *_set_table(rows)])
 
@@ -54,6 +54,7 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
     best = max(table, key=lambda row: row.f1)
     found = json.loads((output / "config.json").read_text("utf-8"))
     config = replace(config, letter_case=sees_case(found))  # from the option, or from the base model
+
     record = {
         "recipe": asdict(config),
         "command": command,
@@ -71,6 +72,7 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
         "best": asdict(best),
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
     }
+
     facts = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     write_whole(str(output / STATE_FILE), facts.encode(), overwrite=True)
     write_whole(str(output / "README.md"), _card(config, data, table, best, command).encode(), overwrite=True)
@@ -78,9 +80,9 @@ def write_card(output: Path, config: TrainConfig, data: TrainingData, table: Seq
 
 def _card(config: TrainConfig, data: TrainingData, table: Sequence[EpochRow], best: EpochRow, command: str) -> str:
     level = f"{config.level} level, {len(data.labels.fine_types)} entity types"
-    inside = is_model_inside(config.model)
-    base = f"the default model of nerd-onnx {version('nerd-onnx')}" if inside else f"`{config.model}`"
-    front = "" if inside else f"base_model: {json.dumps(config.model)}\n"
+    is_default = is_default_model(config.model)
+    base = f"the default model of nerd-onnx {version('nerd-onnx')}" if is_default else f"`{config.model}`"
+    front = "" if is_default else f"base_model: {json.dumps(config.model)}\n"
 
     return f"""---
 {front}library_name: transformers

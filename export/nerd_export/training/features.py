@@ -105,6 +105,7 @@ def encode(
         return_offsets_mapping=True,
         return_token_type_ids=False,
     )
+
     labels: list[list[int]] = []
     places: list[list[int]] = []
     starts: list[list[int]] = []
@@ -115,6 +116,7 @@ def encode(
         spans = np.asarray(example.spans, dtype=np.int64).reshape(-1, 2)
         targets = piece_targets(offsets, encoded.word_ids(i), spans, every_pretoken=every_pretoken)
         tags = [None if t < 0 else example.tags[t] for t in targets]
+
         # A word of unknown tag teaches nothing, but a teacher may still label it: it keeps its place.
         labels.append([IGNORED if tag is None else ids[tag] for tag in tags])
         places.append([place for place, t in enumerate(targets) if t >= 0])

@@ -112,10 +112,12 @@ def mixed_loss(logits: Any, labels: Any, weight: Any | None, soft: Any | None, m
     # bfloat16 has two to three significant digits: too few for a sum of exponentials.
     logits = logits.float()
     each = torch.ones(len(logits), device=logits.device) if weight is None else weight.to(logits.dtype)
+
     weights = each[:, None].expand(labels.shape)
     is_partial = labels >= logits.shape[-1]
     whole = labels.masked_fill(is_partial, IGNORED)
     hard = cross_entropy(logits.transpose(1, 2), whole, ignore_index=IGNORED, reduction="none")
+
     if mix.coarse_share:
         hard = (1 - mix.coarse_share) * hard + mix.coarse_share * _coarse_loss(logits, whole, mix.class_of_label)
 
@@ -146,6 +148,7 @@ def _coarse_loss(logits: Any, labels: Any, class_of_label: Sequence[int]) -> Any
     classes = torch.tensor(class_of_label, device=logits.device)
     known = labels != IGNORED
     of_class = classes[None, None, :] == classes[labels.where(known, 0)][..., None]
+
     # In logarithms: a sum of small probabilities would underflow.
     of_right = logits.masked_fill(~of_class, float("-inf")).logsumexp(-1)
     return (logits.logsumexp(-1) - of_right) * known
@@ -159,6 +162,7 @@ def _of_allowed(logits: Any, allowed: Any) -> Any:
 def _limited(soft: Any, allowed: Any) -> Any:
     """Return a teacher's probabilities without the labels that are not allowed, scaled to the sum that they had."""
     kept = soft * allowed
+
     total = kept.sum(-1, keepdim=True)
     # A teacher that gives the allowed labels nothing has no answer for this word.
     return kept * (soft.sum(-1, keepdim=True) / total.clamp(min=1e-9)) * (total > 1e-6)  # noqa: PLR2004

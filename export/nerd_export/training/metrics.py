@@ -35,6 +35,7 @@ class Decisions:
         # The runtime decides coarse labels by these sums, so the validation does too.
         summed = torch.zeros(*logits.shape[:-1], len(self._labels.type_of_class), device=logits.device)
         summed.index_add_(-1, class_of_label, probabilities)
+
         return torch.stack([logits.argmax(-1), summed.argmax(-1)], dim=-1)
 
 
@@ -67,6 +68,7 @@ class Metrics:
         by_set = [
             self._scores(targets[set_of_row == i], prediction.predictions[set_of_row == i]) for i in range(len(names))
         ]
+
         # A set without fine tags has no score of its own for coarse labels: its only score is one.
         keys = dict.fromkeys(key for scores in by_set for key in scores)
         metrics = {
@@ -115,6 +117,7 @@ class Metrics:
             known = next((tag.known for tag in tags if isinstance(tag, PartialTag) and tag.known is not None), None)
             if known is not None:
                 guess = [tag if coarse_type(split_tag(tag, scheme)[1]) in known else OUTSIDE for tag in guess]
+
             expected.append(to_bio(gold, scheme))
             found.append(to_bio(guess, scheme))
 

@@ -194,9 +194,11 @@ class _Teacher:
         # No warning: the text is encoded before padding on purpose.
         self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self._tokenizer.padding_side = "right"  # so that tokens stay where their offsets are
+
         self._temperature, self._precision = temperature, precision
         self._sees_case = sees_case(self._model.config.to_dict())
         self._longest = min(longest_input(self._model.config.to_dict(), Path(name)), self._tokenizer.model_max_length)
+
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
 
@@ -239,7 +241,10 @@ def _at(offsets: Any, answers: Any, starts: Sequence[int]) -> Any:
     """Return the answers of the pieces in which words start; zeros where there is no such piece."""
     filled = np.flatnonzero(offsets[:, 1] > offsets[:, 0])  # special tokens and padding have no characters
     wanted, begins = np.asarray(starts, dtype=np.int64), offsets[filled, 0]
+
+    # The last piece that begins at or before the first letter of a word; the test below drops one that ends before it.
     last = np.maximum(np.searchsorted(begins, wanted, side="right") - 1, 0)
     pieces = filled[np.searchsorted(begins, begins[last])]  # the first, where one character has several pieces
+
     inside = (offsets[pieces, 0] <= wanted) & (wanted < offsets[pieces, 1])
     return np.where(inside[:, None], answers[pieces], np.float32(0))

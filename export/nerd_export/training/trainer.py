@@ -89,7 +89,7 @@ def train(
         with_letter_case(model, config.model)
 
     # After the base model was loaded, so that a mistyped name leaves no folder behind and deletes none.
-    _claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
+    claim_work_folder(work, recipe, resume=resume, overwrite=overwrite)
     train_set, validation_set, soft = _features(
         config, data, tokenizer, work, note, letter_case=sees_case(model.config.to_dict())
     )
@@ -112,8 +112,9 @@ def train(
         processing_class=tokenizer,
         compute_metrics=Metrics(data.labels, data.targets, [name for name, _ in data.validation_sets]),
         preprocess_logits_for_metrics=Decisions(data.labels),
-        callbacks=[_keep_best(work / BEST)],
+        callbacks=[keep_best(work / BEST)],
     )
+
     trainer.train(resume_from_checkpoint=newest_checkpoint(work) if resume else None)
     table = epoch_table(trainer.state.log_history)
 
@@ -177,10 +178,12 @@ def _features(
     encoded = partial(
         encode, tokenizer=tokenizer, ids=data.targets.ids, max_tokens=config.max_tokens, letter_case=letter_case
     )
+
     # Training decides every pre-token, as the runtime does; validation only given words, as published scores do.
     train = encoded(examples, every_pretoken=True)
     validation = encoded(known, every_pretoken=False)
     beyond = f"are after the first {config.max_tokens} tokens or have no piece"
+
     if train.lost:
         note(f"{train.lost} training word(s) {beyond}; left out")
 
@@ -258,6 +261,7 @@ def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: lis
         adam_beta1=config.adam_beta1,
         adam_beta2=config.adam_beta2,
         adam_epsilon=config.adam_epsilon,
+        # Named here, because the default of transformers depends on the version of torch.
         optim="adamw_torch_fused",
         lr_scheduler_type="linear",
         warmup_ratio=config.warmup_ratio,
@@ -276,19 +280,26 @@ def _arguments(config: TrainConfig, work: Path, *, mixes: bool, label_names: lis
         # Two: if the run is killed while it writes the newest, the one before is complete.
         save_total_limit=2,
         logging_strategy="steps",
+        # The table of epochs shows the last loss that was logged, so that it is at most 100 steps old.
         logging_steps=min(config.save_steps, 100),
         report_to="none",
         # Pinned memory speeds up copies to a GPU, and warns where there is none.
         dataloader_pin_memory=False,
+        # In a file, the lines of a progress bar would be one long line.
         disable_tqdm=not os.isatty(2),
     )
 
 
-def _claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Record recipe and data beside the checkpoints, and refuse to resume another run. Only ``overwrite`` deletes."""
+def claim_work_folder(work: Path, recipe: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """
+    Record recipe and data beside the checkpoints. Only ``overwrite`` deletes anything.
+
+    :raises OutputError: when the folder holds another run
+    """
     # Through JSON, because the recorded recipe was: tuples are lists there.
     wanted = json.loads(json.dumps(recipe))
     defaults = json.loads(json.dumps(asdict(TrainConfig())))  # of options that an older version did not record
+
     if overwrite:
         with writing(work):
             if work.exists():
@@ -352,7 +363,7 @@ def _publish(best: Path, output: Path) -> None:
         shutil.copy2(path, output / path.name)
 
 
-def _keep_best(folder: Path) -> Any:
+def keep_best(folder: Path) -> Any:
     """Return the callback that saves the model at a new highest validation F1; of equal epochs the first is kept."""
     import transformers
 

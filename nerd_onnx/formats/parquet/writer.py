@@ -139,15 +139,28 @@ class ParquetWriter(AtomicWriter):
             return
 
         # Without one dictionary for the whole row group the writer would stop using dictionary encoding.
-        table = self._pending.take()
+        table = _without_null_values(self._pending.take())
         with output_errors(self._path):
             # By default pyarrow would begin another row group after about a million rows.
             self._writer.write_table(table, row_group_size=table.num_rows)
 
     def _release(self) -> None:
-        with suppress(OSError, pa.ArrowException):
+        # After an error, pyarrow's writer may raise a RuntimeError too: it has no footer to give.
+        with suppress(OSError, RuntimeError, pa.ArrowException):
             self._writer.close()
         self._writer.is_open = False  # otherwise it tries again, with a warning, when it is garbage-collected
+
+
+def _without_null_values(table: pa.Table) -> pa.Table:
+    """Return a table with the same values, and no null in a dictionary, which pyarrow does not write to Parquet."""
+    for i, column in enumerate(table.columns):
+        kind = column.type
+        if pa.types.is_dictionary(kind) and any(chunk.dictionary.null_count for chunk in column.chunks):
+            encoded = column.combine_chunks().dictionary_decode().dictionary_encode()
+            indices = encoded.indices.cast(kind.index_type)
+            values = pa.DictionaryArray.from_arrays(indices, encoded.dictionary, ordered=kind.ordered)
+            table = table.set_column(i, table.schema.field(i), values)
+    return table
 
 
 def _origins(source: pa.Schema, columns: NewColumns | EntityRows) -> list[int | None]:

@@ -47,6 +47,7 @@ def folder(data: Path, tmp_path: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_each_file_is_a_split_with_its_own_types_and_scheme(bundle: Path, data: Path, folder: Path) -> None:
     labels = Bundle.load(bundle).labels
     splits = labelled_splits(str(data), {"again": data}, labels, silent, calibrate_on=[folder])
@@ -70,6 +71,7 @@ def test_two_files_of_one_name_are_refused(bundle: Path, data: Path, folder: Pat
     assert (caught.value.reason, caught.value.fields["found"]) == ("same-name", "mails")
 
 
+@pytest.mark.slow
 def test_scores_are_fitted_on_all_files_and_the_card_shows_each(
     checkpoint: Callable[..., Path], data: Path, folder: Path, tmp_path: Path
 ) -> None:

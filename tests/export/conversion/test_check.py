@@ -28,6 +28,7 @@ from tests.support.failures import fails
 from tests.support.models import BIO_LABELS, sample_texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["avx2 avx512_vnni", "avx2"])
 def test_one_graph_runs_on_every_processor(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str
@@ -42,6 +43,7 @@ def test_one_graph_runs_on_every_processor(
         assert pair_sums(onnx.numpy_helper.to_array(tensor)).max() <= PAIR_LIMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "bits", "optimized"),
     [("avx2 avx512_vnni", 8, True), ("avx2", 8, False), ("avx2", 7, True), ("avx2", None, True)],
@@ -72,6 +74,7 @@ def processor(monkeypatch: pytest.MonkeyPatch, folder: Path, flags: str) -> None
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
+@pytest.mark.slow
 def test_check_passes_what_was_exported_and_names_what_was_altered(bundle: Path, data: Path, tmp_path: Path) -> None:
     arguments = ["--check", str(bundle), "--dataset", str(data), "--min-agreement", "0.75", "--max-f1-drop", "0.2"]
     result = CliRunner().invoke(
@@ -96,6 +99,7 @@ def test_check_passes_what_was_exported_and_names_what_was_altered(bundle: Path,
     assert isinstance(both.exception, OptionError)
 
 
+@pytest.mark.slow
 def test_check_needs_no_torch(bundle: Path) -> None:
     hide = (
         "import sys\n"
@@ -116,6 +120,7 @@ def test_check_needs_no_torch(bundle: Path) -> None:
     assert done.stdout.strip().endswith("passed")
 
 
+@pytest.mark.slow
 def test_optimum_and_transformers_run_the_bundle_with_the_same_spans(
     checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -32,12 +32,13 @@ from nerd_onnx.tagger import Tagger
 from tests.support.bundles import TEXTS, prepared
 from tests.support.failures import fails
 from tests.support.make_models import make
+from tests.support.marks import slow_but
 from tests.support.models import BIO_LABELS, FINE_LABELS, make_checkpoint, sample_texts
 
 WIDE = VerifyLimits(min_entity_agreement=0.5, max_labels_changed=0.2, max_f1_drop=1)
 
 
-@pytest.fixture(scope="module", params=["bert", "mpnet"])
+@pytest.fixture(scope="module", params=slow_but(["bert"], ["bert", "mpnet"]))
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -47,6 +48,7 @@ def exported(family: str, plain_graph: Callable[[str], Path]) -> Path:
     return plain_graph(family)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [str, plain_name])
 def test_kept_layers_stay_fp32(exported: Path, written: Callable[[str], str]) -> None:
     model = prepared(exported)
@@ -55,6 +57,7 @@ def test_kept_layers_stay_fp32(exported: Path, written: Callable[[str], str]) ->
     assert first in [layer.name for layer in linear_layers(model.graph)]
 
 
+@pytest.mark.slow
 def test_an_unknown_layer_to_keep_is_named_with_the_layers_there_are(exported: Path) -> None:
     model = prepared(exported)
     first = linear_layers(model.graph)[0].name
@@ -147,6 +150,7 @@ def test_fp32_bundle_agrees_with_pytorch(family: str, checkpoint: Callable[..., 
     assert Bundle.load(tmp_path / "b").quantization == "none"
 
 
+@pytest.mark.slow
 def test_what_was_quantized_is_recorded_as_it_is(
     checkpoint: Callable[..., Path], plain_graph: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -193,6 +197,7 @@ def test_a_comparison_without_entities_is_told_and_recorded(checkpoint: Callable
     assert notes[0] in (tmp_path / "b" / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full_at", ["model", "tokenizer.json", "nerd.json", "README.md"])
 def test_a_full_disk_ends_in_one_line_and_leaves_nothing(
     full_at: str,

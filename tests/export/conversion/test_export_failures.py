@@ -23,6 +23,7 @@ from tests.support.failures import fails
 from tests.support.models import FINE_LABELS, make_checkpoint
 
 
+@pytest.mark.slow
 def test_data_whose_labels_do_not_fit_is_refused_or_told(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     other = {"tokens": ["Ada", "left"], "fine_ner_tags": ["B-PER", "O"]}
     (tmp_path / "other.jsonl").write_text(json.dumps(other) + "\n")
@@ -58,6 +59,7 @@ def test_an_untrained_head_is_told(tmp_path: Path) -> None:
     assert any("its classifier was never trained" in text for text in told)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_without_a_fast_version_is_named(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "c", "bert", FINE_LABELS)
     (tmp_path / "c" / "tokenizer.json").unlink()

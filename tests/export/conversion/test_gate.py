@@ -81,6 +81,7 @@ def with_outlier_layer(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_outlier_layer_is_found_and_kept_in_fp32(tmp_path: Path) -> None:
     source = with_outlier_layer(tmp_path / "outlier")
     told: list[str] = []

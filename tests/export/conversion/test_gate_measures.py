@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ def test_a_system_does_not_differ_from_itself(rows: Sequence[tuple[int, int, int
     assert nothing.value == -micro_f1(counts.sum(axis=0))
 
 
+@pytest.mark.slow
 def test_the_bootstrap_interval_covers_what_it_says() -> None:
     """Two systems of equal quality: in 200 simulations, about 95% of the intervals contain the true difference, 0."""
     rng = np.random.default_rng(3)

@@ -14,7 +14,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
-from nerd_export.conversion.model_card import _on_the_hub
+from nerd_export.conversion.model_card import name_on_hub
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER
 from tests.support.models import sample_texts
 
@@ -95,7 +95,7 @@ def test_a_base_model_is_named_if_the_hub_has_it(
 ) -> None:
     (tmp_path / "existing").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert _on_the_hub(base) == expected
+    assert name_on_hub(base) == expected
 
 
 def test_optimum_finds_the_graph_as_the_card_says(folder: Path) -> None:

@@ -121,6 +121,7 @@ def test_every_word_and_every_span_with_a_word_is_kept(case: tuple[str, list[tup
     assert found == expected
 
 
+@pytest.mark.slow
 def test_a_model_keeps_its_labels_where_corrections_have_only_some(tmp_path: Path) -> None:
     labels = ("O", "location-GPE", "location-island", "person-actor", "person-other")
     base = make_checkpoint(tmp_path / "base", "bert", labels)

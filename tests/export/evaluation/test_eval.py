@@ -117,6 +117,7 @@ def test_predictions_of_types_that_a_file_does_not_label_are_dropped(tmp_path: P
             read_labelled(strange, tagger.labels, None, silent)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_and_its_bundle_are_compared(
     bundle: Path, checkpoint: Callable[..., Path], data: Path, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def test_a_checkpoint_and_its_bundle_are_compared(
     assert "each word decided for itself, all entities" in (tmp_path / "alone" / "eval.md").read_text()
 
 
+@pytest.mark.slow
 def test_calibration_may_be_fitted_for_the_evaluation(
     bundle: Path, checkpoint: Callable[..., Path], data: Path, real: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def logits(model: ir.Model, ids: Any, folder: Path) -> Any:
     return session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "mpnet"])
 def test_channels_far_from_zero_cost_next_to_nothing(
     family: str, checkpoint: Callable[..., Path], tmp_path: Path

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import numpy_helper
 
@@ -39,6 +40,7 @@ def test_every_weight_is_the_mean(checkpoint: Callable[..., Path], tmp_path: Pat
     assert any((mean.model.state_dict()[name] != states[0][name]).any() for name in states[0])
 
 
+@pytest.mark.slow
 def test_the_mean_is_what_is_exported_and_named(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     one = checkpoint("bert")
     other = sibling(tmp_path / "other", one, seed=7)

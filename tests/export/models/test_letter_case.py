@@ -39,6 +39,7 @@ def sentences(count: int, seed: int) -> list[Sentence]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sees", [True, False])
 def test_only_a_model_that_sees_case_learns_from_it(*, sees: bool, tmp_path: Path) -> None:
     data = TrainingData(sentences(400, 1), sentences(60, 2), _LABELS, "made", "made")
@@ -83,6 +84,7 @@ def test_models_without_a_table_of_types_are_refused(family: str, checkpoint: Ca
         with_letter_case(model, "tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [None, 5, 8])
 @pytest.mark.parametrize("family", ["bert", "albert"])
 def test_training_and_tagging_see_the_same_case(family: str, most: int | None, checkpoint: Callable[..., Path]) -> None:

@@ -46,6 +46,7 @@ def logits(folder: str) -> torch.Tensor:
     return found[inputs["attention_mask"].bool()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", slow_but(["bert"], FAMILIES))
 def test_an_fp32_bundle_gives_the_network_back(
     family: str, checkpoint: Callable[..., Path], exported_bundle: Exporter
@@ -57,6 +58,7 @@ def test_an_fp32_bundle_gives_the_network_back(
     assert not Path(place).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantize", slow_but(["int8"], ["int8", "int8-weights", "int8-static"]))
 def test_weights_of_8_bits_come_back_rounded(
     quantize: Quantization, checkpoint: Callable[..., Path], exported_bundle: Exporter
@@ -78,6 +80,7 @@ def test_weights_of_8_bits_come_back_rounded(
     assert "bert.encoder.layer.1.output.dense.weight" in rounded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", slow_but(["mpnet"], ["albert", "mpnet", "roberta"]))
 def test_centered_bundles_come_back(family: str, checkpoint: Callable[..., Path], exported_bundle: Exporter) -> None:
     """ALBERT's layers share their weights, so no single one may be moved."""
@@ -86,6 +89,7 @@ def test_centered_bundles_come_back(family: str, checkpoint: Callable[..., Path]
         assert (logits(place) - logits(str(source))).abs().mean() / logits(str(source)).std() < 0.04
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantize", slow_but(["none"], ["none", "int8-weights"]))
 def test_a_bundle_that_was_never_centered_is_centered_as_its_checkpoint_would_be(
     quantize: Quantization, exported_bundle: Exporter, tmp_path: Path
@@ -103,6 +107,7 @@ def test_a_bundle_that_was_never_centered_is_centered_as_its_checkpoint_would_be
     assert counts == [5, 5]
 
 
+@pytest.mark.slow
 def test_a_graph_that_is_read_wrongly_is_refused(exported_bundle: Exporter, tmp_path: Path) -> None:
     def unmarked(model: onnx.ModelProto) -> None:
         """Remove the mark of the scale, so that the restored queries are a few times too small."""
@@ -125,6 +130,7 @@ def test_a_graph_that_is_read_wrongly_is_refused(exported_bundle: Exporter, tmp_
             pass
 
 
+@pytest.mark.slow
 def test_training_and_averages_take_bundles(checkpoint: Callable[..., Path], exported_bundle: Exporter) -> None:
     source = checkpoint("bert")
     bundle = str(exported_bundle("bert", "int8"))
@@ -184,6 +190,7 @@ def test_a_bundle_is_exported_again_as_what_it_is(checkpoint: Callable[..., Path
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_a_bundle_may_be_exported_over_itself_and_faults_are_said_in_a_line(
     checkpoint: Callable[..., Path], exported_bundle: Exporter, tmp_path: Path
 ) -> None:
@@ -208,6 +215,7 @@ def test_a_bundle_may_be_exported_over_itself_and_faults_are_said_in_a_line(
         export_bundle(ExportRequest(str(plain), tmp_path / "no"), silent)
 
 
+@pytest.mark.slow
 def test_a_teacher_may_be_a_bundle_and_is_known_by_its_files(
     checkpoint: Callable[..., Path], exported_bundle: Exporter, tmp_path: Path
 ) -> None:
@@ -242,6 +250,7 @@ def test_checkpoints_and_hub_ids_stay_what_they_are(checkpoint: Callable[..., Pa
             assert place == name
 
 
+@pytest.mark.slow
 def test_the_model_inside_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with as_checkpoint("default") as place:
         found = load_checkpoint(place)

@@ -40,6 +40,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "RECIPES", (*recipes.RECIPES, FirstLayerOnly()))
 
 
+@pytest.mark.slow
 def test_a_recipe_of_ones_own_exports(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     request = ExportRequest(
         str(checkpoint("bert")), tmp_path / "b", quantize="int8-first", level="fine", texts=TEXTS, limits=WIDE
@@ -54,6 +55,7 @@ def test_a_recipe_of_ones_own_exports(checkpoint: Callable[..., Path], tmp_path:
     assert Bundle.load(tmp_path / "b").quantization == "first layer int8"
 
 
+@pytest.mark.slow
 def test_a_refused_export_names_the_safer_recipe(
     checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nerd_export.conversion.model_card import _scores
+from nerd_export.conversion.model_card import scores_section
 from nerd_export.data.checks import Sentence
 from nerd_export.scoring.evaluation import Judged, joined, judged_candidates
 from nerd_export.scoring.measures import calibration, calibration_of
-from nerd_export.scoring.score_calibration import PRECISIONS, _f1_threshold, fitted_calibration
+from nerd_export.scoring.score_calibration import PRECISIONS, f1_threshold, fitted_calibration
 from nerd_onnx.inference.arrays import Bools, Doubles, Ints
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates, choose
@@ -139,7 +139,7 @@ def test_the_threshold_does_not_fall_among_equal_scores() -> None:
     probability = np.array([0.9] * 4 + [0.5] * 10)
     right = np.array([True] * 4 + [True] + [False] * 9)
     # Rounded down; 8/9 of F1; with all of the others 10/19.
-    assert _f1_threshold(probability, right, expected=5) == 0.9
+    assert f1_threshold(probability, right, expected=5) == 0.9
 
 
 def test_the_threshold_lies_in_the_stretch_of_the_best_one() -> None:
@@ -147,21 +147,21 @@ def test_the_threshold_lies_in_the_stretch_of_the_best_one() -> None:
     right = np.array([True] * 10 + [False] * 8 + [True] * 5 + [False] * 17)
     f1 = 2 * np.cumsum(right) / (np.arange(1, 41) + 16)
     assert np.flatnonzero(f1 > f1.max() - 1e-9).tolist() == [9, 22]  # two peaks, and a valley between them
-    assert 0 <= probability[9] - _f1_threshold(probability, right, expected=16) < 0.001
+    assert 0 <= probability[9] - f1_threshold(probability, right, expected=16) < 0.001
 
 
 def test_the_threshold_is_half_of_the_best_f1_where_the_range_of_it_is_wide() -> None:
     probability = np.concatenate([np.full(4000, 0.95), [0.9, 0.1], np.full(3000, 0.02)])
     right = np.array([True] * 4000 + [True, False] + [False] * 3000)
     best = 2 * 4001 / (4001 + 5000)
-    found = _f1_threshold(probability, right, expected=5000)  # the middle would be 0.5
+    found = f1_threshold(probability, right, expected=5000)  # the middle would be 0.5
     assert found == pytest.approx(best / 2, abs=1e-3)
 
 
 def test_rounding_the_threshold_takes_in_no_worse_entities() -> None:
     probability = np.array([0.9] * 100 + [0.6004] * 40 + [0.6001] * 400)
     right = np.array([True] * 100 + [True] * 16 + [False] * 24 + [False] * 400)
-    least = _f1_threshold(probability, right, expected=200)
+    least = f1_threshold(probability, right, expected=200)
     assert 0.6001 < least <= 0.6004
 
 
@@ -202,7 +202,7 @@ def test_fine_types_weigh_as_frequent_as_they_are() -> None:
 
 
 def test_the_card_says_what_the_weights_of_fine_types_brought() -> None:
-    card = "".join(_scores(fit(overconfident(20_000, 10), overconfident(20_000, 11))))
+    card = "".join(scores_section(fit(overconfident(20_000, 10), overconfident(20_000, 11))))
     assert re.search(
         r"`fine_weights`.*: validation, 5-fold \d\d\.\d% \(\d\d\.\d%\), test \d\d\.\d% \(\d\d\.\d%\)\.", card
     )
@@ -251,7 +251,7 @@ def test_fine_types_weigh_alike_where_nothing_is_to_be_gained_or_there_are_none(
     record = fit(replace(judged, fine=sure))
     assert set(record["fine_weights"].values()) == {1.0}
     assert record["fine_types_right"] == {"validation, 5-fold": {"without": 1.0, "with": 1.0}}
-    assert "fine_weights" not in "".join(_scores(record))
+    assert "fine_weights" not in "".join(scores_section(record))
     coarse_only = fit(replace(judged, fine_type=np.full(1000, -1)))
     assert (set(coarse_only["fine_weights"].values()), coarse_only["fine_types_right"]) == ({1.0}, {})
     none = replace(judged, fine=np.empty((1000, 0), dtype=np.float32), fine_type=np.full(1000, -1))

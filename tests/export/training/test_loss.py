@@ -100,6 +100,7 @@ def test_a_loss_of_coarse_types_alone_leaves_fine_ones_of_one_type_as_they_are()
     torch.testing.assert_close(logits.grad[..., 1] * shares[..., 2], logits.grad[..., 2] * shares[..., 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "mpnet", "roberta", "xlm-roberta"])
 def test_a_teacher_with_another_tokenizer_answers_word_by_word(
     family: str, checkpoint: Callable[..., Path], tmp_path: Path
@@ -223,6 +224,7 @@ def _distance(folder: Path, teacher: Path, texts: list[str]) -> float:
     return sum(apart) / len(apart)
 
 
+@pytest.mark.slow
 def test_a_student_comes_near_its_teacher_on_text_without_any_label(
     checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:

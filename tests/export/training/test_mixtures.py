@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerd_export.cli.train import _FileWithShare, train_command
+from nerd_export.cli.train import FileWithShare, train_command
 from nerd_export.config import TrainConfig
 from nerd_export.data.checks import Sentence
 from nerd_export.data.examples import write_examples
@@ -244,11 +244,11 @@ def test_a_mixture_is_trained_and_scored_by_set(checkpoint: Callable[..., Path],
 def test_shares_are_read_from_the_end_of_the_name(tmp_path: Path) -> None:
     named = tmp_path / "a=2"
     named.write_text("")
-    assert _FileWithShare().convert(str(named), None, None) == (named, 1.0)
-    assert _FileWithShare().convert(f"{named}=0.5", None, None) == (named, 0.5)
-    assert _FileWithShare().convert("k=v/x.jsonl", None, None) == (Path("k=v/x.jsonl"), 1.0)
+    assert FileWithShare().convert(str(named), None, None) == (named, 1.0)
+    assert FileWithShare().convert(f"{named}=0.5", None, None) == (named, 0.5)
+    assert FileWithShare().convert("k=v/x.jsonl", None, None) == (Path("k=v/x.jsonl"), 1.0)
     with pytest.raises(click.BadParameter):
-        _FileWithShare().convert("x.jsonl=0", None, None)
+        FileWithShare().convert("x.jsonl=0", None, None)
 
 
 def test_known_types_of_a_file_that_is_not_there_are_a_mistake(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nerd_export.config import TrainConfig
 from nerd_export.data.checks import Sentence
 from nerd_export.data.training_data import TrainingData
 from nerd_export.training.card import write_card
-from nerd_export.training.trainer import _claim_work_folder, _keep_best, epoch_table, train
+from nerd_export.training.trainer import claim_work_folder, epoch_table, keep_best, train
 from nerd_onnx import __version__
 from nerd_onnx.errors import OutputError
 from nerd_onnx.inference.labels import LabelSet
@@ -35,7 +35,7 @@ def evaluations(*f1: float) -> list[dict[str, Any]]:
     ("f1", "expected"), [((0.5, 0.5), 1), ((0.5, 0.6, 0.6, 0.4), 2), ((0.0, 0.0), 1), ((0.1, 0.2), 2)]
 )
 def test_the_card_names_the_epoch_whose_weights_are_kept(tmp_path: Path, f1: tuple[float, ...], expected: int) -> None:
-    callback = _keep_best(tmp_path / "best")
+    callback = keep_best(tmp_path / "best")
     log: list[dict[str, Any]] = []
 
     def save(folder: Path) -> None:
@@ -78,23 +78,23 @@ def test_the_card_says_when_it_began_with_the_model_inside(tmp_path: Path) -> No
 )
 def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, other: TrainingData, changed: str) -> None:
     work = tmp_path / "checkpoints"
-    _claim_work_folder(work, RECIPE, resume=False, overwrite=False)
+    claim_work_folder(work, RECIPE, resume=False, overwrite=False)
     (work / "checkpoint-5").mkdir()
-    _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
+    claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     with fails(OutputError, "run-changed", file=work, changed=changed):
-        _claim_work_folder(work, asdict(TrainConfig()) | other.facts(), resume=True, overwrite=False)
+        claim_work_folder(work, asdict(TrainConfig()) | other.facts(), resume=True, overwrite=False)
     with fails(OutputError, "run-changed", changed="seed"):
-        _claim_work_folder(work, RECIPE | {"seed": 7}, resume=True, overwrite=False)
+        claim_work_folder(work, RECIPE | {"seed": 7}, resume=True, overwrite=False)
     former = {key: value for key, value in RECIPE.items() if key not in ("letter_case", "upper_share")}
     (work / "recipe.json").write_text(json.dumps(former))  # begun before there were these options
-    _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
+    claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     with fails(OutputError, "run-changed", changed="letter_case"):
-        _claim_work_folder(work, RECIPE | {"letter_case": True}, resume=True, overwrite=False)
+        claim_work_folder(work, RECIPE | {"letter_case": True}, resume=True, overwrite=False)
     (work / "recipe.json").write_text(json.dumps(RECIPE | {"teacher": None}))  # an option that there no longer is
-    _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
+    claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     (work / "recipe.json").write_text(json.dumps(RECIPE | {"teacher": "x"}))
     with fails(OutputError, "run-changed", changed="teacher"):
-        _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
+        claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     assert (work / "checkpoint-5").is_dir()
 
 
@@ -119,11 +119,11 @@ def test_only_overwrite_deletes(tmp_path: Path, recipe: str | None) -> None:
     if recipe is not None:
         (work / "recipe.json").write_text(recipe)
     with fails(OutputError, "no-recipe", file=work, found="checkpoint-5"):
-        _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
+        claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     with fails(OutputError, "folder-not-empty", file=work):
-        _claim_work_folder(work, RECIPE, resume=False, overwrite=False)
+        claim_work_folder(work, RECIPE, resume=False, overwrite=False)
     assert (work / "checkpoint-5").is_dir()
-    _claim_work_folder(work, RECIPE, resume=False, overwrite=True)
+    claim_work_folder(work, RECIPE, resume=False, overwrite=True)
     assert [path.name for path in work.iterdir()] == ["recipe.json"]
 
 
@@ -134,14 +134,14 @@ def test_resume_just_starts_where_nothing_is(tmp_path: Path, before: str) -> Non
         work.mkdir(parents=True)
     if before == "a recipe cut off":
         (work / "recipe.json").write_text('{"se')
-    _claim_work_folder(work, RECIPE, resume=True, overwrite=False)
+    claim_work_folder(work, RECIPE, resume=True, overwrite=False)
     assert json.loads((work / "recipe.json").read_text("utf-8"))["labels"] == ["O", "person"]
 
 
 def test_resume_leaves_a_folder_alone_that_holds_no_run(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("x")
     with fails(OutputError, "no-recipe", found="thesis.txt"):
-        _claim_work_folder(tmp_path / "checkpoints", RECIPE, resume=True, overwrite=False)
+        claim_work_folder(tmp_path / "checkpoints", RECIPE, resume=True, overwrite=False)
 
 
 def test_words_that_no_score_counts_are_told(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def short_texts(tokenizer: Any, family: str = "bert") -> list[str]:
     return texts[:50]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", slow_but(["BIO"], SCHEMES))
 @pytest.mark.parametrize("family", slow_but(["bert", "roberta"], FAMILIES))
 def test_spans_are_those_of_its_own_tokenizer_and_weights(
     family: str, scheme: str, checkpoint: Callable[..., Path], tmp_path: Path

@@ -21,20 +21,24 @@ from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.storage.remote.helpers import Run, fail, local
 from tests.support.failures import fails
+from tests.support.marks import slow_but
 from tests.support.runs import texts, tree
 from tests.support.s3_server import KEYS, S3, Link
 
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [
-        ("a.parquet", "o.parquet"),
-        ("a.jsonl.gz", "o.jsonl.gz"),
-        ("a.jsonl.gz", "o.parquet"),
-        ("a.parquet", "o.jsonl.zst"),
-        ("large.parquet", "o.parquet"),
-        ("large.jsonl", "o.jsonl"),
-    ],
+    slow_but(
+        [("a.parquet", "o.parquet"), ("large.jsonl", "o.jsonl")],
+        [
+            ("a.parquet", "o.parquet"),
+            ("a.jsonl.gz", "o.jsonl.gz"),
+            ("a.jsonl.gz", "o.parquet"),
+            ("a.parquet", "o.jsonl.zst"),
+            ("large.parquet", "o.parquet"),
+            ("large.jsonl", "o.jsonl"),
+        ],
+    ),
 )
 def test_a_store_gets_the_bytes_of_a_local_run(
     s3: S3, tagger: Tagger, data: Path, tmp_path: Path, source: str, target: str
@@ -51,6 +55,7 @@ def test_a_store_gets_the_bytes_of_a_local_run(
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opener", [pa.ipc.new_file, pa.ipc.new_stream])
 def test_arrow_in_a_store(s3: S3, tagger: Tagger, tmp_path: Path, opener: Any) -> None:
     rows = pa.table({"text": texts(50)})
@@ -70,6 +75,7 @@ def test_arrow_in_a_store(s3: S3, tagger: Tagger, tmp_path: Path, opener: Any) -
                 tag_files(tagger, job)
 
 
+@pytest.mark.slow
 def test_a_store_at_one_end_only(s3: S3, run: Run, tagger: Tagger, data: Path, tmp_path: Path) -> None:
     expected = local(tagger, data / "a.parquet", tmp_path / "o.parquet")
     assert run(data / "a.parquet", s3.uri("o.parquet"), environment=s3.environment()).returncode == 0
@@ -83,6 +89,7 @@ def test_a_store_at_one_end_only(s3: S3, run: Run, tagger: Tagger, data: Path, t
     assert s3.get("out/a.parquet") == expected
 
 
+@pytest.mark.slow
 def test_a_folder_is_mirrored(s3: S3, run: Run, data: Path, tmp_path: Path) -> None:
     assert run(data / "set", tmp_path / "out").returncode == 0
     for name, content in tree(data / "set").items():
@@ -121,6 +128,7 @@ def test_what_goes_where(s3: S3) -> None:
             names(nothing)
 
 
+@pytest.mark.slow
 def test_parquet_is_read_in_place(s3: S3, run: Run, tmp_path: Path) -> None:
     rows = texts(40)
     payload = pa.array([random.Random(row).randbytes(1 << 20) for row in range(40)], pa.binary())

@@ -23,7 +23,7 @@ from nerd_onnx.tagging.run import tag_files
 from tests.storage.remote.helpers import ROWS, Run, events, fail, local, start, wait_until
 from tests.support.failures import fails
 from tests.support.marks import slow_but
-from tests.support.processes import KILLED, command
+from tests.support.processes import KILLED, command, start_and_stop
 from tests.support.runs import in_child, kill, tree
 from tests.support.s3_server import S3, Link
 
@@ -52,10 +52,8 @@ def test_killed_while_tagging(
         s3.put(target, old)
     options = ["--chunk-rows", 30, *(["--overwrite"] if old else [])]
     job = [s3.uri(source), s3.uri(target)]
-    process = start(
-        s3.environment(), *job, *options, "--model", tiny_bundle, "--batch-tokens", 16, "--work-dir", tmp_path / "work"
-    )
-    wait_until(lambda: events(tmp_path, "chunk") >= 2, process)
+    options += ["--model", tiny_bundle, "--batch-tokens", 16, "--work-dir", tmp_path / "work"]
+    process = start_and_stop(2, *job, *options, environment=s3.environment())
     process.kill()
     process.communicate()
     assert process.returncode == KILLED
@@ -69,6 +67,7 @@ def test_killed_while_tagging(
     assert list((tmp_path / "work").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "old"),
     slow_but([("large.parquet", b"an older output")], [("large.parquet", b"an older output"), ("large.jsonl", None)]),
@@ -147,6 +146,7 @@ _upload(Failing(bytes(20 << 20)), {s3.uri("o.bin")!r})
         assert s3.unfinished_uploads()
 
 
+@pytest.mark.slow
 def test_an_uploaded_file_is_not_done_again(
     s3: S3, tagger: Tagger, tiny_bundle: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -234,6 +234,7 @@ def cut_in_the_third(link: Link, report: TagReport, _: Reader) -> None:
         link.cut()
 
 
+@pytest.mark.slow
 def test_a_lost_network_is_no_fault_of_the_files(s3: S3, tagger: Tagger, data: Path, tmp_path: Path) -> None:
     for name, content in tree(data / "set").items():
         s3.put(f"in/{name}", content)

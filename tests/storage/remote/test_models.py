@@ -19,6 +19,7 @@ from tests.support.runs import tree
 from tests.support.s3_server import S3, Link
 
 
+@pytest.mark.slow
 def test_a_model_in_a_store(
     s3: S3, tiny_bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +50,7 @@ def test_a_model_in_a_store(
     assert (kept / "model.onnx").stat().st_mtime_ns != made
 
 
+@pytest.mark.slow
 def test_a_model_in_a_store_is_checked_like_any(
     s3: S3, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,7 @@ def test_inputs_over_http(tagger: Tagger, data: Path, tmp_path: Path, job: Calla
     assert (tmp_path / "o.jsonl").read_bytes() == (tmp_path / "p.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "uri"),
     [
@@ -123,6 +124,7 @@ def test_a_package_that_is_missing_is_said(missing: str, uri: str, tmp_path: Pat
     assert (done.returncode, done.stderr) == (1, f"nerd-tag: error: {said}\n")
 
 
+@pytest.mark.slow
 def test_a_hub_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
     uri = "hf://datasets/us/x/a.jsonl"
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -17,12 +16,13 @@ from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
-from tests.storage.remote.helpers import Run, events, fail, journals, start, wait_until
+from tests.storage.remote.helpers import Run, fail, journals
 from tests.support.failures import fails
-from tests.support.processes import command
+from tests.support.processes import command, continue_with, start_and_stop
 from tests.support.s3_server import S3, Link, serving
 
 
+@pytest.mark.slow
 def test_what_is_not_there(s3: S3, run: Run, tagger: Tagger, data: Path, tmp_path: Path) -> None:
     s3.put("empty.parquet", b"")
     s3.put("a.jsonl", (data / "a.jsonl").read_bytes())
@@ -70,13 +70,12 @@ def test_wrong_keys_are_one_line_without_them(data: Path, run: Run, tmp_path: Pa
             strict.get("o.jsonl")
 
 
+@pytest.mark.slow
 def test_keys_in_the_uri_are_never_shown(s3: S3, tiny_bundle: Path, data: Path, tmp_path: Path) -> None:
     output = f"s3://me:hush@corpora/o.jsonl?endpoint_override={s3.url}"
     options = ["--model", tiny_bundle, "--work-dir", tmp_path / "work", "--chunk-rows", 30, "--batch-tokens", 16]
-    process = start({**os.environ}, data / "a.jsonl", output, *options)
-    wait_until(lambda: events(tmp_path, "chunk") >= 1, process)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    process = start_and_stop(1, data / "a.jsonl", output, *options)
+    err = continue_with(process, signal.SIGINT).decode()
     assert process.returncode == 130
     assert "s3://***@corpora/o.jsonl?endpoint_override=" in err  # the command that goes on
     assert "hush" not in err + journals(tmp_path)[0].read_text()
@@ -86,29 +85,25 @@ def test_keys_in_the_uri_are_never_shown(s3: S3, tiny_bundle: Path, data: Path, 
 
 def test_two_runs_at_one_object(s3: S3, tiny_bundle: Path, run: Run, data: Path, tmp_path: Path) -> None:
     options = ["--model", tiny_bundle, "--work-dir", tmp_path / "work", "--chunk-rows", 30, "--batch-tokens", 16]
-    first = start(s3.environment(), data / "a.jsonl", s3.uri("o.jsonl"), *options)
-    wait_until(lambda: events(tmp_path, "chunk") >= 1, first)
-    first.send_signal(signal.SIGSTOP)
+    first = start_and_stop(1, data / "a.jsonl", s3.uri("o.jsonl"), *options, environment=s3.environment())
     done = run(data / "a.jsonl", s3.uri("o.jsonl"), "--resume", environment=s3.environment())
     fail(done, f"{s3.uri('o.jsonl')}: ", f"(process {first.pid}")
     first.kill()
     first.communicate()
 
 
+@pytest.mark.slow
 def test_an_input_that_changed_is_refused(s3: S3, tiny_bundle: Path, run: Run, data: Path, tmp_path: Path) -> None:
     content = (data / "large.jsonl").read_bytes()
     s3.put("a.jsonl", content)
-    options = ["--chunk-rows", 20]
-    job = [s3.uri("a.jsonl"), s3.uri("o.jsonl"), *options]
-    process = start(
-        s3.environment(), *job, "--model", tiny_bundle, "--batch-tokens", 16, "--work-dir", tmp_path / "work"
-    )
-    wait_until(lambda: events(tmp_path, "chunk") >= 1, process)
+    job = [s3.uri("a.jsonl"), s3.uri("o.jsonl")]
+    options = ["--chunk-rows", 20, "--model", tiny_bundle, "--batch-tokens", 16, "--work-dir", tmp_path / "work"]
+    process = start_and_stop(1, *job, *options, environment=s3.environment())
     process.kill()
     process.communicate()
     half = len(content) // 2  # where no fingerprint of its ends looks
     s3.put("a.jsonl", content[:half] + (b"x" if content[half : half + 1] != b"x" else b"y") + content[half + 1 :])
-    done = run(*job, "--resume", environment=s3.environment())
+    done = run(*job, "--chunk-rows", 20, "--resume", environment=s3.environment())
     fail(done, s3.uri("a.jsonl"), "changed")
     assert s3.get("o.jsonl") is None
 
