@@ -129,6 +129,7 @@ class RowBatch:
     @property
     def rows_read(self) -> int:
         """Number of rows of the file that were read for the batch, including those that could not be parsed."""
+        # A rejected row without an index has no place in the batch.
         return self.num_rows + sum(row.index is None for row in self.rejected)
 
     def number(self, row: int) -> int:

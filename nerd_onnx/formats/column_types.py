@@ -60,6 +60,7 @@ class ColumnTypes:
     @property
     def plain(self) -> str:
         """The types as text, the same for each way to write them."""
+        # In quotes where a name has a comma or the like: different types must not have one text.
         names = ((name if _PLAIN_NAME.fullmatch(name) else json.dumps(name), kind) for name, kind in self.named)
         return ",".join(["auto" if self.is_auto else "text", *(f"{name}={kind}" for name, kind in names)])
 

@@ -113,6 +113,7 @@ def entities_array(
     bounds = np.searchsorted(row, np.arange(len(texts) + 1))
     slices = _slices(texts, row, start, end)  # first, because it takes the most memory while it is made
     starts, ends = _in_unit(texts, bounds, start, end, unit)
+
     # In the order of the fields of entities_type().
     arrays = [_int32(starts), _int32(ends), _names(labels, label)]
     if fine is not None:

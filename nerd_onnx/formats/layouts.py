@@ -240,6 +240,7 @@ class NewColumns:
         self.schema = source
         self._layout = layout
         self._steps: list[tuple[pa.Schema, int]] = []
+
         # Each field extends the schema of the one before, so that their indices hold when they are added in this order.
         for field in [*layout.fields, *([] if reasons is None else [reasons])]:
             self._steps.append(extended_schema(self.schema, field, metadata, replace=replace))

@@ -200,7 +200,7 @@ def text_objects(texts: pa.Array) -> list[str | None]:
     # Not through a scalar of Arrow, which would be a copy.
     _, offsets, content = texts.buffers()
     kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
-    # The buffers of a slice are those of the whole array.
+    # The buffers of a slice are those of the whole array, and there is one offset more than texts.
     begins = np.frombuffer(offsets, kind)[texts.offset :].tolist()
     return [
         cast("str", LongText(content.slice(begin, size))) if size > LONG_BYTES else texts[i].as_py()
@@ -213,6 +213,7 @@ def first_invalid(texts: pa.Array) -> int | None:
     if _is_valid(texts):
         return None
 
+    # Rows before low are valid, and one before high is not.
     low, high = 0, len(texts)
     while high - low > 1:
         middle = (low + high) // 2

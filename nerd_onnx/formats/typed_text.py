@@ -175,6 +175,7 @@ class KindSearch:
     @property
     def found(self) -> Kind | None:
         """The type; None for text, also if there are no values."""
+        # A column without values fits every type.
         return self.left[0] if self.left and self._has_values else None
 
 

@@ -130,6 +130,7 @@ def _is_cached(name: str, kind: Kind) -> bool:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    # By the hub's own package: a folder alone may be what a download left that was cut off at once.
     try:
         snapshot_download(name, repo_type=kind, cache_dir=constants.HF_HUB_CACHE, local_files_only=True)
     except (HFValidationError, LocalEntryNotFoundError):

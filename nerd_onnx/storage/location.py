@@ -17,6 +17,7 @@ from nerd_onnx.storage.file_info import FileInfo
 
 STANDARD_STREAM = "-"
 Name = str | os.PathLike[str]
+# A file URI with another host stays a URI: the file is on another machine.
 _LOCAL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 # Bytes of a file name that are not UTF-8. Python represents each as a lone surrogate, which cannot be printed.
 _UNDECODED = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}

@@ -50,6 +50,7 @@ class ArrowWriter(AtomicWriter):
             replace=options.replace,
         )
         self._schema = self._columns.schema
+
         # The long layout has other columns than the metadata of other programs describes.
         if self._keeps_batches:
             new = [*options.layout.fields, *([] if options.reasons_field is None else [options.reasons_field])]

@@ -100,6 +100,7 @@ class CsvReader(LinesReader):
         names = {delimiter: _names(header, delimiter) for delimiter in delimiters}
         wanted = {*map(column_of, self._options.text_columns)}
         fitting = (delimiter for delimiter in delimiters if wanted <= {*names[delimiter]})
+
         # Without the text column an error lists the columns, so they should be what the user sees.
         return next(fitting, max(delimiters, key=lambda delimiter: len(names[delimiter])))
 
@@ -301,25 +302,24 @@ class CsvReader(LinesReader):
         :param counts: let pyarrow count the columns, which are then named f0, f1 and so on
         :raises pa.ArrowInvalid: if a record has another number of fields, or is not valid UTF-8
         """
+        # One block: a record must not lie in two.
+        reading = pyarrow.csv.ReadOptions(
+            use_threads=False,
+            block_size=len(content),
+            column_names=None if counts else names,
+            autogenerate_column_names=counts,
+        )
+        parsing = pyarrow.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True, ignore_empty_lines=False)
+        # By default pyarrow takes "NA", "null" and others for null.
+        conversion = pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+        )
+
         return pyarrow.csv.read_csv(
-            io.BytesIO(content),
-            # One block: a record must not lie in two.
-            read_options=pyarrow.csv.ReadOptions(
-                use_threads=False,
-                block_size=len(content),
-                column_names=None if counts else names,
-                autogenerate_column_names=counts,
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=self._delimiter, newlines_in_values=True, ignore_empty_lines=False
-            ),
-            # By default pyarrow takes "NA", "null" and others for null.
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-                null_values=[""],
-            ),
+            io.BytesIO(content), read_options=reading, parse_options=parsing, convert_options=conversion
         )
 
     def _fields(self, record: Record) -> list[str | None]:

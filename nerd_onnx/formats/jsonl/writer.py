@@ -279,6 +279,7 @@ def _appended(line: bytes, members: Sequence[Member]) -> Iterator[Piece]:
     while line[end - 1] in _SPACE_BYTES:
         end -= 1
     yield memoryview(line)[:end]
+
     # An object without members needs no comma.
     comma = b"" if line.endswith(b"{", 0, end) else b", "
 

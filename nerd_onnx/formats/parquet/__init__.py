@@ -23,6 +23,7 @@ def _open_writer(path: Location, options: WriteOptions) -> Writer:
     from nerd_onnx.formats.parquet.reader import ParquetReader
     from nerd_onnx.formats.parquet.writer import ParquetWriter
 
+    # The reader decided: if the file can be copied, it reads nothing but the texts.
     if options.source.copied is not None:
         return CopyingWriter(path, options.source.copied, options)
     if options.source.schema is None:

@@ -43,6 +43,7 @@ class CopiedFile:
         self._name = name
         self.footer = self._footer()
         self.arrow_schema = stored_schema(self.footer.metadata, len(self.footer.names))
+
         # Names that the file itself has twice do not count: only a new name may not be there already.
         if len({*added, *self.footer.names}) < len(added) + len(set(self.footer.names)):
             raise CannotCopyError("a column is replaced")
@@ -62,6 +63,7 @@ class CopiedFile:
                 raise UnreadableFileError(
                     f"{self._name}: cannot be read: {first_line(err)}", reason="cannot-read", file=self._name
                 ) from err
+
             if not piece:
                 raise UnreadableFileError(
                     f"{self._name}: ends {end - begin} bytes too early; the file changed while it was read",
@@ -77,6 +79,7 @@ class CopiedFile:
         if size < len(MAGIC) + END.size:
             raise CannotCopyError("it is damaged")
 
+        # An encrypted footer has other magic bytes.
         head = b"".join(self.pieces(0, len(MAGIC)))
         length, magic = END.unpack(b"".join(self.pieces(size - END.size, size)))
         pages_end = size - END.size - length

@@ -55,14 +55,14 @@ class CopyingWriter(AtomicWriter):
         self._group: list[list[Piece]] = []  # the pieces of the unfinished row group, each for all leaf columns
         self._group_rows = self._rows = 0
         self._groups: list[list[list[Piece]]] = []
-        self._position = 0
+        self._position = 0  # in the output: everything is written one after the other
 
         self._target = open_target(path, overwrite=options.overwrite, spooled=True, scratch=options.scratch)
         try:
             with output_errors(path):
                 self._encoder = ColumnEncoder(self._schema, has_index=self._footer.has_page_index)
                 self._new_pages = tempfile.TemporaryFile(prefix="nerd-", dir=options.scratch)  # noqa: SIM115
-                self._end_groups()
+                self._end_groups()  # empty ones, which no row would end
         except BaseException:
             self._target.discard()
             raise
@@ -103,6 +103,7 @@ class CopyingWriter(AtomicWriter):
             content = self._footer.extended(self._encoder.elements, self._encoder.orders, chunks, metadata)
             ending = content + END.pack(len(content), MAGIC)
             self._put(ending)
+
         return self._checked_rows(ending)
 
     def _end_groups(self) -> None:
@@ -132,8 +133,10 @@ class CopyingWriter(AtomicWriter):
             for piece in pieces:
                 self._new_pages.seek(piece.place)
                 self._put(self._new_pages.read(piece.size))
+
             self._put(indexes)
             chunks.append(chunk)
+
         return chunks
 
     def _put(self, content: bytes) -> None:
@@ -162,6 +165,7 @@ class CopyingWriter(AtomicWriter):
                 reason="footer-differs",
                 file=name,
             )
+
         return int(found.num_rows)
 
     @property

@@ -96,9 +96,11 @@ class Footer:
             columns = list(_columns(self._file.structs(FileField.SCHEMA)))
             self.names = [name.decode() for name, _ in columns]
             self.leaves = sum(leaves for _, leaves in columns)
-            self.has_page_index = False
+
+            self.has_page_index = False  # _checked_rows sets it, where a column chunk has one
             self._groups = self._file.items(FileField.GROUPS)
             self.group_rows = [self._checked_rows(Struct(group)) for group in self._groups]
+
             self.metadata = _pairs(self._file)
             self.num_rows = self._file.integer(FileField.ROWS)
             if self.num_rows != sum(self.group_rows):
@@ -138,16 +140,20 @@ class Footer:
         file = Struct(bytes(self._file))
         root, *others = file.items(FileField.SCHEMA)
         top = Struct(root)
+        # The elements are a tree in depth-first order: new columns are its last ones, and only the root counts them.
         top.set_integer(ElementField.CHILDREN, len(self.names) + _top_level(elements), I32)
         file.set_items(FileField.SCHEMA, [bytes(top), *others, *elements])
+
         extended = [_extended_group(group, chunks) for group, chunks in zip(self._groups, groups, strict=True)]
         file.set_items(FileField.GROUPS, extended)
 
         if self._has_orders:
             file.extend(FileField.ORDERS, orders)
+
         pairs = self._pairs_with(metadata)
         if pairs:
             file.set_items(FileField.METADATA, pairs)
+
         return bytes(file)
 
     def _pairs_with(self, metadata: Mapping[bytes, bytes]) -> list[bytes]:
@@ -198,6 +204,7 @@ class Footer:
             if found.decode() == name:
                 return group.structs(GroupField.CHUNKS)[before : before + leaves]
             before += leaves
+
         return []
 
 
@@ -235,6 +242,7 @@ def _columns(elements: Sequence[Struct]) -> Iterator[tuple[bytes, int]]:
             name = name or element.binary(ElementField.NAME)
             leaves += ElementField.TYPE in element
             expected += element.integer(ElementField.CHILDREN) - 1
+
         yield name or b"", leaves
 
     if next(rest, None) is not None:
@@ -255,4 +263,5 @@ def _extended_group(content: bytes, chunks: Sequence[AddedChunk]) -> bytes:
     if GroupField.COMPRESSED in group:
         total = group.integer(GroupField.COMPRESSED) + sum(chunk.compressed for chunk in chunks)
         group.set_integer(GroupField.COMPRESSED, total)
+
     return bytes(group)

@@ -40,17 +40,20 @@ def int96_unit(opened: Open, name: str) -> str:
     :raises InputError: if a value fits in neither unit, or values need both
     """
     seconds, nanoseconds = opened("s"), opened("ns")
-    misfits: dict[str, tuple[int, str]] = {}  # the first row group and column that needs the other unit
+    # By unit that cannot hold all values: the first row group and column that shows it.
+    misfits: dict[str, tuple[int, str]] = {}
 
     for group in range(seconds.num_row_groups):
         for column, whole, fine in _values(seconds, nanoseconds, group):
             # Unsigned: a difference of overflowed numbers is right in its lowest 64 bits.
             below_second = fine.view(np.uint64) - whole.view(np.uint64) * np.uint64(_PER_SECOND)
             distance = np.abs(whole)
+
             if (distance > _MAX_SECONDS["us"]).any() or (below_second % np.uint64(_PER_MICROSECOND)).any():
                 misfits.setdefault("us", (group, column))
             if (distance > _MAX_SECONDS["ns"]).any():
                 misfits.setdefault("ns", (group, column))
+
             if len(misfits) == len(_MAX_SECONDS):
                 raise _outside(name, *misfits["ns"])
 
@@ -78,6 +81,7 @@ def _values(seconds: pq.ParquetFile, nanoseconds: pq.ParquetFile, group: int) ->
         ]
         for coarse, fine in zip(*batches, strict=True):
             for left, right in zip(coarse.columns, fine.columns, strict=True):
+                # Several only if they are nested: in both files in the same order.
                 for whole, exact in zip(_timestamps(left), _timestamps(right), strict=True):
                     # A column "a.b" is read too where "b" in "a" is asked for; only INT96 comes in seconds.
                     if whole.type.unit == "s":

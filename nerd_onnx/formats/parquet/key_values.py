@@ -28,6 +28,7 @@ def stored_schema(metadata: Mapping[bytes, bytes], columns: int) -> pa.Schema | 
         schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(encoded)))
     except (pa.ArrowException, OSError, ValueError) as err:
         raise CannotCopyError("its Arrow schema is damaged") from err
+
     # A program that does not know the key may have copied it from a file with other columns.
     if len(schema) != columns:
         raise CannotCopyError("its Arrow schema has other columns than the file")
@@ -45,9 +46,11 @@ def extended_metadata(
     :param facts: more metadata
     """
     extended = {**updated_metadata(metadata, list(added)), **facts}
+
     # Arrow reads the metadata in its own schema and not that of the file, so both learn of the new columns.
     if schema is not None:
         own = {**updated_metadata(schema.metadata or {}, list(added)), **facts}
         joined = pa.schema([*schema, *added], metadata=own)
         extended[_ARROW_SCHEMA] = base64.b64encode(joined.serialize())
+
     return extended

@@ -78,7 +78,7 @@ class ColumnEncoder:
         self._has_index = has_index
         # pyarrow shows how it encodes a schema only in a file, so one without rows is written.
         _, footer = self._encoded(None, use_dictionary=False)
-        self.elements = footer.items(FileField.SCHEMA)[1:]
+        self.elements = footer.items(FileField.SCHEMA)[1:]  # the first one is the root
         self.orders = footer.items(FileField.ORDERS)
 
     def pieces(self, batches: Sequence[pa.RecordBatch], file: IO[bytes], *, is_whole: bool) -> list[Piece]:
@@ -95,14 +95,13 @@ class ColumnEncoder:
         found = []
         for chunk in group.structs(GroupField.CHUNKS):
             meta = chunk.struct(ChunkField.META) or Struct()
-            begin = pages_begin(meta)
-            indexes = [
-                Struct(bytes(content[at : at + chunk.integer(size)])) if (at := chunk.integer(offset)) else None
-                for offset, size in _INDEXES
-            ]
+            indexes = [_part(content, chunk.integer(offset), chunk.integer(size)) for offset, size in _INDEXES]
             piece = Piece(meta, table.num_rows, file.tell(), *indexes)
+
+            begin = pages_begin(meta)
             file.write(content[begin : begin + piece.size])
             found.append(piece)
+
         return found
 
     def _encoded(self, table: pa.Table | None, *, use_dictionary: bool) -> tuple[memoryview, Struct]:
@@ -124,6 +123,11 @@ class ColumnEncoder:
         content = file.getbuffer()
         size, _ = END.unpack(content[-END.size :])
         return content, Struct(bytes(content[-END.size - size : -END.size]))
+
+
+def _part(content: memoryview, at: int, size: int) -> Struct | None:
+    """Return the struct at an offset of a file; None without an offset."""
+    return Struct(bytes(content[at : at + size])) if at else None
 
 
 def added_chunk(pieces: Sequence[Piece], at: int) -> tuple[AddedChunk, bytes]:
@@ -150,6 +154,7 @@ def added_chunk(pieces: Sequence[Piece], at: int) -> tuple[AddedChunk, bytes]:
 def _joined_meta(pieces: Sequence[Piece], at: int) -> Struct:
     """Return the ``ColumnMetaData`` of pieces that stand one after the other from ``at`` on."""
     meta = Struct(bytes(pieces[0].meta))
+    # Moved from pyarrow's file to the output. A dictionary is there only if the piece is the only one.
     begin, data = pages_begin(meta), meta.integer(MetaField.DATA)
     if meta.integer(MetaField.DICTIONARY):
         meta.set_integer(MetaField.DICTIONARY, at)
@@ -162,6 +167,7 @@ def _joined_meta(pieces: Sequence[Piece], at: int) -> Struct:
             meta.set_integer(number, sum(piece.meta.integer(number) for piece in pieces))
         # These are optional and hold for one piece only. With wrong minimum and maximum a reader would skip rows.
         meta.remove(MetaField.STATISTICS, MetaField.ENCODING_STATS, MetaField.SIZE_STATISTICS)
+
     return meta
 
 
@@ -179,6 +185,7 @@ def _joined_column_index(pieces: Sequence[Piece]) -> Struct:
 
         # Pieces may be in order each, and not one after the other.
         joined.set_integer(_IndexField.ORDER, _UNORDERED, I32)
+
     return joined
 
 
@@ -194,4 +201,6 @@ def _joined_offset_index(pieces: Sequence[Piece], at: int) -> Struct:
             locations.append(bytes(page))
 
         at, rows = at + piece.size, rows + piece.rows
+
+    # The other field of an OffsetIndex, sizes of strings, is optional.
     return joined.set_items(_IndexField.LOCATIONS, locations)

@@ -48,10 +48,12 @@ class Leaf:
         """Whether the values mean what they meant in another file."""
         if before.logical_type in ("None", *_PLAIN_INTEGERS):
             return True  # nothing to lose; an Arrow schema in the file may say more
+
         if before.logical_type.startswith("Timestamp("):
             # Converted types of old writers do not say whether a timestamp is in UTC, and readers do not rely on it.
-            unit = self._timestamp(without_zone=_FROM_CONVERTED in before.logical_type)
-            return unit == before._timestamp(without_zone=_FROM_CONVERTED in before.logical_type)
+            is_old = _FROM_CONVERTED in before.logical_type
+            return self._timestamp(without_zone=is_old) == before._timestamp(without_zone=is_old)
+
         return self.logical_type == before.logical_type
 
     def _timestamp(self, *, without_zone: bool) -> str:
@@ -89,10 +91,11 @@ class FileProperties:
         """
         kept = [self.leaves[origin] for origin in origins if origin is not None]
         types = [leaf.logical_type for leaf in kept]
-        # These three hold for all columns, so they are chosen only if they change no other column.
         has_timestamps = any(kind.startswith("Timestamp(") for kind in types)
         decimals = {leaf.physical_type for leaf in kept if leaf.logical_type.startswith("Decimal(")}
+
         options = {
+            # These three hold for all columns, so they are chosen only if they change no other column.
             "use_deprecated_int96_timestamps": any(leaf.is_int96 for leaf in kept) and not has_timestamps,
             "store_decimal_as_integer": bool(decimals & {"INT32", "INT64"}),
             "write_time_adjusted_to_utc": any(kind.startswith("Time(isAdjustedToUTC=true") for kind in types),
@@ -104,6 +107,8 @@ class FileProperties:
                 if origin is not None and self.leaves[origin].bloom_bytes
             },
         }
+
+        # pyarrow refuses options that it does not have yet.
         known = inspect.signature(pq.ParquetWriter).parameters
         return {name: value for name, value in options.items() if value and name in known}
 
@@ -120,10 +125,12 @@ class FileProperties:
 
             before = self.leaves[origin]
             column = before.path.split(".", 1)[0]
+            # The leaves of a variant have no logical type of their own that could be compared.
             if column in self.variants:
                 return column, "Variant"
             if not leaf.keeps_type(before):
                 return before.path, before.logical_type
+
         return None
 
     def _sorting(self, origins: Sequence[int | None]) -> list[pq.SortingColumn]:
@@ -131,9 +138,11 @@ class FileProperties:
         places = {origin: place for place, origin in enumerate(origins) if origin is not None}
         kept = []
         for column in self.sorting:
+            # Rows that are equal up to here were sorted by a column that is gone: the next one says nothing.
             if column.column_index not in places:
                 break
             kept.append(pq.SortingColumn(places[column.column_index], column.descending, column.nulls_first))
+
         return kept
 
 
@@ -145,7 +154,9 @@ def file_properties(file: pq.ParquetFile) -> FileProperties:
     chunks = [groups[0].column(i) for i in range(facts.num_columns)] if groups else []
     orders = {tuple(group.sorting_columns) for group in groups}
     metadata = facts.metadata or {}
+
     return FileProperties(
+        # Older versions of pyarrow do not tell the length.
         leaves=file_leaves(file, [getattr(chunk, "bloom_filter_length", None) or 0 for chunk in chunks]),
         metadata={key: value for key, value in metadata.items() if key != ARROW_SCHEMA_KEY},
         sorting=orders.pop() if len(orders) == 1 else (),

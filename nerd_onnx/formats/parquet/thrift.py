@@ -41,8 +41,10 @@ class Struct:
             while head := data[at]:
                 number, at = _field_number(data, at, number)
                 end = _end(data, at, head & 15, 0)
+                # Which of the two other readers take is not known: such a file is not copied.
                 if number in self._fields:
                     raise ThriftError(f"field {number} occurs twice")
+
                 self._fields[number] = (head & 15, data[at:end])
                 at = end
         except IndexError:
@@ -93,11 +95,13 @@ class Struct:
         kind, count, at = _list_header(value, 0)
         if count and kind != expected:
             raise ThriftError(f"the items of field {number} have type {kind}")
+
         found = []
         for _ in range(count):
             end = _end(value, at, kind, 0, in_list=True)
             found.append(value[at:end])
             at = end
+
         return found
 
     def structs(self, number: int) -> list[Struct]:
@@ -133,6 +137,7 @@ class Struct:
 
         kind, count, at = _list_header(value, 0)
         added = list(items)
+        # With another count the header may take another number of bytes.
         parts = (_encoded_header(kind, count + len(added)), value[at:], *added)
         self._fields[number] = (LIST, b"".join(parts))
         return self
@@ -171,8 +176,10 @@ def _end(data: bytes, at: int, kind: int, depth: int, *, in_list: bool = False) 
         # Most values are integers, and most integers are short: a call for each would take twice the time.
         return at + 1 if data[at] < _MORE else _varint(data, at)[1]
 
+    # Each level is a call of Python, of which a hostile footer could ask for more than there may be.
     if depth == _MAX_DEPTH:
         raise ThriftError("it is nested too deeply")
+
     if kind == STRUCT:
         at = _struct_end(data, at, depth)
     elif kind == BINARY:
@@ -214,6 +221,7 @@ def _container_end(data: bytes, at: int, kind: int, depth: int) -> int:
     # Each item takes a byte at least, so this bounds the loop by the size of the data.
     if count > len(data) - at:
         raise ThriftError("it is cut off")
+
     for _ in range(count):
         for inner in kinds:
             at = _end(data, at, inner, depth + 1, in_list=True)
@@ -244,6 +252,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         found |= (byte & ~_MORE) << 7 * place
         if byte < _MORE:
             return found, at + place + 1
+
     raise ThriftError("an integer is too long")
 
 

@@ -26,6 +26,7 @@ from nerd_onnx.storage.output_place import output_errors, output_name
 GROUP_ROWS = 1_000_000
 _NEW_CODEC = "ZSTD"
 _ZSTD_LEVEL = 6  # Parquet does not record the level; with pyarrow's default, 1, files are a quarter larger
+# By their names in metadata, which are not all those of options. Others, such as LZO, pyarrow cannot write.
 _CODECS = {"UNCOMPRESSED": "NONE", "SNAPPY": "SNAPPY", "GZIP": "GZIP", "BROTLI": "BROTLI", "LZ4": "LZ4", "ZSTD": "ZSTD"}
 
 
@@ -74,15 +75,17 @@ class ParquetWriter(AtomicWriter):
         self._columns = typed_rows(layout, source_schema, reasons_field, entities_metadata, replace=replace)
         self._keeps_groups = not layout.is_long
         self._schema, metadata = self._columns.schema, {}
+
+        # The long layout has other columns than the metadata of other programs describes.
         if self._keeps_groups:
             new = [*layout.fields, *([] if reasons_field is None else [reasons_field])]
             self._schema = self._schema.with_metadata(updated_metadata(self._schema.metadata or {}, new))
             if properties is not None:
                 metadata = _missing(updated_metadata(properties.metadata, new), self._schema)
+
         self._pending = PendingRows(self._schema, group_bytes, GROUP_ROWS)
 
         self._target = open_target(path, overwrite=overwrite, spooled=True, scratch=scratch)
-
         try:
             with output_errors(path):
                 _check_types(path, self._schema)
@@ -90,6 +93,7 @@ class ParquetWriter(AtomicWriter):
                 origins = _origins(source_schema, self._columns)
                 compression = _compression(codecs if self._keeps_groups else None, origins, paths)
                 options = {} if properties is None else _options(path, self._schema, origins, paths, properties)
+
                 self._footer: list[Any] = []
                 self._writer = pq.ParquetWriter(
                     self._target.file,
@@ -117,6 +121,7 @@ class ParquetWriter(AtomicWriter):
             raise ValueError("Parquet takes typed rows; open the source with typed=True")
 
         self._pending.add(self._columns.placed(rows, entities, reasons), rows.table)
+        # Of Parquet alone: record batches of Arrow may be small, and would be poor row groups.
         ends = rows.row_group is not None and rows.last_in_group and self._keeps_groups
         if ends or self._pending.is_enough:
             self._write_group()
@@ -125,6 +130,8 @@ class ParquetWriter(AtomicWriter):
         self._write_group()
         with output_errors(self._path):
             self._writer.close()
+
+        # By the footer that was written: a check of the number of rows that the run counted.
         return int(self._footer[0].num_rows)
 
     def _write_group(self) -> None:
@@ -169,6 +176,7 @@ def _origins(source: pa.Schema, columns: NewColumns | EntityRows) -> list[int | 
     for place, field in enumerate(columns.schema):
         origin = columns.kept.get(place)
         origins += [None] * _leaves(field.type) if origin is None else range(first[origin], first[origin + 1])
+
     return origins
 
 
@@ -202,6 +210,7 @@ def _options(
             column=column,
             found=kind,
         )
+
     return options
 
 
@@ -216,6 +225,7 @@ def _check_types(output: Location, schema: pa.Schema) -> None:
 
     :raises OutputError: if a column has a type of Arrow alone
     """
+    # Tried, because pyarrow has no list of these types. One by one, to name the column.
     for field in schema:
         try:
             pq.ParquetWriter(io.BytesIO(), pa.schema([field])).close()
@@ -246,6 +256,7 @@ def _leaves(kind: pa.DataType) -> int:
     """Return the number of Parquet leaf columns of one Arrow column."""
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
+
     if pa.types.is_map(kind):
         return _leaves(kind.key_type) + _leaves(kind.item_type)
     if pa.types.is_struct(kind):
