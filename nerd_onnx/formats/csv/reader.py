@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -174,7 +173,8 @@ class CsvReader(LinesReader):
         kept = [i for i in range(len(group)) if i not in errors]
         tables = list(self._tables(group, kept, errors))
         kept = [i for i in kept if i not in errors]
-        texts = pa.concat_batches(tables) if tables else pa.RecordBatch.from_pylist([], self._texts_schema)
+        texts = tables[0] if tables else pa.RecordBatch.from_pylist([], self._texts_schema)
+        texts = texts if len(tables) <= 1 else pa.concat_batches(tables)  # which would copy a single one
         table = self._typed(texts, group, kept, errors)
         good = [i for i in kept if i not in errors]
         if errors and not self._options.lenient:
@@ -289,7 +289,7 @@ class CsvReader(LinesReader):
         :raises pa.ArrowInvalid: if a record has another number of fields, or is not valid UTF-8
         """
         return pyarrow.csv.read_csv(
-            io.BytesIO(content),
+            pa.BufferReader(content),  # without a copy of it, as a file of Python would be
             # One block: a record must not lie in two.
             read_options=pyarrow.csv.ReadOptions(
                 use_threads=False,
