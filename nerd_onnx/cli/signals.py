@@ -62,7 +62,10 @@ class StopSignals:
         # A signal that the parent lets the process ignore stays ignored, as for the background jobs of a shell.
         heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._handle) for number in heeded}
-        self._pair = reader, writer = socket.socketpair()  # sockets: on Windows, select() knows no pipes
+        try:
+            self._pair = reader, writer = socket.socketpair()  # sockets: on Windows, select() knows no pipes
+        except OSError:  # no more open files are allowed: signals are handled by the main thread alone
+            return self
         writer.settimeout(0)  # a full buffer loses a signal that others precede
         self._wakeup_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         with suppress(RuntimeError):  # the system allows no more threads: signals are handled by the main thread alone
