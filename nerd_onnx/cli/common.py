@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -31,6 +32,10 @@ _ADVICE: tuple[tuple[Callable[[BaseException], bool], str], ...] = (
     (
         lambda err: "can't start new thread" in str(err) or "Resource temporarily unavailable" in str(err),
         "allow the process more threads (ulimit -u), or use fewer --threads",
+    ),
+    (
+        lambda err: isinstance(err, OSError) and err.errno == errno.EMFILE,
+        "allow the process more open files (ulimit -n)",
     ),
 )
 _REPORT_IT = "please report this command and its traceback"

@@ -66,7 +66,11 @@ class StopSignals:
         self._before = {number: signal.signal(number, self._handle) for number in heeded}
 
         # Sockets, because select() knows no pipes on Windows.
-        self._pair = reader, writer = socket.socketpair()
+        try:
+            self._pair = reader, writer = socket.socketpair()
+        except OSError:  # no more open files are allowed: signals are handled by the main thread alone
+            return self
+
         writer.settimeout(0)  # a full buffer loses a signal that others precede
         # Python writes the number of a signal here at once, also while the main thread waits in a library.
         self._wakeup_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)

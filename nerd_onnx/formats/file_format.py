@@ -35,7 +35,8 @@ class FileFormat:
     :param is_listed: whether files in this format are tagged that lie in a folder; else only files that are named
     :param has_types: whether rows in this format always have typed columns; else they may be raw lines
     :param holds_types: whether a file in this format says which type a value has; else all its values are text
-    :param has_columns: whether a file in this format has all columns of its rows; else it has texts alone
+    :param shows_columns: whether the names of all columns can be read from an output. Needed only without
+        ``read_metadata``, which says more
     :param copies_columns: whether an output copies the columns of an input in this format byte for byte, where it can
     :param open_reader: opens an input; its last argument asks for typed rows. None if the format is only written
     :param open_writer: opens an output. None if the format is only read
@@ -54,7 +55,7 @@ class FileFormat:
     is_listed: bool = True
     has_types: bool = False
     holds_types: bool = True
-    has_columns: bool = True
+    shows_columns: bool = False
     copies_columns: bool = False
     open_reader: OpenReader | None = None
     open_writer: OpenWriter | None = None

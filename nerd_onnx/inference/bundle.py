@@ -454,7 +454,7 @@ def longest_input(config: Mapping[str, Any], folder: Path) -> int:
         limits.append(positions - (_count(read, "pad_token_id", 1) + 1 if after_padding else 0))
 
     tokenizer_config = folder / "tokenizer_config.json"
-    if tokenizer_config.is_file():
+    if tokenizer_config.exists():  # a pipe or device is refused by name
         tokenizer = read_json(tokenizer_config)
         length = tokenizer.number("model_max_length") if tokenizer.has("model_max_length") else 0
         if 0 < length < _UNSET_LENGTH:

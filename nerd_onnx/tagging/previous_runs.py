@@ -92,7 +92,9 @@ def standing_of(plan: Plan, pair: FilePair, progress: Progress, folder: str, *, 
             raise output_lost(pair.output, state)
         return Standing(is_remade=True, overwrites=True)
 
-    return Standing(earlier=None if overwrites else _earlier(plan, pair, progress, folder), overwrites=overwrites)
+    # Without --resume, an output that is there is refused when it is opened, if its input can be read.
+    is_new = overwrites or not plan.job.resume
+    return Standing(earlier=None if is_new else _earlier(plan, pair, progress, folder), overwrites=overwrites)
 
 
 def _output_state(plan: Plan, pair: FilePair, own: Finished) -> FileState:
@@ -160,8 +162,7 @@ def _earlier(plan: Plan, pair: FilePair, progress: Progress, folder: str) -> Fil
             file=output_name(pair.output),
         )
 
-    # Without --resume, no output was there when the run checked its names.
-    if progress.begun(pair.name) or not plan.job.resume:
+    if progress.begun(pair.name):
         raise OutputError(
             f"{output_name(pair.output)}: another program created it during the run; it was not overwritten",
             reason="exists-elsewhere",

@@ -29,7 +29,7 @@ def check_new_columns(plan: Plan, pair: FilePair) -> None:
     """
     format = format_named(plan.output_format(pair))  # noqa: A001 - the option's name
     new = [field.name for field in plan.layout.fields]
-    if not new or format.read_metadata is not None or format.open_reader is None or not format.has_columns:
+    if not new or not format.shows_columns:
         return
 
     try:

@@ -183,19 +183,20 @@ def test_a_model_behind_a_closed_folder_is_a_model_error(tmp_path: Path) -> None
     assert "ermission denied" in done.stdout
 
 
-@pytest.mark.parametrize("megabytes", [150, 350])
-def test_too_little_memory_ends_in_one_line(megabytes: int, tiny_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "limit"), [(resource.RLIMIT_AS, 150 << 20), (resource.RLIMIT_AS, 350 << 20), (resource.RLIMIT_NOFILE, 7)]
+)
+def test_a_limit_of_the_system_ends_in_one_line(kind: int, limit: int, tiny_bundle: Path, tmp_path: Path) -> None:
     """Below these limits the libraries cannot be loaded, or the network cannot; nothing is written."""
-    limit = megabytes << 20
     command = [sys.executable, "-m", "nerd_onnx.cli", str(SAMPLE), str(tmp_path / "out.jsonl"), "--json"]
     done = subprocess.run(
         [*command, "--model", str(tiny_bundle)],
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        preexec_fn=lambda: resource.setrlimit(kind, (limit, limit)),
     )
-    # OpenBLAS, onnxruntime or this program says it, whichever asks for more memory first.
+    # OpenBLAS, onnxruntime or this program says it, whichever asks for more first.
     assert done.returncode == 1, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out.jsonl").exists()

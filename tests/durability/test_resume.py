@@ -296,10 +296,12 @@ def test_rejected_rows_are_not_written_into_a_pipe_or_through_a_link(tagger: Tag
     source.write_bytes(b"broken\n" + write_lines(tmp_path / "b.jsonl", texts(5)).read_bytes())
     (tmp_path / "elsewhere").write_bytes(b"kept")
     part = Path(part_path(str(work_folder(output)), source.name))
-    places: list[Callable[[], None]] = [lambda: os.mkfifo(part), lambda: part.symlink_to(tmp_path / "elsewhere")]
-    for place in places:
+    for kind in ("pipe", "link"):
         part.parent.mkdir(mode=0o700)
-        place()
+        if kind == "pipe":
+            os.mkfifo(part)
+        else:
+            part.symlink_to(tmp_path / "elsewhere")
         report = tag_files(tagger, job(source, output, on_error="skip", rejects=str(rejects), overwrite=True))
         assert (report.rejected, rejects.read_bytes().count(b"\n")) == (1, 1)
     assert (tmp_path / "elsewhere").read_bytes() == b"kept"

@@ -77,7 +77,6 @@ COLON = FileFormat(
     recognizes=lambda head: head.startswith(b"#colon"),
     is_compressible=True,
     has_types=True,
-    has_columns=False,
     open_reader=ColonReader,
     open_writer=ColonWriter,
     check_complete=lambda path, _verify: check_last_line(path, "colon text"),

@@ -216,6 +216,19 @@ def test_values_of_other_types_are_those_of_json(tmp_path: Path) -> None:
     assert list(row.values())[:-1] == ["Paris", "1.5", "true", "1.20", "2020-01-31", '["a", "b\\"c"]', "x", ""]
 
 
+@pytest.mark.parametrize("name", ["o.csv", "o.tsv", "o.csv.gz"])
+def test_long_rows_have_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """They are written in pieces: here all rows are."""
+    texts = ['a,b "q"', "", None, "plain", "line\nbreak", "cr\rx", "tab\t", '"', 'é😀 , "']
+    lists = [["x,y"], None, [], [None], ['a"b'], *[["z"]] * 4]
+    table = pa.table({"text": texts, "list": lists, "n": [None, *range(8)], "empty": [""] * 9})
+    pq.write_table(table, tmp_path / "in.parquet")
+    expected = converted(tmp_path / "in.parquet", tmp_path / f"short-{name}").read_bytes()
+    monkeypatch.setattr("nerd_onnx.formats.csv.writer._LONG_BYTES", -1)
+    monkeypatch.setattr("nerd_onnx.formats.csv.writer._PIECE_BYTES", 3)
+    assert converted(tmp_path / "in.parquet", tmp_path / name).read_bytes() == expected
+
+
 def test_duckdb_reads_the_entities_as_json(write: Writer) -> None:
     output = converted(write("a.csv", 'id,text\n1,"Paris, ""x"""\n2,\n'), Path(write("o", "")).with_name("o.csv"))
     found = query(f"SELECT id, text, (entities->0->>'text') FROM read_csv('{output}', header = true)")  # noqa: S608

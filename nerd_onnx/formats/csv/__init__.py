@@ -61,6 +61,7 @@ def _format(name: str, title: str, delimiters: str) -> FileFormat:
         is_compressible=True,
         has_types=True,
         holds_types=False,
+        shows_columns=True,
         open_reader=open_reader,
         open_writer=open_writer,
         check_complete=check_complete,

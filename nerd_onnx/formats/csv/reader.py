@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -184,8 +183,8 @@ class CsvReader(LinesReader):
 
         tables = list(self._tables(group, kept, errors))
         kept = [i for i in kept if i not in errors]
-        texts = pa.concat_batches(tables) if tables else pa.RecordBatch.from_pylist([], self._texts_schema)
-
+        texts = tables[0] if tables else pa.RecordBatch.from_pylist([], self._texts_schema)
+        texts = texts if len(tables) <= 1 else pa.concat_batches(tables)  # which would copy a single one
         table = self._typed(texts, group, kept, errors)
         good = [i for i in kept if i not in errors]
         if errors and not self._options.lenient:
@@ -319,7 +318,10 @@ class CsvReader(LinesReader):
         )
 
         return pyarrow.csv.read_csv(
-            io.BytesIO(content), read_options=reading, parse_options=parsing, convert_options=conversion
+            pa.BufferReader(content),  # without a copy of it, as a file of Python would be
+            read_options=reading,
+            parse_options=parsing,
+            convert_options=conversion,
         )
 
     def _fields(self, record: Record) -> list[str | None]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
 from nerd_onnx.formats.base import RowBatch, WriteOptions
-from nerd_onnx.formats.json_values import dump, json_values, not_utf8_column
+from nerd_onnx.formats.json_values import dump, dumped_lists, json_values, not_utf8_column
 from nerd_onnx.formats.layouts import typed_rows
 from nerd_onnx.formats.texts import first_invalid, is_text, plain_texts
 from nerd_onnx.storage.atomic_file import open_target
@@ -22,6 +24,8 @@ from nerd_onnx.storage.output_place import output_errors
 _TEXT = pa.large_string()  # 256 long texts may have more than 2 GiB
 _QUOTE, _NOTHING = pa.scalar('"', _TEXT), pa.scalar("", _TEXT)
 _ROWS_AT_ONCE = 256  # the texts of so many rows are in memory several times while they are quoted
+_LONG_BYTES = 8 << 20  # of so many rows: larger ones are quoted in pieces
+_PIECE_BYTES = 1 << 20
 
 
 class CsvWriter(AtomicWriter):
@@ -45,6 +49,7 @@ class CsvWriter(AtomicWriter):
         self._delimiter = delimiter
         # An empty text too: a field without characters is null.
         self._needs_quotes = f'[{delimiter}"\r\n]|^$'
+        self._special = re.compile(f'[{delimiter}"\r\n]'.encode())
         self._arrangement = typed_rows(
             options.layout, options.source.schema, options.reasons_field, {}, replace=options.replace
         )
@@ -65,13 +70,53 @@ class CsvWriter(AtomicWriter):
         table = self._arrangement.placed(rows, entities, reasons)
 
         for first in range(0, table.num_rows, _ROWS_AT_ONCE):
-            columns = list(self._columns(rows, table.slice(first, _ROWS_AT_ONCE)))
-            lines = pc.binary_join_element_wise(*columns, pa.scalar(self._delimiter, _TEXT))
-            content = "\n".join(lines.to_pylist())
+            part = table.slice(first, _ROWS_AT_ONCE)
+            if part.nbytes > _LONG_BYTES:
+                self._write_long(rows, part)
+                continue
+
+            columns = list(self._columns(rows, part))
+            content = "\n".join(pc.binary_join_element_wise(*columns, pa.scalar(self._delimiter, _TEXT)).to_pylist())
             with output_errors(self._path):
                 self._compressed.file.write(f"{content}\n".encode())
 
         self._rows += table.num_rows
+
+    def _write_long(self, rows: RowBatch, table: pa.RecordBatch) -> None:
+        """Write rows one by one, and their fields in pieces: the same bytes with few copies of a long text."""
+        for row in range(table.num_rows):
+            for i, (name, column) in enumerate(zip(table.schema.names, table.columns, strict=True)):
+                before = self._delimiter.encode() if i else b""
+                with output_errors(self._path):
+                    self._compressed.file.write(before)
+                    for piece in self._pieces(self._content(rows, name, column.slice(row, 1))):
+                        self._compressed.file.write(piece)
+            with output_errors(self._path):
+                self._compressed.file.write(b"\n")
+
+    def _pieces(self, content: bytes | memoryview | None) -> Iterator[bytes]:
+        """Yield a field in pieces, quoted if it needs to be; None is null."""
+        if content is None:
+            return
+        quote = b'"' if not content or self._special.search(content) else b""
+        yield quote
+        for begin in range(0, len(content), _PIECE_BYTES):
+            piece = bytes(content[begin : begin + _PIECE_BYTES])
+            yield piece.replace(b'"', b'""') if quote else piece
+        yield quote
+
+    def _content(self, rows: RowBatch, name: str, value: pa.Array) -> bytes | memoryview | None:
+        """Return the text of one value in UTF-8; None for null."""
+        if pa.types.is_list(value.type) and value.null_count == 0:
+            (pieces,) = dumped_lists(value)
+            return "".join(pieces).encode()
+
+        texts = self._texts(rows, name, value).cast(_TEXT)
+        _, offsets, content = texts.buffers()
+        if texts.null_count or content is None:
+            return None if texts.null_count else b""
+        begin, end = np.frombuffer(offsets, np.int64, count=2, offset=texts.offset * 8).tolist()
+        return memoryview(content)[begin:end]
 
     def unfit(self, rows: RowBatch) -> Mapping[int, str]:
         """Return the rows whose text is not valid UTF-8: Parquet can hold them, and a file of text cannot."""

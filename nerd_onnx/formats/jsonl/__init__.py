@@ -57,6 +57,7 @@ JSONL = FileFormat(
     suffixes=(".jsonl", ".ndjson", ".json"),
     recognizes=_recognizes,
     is_compressible=True,
+    shows_columns=True,
     open_reader=_open_reader,
     open_writer=_open_writer,
     check_complete=_check_complete,

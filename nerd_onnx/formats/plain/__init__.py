@@ -44,7 +44,6 @@ PLAIN = FileFormat(
     suffixes=(".txt",),
     recognizes_stream=_looks_like_text,
     is_compressible=True,
-    has_columns=False,
     is_listed=False,  # the .txt files in a folder of data are often notes about it
     open_reader=_open_reader,
 )

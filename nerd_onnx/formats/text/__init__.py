@@ -18,4 +18,4 @@ def _open_writer(path: Location, options: WriteOptions) -> Writer:
 
 
 # Without suffixes: a file gets this format only with --output-format text.
-TEXT = FileFormat(name="text", title="text", holds_types=False, has_columns=False, open_writer=_open_writer)
+TEXT = FileFormat(name="text", title="text", holds_types=False, open_writer=_open_writer)
