@@ -88,7 +88,7 @@ def build(
     flags: Sequence[str] = (),
 ) -> None:
     """
-    Compile the library.
+    Compile the library. A file that is there is replaced, and not written over: a process may have it in use.
 
     :param target: the file to write
     :param compiler: command of the compiler; None for the first of :func:`compilers`
@@ -100,9 +100,14 @@ def build(
     if not command:
         raise BuildError("no C++ compiler was found; install g++ or clang, or the package ziglang")
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tempfile.TemporaryDirectory(prefix=".nerd-", dir=target.parent) as beside,
+    ):
         objects = compile_sources(Path(scratch), command, machine=machine, flags=flags)
-        run([*command, "-shared", *flags, *objects, "-o", str(target)])
+        made = Path(beside, target.name)
+        run([*command, "-shared", *flags, *objects, "-o", str(made)])
+        made.replace(target)
 
 
 def sources_digest() -> str:

@@ -70,8 +70,11 @@ def test_a_file_that_is_no_library_does_not_load(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_library_of_other_sources_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as before:
+    (tmp_path / "library.so").write_bytes(b"in use")
+    with monkeypatch.context() as before, (tmp_path / "library.so").open("rb") as used:
         before.setattr(building, "sources_digest", lambda: "0123456789abcdef")
         build(tmp_path / "library.so")
+        assert used.read() == b"in use"  # it was replaced, and not written over
+    assert [path.name for path in tmp_path.iterdir()] == ["library.so"]
     with pytest.raises(OtherSourcesError):
         Library.load(tmp_path / "library.so")

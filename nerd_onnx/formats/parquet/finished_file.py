@@ -9,11 +9,14 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.finished_files import incomplete_output
+from nerd_onnx.formats.parquet.pages import Pages
 from nerd_onnx.storage.input_stream import open_bytes
 from nerd_onnx.storage.location import Location
+from nerd_onnx.storage.output_place import output_name
 
 _TITLE = "Parquet"
 _FOOTER_BYTES = 1 << 20
+_BATCH_ROWS = 1 << 16
 
 
 def read_metadata(path: Location) -> Mapping[bytes, bytes]:
@@ -37,7 +40,9 @@ def check_pages(path: Location) -> None:
     """
     try:
         with open_bytes(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as found:
-            for batch in found.iter_batches():
-                batch.validate(full=True)
+            pages = Pages(file, output_name(path))
+            for group in range(found.num_row_groups):
+                for batch in found.iter_batches(pages.rows_at_once(group, None, _BATCH_ROWS), row_groups=[group]):
+                    batch.validate(full=True)
     except (pa.ArrowException, OSError, InputError, ValueError) as err:
         raise incomplete_output(path, _TITLE) from err

@@ -22,7 +22,7 @@ class FileField:
 class ElementField:
     """Fields of ``SchemaElement``."""
 
-    TYPE, NAME, CHILDREN = 1, 4, 5
+    TYPE, LENGTH, REPETITION, NAME, CHILDREN = 1, 2, 3, 4, 5
 
 
 class GroupField:
@@ -42,7 +42,7 @@ class ChunkField:
 class MetaField:
     """Fields of ``ColumnMetaData``."""
 
-    ENCODINGS, VALUES, SIZE, COMPRESSED, DATA, DICTIONARY = 2, 5, 6, 7, 9, 11
+    ENCODINGS, CODEC, VALUES, SIZE, COMPRESSED, DATA, DICTIONARY = 2, 4, 5, 6, 7, 9, 11
     STATISTICS, ENCODING_STATS, SIZE_STATISTICS = 12, 13, 16
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ _MAX_SECONDS = {"us": 2**63 // 10**6 - 1, "ns": 2**63 // 10**9 - 1}
 _BATCH_ROWS = 1 << 16
 
 Open = Callable[[str], pq.ParquetFile]
+RowsAtOnce = Callable[[int, Sequence[str], int], int]
 Int64s = npt.NDArray[np.int64]
 
 
@@ -28,7 +29,7 @@ def int96_columns(file: pq.ParquetFile) -> list[str]:
     return [column.path for column in columns if column.physical_type == "INT96"]
 
 
-def int96_unit(opened: Open, name: str) -> str:
+def int96_unit(opened: Open, rows_at_once: RowsAtOnce, name: str) -> str:
     """
     Return the unit in which all INT96 timestamps of a file can be read without loss: ``us``, else ``ns``.
 
@@ -36,6 +37,7 @@ def int96_unit(opened: Open, name: str) -> str:
     cannot overflow, and in nanoseconds, whose lowest 64 bits show the digits below a second.
 
     :param opened: opens the file with a given unit
+    :param rows_at_once: returns how many rows of columns of a row group may be read at once, by the number wanted
     :param name: name of the file in messages
     :raises InputError: if a value fits in neither unit, or values need both
     """
@@ -44,7 +46,7 @@ def int96_unit(opened: Open, name: str) -> str:
     misfits: dict[str, tuple[int, str]] = {}
 
     for group in range(seconds.num_row_groups):
-        for column, whole, fine in _values(seconds, nanoseconds, group):
+        for column, whole, fine in _values(seconds, nanoseconds, group, rows_at_once):
             # Unsigned: a difference of overflowed numbers is right in its lowest 64 bits.
             below_second = fine.view(np.uint64) - whole.view(np.uint64) * np.uint64(_PER_SECOND)
             distance = np.abs(whole)
@@ -72,11 +74,14 @@ def _outside(name: str, group: int, column: str) -> InputError:
     )
 
 
-def _values(seconds: pq.ParquetFile, nanoseconds: pq.ParquetFile, group: int) -> Iterator[tuple[str, Int64s, Int64s]]:
+def _values(
+    seconds: pq.ParquetFile, nanoseconds: pq.ParquetFile, group: int, rows_at_once: RowsAtOnce
+) -> Iterator[tuple[str, Int64s, Int64s]]:
     """Yield the INT96 values of a row group in both units, with the name of their column. *Shape:* (values,) each"""
     for path in int96_columns(seconds):
+        size = rows_at_once(group, [path], _BATCH_ROWS)
         batches = [
-            file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=[path], use_threads=False)
+            file.iter_batches(batch_size=size, row_groups=[group], columns=[path], use_threads=False)
             for file in (seconds, nanoseconds)
         ]
         for coarse, fine in zip(*batches, strict=True):

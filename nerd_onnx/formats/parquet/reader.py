@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
@@ -16,6 +17,7 @@ from nerd_onnx.formats.base import ReadOptions, RowBatch
 from nerd_onnx.formats.parquet.copied_file import CopiedFile, SeekableFile
 from nerd_onnx.formats.parquet.footer import CannotCopyError
 from nerd_onnx.formats.parquet.int96 import int96_columns, int96_unit
+from nerd_onnx.formats.parquet.pages import Pages
 from nerd_onnx.formats.parquet.properties import file_properties
 from nerd_onnx.formats.text_columns import TextColumns
 from nerd_onnx.formats.texts import column_of, find_text_column
@@ -52,7 +54,8 @@ class ParquetReader(Closing):
         self._bytes = ReadableFile(path)
 
         try:
-            opened, self._file = _open(self._bytes.path, self._name)
+            opened, self._file, self._pages = _open(self._bytes.path, self._name)
+            self._dictionaries: pq.ParquetFile | None = None
             self.copied, self.rewritten_because = _copied(opened, self._name, options.added_columns)
             # Columns that are copied are not read, so it does not matter what pyarrow can hold of them.
             if self.copied is None and int96_columns(self._file):
@@ -71,7 +74,7 @@ class ParquetReader(Closing):
             self.schema = self._texts.schema
         total: int = self._file.metadata.num_rows
         self.num_rows: int = total if options.limit is None else min(total, options.limit)
-        self.codecs: tuple[str, ...] | None = None if self.copied else _codecs(self._file, self._name)
+        self.codecs: tuple[str, ...] | None = None if self.copied else self._codecs()
         self.properties = None if self.copied else file_properties(self._file)
 
     def progress(self) -> float | None:
@@ -103,7 +106,8 @@ class ParquetReader(Closing):
 
     def close(self) -> None:
         """Close the file and delete the temporary copy."""
-        self._file.close(force=True)
+        for file in filter(None, (self._file, self._dictionaries)):
+            file.close(force=True)
         self._bytes.close()
 
     def _text_schema(self) -> pa.Schema:
@@ -120,7 +124,7 @@ class ParquetReader(Closing):
             return opened[-1]
 
         try:
-            found = in_unit(int96_unit(in_unit, self._name))
+            found = in_unit(int96_unit(in_unit, self._pages.rows_at_once, self._name))
             opened.remove(found)
         except _DAMAGE as err:
             raise InputError(
@@ -142,6 +146,7 @@ class ParquetReader(Closing):
         size = max(1, min(self._options.batch_rows, self._options.batch_bytes // self._bytes_per_row(group)))
         columns = self._read_schema.names if self.copied else None
         try:
+            size = self._pages.rows_at_once(group, columns, size, self._longest_value)
             reader = self._file.iter_batches(batch_size=size, row_groups=[group], columns=columns, use_threads=False)
             for batch in reader:
                 last = self.rows_read + batch.num_rows >= end
@@ -153,7 +158,75 @@ class ParquetReader(Closing):
                 if last:
                     return
         except _DAMAGE as err:
-            raise _damaged(self._file, self._name, group, err) from err
+            raise self._damaged(group, err) from err
+
+    def _codecs(self) -> tuple[str, ...] | None:
+        """
+        Return the compression of each leaf column in the first row group; None if there is no row group.
+
+        A row is read first: if the metadata of a column is damaged, reading a row raises an error, while reading the
+        metadata would crash the process (in pyarrow up to 26).
+        """
+        metadata = self._file.metadata
+        if metadata.num_row_groups == 0:
+            return None
+
+        try:
+            self._pages.rows_at_once(0, None, 1)
+            next(self._file.iter_batches(batch_size=1, row_groups=[0], use_threads=False), None)
+        except _DAMAGE as err:
+            raise self._damaged(0, err) from err
+
+        group = metadata.row_group(0)
+        return tuple(group.column(i).compression for i in range(metadata.num_columns))
+
+    def _damaged(self, group: int, err: Exception) -> InputError:
+        """Return the error for a row group that cannot be read; for a wrong checksum, it names the column."""
+        if _WRONG_CHECKSUM not in str(err):
+            return InputError(
+                f"{self._name}, row group {group}: is damaged, or pyarrow cannot read it: {_reason(err)}",
+                reason="damaged-parquet",
+                file=self._name,
+                row_group=group,
+            )
+
+        column = next(filter(partial(self._has_wrong_checksum, group), self._file.schema_arrow.names), "?")
+        return InputError(
+            f"{self._name}, row group {group}, column {column!r}: the checksum of a page is wrong: its bytes changed "
+            "after the file was written; take a good copy of the file, or write it again",
+            reason="wrong-checksum",
+            file=self._name,
+            row_group=group,
+            column=column,
+        )
+
+    def _has_wrong_checksum(self, group: int, column: str) -> bool:
+        try:
+            size = self._pages.rows_at_once(group, [column], self._options.batch_rows)
+            for _ in self._file.iter_batches(size, row_groups=[group], columns=[column], use_threads=False):
+                pass
+        except _DAMAGE as err:
+            return _WRONG_CHECKSUM in str(err)
+        return False
+
+    def _longest_value(self, group: int, path: str, words: int) -> int | None:
+        """Return the bytes of the longest value in the dictionary of a column; None if it cannot be told."""
+        if self._dictionaries is None:
+            self._dictionaries = pq.ParquetFile(
+                _opened(self._bytes.path),
+                metadata=self._file.metadata,
+                read_dictionary=[self._file.schema.column(i).path for i in range(self._file.metadata.num_columns)],
+                pre_buffer=False,
+                buffer_size=_BUFFER_BYTES,
+            )
+        rows = self._dictionaries.iter_batches(batch_size=1, row_groups=[group], columns=[path], use_threads=False)
+        found = next(rows, None)
+        rows.close()
+        column = None if found is None or path not in found.schema.names else found.column(path)
+        if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) != words:
+            return None
+        longest: int | None = pc.max(pc.binary_length(column.dictionary)).as_py()
+        return longest
 
     def _bytes_per_row(self, group: int) -> int:
         """Return the average size of a row in a row group: in bytes, uncompressed, and at least 1."""
@@ -164,13 +237,18 @@ class ParquetReader(Closing):
         return max(1, int(facts.total_byte_size) // max(1, int(facts.num_rows)))
 
 
+def _opened(path: Location) -> io.RawIOBase | pa.NativeFile:
+    return open_object(path.text) if path.is_remote else pa.OSFile(os.fsencode(path), "rb")
+
+
 def _open(
     path: Location, name: str, timestamps: str | None = None
-) -> tuple[io.RawIOBase | pa.NativeFile, pq.ParquetFile]:
-    """Return an open file, and pyarrow's reader of it, which closes the file."""
+) -> tuple[io.RawIOBase | pa.NativeFile, pq.ParquetFile, Pages]:
+    """Return an open file, pyarrow's reader of it, which closes the file, and its pages."""
     try:
-        opened = open_object(path.text) if path.is_remote else pa.OSFile(os.fsencode(path), "rb")
+        opened = _opened(path)
         _check_footer(opened, name)
+        pages = Pages(opened, name)
         # pre_buffer would keep whole compressed row groups in memory.
         file = pq.ParquetFile(
             opened,
@@ -202,7 +280,7 @@ def _open(
             maximum=MAX_COLUMNS,
         )
 
-    return opened, file
+    return opened, file, pages
 
 
 def _copied(file: SeekableFile, name: str, added: tuple[str, ...] | None) -> tuple[CopiedFile | None, str | None]:
@@ -254,56 +332,6 @@ def _check_footer(file: io.RawIOBase | pa.NativeFile, name: str) -> None:
             found=int(size),
             maximum=MAX_FOOTER_BYTES,
         )
-
-
-def _codecs(file: pq.ParquetFile, name: str) -> tuple[str, ...] | None:
-    """
-    Return the compression of each leaf column in the first row group; None if there is no row group.
-
-    A row is read first: if the metadata of a column is damaged, reading a row raises an error, while reading the
-    metadata would crash the process (in pyarrow up to 26).
-    """
-    metadata = file.metadata
-    if metadata.num_row_groups == 0:
-        return None
-
-    try:
-        next(file.iter_batches(batch_size=1, row_groups=[0], use_threads=False), None)
-    except _DAMAGE as err:
-        raise _damaged(file, name, 0, err) from err
-
-    group = metadata.row_group(0)
-    return tuple(group.column(i).compression for i in range(metadata.num_columns))
-
-
-def _damaged(file: pq.ParquetFile, name: str, group: int, err: Exception) -> InputError:
-    """Return the error for a row group that cannot be read; for a wrong checksum, it names the column."""
-    if _WRONG_CHECKSUM not in str(err):
-        return InputError(
-            f"{name}, row group {group}: is damaged, or pyarrow cannot read it: {_reason(err)}",
-            reason="damaged-parquet",
-            file=name,
-            row_group=group,
-        )
-
-    column = next(filter(partial(_has_wrong_checksum, file, group), file.schema_arrow.names), "?")
-    return InputError(
-        f"{name}, row group {group}, column {column!r}: the checksum of a page is wrong: its bytes changed after the "
-        "file was written; take a good copy of the file, or write it again",
-        reason="wrong-checksum",
-        file=name,
-        row_group=group,
-        column=column,
-    )
-
-
-def _has_wrong_checksum(file: pq.ParquetFile, group: int, column: str) -> bool:
-    try:
-        for _ in file.iter_batches(row_groups=[group], columns=[column], use_threads=False):
-            pass
-    except _DAMAGE as err:
-        return _WRONG_CHECKSUM in str(err)
-    return False
 
 
 def _reason(err: Exception) -> str:

@@ -35,6 +35,22 @@ class Struct:
 
     def __init__(self, data: bytes = _STOP) -> None:
         self._fields: dict[int, tuple[int, bytes]] = {}
+        end = self._read(data)
+        if end != len(data):
+            raise ThriftError(f"{len(data) - end} other bytes follow it")
+
+    @classmethod
+    def leading(cls, data: bytes) -> tuple[Self, int]:
+        """
+        Return the struct at the beginning of some bytes, and its size.
+
+        :raises ThriftError: if there is none, or it is cut off
+        """
+        found = cls()
+        return found, found._read(data)
+
+    def _read(self, data: bytes) -> int:
+        """Read the fields of the struct at the beginning of some bytes, and return where it ends."""
         at = number = 0
         try:
             # The head of a field has its type and the step from the number before; the stop byte is 0.
@@ -49,9 +65,7 @@ class Struct:
                 at = end
         except IndexError:
             raise ThriftError("it is cut off") from None
-
-        if at + 1 != len(data):
-            raise ThriftError(f"{len(data) - at - 1} other bytes follow it")
+        return at + 1
 
     def __contains__(self, number: int) -> bool:
         return number in self._fields
@@ -70,12 +84,19 @@ class Struct:
     def integer(self, number: int, default: int = 0) -> int:
         """Return an integer; the default without the field."""
         value = self._value(number, I16, I32, I64)
-        return default if value is None else _signed(_varint(value, 0)[0])
+        return default if value is None else _signed(varint(value, 0)[0])
 
     def binary(self, number: int) -> bytes | None:
         """Return bytes, or the bytes of a string; None without the field."""
         value = self._value(number, BINARY)
-        return None if value is None else value[_varint(value, 0)[1] :]
+        return None if value is None else value[varint(value, 0)[1] :]
+
+    def boolean(self, number: int, *, default: bool) -> bool:
+        """Return a truth value; the default without the field."""
+        kind, _ = self._fields.get(number, (0, b""))
+        if kind not in (0, TRUE, _FALSE):
+            raise ThriftError(f"field {number} has type {kind}")
+        return kind == TRUE if kind else default
 
     def struct(self, number: int) -> Struct | None:
         """Return a struct in this one; None without the field."""
@@ -103,6 +124,11 @@ class Struct:
             at = end
 
         return found
+
+    def count(self, number: int) -> int:
+        """Return the number of items of a list; 0 without the field."""
+        value = self._value(number, LIST)
+        return 0 if value is None else _list_header(value, 0)[1]
 
     def structs(self, number: int) -> list[Struct]:
         """Return the structs of a list; an empty list without the field."""
@@ -166,7 +192,7 @@ def _field_number(data: bytes, at: int, before: int) -> tuple[int, int]:
     if step:
         return before + step, at + 1
 
-    number, at = _varint(data, at + 1)
+    number, at = varint(data, at + 1)
     return _signed(number), at
 
 
@@ -174,7 +200,7 @@ def _end(data: bytes, at: int, kind: int, depth: int, *, in_list: bool = False) 
     """Return where the value that begins at ``at`` ends."""
     if kind in (I32, I64, I16):
         # Most values are integers, and most integers are short: a call for each would take twice the time.
-        return at + 1 if data[at] < _MORE else _varint(data, at)[1]
+        return at + 1 if data[at] < _MORE else varint(data, at)[1]
 
     # Each level is a call of Python, of which a hostile footer could ask for more than there may be.
     if depth == _MAX_DEPTH:
@@ -183,7 +209,7 @@ def _end(data: bytes, at: int, kind: int, depth: int, *, in_list: bool = False) 
     if kind == STRUCT:
         at = _struct_end(data, at, depth)
     elif kind == BINARY:
-        size, at = _varint(data, at)
+        size, at = varint(data, at)
         at += size
     elif kind in (TRUE, _FALSE):
         at += in_list  # a field has its value in its type; the items of a list share one type, so each takes a byte
@@ -202,7 +228,7 @@ def _end(data: bytes, at: int, kind: int, depth: int, *, in_list: bool = False) 
 def _struct_end(data: bytes, at: int, depth: int) -> int:
     """Return where the struct that begins at ``at`` ends."""
     while head := data[at]:
-        at = at + 1 if head >= 16 else _varint(data, at + 1)[1]  # noqa: PLR2004
+        at = at + 1 if head >= 16 else varint(data, at + 1)[1]  # noqa: PLR2004
         at = _end(data, at, head & 15, depth + 1)
     return at + 1
 
@@ -214,7 +240,7 @@ def _container_end(data: bytes, at: int, kind: int, depth: int) -> int:
         item, count, at = _list_header(data, at)
         kinds = (item,)
     else:
-        count, at = _varint(data, at)
+        count, at = varint(data, at)
         if count:
             kinds, at = (data[at] >> 4, data[at] & 15), at + 1
 
@@ -232,7 +258,7 @@ def _list_header(data: bytes, at: int) -> tuple[int, int, int]:
     """Return the type of the items of a list, their number, and where they begin."""
     kind, count, at = data[at] & 15, data[at] >> 4, at + 1
     if count == _LONG:
-        count, at = _varint(data, at)
+        count, at = varint(data, at)
     return kind, count, at
 
 
@@ -240,8 +266,13 @@ def _encoded_header(kind: int, count: int) -> bytes:
     return bytes([count << 4 | kind]) if count < _LONG else bytes([_LONG << 4 | kind]) + _unsigned(count)
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return an unsigned integer, and where it ends."""
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """
+    Return an unsigned integer, and where it ends.
+
+    :raises IndexError: if it is cut off
+    :raises ThriftError: if it is too long
+    """
     found = data[at]
     if found < _MORE:  # most often the only byte
         return found, at + 1
