@@ -73,5 +73,5 @@ def facts_of(tagger: Tagger, job: TagJob, options: Mapping[str, Any]) -> dict[st
         "--output-format": job.output_format,
         "--chunk-rows": job.chunk_rows,
         "--max-memory": job.max_memory,
-        "Delta tables": sorted({pair.table for pair in job.pairs if pair.table}),
+        "tables": sorted({pair.table for pair in job.pairs if pair.table}),
     }
