@@ -393,8 +393,8 @@ def _deleted_elsewhere(folder: Location, what: str) -> InputError:
 
 def _beyond_files(folder: Location, what: str) -> InputError:
     return InputError(
-        f"{input_name(folder)}: is an Iceberg table that {what}; write its current rows to a folder of Parquet files "
-        "first, for example with pyiceberg: "
+        f"{input_name(folder)}: is an Iceberg table that {what}; rewrite its files (rewrite_data_files of Spark with "
+        "rewrite-all), or write its current rows to a folder of Parquet files first, for example with pyiceberg: "
         "pyarrow.dataset.write_dataset(table.scan().to_arrow_batch_reader(), ..., format='parquet')",
         reason="table-beyond-files",
         file=input_name(folder),

@@ -592,9 +592,9 @@ def test_a_local_table_that_was_copied_to_remote_storage(s3: S3, users: Lake) ->
         if path.is_file():
             s3.put(f"copy/{path.relative_to(users.path)}", path.read_bytes())
     assert pairs(s3.uri("copy")) == pairs(users.path)
-    for path in ("copy/data", "copy/data/*"):
+    for part in ("copy/data", "copy/data/*"):
         with fails(InputError, "inside-table", table=s3.uri("copy")):
-            pairs(s3.uri(path))
-    for path in ("copy/*", "copy/**/*.parquet"):
+            pairs(s3.uri(part))
+    for part in ("copy/*", "copy/**/*.parquet"):
         with fails(InputError, "table-folder", found="Iceberg"):
-            pairs(s3.uri(path))
+            pairs(s3.uri(part))
