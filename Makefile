@@ -54,7 +54,7 @@ soak-short:       ## kills and damaged files for two minutes each; a leak shows 
 	$(PYTHON) -m tests.durability.soak --kills 1000 --seconds 120
 	$(PYTHON) -m tests.hostile.fuzz --seconds 120
 
-engines:          ## real Ray, Spark and Delta, with workers that are killed; needs the extras [ray], [spark] and [delta], and Java
+engines:          ## real Ray, Spark, Delta and Iceberg, with workers that are killed; needs the command of CONTRIBUTING.md, and Java
 	$(PYTHON) -m pytest -q -m engines -n 0 tests/engines
 
 lint:             ## style, import direction, formatting

@@ -18,11 +18,14 @@ from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.storage.remote import files_below
+from nerd_onnx.tagging.table_files import TableFiles
 from nerd_onnx.tagging.table_folders import (
+    TableFormat,
     check_not_inside,
     check_not_inside_remote,
-    delta_files,
-    is_readable_table,
+    files_of_table,
+    files_of_version,
+    is_table_version,
     refused_table,
     remote_tables,
     table_format_of,
@@ -40,7 +43,7 @@ class FilePair:
     :param name: the input's name in messages, journal and rejects file: its path below the tagged folder
     :param input: a file, or ``-``
     :param output: a file, or ``-``
-    :param table: name and version of the Delta table that the input is a file of; empty for other files
+    :param table: name and version of the table that the input is a file of; empty for other files
     """
 
     name: str
@@ -50,16 +53,28 @@ class FilePair:
 
 
 class _Found(NamedTuple):
-    """An input file, or a folder that cannot be listed: its path, its name, and its Delta table if it is in one."""
+    """
+    An input file, or a folder that cannot be listed.
+
+    :param path: where it is
+    :param name: its name
+    :param table: name and version of its table; empty if it is in none
+    :param output: name of its output; empty if that is its own
+    """
 
     path: Location
     name: str
     table: str = ""
+    output: str = ""
 
 
 def is_folder_output(inputs: Sequence[Location], output: Location) -> bool:
-    """Whether the output is a folder: for several inputs, for a folder or a glob, and if its name ends in a slash."""
-    if len(inputs) > 1 or output.names_folder:
+    """
+    Whether the output is a folder.
+
+    It is for several inputs, for a folder, a glob or a version of a table, and if its name ends in a slash.
+    """
+    if len(inputs) > 1 or output.names_folder or is_table_version(inputs[0]):
         return True
 
     source = inputs[0]
@@ -98,8 +113,8 @@ def file_pairs(
     _check_folder(output)
 
     pairs: dict[Location, FilePair] = {}
-    for path, name, table in sorted(files, key=lambda found: found.name):
-        target = output.join(_with_suffix(name, output_suffix(path)))
+    for path, name, table, mirror in sorted(files, key=lambda found: found.name):
+        target = output.join(_with_suffix(mirror or name, output_suffix(path)))
         # With another output format, a.parquet and a.jsonl get the same output.
         if target in pairs:
             raise OptionError(
@@ -144,7 +159,7 @@ def _with_common_root(inputs: Sequence[Location], passed_over: Counter[str]) -> 
 
     The names of single files are relative to the folder that they have in common; remote and local files are separate.
     """
-    alone = [path for path in inputs if not path.is_folder() and not _is_glob(path)]
+    alone = [path for path in inputs if not (path.is_folder() or _is_glob(path) or is_table_version(path))]
 
     remote = [path for path in alone if path.is_remote]
     if remote:
@@ -161,7 +176,9 @@ def _with_common_root(inputs: Sequence[Location], passed_over: Counter[str]) -> 
     for path in inputs:
         if path in alone:
             continue
-        if path.is_remote:
+        if is_table_version(path):
+            yield _files_of_version(path)
+        elif path.is_remote:
             yield _remote_files(path, passed_over)
         elif path.is_folder():
             yield _files_in(path.text, passed_over)
@@ -185,10 +202,10 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
 
     Hidden files are ignored. Linked folders are passed over: they may lead round in a circle.
 
-    Of a Delta table, these are the files of its current version. A folder that cannot be listed is listed as if it
-    were a file: opening it fails, and says why.
+    Of a table, these are the files of its current version. A folder that cannot be listed is listed as if it were a
+    file: opening it fails, and says why.
 
-    :raises InputError: for a table of another format
+    :raises InputError: for a table that is not read
     """
     check_not_inside(folder)
     found: list[_Found] = []
@@ -220,13 +237,16 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
     unlisted = [str(err.filename) for err in errors]
     found += [_Found(Location(path), os.path.relpath(path, root or folder)) for path in unlisted]
     if not found and root is None:
-        raise InputError(
-            f"{input_name(folder)}: contains no file that is {titles_of_listed()} by its name",
-            reason="no-files",
-            file=input_name(folder),
-        )
-
+        raise _no_files(folder)
     return found
+
+
+def _no_files(place: Name) -> InputError:
+    return InputError(
+        f"{input_name(place)}: contains no file that is {titles_of_listed()} by its name",
+        reason="no-files",
+        file=input_name(place),
+    )
 
 
 def _notes_of_datasets(files: Sequence[str]) -> set[str]:
@@ -241,7 +261,7 @@ def _is_listed(name: str) -> bool:
     return found is not None and format_named(found).is_listed
 
 
-def _files_of_table(folder: Location, kind: str, name: str) -> list[_Found]:
+def _files_of_table(folder: Location, kind: TableFormat, name: str) -> list[_Found]:
     """
     List the current files of a table.
 
@@ -249,12 +269,27 @@ def _files_of_table(folder: Location, kind: str, name: str) -> list[_Found]:
     :param name: name of the folder, relative to the folder that is tagged; empty if it is that folder
     :raises InputError: if the table cannot be read
     """
-    if not is_readable_table(folder, kind):
-        raise refused_table(folder, kind)
+    return _found_in_table(folder, files_of_table(folder, kind), f"{name}/" if name else "")
 
-    files = delta_files(folder)
-    before = f"{name}/" if name else ""
-    return [_Found(folder.join(file), f"{before}{file}", files.version) for file in files.names]
+
+def _found_in_table(folder: Location, files: TableFiles, before: str = "") -> list[_Found]:
+    return [
+        _Found(folder.join(name), f"{before}{name}", files.version, f"{before}{files.output_of(name)}")
+        for name in files.names
+    ]
+
+
+def _files_of_version(path: Location) -> list[_Found]:
+    """
+    List the files of a version of a table.
+
+    :param path: the file of metadata that describes it
+    :raises InputError: if the table cannot be read
+    """
+    files = files_of_version(path)
+    if not files.names:
+        raise _no_files(path)
+    return _found_in_table(path.parent.parent, files)
 
 
 def _matches(pattern: str, passed_over: Counter[str]) -> list[_Found]:
@@ -330,16 +365,11 @@ def _remote_files(path: Location, passed_over: Counter[str]) -> list[_Found]:
             found = others + _remote_table(root, folder, kind, wild)
 
     if not found:
-        raise InputError(
-            f"{input_name(path)}: contains no file that is {titles_of_listed()} by its name",
-            reason="no-files",
-            file=input_name(path),
-        )
-
+        raise _no_files(path)
     return found
 
 
-def _remote_table(root: Location, folder: str, kind: str, wild: Sequence[str]) -> list[_Found]:
+def _remote_table(root: Location, folder: str, kind: TableFormat, wild: Sequence[str]) -> list[_Found]:
     """
     List the current files of a table in remote storage.
 

@@ -75,5 +75,5 @@ def facts_of(tagger: Tagger, job: TagJob, options: Mapping[str, Any]) -> dict[st
         # These two decide how rows are batched, and stored results are read back batch by batch.
         "--chunk-rows": job.chunk_rows,
         "--max-memory": job.max_memory,
-        "Delta tables": sorted({pair.table for pair in job.pairs if pair.table}),
+        "tables": sorted({pair.table for pair in job.pairs if pair.table}),
     }

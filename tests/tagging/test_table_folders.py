@@ -42,12 +42,17 @@ def table(folder: Path, marks: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_other_tables_are_refused_by_name(tmp_path: Path, kind: str) -> None:
+def test_tables_are_recognized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Those of Hudi are refused, and those of Iceberg need their extra."""
+    monkeypatch.setitem(sys.modules, "pyiceberg.table", None)
     folder = table(tmp_path / "lake" / "users", TABLES[kind])
-    found = kind.split(maxsplit=1)[0].strip(",")
     for path in (folder, tmp_path, f"{tmp_path}/*", f"{tmp_path}/lake/us*"):
-        with fails(InputError, "table-folder", file=str(folder), found=found):
-            pairs(path)
+        if kind == "Hudi":
+            with fails(InputError, "table-folder", file=str(folder), found="Hudi"):
+                pairs(path)
+        else:
+            with fails(MissingExtraError, "iceberg-missing", extra="iceberg"):
+                pairs(path)
     for path in (folder / "data", f"{folder}/data/*", f"{folder}/data/p=1/*.jsonl", f"{tmp_path}/**/*.jsonl"):
         with fails(InputError, "inside-table", table=str(folder)):
             pairs(path)
@@ -70,13 +75,24 @@ def test_delta_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("mark", "kind"),
-    [("_delta_log/0.json", "Delta"), ("metadata/v1.metadata.json", "Iceberg"), (".hoodie/x", "Hudi")],
+    [("_delta_log/0.json", "Delta"), (".hoodie/x", "Hudi")],
 )
 def test_tables_in_remote_storage_are_refused(mark: str, kind: str, tmp_path: Path) -> None:
-    folder = table(tmp_path / "lake" / "users", [mark])
+    """Delta tables may describe themselves as Iceberg tables too."""
+    folder = table(tmp_path / "lake" / "users", [mark, "metadata/v1.metadata.json"])
     for path in (f"local://{tmp_path}", f"local://{folder}", f"local://{tmp_path}/**/*.jsonl"):
         with fails(InputError, "table-folder", found=kind):
             pairs(path)
+
+
+def test_iceberg_needs_its_extra_in_remote_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyiceberg.table", None)
+    folder = table(tmp_path / "users", ["metadata/v1.metadata.json"])
+    for path in (f"local://{tmp_path}", f"local://{folder}", f"local://{folder}/metadata/v1.metadata.json"):
+        with fails(MissingExtraError, "iceberg-missing", extra="iceberg"):
+            pairs(path)
+    with fails(InputError, "table-folder", found="Iceberg"):
+        pairs(f"local://{tmp_path}/**/*.jsonl")
 
 
 @pytest.fixture
