@@ -1,21 +1,17 @@
-"""Texts that ``nerd-tag`` prints: the plan, the summary line and the command that resumes a run."""
+"""Texts that ``nerd-tag`` prints: the summary line, notes, and the command that resumes a run."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nerd_onnx.cli.progress import duration
-from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.terminal import counted, printable
 
 if TYPE_CHECKING:  # --help and --version must not wait for these imports
-    from nerd_onnx.formats.base import Reader
     from nerd_onnx.inference.bundle import Bundle
-    from nerd_onnx.tagger import Tagger
     from nerd_onnx.tagging.job import TagJob
 
 # What the summary line counts beside the rows, if it is not 0: key of the summary, then the words for one and several.
@@ -30,10 +26,6 @@ _COUNTS = (
 )
 # Bytes that stand for themselves in the quotes $'...' of a shell.
 _UNESCAPED = frozenset((string.ascii_letters + string.digits + string.punctuation + " ").encode()) - frozenset(b"\\'")
-_FIRST = (
-    *("files", "rows", "estimated_seconds", "input", "output", "output_format", "text_column", "new_columns"),
-    *("model", "labels", "min_score"),
-)
 
 
 def resuming_command(arguments: Sequence[str]) -> str:
@@ -60,99 +52,6 @@ def _shell_word(argument: str) -> str:
     return "$'" + "".join(escaped) + "'"
 
 
-def plan(tagger: Tagger, job: TagJob) -> dict[str, Any]:
-    """
-    Return what a run would do, after opening all inputs.
-
-    :raises InputError: when an input cannot be opened and such files are not skipped
-    :raises OutputError: when the new column exists already and may not be replaced
-    """
-    from nerd_onnx.formats.columns import column_exists
-    from nerd_onnx.machine.cpu import thread_plan
-    from nerd_onnx.storage.input_stream import input_name
-    from nerd_onnx.tagging.estimate import estimated_seconds
-    from nerd_onnx.tagging.job_fingerprint import plain_names
-    from nerd_onnx.tagging.pipeline import open_pair_reader, rewritten_because
-    from nerd_onnx.tagging.plan import Plan
-
-    inputs = [path.without_secrets for path in job.input_places]
-    rows: int | None = 0
-    run = Plan.of(tagger, job)
-    layout = run.layout
-    new_columns = [field.name for field in layout.fields]
-    refused = copied = 0
-    rewritten: set[str] = set()
-    columns: list[str] = []
-    types: list[str] = []
-
-    for pair in job.pairs:
-        try:
-            with open_pair_reader(run, pair) as opened:
-                columns = columns or list(opened.column_names)
-                types = types or _types_of(opened)
-                known = opened.num_rows
-                copied += opened.copied is not None
-                rewritten |= {rewritten_because(run, pair, opened)}
-
-                taken = next((name for name in new_columns if name in opened.column_names), None)
-                if taken is not None and not job.overwrite_column:
-                    what = "field" if opened.schema is None else "column"
-                    raise OutputError(
-                        column_exists(input_name(pair.input), taken, what=what),
-                        reason="column-exists",
-                        file=input_name(pair.input),
-                        column=taken,
-                    )
-        except InputError:
-            if not job.may_refuse:
-                raise
-            refused, known = refused + 1, 0
-
-        # One input of unknown length makes the sum unknown.
-        rows = None if rows is None or known is None else rows + known
-
-    return {
-        "status": "planned",
-        "input": inputs[0] if len(inputs) == 1 else inputs,
-        "output": job.output_place.without_secrets,
-        "output_format": run.output_format(job.pairs[0]),
-        "files": len(job.pairs),
-        "refused_files": refused,
-        "passed_over": job.passed_over,
-        "copied_files": copied,
-        "rewritten_because": sorted(filter(None, rewritten)),
-        "rows": rows,
-        "estimated_seconds": estimated_seconds(run),
-        "columns": columns,
-        "types": types,
-        "text_column": plain_names(tagger.options),
-        "layout": job.layout,
-        "new_columns": new_columns or [layout.key_name, *(field.name for field in layout.row_fields)],
-        "model": tagger.bundle.name,
-        "graph": tagger.bundle.model_file.name,
-        "other_graphs": list(tagger.bundle.other_graphs),
-        "quantization": tagger.bundle.quantization,
-        "labels": list(tagger.options.labels or tagger.labels.types),
-        "labels_of_the_model": list(tagger.labels.known),
-        "min_score": tagger.min_score,
-        "precision": tagger.options.precision,
-        "join": tagger.join,
-        "offset_unit": tagger.options.offset_unit,
-        "limit": job.limit,
-        "segment_tokens": tagger.bundle.segment_tokens,
-        "batch_tokens": tagger.options.batch_tokens,
-        "kernel": tagger.kernel,
-        "kernels": tagger.kernels,
-        "threads": tagger.threads,
-        "thread_plan": thread_plan(tagger.options.threads),
-    }
-
-
-def _types_of(source: Reader) -> list[str]:
-    """Return the types of the columns; none for raw lines."""
-    return [] if source.schema is None else [str(kind) for kind in source.schema.types]
-
-
 def guess_note(job: TagJob) -> str | None:
     """Return the line about the format that standard input seems to have; None if it is sure, or nothing is read."""
     from nerd_onnx.formats.readers import guessed_format
@@ -170,29 +69,6 @@ def graph_note(bundle: Bundle) -> str:
     """Return the line that says which of several ONNX files of a model folder is used."""
     graph = bundle.model_file.relative_to(bundle.folder) if bundle.folder else bundle.model_file
     return f"{bundle.name}: has several ONNX files; {graph} is used, and not {', '.join(bundle.other_graphs)}"
-
-
-def plan_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a plan as lines for people: first numbers of files and rows and the time, then the other facts."""
-    for key in [*(key for key in _FIRST if key in facts), *(key for key in facts if key not in _FIRST)]:
-        value = facts[key]
-        if key == "estimated_seconds":
-            yield f"time: {_time(value)}"
-            continue
-        if key == "passed_over":
-            yield f"other files: {passed_over(value) if value else 'none'}"
-            continue
-        # The rows of a text file are not known before it is read; None elsewhere means that an option is not set.
-        none = "unknown" if key == "rows" else "none"
-        shown = ", ".join(value) or "none" if isinstance(value, list) else none if value is None else value
-        yield f"{key.replace('_', ' ')}: {f'{shown:,}' if type(shown) is int else shown}"
-
-
-def _time(seconds: float | None) -> str:
-    """Return the estimate of a run's time."""
-    if seconds is None:
-        return "unknown"
-    return f"{'less than a second' if seconds < 1 else f'about {duration(seconds)}'}, estimated from the first texts"
 
 
 def passed_over(numbers: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ import click
 from nerd_onnx import __version__
 from nerd_onnx.cli.common import COLUMN_NAME, Failure, complete_folders, is_set, run_command, settings
 from nerd_onnx.cli.grouped_help import GroupedCommand
-from nerd_onnx.cli.messages import graph_note, guess_note, plan, plan_lines, resuming_command, summary_line
+from nerd_onnx.cli.messages import graph_note, guess_note, resuming_command, summary_line
 from nerd_onnx.cli.streams import json_message, message
 from nerd_onnx.engines.choice import EngineChoice, engine_options
 from nerd_onnx.errors import InterruptedRunError
@@ -338,8 +338,10 @@ def command(
         message(graph_note(tagger.bundle))
 
     if dry_run:
+        from nerd_onnx.cli.dry_run import plan_facts
+
         jobs = [job] if choice.is_local else jobs_of(job)
-        _print_plan({**plan(tagger, job), **done_before(tagger, jobs), "engine": choice.engine}, as_json=as_json)
+        _print_plan({**plan_facts(tagger, job), **done_before(tagger, jobs), "engine": choice.engine}, as_json=as_json)
         return
 
     summary = _tag(tagger, job, choice, show_progress=not (quiet or as_json))
@@ -445,6 +447,9 @@ def _print_plan(facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         json_message(facts)
         return
+
+    from nerd_onnx.cli.dry_run import plan_lines
+
     for line in plan_lines(facts):
         message(line)
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerd_onnx.cli.messages import plan
+from nerd_onnx.cli.dry_run import plan_facts
 from nerd_onnx.errors import InputError, OptionError, OutputError
 from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import entities_type
@@ -284,12 +284,15 @@ def test_another_layout_is_no_way_to_go_on(
 
 def test_the_plan_names_the_new_columns(tagger: Tagger, source: Path, tmp_path: Path) -> None:
     output = str(tmp_path / "o.parquet")
-    facts = {name: plan(tagger, TagJob([str(source)], output, layout=name)) for name in ("nested", "wide", "long")}
+    facts = {}
+    for name in ("nested", "wide", "long"):
+        facts[name] = plan_facts(tagger, TagJob([str(source)], output, layout=name))
+
     assert facts["nested"]["new_columns"] == ["entities"]
     assert sorted(facts["wide"]["new_columns"]) == ["location", "person"]
     assert facts["long"]["new_columns"] == ["row", "start", "end", "label", "fine_label", "score", "text"]
     with fails(InputError, "key-missing", option="--key"):
-        plan(tagger, TagJob([str(source)], output, layout="long", key="x"))
+        plan_facts(tagger, TagJob([str(source)], output, layout="long", key="x"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nerd_onnx.cli.messages import plan, summary_line
+from nerd_onnx.cli.dry_run import plan_facts
+from nerd_onnx.cli.messages import summary_line
 from nerd_onnx.formats.parquet import copying_writer
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob
@@ -43,7 +44,7 @@ def test_the_summary_and_the_plan_say_which_way(
     work = TagJob([str(path)], str(tmp_path / "out.parquet"), **options)
 
     expected = {"copied_files": int(reason is None), "rewritten_because": [] if reason is None else [reason]}
-    assert plan(tagger, work).items() >= expected.items()
+    assert plan_facts(tagger, work).items() >= expected.items()
     summary = tag_files(tagger, work).summary()
     assert summary.items() >= expected.items()
     told = "; other columns copied" if reason is None else f"; columns rewritten because {reason}"
