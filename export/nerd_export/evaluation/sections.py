@@ -69,19 +69,13 @@ def _file(result: Result, difference: Mapping[str, Difference], other: str, erro
             f"({alarms.entities:,} in all; raw text)."
         )
 
-    head = ["", "precision", "recall", "F1", "partial F1", "entities", *([f"against {other}"] if difference else [])]
-    rows = [
-        (
-            VIEWS[name],
-            f"{view['precision']:.4f}",
-            f"{view['recall']:.4f}",
-            f"{view['f1']:.4f} ({view['f1_low']:.4f} to {view['f1_high']:.4f})",
-            f"{view['partial_f1']:.4f}",
-            f"{view['expected']:,}",
-            *([_signed(difference[name])] if name in difference else [""] if difference else []),
-        )
-        for name, view in summary["views"].items()
-    ]
+    head = ["", "precision", "recall", "F1", "partial F1", "entities"]
+    rows = [_view_cells(name, view) for name, view in summary["views"].items()]
+    if difference:
+        head.append(f"against {other}")
+        for name, row in zip(summary["views"], rows, strict=True):
+            row.append(_signed(difference[name]) if name in difference else "")
+
     yield Section(summary["file"], [about, Table(head, rows)])
     yield _calibration(result)
 
@@ -92,6 +86,18 @@ def _file(result: Result, difference: Mapping[str, Difference], other: str, erro
     yield _confusions(summary["views"]["raw"])
     if errors:
         yield _errors(result, errors)
+
+
+def _view_cells(name: str, view: Mapping[str, Any]) -> list[str]:
+    """Return the figures of a view as text."""
+    return [
+        VIEWS[name],
+        f"{view['precision']:.4f}",
+        f"{view['recall']:.4f}",
+        f"{view['f1']:.4f} ({view['f1_low']:.4f} to {view['f1_high']:.4f})",
+        f"{view['partial_f1']:.4f}",
+        f"{view['expected']:,}",
+    ]
 
 
 def _all_files(results: Sequence[Result]) -> Section:
@@ -147,17 +153,20 @@ def _confusions(view: Mapping[str, Any]) -> Section:
     confused = [(*names, count) for *names, count in view["confusion"] if names[0] != names[1]][:_CONFUSIONS]
     rows = [(expected, found, f"{count:,}") for expected, found, count in confused]
     about = f"What was found where something else was expected, the most frequent first; {NOTHING}: no entity overlaps."
-    # A missed entity, an entity that is none, and a wrong type are different mistakes.
     lengths = [
-        (
-            f"{expected} → {found}",
-            [(count, "missed" if found == NOTHING else "wrong" if expected == NOTHING else "other", f"{count:,}")],
-        )
+        (f"{expected} → {found}", [(count, _kind_of_mistake(expected, found), f"{count:,}")])
         for expected, found, count in confused
     ]
     caption = "Confusions: expected → found, with the number of entities."
     plot = [Plot(bars(lengths, max(row[2] for row in confused), caption), caption)] if confused else []
     return Section("Confusions, raw text", [about, *plot, Table(("expected", "found", "entities"), rows)], level=3)
+
+
+def _kind_of_mistake(expected: str, found: str) -> str:
+    """Return the style of a mistake: a missed entity, an entity that is none, and a wrong type differ."""
+    if found == NOTHING:
+        return "missed"
+    return "wrong" if expected == NOTHING else "other"
 
 
 def _calibration(result: Result) -> Section:
