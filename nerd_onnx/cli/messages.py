@@ -72,8 +72,21 @@ def graph_note(bundle: Bundle) -> str:
 
 
 def passed_over(numbers: Mapping[str, int]) -> str:
-    """Return how many files of folders are not tagged, and their suffixes: ``3 files not tagged: .pdf, .txt``."""
-    return f"{counted(sum(numbers.values()), 'file')} not tagged: {', '.join(printable(name) for name in numbers)}"
+    """
+    Return how many files of folders are not tagged, and their suffixes: ``3 files not tagged: .pdf, .txt``.
+
+    :param numbers: numbers of files by suffix; the number of linked folders is among them
+    """
+    from nerd_onnx.tagging.file_pairs import LINKED_FOLDERS
+
+    files = {suffix: number for suffix, number in numbers.items() if suffix != LINKED_FOLDERS}
+    parts = []
+    if files:
+        suffixes = ", ".join(map(printable, files))
+        parts.append(f"{counted(sum(files.values()), 'file')} not tagged: {suffixes}")
+    if LINKED_FOLDERS in numbers:
+        parts.append(f"{counted(numbers[LINKED_FOLDERS], 'linked folder')} not tagged")
+    return "; ".join(parts)
 
 
 def summary_line(summary: dict[str, Any]) -> str:

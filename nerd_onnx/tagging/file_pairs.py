@@ -32,7 +32,7 @@ from nerd_onnx.tagging.table_folders import (
 )
 
 _HIDDEN = (".", "_")  # Spark, Hive and Arrow ignore these names in a data set too
-_LINKED = "linked folders"  # among the suffixes of what is passed over
+LINKED_FOLDERS = "linked folders"  # among the suffixes of what is passed over
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _files_in(folder: str, passed_over: Counter[str], root: str | None = None) -
 
         # In place: os.walk() then does not enter the removed folders. It enters no links to folders.
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
-        passed_over[_LINKED] += sum(os.path.islink(os.path.join(here, name)) for name in folders)
+        passed_over[LINKED_FOLDERS] += sum(os.path.islink(os.path.join(here, name)) for name in folders)
         described = _notes_of_datasets(files)
 
         for file in files:
