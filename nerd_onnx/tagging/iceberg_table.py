@@ -271,7 +271,7 @@ def _data_files(table: Any, folder: Location) -> list[Any]:
 
     tasks = _readable(
         folder,
-        "metadata",
+        METADATA,
         lambda: within_limit(folder.text, plan, factor=LISTING_FACTOR) if folder.is_remote else plan(),
     )
     for task in tasks:
@@ -320,7 +320,9 @@ def _check_columns(table: Any, file: Any, folder: Location, name: str) -> None:
     except Exception as err:
         raise _beyond_files(folder, f"has columns that pyiceberg cannot read in {name}: {first_line(err)}") from err
 
-    wrong = next(_differences(columns, table.schema(), table.specs()[file.spec_id]), None)
+    wrong = _readable(
+        folder, METADATA, lambda: next(_differences(columns, table.schema(), table.specs()[file.spec_id]), None)
+    )
     if wrong is not None:
         raise _beyond_files(folder, f"changed its columns: {name} {wrong}")
 
