@@ -59,7 +59,7 @@ class ParquetReader(Closing):
             self.copied, self.rewritten_because = _copied(opened, self._name, options.added_columns)
             # Columns that are copied are not read, so it does not matter what pyarrow can hold of them.
             if self.copied is None and int96_columns(self._file):
-                self._file = self._with_int96(self._file)
+                self._file, self._pages = self._with_int96()
             self.schema: pa.Schema = _schema(self._file, self._name)
             self.column_names: list[str] = self.schema.names
             self._read_schema = self.schema if self.copied is None else self._text_schema()
@@ -115,17 +115,18 @@ class ParquetReader(Closing):
         places = [find_text_column(self._name, self.schema, name) for name in self._options.text_columns]
         return pa.schema([self.schema.field(place) for place in places])
 
-    def _with_int96(self, file: pq.ParquetFile) -> pq.ParquetFile:
+    def _with_int96(self) -> tuple[pq.ParquetFile, Pages]:
         """Return the file opened anew, with the unit in which its INT96 timestamps are read without loss."""
-        opened: list[pq.ParquetFile] = [file]
+        opened = [(self._file, self._pages)]
 
         def in_unit(unit: str) -> pq.ParquetFile:
-            opened.append(_open(self._bytes.path, self._name, unit)[1])
-            return opened[-1]
+            _, file, pages = _open(self._bytes.path, self._name, unit)
+            opened.append((file, pages))
+            return file
 
         try:
-            found = in_unit(int96_unit(in_unit, self._pages.rows_at_once, self._name))
-            opened.remove(found)
+            in_unit(int96_unit(in_unit, self._pages.rows_at_once, self._name))
+            found = opened.pop()
         except _DAMAGE as err:
             raise InputError(
                 f"{self._name}: is damaged, or pyarrow cannot read it: {_reason(err)}",
@@ -133,7 +134,7 @@ class ParquetReader(Closing):
                 file=self._name,
             ) from err
         finally:
-            for other in opened:
+            for other, _ in opened:
                 other.close(force=True)
         return found
 
