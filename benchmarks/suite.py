@@ -23,13 +23,13 @@ from benchmarks.models.shapes import ModelShape, ShapeMaker, write_calibration
 from benchmarks.paths import without_folders
 from benchmarks.peers import PEERS, SUBJECT
 from benchmarks.processes.process import run_process
-from benchmarks.processes.team import Team, gather
+from benchmarks.processes.ready_peers import Team, gather
 from benchmarks.processes.versions import versions
 from benchmarks.report.checks import run_checks
 from benchmarks.report.saved import FORMAT_VERSION
 from benchmarks.settings import NEIGHBOUR_TEXTS, Settings
 from benchmarks.steps import Steps
-from nerd_export.conversion.neighbours import neighbour_check
+from nerd_export.conversion.batch_independence import neighbour_check
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.machine.cpu import available_cpus
 

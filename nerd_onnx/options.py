@@ -8,12 +8,12 @@ from typing import Any, get_args
 
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.columns import OffsetUnit, column_prefixes
-from nerd_onnx.formats.texts import column_of, has_elements
+from nerd_onnx.formats.text_arrays import column_of, has_elements
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.inference.decoding import Spans
-from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.kernels import Kernel
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.word_joints import Join
 
 # More than any machine has processors for. Each takes memory, and the system limits their number.
 MAX_THREADS = 1024

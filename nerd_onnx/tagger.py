@@ -17,10 +17,10 @@ from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.inference.encoding import TextEncoder
-from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.kernels import Kernel, chosen_kernel, instructions_of, kernels_of, open_network
 from nerd_onnx.inference.remote_bundle import load_bundle
 from nerd_onnx.inference.session import Network
+from nerd_onnx.inference.word_joints import Join
 from nerd_onnx.meter import NetworkMeter
 from nerd_onnx.options import Entity, TaggedTexts, TagOptions, checked, text_batches
 from nerd_onnx.span_filter import SpanFilter

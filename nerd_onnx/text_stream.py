@@ -19,9 +19,9 @@ from nerd_onnx.inference.candidates import Candidates
 from nerd_onnx.inference.decoding import Decoder, Spans, WordDecisions, texts_of
 from nerd_onnx.inference.encoding import EncodedTexts, TextEncoder, word_ranges
 from nerd_onnx.inference.native_network import NativeNetwork
-from nerd_onnx.inference.parts import Part, Pending, gathered, part_characters
 from nerd_onnx.inference.segments import Segments, cut_segments, paragraphs
 from nerd_onnx.inference.session import Network, Session
+from nerd_onnx.inference.text_parts import Part, Pending, gathered, part_characters
 from nerd_onnx.long_text import release_unused
 from nerd_onnx.machine.cpu import available_cpus
 from nerd_onnx.meter import NetworkMeter

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nerd_onnx.formats.jsonl import long_lines
 from nerd_onnx.formats.jsonl.lines import replace_surrogates
 from nerd_onnx.formats.jsonl.long_lines import decoded, long_string, shortened
-from nerd_onnx.formats.texts import text_objects
+from nerd_onnx.formats.text_arrays import text_objects
 from nerd_onnx.inference.segments import _paragraphs_in_windows, paragraphs
 from nerd_onnx.long_text import LONG_BYTES, LongText
 

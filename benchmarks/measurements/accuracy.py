@@ -23,8 +23,8 @@ from benchmarks.measurements.measure import Tell
 from benchmarks.paths import shown
 from benchmarks.peers import REFERENCE
 from benchmarks.peers.peer import PeerError
-from benchmarks.processes.team import Member
-from nerd_export.conversion.check import recorded_scores
+from benchmarks.processes.ready_peers import Member
+from nerd_export.conversion.check_on_machine import recorded_scores
 from nerd_export.data.plain_text import plain_text
 from nerd_export.data.sample import sample_texts
 from nerd_export.scoring.bootstrap import micro_f1, paired_difference

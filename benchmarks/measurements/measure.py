@@ -16,7 +16,7 @@ from benchmarks.measurements.ratios import MIN_ROUNDS
 from benchmarks.paths import shown_command
 from benchmarks.peers.peer import PeerError, PeerRun
 from benchmarks.processes.process import run_process
-from benchmarks.processes.team import Member
+from benchmarks.processes.ready_peers import Member
 
 _FIGURES = ("tagging_s", "start_s", "cpu_s", "peak_rss_bytes")
 _MAX_RUN_FACTOR = 4.0  # a single run may take this many times ``max_seconds``

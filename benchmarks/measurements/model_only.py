@@ -13,7 +13,7 @@ from benchmarks.measurements.measure import Tell, figures, has_run_enough
 from benchmarks.measurements.peak import PRODUCT, Int8Peak
 from benchmarks.measurements.ratios import by_round, paired, ratios
 from benchmarks.peers.peer import PeerError
-from benchmarks.processes.team import Member
+from benchmarks.processes.ready_peers import Member
 from benchmarks.processes.worker import Worker
 from nerd_onnx.inference.bundle import Bundle
 

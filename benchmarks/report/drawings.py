@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.measurements.stages import STAGES
 from benchmarks.peers import REFERENCE, SUBJECT
 from benchmarks.report.names import title_of
-from nerd_export.reporting.parts import Plot
+from nerd_export.reporting.report_parts import Plot
 from nerd_export.reporting.svg import Chart, Point, bars, linear_axis, logarithmic_axis, number, stacked
 
 _SHOWN_F1_RANGE = 0.05  # below the best F1; points under it are drawn at the edge, or all others would be too close

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.report import drawings
 from benchmarks.report.names import rate
-from nerd_export.reporting.parts import Section, Table
+from nerd_export.reporting.report_parts import Section, Table
 
 
 def start_section(report: Mapping[str, Any]) -> Iterator[Section]:

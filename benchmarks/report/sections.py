@@ -11,7 +11,7 @@ from benchmarks.report.goals import judged
 from benchmarks.report.growth_sections import growth_section, start_section
 from benchmarks.report.shape_sections import shape_sections
 from nerd_export.conversion.gate import VIEWS
-from nerd_export.reporting.parts import Code, Section, Table
+from nerd_export.reporting.report_parts import Code, Section, Table
 
 _SHOWN_DIGITS = 12  # of a SHA-256
 

@@ -10,7 +10,7 @@ from benchmarks.measurements.stages import STAGES
 from benchmarks.report import drawings
 from benchmarks.report.names import rate, title_of
 from nerd_export.conversion.gate import VIEWS
-from nerd_export.reporting.parts import Section, Table
+from nerd_export.reporting.report_parts import Section, Table
 
 _SPEED_HEAD = ("peer", "tokens/s", "rows/s", "nerd-tag is faster", "start", "peak memory", "entities", "runs", "setup")
 _SPEED_ABOUT = (

@@ -16,7 +16,7 @@ from nerd_onnx.errors import OptionError
 from nerd_onnx.terminal import counted
 
 if TYPE_CHECKING:  # --help must not wait for these imports
-    from nerd_onnx.formats.base import Format
+    from nerd_onnx.formats.interfaces import Format
     from nerd_onnx.formats.tagged_file import TaggedRow
     from nerd_onnx.storage.location import Location
 
@@ -154,8 +154,8 @@ def _write(kind: str, rows: Iterator[TaggedRow], target: Location, *, overwrite:
 
 def _long_format(source: Location, target: Location, asked: Format | None) -> Format:
     """Return the format of the long rows: by the name of the output, else the format of the input."""
-    from nerd_onnx.formats.readers import detect_format
-    from nerd_onnx.formats.writers import output_format
+    from nerd_onnx.formats.open_input import detect_format
+    from nerd_onnx.formats.open_output import output_format
 
     return output_format(target, None, lambda: detect_format(source, asked), "end it in .parquet or .jsonl")
 

@@ -9,8 +9,8 @@ from typing import Any
 from nerd_onnx.cli.messages import passed_over
 from nerd_onnx.cli.progress import duration
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.formats.base import Reader
 from nerd_onnx.formats.columns import column_exists
+from nerd_onnx.formats.interfaces import Reader
 from nerd_onnx.machine.cpu import thread_plan
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.tagger import Tagger

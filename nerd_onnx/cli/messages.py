@@ -54,7 +54,7 @@ def _shell_word(argument: str) -> str:
 
 def guess_note(job: TagJob) -> str | None:
     """Return the line about the format that standard input seems to have; None if it is sure, or nothing is read."""
-    from nerd_onnx.formats.readers import guessed_format
+    from nerd_onnx.formats.open_input import guessed_format
     from nerd_onnx.formats.registry import format_named
     from nerd_onnx.storage.location import STANDARD_STREAM
 

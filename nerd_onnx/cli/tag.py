@@ -378,7 +378,7 @@ def _tag_text(text: str, paths: tuple[str, ...], options: dict[str, Any]) -> Non
     if len(options["text_column"]) > 1:
         raise click.UsageError("--text is one text; give --text-column once at most.")
 
-    from nerd_onnx.formats.texts import column_of, has_elements
+    from nerd_onnx.formats.text_arrays import column_of, has_elements
     from nerd_onnx.storage.location import STANDARD_STREAM
     from nerd_onnx.tagging.job import TagJob
 

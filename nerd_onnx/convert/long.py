@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.columns import entities_type, schema_metadata
+from nerd_onnx.formats.interfaces import Format
 from nerd_onnx.formats.layouts import Layout
+from nerd_onnx.formats.open_output import open_writer
 from nerd_onnx.formats.tagged_file import TaggedFile, TaggedRow
-from nerd_onnx.formats.writers import open_writer
 from nerd_onnx.storage.location import Location
 
 _TYPE = entities_type(with_fine=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from nerd_onnx.engines.choice import EngineChoice
-from nerd_onnx.engines.model import WorkerModel, for_workers
+from nerd_onnx.engines.model_archive import WorkerModel, for_workers
 from nerd_onnx.engines.worker import BATCH_ROWS, FileTasks, Outcome, check_columns, process_tagger, tag_table
 from nerd_onnx.errors import EngineError, MissingExtraError, OptionError, first_line
 from nerd_onnx.tagger import Tagger, TagOptions

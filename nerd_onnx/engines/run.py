@@ -15,7 +15,7 @@ from typing import Any
 
 from nerd_onnx.engines.base import engine_named
 from nerd_onnx.engines.choice import EngineChoice
-from nerd_onnx.engines.model import for_workers
+from nerd_onnx.engines.model_archive import for_workers
 from nerd_onnx.engines.worker import FileTasks, Outcome
 from nerd_onnx.errors import EngineError, InterruptedRunError, NerdError
 from nerd_onnx.storage.location import Location

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 import pyarrow as pa
 
 from nerd_onnx import errors
-from nerd_onnx.engines.model import WorkerModel
+from nerd_onnx.engines.model_archive import WorkerModel
 from nerd_onnx.errors import BusyError, InputError, NerdError, OutputError, restored
 from nerd_onnx.formats.columns import column_exists
 from nerd_onnx.inference.remote_bundle import load_bundle

@@ -9,7 +9,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from nerd_onnx.formats.base import RowBatch, Written
+from nerd_onnx.formats.interfaces import RowBatch, Written
 from nerd_onnx.storage.atomic_file import Target
 
 
@@ -25,7 +25,7 @@ class AtomicWriter(ABC):
 
     @abstractmethod
     def write(self, rows: RowBatch, entities: pa.Array, reasons: pa.Array | None = None) -> None:
-        """Write rows with their entities; see :class:`~nerd_onnx.formats.base.Writer`."""
+        """Write rows with their entities; see :class:`~nerd_onnx.formats.interfaces.Writer`."""
 
     @abstractmethod
     def _complete(self) -> int:

@@ -10,7 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.formats.texts import column_of, find_text_column, first_invalid, list_bounds, plain_texts, text_bounds
+from nerd_onnx.formats.text_arrays import (
+    column_of,
+    find_text_column,
+    first_invalid,
+    list_bounds,
+    plain_texts,
+    text_bounds,
+)
 
 OffsetUnit = Literal["codepoint", "utf8", "utf16"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
+    from nerd_onnx.formats.interfaces import Reader, ReadOptions, WriteOptions, Writer
     from nerd_onnx.storage.location import Location
 
 OpenReader = Callable[["Location", "ReadOptions", bool], "Reader"]

@@ -36,8 +36,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import RowBatch
-from nerd_onnx.formats.texts import cuts, is_list
+from nerd_onnx.formats.interfaces import RowBatch
+from nerd_onnx.formats.text_arrays import cuts, is_list
 
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _PIECE_ITEMS = 1 << 12

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError, OptionError
-from nerd_onnx.formats.base import KEYS_SHOWN, Reader, RowBatch
 from nerd_onnx.formats.columns import column_prefixes, extended_schema, place_column, with_element
-from nerd_onnx.formats.texts import PLAIN_OF_VIEW, Int64s, column_of, has_elements, list_bounds
+from nerd_onnx.formats.interfaces import KEYS_SHOWN, Reader, RowBatch
+from nerd_onnx.formats.text_arrays import PLAIN_OF_VIEW, Int64s, column_of, has_elements, list_bounds
 from nerd_onnx.storage.input_stream import input_name
 
 LayoutName = Literal["nested", "wide", "long"]

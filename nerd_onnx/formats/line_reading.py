@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from nerd_onnx.errors import Field, InputError
-from nerd_onnx.formats.base import ReadOptions, RowBatch
+from nerd_onnx.formats.interfaces import ReadOptions, RowBatch
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import BYTE_ORDER_MARK, ByteStream, input_name
 from nerd_onnx.storage.location import Location

@@ -1,7 +1,7 @@
 """
 The list of all file formats. A new format needs one entry in :data:`FORMATS`; nothing else lists them.
 
-:mod:`readers` and :mod:`writers` choose one of them for a file and open it.
+:mod:`open_input` and :mod:`open_output` choose one of them for a file and open it.
 """
 
 from __future__ import annotations

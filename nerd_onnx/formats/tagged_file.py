@@ -11,12 +11,12 @@ from typing import Any, cast, get_args
 import pyarrow as pa
 
 from nerd_onnx.errors import Field, InputError, OptionError
-from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
+from nerd_onnx.formats.interfaces import RowBatch
 from nerd_onnx.formats.jsonl.lines import parse_object, replace_surrogates
-from nerd_onnx.formats.readers import Format, Reader, detect_format, open_reader
+from nerd_onnx.formats.open_input import Format, Reader, detect_format, open_reader
 from nerd_onnx.formats.registry import format_named
-from nerd_onnx.formats.texts import is_text
+from nerd_onnx.formats.text_arrays import is_text
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location, Name

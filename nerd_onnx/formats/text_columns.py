@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
-from nerd_onnx.formats.texts import (
+from nerd_onnx.formats.interfaces import ReadOptions, RejectedRow, RowBatch
+from nerd_onnx.formats.text_arrays import (
     column_of,
     cuts,
     each_text,

@@ -21,11 +21,11 @@ from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.description import DESCRIPTION, GRAPH, TOKENIZER, Description
 from nerd_onnx.inference.graph_file import GraphFile, read_graph
-from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import OUTSIDE, LabelSet
 from nerd_onnx.inference.model_files import require_regular_file
 from nerd_onnx.inference.seen_files import SeenFile
+from nerd_onnx.inference.word_joints import Join
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.machine.cpu import integer_kernels, processor_kind
 from nerd_onnx.storage.hub import is_elsewhere, readable_place, require_place
@@ -88,7 +88,7 @@ class Bundle:
     @property
     def join(self) -> Join:
         """
-        How words become entities, see :mod:`joints`: as the bundle states.
+        How words become entities, see :mod:`word_joints`: as the bundle states.
 
         Else ``scheme`` where words are those of treebanks, which are written words already, and ``touching`` where they
         are the tokenizer's pieces.

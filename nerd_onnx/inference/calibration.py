@@ -19,9 +19,9 @@ import numpy as np
 from nerd_onnx.errors import OptionError
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.candidates import EVIDENCE, Candidates
-from nerd_onnx.inference.elementary import exponential, logarithm
 from nerd_onnx.inference.json_object import JsonObject
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.portable_math import exponential, logarithm
 
 # Probabilities below this differ by chance. A third of the value and three times the value had the same effect.
 _EDGE = 1e-3

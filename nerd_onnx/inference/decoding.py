@@ -17,9 +17,9 @@ import numpy as np
 from nerd_onnx.inference.arrays import Bools, Doubles, Floats, Ints, ragged_arange
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.candidates import LEVELS, Candidates, WordProbabilities, choose, find_candidates
-from nerd_onnx.inference.elementary import exponential
 from nerd_onnx.inference.encoding import EncodedTexts
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.portable_math import exponential
 from nerd_onnx.inference.text_borders import TextBorders
 
 # Part of the fingerprint of a run. Increase it with each change of the steps from texts to entities (reading, words,
@@ -121,7 +121,7 @@ class Decoder:
     (:mod:`candidates`). Without one, each word is decided by itself, and entities are read from the tags as conlleval
     and transformers' pipeline do. An entity opens at a word whose tag begins one (``B-``, ``U-``), where the type
     changes, and after a word that is outside. It closes at ``L-`` and ``U-``. Every sequence of tags has a meaning, so
-    one rule reads IOB1, IOB2, BILOU and plain IO. Parts of one written word may be joined (:mod:`joints`).
+    one rule reads IOB1, IOB2, BILOU and plain IO. Parts of one written word may be joined (:mod:`word_joints`).
 
     In both ways, the borders that the text shows (:mod:`text_borders`) separate entities, whatever the tags say. So an
     entity crosses at most one line break and no tab. It has at most as many words as the calibration says, or

@@ -18,12 +18,12 @@ from typing import Any, get_args
 
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.calibration import ScoreCalibration
-from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import LabelSet, Scheme
 from nerd_onnx.inference.model_files import open_regular_file
 from nerd_onnx.inference.native_layout import NativeLayout
 from nerd_onnx.inference.older_formats import OLDEST_VERSION, upgraded
+from nerd_onnx.inference.word_joints import Join
 from nerd_onnx.inference.words import WordRule
 
 DESCRIPTION = "nerd.json"
@@ -53,7 +53,7 @@ class Description:
     :param files: SHA-256 of every other file that the runtime reads, by name
     :param may_saturate: whether integer products can saturate on x86 without VNNI; only in bundles of formats 1 to 4
     :param native: where the native encoder finds its weights in the graph; None where it cannot compute the network
-    :param join: how words become entities, see :mod:`joints`; None for the usual way
+    :param join: how words become entities, see :mod:`word_joints`; None for the usual way
     """
 
     labels: LabelSet

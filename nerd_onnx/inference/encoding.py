@@ -2,9 +2,9 @@
 From texts to tokens, words and character offsets.
 
 The tokens of many texts are in flat arrays, one text after the other, without special tokens: numpy then processes all
-texts at once. The tokenizer reads some characters differently, see :mod:`reading`; offsets are those of the text as
-given. Which tokens form a word is decided in :mod:`words`. Segments are cut out of the arrays later, and the special
-tokens are put around each segment.
+texts at once. The tokenizer reads some characters differently, see :mod:`tokenizer_input`; offsets are those of the
+text as given. Which tokens form a word is decided in :mod:`words`. Segments are cut out of the arrays later, and the
+special tokens are put around each segment.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tokenizers import Encoding, Tokenizer
 
 from nerd_onnx.errors import ModelError, NerdError, first_line
 from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.growth import MAX_GROWTH, Step, growth, has_patterns, states_of
-from nerd_onnx.inference.joints import Joints, joints_of
 from nerd_onnx.inference.letter_case import token_cases, word_openings
 from nerd_onnx.inference.model_files import require_regular_file
-from nerd_onnx.inference.reading import Reading, read
 from nerd_onnx.inference.text_borders import TextBorders, text_borders
+from nerd_onnx.inference.tokenizer_growth import MAX_GROWTH, Step, growth, has_patterns, states_of
+from nerd_onnx.inference.tokenizer_input import Reading, read
+from nerd_onnx.inference.word_joints import Joints, joints_of
 from nerd_onnx.inference.words import PROBE, WordRule, joined_words, split_at_borders, splits_words
 from nerd_onnx.interruption import waiting
 from nerd_onnx.terminal import quiet_panics
@@ -129,7 +129,7 @@ class TextEncoder:
     :param tokenizer_file: the file to read
     :param word_rule: which tokens form a word, see :mod:`words`
     :param letter_case: whether token types are the letter case of words, see :mod:`letter_case`
-    :param joins_touching: whether entities that touch are joined, see :mod:`joints`
+    :param joins_touching: whether entities that touch are joined, see :mod:`word_joints`
     :ivar prefix: ids of the special tokens before each segment. *Shape:* (prefix tokens,)
     :ivar suffix: ids of the special tokens after each segment. *Shape:* (suffix tokens,)
     :raises ModelError: when the file cannot be read, or its special tokens stand elsewhere than before and after a text

@@ -9,7 +9,7 @@ where the parts are: in a list, a name fills its line.
 - A single line break separates where the part of the entity before it begins its line, or follows a colon; and where
   the part after it ends its line, unless this is the last line of the text. Elsewhere an entity may cross it. So no
   entity crosses two of them: the part between two breaks begins its line.
-- A symbol (:mod:`reading`) may be inside an entity, but not at its begin or end.
+- A symbol (:mod:`tokenizer_input`) may be inside an entity, but not at its begin or end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.reading import Reading, symbol_words
+from nerd_onnx.inference.tokenizer_input import Reading, symbol_words
 
 _LINES = re.compile(r"[\n\r\t]")
 _MARKS = re.compile(r"(?P<line>(?>\r\n|\n|\r))|(?P<tab>\t)|:")

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from nerd_onnx.errors import ModelError, OutputError
 from nerd_onnx.formats.columns import column_exists
-from nerd_onnx.formats.texts import find_text_column
+from nerd_onnx.formats.text_arrays import find_text_column
 from nerd_onnx.integrations.columns import entities_of
 from nerd_onnx.tagger import Tagger
 

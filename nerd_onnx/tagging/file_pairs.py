@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from nerd_onnx.errors import InputError, OptionError
-from nerd_onnx.formats.base import Format
-from nerd_onnx.formats.readers import format_of_name
+from nerd_onnx.formats.interfaces import Format
+from nerd_onnx.formats.open_input import format_of_name
 from nerd_onnx.formats.registry import all_suffixes, format_named, titles_of_listed
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location, Name

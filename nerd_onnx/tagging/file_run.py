@@ -12,12 +12,12 @@ from nerd_onnx.durability.events import BeginEvent, CommitEvent, DoneEvent, Part
 from nerd_onnx.durability.fingerprints import content_sha256, file_fingerprint, version_of
 from nerd_onnx.durability.journal import Journal
 from nerd_onnx.durability.recorded_files import FileState, state_of
-from nerd_onnx.durability.results import ResultLog
+from nerd_onnx.durability.stored_results import ResultLog
 from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OutputError, UnreadableFileError
-from nerd_onnx.formats.base import RowBatch, Writer, Written
 from nerd_onnx.formats.columns import OTHER_NAME
-from nerd_onnx.formats.readers import Reader
+from nerd_onnx.formats.interfaces import RowBatch, Writer, Written
+from nerd_onnx.formats.open_input import Reader
 from nerd_onnx.interruption import waiting
 from nerd_onnx.stages import in_stage, iterate
 from nerd_onnx.storage.file_record import FileRecord
@@ -25,7 +25,7 @@ from nerd_onnx.storage.input_stream import input_name, is_stream
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import check_place, output_errors, output_name
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.final_look import FinalLook
+from nerd_onnx.tagging.final_check import FinalCheck
 from nerd_onnx.tagging.job import TagReport
 from nerd_onnx.tagging.pipeline import (
     TagStream,
@@ -68,7 +68,7 @@ class RunState:
     scratch: str
     journal: Journal | None
     report: TagReport
-    look: FinalLook
+    look: FinalCheck
     on_batch: OnBatch | None = None
     stop: Stop | None = None
     meter: RunMeter | None = None

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import OptionError
-from nerd_onnx.formats.base import Format
 from nerd_onnx.formats.column_types import ALL_TEXT, ColumnTypes
+from nerd_onnx.formats.interfaces import Format
 from nerd_onnx.formats.layouts import LayoutName
 from nerd_onnx.machine.memory import peak_rss_bytes
 from nerd_onnx.storage.location import STANDARD_STREAM, Location

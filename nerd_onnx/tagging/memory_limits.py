@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from nerd_onnx.errors import OptionError, OutputError
-from nerd_onnx.formats.base import GROUP_BYTES
+from nerd_onnx.formats.interfaces import GROUP_BYTES
 from nerd_onnx.machine.memory import resident_bytes
 from nerd_onnx.storage.input_stream import MAX_LINE_BYTES
 

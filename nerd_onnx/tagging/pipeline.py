@@ -13,15 +13,15 @@ import pyarrow.compute as pc
 
 from nerd_onnx.durability.chunks import Results
 from nerd_onnx.durability.fingerprints import texts_fingerprint
-from nerd_onnx.durability.results import ResultLog, results_mismatch
+from nerd_onnx.durability.stored_results import ResultLog, results_mismatch
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import RowBatch, Writer
 from nerd_onnx.formats.column_types import ALL_TEXT
 from nerd_onnx.formats.columns import joined_elements
-from nerd_onnx.formats.readers import Reader, detect_format, open_reader
+from nerd_onnx.formats.interfaces import RowBatch, Writer
+from nerd_onnx.formats.open_input import Reader, detect_format, open_reader
+from nerd_onnx.formats.open_output import open_writer
 from nerd_onnx.formats.registry import format_named
-from nerd_onnx.formats.texts import column_of, each_text, has_elements, text_bounds, text_objects
-from nerd_onnx.formats.writers import open_writer
+from nerd_onnx.formats.text_arrays import column_of, each_text, has_elements, text_bounds, text_objects
 from nerd_onnx.inference.arrays import Ints
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.stages import stage

@@ -10,19 +10,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from nerd_onnx.formats.base import Format
+from nerd_onnx.formats.interfaces import Format
 from nerd_onnx.formats.layouts import Layout
-from nerd_onnx.formats.readers import detect_format
+from nerd_onnx.formats.open_input import detect_format
+from nerd_onnx.formats.open_output import output_format, terminal_format
 from nerd_onnx.formats.registry import format_named
-from nerd_onnx.formats.writers import output_format, terminal_format
 from nerd_onnx.options import TagOptions
 from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.finished_outputs import OPTIONS_FACT
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.job_fingerprint import facts_of, options_of
 from nerd_onnx.tagging.memory_limits import Limits
+from nerd_onnx.tagging.outputs_without_journal import OPTIONS_FACT
 from nerd_onnx.tagging.rejects_file import rejected_rows
 
 BATCH_ROWS = 2048

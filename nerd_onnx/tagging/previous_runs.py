@@ -23,9 +23,9 @@ from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import output_errors, output_name
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import FilePair
-from nerd_onnx.tagging.final_look import output_lost
-from nerd_onnx.tagging.finished_outputs import check_finished, is_file
+from nerd_onnx.tagging.final_check import output_lost
 from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.outputs_without_journal import check_finished, is_file
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.rejects_file import is_part, part_path
 from nerd_onnx.tagging.same_rows import check_new_columns, check_same_rows

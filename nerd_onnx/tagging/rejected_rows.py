@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from nerd_onnx.durability.chunks import Results
 from nerd_onnx.durability.totals import Totals
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import RejectedRow, RowBatch
+from nerd_onnx.formats.interfaces import RejectedRow, RowBatch
 from nerd_onnx.formats.layouts import count_entities
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location

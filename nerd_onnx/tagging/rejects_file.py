@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from nerd_onnx.durability.events import PartRecord
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import RejectedRow
+from nerd_onnx.formats.interfaces import RejectedRow
 from nerd_onnx.storage.atomic_file import Target, open_target
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import input_name, open_bytes

@@ -17,9 +17,9 @@ from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.checks import check_job
 from nerd_onnx.tagging.file_pairs import FilePair
 from nerd_onnx.tagging.file_run import REPLACEABLE, FileRun, OnBatch, RunState, Stop
-from nerd_onnx.tagging.final_look import FinalLook
-from nerd_onnx.tagging.finished_outputs import is_file
+from nerd_onnx.tagging.final_check import FinalCheck
 from nerd_onnx.tagging.job import TagJob, TagReport
+from nerd_onnx.tagging.outputs_without_journal import is_file
 from nerd_onnx.tagging.pipeline import TagStream
 from nerd_onnx.tagging.plan import Plan
 from nerd_onnx.tagging.previous_runs import Standing, safe_rows, standing_of
@@ -61,7 +61,7 @@ def tag_files(
         scratch = work.path if work else stack.enter_context(tempfile.TemporaryDirectory(prefix="nerd-"))
 
         report = TagReport(damaged_lines=work.progress.damaged_lines if work else 0)
-        state = RunState(plan, scratch, journal, report, FinalLook(verify=job.verify), on_batch, stop, meter)
+        state = RunState(plan, scratch, journal, report, FinalCheck(verify=job.verify), on_batch, stop, meter)
 
         try:
             return _Run(state, work).run()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.readers import Reader
+from nerd_onnx.formats.open_input import Reader
 from nerd_onnx.meter import NetworkMeter
 from nerd_onnx.storage.input_stream import is_stream
 from nerd_onnx.tagging.file_pairs import FilePair

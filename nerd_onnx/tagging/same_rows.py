@@ -7,9 +7,9 @@ from itertools import zip_longest
 
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.formats.finished_files import incomplete_output
-from nerd_onnx.formats.readers import Reader, open_reader
+from nerd_onnx.formats.open_input import Reader, open_reader
 from nerd_onnx.formats.registry import format_named
-from nerd_onnx.formats.texts import has_lists, text_objects
+from nerd_onnx.formats.text_arrays import has_lists, text_objects
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.output_place import output_name
 from nerd_onnx.tagging.file_pairs import FilePair

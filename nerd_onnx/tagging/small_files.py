@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.base import RowBatch
-from nerd_onnx.formats.texts import each_text
+from nerd_onnx.formats.interfaces import RowBatch
+from nerd_onnx.formats.text_arrays import each_text
 from nerd_onnx.inference.decoding import Spans
 from nerd_onnx.options import TaggedTexts
 from nerd_onnx.storage.location import Location

@@ -13,7 +13,7 @@ from benchmarks.machine import machine_facts
 from benchmarks.measurements.measure import figures, summary_of
 from benchmarks.measurements.ratios import paired, ratios
 from benchmarks.peers.peer import PeerError, PeerRun
-from benchmarks.processes.team import Member
+from benchmarks.processes.ready_peers import Member
 from benchmarks.processes.versions import versions
 from benchmarks.report.checks import run_checks
 

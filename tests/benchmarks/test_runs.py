@@ -23,8 +23,8 @@ from benchmarks.measurements.peak import Int8Peak
 from benchmarks.measurements.ratios import paired
 from benchmarks.paths import ROOT, shown
 from benchmarks.settings import FORMS, Settings
-from nerd_export.conversion.check import recorded_scores
-from nerd_export.conversion.neighbours import neighbour_check
+from nerd_export.conversion.batch_independence import neighbour_check
+from nerd_export.conversion.check_on_machine import recorded_scores
 from nerd_export.data.sample import sample_texts
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.arrays import Floats

@@ -19,8 +19,8 @@ from benchmarks.models.exports import made
 from benchmarks.paths import ROOT
 from benchmarks.peers import PEERS
 from benchmarks.peers.peer import PeerError, Sources, interpreter_of
+from benchmarks.processes.ready_peers import gather
 from benchmarks.processes.serve import prepare
-from benchmarks.processes.team import gather
 from benchmarks.processes.worker import Worker, missing_packages, write_sources
 from nerd_export.data.sample import sample_texts
 from nerd_onnx.tagger import Tagger

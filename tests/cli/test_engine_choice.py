@@ -18,7 +18,7 @@ from nerd_onnx.cli.tag import main
 from nerd_onnx.durability.work_folder import WorkFolder
 from nerd_onnx.engines import worker
 from nerd_onnx.engines.choice import EngineChoice
-from nerd_onnx.engines.model import WorkerModel, for_workers
+from nerd_onnx.engines.model_archive import WorkerModel, for_workers
 from nerd_onnx.errors import BusyError, InterruptedRunError, ModelError, NerdError, OptionError
 from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.storage.location import Location

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from nerd_onnx.tagging import final_look, previous_runs
+from nerd_onnx.tagging import final_check, previous_runs
 from tests.durability.state_machine import RunLife, check, middles_without_fingerprint
 from tests.support import damage, profiles
 
@@ -51,7 +51,7 @@ def test_a_replaced_output_is_refused(tmp_path: Path) -> None:
 def test_a_run_that_believes_its_journal_without_a_look_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (previous_runs, final_look):
+    for module in (previous_runs, final_check):
         monkeypatch.setattr(module, "state_of", lambda *_, **__: "intact")
     with pytest.raises(AssertionError, match="differs after exit code"):
         _resume_over_a_replaced_output(tmp_path)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from nerd_onnx.formats.atomic_writer import AtomicWriter
-from nerd_onnx.formats.base import ReadOptions, RowBatch, WriteOptions
 from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.formats.finished_files import check_last_line
+from nerd_onnx.formats.interfaces import ReadOptions, RowBatch, WriteOptions
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream

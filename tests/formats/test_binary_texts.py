@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.texts import is_text
+from nerd_onnx.formats.text_arrays import is_text
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import OnError, TagJob
 from nerd_onnx.tagging.run import tag_files

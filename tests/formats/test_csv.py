@@ -19,8 +19,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.csv import CSV
+from nerd_onnx.formats.interfaces import RowBatch, WriteOptions
 from nerd_onnx.formats.layouts import Layout
 from nerd_onnx.formats.tagged_file import tagged_rows
 from nerd_onnx.storage.location import Location

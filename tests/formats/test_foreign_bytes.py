@@ -22,7 +22,7 @@ from pyarrow import orc
 
 from nerd_onnx.errors import InputError
 from nerd_onnx.formats.jsonl import JSONL
-from nerd_onnx.formats.readers import detect_format
+from nerd_onnx.formats.open_input import detect_format
 from tests.support.failures import fails
 from tests.support.tables_io import Writer, all_texts, parquet_bytes, read, refused, writer
 

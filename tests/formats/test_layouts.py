@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from nerd_onnx.cli.dry_run import plan_facts
 from nerd_onnx.errors import InputError, OptionError, OutputError
-from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import entities_type
+from nerd_onnx.formats.interfaces import RowBatch
 from nerd_onnx.formats.layouts import EntityRows, Layout
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport

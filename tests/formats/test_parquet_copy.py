@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from nerd_onnx.errors import OutputError, UnreadableFileError
 from nerd_onnx.formats.layouts import Layout
+from nerd_onnx.formats.open_output import open_writer
 from nerd_onnx.formats.parquet import copying_writer
-from nerd_onnx.formats.writers import open_writer
 from tests.formats.test_parquet_writer import CODECS, tables, whole
 from tests.support.failures import fails
 from tests.support.profiles import example_count

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import OutputError
-from nerd_onnx.formats.writers import output_format
+from nerd_onnx.formats.open_output import output_format
 from nerd_onnx.storage.location import Location
 from nerd_onnx.tagging.file_pairs import file_pairs, suffix_for
 from tests.support.failures import fails

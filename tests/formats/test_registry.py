@@ -13,8 +13,8 @@ import pytest
 
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.formats import registry
-from nerd_onnx.formats.readers import detect_format, format_of_name
-from nerd_onnx.formats.writers import output_format
+from nerd_onnx.formats.open_input import detect_format, format_of_name
+from nerd_onnx.formats.open_output import output_format
 from nerd_onnx.tagging.job import TagJob
 from nerd_onnx.tagging.run import tag_files
 from tests.formats.colon_format import COLON

@@ -15,7 +15,7 @@ import pytest
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.columns import OffsetUnit, entities_array, entities_type
 from nerd_onnx.formats.layouts import Layout
-from nerd_onnx.formats.writers import open_writer, terminal_format
+from nerd_onnx.formats.open_output import open_writer, terminal_format
 from tests.support.failures import fails
 from tests.support.tables_io import opened
 

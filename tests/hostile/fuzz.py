@@ -30,7 +30,7 @@ from nerd_onnx.convert.displacy import displacy, displacy_html
 from nerd_onnx.convert.label_studio import label_studio
 from nerd_onnx.convert.output import json_pieces
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.readers import detect_format, format_of_name, open_reader
+from nerd_onnx.formats.open_input import detect_format, format_of_name, open_reader
 from nerd_onnx.formats.registry import format_named
 from nerd_onnx.formats.tagged_file import TaggedRow, tagged_rows
 from nerd_onnx.inference.bundle import Bundle

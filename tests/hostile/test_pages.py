@@ -40,7 +40,7 @@ PROGRAM = """
 import json, sys
 from itertools import islice
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.readers import open_reader
+from nerd_onnx.formats.open_input import open_reader
 from nerd_onnx.machine.memory import peak_rss_bytes
 
 found = {}

@@ -21,7 +21,7 @@ from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.letter_case import MIXED, NO_CAPITAL, TITLE, UPPER, letter_case
-from nerd_onnx.inference.reading import read
+from nerd_onnx.inference.tokenizer_input import read
 from nerd_onnx.tagger import Entity, Tagger
 from tests.support.failures import fails
 from tests.support.make_models import make_cased_checkpoint

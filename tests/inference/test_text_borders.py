@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.inference.arrays import Ints
-from nerd_onnx.inference.reading import read
 from nerd_onnx.inference.text_borders import TextBorders, text_borders
+from nerd_onnx.inference.tokenizer_input import read
 from tests.support.profiles import example_count
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from nerd_export.config import VerifyLimits
 from nerd_export.conversion import native_section
-from nerd_export.conversion.check import check_bundle
+from nerd_export.conversion.check_on_machine import check_bundle
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_onnx.cli.tag import main
-from nerd_onnx.engines.model import WorkerModel
+from nerd_onnx.engines.model_archive import WorkerModel
 from nerd_onnx.engines.worker import FileTasks
 from nerd_onnx.errors import ModelError, OptionError, OutputError
 from nerd_onnx.inference import kernels

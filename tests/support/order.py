@@ -16,7 +16,7 @@ _LONG = (
     "hostile/test_hostile.py",
     "storage/remote/test_interrupted.py",
     "durability/test_processes.py",
-    "export/conversion/test_check.py",
+    "export/conversion/test_check_on_machine.py",
     "export/models/test_restoring.py",
     "export/evaluation/test_eval.py",
     "durability/test_resume.py",

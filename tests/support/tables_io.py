@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InputError, NerdError
-from nerd_onnx.formats.base import Reader, RowBatch
 from nerd_onnx.formats.columns import entities_array, entities_type
+from nerd_onnx.formats.interfaces import Reader, RowBatch
 from nerd_onnx.formats.layouts import Layout
-from nerd_onnx.formats.readers import format_of_name, open_reader
+from nerd_onnx.formats.open_input import format_of_name, open_reader
+from nerd_onnx.formats.open_output import open_writer
 from nerd_onnx.formats.registry import format_named
-from nerd_onnx.formats.writers import open_writer
 from tests.support.failures import fails
 
 CORPORA = Path(__file__).parents[3] / "shared" / "data" / "corpora"

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.errors import InputError, InterruptedRunError, NerdError, OptionError, OutputError
-from nerd_onnx.formats.base import Format, Reader
+from nerd_onnx.formats.interfaces import Format, Reader
 from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger, TagOptions
 from nerd_onnx.tagging.file_pairs import FilePair, file_pairs, is_folder_output, suffix_for

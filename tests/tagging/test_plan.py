@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nerd_onnx.errors import OptionError
-from nerd_onnx.formats import readers
+from nerd_onnx.formats import open_input
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging import pipeline, plan
 from nerd_onnx.tagging.job import TagJob
@@ -59,7 +59,7 @@ def test_only_the_turn_of_a_small_file_reads_its_types(
 
     def counted(path: str, *, typed: bool, **options: Any) -> Any:
         opened.append((Path(path).name, typed))
-        return readers.open_reader(path, typed=typed, **options)
+        return open_input.open_reader(path, typed=typed, **options)
 
     monkeypatch.setattr(pipeline, "open_reader", counted)
     tag_files(tagger, TagJob([str(folder)], str(tmp_path / "out"), output_format="parquet"))

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.errors import InterruptedRunError
-from nerd_onnx.formats.base import Reader
+from nerd_onnx.formats.interfaces import Reader
 from nerd_onnx.inference.arrays import Floats
 from nerd_onnx.inference.encoding import EncodedBatch
 from nerd_onnx.inference.session import Network

@@ -17,7 +17,7 @@ from nerd_onnx.cli import convert, tag, view
 from nerd_onnx.errors import InputError, NerdError, OptionError, OutputError
 from nerd_onnx.formats.columns import joined_elements, with_element
 from nerd_onnx.formats.tagged_file import tagged_rows
-from nerd_onnx.formats.texts import each_text, text_bounds, text_sizes, texts_of
+from nerd_onnx.formats.text_arrays import each_text, text_bounds, text_sizes, texts_of
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.integrations.columns import entities_of
 from nerd_onnx.tagger import Tagger

@@ -19,7 +19,7 @@ from nerd_onnx.cli.common import FILE_PATH, complete_folders, run_command, setti
 from nerd_onnx.cli.grouped_help import GroupedCommand
 from nerd_onnx.cli.streams import about_output
 from nerd_onnx.errors import InputError, OptionError, VerificationError
-from nerd_onnx.inference.joints import Join
+from nerd_onnx.inference.word_joints import Join
 from nerd_onnx.inference.words import WordRule
 from nerd_onnx.storage.atomic_file import write_whole
 from nerd_onnx.storage.hub import require_place
@@ -261,7 +261,7 @@ def _check(
     bundle: str, dataset: str | None, evaluations: Mapping[str, Path], limits: VerifyLimits, report: Path | None
 ) -> None:
     """Check a bundle and print the results."""
-    from nerd_export.conversion.check import check_bundle, described
+    from nerd_export.conversion.check_on_machine import check_bundle, described
     from nerd_export.conversion.gate_data import labelled_splits
 
     # datasets reads labelled data and seqeval scores it; the rest of the check needs the runtime alone.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nerd_export.conversion.verify import Entities, as_set, entity_set
+from nerd_export.conversion.compare_with_original import Entities, as_set, entity_set
 from nerd_export.data.sample import SAMPLE_FILE, sample_texts
 from nerd_onnx.inference.bundle import Bundle
 from nerd_onnx.inference.description import sha256_of

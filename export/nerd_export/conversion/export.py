@@ -44,9 +44,9 @@ from nerd_onnx.errors import OptionError, VerificationError
 from nerd_onnx.inference.bundle import Bundle, longest_input, sees_case
 from nerd_onnx.inference.description import Description
 from nerd_onnx.inference.encoding import EncodedBatch
-from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.kernels import chosen_kernel
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.word_joints import Join
 from nerd_onnx.inference.words import WordRule
 
 _FOR_PEOPLE = frozenset({CARD})

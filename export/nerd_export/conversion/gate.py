@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nerd_export.config import VerifyLimits
-from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
-from nerd_export.conversion.verify import Comparison, compare, first_of
+from nerd_export.conversion.batch_independence import changed_by_neighbours, neighbour_faults
+from nerd_export.conversion.compare_with_original import Comparison, compare, first_of
 from nerd_export.data.labelled import Labelled
 from nerd_export.models.networks import Remembered
 from nerd_export.scoring.bootstrap import Difference, paired_difference

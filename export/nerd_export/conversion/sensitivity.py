@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from nerd_export.conversion.verify import first_of
+from nerd_export.conversion.compare_with_original import first_of
 from nerd_export.graph.linear import plain_name
 from nerd_export.quantization.graph_builder import EMBEDDINGS, GraphBuilder, Plan
 from nerd_onnx.errors import NotFiniteError

@@ -29,7 +29,7 @@ from nerd_export.data.corpus import (
 from nerd_export.data.schemes import in_scheme, split_scheme
 from nerd_export.data.training_data import TrainingData
 from nerd_onnx.errors import OptionError, TrainingDataError
-from nerd_onnx.formats.readers import open_reader
+from nerd_onnx.formats.open_input import open_reader
 from nerd_onnx.inference.labels import LabelSet, Scheme, coarse_type, split_tag
 
 _SHOWN_WORDS = 12

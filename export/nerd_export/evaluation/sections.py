@@ -7,7 +7,7 @@ from typing import Any
 
 from nerd_export.conversion.gate import VIEWS
 from nerd_export.evaluation.result import Result, overall
-from nerd_export.reporting.parts import Mark, Passages, Plot, Section, Table
+from nerd_export.reporting.report_parts import Mark, Passages, Plot, Section, Table
 from nerd_export.reporting.svg import Chart, bars, linear_axis
 from nerd_export.scoring.bootstrap import Difference
 from nerd_export.scoring.f1 import Span

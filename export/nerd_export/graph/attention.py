@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from nerd_export.graph.linear import layer_behind, vector_place
-from nerd_export.graph.marks import SCALED, WITH_VALUES
+from nerd_export.graph.name_suffixes import SCALED, WITH_VALUES
 from nerd_export.graph.nodes import (
     MICROSOFT,
     add_initializer,

@@ -12,8 +12,8 @@ from nerd_export.config import Level
 from nerd_export.models.names import bundle_named
 from nerd_onnx.errors import ModelError, OptionError, first_line
 from nerd_onnx.inference.bundle import Bundle
-from nerd_onnx.inference.joints import Join
 from nerd_onnx.inference.labels import LabelSet
+from nerd_onnx.inference.word_joints import Join
 from nerd_onnx.inference.words import WordRule
 
 STATE_FILE = "training.json"

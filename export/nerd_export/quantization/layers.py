@@ -27,7 +27,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from nerd_export.graph.linear import Linear, quantizable_layers
-from nerd_export.graph.marks import INT8, marked
+from nerd_export.graph.name_suffixes import INT8, marked
 from nerd_export.graph.nodes import MICROSOFT, add_initializer, constant, nodes_of, tidy
 from nerd_export.quantization.rounding import LARGEST, SMALLEST_SCALE, Rounded, WeightRounding
 

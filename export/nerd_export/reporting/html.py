@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 
-from nerd_export.reporting.parts import Code, Passages, Plot, Section, Table
+from nerd_export.reporting.report_parts import Code, Passages, Plot, Section, Table
 
 _STYLE = Path(__file__).with_name("style.css")
 _CODE = re.compile(r"`([^`]+)`")

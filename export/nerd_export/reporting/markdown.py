@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from nerd_export.reporting.parts import Code, Mark, Passages, Plot, Section, Table
+from nerd_export.reporting.report_parts import Code, Mark, Passages, Plot, Section, Table
 
 
 def markdown(title: str, sections: Iterable[Section]) -> str:

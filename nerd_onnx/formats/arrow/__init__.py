@@ -9,7 +9,7 @@ from nerd_onnx.formats.file_format import FileFormat
 from nerd_onnx.storage.signatures import is_arrow
 
 if TYPE_CHECKING:
-    from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
+    from nerd_onnx.formats.interfaces import Reader, ReadOptions, WriteOptions, Writer
     from nerd_onnx.storage.location import Location
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nerd_onnx.formats.texts import PLAIN_OF_VIEW
+from nerd_onnx.formats.text_arrays import PLAIN_OF_VIEW
 
 
 def joined(column: pa.ChunkedArray) -> pa.Array:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.formats.arrow.messages import Contents, DamagedError, contents_of
 from nerd_onnx.formats.arrow.opened import DAMAGE, OpenedBatches
-from nerd_onnx.formats.base import ReadOptions, RowBatch
+from nerd_onnx.formats.interfaces import ReadOptions, RowBatch
 from nerd_onnx.formats.text_columns import TextColumns
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name, open_bytes

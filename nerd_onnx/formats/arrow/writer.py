@@ -9,8 +9,8 @@ from nerd_onnx.formats.arrow.dictionaries import OneDictionary
 from nerd_onnx.formats.arrow.joined import joined
 from nerd_onnx.formats.arrow.messages import Contents
 from nerd_onnx.formats.atomic_writer import AtomicWriter
-from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.foreign_metadata import updated_metadata
+from nerd_onnx.formats.interfaces import RowBatch, WriteOptions
 from nerd_onnx.formats.layouts import typed_rows
 from nerd_onnx.formats.pending_rows import PendingRows
 from nerd_onnx.storage.atomic_file import open_target

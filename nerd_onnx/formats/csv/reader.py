@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from nerd_onnx.errors import InputError, OptionError
-from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.column_types import OPTION
 from nerd_onnx.formats.csv.records import Record, records
+from nerd_onnx.formats.interfaces import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.line_reading import (
     HEAD_BYTES,
     LinesReader,
@@ -23,7 +23,7 @@ from nerd_onnx.formats.line_reading import (
     require_text,
     whole_first_line,
 )
-from nerd_onnx.formats.texts import column_of, find_text_column
+from nerd_onnx.formats.text_arrays import column_of, find_text_column
 from nerd_onnx.formats.typed_text import Kind, KindSearch, converted, first_misfits, kind_named
 from nerd_onnx.storage.input_stream import is_stream
 from nerd_onnx.storage.location import Location

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
-from nerd_onnx.formats.base import RowBatch, WriteOptions
+from nerd_onnx.formats.interfaces import RowBatch, WriteOptions
 from nerd_onnx.formats.json_values import dump, dumped_lists, json_values, not_utf8_column
 from nerd_onnx.formats.layouts import typed_rows
-from nerd_onnx.formats.texts import first_invalid, is_text, plain_texts
+from nerd_onnx.formats.text_arrays import first_invalid, is_text, plain_texts
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.compression import CompressedTarget
 from nerd_onnx.storage.input_stream import input_name

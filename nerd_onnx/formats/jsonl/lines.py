@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from nerd_onnx.errors import InputError, shortened
-from nerd_onnx.formats.base import KEYS_SHOWN
+from nerd_onnx.formats.interfaces import KEYS_SHOWN
 from nerd_onnx.formats.line_reading import RowError, not_utf8, other_format
-from nerd_onnx.formats.texts import column_of, has_elements
+from nerd_onnx.formats.text_arrays import column_of, has_elements
 from nerd_onnx.storage.signatures import foreign_format
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
+from nerd_onnx.formats.interfaces import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.jsonl.lines import (
     TYPED,
     UNTYPED,
@@ -24,7 +24,7 @@ from nerd_onnx.formats.jsonl.lines import (
 from nerd_onnx.formats.jsonl.long_lines import decoded, is_marked, long_string, shortened
 from nerd_onnx.formats.jsonl.types import FieldShape, MixedTypesError
 from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped
-from nerd_onnx.formats.texts import column_of, has_elements, texts_of
+from nerd_onnx.formats.text_arrays import column_of, has_elements, texts_of
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ByteStream, ReadableFile, input_name
 from nerd_onnx.storage.location import Location

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
-from nerd_onnx.formats.base import RowBatch
 from nerd_onnx.formats.columns import name_taken
+from nerd_onnx.formats.interfaces import RowBatch
 from nerd_onnx.formats.json_values import dump, dumped, dumped_lists, json_values, not_utf8_column
 from nerd_onnx.formats.jsonl.lines import UNTYPED
 from nerd_onnx.formats.jsonl.long_lines import shortened
@@ -24,7 +24,7 @@ from nerd_onnx.formats.layouts import (
     typed_rows,
     unified_lists,
 )
-from nerd_onnx.formats.texts import column_of
+from nerd_onnx.formats.text_arrays import column_of
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.compression import CompressedTarget
 from nerd_onnx.storage.location import Location

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nerd_onnx.formats.file_format import FileFormat
 
 if TYPE_CHECKING:
-    from nerd_onnx.formats.base import Reader, ReadOptions, WriteOptions, Writer
+    from nerd_onnx.formats.interfaces import Reader, ReadOptions, WriteOptions, Writer
     from nerd_onnx.storage.location import Location
 
 

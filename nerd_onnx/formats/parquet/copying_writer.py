@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import OutputError, first_line
 from nerd_onnx.formats.atomic_writer import AtomicWriter
-from nerd_onnx.formats.base import RowBatch, WriteOptions
+from nerd_onnx.formats.interfaces import RowBatch, WriteOptions
 from nerd_onnx.formats.parquet.copied_file import CopiedFile
 from nerd_onnx.formats.parquet.footer import END, MAGIC, AddedChunk
 from nerd_onnx.formats.parquet.key_values import extended_metadata

@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
-from nerd_onnx.formats.base import ReadOptions, RowBatch
+from nerd_onnx.formats.interfaces import ReadOptions, RowBatch
 from nerd_onnx.formats.parquet.copied_file import CopiedFile, SeekableFile
 from nerd_onnx.formats.parquet.footer import CannotCopyError
 from nerd_onnx.formats.parquet.int96 import int96_columns, int96_unit
 from nerd_onnx.formats.parquet.pages import Pages
 from nerd_onnx.formats.parquet.properties import file_properties
+from nerd_onnx.formats.text_arrays import column_of, find_text_column
 from nerd_onnx.formats.text_columns import TextColumns
-from nerd_onnx.formats.texts import column_of, find_text_column
 from nerd_onnx.storage.closing import Closing
 from nerd_onnx.storage.input_stream import ReadableFile, check_readable, input_name, read_head
 from nerd_onnx.storage.location import Location

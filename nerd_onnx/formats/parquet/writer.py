@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import OutputError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
-from nerd_onnx.formats.base import GROUP_BYTES, RowBatch
 from nerd_onnx.formats.foreign_metadata import updated_metadata
+from nerd_onnx.formats.interfaces import GROUP_BYTES, RowBatch
 from nerd_onnx.formats.layouts import EntityRows, Layout, NewColumns, typed_rows
 from nerd_onnx.formats.parquet.properties import FileProperties, Leaf, file_leaves
 from nerd_onnx.formats.pending_rows import PendingRows
-from nerd_onnx.formats.texts import column_of, has_elements
+from nerd_onnx.formats.text_arrays import column_of, has_elements
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name

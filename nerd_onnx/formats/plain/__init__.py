@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nerd_onnx.formats.file_format import FileFormat
 
 if TYPE_CHECKING:
-    from nerd_onnx.formats.base import Reader, ReadOptions
+    from nerd_onnx.formats.interfaces import Reader, ReadOptions
     from nerd_onnx.storage.location import Location
 
 

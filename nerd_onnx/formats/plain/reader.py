@@ -8,9 +8,9 @@ from itertools import islice
 import pyarrow as pa
 
 from nerd_onnx.errors import OptionError
-from nerd_onnx.formats.base import ReadOptions, RejectedRow, RowBatch
+from nerd_onnx.formats.interfaces import ReadOptions, RejectedRow, RowBatch
 from nerd_onnx.formats.line_reading import HEAD_BYTES, LinesReader, RowError, grouped, not_utf8, require_text
-from nerd_onnx.formats.texts import column_of, has_elements
+from nerd_onnx.formats.text_arrays import column_of, has_elements
 from nerd_onnx.storage.input_stream import input_name
 from nerd_onnx.storage.location import Location
 

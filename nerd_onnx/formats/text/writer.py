@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from nerd_onnx.errors import OptionError
 from nerd_onnx.formats.atomic_writer import AtomicWriter
-from nerd_onnx.formats.base import RowBatch, WriteOptions
 from nerd_onnx.formats.columns import METADATA_PREFIX, CodePointOffsets, OffsetUnit
+from nerd_onnx.formats.interfaces import RowBatch, WriteOptions
 from nerd_onnx.formats.layouts import lists_of
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location

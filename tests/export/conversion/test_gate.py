@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from nerd_export.cli.export import export_command
-from nerd_export.conversion.check import check_bundle
+from nerd_export.conversion.check_on_machine import check_bundle
 from nerd_export.conversion.export import ExportRequest, GateRefusalError, export_bundle
 from nerd_export.conversion.gate import Gate
 from nerd_export.models.networks import TorchNetwork

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.errors import InputError, OutputError, StoreError
-from nerd_onnx.formats.base import Reader
+from nerd_onnx.formats.interfaces import Reader
 from nerd_onnx.storage import uploads
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import Format, Reader, ReadOptions, RowBatch
 from nerd_onnx.formats.column_types import ALL_TEXT, ColumnTypes
 from nerd_onnx.formats.file_format import FileFormat
+from nerd_onnx.formats.interfaces import Format, Reader, ReadOptions, RowBatch
 from nerd_onnx.formats.registry import (
     STREAM_FORMAT,
     format_named,

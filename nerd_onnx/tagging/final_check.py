@@ -10,7 +10,7 @@ from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import output_errors, output_name
 
 
-class FinalLook:
+class FinalCheck:
     """
     Collects what a run knows of its outputs, and compares all of them at its end.
 

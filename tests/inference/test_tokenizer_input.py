@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerd_onnx.inference.encoding import TextEncoder
-from nerd_onnx.inference.reading import read
+from nerd_onnx.inference.tokenizer_input import read
 from tests.support.models import train_tokenizer
 from tests.support.profiles import example_count
 

@@ -20,8 +20,8 @@ import pytest
 import zstandard
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.base import Format
-from nerd_onnx.formats.readers import detect_format, guessed_format
+from nerd_onnx.formats.interfaces import Format
+from nerd_onnx.formats.open_input import detect_format, guessed_format
 from tests.support.failures import fails
 from tests.support.marks import slow_but
 from tests.support.tables_io import (
@@ -130,7 +130,7 @@ def test_file_no_permission(tmp_path: Path) -> None:
 
 READER = """
 import os, sys
-from nerd_onnx.formats.readers import open_reader
+from nerd_onnx.formats.open_input import open_reader
 if sys.argv[3] == "nobody":
     os.setuid(65534)
 with open_reader(sys.argv[1], format=None, text_column="text", typed=sys.argv[2] == "typed", batch_rows=2,

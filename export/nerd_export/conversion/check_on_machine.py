@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nerd_export.config import VerifyLimits
+from nerd_export.conversion.batch_independence import changed_by_neighbours, neighbour_faults
+from nerd_export.conversion.compare_with_original import agreement, entity_set
 from nerd_export.conversion.expected import read_expected
 from nerd_export.conversion.gate import LabelledSplit
-from nerd_export.conversion.neighbours import changed_by_neighbours, neighbour_faults
-from nerd_export.conversion.verify import agreement, entity_set
 from nerd_export.data.sample import sample_texts
 from nerd_export.scoring.evaluation import evaluate_labelled
 from nerd_onnx.errors import ModelError

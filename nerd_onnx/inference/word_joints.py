@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from nerd_onnx.inference.arrays import Bools, Ints
-from nerd_onnx.inference.reading import Reading
+from nerd_onnx.inference.tokenizer_input import Reading
 
 Join = Literal["touching", "scheme"]
 

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.errors import NerdError, OutputError
-from nerd_onnx.formats.base import Format, Reader, Writer
+from nerd_onnx.formats.interfaces import Format, Reader, Writer
 from nerd_onnx.formats.layouts import Layout
-from nerd_onnx.formats.writers import check_output, open_writer, output_format
+from nerd_onnx.formats.open_output import check_output, open_writer, output_format
 from nerd_onnx.storage import atomic_file
 from nerd_onnx.storage.atomic_file import open_target
 from nerd_onnx.storage.location import Location
@@ -186,7 +186,7 @@ def test_input_and_output_the_same_file(source: Path, folder: Path) -> None:
 CHECK = """
 import sys
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.writers import check_output
+from nerd_onnx.formats.open_output import check_output
 from nerd_onnx.storage.location import Location
 try:
     check_output(*map(Location.of, sys.argv[1:]), overwrite=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 import pyarrow as pa
 
 from nerd_onnx.errors import OutputError
-from nerd_onnx.formats.base import GROUP_BYTES, Format, Reader, WriteOptions, Writer
+from nerd_onnx.formats.interfaces import GROUP_BYTES, Format, Reader, WriteOptions, Writer
 from nerd_onnx.formats.layouts import Layout, LayoutName
-from nerd_onnx.formats.readers import format_of_name
+from nerd_onnx.formats.open_input import format_of_name
 from nerd_onnx.formats.registry import STREAM_FORMAT, TERMINAL_FORMAT, format_named, writable_formats
 from nerd_onnx.storage.location import Location, Name
 from nerd_onnx.storage.output_place import check_output, is_terminal, output_name

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from nerd_export.cli.export import export_command
-from nerd_export.conversion.check import described, kernels
+from nerd_export.conversion.check_on_machine import described, kernels
 from nerd_export.conversion.export import ExportRequest, export_bundle
 from nerd_export.quantization.rounding import PAIR_LIMIT
 from nerd_onnx.errors import ModelError, OptionError

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerd_onnx.inference.elementary import exponential, logarithm
+from nerd_onnx.inference.portable_math import exponential, logarithm
 
 # SHA-256 of the results for the numbers of `inputs`.
 GOLDEN = {
@@ -23,7 +23,7 @@ GOLDEN = {
     "float64": "77efa6a92320b05bcaa7cfe995eb8b889cc3b082c7f1d4fe113c04d2e8d7a997",
     "logarithm": "2c0fbda04f795decbfa1285b49e8438f499f38570677233107454938fdac89ee",
 }
-PROGRAM = "from tests.inference.test_elementary import digests; print(digests())"
+PROGRAM = "from tests.inference.test_portable_math import digests; print(digests())"
 
 
 def inputs(kind: type[np.floating[Any]]) -> npt.NDArray[Any]:
