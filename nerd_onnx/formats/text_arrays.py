@@ -152,6 +152,38 @@ def texts_of(column: pa.Array, text_column: str) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(list_bounds(column), pa.int64()), elements, mask=column.is_null())
 
 
+def largest_shared(column: pa.Array) -> int:
+    """
+    Return the bytes that a row may have at most as texts, for types whose rows may share bytes; 0 for other types.
+
+    A file of a few bytes may have a million rows of these types with one text of megabytes.
+    """
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    kind = column.type
+    if not len(column):
+        return 0
+    if pa.types.is_dictionary(kind):
+        return _longest(plain_texts(column.dictionary))
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        # The first four bytes of a view are the length of its text.
+        lengths = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :: 4][: len(column)]
+        return int(lengths.max(initial=0))
+    if not is_list(kind):
+        return 0
+
+    elements = column.values
+    longest = largest_shared(elements)
+    if not longest and (pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)):
+        longest = _longest(plain_texts(elements))
+    return longest * (pc.max(pc.list_value_length(column)).as_py() or 0)
+
+
+def _longest(texts: pa.Array) -> int:
+    longest: int | None = pc.max(pc.binary_length(texts)).as_py()
+    return longest or 0
+
+
 def each_text(texts: pa.Array) -> pa.Array:
     """Return all texts of rows, which may have one each or a list. *Shape:* (texts,)"""
     return texts.flatten() if has_lists(texts) else texts

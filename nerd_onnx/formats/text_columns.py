@@ -20,10 +20,13 @@ from nerd_onnx.formats.text_arrays import (
     has_elements,
     invalid_rows,
     is_binary,
+    largest_shared,
     text_bounds,
     text_sizes,
     texts_of,
 )
+
+_SHARED_BYTES = 64 << 20  # of rows that share the bytes of their texts, until they are split
 
 
 class TextColumns:
@@ -66,6 +69,15 @@ class TextColumns:
         :param is_last: whether the last of the rows is the last of its group
         :raises InputError: if a text is not valid UTF-8 and the options are not lenient
         """
+        rows = max(1, min(read.num_rows, _SHARED_BYTES // max(1, *map(largest_shared, map(read.column, self._places)))))
+        for start in range(0, read.num_rows, rows):
+            part, ends = read.slice(start, rows), start + rows >= read.num_rows
+            yield from self._part(part, first_row + start, row_group=row_group, is_last=is_last and ends)
+
+    def _part(
+        self, read: pa.RecordBatch, first_row: int, *, row_group: int | None, is_last: bool
+    ) -> Iterator[RowBatch]:
+        """Yield rows in batches; all of their texts are in memory at once."""
         given = [
             texts_of(read.column(i), name) for i, name in zip(self._places, self._options.text_columns, strict=True)
         ]

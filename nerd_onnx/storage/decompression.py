@@ -18,6 +18,7 @@ from nerd_onnx.storage.signatures import is_bzip2, is_gzip, is_xz, is_zstd
 MAX_ZSTD_WINDOW_BYTES = 1 << 31  # as `zstd --long=31` writes; only files with such a window take the memory
 MAX_XZ_BYTES = 1 << 31  # of memory; `xz -9` needs 65 MiB
 _READ_BYTES = 1 << 15
+_ZSTD_READ_BYTES = 1 << 12  # decompressed at once, to 128 MiB at most: four bytes may be a block of 128 KiB
 _BUFFER_BYTES = 1 << 20
 
 
@@ -112,7 +113,7 @@ class _ZstdReader(_MembersReader):
         self._rest = b""
 
     def _advance(self) -> bool:
-        piece = self._rest or self._raw.read(_READ_BYTES)
+        piece = self._rest or self._raw.read(_ZSTD_READ_BYTES)
         self._rest = b""
 
         if not piece:

@@ -25,6 +25,9 @@ from nerd_onnx.storage.signatures import bytes_to_tell, is_compressed
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A line is in memory as a whole, and its text must be short enough for the 32-bit offsets of Arrow.
 MAX_LINE_BYTES = 1 << 30
+# Of a line in a compressed file, beyond 32 times the size of the file: a file of a few bytes may hold gigabytes.
+MAX_GROWN_LINE_BYTES = 128 << 20
+_GROWTH = 32
 _DAMAGE = (*DAMAGED_COMPRESSION, OSError)
 _LINE_HEAD_BYTES = 4096  # of a longer line only so much is waited for
 _BUFFER_BYTES = 1 << 20
@@ -141,11 +144,14 @@ class ByteStream(Closing):
         check_readable(path)
         self.path = path
         self._line_bytes = MAX_LINE_BYTES if line_bytes is None else line_bytes
+        self._advice = "raise --max-memory"
         self._raw = _standard_input() if path.is_standard_stream else open_bytes(path)
         self._size = None if is_stream(path) else _info(path).size
 
         try:
             self._reader = decompressed(_head(path, self._raw), self._raw)
+            if self._reader is not self._raw and self._size is not None:
+                self._limit_growth(self._size)
         except BaseException:
             self.close()
             raise
@@ -202,6 +208,12 @@ class ByteStream(Closing):
         if not self.path.is_standard_stream:
             self._raw.close()
 
+    def _limit_growth(self, size: int) -> None:
+        """Allow shorter lines in a small compressed file."""
+        grown = MAX_GROWN_LINE_BYTES + _GROWTH * size
+        if grown < self._line_bytes:
+            self._line_bytes, self._advice = grown, "decompress the file first"
+
     def _read_line(self, number: int) -> bytes:
         try:
             # One byte more than allowed, to detect a longer line without reading it completely.
@@ -225,7 +237,7 @@ class ByteStream(Closing):
         if len(line) > self._line_bytes:
             raise InputError(
                 f"{input_name(self.path)}, line {number + 1}: is longer than {_size(self._line_bytes)}; expected one "
-                "row per line. If one row is that long, raise --max-memory",
+                f"row per line. If one row is that long, {self._advice}",
                 reason="line-too-long",
                 file=input_name(self.path),
                 row=number + 1,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -48,8 +49,8 @@ for path in sys.argv[1:]:
     for added in (("entities",), None):
         try:
             column = "text[]" if "/list" in path else "text"
-            with open_reader(path, format=None, text_column=column, typed=True, batch_rows=2048, batch_bytes=1 << 19,
-                             limit=None, added_columns=added) as reader:
+            with open_reader(path, format=None, text_column=column, typed="jsonl" not in path, batch_rows=2048,
+                             batch_bytes=1 << 19, limit=None, added_columns=added) as reader:
                 said = sum(batch.num_rows for batch in islice(reader.batches(), 20))
         except NerdError as err:
             said = [err.reason, err.fields.get("row_group"), err.fields.get("column")]
@@ -152,6 +153,55 @@ def accepted(folder: Path) -> dict[Path, int]:
     return files
 
 
+def other_formats(folder: Path) -> dict[Path, object]:
+    """Write small files of Arrow and JSON Lines, and return what reading them gives."""
+    large = pa.array(["a" * 10 * MB], pa.string_view())
+    views = pa.py_buffer(bytes(large.buffers()[1])[:16] * 2000)
+    same = pa.array(np.zeros(2000, np.int32))
+    columns = {
+        "grown": pa.array(["a" * 300 * MB]),
+        "words": pa.DictionaryArray.from_arrays(same, pa.array(["a" * 10 * MB])),
+        "views": pa.Array.from_buffers(pa.string_view(), 2000, [None, views, *large.buffers()[2:]]),
+        "list_views": pa.ListViewArray.from_arrays(same, pc.add(same, 1000), pa.array(["a" * 10_000] * 1000)),
+    }
+    for name, column in columns.items():
+        batch = pa.record_batch([column], ["text"])
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_file(folder / f"{name}.arrow", batch.schema, options=options) as writer:
+            writer.write_batch(batch)
+
+    for name, size in (("long", 300 * MB), ("hundred", 100 * MB)):
+        (folder / f"{name}.jsonl.zst").write_bytes(packed(b'{"text": "' + b"a" * size + b'"}'))
+    found: dict[Path, object] = {folder / f"{name}.arrow": 20 for name in columns}
+    found[folder / "grown.arrow"] = ["damaged-arrow", None, None]
+    return found | {folder / "long.jsonl.zst": ["line-too-long", None, None], folder / "hundred.jsonl.zst": 1}
+
+
+@pytest.mark.slow
+def test_small_files_of_other_formats(tmp_path: Path) -> None:
+    expected = other_formats(tmp_path)
+    found, peak = read_in_a_process([*expected])
+    assert found == {path.stem: [said] * 2 for path, said in expected.items()}
+    assert peak < 900 * MB
+
+
+@pytest.mark.parametrize("name", REFUSED | DAMAGED)
+def test_what_is_too_large_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    column = (REFUSED | DAMAGED)[name]
+    path = write_pages(tmp_path / "in.parquet", [column], 1)
+    reason = "damaged-parquet" if name in DAMAGED else "page-too-large"
+    with path.open("rb") as file, fails(InputError, reason, file="in.parquet", row_group=0):
+        Pages(file, "in.parquet").rows_at_once(0, None, 1)
+
+
+def test_fewer_rows_are_read_at_once_where_they_are_large(tmp_path: Path) -> None:
+    path = write_pages(tmp_path / "in.parquet", [Column([page(text(MB), 1)] * 3 + [page(text(1) * 9000, 9000)])], 9003)
+    with path.open("rb") as file:
+        assert Pages(file, "in.parquet").rows_at_once(0, ["text"], 2048) == 67
+        assert Pages(file, "in.parquet").rows_at_once(0, ["other"], 2048) == 2048
+
+
+@pytest.mark.slow
 def test_small_files_that_claim_or_hold_much(tmp_path: Path) -> None:
     refused = [
         write_pages(tmp_path / f"{name}.parquet", [column], 1 if column.is_list else column.pages[-1].values)
@@ -199,7 +249,8 @@ def test_lengths_of_texts(tmp_path: Path, with_prefixes: bool) -> None:  # noqa:
 @pytest.mark.parametrize("runs", [[(1, 0), (999, 1)], [(500, 0), (100, 1), (3, 0)], [(1, 1), (1, 0), (1, 1), (1, 0)]])
 def test_the_largest_row_of_lists(runs: list[tuple[int, int]]) -> None:
     """A page that pyarrow wrote has its runs packed or not; the bound is never below the truth."""
-    row_sizes, flat = [], [level for count, level in runs for _ in range(count)]
+    row_sizes: list[int] = []
+    flat = [level for count, level in runs for _ in range(count)]
     for level in flat:
         if level and row_sizes:
             row_sizes[-1] += 1

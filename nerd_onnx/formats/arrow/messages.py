@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import IO, Any
 
 FILE_MAGIC = b"ARROW1"
@@ -17,10 +18,15 @@ _FILE_START = 8  # bytes: the magic bytes, padded
 _FILE_END = struct.Struct("<i6s")  # length of the footer, magic bytes
 _PREFIX_BYTES = 8  # before the metadata of a message
 _CONTINUATION = -1  # before the length of a message; programs before 2019 did not write it
-_RECORD_BATCH = 3  # a value of _MessageField.HEADER_TYPE
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3  # values of _MessageField.HEADER_TYPE
 _CODECS = {0: "lz4", 1: "zstd"}  # BodyCompression.codec
 _BLOCK = struct.Struct("<qixxxxq")  # Block in a footer: offset, bytes before the body, bytes of the body
+_BUFFER = struct.Struct("<qq")  # Buffer of a record batch: its place in the body, and its length
+# Before a compressed buffer: its bytes when it is decompressed, or -1 if it is not compressed.
+_LENGTH = struct.Struct("<q")
 MAX_METADATA_BYTES = 64 << 20  # of one message, or a footer
+MAX_GROWTH_BYTES = 256 << 20  # of a record batch, beyond 32 times its bytes in the file
+_GROWTH = 32
 
 
 # The numbers of fields: their places in Message.fbs and File.fbs, where a union takes two.
@@ -33,14 +39,20 @@ class _MessageField:
 class _BatchField:
     """Fields of ``RecordBatch`` and of its ``BodyCompression``."""
 
-    LENGTH, COMPRESSION = 0, 3
+    LENGTH, BUFFERS, COMPRESSION = 0, 2, 3
     CODEC = 0
+
+
+class _DictionaryField:
+    """Fields of ``DictionaryBatch``."""
+
+    BATCH = 1
 
 
 class _FooterField:
     """Fields of ``Footer``."""
 
-    RECORD_BATCHES = 3
+    DICTIONARIES, RECORD_BATCHES = 2, 3
 
 
 class DamagedError(Exception):
@@ -94,10 +106,17 @@ def contents_of(file: IO[bytes], size: int, *, all_batches: bool) -> Contents:
             _check_end(file, size)
 
         found = Contents(is_stream=not is_file)
-        for message, length in _file_messages(file, size) if is_file else _stream_messages(file, size):
-            # A stream has its schema and dictionaries in messages too.
-            batch = message.table(_MessageField.HEADER)
-            if batch is not None and message.integer(_MessageField.HEADER_TYPE, "B") == _RECORD_BATCH:
+        for message, begin, length in _file_messages(file, size) if is_file else _stream_messages(file, size):
+            # A stream has its schema in a message too.
+            kind, batch = message.integer(_MessageField.HEADER_TYPE, "B"), message.table(_MessageField.HEADER)
+            if batch is not None and kind == _DICTIONARY_BATCH:
+                batch = batch.table(_DictionaryField.BATCH)
+            if batch is None or kind not in (_DICTIONARY_BATCH, _RECORD_BATCH):
+                continue
+
+            if batch.table(_BatchField.COMPRESSION) is not None:
+                _check_growth(file, batch, begin, length)
+            if kind == _RECORD_BATCH:
                 found = found.with_batch(batch, length)
                 if not all_batches:
                     break
@@ -107,8 +126,26 @@ def contents_of(file: IO[bytes], size: int, *, all_batches: bool) -> Contents:
     return found
 
 
-def _file_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int]]:
-    """Yield the messages with record batches of a file, each with the size of its body."""
+def _check_growth(file: IO[bytes], batch: _Table, begin: int, size: int) -> None:
+    """
+    Check, before pyarrow takes the memory, how large the buffers of a record batch are when they are decompressed.
+
+    :param begin: where its body begins in the file
+    :param size: bytes of its body
+    """
+    total = 0
+    for place, length in batch.structs(_BatchField.BUFFERS, _BUFFER):
+        if length >= _LENGTH.size and 0 <= place <= size - length:
+            total += max(length, _LENGTH.unpack(_read(file, begin + place, _LENGTH.size))[0])
+    if total > MAX_GROWTH_BYTES + _GROWTH * size:
+        raise DamagedError(
+            f"a record batch has {size} bytes, and {total // 10**6} MB when it is decompressed. If that is right, "
+            "write it again in smaller batches, or without compression"
+        )
+
+
+def _file_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int, int]]:
+    """Yield the messages with dictionaries and record batches of a file, each with the place and size of its body."""
     if size < _FILE_START + _FILE_END.size:
         raise DamagedError("it is cut off")
 
@@ -119,16 +156,17 @@ def _file_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int]]:
         raise DamagedError("its footer is damaged")
 
     footer = _Table.root(_read(file, size - _FILE_END.size - length, length))
-    for offset, before, body in footer.structs(_FooterField.RECORD_BATCHES, _BLOCK):
+    dictionaries = footer.structs(_FooterField.DICTIONARIES, _BLOCK)
+    for offset, before, body in chain(dictionaries, footer.structs(_FooterField.RECORD_BATCHES, _BLOCK)):
         if offset < _FILE_START or before < _PREFIX_BYTES or body < 0 or offset + before + body > size:
             raise DamagedError("its footer names a record batch that is not in the file")
 
         begin, metadata = _prefix(file, offset)
-        yield _Table.root(_metadata(file, begin, metadata, size)), body
+        yield _Table.root(_metadata(file, begin, metadata, size)), offset + before, body
 
 
-def _stream_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int]]:
-    """Yield all messages of a stream, each with the size of its body."""
+def _stream_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int, int]]:
+    """Yield all messages of a stream, each with the place and size of its body."""
     at = 0
     while True:
         begin, length = _prefix(file, at)
@@ -141,7 +179,7 @@ def _stream_messages(file: IO[bytes], size: int) -> Iterator[tuple[_Table, int]]
         # A negative length would lead back, and the loop would not end.
         if body < 0 or at > size:
             raise DamagedError("it is cut off")
-        yield message, body
+        yield message, at - body, body
 
     if begin != size:
         raise DamagedError(f"{size - begin} bytes follow its end; several streams in one file are not read")

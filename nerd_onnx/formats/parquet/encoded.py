@@ -95,7 +95,8 @@ def _not_zero(packed: bytes, count: int, width: int) -> int:
     if width == 1:  # bits behind the last level count as none
         return (int.from_bytes(packed, "little") & (1 << count) - 1).bit_count()
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
-    return int(np.count_nonzero(bits[: len(bits) // width * width].reshape(-1, width).any(axis=1)[:count]))
+    levels = bits[: len(bits) // width * width].reshape(-1, width)[:count]
+    return int(np.count_nonzero(np.bitwise_or.reduce(levels, axis=1)))
 
 
 def _deltas(data: bytes, at: int) -> tuple[int, int]:
