@@ -189,9 +189,20 @@ def test_all_conversions_have_the_same_entities(tmp_path: Path) -> None:
     assert content(tmp_path / "a.parquet.o.arrow").drop_columns("entities").equals(table())
 
 
-@pytest.mark.parametrize(("name", "container"), [("o.arrow", "stream"), ("o.ipc", "stream"), ("o.feather", "file")])
-def test_a_stream_stays_one_where_its_name_allows_it(tmp_path: Path, name: str, container: str) -> None:
-    source = write(tmp_path / "in.arrow", table(), "stream")
+@pytest.mark.parametrize(
+    ("made", "name", "container"),
+    [
+        ("stream", "o.arrow", "stream"),
+        ("stream", "o.ipc", "stream"),
+        ("stream", "o.feather", "file"),
+        ("file", "o.arrow", "file"),
+        ("file", "o.arrows", "stream"),
+    ],
+)
+def test_an_output_is_what_its_input_is_unless_its_name_says_another(
+    tmp_path: Path, made: str, name: str, container: str
+) -> None:
+    source = write(tmp_path / "in.arrow", table(), made)
     assert container_of(converted(source, tmp_path / name)) == container
 
 

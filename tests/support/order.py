@@ -24,6 +24,9 @@ _LONG = (
     "cli/test_engine_choice.py",
     "storage/remote/test_bytes.py",
     "storage/remote/test_refused.py",
+    "native/test_auto.py",
+    "formats/test_open_output.py",
+    "tagging/test_text_columns.py",
 )
 _PLACES = {_TESTS / name: place for place, name in enumerate(_LONG)}
 

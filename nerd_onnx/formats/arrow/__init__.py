@@ -43,7 +43,7 @@ def _read_metadata(path: Location) -> Mapping[bytes, bytes]:
 ARROW = FileFormat(
     name="arrow",
     title="Arrow",
-    suffixes=(".arrow", ".feather", ".ipc"),
+    suffixes=(".arrow", ".arrows", ".feather", ".ipc"),
     recognizes=is_arrow,
     has_types=True,
     open_reader=_open_reader,

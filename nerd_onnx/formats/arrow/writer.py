@@ -18,7 +18,8 @@ from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.output_place import is_pipe, output_errors, output_name
 
 BATCH_ROWS = 1 << 16  # as the writers of Feather have it
-_FILE_SUFFIX = ".feather"  # programs read only files under this name, and no streams
+# Programs expect these under these names: the first always a file, the second always a stream.
+_FILE_SUFFIX, _STREAM_SUFFIX = ".feather", ".arrows"
 
 
 class ArrowWriter(AtomicWriter):
@@ -59,7 +60,8 @@ class ArrowWriter(AtomicWriter):
         self._pending = PendingRows(self._schema, options.group_bytes, BATCH_ROWS)
         self._rows = 0
 
-        is_stream = is_pipe(path) or (source.is_stream and path.suffixes[-1:] != [_FILE_SUFFIX])
+        suffix = path.suffixes[-1] if path.suffixes else ""
+        is_stream = is_pipe(path) or suffix == _STREAM_SUFFIX or (source.is_stream and suffix != _FILE_SUFFIX)
         self._dictionaries = None if is_stream else OneDictionary(self._schema)
         self._target = open_target(path, overwrite=options.overwrite, spooled=False, scratch=options.scratch)
         try:
