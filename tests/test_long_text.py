@@ -13,7 +13,7 @@ from nerd_onnx.formats.jsonl import long_lines
 from nerd_onnx.formats.jsonl.lines import replace_surrogates
 from nerd_onnx.formats.jsonl.long_lines import decoded, long_string, shortened
 from nerd_onnx.formats.text_arrays import text_objects
-from nerd_onnx.inference.segments import _paragraphs_in_windows, paragraphs
+from nerd_onnx.inference.segments import paragraphs, paragraphs_in_windows
 from nerd_onnx.long_text import LONG_BYTES, LongText
 
 # Characters of one to four bytes, those that end lines and sentences, and those that JSON escapes.
@@ -34,7 +34,7 @@ def test_slices_are_those_of_a_string(text: str, chunk_bytes: int, data: st.Data
 @given(TEXTS, st.integers(1, 12), st.integers(1, 12))
 def test_paragraphs_are_those_of_a_string(text: str, limit: int, window: int) -> None:
     long = LongText(text.encode(), 5)
-    assert list(_paragraphs_in_windows(long, limit, window)) == list(paragraphs(text, limit))
+    assert list(paragraphs_in_windows(long, limit, window)) == list(paragraphs(text, limit))
 
 
 @given(st.text(st.sampled_from(list('ab\n"\\é東🙂\ud83d\ude42\ud83d')), max_size=60), st.integers(24, 60), st.data())

@@ -25,7 +25,7 @@ from nerd_onnx.tagging.run import tag_files
 BATCH_ROWS = 1024
 _BUSY_S = 60.0  # an attempt whose engine process died may run for some more seconds
 # A worker process is used for many tasks, and loading a model takes longer than a small file.
-_taggers: dict[tuple[WorkerModel, TagOptions], Tagger] = {}
+taggers: dict[tuple[WorkerModel, TagOptions], Tagger] = {}
 
 
 def process_tagger(model: WorkerModel, options: TagOptions, fetch: Callable[[], bytes]) -> Tagger:
@@ -36,13 +36,13 @@ def process_tagger(model: WorkerModel, options: TagOptions, fetch: Callable[[], 
     :param fetch: returns the archive of the model that was sent
     :raises ModelError: when the model here is another one than where the run was started
     """
-    if (model, options) not in _taggers:
+    if (model, options) not in taggers:
         # The tokenizer has threads of its own, by default one per processor.
         os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads or 1))
         bundle = load_bundle(model.folder(fetch))
         model.check(bundle)
-        _taggers[model, options] = Tagger(bundle, options)
-    return _taggers[model, options]
+        taggers[model, options] = Tagger(bundle, options)
+    return taggers[model, options]
 
 
 def check_columns(names: Sequence[str], options: TagOptions, *, replace_column: bool) -> None:

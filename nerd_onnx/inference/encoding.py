@@ -228,7 +228,7 @@ class TextEncoder:
 
         :param texts: any strings; they may be empty
         """
-        readings = [read(text, self._symbol if self._symbols_apart else None) for text in texts]
+        readings = [read(text, self.as_symbol if self._symbols_apart else None) for text in texts]
         readable = [reading.text for reading in readings]
 
         counts, ids, offsets, words = self._tokenized(readable)
@@ -264,7 +264,7 @@ class TextEncoder:
         _place_in_texts(encoded, readings)
         return encoded
 
-    def _symbol(self, symbol: str) -> str:
+    def as_symbol(self, symbol: str) -> str:
         """Return what is read in place of a symbol: a comma for one that the vocabulary lacks."""
         return symbol if self._tokenizer.token_to_id(symbol) is not None else _UNKNOWN_SYMBOL
 

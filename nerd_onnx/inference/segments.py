@@ -67,7 +67,7 @@ def paragraphs(text: str | LongText, limit: int = PARAGRAPH_LIMIT) -> Iterator[t
     :return: character ranges in order, as an iterator; between two of them is white space or nothing
     """
     if isinstance(text, LongText):
-        yield from _paragraphs_in_windows(text, limit, _WINDOW_CHARACTERS)
+        yield from paragraphs_in_windows(text, limit, _WINDOW_CHARACTERS)
         return
 
     begin = 0
@@ -78,7 +78,7 @@ def paragraphs(text: str | LongText, limit: int = PARAGRAPH_LIMIT) -> Iterator[t
     yield from _bounded(text, begin, len(text), limit)
 
 
-def _paragraphs_in_windows(text: LongText, limit: int, window: int) -> Iterator[tuple[int, int]]:
+def paragraphs_in_windows(text: LongText, limit: int, window: int) -> Iterator[tuple[int, int]]:
     """
     Cut a text as :func:`paragraphs` does, with a limited part of it in memory.
 

@@ -18,7 +18,7 @@ from nerd_onnx.machine import system
 # Control groups limit the CPU time of containers; version 2 has one file, version 1 a folder of files.
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
-_CPUINFO = Path("/proc/cpuinfo")
+CPUINFO = Path("/proc/cpuinfo")
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")  # int8 kernels check these
 
 
@@ -39,7 +39,7 @@ def thread_plan(threads: int | None) -> str:
 def cpu_features() -> tuple[str, ...]:
     """Return the CPU features that decide which int8 kernels run; empty where the system does not report them."""
     try:
-        words = set(_CPUINFO.read_text().split())
+        words = set(CPUINFO.read_text().split())
     except OSError:
         return ()
 

@@ -143,7 +143,7 @@ class _AtomicFile:
 
     def _open(self, mode: int | None) -> IO[bytes]:
         # 0o666, from which the system takes the user's mask: module tempfile would make a private file.
-        if _can_link_nameless(self._scratch):
+        if can_link_nameless(self._scratch):
             descriptor = os.open(self._scratch, system.NAMELESS | os.O_RDWR, 0o666)
         else:
             self._temporary = self._temporary_path()
@@ -257,7 +257,7 @@ def _link_nameless(descriptor: int, path: str) -> None:
     os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
 
 
-def _can_link_nameless(folder: str) -> bool:
+def can_link_nameless(folder: str) -> bool:
     """Whether a file without a name can be created in a folder and named later. Tried with an empty file."""
     if not system.NAMELESS:
         return False

@@ -144,13 +144,13 @@ class Place:
         """Return the place of a URI, in a file system of pyarrow itself or else of fsspec."""
         scheme = uri.partition("://")[0].lower()
         if scheme in _HADOOP:
-            return cls(*_arrow_filesystem(uri))
+            return cls(*arrow_filesystem(uri))
         if scheme not in _BUCKETS:
             return cls(*_fsspec_filesystem(uri))
 
         # Only the bucket goes through from_uri, which would decode % in keys; S3 allows it in them.
         bucket, _, key = bare(uri).partition("://")[2].partition("/")
-        filesystem, root = _arrow_filesystem(f"{scheme}://{bucket}{query_of(uri)}")
+        filesystem, root = arrow_filesystem(f"{scheme}://{bucket}{query_of(uri)}")
         root = root.strip("/")
 
         return cls(filesystem, "/".join(part for part in (root, key.strip("/")) if part), root)
@@ -183,7 +183,7 @@ class Place:
 
 
 @lru_cache
-def _arrow_filesystem(uri: str) -> tuple[Any, str]:
+def arrow_filesystem(uri: str) -> tuple[Any, str]:
     """Open a file system once for all its files."""
     from pyarrow.fs import FileSystem
 

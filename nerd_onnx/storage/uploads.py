@@ -16,7 +16,7 @@ from nerd_onnx.storage.output_place import output_errors, output_name
 from nerd_onnx.storage.remote import Place
 from nerd_onnx.storage.time_limit import UPLOAD_FACTOR, within_limit
 
-_WRITE_BYTES = 8 << 20
+WRITE_BYTES = 8 << 20
 # Storage, by pyarrow's name of it, where a key with slashes needs no folder.
 _WITHOUT_FOLDERS = ("gcs", "abfs")
 _FLUSH_BYTES = 64 << 20  # maximum that waits in memory for a slow network
@@ -56,7 +56,7 @@ class StoredFile:
                 )
 
             self.file.seek(0)
-            _upload(self.file, self._path.text)
+            upload(self.file, self._path.text)
 
         self.file.close()
 
@@ -66,7 +66,7 @@ class StoredFile:
             self.file.close()
 
 
-def _upload(file: IO[bytes], uri: str) -> None:
+def upload(file: IO[bytes], uri: str) -> None:
     """
     Upload a file. Its name exists when all of its bytes have arrived.
 
@@ -87,7 +87,7 @@ def _upload(file: IO[bytes], uri: str) -> None:
 def _send(file: IO[bytes], place: Place, uri: str) -> None:
     filesystem = place.filesystem
     if filesystem.type_name == "s3":
-        _copy(file, filesystem, place.path, uri)
+        copy_to(file, filesystem, place.path, uri)
         return
 
     folder, slash, name = place.path.rpartition("/")
@@ -97,7 +97,7 @@ def _send(file: IO[bytes], place: Place, uri: str) -> None:
         within_limit(uri, lambda: filesystem.create_dir(folder, recursive=True))
 
     try:
-        _copy(file, filesystem, part, uri)
+        copy_to(file, filesystem, part, uri)
         # The storage copies the whole file, if it cannot rename it.
         within_limit(uri, lambda: filesystem.move(part, place.path), factor=UPLOAD_FACTOR)
     except BaseException:
@@ -106,13 +106,14 @@ def _send(file: IO[bytes], place: Place, uri: str) -> None:
         raise
 
 
-def _copy(file: IO[bytes], filesystem: Any, path: str, uri: str) -> None:
+def copy_to(file: IO[bytes], filesystem: Any, path: str, uri: str) -> None:
+    """Copy a file into remote storage, in pieces that each have the time limit."""
     # By default pyarrow would compress a file named .gz again.
     target = within_limit(uri, lambda: filesystem.open_output_stream(path, compression=None))
 
     waiting = 0
     try:
-        while piece := file.read(_WRITE_BYTES):
+        while piece := file.read(WRITE_BYTES):
             within_limit(uri, partial(target.write, piece), factor=UPLOAD_FACTOR)
             waiting += len(piece)
 

@@ -15,7 +15,7 @@ import pytest
 
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.remote import _arrow_filesystem
+from nerd_onnx.storage.remote import arrow_filesystem
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import file_pairs
 from nerd_onnx.tagging.job import TagJob, TagReport
@@ -95,7 +95,7 @@ def s3(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     with serving(tmp_path / "log") as server:
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
             monkeypatch.setenv(name, value)
-        _arrow_filesystem.cache_clear()
+        arrow_filesystem.cache_clear()
         for path in table.rglob("*"):
             if path.is_file():
                 server.put(f"lake/users/{path.relative_to(table)}", path.read_bytes())

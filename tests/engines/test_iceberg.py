@@ -22,7 +22,7 @@ import pytest
 from nerd_onnx.cli.tag import main
 from nerd_onnx.errors import InputError, OutputError
 from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.remote import _arrow_filesystem
+from nerd_onnx.storage.remote import arrow_filesystem
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.file_pairs import file_pairs
 from nerd_onnx.tagging.job import TagJob, TagReport
@@ -556,7 +556,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     with serving(tmp_path / "log") as server:
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
             monkeypatch.setenv(name, value)
-        _arrow_filesystem.cache_clear()
+        arrow_filesystem.cache_clear()
         yield server
 
 

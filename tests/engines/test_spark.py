@@ -84,9 +84,9 @@ def test_tasks_give_the_rows_of_the_local_run(spark: Any, tmp_path: Path) -> Non
 def test_a_process_has_one_model_and_the_threads_of_a_task(spark: Any, tmp_path: Path) -> None:
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         list(batches)
-        from nerd_onnx.engines.worker import _taggers  # of a worker that has done tasks before
+        from nerd_onnx.engines.worker import taggers  # of a worker that has done tasks before
 
-        threads = [tagger.threads for tagger in _taggers.values() if tagger.options.min_score == 0.9]
+        threads = [tagger.threads for tagger in taggers.values() if tagger.options.min_score == 0.9]
         yield pa.RecordBatch.from_pydict({"threads": [threads]})
 
     source = frame(spark, table(), tmp_path / "in")

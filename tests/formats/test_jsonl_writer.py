@@ -289,13 +289,13 @@ def test_a_line_is_read_once_however_many_names_are_new(
 ) -> None:
     labels = ["art", "location", "person"]
     read: list[str] = []
-    members = writer._members
+    members = writer.members_of
 
     def counted(text: str) -> Any:
         read.append(text)
         return members(text)
 
-    monkeypatch.setattr(writer, "_members", counted)
+    monkeypatch.setattr(writer, "members_of", counted)
     line = '{"text": "Rome", "person": 1, "art": 2, "person": {"art": 3}}'
     (tmp_path / "in.jsonl").write_text(line + "\n")
     layout = Layout(ENTITIES, "wide", labels)

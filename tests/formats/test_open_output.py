@@ -51,7 +51,7 @@ OUTPUTS = ["out.parquet", "out.jsonl", "out.jsonl.gz", "out.jsonl.zst", "out.jso
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test with files that have no name yet, and as on systems that know only files with one."""
     if request.param == "named":
-        monkeypatch.setattr(atomic_file, "_can_link_nameless", lambda _: False)
+        monkeypatch.setattr(atomic_file, "can_link_nameless", lambda _: False)
     return str(request.param)
 
 
@@ -319,7 +319,7 @@ from tests.support.tables_io import converted, opened, open_writer, words_as_ent
 from nerd_onnx.formats.layouts import Layout
 task, source, output, way = sys.argv[1:]
 if way == "named":
-    whole_file._can_link_nameless = lambda _: False
+    whole_file.can_link_nameless = lambda _: False
 if task == "limit":
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 if task == "nobody":
@@ -364,7 +364,7 @@ def test_file_size_limit_leaves_nothing_but_one_line(source: Path, folder: Path,
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="nameless files are Linux's")
 def test_even_a_kill_leaves_nothing(source: Path, folder: Path) -> None:
-    if not atomic_file._can_link_nameless(str(folder)):
+    if not atomic_file.can_link_nameless(str(folder)):
         pytest.skip("this file system knows no nameless files")
     result = run("kill", source, folder / "out.jsonl")
     assert result.returncode == -signal.SIGKILL

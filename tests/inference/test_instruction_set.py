@@ -18,7 +18,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 import nerd_onnx.machine.cpu as cpu
-cpu._CPUINFO = Path(sys.argv[1])
+cpu.CPUINFO = Path(sys.argv[1])
 from nerd_onnx import Tagger
 texts = [json.loads(line)["text"] for line in open(sys.argv[2], encoding="utf-8")][:6]
 tagger = Tagger.load(threads=1)

@@ -95,7 +95,7 @@ def test_every_token_has_the_case_of_its_word(tokenizer_file: Path, texts: list[
     oracle.no_padding()
     expected = []
     for text in texts:
-        plain = read(text, encoder._symbol).text
+        plain = read(text, encoder.as_symbol).text
         found = oracle.encode(plain, add_special_tokens=False)
         for word in found.word_ids:
             start, end = found.word_to_chars(word)

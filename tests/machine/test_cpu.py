@@ -43,9 +43,9 @@ def test_without_a_quota_affinity_decides(host: Path) -> None:
 
 def test_features_are_those_the_processor_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_vnni\n")
-    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(module, "CPUINFO", tmp_path / "cpuinfo")
     assert cpu_features() == ("avx2", "avx512_vnni")
-    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "gone")
+    monkeypatch.setattr(module, "CPUINFO", tmp_path / "gone")
     assert cpu_features() == ()
 
 
@@ -65,7 +65,7 @@ def test_the_kernels_are_named_by_processor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, flags: str, expected: str
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(module, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert module.integer_kernels() == expected
 

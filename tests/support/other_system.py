@@ -72,7 +72,7 @@ def _refuse_what_windows_refuses() -> None:
 def _for_closed_files(call: Callable[..., Any], *, names: int = 1) -> Callable[..., Any]:
     def calling(*arguments: Any, **options: Any) -> Any:
         # On Windows, tempfile removes its files in another way.
-        if sys._getframe(1).f_globals["__name__"] != "tempfile":
+        if sys._getframe(1).f_globals["__name__"] != "tempfile":  # noqa: SLF001
             for name in (os.path.realpath(argument) for argument in arguments[:names]):
                 if name in _open_files():
                     raise PermissionError(errno.EACCES, "is open", name)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nerd_onnx.errors import ExistsError, InputError, NerdError, OptionError
 from nerd_onnx.inference.arrays import Floats
-from nerd_onnx.inference.encoding import EncodedBatch
+from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Session
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
@@ -161,10 +161,11 @@ class FailsOn:
 
 def test_texts_that_the_model_fails_on(tagger: Tagger, tmp_path: Path) -> None:
     texts = ["Paris in France", "the bad word is here", "Anna Bell met him", None, "bad again"]
-    token = int(tagger._stream.encoder.encode(["bad"]).ids[0])
+    encoder = TextEncoder(tagger.bundle.tokenizer_file)
+    token = int(encoder.encode(["bad"]).ids[0])
     network = FailsOn(tagger.network, token)  # type: ignore[arg-type]
     failing = Tagger(tagger.bundle, tagger.options, network)
-    bad = {i for i, text in enumerate(texts) if text and token in tagger._stream.encoder.encode([text]).ids.tolist()}
+    bad = {i for i, text in enumerate(texts) if text and token in encoder.encode([text]).ids.tolist()}
 
     assert 1 in bad
     assert len(bad) < 4

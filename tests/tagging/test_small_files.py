@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nerd_onnx.errors import InterruptedRunError
 from nerd_onnx.formats.interfaces import Reader
 from nerd_onnx.inference.arrays import Floats
-from nerd_onnx.inference.encoding import EncodedBatch
+from nerd_onnx.inference.encoding import EncodedBatch, TextEncoder
 from nerd_onnx.inference.session import Network
 from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging import small_files
@@ -162,7 +162,7 @@ def test_a_file_that_changes_after_it_was_read_ahead_is_tagged_as_it_is_then(tag
 
 def test_a_text_that_fails_fails_only_its_own_file(tagger: Tagger, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", ["Anna Bell", "Rome", "the bad word", "Paris"], 4)
-    bad = int(tagger._stream.encoder.encode(["bad"]).ids[0])
+    bad = int(TextEncoder(tagger.bundle.tokenizer_file).encode(["bad"]).ids[0])
     failing = Tagger(tagger.bundle, tagger.options, Counting(tagger.network, bad))
     with pytest.raises(RuntimeError, match="no kernel"):
         tag(failing, folder, tmp_path / "out")

@@ -21,7 +21,6 @@ import numpy as np
 import onnx_ir as ir
 
 from nerd_export.graph.linear import layer_behind, vector_place
-from nerd_export.graph.name_suffixes import SCALED, WITH_VALUES
 from nerd_export.graph.nodes import (
     MICROSOFT,
     add_initializer,
@@ -31,6 +30,7 @@ from nerd_export.graph.nodes import (
     only_reader,
     replace_constant,
 )
+from nerd_export.graph.rewritten_constants import SCALED, WITH_VALUES
 
 _HEADS_FIRST = (0, 2, 1, 3)  # (batch, tokens, heads, width) to (batch, heads, tokens, width)
 _HEADS_FIRST_TRANSPOSED = (0, 2, 3, 1)

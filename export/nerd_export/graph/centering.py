@@ -18,9 +18,9 @@ import numpy as np
 import onnx_ir as ir
 
 from nerd_export.graph.linear import bias_of, layer_behind, vector_place
-from nerd_export.graph.name_suffixes import CENTERED, has_mark
 from nerd_export.graph.nodes import constant, consumers, nodes_of, replace_constant
 from nerd_export.graph.observing import observed
+from nerd_export.graph.rewritten_constants import CENTERED, has_mark
 from nerd_onnx.inference.arrays import Doubles
 from nerd_onnx.inference.encoding import EncodedBatch
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from nerd_export.graph.name_suffixes import marked
+from nerd_export.graph.rewritten_constants import marked
 
 MICROSOFT = "com.microsoft"
 
@@ -47,7 +47,7 @@ def replace_constant(graph: ir.Graph, node: ir.Node, place: int, array: Any, mar
     Replace the constant that one node reads; other nodes that read the old one keep it.
 
     :param place: index of the constant among the node's inputs
-    :param mark: suffix that is added to the old constant's name (:mod:`name_suffixes`)
+    :param mark: suffix that is added to the old constant's name (:mod:`rewritten_constants`)
     """
     # A new constant instead of a change in place: layers may share the old one (zeros, or all layers of ALBERT).
     old = node.inputs[place]

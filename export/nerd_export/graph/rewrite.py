@@ -19,8 +19,8 @@ from onnxscript import optimizer
 
 from nerd_export.graph.attention import move_scale_into_weights, rewrite_attention
 from nerd_export.graph.centering import center
-from nerd_export.graph.name_suffixes import ONE_ROW, marked
 from nerd_export.graph.nodes import MICROSOFT, add_initializer, constant, nodes_of, tidy
+from nerd_export.graph.rewritten_constants import ONE_ROW, marked
 from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.arrays import Doubles
 

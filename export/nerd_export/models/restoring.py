@@ -19,8 +19,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from nerd_export.data.sample import sample_texts
-from nerd_export.graph.name_suffixes import INT8, ONE_ROW, SCALED, has_mark, without_mark
 from nerd_export.graph.nodes import constant, consumers
+from nerd_export.graph.rewritten_constants import INT8, ONE_ROW, SCALED, has_mark, without_mark
 from nerd_export.models.networks import Observed, TorchNetwork
 from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.inference.bundle import Bundle

@@ -27,8 +27,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from nerd_export.graph.linear import Linear, quantizable_layers
-from nerd_export.graph.name_suffixes import INT8, marked
 from nerd_export.graph.nodes import MICROSOFT, add_initializer, constant, nodes_of, tidy
+from nerd_export.graph.rewritten_constants import INT8, marked
 from nerd_export.quantization.rounding import LARGEST, SMALLEST_SCALE, Rounded, WeightRounding
 
 _PASSING_IDS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})  # nodes that do not change ids

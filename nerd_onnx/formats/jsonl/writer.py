@@ -237,11 +237,11 @@ def values_of(keys: Iterable[Key], line: bytes) -> dict[str, list[tuple[int, int
     wanted = {key.name for key in keys if key.may_be_in(line)}
     # The places must be those of the whole line, but whether a key is there shows without its long strings.
     short = shortened(line) if wanted else None
-    if short is not None and wanted.isdisjoint(name for name, _, _ in _members(short.content.decode())):
+    if short is not None and wanted.isdisjoint(name for name, _, _ in members_of(short.content.decode())):
         return {}
 
     found: dict[str, list[tuple[int, int]]] = {}
-    for name, start, end in _members(line.decode()) if wanted else ():
+    for name, start, end in members_of(line.decode()) if wanted else ():
         if name in wanted:
             found.setdefault(name, []).append((start, end))
 
@@ -291,7 +291,7 @@ def _appended(line: bytes, members: Sequence[Member]) -> Iterator[Piece]:
     yield line[brace:]
 
 
-def _members(text: str) -> Iterator[tuple[str, int, int]]:
+def members_of(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield the members of a JSON object: the key, and where its value begins and ends."""
     at = _after_space(text, text.index("{") + 1)
     while text[at] != "}":

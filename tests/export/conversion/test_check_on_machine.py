@@ -70,7 +70,7 @@ def test_a_bundle_of_format_4_is_run_exactly(
 def processor(monkeypatch: pytest.MonkeyPatch, folder: Path, flags: str) -> None:
     """Simulate an x86 processor with these features."""
     (folder / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(cpu, "_CPUINFO", folder / "cpuinfo")
+    monkeypatch.setattr(cpu, "CPUINFO", folder / "cpuinfo")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 

@@ -32,7 +32,7 @@ def s3(server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     """Return the server, emptied; this process can use it too."""
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(name, value)
-    remote._arrow_filesystem.cache_clear()
+    remote.arrow_filesystem.cache_clear()
     server.clear()
     return server
 
@@ -68,12 +68,12 @@ def run(
         before = dict(os.environ)
         try:
             os.environ.update(environment or {})
-            remote._arrow_filesystem.cache_clear()  # clients keep the address and the keys that they were made with
+            remote.arrow_filesystem.cache_clear()  # clients keep the address and the keys that they were made with
             return subprocess.CompletedProcess([*map(str, asked)], *nerd_tag(*asked))
         finally:
             os.environ.clear()
             os.environ.update(before)
-            remote._arrow_filesystem.cache_clear()
+            remote.arrow_filesystem.cache_clear()
 
     return runs
 

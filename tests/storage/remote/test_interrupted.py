@@ -123,7 +123,7 @@ def test_a_failed_upload_never_gets_its_name(s3: S3) -> None:
     """Pyarrow completes the upload of a stream that is dropped, also when the process ends in good order."""
     code = f"""
 import io
-from nerd_onnx.storage.uploads import _upload
+from nerd_onnx.storage.uploads import upload
 
 class Failing(io.BytesIO):
     def read(self, size):
@@ -131,7 +131,7 @@ class Failing(io.BytesIO):
             raise {{error}}
         return super().read(size)
 
-_upload(Failing(bytes(20 << 20)), {s3.uri("o.bin")!r})
+upload(Failing(bytes(20 << 20)), {s3.uri("o.bin")!r})
 """
     for error in ("OSError(5, 'the disk fails')", "KeyboardInterrupt"):
         process = subprocess.run(
@@ -155,13 +155,13 @@ def test_an_uploaded_file_is_not_done_again(
     job = TagJob([s3.uri("set/")], s3.uri("out/"), work_dir=str(tmp_path / "work"))
 
     def dies_when_uploaded() -> None:
-        copied = uploads._copy
+        copied = uploads.copy_to
 
         def copies(*arguments: Any) -> None:
             copied(*arguments)
             kill()
 
-        uploads._copy = copies  # type: ignore[assignment]
+        uploads.copy_to = copies  # type: ignore[assignment]
         tag_files(tagger, job)
 
     assert in_child(dies_when_uploaded) == KILLED

@@ -57,7 +57,7 @@ def test_a_store_without_whole_writes_shows_no_part(tagger: Tagger, tmp_path: Pa
     going = job(f"local://{output}")
 
     def dies_in_the_middle() -> None:
-        uploads._WRITE_BYTES = 1000
+        uploads.WRITE_BYTES = 1000
         read = uploads.StoredFile.commit
 
         def commits(self: uploads.StoredFile) -> None:
