@@ -27,6 +27,7 @@ _HINT = "version-hint.text"
 _FOOTER_BYTES = 1 << 20
 _FIRST_WITH_NANOSECONDS = 3  # version of the table format; files of earlier tables may have them nevertheless
 _GZIP = b"\x1f\x8b"
+_MAX_METADATA_BYTES = 256 << 20  # of a file; a table with ten thousand snapshots has a tenth of that
 # The files of metadata by their numbers: of catalogs in the file system, whose names are unique, and of all others.
 _SUFFIX = r"(?:\.gz)?\.metadata\.json(?:\.gz)?"
 _NUMBERS = (re.compile(rf"v(\d+){_SUFFIX}"), re.compile(rf"(\d+)-.+{_SUFFIX}"))
@@ -106,11 +107,7 @@ class _Metadata:
             with open_bytes(self._folder.join(f"{METADATA}/{name}")) as file:
                 content = file.read()
             self._read[name] = _readable(
-                self._folder,
-                f"{METADATA}/{name}",
-                lambda: TableMetadataUtil.parse_raw(
-                    (gzip.decompress(content) if content.startswith(_GZIP) else content).decode()
-                ),
+                self._folder, f"{METADATA}/{name}", lambda: TableMetadataUtil.parse_raw(_decompressed(content).decode())
             )
         return self._read[name]
 
@@ -173,6 +170,23 @@ class _Metadata:
             file=input_name(self._folder),
             found=shown,
         )
+
+
+def _decompressed(content: bytes) -> bytes:
+    """
+    Return the content of a file of metadata, which may be compressed.
+
+    :raises ValueError: if it is too large: a few bytes may stand for gigabytes
+    :raises OSError: if it is damaged
+    """
+    if not content.startswith(_GZIP):
+        return content
+
+    with gzip.open(io.BytesIO(content)) as file:
+        found = file.read(_MAX_METADATA_BYTES + 1)
+    if len(found) > _MAX_METADATA_BYTES:
+        raise ValueError(f"it has more than {_MAX_METADATA_BYTES >> 20} MiB when it is decompressed")
+    return found
 
 
 def _with_highest_number(pattern: re.Pattern[str], names: Collection[str]) -> list[str]:

@@ -7,6 +7,7 @@ their own, is written with its classes.
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections import Counter
@@ -508,6 +509,11 @@ def damaged_metadata(lake: Lake) -> None:
     metadata(lake, 1).write_text("{")
 
 
+def metadata_of_gigabytes(lake: Lake) -> None:
+    """A megabyte that stands for one gigabyte."""
+    metadata(lake, 1).write_bytes(gzip.compress(bytes(1 << 30), 1))
+
+
 def unknown_version_of_the_format(lake: Lake) -> None:
     newest = metadata(lake, 1)
     newest.write_text(json.dumps({**json.loads(newest.read_text()), "format-version": 9}))
@@ -522,7 +528,9 @@ def damaged_file(lake: Lake) -> None:
     (lake.path / pairs(lake.path)[0]).write_bytes(b"PAR1")
 
 
-@pytest.mark.parametrize("damage", [damaged_metadata, unknown_version_of_the_format, damaged_manifest, damaged_file])
+@pytest.mark.parametrize(
+    "damage", [damaged_metadata, metadata_of_gigabytes, unknown_version_of_the_format, damaged_manifest, damaged_file]
+)
 def test_damaged_table(lake: Lake, damage: Callable[[Lake], None]) -> None:
     made = lake.create()
     made.append(rows(0, 3))
