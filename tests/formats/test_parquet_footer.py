@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nerd_onnx.errors import NerdError
-from nerd_onnx.formats.parquet import copied_file
-from nerd_onnx.formats.parquet.footer import CannotCopyError, Footer
+from nerd_onnx.formats.parquet import footer as footer_module
+from nerd_onnx.formats.parquet.copied_file import CopiedFile
+from nerd_onnx.formats.parquet.footer import CannotCopyError, Footer, FooterContent
 from nerd_onnx.formats.parquet.thrift import BINARY, I32, Struct, zigzag
 from tests.formats.test_parquet_copy import check_copied
 from tests.support.tables_io import footer_length, opened, with_entities
@@ -160,26 +161,33 @@ REFUSED: dict[str, tuple[Change, str]] = {
 }
 
 
+def copied(content: bytes) -> Footer:
+    """Return the footer of a file that can be copied."""
+    file = io.BytesIO(content)
+    return CopiedFile(file, "in.parquet", ("entities",), FooterContent.read(file)).footer
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_cannot_be_copied_is_named(what: str) -> None:
     change, reason = REFUSED[what]
     content = changed(change)
     with pytest.raises(CannotCopyError, match=reason):
-        copied_file.CopiedFile(io.BytesIO(content), "in.parquet", ("entities",))
+        copied(content)
 
 
 def test_bytes_after_the_footer_are_not_lost() -> None:
     content = plain()
     footer = footer_of(content)
-    assert Footer(footer, len(content) - footer_length(content)).names == ["text", "x"]
+    begin = len(content) - footer_length(content)
+    assert Footer(FooterContent.of(footer, begin)).names == ["text", "x"]
     with pytest.raises(CannotCopyError, match="3 other bytes"):
-        Footer(footer + b"sig", len(content) - footer_length(content))
+        Footer(FooterContent.of(footer + b"sig", begin))
 
 
 def test_a_large_footer_is_left_to_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "in.parquet"
     path.write_bytes(plain())
-    monkeypatch.setattr(copied_file, "MAX_FOOTER_BYTES", 100)
+    monkeypatch.setattr(footer_module, "MAX_FOOTER_BYTES", 100)
     with opened(path, typed=True, added_columns=("entities",)) as source:
         assert source.copied is None
         assert "its footer has more than" in str(source.rewritten_because)
@@ -210,11 +218,12 @@ def test_damaged_footers_are_copied_as_they_are_or_named(seeds: range) -> None:
     for seed in seeds:
         wrong = damaged(content, random.Random(seed))
         try:
-            found = copied_file.CopiedFile(io.BytesIO(wrong), "in.parquet", ("entities",)).footer
+            found = copied(wrong)
         except (CannotCopyError, NerdError):
             refused += 1
             continue
-        again = Footer(found.extended([], [], [[] for _ in found.group_rows], {}), found.pages_end)
+        extended = found.extended([], [], [[] for _ in found.group_rows], {})
+        again = Footer(FooterContent.of(extended, found.pages_end))
         assert (again.names, again.group_rows, again.metadata) == (found.names, found.group_rows, found.metadata)
     assert 0.1 < refused / len(seeds) < 0.99
 
@@ -224,10 +233,10 @@ def test_cut_footers_are_named() -> None:
     footer = footer_of(content)
     for size in range(len(footer)):
         with pytest.raises((CannotCopyError, NerdError)):
-            copied_file.CopiedFile(io.BytesIO(with_footer(content, footer[:size])), "in.parquet", ("entities",))
+            copied(with_footer(content, footer[:size]))
     for size in range(len(content)):
         with pytest.raises((CannotCopyError, NerdError)):
-            copied_file.CopiedFile(io.BytesIO(content[:size]), "in.parquet", ("entities",))
+            copied(content[:size])
 
 
 def test_binary_lists_are_what_the_specification_says() -> None:

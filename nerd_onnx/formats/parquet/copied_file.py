@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import Protocol
 
 import pyarrow as pa
 
 from nerd_onnx.errors import UnreadableFileError, first_line
-from nerd_onnx.formats.parquet.footer import END, MAGIC, CannotCopyError, Footer
+from nerd_onnx.formats.parquet.footer import MAGIC, CannotCopyError, Footer, FooterContent, SeekableFile
 from nerd_onnx.formats.parquet.key_values import stored_schema
 
-MAX_FOOTER_BYTES = 8 << 20  # a megabyte takes about a second, and no signal ends the run meanwhile
 _READ_BYTES = 4 << 20
-
-
-class SeekableFile(Protocol):
-    """An open file of pyarrow or Python."""
-
-    def seek(self, offset: int, whence: int = ..., /) -> int:
-        """Go to an offset, and return it."""
-
-    def read(self, size: int, /) -> bytes | None:
-        """Return at most this number of bytes."""
 
 
 class CopiedFile:
@@ -33,15 +20,19 @@ class CopiedFile:
     :param file: the file; its position is changed
     :param name: its name for messages
     :param added: names of the columns that are added
+    :param content: what the file has as its footer
     :raises CannotCopyError: if the columns cannot be copied
     :ivar footer: the footer
     :ivar arrow_schema: the Arrow schema in the footer; None without one
     """
 
-    def __init__(self, file: SeekableFile, name: str, added: tuple[str, ...]) -> None:
+    def __init__(self, file: SeekableFile, name: str, added: tuple[str, ...], content: FooterContent) -> None:
         self._file = file
         self._name = name
-        self.footer = self._footer()
+        self.footer = Footer(content)
+        # An encrypted file may have other magic bytes at its beginning alone.
+        if b"".join(self.pieces(0, len(MAGIC))) != MAGIC:
+            raise CannotCopyError("it is encrypted or damaged")
         self.arrow_schema = stored_schema(self.footer.metadata, len(self.footer.names))
 
         # Names that the file itself has twice do not count: only a new name may not be there already.
@@ -73,19 +64,3 @@ class CopiedFile:
 
             yield piece
             begin += len(piece)
-
-    def _footer(self) -> Footer:
-        size = self._file.seek(0, os.SEEK_END)
-        if size < len(MAGIC) + END.size:
-            raise CannotCopyError("it is damaged")
-
-        # An encrypted footer has other magic bytes.
-        head = b"".join(self.pieces(0, len(MAGIC)))
-        length, magic = END.unpack(b"".join(self.pieces(size - END.size, size)))
-        pages_end = size - END.size - length
-        if (head, magic) != (MAGIC, MAGIC) or pages_end < len(MAGIC):
-            raise CannotCopyError("it is encrypted or damaged")
-        if length > MAX_FOOTER_BYTES:
-            raise CannotCopyError(f"its footer has more than {MAX_FOOTER_BYTES >> 20} MiB")
-
-        return Footer(b"".join(self.pieces(pages_end, pages_end + length)), pages_end)

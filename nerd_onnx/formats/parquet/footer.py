@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 from nerd_onnx.formats.parquet.thrift import I32, Struct, ThriftError
 
 MAGIC = b"PAR1"
 END = struct.Struct("<I4s")  # what follows a footer: its length, and the magic bytes
+MAX_FOOTER_BYTES = 8 << 20  # a megabyte takes about a second, and no signal ends the run meanwhile
 
 
 # The numbers of fields, as in parquet.thrift. Fields that are not listed are kept as they are.
@@ -56,6 +59,69 @@ class CannotCopyError(Exception):
     """The columns of a file cannot be copied. The message is the reason, in words that follow "because"."""
 
 
+class SeekableFile(Protocol):
+    """An open file of pyarrow or Python."""
+
+    def seek(self, offset: int, whence: int = ..., /) -> int:
+        """Go to an offset, and return it."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return at most this number of bytes."""
+
+
+@dataclass(frozen=True)
+class FooterContent:
+    """
+    What a file has as its footer. It is decoded once, for all that look at it.
+
+    :param file: the fields of ``FileMetaData``; none if the footer is not read
+    :param groups: its row groups
+    :param begin: offset of the footer, where the pages of the file end at the latest
+    :param rest: number of bytes that follow the fields, such as those of a signature
+    :param problem: why the footer is not read, in words that follow "because"; empty if it is
+    :param damage: what is wrong with a footer that was read; None for an intact one
+    """
+
+    file: Struct = field(default_factory=Struct)
+    groups: Sequence[Struct] = ()
+    begin: int = 0
+    rest: int = 0
+    problem: str = ""
+    damage: ThriftError | None = None
+
+    @classmethod
+    def of(cls, content: bytes, begin: int) -> Self:
+        """Return the footer that some bytes are."""
+        try:
+            file, size = Struct.leading(content)
+            return cls(file, file.structs(FileField.GROUPS), begin, len(content) - size)
+        except ThriftError as err:
+            return cls(damage=err)
+
+    @classmethod
+    def read(cls, file: SeekableFile) -> Self:
+        """Return the footer of an open file; its position is changed."""
+        size = file.seek(0, os.SEEK_END)
+        if size < len(MAGIC) + END.size:
+            return cls(problem="it is damaged")
+
+        # An encrypted footer has other magic bytes.
+        length, magic = END.unpack(read_at(file, size - END.size, END.size))
+        begin = size - END.size - length
+        if magic != MAGIC or not len(MAGIC) <= begin < size - END.size:
+            return cls(problem="it is encrypted or damaged")
+        if length > MAX_FOOTER_BYTES:
+            return cls(problem=f"its footer has more than {MAX_FOOTER_BYTES >> 20} MiB")
+
+        return cls.of(read_at(file, begin, length), begin)
+
+
+def read_at(file: SeekableFile, at: int, size: int) -> bytes:
+    """Return bytes of an open file; fewer at its end."""
+    file.seek(at)
+    return file.read(size) or b""
+
+
 @dataclass(frozen=True)
 class AddedChunk:
     """
@@ -75,9 +141,10 @@ class Footer:
     """
     A footer whose file can be copied.
 
-    :param content: the footer, without its length
-    :param pages_end: offset of the footer, where the pages of the file end at the latest
-    :raises CannotCopyError: if the footer is damaged, or says that the file is encrypted or has parts in other files
+    :param content: what the file has as its footer
+    :raises CannotCopyError: if the footer is not read, is damaged, or says that the file is encrypted or has parts in
+        other files
+    :ivar pages_end: offset of the footer, where the pages of the file end at the latest
     :ivar names: names of the columns, without those nested in others
     :ivar leaves: number of leaf columns
     :ivar num_rows: number of rows
@@ -86,10 +153,15 @@ class Footer:
     :ivar has_page_index: whether a column has a page index
     """
 
-    def __init__(self, content: bytes, pages_end: int) -> None:
-        self.pages_end = pages_end
+    def __init__(self, content: FooterContent) -> None:
+        if content.problem:
+            raise CannotCopyError(content.problem)
+        if content.damage is not None or content.rest:
+            raise CannotCopyError(f"its footer is damaged: {content.damage or f'{content.rest} other bytes follow it'}")
+
+        self.pages_end = content.begin
+        self._file, self._groups = content.file, content.groups
         try:
-            self._file = Struct(content)
             if FileField.ENCRYPTION in self._file or FileField.SIGNING_KEY in self._file:
                 raise CannotCopyError("it is encrypted or signed")
 
@@ -98,8 +170,7 @@ class Footer:
             self.leaves = sum(leaves for _, leaves in columns)
 
             self.has_page_index = False  # _checked_rows sets it, where a column chunk has one
-            self._groups = self._file.items(FileField.GROUPS)
-            self.group_rows = [self._checked_rows(Struct(group)) for group in self._groups]
+            self.group_rows = [self._checked_rows(group) for group in self._groups]
 
             self.metadata = _pairs(self._file)
             self.num_rows = self._file.integer(FileField.ROWS)
@@ -115,7 +186,7 @@ class Footer:
 
     def bytes_per_row(self, group: int, name: str) -> int:
         """Return the average size of a column's values in a row group: in bytes, uncompressed, and at least 1."""
-        chunks = self._chunks_of(Struct(self._groups[group]), name)
+        chunks = self._chunks_of(self._groups[group], name)
         size = sum(_meta(chunk).integer(MetaField.SIZE) for chunk in chunks)
         return max(1, size // max(1, self.group_rows[group]))
 
@@ -255,8 +326,8 @@ def _top_level(elements: Sequence[bytes]) -> int:
     return len(elements) - inner
 
 
-def _extended_group(content: bytes, chunks: Sequence[AddedChunk]) -> bytes:
-    group = Struct(content)
+def _extended_group(before: Struct, chunks: Sequence[AddedChunk]) -> bytes:
+    group = Struct(bytes(before))
     # The chunks that are there are not decoded: a row group may have thousands of them.
     group.extend(GroupField.CHUNKS, [chunk.content for chunk in chunks])
     group.set_integer(GroupField.SIZE, group.integer(GroupField.SIZE) + sum(chunk.size for chunk in chunks))

@@ -11,7 +11,6 @@ Data that compress well are no fault: a page may always take :data:`PAGE_BYTES`,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +19,17 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from nerd_onnx.errors import InputError
-from nerd_onnx.formats.parquet.copied_file import MAX_FOOTER_BYTES, SeekableFile
 from nerd_onnx.formats.parquet.encoded import RowSizes, lengths_claimed, level_bytes
-from nerd_onnx.formats.parquet.footer import END, MAGIC, ChunkField, ElementField, FileField, GroupField, MetaField
+from nerd_onnx.formats.parquet.footer import (
+    ChunkField,
+    ElementField,
+    FileField,
+    FooterContent,
+    GroupField,
+    MetaField,
+    SeekableFile,
+    read_at,
+)
 from nerd_onnx.formats.parquet.thrift import Struct, ThriftError
 
 PAGE_BYTES = 128 << 20  # of one page, and of one row
@@ -147,16 +154,18 @@ class Pages:
     :param file: the file; its position is changed
     :param name: its name for messages
     :raises ThriftError: if its footer is damaged
+    :ivar footer: what it has as its footer
     """
 
     def __init__(self, file: SeekableFile, name: str) -> None:
         self._file = file
         self._name = name
-        self._footer = self._read_footer()
-        self._groups = self._footer.items(FileField.GROUPS)
+        self.footer = FooterContent.read(file)
+        if self.footer.damage is not None:
+            raise self.footer.damage
         self._needs: dict[tuple[int, str], _Needs] = {}
         # Before pyarrow takes memory for each chunk of which there is said to be one.
-        for group in map(Struct, self._groups):
+        for group in self.footer.groups:
             if group.count(GroupField.CHUNKS) != len(self._leaves):
                 raise ThriftError("a row group does not have all columns")
 
@@ -186,25 +195,14 @@ class Pages:
 
     @cached_property
     def _leaves(self) -> list[_Leaf]:
-        return list(_leaves(self._footer.structs(FileField.SCHEMA)))
-
-    def _read_footer(self) -> Struct:
-        """Return the footer; an empty one if it is none that is read here."""
-        size = self._file.seek(0, os.SEEK_END)
-        if size < len(MAGIC) + END.size:
-            return Struct()
-        length, magic = END.unpack(self._read(size - END.size, END.size))
-        if magic != MAGIC or not 0 < length <= min(MAX_FOOTER_BYTES, size - len(MAGIC) - END.size):
-            return Struct()
-        # A signature may follow it.
-        return Struct.leading(self._read(size - END.size - length, length))[0]
+        return list(_leaves(self.footer.file.structs(FileField.SCHEMA)))
 
     def _chunks(self, group: int, columns: Sequence[str] | None) -> Iterator[_Chunk]:
         """Yield the chunks that pyarrow reads for some columns."""
-        if group >= len(self._groups):
+        if group >= len(self.footer.groups):
             return
 
-        facts = Struct(self._groups[group])
+        facts = self.footer.groups[group]
         for leaf, content in zip(self._leaves, facts.items(GroupField.CHUNKS), strict=True):
             if columns is None or any(map(leaf.is_of, columns)):
                 chunk = Struct(content)
@@ -268,7 +266,7 @@ class Pages:
     def _header(self, chunk: _Chunk, at: int, end: int) -> tuple[Struct, int]:
         """Return the header of the page that begins at an offset, and its length."""
         for size in _HEADER_BYTES:
-            content = self._read(at, min(size, end - at))
+            content = read_at(self._file, at, min(size, end - at))
             try:
                 return Struct.leading(content)
             except ThriftError as err:
@@ -313,7 +311,7 @@ class Pages:
         if not page.is_second and any(old):
             raise self._damaged(chunk, f"the page at byte {page.begin} has levels of an encoding that is not read")
 
-        content = self._read(page.begin, page.compressed)
+        content = read_at(self._file, page.begin, page.compressed)
         try:
             codec = _CODECS[chunk.meta.integer(MetaField.CODEC)]
             if not page.is_second:
@@ -329,11 +327,6 @@ class Pages:
             return content[:repetitions], rest, 0
         except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as err:
             raise self._damaged(chunk, f"the page at byte {page.begin} cannot be decompressed") from err
-
-    def _read(self, at: int, size: int) -> bytes:
-        """Return bytes of the file; fewer at its end."""
-        self._file.seek(at)
-        return self._file.read(size) or b""
 
     def _too_large(self, group: int, path: str, what: str, maximum: int = PAGE_BYTES) -> InputError:
         return InputError(

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from nerd_onnx.errors import InputError, first_line
 from nerd_onnx.formats.interfaces import ReadOptions, RowBatch
-from nerd_onnx.formats.parquet.copied_file import CopiedFile, SeekableFile
-from nerd_onnx.formats.parquet.footer import CannotCopyError
+from nerd_onnx.formats.parquet.copied_file import CopiedFile
+from nerd_onnx.formats.parquet.footer import CannotCopyError, FooterContent, SeekableFile
 from nerd_onnx.formats.parquet.int96 import int96_columns, int96_unit
 from nerd_onnx.formats.parquet.pages import Pages
 from nerd_onnx.formats.parquet.properties import file_properties
@@ -56,7 +56,7 @@ class ParquetReader(Closing):
         try:
             opened, self._file, self._pages = _open(self._bytes.path, self._name)
             self._dictionaries: pq.ParquetFile | None = None
-            self.copied, self.rewritten_because = _copied(opened, self._name, options.added_columns)
+            self.copied, self.rewritten_because = _copied(opened, self._name, options.added_columns, self._pages.footer)
             # Columns that are copied are not read, so it does not matter what pyarrow can hold of them.
             if self.copied is None and int96_columns(self._file):
                 self._file, self._pages = self._with_int96()
@@ -284,13 +284,15 @@ def _open(
     return opened, file, pages
 
 
-def _copied(file: SeekableFile, name: str, added: tuple[str, ...] | None) -> tuple[CopiedFile | None, str | None]:
+def _copied(
+    file: SeekableFile, name: str, added: tuple[str, ...] | None, content: FooterContent
+) -> tuple[CopiedFile | None, str | None]:
     """Return the file if it can be copied, and else why not. Without a list of added columns it is not tried."""
     if added is None:
         return None, ""
 
     try:
-        return CopiedFile(file, name, added), ""
+        return CopiedFile(file, name, added, content), ""
     except CannotCopyError as err:
         return None, str(err)
 
