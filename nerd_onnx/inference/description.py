@@ -20,7 +20,7 @@ from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.calibration import ScoreCalibration
 from nerd_onnx.inference.json_object import JsonObject, read_json
 from nerd_onnx.inference.labels import LabelSet, Scheme
-from nerd_onnx.inference.model_files import open_regular_file
+from nerd_onnx.inference.model_files import open_regular_file, unreadable
 from nerd_onnx.inference.native_layout import NativeLayout
 from nerd_onnx.inference.older_formats import OLDEST_VERSION, upgraded
 from nerd_onnx.inference.word_joints import Join
@@ -189,7 +189,7 @@ def sha256_of(path: Path) -> str:
         with open_regular_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as err:
-        raise ModelError(f"{path}: cannot be read: {err.strerror}", reason="cannot-read", file=str(path)) from err
+        raise unreadable(path, err) from err
 
 
 def _version(found: JsonObject) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nerd_onnx.errors import ModelError
-from nerd_onnx.inference.model_files import open_regular_file
+from nerd_onnx.inference.model_files import open_regular_file, unreadable
 from nerd_onnx.inference.protobuf import byte_fields
 
 # Numbers of fields, by the message that has them; see onnx.proto.
@@ -57,9 +57,7 @@ def read_graph(model_file: Path) -> GraphFile:
             # Not mapped: the process dies of SIGBUS if another program cuts a mapped file.
             content = memoryview(file.read())
     except OSError as err:
-        raise ModelError(
-            f"{model_file}: cannot be read: {err.strerror}", reason="cannot-read", file=str(model_file)
-        ) from err
+        raise unreadable(model_file, err) from err
 
     found = GraphFile()
     try:
@@ -97,7 +95,7 @@ def weights_of(model_file: Path, graph: GraphFile) -> dict[str, bytes]:
             with open_regular_file(path) as file:
                 weights[name] = file.read()
         except OSError as err:
-            raise ModelError(f"{path}: cannot be read: {err.strerror}", reason="cannot-read", file=str(path)) from err
+            raise unreadable(path, err) from err
     return weights
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BufferedReader
 from pathlib import Path
 
-from nerd_onnx.errors import ModelError
+from nerd_onnx.errors import ModelError, first_line
 from nerd_onnx.storage.regular_file import NotRegularFileError, open_regular
 from nerd_onnx.storage.signatures import LFS_ADVICE, LFS_POINTER
 
@@ -46,3 +46,10 @@ def require_regular_file(path: Path) -> None:
         open_regular_file(path).close()
     except OSError:
         return
+
+
+def unreadable(path: Path, err: OSError) -> ModelError:
+    """Return the error for a file that the system does not let this program read."""
+    return ModelError(
+        f"{path}: cannot be read: {err.strerror or first_line(err)}", reason="cannot-read", file=str(path)
+    )

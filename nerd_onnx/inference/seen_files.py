@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from nerd_onnx.errors import ModelError, first_line
+from nerd_onnx.errors import ModelError
 from nerd_onnx.inference.description import sha256_of
+from nerd_onnx.inference.model_files import unreadable
 from nerd_onnx.storage.file_info import FileInfo
 
 
@@ -61,6 +62,4 @@ def _info(path: Path) -> FileInfo:
     try:
         return FileInfo.of_path(os.fspath(path))
     except OSError as err:
-        raise ModelError(
-            f"{path}: cannot be read: {err.strerror or first_line(err)}", reason="cannot-read", file=str(path)
-        ) from err
+        raise unreadable(path, err) from err

@@ -8,7 +8,6 @@ written, and may come from somebody else.
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import re
@@ -16,9 +15,11 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from nerd_onnx.errors import InputError, MissingExtraError, NerdError, first_line
+from nerd_onnx.storage.decompression import decompressed
 from nerd_onnx.storage.input_stream import input_name, open_bytes
 from nerd_onnx.storage.location import Location
 from nerd_onnx.storage.remote import LISTING_FACTOR, files_below
+from nerd_onnx.storage.signatures import is_gzip
 from nerd_onnx.storage.time_limit import within_limit
 from nerd_onnx.tagging.table_files import TableFiles
 
@@ -26,7 +27,6 @@ METADATA = "metadata"
 _HINT = "version-hint.text"
 _FOOTER_BYTES = 1 << 20
 _FIRST_WITH_NANOSECONDS = 3  # version of the table format; files of earlier tables may have them nevertheless
-_GZIP = b"\x1f\x8b"
 _MAX_METADATA_BYTES = 256 << 20  # of a file; a table with ten thousand snapshots has a tenth of that
 # The files of metadata by their numbers: of catalogs in the file system, whose names are unique, and of all others.
 _SUFFIX = r"(?:\.gz)?\.metadata\.json(?:\.gz)?"
@@ -177,12 +177,12 @@ def _decompressed(content: bytes) -> bytes:
     Return the content of a file of metadata, which may be compressed.
 
     :raises ValueError: if it is too large: a few bytes may stand for gigabytes
-    :raises OSError: if it is damaged
+    :raises Exception: one of ``DAMAGED_COMPRESSION``, if it is damaged
     """
-    if not content.startswith(_GZIP):
+    if not is_gzip(content):
         return content
 
-    with gzip.open(io.BytesIO(content)) as file:
+    with decompressed(content, io.BufferedReader(io.BytesIO(content))) as file:
         found = file.read(_MAX_METADATA_BYTES + 1)
     if len(found) > _MAX_METADATA_BYTES:
         raise ValueError(f"it has more than {_MAX_METADATA_BYTES >> 20} MiB when it is decompressed")
@@ -191,7 +191,8 @@ def _decompressed(content: bytes) -> bytes:
 
 def _with_highest_number(pattern: re.Pattern[str], names: Collection[str]) -> list[str]:
     numbers = {name: int(found[1]) for name in names if (found := pattern.fullmatch(name))}
-    return [name for name, number in numbers.items() if number == max(numbers.values())]
+    highest = max(numbers.values(), default=None)
+    return [name for name, number in numbers.items() if number == highest]
 
 
 def _unexplained(names: Collection[str], newest: str, before: Collection[str]) -> Iterator[str]:

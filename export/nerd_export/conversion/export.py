@@ -244,7 +244,7 @@ class _Job:
         return result
 
     def _note_kept_calibration(self) -> None:
-        """Tell the user that no scores and thresholds were fitted, and why."""
+        """Print that no scores and thresholds were fitted, and why."""
         reason = (
             "--dataset has too few entities to fit new ones"
             if self._request.dataset
