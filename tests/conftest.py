@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from nerd_onnx.cli.tag import main
 from nerd_onnx.tagger import Tagger
 from tests.support import profiles
+from tests.support.commands import Run, runner
 from tests.support.make_models import MODELS
 from tests.support.models import FINE_LABELS, make_checkpoint
 from tests.support.order import started_first
@@ -70,3 +72,9 @@ def tagger(tiny_bundle: Path) -> Iterator[Tagger]:
     tagger = Tagger.load(tiny_bundle)
     yield tagger
     tagger.close()
+
+
+@pytest.fixture
+def nerd_tag(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs ``nerd-tag`` in this process, with the default model."""
+    return runner("nerd-tag", main, monkeypatch, capfd)

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from nerd_onnx.cli.tag import main
 from nerd_onnx.durability.work_folder import WorkFolder
 from nerd_onnx.engines import worker
 from nerd_onnx.engines.choice import EngineChoice
@@ -24,17 +23,11 @@ from nerd_onnx.inference.bundle import DEFAULT_FOLDER, Bundle
 from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import TagOptions
 from nerd_onnx.tagging.job import TagJob, TagReport
-from tests.support.commands import Run, runner
+from tests.support.commands import Run
 from tests.support.failures import assert_failure, fails, failure_of
 from tests.support.models import SAMPLE
 from tests.support.processes import work_folder
 from tests.support.runs import texts, write_lines
-
-
-@pytest.fixture
-def nerd_tag(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the command with the default model."""
-    return runner("nerd-tag", main, monkeypatch, capfd)
 
 
 @pytest.mark.parametrize(

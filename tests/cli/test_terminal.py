@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nerd_onnx.cli.tag import main
 from tests.cli.test_progress import one_long_text
 from tests.hostile.test_waits import LIMIT_S
-from tests.support.commands import Run, runner
+from tests.support.commands import Run
 from tests.support.failures import failure_of
 from tests.support.marks import slow_but
 from tests.support.models import SAMPLE
@@ -21,12 +20,6 @@ from tests.support.terminal import Terminal
 
 PLAIN = Path(__file__).parents[1] / "data" / "models" / "plain"
 TEXT = "Angela Merkel met Barack Obama in Berlin."
-
-
-@pytest.fixture
-def nerd_tag(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the command with the default model."""
-    return runner("nerd-tag", main, monkeypatch, capfd)
 
 
 def test_one_text(nerd_tag: Run) -> None:

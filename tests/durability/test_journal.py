@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,6 +35,7 @@ from nerd_onnx.tagger import Tagger
 from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.previous_runs import done_before
 from nerd_onnx.tagging.run import tag_files
+from tests.support import damage
 from tests.support.failures import fails
 from tests.support.journals import Events, forge, journal_of
 from tests.support.processes import work_folder
@@ -43,9 +43,6 @@ from tests.support.profiles import example_count
 from tests.support.runs import interrupt, texts, tree, write_lines
 
 ROWS = 40
-# A value of each type of JSON, and those at the edge of what a field may hold.
-JUNK = [b"\n", b"{}\n", b"[]\n", b"\x00\x00", b"[" * 9999 + b"\n", b'{"a":']
-VALUES: list[Any] = [None, True, -1, 0, 10**30, 0.5, float("nan"), "", "\ud800", "../../x", [], {}, [[[]]], {"rows": 1}]
 
 
 def job(folder: Path, **options: Any) -> TagJob:
@@ -222,46 +219,6 @@ def test_an_older_journal_is_refused(tagger: Tagger, killed: Path, whole: dict[s
 # -- any damage --------------------------------------------------------------------------------------------------------
 
 
-def damage_lines(rng: Random, lines: list[bytes]) -> None:
-    """Swap, double, move or drop lines, change bytes or fields."""
-    i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
-    match rng.choice(["swap", "double", "drop", "cut", "flip", "field", "junk"]):
-        case "swap":
-            lines[i], lines[j] = lines[j], lines[i]
-        case "double":
-            lines.insert(j, lines[i])
-        case "drop":
-            del lines[i]
-        case "cut":
-            del lines[i:]
-        case "flip":
-            at = rng.randrange(len(lines[i]))
-            lines[i] = lines[i][:at] + bytes([lines[i][at] ^ rng.randint(1, 255)]) + lines[i][at + 1 :]
-        case "field":
-            event = {"x": 1}
-            with suppress(ValueError, RecursionError):  # an earlier damage may have hit this line
-                found = json.loads(lines[i])
-                event = found if isinstance(found, dict) and found else event
-            change_field(rng, event)
-            lines[i] = json.dumps(event).encode() + b"\n"
-        case "junk":
-            lines.insert(i, rng.choice(JUNK))
-
-
-def change_field(rng: Random, event: dict[str, Any]) -> None:
-    """Change or remove a field at any depth."""
-    name = rng.choice(sorted(event))
-    value = event[name]
-    if isinstance(value, dict) and value and rng.random() < 0.5:
-        change_field(rng, value)
-    elif rng.randrange(6) == 0:
-        del event[name]
-    elif type(value) is int and rng.random() < 0.5:
-        event[name] = value + rng.choice([-1, 1, 10])
-    else:
-        event[name] = rng.choice(VALUES)
-
-
 # A seed, and not draws from hypothesis: what may be drawn would depend on the journal, which has times and inodes.
 SEEDS = st.integers(0, 2**32 - 1)
 ANY = settings(
@@ -280,8 +237,7 @@ def test_any_damage_gives_the_same_bytes_or_an_error(
     shutil.copytree(template, folder)
     journal = journal_of(folder / "out")
     assert journal.read_bytes() == journal_of(template / "out").read_bytes()
-    for _ in range(rng.randint(1, 2)):
-        edited(journal, lambda lines: damage_lines(rng, lines) if lines else None)
+    damage.damage_lines(journal, rng)
 
     try:
         resumed(tagger, folder)
@@ -302,7 +258,7 @@ def test_forged_events_end_in_no_traceback(tagger: Tagger, template: Path, seed:
 
     def change(events: Events) -> None:
         for _ in range(rng.randint(1, 3)):
-            change_field(rng, rng.choice(events))
+            damage.change_value(rng.choice(events), rng)
 
     forge(journal_of(folder / "out"), change)
     try:

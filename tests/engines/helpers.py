@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nerd_onnx.storage.location import Location
 from nerd_onnx.tagger import Tagger
-from nerd_onnx.tagging.job import TagJob
+from nerd_onnx.tagging.file_pairs import file_pairs
+from nerd_onnx.tagging.job import TagJob, TagReport
 from nerd_onnx.tagging.run import tag_files
 from tests.support.runs import texts, write_lines, write_parquet
 
@@ -38,6 +40,16 @@ def local_rows(rows: pa.Table, folder: Path, model: str | None = None, **options
     tag_files(Tagger.load(model, threads=2, **options), TagJob([str(source)], str(output), overwrite=True))
     found: list[dict[str, Any]] = pq.read_table(output).to_pylist()
     return found
+
+
+def tag(source: Path | str, output: Path, **options: Any) -> TagReport:
+    """Tag files with the default model."""
+    return tag_files(Tagger.load(threads=1), TagJob([str(source)], str(output), **options))
+
+
+def pairs(path: Path | str) -> list[str]:
+    """Return the names of the files that a run over a folder tags."""
+    return [pair.name for pair in file_pairs([Location.of(path)], Location("out/"), lambda _: None)]
 
 
 def corpus(folder: Path, rows: int = 60) -> Path:

@@ -14,15 +14,12 @@ import pyarrow.dataset as ds
 import pytest
 
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.remote import arrow_filesystem
 from nerd_onnx.tagger import Tagger
-from nerd_onnx.tagging.file_pairs import file_pairs
-from nerd_onnx.tagging.job import TagJob, TagReport
-from nerd_onnx.tagging.run import tag_files
+from nerd_onnx.tagging.job import TagJob
+from tests.engines.helpers import pairs, tag
 from tests.support.failures import fails
 from tests.support.runs import interrupt, texts
-from tests.support.s3_server import KEYS, S3, serving
+from tests.support.s3_server import S3, serving
 
 
 def delta_table(path: Path) -> Any:
@@ -64,14 +61,6 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def tag(source: Path | str, output: Path, **options: Any) -> TagReport:
-    return tag_files(Tagger.load(threads=1), TagJob([str(source)], str(output), **options))
-
-
-def pairs(path: Path | str) -> list[str]:
-    return [pair.name for pair in file_pairs([Location.of(path)], Location("out/"), lambda _: None)]
-
-
 def by_id(found: pa.Table) -> list[dict[str, Any]]:
     return sorted(found.select(["id", "text", "city"]).to_pylist(), key=lambda row: row["id"])
 
@@ -93,9 +82,7 @@ def test_the_rows_of_the_table_are_tagged(table: Path, tmp_path: Path, where: st
 def s3(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """Run a server that has the table in ``lake/users``."""
     with serving(tmp_path / "log") as server:
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
-            monkeypatch.setenv(name, value)
-        arrow_filesystem.cache_clear()
+        server.use(monkeypatch)
         for path in table.rglob("*"):
             if path.is_file():
                 server.put(f"lake/users/{path.relative_to(table)}", path.read_bytes())

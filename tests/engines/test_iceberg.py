@@ -20,18 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nerd_onnx.cli.tag import main
 from nerd_onnx.errors import InputError, OutputError
-from nerd_onnx.storage.location import Location
-from nerd_onnx.storage.remote import arrow_filesystem
 from nerd_onnx.tagger import Tagger
-from nerd_onnx.tagging.file_pairs import file_pairs
-from nerd_onnx.tagging.job import TagJob, TagReport
-from nerd_onnx.tagging.run import tag_files
-from tests.support.commands import runner
+from nerd_onnx.tagging.job import TagJob
+from tests.engines.helpers import pairs, tag
+from tests.support.commands import Run
 from tests.support.failures import fails
 from tests.support.runs import interrupt, texts
-from tests.support.s3_server import KEYS, S3, serving
+from tests.support.s3_server import S3, serving
 
 CITIES = ["São Paulo", "a b", "x%20y", "a/b", "c=d", None, "..", "null"]
 
@@ -168,14 +164,6 @@ def users(lake: Lake) -> Lake:
     return lake
 
 
-def tag(source: Path | str, output: Path, **options: Any) -> TagReport:
-    return tag_files(Tagger.load(threads=1), TagJob([str(source)], str(output), **options))
-
-
-def pairs(path: Path | str) -> list[str]:
-    return [pair.name for pair in file_pairs([Location.of(path)], Location("out/"), lambda _: None)]
-
-
 def by_id(found: pa.Table) -> list[dict[str, Any]]:
     return sorted(found.select(["id", "text", "city", "day", "seen"]).to_pylist(), key=lambda row: row["id"])
 
@@ -237,11 +225,8 @@ def test_older_version_by_its_metadata(users: Lake, tmp_path: Path) -> None:
     assert pairs(users.table.metadata_location) == pairs(users.path)
 
 
-def test_dry_run(
-    users: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    run = runner("nerd-tag", main, monkeypatch, capfd)
-    code, _, said = run(users.path, tmp_path / "out", "--dry-run", "--json")
+def test_dry_run(users: Lake, nerd_tag: Run, tmp_path: Path) -> None:
+    code, _, said = nerd_tag(users.path, tmp_path / "out", "--dry-run", "--json")
     assert code == 0
     assert not (tmp_path / "out").exists()
     assert json.loads(said.splitlines()[-1])["files"] == len(pairs(users.path))
@@ -562,9 +547,7 @@ def test_metadata_names_no_class(lake: Lake) -> None:
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """Run an S3 server."""
     with serving(tmp_path / "log") as server:
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
-            monkeypatch.setenv(name, value)
-        arrow_filesystem.cache_clear()
+        server.use(monkeypatch)
         yield server
 
 

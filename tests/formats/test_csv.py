@@ -35,7 +35,6 @@ from tests.support.tables_io import (
     query,
     read,
     refused,
-    writer,
 )
 
 FIELDS = st.none() | st.text(st.sampled_from('ab ä😀,;\t"\n\r|#'), max_size=6) | st.text(max_size=6)
@@ -44,12 +43,6 @@ ROWS = st.lists(st.tuples(FIELDS, FIELDS, FIELDS), max_size=8)
 HOSTILE = st.lists(
     st.sampled_from([b'"', b'""', b",", b"\n", b"\r\n", b"\r", b"a", b"\xff", b"1,Paris\n"]), max_size=40
 )
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Writer:
-    """Return a function that makes files."""
-    return writer(tmp_path)
 
 
 def as_python_writes(rows: Sequence[Sequence[str | None]], **dialect: Any) -> bytes:

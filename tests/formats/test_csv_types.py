@@ -18,26 +18,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerd_onnx.cli.tag import main
 from nerd_onnx.errors import InputError, NerdError, OptionError
 from nerd_onnx.formats.column_types import ColumnTypes
 from nerd_onnx.formats.typed_text import KindSearch, converted, kind_named
-from tests.support.commands import Run, runner
+from tests.support.commands import Run
 from tests.support.failures import fails
 from tests.support.profiles import example_count
-from tests.support.tables_io import Writer, opened, query, read, refused, writer
+from tests.support.tables_io import Writer, opened, query, read, refused
 from tests.support.tables_io import converted as converted_file
 
 AUTO = ColumnTypes(is_auto=True)
 NUMBERS = ("0", "7", "-12", "007", "+5", "1.5", "-.5", "1.", "2e3", "1e400", "9007199254740993", "9" * 20, " 7 ")
 TIMES = ("2020-02-29", "2021-02-29", "2020-01-01 10:00", "2020-01-01T10:00:00", "2020-01-01T10:00:00.5Z")
 VALUES = st.sampled_from([*NUMBERS, *TIMES, "", '""', "nan", "true", "False", "Anna"])
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Writer:
-    """Return a function that makes files."""
-    return writer(tmp_path)
 
 
 def named(**types: str) -> dict[str, Any]:
@@ -350,39 +343,33 @@ def test_a_file_of_types_that_cannot_be_understood(tmp_path: Path, content: str)
         ColumnTypes.parse(str(tmp_path / "types.json"))
 
 
-@pytest.fixture
-def tag(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs nerd-tag."""
-    return runner("nerd-tag", main, monkeypatch, capfd)
-
-
-def test_the_command(tag: Run, tmp_path: Path, tiny_bundle: Path) -> None:
+def test_the_command(nerd_tag: Run, tmp_path: Path, tiny_bundle: Path) -> None:
     source, rejected = tmp_path / "a.csv", tmp_path / "rejects.jsonl"
     source.write_text(CONTENT + "x,1,Eva,,,,,\n")
     common = ["--model", tiny_bundle, "--json", "--csv-types"]
-    code, _, err = tag(source, tmp_path / "o.parquet", *common, "id=int64")
+    code, _, err = nerd_tag(source, tmp_path / "o.parquet", *common, "id=int64")
     facts = json.loads(err)
     assert (code, facts["reason"]) == (1, "csv-type")
     assert (facts["row"], facts["column"], facts["file"]) == (5, "id", str(source))
 
     skipping = ["--on-error", "skip", "--rejects", rejected]
-    code, _, _ = tag(source, tmp_path / "o.parquet", *common, "auto,id=int64", *skipping)
+    code, _, _ = nerd_tag(source, tmp_path / "o.parquet", *common, "auto,id=int64", *skipping)
     assert code == 3
     assert pq.read_schema(tmp_path / "o.parquet").field("id").type == pa.int64()
     assert [json.loads(line)["line"] for line in rejected.read_text().splitlines()] == [5]
 
-    code, _, err = tag(source, tmp_path / "o.parquet", *common, "auto", *skipping, "--resume")
+    code, _, err = nerd_tag(source, tmp_path / "o.parquet", *common, "auto", *skipping, "--resume")
     assert (code, json.loads(err)["reason"]) == (1, "other-options")
     assert "--csv-types (was auto,id=int64, is auto)" in err
 
     # A file of text keeps its fields as they are.
-    assert tag(source, tmp_path / "o.csv", *common, "auto,id=int64")[0] == 0
+    assert nerd_tag(source, tmp_path / "o.csv", *common, "auto,id=int64")[0] == 0
     rows = (tmp_path / "o.csv").read_text().splitlines()
     assert [row.rpartition(",")[0] for row in rows[:1]] == CONTENT.splitlines()[:1]
     assert rows[2].startswith('2,99999,"Bob, ""B""",2,FALSE,,2021-01-01 00:00:01,7,')
 
-    code, _, err = tag(source, tmp_path / "p.parquet", *common, "id=number")
+    code, _, err = nerd_tag(source, tmp_path / "p.parquet", *common, "id=number")
     assert (code, json.loads(err)["reason"]) == (2, "bad-csv-types")
 
-    code, _, err = tag(source, tmp_path / "p.parquet", *common, "auto", "--dry-run")
+    code, _, err = nerd_tag(source, tmp_path / "p.parquet", *common, "auto", "--dry-run")
     assert (code, json.loads(err)["types"]) == (0, ["string", *TYPES[1:]])

@@ -24,15 +24,10 @@ from nerd_onnx.errors import InputError
 from nerd_onnx.formats.jsonl import JSONL
 from nerd_onnx.formats.open_input import detect_format
 from tests.support.failures import fails
-from tests.support.tables_io import Writer, all_texts, parquet_bytes, read, refused, writer
+from tests.support.tables_io import Writer, all_texts, parquet_bytes, read, refused
 
 LINES = '{"text": "Anna"}\n{"text": "Paris"}\n'
 TABLE = pa.table({"text": ["Anna", "Paris"]})
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Writer:
-    return writer(tmp_path)
 
 
 def arrow_file(open_writer: Callable[..., pa.ipc.RecordBatchStreamWriter]) -> bytes:

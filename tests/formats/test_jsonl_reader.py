@@ -30,13 +30,7 @@ from tests.support.tables_io import (
     opened,
     read,
     refused,
-    writer,
 )
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Writer:
-    return writer(tmp_path)
 
 
 def zstd_frames(content: bytes) -> bytes:

@@ -34,13 +34,7 @@ from tests.support.tables_io import (
     parquet_bytes,
     read,
     refused,
-    writer,
 )
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Writer:
-    return writer(tmp_path)
 
 
 @pytest.mark.parametrize(

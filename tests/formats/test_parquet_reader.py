@@ -17,15 +17,9 @@ from tests.support.tables_io import (
     parquet_bytes,
     read,
     refused,
-    writer,
 )
 
 TEXTS = ["one", None, "", "zwei ß", "😀 three", "four\r\n"]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Writer:
-    return writer(tmp_path)
 
 
 @pytest.mark.parametrize(

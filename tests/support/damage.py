@@ -17,21 +17,25 @@ from typing import Any
 
 from tests.support.processes import JOURNAL
 
-SPLICES = (b"\x00", b"\xff" * 8, b"{", b"}", b'"', b"[" * 2000, b"\\u", b"\n", b"1e999", b"null", b"\x7f\xff\xff\xff")
-# Values of every JSON type, each at an edge of what a reader may expect.
 Change = Callable[[Path, Random], None]
+
+SPLICES = (b"\x00", b"\xff" * 8, b"{", b"}", b'"', b"[" * 2000, b"\\u", b"\n", b"1e999", b"null", b"\x7f\xff\xff\xff")
+OTHER_LINES = (b"[" * 9999 + b"\n", b"{}\n", b"[]\n", b"1\n", b"\n", b"\x00\x00", b'{"a":')
+# Values of every JSON type, each at an edge of what a reader may expect.
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2**31, 2**63, 10**30, 0.5, float("nan"), float("inf")),
     *(
         "",
         "x",
         "../escaped",
+        "../../x",
         "/dev/null",
         "\x00",
         "\ud800",
         [],
         {},
         [[]],
+        [[[]]],
         [0] * 50,
         {"rows": 1},
         [{}],
@@ -179,9 +183,16 @@ def copy_field(lines: list[bytes], rng: Random) -> None:
         lines[i] = json.dumps(event).encode() + b"\n"
 
 
+def flip_byte(lines: list[bytes], rng: Random) -> None:
+    """Change one byte of a line."""
+    i = rng.randrange(len(lines))
+    at = rng.randrange(len(lines[i]))
+    lines[i] = lines[i][:at] + bytes([lines[i][at] ^ rng.randint(1, 255)]) + lines[i][at + 1 :]
+
+
 def nest_line(lines: list[bytes], rng: Random) -> None:
-    """Put a line that is nested deeply, or is no object, among the others."""
-    lines.insert(rng.randint(0, len(lines)), rng.choice((b"[" * 5000 + b"\n", b"{}\n", b"[]\n", b"1\n", b"\n")))
+    """Put a line that is nested deeply, is no object, or does not end, among the others."""
+    lines.insert(rng.randint(0, len(lines)), rng.choice(OTHER_LINES))
 
 
 def change_value(value: dict[str, Any] | list[Any], rng: Random) -> None:
@@ -198,7 +209,7 @@ def change_value(value: dict[str, Any] | list[Any], rng: Random) -> None:
         value[place] = deepcopy(rng.choice(VALUES))  # a later change must not reach the list of values
 
 
-LINE_DAMAGES = (swap_lines, double_line, drop_line, drop_last_lines, change_field, copy_field, nest_line)
+LINE_DAMAGES = (*(swap_lines, double_line, drop_line, drop_last_lines, change_field, copy_field, flip_byte, nest_line),)
 
 
 def damage_lines(path: Path, rng: Random) -> str:

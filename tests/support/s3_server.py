@@ -20,6 +20,10 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 from xml.sax.saxutils import unescape
 
+import pytest
+
+from nerd_onnx.storage.remote import arrow_filesystem
+
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 _START_S = 60
 _PIECE_BYTES = 1 << 16
@@ -44,6 +48,12 @@ class S3:
     def environment(self, address: str | None = None, **more: str) -> dict[str, str]:
         """Return the environment of a process that talks to it, or to a link to it."""
         return {**os.environ, **KEYS, "AWS_ENDPOINT_URL": f"http://{address or self.address}", **more}
+
+    def use(self, patch: pytest.MonkeyPatch) -> None:
+        """Let this process talk to it, by new clients: each keeps the address and the keys that it was made with."""
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": self.url}.items():
+            patch.setenv(name, value)
+        arrow_filesystem.cache_clear()
 
     def uri(self, key: str) -> str:
         """Name an object as users do."""

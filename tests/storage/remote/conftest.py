@@ -16,7 +16,7 @@ from nerd_onnx.tagging.job import TagJob
 from tests.storage.remote.helpers import ROWS, write_large
 from tests.support.commands import runner
 from tests.support.runs import texts, write_lines, write_parquet
-from tests.support.s3_server import KEYS, S3, serving
+from tests.support.s3_server import S3, serving
 from tests.support.shared import made_once
 
 
@@ -30,9 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 @pytest.fixture
 def s3(server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     """Return the server, emptied; this process can use it too."""
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
-        monkeypatch.setenv(name, value)
-    remote.arrow_filesystem.cache_clear()
+    server.use(monkeypatch)
     server.clear()
     return server
 
